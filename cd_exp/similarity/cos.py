@@ -36,8 +36,11 @@ def cos(match: ConceptMatch, neurons: Float[Tensor, "images neurons"]) -> Float[
 
 
 def _by_gram(match: Match, neurons: Float[Tensor, "images neurons"]) -> tuple[Tensor, Tensor]:
-    gram = match.images.T @ match.images
-    squares = ((match.texts @ gram).mul_(match.texts)).sum(dim=1)
+    squares = match.texts.new_zeros(len(match.texts))
+    for part in runs(match.texts.shape[1], 128):  # the Gram matrix is symmetric: what lies left of a part counts twice
+        gram = match.images[:, part.start :].T @ match.images[:, part]
+        gram[part.stop - part.start :] *= 2
+        squares += (match.texts[:, part.start :] @ gram).mul_(match.texts[:, part]).sum(dim=1)
     return (neurons.T @ match.images) @ match.texts.T, squares.clamp_(min=0).sqrt_()
 
 

@@ -6,8 +6,8 @@ from torch import Tensor
 from cd_exp.similarity.match import ConceptMatch, checked, runs, shape, take, tile
 from cd_exp.types import Match
 
-IMAGES, CELLS = 2**14, 2**23
-"""The most images, and images x concepts, of one tile: 32 MiB."""
+IMAGES, CONCEPTS = 2**13, 2**10
+"""The most images and concepts of one tile: 32 MiB."""
 
 
 def cos_cubed(
@@ -35,7 +35,7 @@ def cos_cubed(
     for rows in runs(images, IMAGES):
         cubes, part = (neurons[rows] - mean).pow_(3), take(match, rows)
         powers += cubes.square().sum(dim=0)
-        for columns in runs(concepts, CELLS // len(cubes)):
+        for columns in runs(concepts, CONCEPTS):
             matched = tile(part, columns).pow_(3)
             scores[:, columns] += cubes.T @ matched
             squares[columns] += matched.square_().sum(dim=0)

@@ -5,9 +5,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cd_exp.errors import InputError
-from cd_exp.similarity.likelihood import log_likelihood
 from cd_exp.similarity.match import ConceptMatch, at_least, checked
 from cd_exp.similarity.prior import subtract_prior
+from cd_exp.similarity.soft_likelihood import soft_likelihood
 
 
 def soft_wpmi(
@@ -53,7 +53,7 @@ def soft_wpmi(
     member = membership(top_k, first_membership, last_membership)
     at_least("min_probability", min_probability, 1e-30)
     base = 1 - member + min_probability
-    likelihood = log_likelihood(match, neurons, scale=scale, base=base, slope=member)
+    likelihood = soft_likelihood(match, neurons, scale=scale, base=base, slope=member)
     return subtract_prior(likelihood, weight=prior_weight, prior=prior)
 
 

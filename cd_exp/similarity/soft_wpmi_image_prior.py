@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cd_exp.similarity.likelihood import log_likelihood
 from cd_exp.similarity.match import ConceptMatch, at_least, checked
+from cd_exp.similarity.soft_likelihood import soft_likelihood
 from cd_exp.similarity.soft_wpmi import membership
 from cd_exp.similarity.softmax import mean_probability
 
@@ -47,7 +47,7 @@ def soft_wpmi_image_prior(
     member = membership(top_k, first_membership, last_membership)
     at_least("min_probability", min_probability, 1e-30)
     base = 1 - member + min_probability
-    likelihood = log_likelihood(match, neurons, scale=scale, base=base, slope=member)
+    likelihood = soft_likelihood(match, neurons, scale=scale, base=base, slope=member)
     mean = mean_probability(match, scale=scale).double()
     prior = torch.zeros_like(mean)
     for low, slope in zip(base[: len(neurons)].tolist(), member[: len(neurons)].tolist(), strict=True):

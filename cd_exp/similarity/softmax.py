@@ -1,4 +1,4 @@
-"""p(concept | image) = softmax over concepts of scale * P, for one block of images, left unnormalised tile by tile."""
+"""p(concept | image) = softmax over concepts of scale * P, for one block of images, tile by tile."""
 
 import torch
 from jaxtyping import Float
@@ -19,13 +19,12 @@ def images_a_block(concepts: int) -> int:
     return max(1, BLOCK_BYTES // (4 * concepts))
 
 
-def exponentials(
+def probabilities(
     match: ConceptMatch, *, scale: float, width: int, buffer: Float[Tensor, " elements"]
-) -> tuple[list[tuple[slice, Float[Tensor, "images block"]]], Float[Tensor, " images"]]:
-    """exp(scale * P - shift of the image) in contiguous tiles of `width` concepts, and their sum over all concepts.
+) -> list[tuple[slice, Float[Tensor, "images _"]]]:
+    """The softmax in contiguous tiles of `width` concepts, each with the concepts it is of.
 
-    softmax = tile / sum. Dividing is left to the caller, who has a factor for each row anyway. The largest match of an
-    image is subtracted only where exp could leave the range of float32.
+    The largest match of an image is subtracted only where exp could leave the range of float32.
 
     Args:
         match: of the images of one block.
@@ -44,10 +43,12 @@ def exponentials(
         peak = torch.stack([part.amax(dim=1) for _, part in tiles]).amax(dim=0)
         for _, part in tiles:
             part.sub_(peak[:, None])
-    total = buffer.new_zeros(images)
+    total = buffer.new_zeros(images, 1)
     for _, part in tiles:
-        total += part.exp_().sum(dim=1)
-    return tiles, total
+        total += part.exp_().sum(dim=1, keepdim=True)
+    for _, part in tiles:
+        part.div_(total)
+    return tiles
 
 
 def _largest(match: ConceptMatch) -> float:
@@ -65,7 +66,6 @@ def mean_probability(match: ConceptMatch, *, scale: float) -> Float[Tensor, " co
     buffer = texts.new_empty(block * concepts)
     mean = texts.new_zeros(concepts)
     for rows in runs(images, block):
-        tiles, total = exponentials(take(match, rows), scale=scale, width=1024, buffer=buffer)
-        for columns, part in tiles:
-            mean[columns] += (1 / (total * images)) @ part
-    return mean
+        for columns, part in probabilities(take(match, rows), scale=scale, width=1024, buffer=buffer):
+            mean[columns] += part.sum(dim=0)
+    return mean / images

@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cd_exp.similarity.likelihood import log_likelihood
-from cd_exp.similarity.match import ConceptMatch, at_least, checked
+from cd_exp.similarity.exciting import Bags, exciting
+from cd_exp.similarity.match import ConceptMatch, at_least, checked, shape
 from cd_exp.similarity.prior import subtract_prior
 
 
@@ -45,6 +45,9 @@ def wpmi(
     match, neurons = checked(match, neurons)
     at_least("top_k", top_k, 1)
     at_least("min_probability", min_probability, 1e-30)
-    base = torch.full((top_k,), min_probability, dtype=torch.float64)
-    likelihood = log_likelihood(match, neurons, scale=scale, base=base, slope=torch.ones_like(base))
+    likelihood = neurons.new_zeros(neurons.shape[1], shape(match)[1])
+    for block in exciting(match, neurons, top_k=top_k, scale=scale):
+        bags = Bags.of(block, torch.ones_like(neurons[:top_k, 0]))
+        for columns, tile in block.tiles:
+            likelihood[:, columns] += bags.sums(tile.add_(min_probability).log_())
     return subtract_prior(likelihood, weight=prior_weight, prior=prior)

@@ -1,15 +1,17 @@
 """Every function against its formula, written out slowly, and against what the published code returned."""
 
+import importlib
 from functools import partial
 
 import literal_similarity as literal
 import numpy as np
 import pytest
 import torch
+from small_similarity import draw
 from torch.testing import assert_close
 
 from cd_exp import similarity
-from cd_exp.similarity import likelihood, softmax
+from cd_exp.similarity import exciting, soft_likelihood, softmax
 from cd_exp.types import Match
 
 
@@ -80,20 +82,18 @@ def test_rank_reorder_sorts_matches_of_both_signs():
 def test_blocks_of_images_change_nothing(world, monkeypatch, images):
     whole = similarity.soft_wpmi(*world), similarity.wpmi(*world), similarity.soft_wpmi_image_prior(*world)
     monkeypatch.setattr(softmax, "BLOCK_BYTES", images * 4 * 17)
-    monkeypatch.setattr(likelihood, "_width", lambda units, device: 5)
+    monkeypatch.setattr(exciting, "_width", lambda units, device: 5)
     parts = similarity.soft_wpmi(*world), similarity.wpmi(*world), similarity.soft_wpmi_image_prior(*world)
     assert_close(parts, whole, rtol=1e-5, atol=2e-4)
 
 
-@pytest.mark.parametrize(("name", "module"), [("cos_cubed", "cos_cubed"), ("rank_reorder", "rank_reorder")])
-def test_tiles_change_nothing(world, monkeypatch, name, module):
-    import importlib
-
+@pytest.mark.parametrize(
+    ("name", "tiles"), [("cos_cubed", {"IMAGES": 13, "CONCEPTS": 5}), ("rank_reorder", {"CELLS": 30})]
+)
+def test_tiles_change_nothing(world, monkeypatch, name, tiles):
     whole = getattr(similarity, name)(*world)
-    found = importlib.import_module(f"cd_exp.similarity.{module}")
-    monkeypatch.setattr(found, "CELLS", 30)
-    if name == "cos_cubed":
-        monkeypatch.setattr(found, "IMAGES", 13)
+    for limit, value in tiles.items():
+        monkeypatch.setattr(importlib.import_module(f"cd_exp.similarity.{name}"), limit, value)
     assert_close(getattr(similarity, name)(*world), whole, rtol=1e-5, atol=1e-5)
 
 
@@ -141,3 +141,24 @@ def test_few_images_and_many_give_the_same_cosine():
     neurons = torch.rand(16, 4, generator=generator)
     doubled = Match(match.images.repeat(3, 1), match.texts)
     assert_close(similarity.cos(match, neurons), similarity.cos(doubled, neurons.repeat(3, 1)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("degree", range(1, len(soft_likelihood.LIMITS) + 1))
+def test_polynomials_are_logarithms_as_far_as_float32_sees(degree):
+    x = np.linspace(0, soft_likelihood.LIMITS[degree - 1], 5001)
+    terms = soft_likelihood._polynomial(degree).numpy()
+    polynomial = sum(term * x**power for power, term in enumerate(terms, start=1))
+    assert np.abs(polynomial - np.log1p(x)).max() < soft_likelihood.ERROR
+    if degree > 1:  # and no higher a degree than needed
+        beyond = soft_likelihood.LIMITS[degree - 2] * 1.2
+        fewer = sum(t * beyond**p for p, t in enumerate(soft_likelihood._polynomial(degree - 1).numpy(), start=1))
+        assert abs(fewer - np.log1p(beyond)) > soft_likelihood.ERROR
+
+
+@pytest.mark.parametrize("concepts", [300, 3_000, 30_000])
+@pytest.mark.parametrize("name", ["soft_wpmi", "soft_wpmi_image_prior", "wpmi"])
+def test_many_concepts_follow_the_formula(concepts, name):
+    """With few concepts every logarithm is taken, with many none is, and in between some are."""
+    match, neurons = draw(images=150, concepts=concepts, units=4, dim=32)
+    scores = getattr(similarity, name)(match, neurons)
+    assert_close(scores, expected(name, match, neurons), rtol=0, atol=2e-4)
