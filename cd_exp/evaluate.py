@@ -1,9 +1,11 @@
 """Labels held against the truth, whoever gave the labels: which units are judged, and what is right."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,11 +13,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cd_exp.errors import InputError
+from cd_exp.metrics import agreement, compare
 from cd_exp.metrics.names import accepted_columns, named_in, plain, readings, same_as_published
 from cd_exp.metrics.published import cosines
 from cd_exp.types import Accepted, Judgement, Labels
 
-__all__ = ["TextEncoder", "accepted_columns", "judge", "sentence_encoder"]
+__all__ = ["TextEncoder", "accepted_columns", "compared", "judge", "sentence_encoder"]
 
 TextEncoder = Callable[[Sequence[str]], Tensor | np.ndarray]
 """`names -> Float["names dim"]`, normalised or not."""
@@ -73,6 +76,28 @@ def judge(
         clip_cosine=_text_cosines(pairs, clip_text),
         sentence_cosine=_text_cosines(pairs, sentences),
     )
+
+
+def compared(
+    methods: Mapping[str, Mapping[str, Labels]],
+    judgements: Mapping[str, Mapping[str, Judgement | None]],
+    *,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """One row for each layer and pair of methods: paired tests on the units that both judge, and their agreement."""
+    rows = []
+    for first, second in combinations(methods, 2):
+        for layer in methods[first]:
+            if layer not in methods[second]:
+                continue
+            row: dict[str, Any] = {"layer": layer, "first": first, "second": second}
+            same = agreement(methods[first][layer], methods[second][layer])
+            row |= {} if same is None else {"agreement": same}
+            a, b = judgements[first][layer], judgements[second][layer]
+            if a is not None and b is not None:
+                row |= compare(a, b, seed=seed)
+            rows.append(row)
+    return rows
 
 
 def sentence_encoder(model: str = SENTENCES, *, device: str = "cpu") -> TextEncoder | None:

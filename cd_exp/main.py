@@ -1,20 +1,15 @@
 """One run: build from the configuration, dissect, evaluate, report, track. `DictConfig` stops here."""
 
-import platform
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from torch import Tensor
 
@@ -26,9 +21,10 @@ from cd_exp.clips import Clip
 from cd_exp.config import build
 from cd_exp.dissection import Dissection, dissection
 from cd_exp.errors import InputError
-from cd_exp.evaluate import TextEncoder, accepted_columns, judge, sentence_encoder
+from cd_exp.evaluate import TextEncoder, accepted_columns, compared, judge, sentence_encoder
 from cd_exp.features import Settings, maps, text_embeddings
-from cd_exp.metrics import agreement, compare, summarise
+from cd_exp.manifest import choice, describe
+from cd_exp.metrics import summarise
 from cd_exp.models import TargetModel
 from cd_exp.tracking import Logger
 from cd_exp.types import AnnotatedProbe, Concepts, Judgement, Labels, Outcome, Probe, Similarity
@@ -98,7 +94,18 @@ def run(config: DictConfig, *, folder: Path) -> None:
         distributed.leave()
         return
     outcome = evaluate(parts, found, seed=config.seed, images=config.report.images, folder=folder, began=began)
-    manifest = describe(config, parts, found)
+    manifest = describe(
+        config,
+        fingerprints={
+            "model": parts.model.key,
+            "clip": parts.clip.key,
+            "images": parts.probe.fingerprint,
+            "concepts": key_of({"names": parts.concepts.names, "templates": parts.concepts.templates}),
+        },
+        images={"used": len(found.features.kept), "skipped": list(found.features.skipped)},
+        cache={"read": parts.store.read, "made": parts.store.made},
+        device=str(parts.settings.resolved()[0]),
+    )
     report.write(folder, outcome, manifest=manifest)
     if config.report.figures:
         report.figures(folder, outcome, units=config.report.units, images=config.report.images)
@@ -175,28 +182,6 @@ def baseline_labels(
     return labels
 
 
-def compared(
-    methods: Mapping[str, Mapping[str, Labels]],
-    judgements: Mapping[str, Mapping[str, Judgement | None]],
-    *,
-    seed: int,
-) -> list[dict[str, Any]]:
-    """One row for each layer and pair of methods: paired tests on the units that both judge, and their agreement."""
-    rows = []
-    for first, second in combinations(methods, 2):
-        for layer in methods[first]:
-            if layer not in methods[second]:
-                continue
-            row: dict[str, Any] = {"layer": layer, "first": first, "second": second}
-            same = agreement(methods[first][layer], methods[second][layer])
-            row |= {} if same is None else {"agreement": same}
-            a, b = judgements[first][layer], judgements[second][layer]
-            if a is not None and b is not None:
-                row |= compare(a, b, seed=seed)
-            rows.append(row)
-    return rows
-
-
 def top_images(found: Dissection, layer: str, count: int) -> np.ndarray:
     """The places in the probe of the images that excite each unit most."""
     activations = found.features.activations[layer]
@@ -214,36 +199,6 @@ def notes(parts: Parts, found: Dissection) -> list[str]:
         if dead:
             said.append(f"{dead} of {activations.shape[1]} units of {layer} give the same value for every image")
     return said
-
-
-def describe(config: DictConfig, parts: Parts, found: Dissection) -> dict[str, Any]:
-    """The manifest: what was run, on what, with what."""
-    packages = ("cd-exp", "torch", "timm", "open_clip_torch", "numpy", "scipy")
-    return {
-        "config": OmegaConf.to_container(config, resolve=True),
-        "choices": {group: name for group, name in HydraConfig.get().runtime.choices.items() if "/" not in group},
-        "overrides": list(HydraConfig.get().overrides.task),
-        "fingerprints": {
-            "model": parts.model.key,
-            "clip": parts.clip.key,
-            "images": parts.probe.fingerprint,
-            "concepts": key_of({"names": parts.concepts.names, "templates": parts.concepts.templates}),
-        },
-        "images": {"used": len(found.features.kept), "skipped": list(found.features.skipped)},
-        "cache": {"read": parts.store.read, "made": parts.store.made},
-        "versions": {name: version(name) for name in packages},
-        "python": platform.python_version(),
-        "machine": platform.platform(),
-        "device": str(parts.settings.resolved()[0]),
-        "commit": _commit(),
-        "command": sys.argv,
-        "seed": config.seed,
-    }
-
-
-def choice(group: str) -> str:
-    """The name of what was chosen for a config group."""
-    return str(HydraConfig.get().runtime.choices[group])
 
 
 def _text_encoder(parts: Parts, found: Dissection) -> TextEncoder | None:
@@ -273,12 +228,3 @@ def _job() -> dict[str, str | None]:
         "job_type": "sweep" if in_sweep else "run",
         "name": "-".join(chosen),
     }
-
-
-def _commit() -> str | None:
-    """The commit of the checkout that runs, with a mark where files differ from it; None where there is no checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

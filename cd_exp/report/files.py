@@ -47,6 +47,8 @@ def write(folder: Path, outcome: Outcome, *, manifest: Mapping[str, Any]) -> tup
     texts["metrics.json"] = as_json(metrics(outcome), "metrics.json", allow_none=False)
     for name, text in texts.items():
         write_atomically(folder / name, text.encode())
+    for stale in {*folder.glob("labels_*.csv"), *folder.glob("comparisons.json")} - {folder / name for name in texts}:
+        stale.unlink()  # of an earlier run into the same folder, with another baseline
     return tuple(folder / name for name in texts)
 
 

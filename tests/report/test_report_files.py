@@ -107,3 +107,11 @@ def test_writing_again_replaces(tmp_path, outcome, manifest):
     report.write(tmp_path, replace(outcome, labels={"fc": outcome.labels["fc"]}), manifest=manifest)
     assert {row["layer"] for row in rows_of(tmp_path / "labels.csv")} == {"fc"}
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_what_another_run_left_in_the_folder_does_not_stay(tmp_path, outcome, manifest):
+    report.write(tmp_path, outcome, manifest=manifest)
+    assert (tmp_path / "labels_netdissect.csv").exists()
+    assert (tmp_path / "comparisons.json").exists()
+    report.write(tmp_path, replace(outcome, baselines={}, baseline_metrics={}, comparisons=[]), manifest=manifest)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.csv", "manifest.json", "metrics.json"]

@@ -1,0 +1,62 @@
+"""The manifest of a run: what was run, on what, with what."""
+
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+PACKAGES = ("cd-exp", "torch", "timm", "open_clip_torch", "numpy", "scipy")
+
+
+def describe(
+    config: DictConfig,
+    *,
+    fingerprints: Mapping[str, Any],
+    images: Mapping[str, Any],
+    cache: Mapping[str, Any],
+    device: str,
+) -> dict[str, Any]:
+    """Everything a reader needs to repeat the run, as plain values.
+
+    Args:
+        config: resolved here.
+        fingerprints: of the weights, images and concepts.
+        images: how many were used, and which were left out.
+        cache: which entries were read and which were made.
+        device: what it ran on.
+    """
+    return {
+        "config": OmegaConf.to_container(config, resolve=True),
+        "choices": {group: name for group, name in HydraConfig.get().runtime.choices.items() if "/" not in group},
+        "overrides": list(HydraConfig.get().overrides.task),
+        "fingerprints": dict(fingerprints),
+        "images": dict(images),
+        "cache": dict(cache),
+        "versions": {name: version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "machine": platform.platform(),
+        "device": device,
+        "commit": _commit(),
+        "command": sys.argv,
+        "seed": config.seed,
+    }
+
+
+def choice(group: str) -> str:
+    """The name of what was chosen for a config group."""
+    return str(HydraConfig.get().runtime.choices[group])
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that runs, with a mark where files differ from it; None where there is no checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
