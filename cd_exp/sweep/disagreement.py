@@ -40,15 +40,15 @@ def disagreement(sweep: Sweep, votes: Sequence[Vote], *, title: str) -> "Figure 
         return None
     shown = sorted(differing, key=lambda vote: (vote.agreement, vote.unit))[:UNITS]
     shown, jobs = sorted(shown, key=lambda vote: vote.unit), _spread(labelled)
-    words = [_short(sweep.place(job) or job.name) for job in jobs]
+    words = [shortened(sweep.place(job) or job.name) for job in jobs]
     width, height = 3.4 + 0.24 * len(jobs), 1.0 + 0.075 * max(map(len, words)) + 0.2 * len(shown)
     figure = Figure(figsize=(max(5.6, width), height), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     _squares(axes, shown, jobs)
     axes.set_xticks(range(len(jobs)), words, rotation=90, fontsize=7, parse_math=False)
     names = [f"{vote.truth or vote.description} · {vote.unit}" for vote in shown]
-    axes.set_yticks(range(len(shown)), [_short(name) for name in names], fontsize=7, parse_math=False)
-    heading = [f"{_short(title)}: configurations disagree on {len(differing)} of {len(votes)} units"]
+    axes.set_yticks(range(len(shown)), [shortened(name) for name in names], fontsize=7, parse_math=False)
+    heading = [f"{shortened(title)}: configurations disagree on {len(differing)} of {len(votes)} units"]
     heading += [f"{len(shown)} with least agreement shown"] if len(shown) < len(differing) else []
     heading += [f"{len(jobs)} of {len(labelled)} configurations shown"] if len(jobs) < len(labelled) else []
     heading += [_key(shown), "same letter in a row: same label; a: the most common"]
@@ -96,5 +96,6 @@ def _cell(vote: Vote, job: Job) -> tuple[str, str]:
     return letter, RIGHT if right else WRONG
 
 
-def _short(text: str, most: int = 34) -> str:
+def shortened(text: str, most: int = 34) -> str:
+    """At most so many characters, with an ellipsis where some are missing."""
     return text if len(text) <= most else f"{text[: most - 1]}…"

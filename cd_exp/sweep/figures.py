@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cd_exp.sweep.consensus import Vote, by_layer
-from cd_exp.sweep.disagreement import disagreement
+from cd_exp.sweep.disagreement import disagreement, shortened
 from cd_exp.sweep.jobs import Job, Sweep
 from cd_exp.sweep.rows import View, views
 from cd_exp.sweep.tables import layout
@@ -86,11 +86,11 @@ def accuracy(sweep: Sweep, view: View) -> "Figure":
             row = names.index(sweep.place(job, without=across) if levels else value)
             shift = (number + 1) * step - 0.5 if levels else 0.0
             _interval(axes, view.metrics[job.name], row + shift, number)
-    axes.set_yticks(range(len(names)), [_short(name) for name in names], parse_math=False)
+    axes.set_yticks(range(len(names)), [shortened(name) for name in names], parse_math=False)
     axes.set(xlim=(-1, 101), ylim=(len(names) - 0.45, -0.55))
-    axes.set_xlabel(f"{_short(view.title)}: top-1, judged units labelled right, % [95 %]", parse_math=False)
+    axes.set_xlabel(f"{shortened(view.title)}: top-1, judged units labelled right, % [95 %]", parse_math=False)
     down = " · ".join(axis for axis in sweep.axes if axis != across) or across
-    axes.set_ylabel(_short(down), parse_math=False)
+    axes.set_ylabel(shortened(down), parse_math=False)
     axes.grid(axis="x", color="#e4e4e4", linewidth=0.8)
     axes.set_axisbelow(True)
     for between in range(1, len(names) if levels else 0):
@@ -123,11 +123,11 @@ def heat(sweep: Sweep, view: View) -> "Figure":
         text = view.cell(found[row, column][0]) if np.isnan(value) and (row, column) in found else f"{value:.1f}"
         text = "" if text == "nan" else text
         axes.text(column, row, text, ha="center", va="center", fontsize=9, color="black" if bright else "white")
-    axes.set_xticks(range(len(columns)), [_short(name, 20) for name in columns], parse_math=False)
+    axes.set_xticks(range(len(columns)), [shortened(name, 20) for name in columns], parse_math=False)
     for label in axes.get_xticklabels() if max(map(len, columns)) > 9 else ():
         label.set(rotation=30, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(rows)), [_short(name) for name in rows], parse_math=False)
-    axes.set_title(f"{_short(view.title)}: top-1 %, {across} across", fontsize=10, loc="left", parse_math=False)
+    axes.set_yticks(range(len(rows)), [shortened(name) for name in rows], parse_math=False)
+    axes.set_title(f"{shortened(view.title)}: top-1 %, {across} across", fontsize=10, loc="left", parse_math=False)
     return figure
 
 
@@ -144,17 +144,13 @@ def _legend(axes: "Axes", across: str, levels: Sequence[str]) -> None:
         Line2D([], [], color=COLOURS[n % len(COLOURS)], marker=MARKERS[n // len(COLOURS) % len(MARKERS)], linestyle="")
         for n in range(len(levels))
     ]
-    names, place = [_short(level, 20) for level in levels], (0, 1)
+    names, place = [shortened(level, 20) for level in levels], (0, 1)
     columns = max(1, min(6, 60 // (6 + max(map(len, names)))))
     legend = axes.legend(handles, names, loc="lower left", bbox_to_anchor=place, ncols=columns, frameon=False)
-    legend.set_title(_short(across))
+    legend.set_title(shortened(across))
     legend.set_alignment("left")
     for text in (legend.get_title(), *legend.get_texts()):
         text.set_parse_math(False)
-
-
-def _short(text: str, most: int = 34) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _figure(width: float, height: float) -> tuple["Figure", "Axes"]:
