@@ -131,17 +131,17 @@ class Store:
     def merge(self, entry: Entry, *, rows: int, **facts: Any) -> np.ndarray:
         """Join the shards of an entry in their order into a whole one of so many rows, and return it memory-mapped."""
         paths = [path for _, path in sorted(self.shards(entry).items())]
-        parts = [np.load(path, mmap_mode="c") for path in paths]
-        shape = (rows, *parts[0].shape[1:])
-        if sum(len(part) for part in parts) != rows:
-            raise ValueError(f"{entry.kind}/{entry.key}: {len(parts)} shards do not make {rows} rows: one is missing")
+        first = np.load(paths[0], mmap_mode="c")
 
         def write(path: Path) -> None:
-            target = np.lib.format.open_memmap(path, mode="w+", dtype=parts[0].dtype, shape=shape)
+            target = np.lib.format.open_memmap(path, mode="w+", dtype=first.dtype, shape=(rows, *first.shape[1:]))
             row = 0
-            for part in parts:
+            for shard in paths:
+                part = np.load(shard, mmap_mode="c")  # one at a time: a process may hold some thousand files at most
                 target[row : row + len(part)] = part
                 row += len(part)
+            if row != rows:
+                raise ValueError(f"{entry.kind}/{entry.key}: {len(paths)} shards make {row} rows, not {rows}")
             target.flush()
 
         values = self._publish(entry, write, facts)

@@ -1,6 +1,8 @@
 import errno
 import json
 import multiprocessing
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -81,10 +83,26 @@ def test_shards_merge_in_their_order_whatever_order_they_came_in(store):
     assert not list((store.root / "partial").iterdir())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_more_shards_are_merged_than_files_may_be_open(store):
+    import resource  # not on every system
+
+    for number in range(60):
+        store.save_shard(ENTRY, number, VALUES[:1] + number)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    open_now = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_now + 30, hard))
+    try:
+        merged = store.merge(ENTRY, rows=60)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert np.array_equal(merged, np.concatenate([VALUES[:1] + number for number in range(60)]))
+
+
 def test_shards_with_a_gap_are_not_merged(store):
     for number in (0, 2):
         store.save_shard(ENTRY, number, VALUES[number : number + 1])
-    with pytest.raises(ValueError, match="2 shards do not make 3 rows: one is missing"):
+    with pytest.raises(ValueError, match="2 shards make 2 rows, not 3"):
         store.merge(ENTRY, rows=3)
     assert store.find(ENTRY) is None
 
