@@ -5,7 +5,6 @@ Each layer is measured in two processes, one with eight times the images of the 
 """
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.similarity import resident
 from cd_exp.baselines.netdissect import netdissect
 from cd_exp.types import Segmentation
 
@@ -65,7 +65,7 @@ def measure(name: str, images: int, runs: int) -> dict[str, float]:
         netdissect(passes, Synthetic())  # type: ignore[arg-type]
         times.append((time.perf_counter() - began[0], time.process_time() - began[1]))
     seconds, cpu_seconds = (median(column) for column in zip(*times, strict=True))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = resident("VmHWM") / 2**20
     return {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_mib": round(peak)}
 
 

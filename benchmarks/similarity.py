@@ -3,7 +3,6 @@
 The two are timed in turn, so that what else the machine does falls on both; medians are compared.
 """
 
-import resource
 import subprocess
 import sys
 import time
@@ -122,9 +121,15 @@ def extra_memory(name: str, images: int, concepts: int, units: int) -> int:
     function(similarity.concept_activations(*inputs(500, 200, 8)[:2]), inputs(500, 200, 8)[2])
     image_embeddings, texts, neurons = inputs(images, concepts, units)
     match = Match(image_embeddings.div_(DIM**0.5), texts.div_(DIM**0.5))
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    before = resident("VmRSS")
     function(match, neurons)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - pages * resource.getpagesize()
+    return resident("VmHWM") - before
+
+
+def resident(line: str) -> int:
+    """Bytes, now (`VmRSS`) or at the peak (`VmHWM`); `ru_maxrss` would begin at the peak of the parent process."""
+    found = next(text for text in Path("/proc/self/status").read_text().splitlines() if text.startswith(line))
+    return 1024 * int(found.split()[1])
 
 
 if __name__ == "__main__":

@@ -1,68 +1,121 @@
 """Two words instead of one: pairs built from a unit's best concepts, rescored beside the words themselves.
 
-The run's single words (concepts without a space) label each unit; of its best `--top` of them all ordered pairs "a b"
-are built, and the unit is scored against its words and pairs together. The prior of a pair is taken over the whole
-layer. On the final layer of the embedded world the truth is a pair ("red circle") that no single word names.
+The run's single words (concepts without a space) label each unit. Of a unit's best `--top` words all pairs are built,
+the better word first, and the unit is scored against its words and its pairs together, by the run's own similarity
+function; a function with a prior takes that of the whole layer. So what a unit gets does not depend on which others are
+asked for, nor on how they are streamed. On the final layer of the embedded world the truth is a pair ("red circle")
+that no single word names.
 
-python -m experiments.compositional.analysis RUN [--layer fc] [--top 10]
+python -m experiments.compositional.analysis RUN [--layer fc] [--top 100] [--units 0 1 2]
 """
 
 import argparse
-from itertools import permutations
+import inspect
+from collections.abc import Iterator, Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from cd_exp import similarity as similarities
+from cd_exp.clips import Clip
 from cd_exp.errors import InputError
 from cd_exp.labels import best
 from cd_exp.metrics.intervals import proportion
+from cd_exp.similarity import ConceptMatch, concept_activations
+from cd_exp.types import Concepts, Similarity
 from experiments.comparing import say
 from experiments.reopening import Run, reopen
 
+TOP = 100
+"""Words a unit's pairs are built from, the paper's number: 4,950 pairs."""
 
-def composed(run: Run, layer: str, *, top: int) -> list[tuple[str, ...]]:
-    """Each unit's words and pairs, best first, five of them."""
+TEXTS = 100_000
+"""About as many embeddings are held at a time: 200 MB of 512 dimensions."""
+
+
+def composed(run: Run, layer: str, *, top: int = TOP, units: Sequence[int] | None = None) -> list[tuple[str, ...]]:
+    """The words and pairs of each unit, or of some, best first, five of them."""
     words = tuple(dict.fromkeys(name for name in run.parts.concepts.names if " " not in name))
     if len(words) < 2:
         raise InputError("the run's concept set has fewer than two single words, so there is no pair to build")
     neurons = run.activations(layer)
-    singles = run.parts.similarity(run.match(words), neurons)
-    chosen = best(singles, k=min(top, len(words)))[1].tolist()
-    candidates = [
-        (*(words[c] for c in row), *(f"{words[a]} {words[b]}" for a, b in permutations(row, 2))) for row in chosen
-    ]
-    names = tuple(dict.fromkeys(name for row in candidates for name in row))
-    place = {name: column for column, name in enumerate(names)}
+    asked = range(neurons.shape[1]) if units is None else units
+    wrong = [unit for unit in asked if not 0 <= unit < neurons.shape[1]]
+    if wrong:
+        raise InputError(f"{layer} has units 0 to {neurons.shape[1] - 1}, not {wrong[0]}")
+    chosen = best(run.parts.similarity(run.match(words), neurons), k=min(top, len(words)))[1]
+    candidates = [with_pairs([words[column] for column in chosen[unit].tolist()]) for unit in asked]
+    images = run.found.features.images.to(run.device)
+    streamed = embedded(run.parts.clip, candidates, run.parts.concepts.templates, device=run.device)
     found = []
-    for units, block in similarities.blocks(run.parts.similarity, run.match(names), neurons):
-        for unit, scores in zip(range(units.start, units.stop), block, strict=False):
-            columns = torch.tensor([place[name] for name in candidates[unit]], device=scores.device)
-            order = scores[columns].argsort(descending=True, stable=True)[:5]
-            found.append(tuple(candidates[unit][o] for o in order.tolist()))
+    for unit, (names, texts) in zip(asked, streamed, strict=True):
+        match = concept_activations(images, texts.to(run.device))
+        order = best(scores(run.parts.similarity, match, neurons, unit)[None], k=min(5, len(names)))[1][0]
+        found.append(tuple(names[place] for place in order.tolist()))
     return found
+
+
+def with_pairs(words: Sequence[str]) -> tuple[str, ...]:
+    """The words, best first, and all pairs of them, the better word first."""
+    return (*words, *(" ".join(pair) for pair in combinations(words, 2)))
+
+
+def embedded(
+    clip: Clip, candidates: Sequence[Sequence[str]], templates: Sequence[str], *, device: torch.device
+) -> Iterator[tuple[Sequence[str], Float[Tensor, "concepts dim"]]]:
+    """The names of each unit with their text embeddings; what units share is embedded once, while about `TEXTS` last.
+
+    Nothing goes to the cache: the pairs of a layer may be millions.
+    """
+    start = 0
+    while start < len(candidates):
+        names: dict[str, int] = {}
+        stop = start
+        while stop < len(candidates) and (stop == start or len(names) < TEXTS):
+            for name in candidates[stop]:
+                names.setdefault(name, len(names))
+            stop += 1
+        texts = clip.embed(Concepts(tuple(names), tuple(templates)), device=device)
+        for own in candidates[start:stop]:
+            yield own, texts[[names[name] for name in own]]
+        start = stop
+
+
+def scores(
+    similarity: Similarity, match: ConceptMatch, neurons: Float[Tensor, "images neurons"], unit: int
+) -> Float[Tensor, " concepts"]:
+    """Those of one unit; all units are scored only where the function has a prior over the layer."""
+    if "prior" in inspect.signature(similarity).parameters:
+        return similarity(match, neurons)[unit]
+    return similarity(match, neurons[:, unit : unit + 1])[0]
 
 
 def main(arguments: list[str] | None = None) -> str:
     parser = argparse.ArgumentParser(description="Compositional concepts: pairs of a unit's best words.")
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run whose CLIP embeds texts")
     parser.add_argument("--layer", default="fc", help="the layer to label")
-    parser.add_argument("--top", type=int, default=10, help="words a unit's pairs are built from (the paper: 100)")
+    parser.add_argument("--top", type=int, default=TOP, help="words a unit's pairs are built from")
+    parser.add_argument("--units", type=int, nargs="+", help="only these; all when not given")
     asked = parser.parse_args(arguments)
     run = reopen(asked.run)
-    tops = composed(run, asked.layer, top=asked.top)
+    tops = composed(run, asked.layer, top=asked.top, units=asked.units)
+    units = asked.units or range(len(tops))
     pairs = np.array([" " in row[0] for row in tops])
     lines = [f"{pairs.sum()} of {len(tops)} units of {asked.layer} get a pair ({100 * pairs.mean():.1f} %)."]
     truth = run.found.labels[asked.layer].truth
-    judged = [(row, truth[unit][0]) for unit, row in enumerate(tops) if truth and truth[unit] and " " in truth[unit][0]]
+    judged = [(row, truth[unit][0]) for unit, row in zip(units, tops, strict=True)
+              if truth and truth[unit] and " " in truth[unit][0]]  # fmt: skip
     for count in (1, 5) if judged else ():
         right = np.array([any(sorted(name.split()) == sorted(name_of.split()) for name in row[:count])
                           for row, name_of in judged])  # fmt: skip
         low, high = proportion(right, seed=0, resamples=9999)
         lines.append(f"top-{count}, either order of the two words: {100 * right.mean():.1f} % [{low:.1f}, {high:.1f}] "
                      f"of {len(right)} units whose truth is two words; single words could give none.")  # fmt: skip
-    return "\n".join([*lines, *(f"{asked.layer} {unit}: {', '.join(tops[unit])}" for unit in range(min(5, len(tops))))])
+    shown = list(zip(units, tops, strict=True))[:5]
+    return "\n".join([*lines, *(f"{asked.layer} {unit}: {', '.join(row)}" for unit, row in shown)])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Table 3, similarity functions and probe sets: `python -m experiments.table3.table DIR...`."""
+"""Table 3, similarity functions and probe sets: `python -m experiments.table3.table DIR...`.
+
+A row for every function that a sweep ran: the variants' rows follow the published functions' of the same probe set.
+"""
 
 from pathlib import Path
 

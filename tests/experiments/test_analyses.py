@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cd_exp import similarity
 from cd_exp.errors import InputError
 from experiments.activation_range import analysis as activation_range
 from experiments.class_from_description import analysis as class_from_description
@@ -78,6 +79,26 @@ def test_compositional_pairs_are_built_from_words_and_judged_in_either_order(sma
     text = compositional.main([str(small), "--top", "5"])
     assert "of 100 units of fc get a pair" in text
     assert "of 100 units whose truth is two words" in text
+    assert compositional.with_pairs(["a", "b", "c"]) == ("a", "b", "c", "a b", "a c", "b c")
+
+
+def test_compositional_takes_the_hundred_best_words_and_scores_a_unit_whatever_else_is_asked(small, monkeypatch):
+    run = reopen(small)
+    assert len(compositional.with_pairs([str(word) for word in range(compositional.TOP)])) == 100 + 4950
+    assert compositional.composed(run, "fc", units=[7]) == compositional.composed(run, "fc", top=100, units=[7])
+    whole = compositional.composed(run, "fc", top=6)
+    monkeypatch.setattr(compositional, "TEXTS", 50)
+    assert compositional.composed(run, "fc", top=6) == whole
+    assert compositional.composed(run, "fc", top=6, units=[9, 3]) == [whole[9], whole[3]]
+    with pytest.raises(InputError, match="fc has units 0 to 99, not 100"):
+        compositional.composed(run, "fc", units=[100])
+
+
+@pytest.mark.parametrize("function", [similarity.soft_wpmi, similarity.cos])
+def test_compositional_scores_are_the_functions_own(function):
+    match, neurons = torch.rand(40, 12), torch.rand(40, 5)
+    whole = function(match, neurons)
+    assert torch.allclose(compositional.scores(function, match, neurons, 3), whole[3], atol=1e-6)
 
 
 def test_qualitative_grid_is_a_picture(small, tmp_path):

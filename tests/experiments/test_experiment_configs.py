@@ -11,7 +11,16 @@ from cd_exp import config
 
 CONF = Path(__file__).parents[2] / "conf"
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
-JOBS = {"table1": 12, "table1_real": 2, "table1_shapes": 6, "table3": 16, "table3_real": 5, "table3_shapes": 15}
+JOBS = {
+    "table1": 12,
+    "table1_real": 2,
+    "table1_shapes": 6,
+    "table3": 16,
+    "table3_real": 5,
+    "table3_shapes": 15,
+    "table3_variants_real": 7,
+    "table3_variants_shapes": 21,
+}
 
 
 def composed(*overrides):
@@ -36,6 +45,17 @@ def test_composes_and_its_settings_fit_their_constructors(name):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_sweeps_the_jobs_that_it_says(name):
     assert math.prod(map(len, params(composed(f"experiment={name}")).values())) == JOBS.get(name, 1)
+
+
+@pytest.mark.parametrize("inputs", ["real", "shapes"])
+def test_variants_change_nothing_but_the_functions_swept(inputs):
+    published, both = composed(f"experiment=table3_{inputs}"), composed(f"experiment=table3_variants_{inputs}")
+    swept, more = params(published), params(both)
+    variants = ["soft_wpmi_calibrated", "soft_wpmi_image_prior"]
+    assert more == {**swept, "similarity": [*swept["similarity"], *variants]}
+    for found in (published, both):
+        del found.hydra
+    assert both == published
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
