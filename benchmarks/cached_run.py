@@ -39,8 +39,10 @@ def run(quick: bool = False, only: Sequence[str] = (), runs: int = 5) -> dict[st
         for _ in range(1 if quick else runs):
             for variant, found in times.items():
                 changes = VARIANTS[variant]
-                command = [sys.executable, "-c", "import torch"]
-                found.append(_timed(command) if changes is None else _job(folder, cache, "similarity=cos", *changes))
+                if changes is None:
+                    found.append(python("-c", "import torch"))
+                else:
+                    found.append(_job(folder, cache, "similarity=cos", *changes))
     for variant, found in times.items():
         wall, cpu = (median(column) for column in zip(*found, strict=True))
         goal = f" (under {AT_MOST:g})" if variant == "whole" else ""
@@ -50,11 +52,11 @@ def run(quick: bool = False, only: Sequence[str] = (), runs: int = 5) -> dict[st
 
 def _job(folder: Path, cache: str, *changes: str) -> tuple[float, float]:
     settings = ("experiment=real_photos", f"data_dir={REAL}", f"cache.dir={cache}", f"hydra.run.dir={folder}/run")
-    return _timed([sys.executable, "run.py", *settings, *changes])
+    return python("run.py", *settings, *changes)
 
 
-def _timed(command: Sequence[str]) -> tuple[float, float]:
-    """Wall and CPU seconds of a process and its children."""
+def python(*arguments: str) -> tuple[float, float]:
+    """Wall and CPU seconds of a Python process and its children."""
     began = time.perf_counter(), sum(os.times()[2:4])
-    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+    subprocess.run([sys.executable, *arguments], check=True, capture_output=True, cwd=ROOT)
     return time.perf_counter() - began[0], sum(os.times()[2:4]) - began[1]
