@@ -4,16 +4,14 @@ Takes turns with the same run without a tracker and with no report, so that the 
 """
 
 import os
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+from benchmarks.processes import ROOT, python
+
 REAL = ROOT / "../shared/real"
 AT_MOST = 8.0  # seconds
 VARIANTS = {
@@ -53,10 +51,3 @@ def run(quick: bool = False, only: Sequence[str] = (), runs: int = 5) -> dict[st
 def _job(folder: Path, cache: str, *changes: str) -> tuple[float, float]:
     settings = ("experiment=real_photos", f"data_dir={REAL}", f"cache.dir={cache}", f"hydra.run.dir={folder}/run")
     return python("run.py", *settings, *changes)
-
-
-def python(*arguments: str) -> tuple[float, float]:
-    """Wall and CPU seconds of a Python process and its children."""
-    began = time.perf_counter(), sum(os.times()[2:4])
-    subprocess.run([sys.executable, *arguments], check=True, capture_output=True, cwd=ROOT)
-    return time.perf_counter() - began[0], sum(os.times()[2:4]) - began[1]

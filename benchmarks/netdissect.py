@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.similarity import resident
+from benchmarks.processes import resident
 from cd_exp.baselines.netdissect import netdissect
 from cd_exp.types import Segmentation
 

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.similarity import resident
+from benchmarks.processes import resident
 from cd_exp import similarity
 from cd_exp.cache import Entry, Store, digest
 from cd_exp.clips import Precomputed

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import literal
+from benchmarks.processes import resident
 from cd_exp import similarity
 from cd_exp.types import Match
 
@@ -124,12 +124,6 @@ def extra_memory(name: str, images: int, concepts: int, units: int) -> int:
     before = resident("VmRSS")
     function(match, neurons)
     return resident("VmHWM") - before
-
-
-def resident(line: str) -> int:
-    """Bytes, now (`VmRSS`) or at the peak (`VmHWM`); `ru_maxrss` would begin at the peak of the parent process."""
-    found = next(text for text in Path("/proc/self/status").read_text().splitlines() if text.startswith(line))
-    return 1024 * int(found.split()[1])
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.cached_run import python
+from benchmarks.processes import python
 
 AT_MOST = 240.0  # seconds from empty caches
 CACHES = ("empty caches", "features stored")

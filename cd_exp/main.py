@@ -23,9 +23,10 @@ from cd_exp.dissection import Dissection, dissection
 from cd_exp.errors import InputError
 from cd_exp.evaluate import TextEncoder, accepted_columns, compared, judge, sentence_encoder
 from cd_exp.features import Settings, maps, text_embeddings
-from cd_exp.manifest import choice, describe
+from cd_exp.manifest import describe
 from cd_exp.metrics import summarise
 from cd_exp.models import TargetModel
+from cd_exp.report.files import file_name
 from cd_exp.tracking import Logger
 from cd_exp.types import AnnotatedProbe, Concepts, Judgement, Labels, Outcome, Probe, Similarity
 
@@ -50,7 +51,7 @@ class Parts:
     def of(config: DictConfig) -> "Parts":
         """Build everything; nothing heavy is loaded yet."""
         several: Any = config.baseline if config.baseline is not None else {}
-        chosen = {choice("baseline"): several} if "_target_" in several else several
+        chosen = {_choice("baseline"): several} if "_target_" in several else several
         return Parts(
             model=build(config.model, group="model"),
             probe=build(config.probe, group="probe", leave_out=("on_error",)),
@@ -96,6 +97,8 @@ def run(config: DictConfig, *, folder: Path) -> None:
     outcome = evaluate(parts, found, seed=config.seed, images=config.report.images, folder=folder, began=began)
     manifest = describe(
         config,
+        layers=list(outcome.labels),
+        baselines=list(outcome.baselines),
         fingerprints={
             "model": parts.model.key,
             "clip": parts.clip.key,
@@ -175,7 +178,7 @@ def baseline_labels(
     tallies = netdissect(passes, probe, quantile=baseline.quantile, min_iou=baseline.min_iou)
     labels = {}
     for layer, tally in tallies.items():
-        write_tally(tally, folder / f"tally_{layer.replace(':', '_')}.csv")
+        write_tally(tally, folder / f"tally_{file_name(layer)}.csv")
         truth = found.labels[layer].truth
         columns = accepted_columns(truth, tally.concepts) if truth else ()
         labels[layer] = tally_labels(tally, layer, accepted=columns, truth=truth)
@@ -218,11 +221,16 @@ def _text_encoder(parts: Parts, found: Dissection) -> TextEncoder | None:
     return encode
 
 
+def _choice(group: str) -> str:
+    """The name of what was chosen for a config group."""
+    return str(HydraConfig.get().runtime.choices[group])
+
+
 def _job() -> dict[str, str | None]:
     """How the tracker files this run: a sweep is one group."""
     settings = HydraConfig.get()
     in_sweep = settings.mode == RunMode.MULTIRUN
-    chosen = (choice(group) for group in ("model", "probe", "clip", "similarity"))
+    chosen = (_choice(group) for group in ("model", "probe", "clip", "similarity"))
     return {
         "group": Path(settings.sweep.dir).name if in_sweep else None,
         "job_type": "sweep" if in_sweep else "run",

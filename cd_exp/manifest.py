@@ -3,7 +3,7 @@
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ PACKAGES = ("cd-exp", "torch", "timm", "open_clip_torch", "numpy", "scipy")
 def describe(
     config: DictConfig,
     *,
+    layers: Sequence[str],
+    baselines: Sequence[str],
     fingerprints: Mapping[str, Any],
     images: Mapping[str, Any],
     cache: Mapping[str, Any],
@@ -26,6 +28,8 @@ def describe(
 
     Args:
         config: resolved here.
+        layers: whose units are labelled.
+        baselines: the other methods, as their label files are named.
         fingerprints: of the weights, images and concepts.
         images: how many were used, and which were left out.
         cache: which entries were read and which were made.
@@ -35,6 +39,8 @@ def describe(
         "config": OmegaConf.to_container(config, resolve=True),
         "choices": {group: name for group, name in HydraConfig.get().runtime.choices.items() if "/" not in group},
         "overrides": list(HydraConfig.get().overrides.task),
+        "layers": list(layers),
+        "baselines": list(baselines),
         "fingerprints": dict(fingerprints),
         "images": dict(images),
         "cache": dict(cache),
@@ -46,11 +52,6 @@ def describe(
         "command": sys.argv,
         "seed": config.seed,
     }
-
-
-def choice(group: str) -> str:
-    """The name of what was chosen for a config group."""
-    return str(HydraConfig.get().runtime.choices[group])
 
 
 def _commit() -> str | None:

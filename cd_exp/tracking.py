@@ -139,6 +139,7 @@ class Wandb:
         import wandb
 
         try:
+            # verify: of the key, by the server, which init asks anyway
             if self.mode == "online" and not wandb.login(prompt=False, verify=False):
                 remedy = "run `wandb login`, set WANDB_API_KEY, or use logger.mode=offline"
                 raise InputError(f"logger.mode=online, but W&B knows no key: {remedy}")

@@ -16,6 +16,7 @@ import numpy as np
 from cd_exp.types import Labels, Outcome
 
 COLUMNS = ("layer", "unit", "description", "similarity", "top5", "truth", "rank_of_truth")
+DRAWN = ("accuracy", "ranks", "agreement", "units")
 SEPARATOR = "; "  # between the names in one cell: class names hold commas, never semicolons
 
 
@@ -23,7 +24,8 @@ def write(folder: Path, outcome: Outcome, *, manifest: Mapping[str, Any]) -> tup
     """Write `manifest.json`, `labels.csv`, `labels_METHOD.csv`, `comparisons.json` and, last, `metrics.json`.
 
     `metrics.json` comes last, so a folder that has one is complete. Labels of a method that compares with ours have the
-    same columns in a file of their own.
+    same columns in a file of their own. What an earlier run left in the folder goes, its figures and page
+    too, which would stand beside other labels. Files of other names stay.
 
     Args:
         folder: the run folder; made where missing.
@@ -45,11 +47,26 @@ def write(folder: Path, outcome: Outcome, *, manifest: Mapping[str, Any]) -> tup
     if outcome.comparisons:
         texts["comparisons.json"] = as_json(outcome.comparisons, "comparisons.json")
     texts["metrics.json"] = as_json(metrics(outcome), "metrics.json", allow_none=False)
+    for name in _earlier(folder, tallies=not outcome.baselines):
+        (folder / name).unlink(missing_ok=True)
+    if (folder / "figures").is_dir() and not any((folder / "figures").iterdir()):
+        (folder / "figures").rmdir()
     for name, text in texts.items():
         write_atomically(folder / name, text.encode())
-    for stale in {*folder.glob("labels_*.csv"), *folder.glob("comparisons.json")} - {folder / name for name in texts}:
-        stale.unlink()  # of an earlier run into the same folder, with another baseline
     return tuple(folder / name for name in texts)
+
+
+def _earlier(folder: Path, *, tallies: bool) -> Iterator[str]:
+    """The names of what an earlier run left, as its manifest tells; `metrics.json` first, for it says complete."""
+    path = folder / "manifest.json"
+    if not path.is_file():
+        return
+    found = json.loads(path.read_text())
+    yield from ("metrics.json", "manifest.json", "labels.csv", "comparisons.json", "report.html")
+    yield from (f"labels_{file_name(method)}.csv" for method in found.get("baselines", ()))
+    yield from (f"figures/{name}.png" for name in DRAWN)
+    if tallies:  # else they may be this run's, written when its baseline was at work
+        yield from (f"tally_{file_name(layer)}.csv" for layer in found.get("layers", ()))
 
 
 def metrics(outcome: Outcome) -> dict[str, Any]:

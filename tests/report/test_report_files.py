@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cd_exp import report
-from cd_exp.report.files import COLUMNS, write_atomically
+from cd_exp.report.files import COLUMNS, DRAWN, write_atomically
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -109,9 +109,25 @@ def test_writing_again_replaces(tmp_path, outcome, manifest):
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-def test_what_another_run_left_in_the_folder_does_not_stay(tmp_path, outcome, manifest):
+@pytest.mark.parametrize("baselines", [{}, {"published": {}}], ids=["no baseline", "another baseline"])
+def test_what_another_run_left_in_the_folder_does_not_stay_and_files_of_others_do(
+    tmp_path, outcome, manifest, baselines
+):
+    manifest = {**manifest, "layers": list(outcome.labels), "baselines": list(outcome.baselines)}
     report.write(tmp_path, outcome, manifest=manifest)
+    (tmp_path / "metrics.json").unlink()  # as a job does that begins in the folder
     assert (tmp_path / "labels_netdissect.csv").exists()
     assert (tmp_path / "comparisons.json").exists()
-    report.write(tmp_path, replace(outcome, baselines={}, baseline_metrics={}, comparisons=[]), manifest=manifest)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.csv", "manifest.json", "metrics.json"]
+    (tmp_path / "figures").mkdir()
+    theirs = ("labels_of_others.csv", "figures/mine.png")
+    for name in (*theirs, "report.html", "figures/agreement.png", "tally_fc.csv"):
+        (tmp_path / name).write_text("earlier")
+    other = replace(outcome, baselines=baselines, baseline_metrics={}, comparisons=[])
+    report.write(tmp_path, other, manifest=manifest)
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    made = {"labels.csv", "manifest.json", "metrics.json"}
+    assert left == made | {*theirs} | ({"labels_published.csv", "tally_fc.csv"} if baselines else set())
+
+
+def test_figures_are_known_by_name(tmp_path, outcome):
+    assert {path.stem for path in report.figures(tmp_path, outcome)} == set(DRAWN)
