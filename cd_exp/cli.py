@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cd_exp import config, distributed
 from cd_exp.errors import InputError
+from cd_exp.invocation import Invocation
 
 MENDABLE = (InputError, HydraException, OmegaConfBaseException)
 FAILED = "error.json"
@@ -34,7 +35,7 @@ def job(settings: DictConfig) -> None:
             return
         from cd_exp.main import run  # torch comes with it
 
-        run(settings, folder=folder)
+        run(settings, _invocation(), folder=folder)
     except Exception as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             _record(folder, error)
@@ -57,6 +58,13 @@ def main() -> None:
             from cd_exp.sweep import gather
 
             gather(folder)
+
+
+def _invocation() -> Invocation:
+    known = HydraConfig.get()
+    sweep = Path(known.sweep.dir).name if known.mode == RunMode.MULTIRUN else None
+    choices = {group: str(choice) for group, choice in known.runtime.choices.items()}
+    return Invocation(choices, list(known.overrides.task), sweep)
 
 
 def _refuse(error: BaseException) -> None:

@@ -49,6 +49,20 @@ class ReportSettings:
 
 
 @dataclass
+class StabilitySettings:
+    """How often the probe's images are drawn anew to see which labels stay."""
+
+    resamples: int = 40
+
+
+@dataclass
+class AbstainSettings:
+    """Units whose label is given by fewer resamples than this share are marked `abstained`."""
+
+    stability: float | None = None
+
+
+@dataclass
 class DistributedSettings:
     """Processes on this machine; under torchrun and Slurm the launcher decides."""
 
@@ -73,6 +87,8 @@ class Config:
     cache: CacheSettings = field(default_factory=CacheSettings)
     features: FeatureSettings = field(default_factory=FeatureSettings)
     report: ReportSettings = field(default_factory=ReportSettings)
+    stability: StabilitySettings = field(default_factory=StabilitySettings)
+    abstain: AbstainSettings = field(default_factory=AbstainSettings)
     distributed: DistributedSettings = field(default_factory=DistributedSettings)
 
 

@@ -1,5 +1,6 @@
 """Lines of a text file as they stand, with a place named where the text is none."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +31,11 @@ def read_lines(path: str | Path, *, setting: str) -> list[str]:
         raise InputError(f"{file} is not UTF-8: {place} is 0x{data[error.start]:02x}; save it as UTF-8") from error
     lines = text.replace("\r\n", "\n").split("\n")  # not splitlines(), which also splits at U+2028 and form feeds
     return lines[:-1] if lines[-1] == "" else lines
+
+
+def file_name(name: str) -> str:
+    """A name as a part of a file name."""
+    return re.sub(r"[^\w.-]", "_", name)
 
 
 def shortened(items: Sequence[object]) -> str:

@@ -8,17 +8,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+
+from cd_exp.invocation import Invocation
 
 PACKAGES = ("cd-exp", "torch", "timm", "open_clip_torch", "numpy", "scipy")
 
 
 def describe(
     config: DictConfig,
+    invocation: Invocation,
     *,
     layers: Sequence[str],
     baselines: Sequence[str],
+    files: Sequence[str],
     fingerprints: Mapping[str, Any],
     images: Mapping[str, Any],
     cache: Mapping[str, Any],
@@ -28,8 +31,10 @@ def describe(
 
     Args:
         config: resolved here.
+        invocation: how the run was asked for.
         layers: whose units are labelled.
         baselines: the other methods, as their label files are named.
+        files: what the other methods added to the run folder.
         fingerprints: of the weights, images and concepts.
         images: how many were used, and which were left out.
         cache: which entries were read and which were made.
@@ -37,10 +42,11 @@ def describe(
     """
     return {
         "config": OmegaConf.to_container(config, resolve=True),
-        "choices": {group: name for group, name in HydraConfig.get().runtime.choices.items() if "/" not in group},
-        "overrides": list(HydraConfig.get().overrides.task),
+        "choices": {group: name for group, name in invocation.choices.items() if "/" not in group},
+        "overrides": list(invocation.overrides),
         "layers": list(layers),
         "baselines": list(baselines),
+        "files": list(files),
         "fingerprints": dict(fingerprints),
         "images": dict(images),
         "cache": dict(cache),

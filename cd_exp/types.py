@@ -64,6 +64,9 @@ class Concepts:
     notes: tuple[str, ...] = ()  # what was dropped while reading: blank lines, duplicates
 
 
+MARKS = ("dead", "always_on", "one_unit", "ceiling", "abstained", "below_min_iou", "circular")
+"""What a unit or its label may be marked as, in the order of the column `marks`."""
+
 Accepted = tuple[str, ...] | None
 """The names that are right for a unit; None where nothing is known of it."""
 
@@ -83,6 +86,13 @@ class Labels:
     similarity: Float[np.ndarray, " neurons"]
     truth: tuple[Accepted, ...] = ()
     ranks: Float[np.ndarray, " neurons"] | None = None
+    candidates: int | None = None  # among how many concepts the method chose
+    margin: Float[np.ndarray, " neurons"] | None = None  # between the first and the second score
+    stability: Float[np.ndarray, " neurons"] | None = None  # share of resamples of the images that give the label
+    stable_set: tuple[tuple[str, ...], ...] = ()  # the labels that make up 90 % of resamples
+    marks: tuple[frozenset[str], ...] = ()  # of MARKS, for each unit
+    judged_label: tuple[str, ...] = ()  # from the larger part of the images, for the scores beside it
+    faithfulness: Mapping[str, Float[np.ndarray, " neurons"]] = field(default_factory=dict)
 
     @property
     def descriptions(self) -> tuple[str, ...]:
@@ -129,6 +139,7 @@ class Outcome:
     baseline_metrics: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     comparisons: Sequence[Mapping[str, Any]] = ()
     notes: Sequence[str] = ()  # what a reader should know: dead units, images skipped
+    files: Mapping[str, str] = field(default_factory=dict)  # what the other methods add to the run folder
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from cd_exp import similarity as similarities
 from cd_exp.dissection import Dissection, dissection
 from cd_exp.errors import InputError, unknown
 from cd_exp.features import text_embeddings
-from cd_exp.main import Parts
+from cd_exp.parts import Parts
 from cd_exp.probes.shapes import Shapes
 from cd_exp.shapes import CLASSES, scene
 from cd_exp.types import Concepts, Match
@@ -88,7 +88,7 @@ def reopen(folder: Path, *, top: int | None = None) -> Run:
         raise InputError(f"{folder} holds no manifest.json; give the folder of a finished run")
     config = OmegaConf.create(json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["config"])
     config.baseline, config.logger = None, {"_target_": "cd_exp.tracking.Nothing"}
-    parts = Parts.of(config)
+    parts = Parts.of(config, {})
     found = dissection(
         parts.model,
         parts.probe,

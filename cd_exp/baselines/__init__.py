@@ -1,6 +1,7 @@
-"""Other methods' labels of the same units: Network Dissection itself, and what was published."""
+"""Other methods' labels of the same units, each labels by itself: Network Dissection, and what was published."""
 
-from cd_exp.baselines.netdissect import NetDissect, netdissect, write_tally
+from cd_exp.baselines.method import Labelled, Method, RunRecord, labelled
+from cd_exp.baselines.netdissect import NetDissect, netdissect
 from cd_exp.baselines.published import Published, published
 
-__all__ = ["NetDissect", "Published", "netdissect", "published", "write_tally"]
+__all__ = ["Labelled", "Method", "NetDissect", "Published", "RunRecord", "labelled", "netdissect", "published"]

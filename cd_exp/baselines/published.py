@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cd_exp.baselines.layouts import Row, read_lines, read_row
+from cd_exp.baselines.method import RunRecord
 from cd_exp.errors import InputError, unknown
 from cd_exp.types import Labels
 
@@ -39,6 +40,10 @@ class Published:
 
     paths: Mapping[str | None, Path]
     rename: Mapping[str, str] = field(default_factory=dict)
+
+    def __call__(self, run: RunRecord) -> dict[str, Labels]:
+        """The published labels of the run's layers."""
+        return self.labels({layer: len(labels.units) for layer, labels in run.labels.items()})
 
     def labels(self, units: Mapping[str, int] | None = None) -> dict[str, Labels]:
         """The labels by layer, as the model names it, in unit order; units that a file leaves out are absent.

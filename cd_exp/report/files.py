@@ -5,7 +5,6 @@ import io
 import json
 import math
 import os
-import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from cd_exp.lines import file_name
 from cd_exp.types import Labels, Outcome
 
 COLUMNS = ("layer", "unit", "description", "similarity", "top5", "truth", "rank_of_truth")
@@ -46,8 +46,9 @@ def write(folder: Path, outcome: Outcome, *, manifest: Mapping[str, Any]) -> tup
     }
     if outcome.comparisons:
         texts["comparisons.json"] = as_json(outcome.comparisons, "comparisons.json")
+    texts |= outcome.files
     texts["metrics.json"] = as_json(metrics(outcome), "metrics.json", allow_none=False)
-    for name in _earlier(folder, tallies=not outcome.baselines):
+    for name in _earlier(folder):
         (folder / name).unlink(missing_ok=True)
     if (folder / "figures").is_dir() and not any((folder / "figures").iterdir()):
         (folder / "figures").rmdir()
@@ -56,7 +57,7 @@ def write(folder: Path, outcome: Outcome, *, manifest: Mapping[str, Any]) -> tup
     return tuple(folder / name for name in texts)
 
 
-def _earlier(folder: Path, *, tallies: bool) -> Iterator[str]:
+def _earlier(folder: Path) -> Iterator[str]:
     """The names of what an earlier run left, as its manifest tells; `metrics.json` first, for it says complete."""
     path = folder / "manifest.json"
     if not path.is_file():
@@ -65,8 +66,7 @@ def _earlier(folder: Path, *, tallies: bool) -> Iterator[str]:
     yield from ("metrics.json", "manifest.json", "labels.csv", "comparisons.json", "report.html")
     yield from (f"labels_{file_name(method)}.csv" for method in found.get("baselines", ()))
     yield from (f"figures/{name}.png" for name in DRAWN)
-    if tallies:  # else they may be this run's, written when its baseline was at work
-        yield from (f"tally_{file_name(layer)}.csv" for layer in found.get("layers", ()))
+    yield from found.get("files", ())  # of its baselines
 
 
 def metrics(outcome: Outcome) -> dict[str, Any]:
@@ -101,11 +101,6 @@ def unit_rows(labels: Labels) -> Iterator[tuple[str, ...]]:
             SEPARATOR.join(truth or ()),
             "" if np.isnan(rank) else str(int(rank)),
         )
-
-
-def file_name(method: str) -> str:
-    """A method's name as a part of a file name."""
-    return re.sub(r"[^\w.-]", "_", method)
 
 
 def as_json(value: Any, where: str, *, allow_none: bool = True) -> str:

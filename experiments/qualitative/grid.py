@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cd_exp.errors import InputError
-from cd_exp.main import top_images
+from cd_exp.outcome import top_images
 from cd_exp.report.files import write_atomically
 from cd_exp.report.grid import grid
 from cd_exp.report.pictures import png

@@ -10,7 +10,7 @@ from PIL import Image
 
 from cd_exp import probes
 from cd_exp.baselines.netdissect import labels, netdissect
-from cd_exp.baselines.netdissect.table import write_tally
+from cd_exp.baselines.netdissect.table import as_table
 from cd_exp.cache import Store
 from cd_exp.features import Settings, maps
 from cd_exp.models import CustomModel
@@ -157,7 +157,7 @@ def test_every_concept_is_counted_as_by_the_definition(root, scored, layer):
 
 def test_each_category_has_its_best_concept_in_the_table(root, scored, tmp_path):
     _, tallies, activations = scored
-    write_tally(tallies["1"], tmp_path / "tally.csv")
+    (tmp_path / "tally.csv").write_text(as_table(tallies["1"]), encoding="utf-8")
     counts = literal(root, activations["1"], tallies["1"].threshold)
     with (tmp_path / "tally.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

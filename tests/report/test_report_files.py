@@ -113,20 +113,20 @@ def test_writing_again_replaces(tmp_path, outcome, manifest):
 def test_what_another_run_left_in_the_folder_does_not_stay_and_files_of_others_do(
     tmp_path, outcome, manifest, baselines
 ):
-    manifest = {**manifest, "layers": list(outcome.labels), "baselines": list(outcome.baselines)}
-    report.write(tmp_path, outcome, manifest=manifest)
+    manifest = {**manifest, "baselines": list(outcome.baselines), "files": ["tally_fc.csv"]}
+    report.write(tmp_path, replace(outcome, files={"tally_fc.csv": "unit"}), manifest=manifest)
     (tmp_path / "metrics.json").unlink()  # as a job does that begins in the folder
     assert (tmp_path / "labels_netdissect.csv").exists()
     assert (tmp_path / "comparisons.json").exists()
     (tmp_path / "figures").mkdir()
     theirs = ("labels_of_others.csv", "figures/mine.png")
-    for name in (*theirs, "report.html", "figures/agreement.png", "tally_fc.csv"):
+    for name in (*theirs, "report.html", "figures/agreement.png"):
         (tmp_path / name).write_text("earlier")
     other = replace(outcome, baselines=baselines, baseline_metrics={}, comparisons=[])
     report.write(tmp_path, other, manifest=manifest)
     left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     made = {"labels.csv", "manifest.json", "metrics.json"}
-    assert left == made | {*theirs} | ({"labels_published.csv", "tally_fc.csv"} if baselines else set())
+    assert left == made | {*theirs} | ({"labels_published.csv"} if baselines else set())
 
 
 def test_figures_are_known_by_name(tmp_path, outcome):

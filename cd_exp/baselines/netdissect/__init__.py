@@ -13,7 +13,7 @@ deep neural network (PNAS 2020, arXiv:2009.05041).
 """
 
 from cd_exp.baselines.netdissect.method import NetDissect, Passes, netdissect
-from cd_exp.baselines.netdissect.table import write_tally
+from cd_exp.baselines.netdissect.table import as_table
 from cd_exp.baselines.netdissect.tally import Tally, detectors, labels
 
-__all__ = ["NetDissect", "Passes", "Tally", "detectors", "labels", "netdissect", "write_tally"]
+__all__ = ["NetDissect", "Passes", "Tally", "as_table", "detectors", "labels", "netdissect"]

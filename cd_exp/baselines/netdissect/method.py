@@ -7,10 +7,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cd_exp.baselines.method import Labelled, RunRecord
 from cd_exp.baselines.netdissect.overlap import Annotation, annotation, extent, overlap
-from cd_exp.baselines.netdissect.tally import Tally, kinds
+from cd_exp.baselines.netdissect.table import as_table
+from cd_exp.baselines.netdissect.tally import Tally, kinds, labels
 from cd_exp.baselines.netdissect.thresholds import Histogram, add, begin, threshold
 from cd_exp.errors import InputError
+from cd_exp.features import maps as activation_maps
+from cd_exp.lines import file_name
+from cd_exp.metrics import accepted_columns
 from cd_exp.types import AnnotatedProbe
 
 Passes = Callable[[], Iterator[tuple[Sequence[int], Mapping[str, Tensor]]]]
@@ -37,6 +42,29 @@ class NetDissect:
         for name, published in {"quantile": 0.005, "min_iou": 0.04}.items():
             if not 0 < (value := getattr(self, name)) < 1:
                 raise InputError(f"baseline.{name} is {value}; expected it between 0 and 1 (published: {published})")
+
+    def __call__(self, run: RunRecord) -> Labelled:
+        """Label every unit of the run's layers from the probe's masks, and hand back the tallies as files."""
+        probe = run.probe
+        if not isinstance(probe, AnnotatedProbe):
+            raise InputError(
+                f"baseline=netdissect needs pixel masks, and probe {probe.name!r} has none; use probe=shapes or broden"
+            )
+        passes = activation_maps(
+            run.model,
+            probe,
+            layers=run.model.layers,
+            kept=run.features.kept,
+            store=run.store,
+            settings=run.settings,
+        )
+        found, files = {}, {}
+        for layer, tally in netdissect(passes, probe, quantile=self.quantile, min_iou=self.min_iou).items():
+            truth = run.labels[layer].truth
+            columns = accepted_columns(truth, tally.concepts) if truth else ()
+            found[layer] = labels(tally, layer, accepted=columns, truth=truth)
+            files[f"tally_{file_name(layer)}.csv"] = as_table(tally)
+        return Labelled(found, files)
 
 
 def netdissect(

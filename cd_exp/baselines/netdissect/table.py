@@ -1,9 +1,8 @@
-"""A tally as a file, in the columns that the published tables have."""
+"""A tally as a table, in the columns that the published ones have."""
 
 import csv
-import os
+import io
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 
@@ -12,22 +11,18 @@ from cd_exp.baselines.netdissect.tally import Tally
 COLUMNS = ("label", "truth", "activation", "intersect", "iou")
 
 
-def write_tally(tally: Tally, path: Path) -> None:
-    """Write a row for each unit: number, category, label and score, then the best concept of each category.
+def as_table(tally: Tally) -> str:
+    """CSV text with a row for each unit: number, category, label and score, then the best concept of each category.
 
     Units count from 1, as published. A unit or category without any overlap has an empty label and no pixels in common,
-    where the published tables name the first concept of all. The file appears whole or not at all.
+    where the published tables name the first concept of all.
     """
     fields = ["unit", "category", "label", "score"] + [f"{kind}-{column}" for kind in tally.kinds for column in COLUMNS]
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(fields)
-            writer.writerows(_rows(tally))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(fields)
+    writer.writerows(_rows(tally))
+    return text.getvalue()
 
 
 def _rows(tally: Tally) -> Iterator[list[str]]:

@@ -1,0 +1,100 @@
+"""The labels of all methods judged, compared and collected on the same units."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cd_exp.baselines import Labelled, Method, RunRecord, labelled
+from cd_exp.dissection import Dissection
+from cd_exp.evaluate import TextEncoder, compared, judge, sentence_encoder
+from cd_exp.features import text_embeddings
+from cd_exp.metrics import summarise
+from cd_exp.types import Concepts, Judgement, Labels, Outcome
+
+OURS = "clip_dissect"
+
+
+def collect(run: RunRecord, found: Dissection, methods: Mapping[str, Method], *, images: int) -> Outcome:
+    """Judge our labels and those of the other methods by the same metrics, and compare them on the same units.
+
+    Args:
+        run: what the run has.
+        found: our labels with the features they came from.
+        methods: the other methods, each labels by itself.
+        images: how many top images to keep for each unit.
+    """
+    others = {name: labelled(method, run) for name, method in methods.items()}
+    units = {layer: len(labels.units) for layer, labels in found.labels.items()}
+    by_method: dict[str, Mapping[str, Labels]] = {OURS: found.labels}
+    by_method |= {name: other.labels for name, other in others.items()}
+    judgements = _judgements(run, found, by_method)
+    metrics = {
+        method: {
+            layer: summarise(judgement, total_units=units[layer], seed=run.seed) for layer, judgement in by.items()
+        }
+        for method, by in judgements.items()
+    }
+    return Outcome(
+        labels=found.labels,
+        metrics=metrics.pop(OURS),
+        seconds=found.seconds,
+        top_images={layer: top_images(found, layer, images) for layer in found.labels},
+        probe=run.probe,
+        baselines={name: other.labels for name, other in others.items()},
+        baseline_metrics=metrics,
+        comparisons=list(compared(by_method, judgements, seed=run.seed)),
+        notes=notes(run, found, others),
+        files={name: text for other in others.values() for name, text in other.files.items()},
+    )
+
+
+def _judgements(
+    run: RunRecord, found: Dissection, methods: Mapping[str, Mapping[str, Labels]]
+) -> dict[str, dict[str, Judgement | None]]:
+    encode, sentences = text_encoder(run, found), sentence_encoder()
+
+    def judged(labels: Labels, truth: Sequence[Any] | None) -> Judgement | None:
+        return judge(labels, truth, judgeable=run.concepts.names, clip_text=encode, sentences=sentences)
+
+    return {
+        method: {layer: judged(labels, found.labels[layer].truth or None) for layer, labels in by_layer.items()}
+        for method, by_layer in methods.items()
+    }
+
+
+def top_images(found: Dissection, layer: str, count: int) -> np.ndarray:
+    """Indices into the probe of the images that excite each unit most."""
+    activations = found.features.activations[layer]
+    best = activations.topk(min(count, len(activations)), dim=0).indices.T.numpy()
+    return np.asarray(found.features.kept)[best]
+
+
+def notes(run: RunRecord, found: Dissection, others: Mapping[str, Labelled]) -> list[str]:
+    """What a reader of the numbers should know."""
+    said = [*getattr(run.probe, "notes", ()), *run.concepts.notes, *run.store.reports]
+    said += [note for other in others.values() for note in other.notes]
+    if found.features.skipped:
+        said.append(f"{len(found.features.skipped)} unreadable images were left out, first {found.features.skipped[0]}")
+    for layer, activations in found.features.activations.items():
+        dead = int((activations == activations[:1]).all(0).sum())
+        if dead:
+            said.append(f"{dead} of {activations.shape[1]} units of {layer} give the same value for every image")
+    return said
+
+
+def text_encoder(run: RunRecord, found: Dissection) -> TextEncoder:
+    """CLIP's text tower for any names: those of the concept set are there already, others are embedded and kept."""
+    known = dict(zip(run.concepts.names, found.texts, strict=True))
+
+    def encode(names: Sequence[str]) -> Tensor:
+        missing = tuple(name for name in names if name not in known)
+        if missing:
+            more = Concepts(missing, run.concepts.templates, name="truth")
+            texts = text_embeddings(run.clip, more, store=run.store, device=run.settings.device)
+            known.update(zip(missing, texts, strict=True))
+        return torch.stack([known[name] for name in names])
+
+    return encode
