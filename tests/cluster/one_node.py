@@ -1,4 +1,4 @@
-"""A Slurm of one node on this machine, for tests: Debian's slurm-wlm and munge, begun as root and ended with the test."""
+"""A Slurm of one node on this machine, for tests: Debian's slurm-wlm and munge, begun as root, ended with the test."""
 
 import os
 import shutil
