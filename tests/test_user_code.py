@@ -1,0 +1,156 @@
+import sys
+
+import pytest
+
+from cd_exp import user_code
+from cd_exp.errors import InputError
+
+
+@pytest.fixture
+def write(tmp_path):
+    def make(name, text):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    return make
+
+
+def called(spec, **options):
+    return user_code.load(str(spec), setting="model.factory")(options)
+
+
+def sources(spec):
+    return user_code.load(str(spec), setting="model.factory").key["sources"]
+
+
+def test_a_function_of_a_file_is_called_with_its_options(write):
+    path = write("own.py", "def double(*, size=2):\n    return 2 * size\n")
+    assert called(f"{path}:double") == 4
+    assert called(f"{path}:double", size=5) == 10
+
+
+def test_a_file_imports_its_neighbours_at_any_time(write):
+    write("near/layers.py", "WIDTH = 7\n")
+    write("near/late.py", "WIDTH = 9\n")
+    path = write("near/own.py", "import layers\ndef width():\n    import late\n    return layers.WIDTH, late.WIDTH\n")
+    assert called(f"{path}:width") == (7, 9)
+    assert str(path.parent) not in sys.path
+
+
+def test_two_files_each_have_their_own_neighbour_of_one_name(write):
+    paths = []
+    for width in (3, 4):
+        write(f"{width}/layers.py", f"WIDTH = {width}\n")
+        code = "from layers import WIDTH\ndef width():\n    import layers\n    return WIDTH, layers.WIDTH\n"
+        paths.append(write(f"{width}/own.py", code))
+    functions = [user_code.load(f"{path}:width", setting="model.factory") for path in paths]
+    assert [function({}) for function in functions] == [(3, 3), (4, 4)]
+
+
+@pytest.mark.parametrize("name", ["own.py", "layers.py", "deep/inner.py", "deep/__init__.py", "late.py", "named.py"])
+def test_an_edit_anywhere_is_another_key_and_is_what_runs(write, name):
+    texts = {
+        "own.py": "import layers, importlib\nONE = 1\ndef total():\n"
+        "    import late\n    named = importlib.import_module('named')\n"
+        "    return ONE + layers.TOTAL + late.ONE + named.ONE\n",
+        "layers.py": "from deep import inner\nimport deep\nONE = 1\nTOTAL = ONE + inner.TOTAL + deep.ONE\n",
+        "deep/__init__.py": "ONE = 1\n",
+        "deep/inner.py": "from .base import ONE as BASE\nONE = 1\nTOTAL = ONE + BASE\n",
+        "deep/base.py": "ONE = 1\n",
+        "late.py": "ONE = 1\n",
+        "named.py": "ONE = 1\n",
+    }
+    path = {key: write(key, text) for key, text in texts.items()}["own.py"]
+    before = sources(f"{path}:total")
+    assert set(before) == {"__main__", "layers", "deep", "deep.inner", "deep.base", "late", "named"}
+    assert called(f"{path}:total") == 7
+    assert sources(f"{path}:total") == before
+    write(name, texts[name].replace("ONE = 1", "ONE = 5"))
+    assert sources(f"{path}:total") != before
+    assert called(f"{path}:total") == 11
+
+
+def test_the_key_does_not_hold_the_folder_and_installed_packages_are_no_part_of_it(write):
+    code = "import torch, json, cd_exp.types\nimport layers\ndef one():\n    return 1\n"
+    keys = []
+    for folder in ("a", "b"):
+        write(f"{folder}/layers.py", "import numpy\n")
+        keys.append(user_code.load(f"{write(f'{folder}/own.py', code)}:one", setting="model.factory").key)
+    assert keys[0] == keys[1]
+    assert set(keys[0]["sources"]) == {"__main__", "layers"}
+
+
+def test_a_function_that_a_file_only_passes_on_has_the_source_of_both(write):
+    write("nets.py", "def build():\n    return 1\n")
+    path = write("own.py", "from nets import build\n")
+    assert set(sources(f"{path}:build")) == {"__main__", "nets"}
+    assert called(f"{path}:build") == 1
+
+
+def test_a_function_of_a_package(write, monkeypatch, tmp_path):
+    write("pack_of_mine/__init__.py", "")
+    write("pack_of_mine/nets.py", "from .base import ONE\ndef build():\n    return ONE\n")
+    write("pack_of_mine/base.py", "ONE = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert called("pack_of_mine.nets:build") == 1
+    assert set(sources("pack_of_mine.nets:build")) == {"pack_of_mine", "pack_of_mine.nets", "pack_of_mine.base"}
+    assert sources("collections:OrderedDict") == {"collections": "installed"}
+
+
+def test_classes_of_the_file_find_their_module(write):
+    code = (
+        "from __future__ import annotations\nimport dataclasses\n@dataclasses.dataclass\nclass A:\n    x: int = 1\n"
+        "def make():\n    return A()\n"
+    )
+    assert called(f"{write('own.py', code)}:make").x == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "message"),
+    [
+        ("def build(:\n", "build", r"own.py line 1: "),
+        ("import not_there_at_all\n", "build", "No module named 'not_there_at_all'; install it, or put it beside"),
+        ("from .base import x\n", "build", "name the function as package.module:function"),
+        ("def build():\n    pass\n", "buld", "function 'buld' is not in .*own.py .*did you mean 'build'"),
+        ("build = 3\n", "build", "build is of type int, expected a function"),
+    ],
+)
+def test_what_cannot_be_loaded_is_said(write, code, name, message):
+    path = write("own.py", code)
+    with pytest.raises(InputError, match=message):
+        user_code.load(f"{path}:{name}", setting="model.factory")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("own.py", "model.factory=own.py: write FILE.py:function or package.module:function"),
+        (":build", "write FILE.py:function"),
+        ("own.py:", "write FILE.py:function"),
+        ("none.py:build", "model.factory=none.py: there is no such file"),
+        ("no.such.module:build", "No module named 'no'"),
+    ],
+)
+def test_what_cannot_be_found_is_said(spec, message):
+    with pytest.raises(InputError, match=message):
+        user_code.load(spec, setting="model.factory")
+
+
+def test_options_are_held_to_the_function(write):
+    path = write(
+        "own.py", "def build(width, *, act='relu'):\n    return width, act\ndef any(**more):\n    return more\n"
+    )
+    assert called(f"{path}:build", width=1) == (1, "relu")
+    assert called(f"{path}:any", x=1) == {"x": 1}
+    with pytest.raises(InputError, match=r"option 'model.options.atc' .*; did you mean 'model.options.act'"):
+        called(f"{path}:build", width=1, atc="neg")
+    with pytest.raises(InputError, match=r"model.options.width must be set"):
+        called(f"{path}:build")
+
+
+def test_an_error_of_the_users_code_keeps_its_traceback(write):
+    path = write("own.py", "def build():\n    raise TypeError('mine')\n")
+    with pytest.raises(TypeError, match="mine"):
+        called(f"{path}:build")
