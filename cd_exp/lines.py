@@ -1,12 +1,8 @@
 """Lines of a text file as they stand, with a place named where the text is none."""
 
-import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from cd_exp.errors import InputError
-
-SHOWN = 5  # how many of many a note or an error names
 
 
 def read_lines(path: str | Path, *, setting: str) -> list[str]:
@@ -31,14 +27,3 @@ def read_lines(path: str | Path, *, setting: str) -> list[str]:
         raise InputError(f"{file} is not UTF-8: {place} is 0x{data[error.start]:02x}; save it as UTF-8") from error
     lines = text.replace("\r\n", "\n").split("\n")  # not splitlines(), which also splits at U+2028 and form feeds
     return lines[:-1] if lines[-1] == "" else lines
-
-
-def file_name(name: str) -> str:
-    """A name as a part of a file name."""
-    return re.sub(r"[^\w.-]", "_", name)
-
-
-def shortened(items: Sequence[object]) -> str:
-    """The first few of many, and how many more there are."""
-    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
-    return ", ".join(str(item) for item in items[:SHOWN]) + more

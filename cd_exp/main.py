@@ -13,6 +13,7 @@ from cd_exp.cache import key_of
 from cd_exp.dissection import Dissection, dissection
 from cd_exp.invocation import Invocation
 from cd_exp.manifest import describe
+from cd_exp.names import terminal_text
 from cd_exp.outcome import collect
 from cd_exp.parts import Parts
 from cd_exp.types import Outcome
@@ -95,4 +96,4 @@ def publish(
     )
     report.show(Console(), outcome, folder)
     if logged:
-        Console().print(f"W&B: {logged}", soft_wrap=True)
+        Console().print(terminal_text(f"W&B: {logged}"), soft_wrap=True)

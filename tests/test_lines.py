@@ -1,7 +1,7 @@
 import pytest
 
 from cd_exp.errors import InputError
-from cd_exp.lines import read_lines, shortened
+from cd_exp.lines import read_lines
 
 
 @pytest.mark.parametrize(
@@ -30,8 +30,3 @@ def test_undecodable_bytes_are_placed(tmp_path, mark):
 def test_a_missing_file_names_the_setting(tmp_path):
     with pytest.raises(InputError, match=r"concepts.path=.*nowhere.txt: there is no such file \(seen from "):
         read_lines(tmp_path / "nowhere.txt", setting="concepts.path")
-
-
-def test_shortened():
-    assert shortened([1, 2]) == "1, 2"
-    assert shortened(list("abcdefg")) == "a, b, c, d, e and 2 more"

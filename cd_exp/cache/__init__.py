@@ -7,12 +7,10 @@ survives a kill, and the next run continues from it. Nothing appears under its f
     python -m cd_exp.cache list | verify | prune   [--dir DIR]
 """
 
-import errno
 import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,8 +20,9 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from cd_exp.errors import InputError
+from cd_exp.whole_files import temporary_file, temporary_folder, write
 
+REMEDY = "set cache.dir to a larger one, or run `python -m cd_exp.cache prune`"
 SCHEMA = 1
 """Raised by one whenever the meaning of stored numbers changes; old entries are then never found."""
 
@@ -94,7 +93,7 @@ class Store:
             return json.loads(path.read_text())
         except (FileNotFoundError, json.JSONDecodeError):
             value = json.loads(json.dumps(make()))
-            write_text(path, json.dumps(value))
+            write(path, json.dumps(value))
             return value
 
     @contextmanager
@@ -121,7 +120,7 @@ class Store:
     def save_shard(self, entry: Entry, number: int, values: np.ndarray) -> None:
         """Store one shard; its name carries its checksum, so it is either whole or not there."""
         folder = self.root / "partial" / entry.key
-        with _spared_disk(folder, values.nbytes), _temporary(folder) as path:
+        with temporary_file(folder, remedy=REMEDY) as path:
             with path.open("wb") as file:
                 np.save(file, values, allow_pickle=False)
                 file.flush()
@@ -133,7 +132,7 @@ class Store:
         paths = [path for _, path in sorted(self.shards(entry).items())]
         first = np.load(paths[0], mmap_mode="c")
 
-        def write(path: Path) -> None:
+        def fill(path: Path) -> None:
             target = np.lib.format.open_memmap(path, mode="w+", dtype=first.dtype, shape=(rows, *first.shape[1:]))
             row = 0
             for shard in paths:
@@ -144,7 +143,7 @@ class Store:
                 raise ValueError(f"{entry.kind}/{entry.key}: {len(paths)} shards make {row} rows, not {rows}")
             target.flush()
 
-        values = self._publish(entry, write, facts)
+        values = self._publish(entry, fill, facts)
         shutil.rmtree(self.root / "partial" / entry.key)
         return values
 
@@ -155,29 +154,25 @@ class Store:
         for path in (self.root / "partial" / entry.key).glob(".tmp-*"):
             path.unlink()
 
-    def _publish(self, entry: Entry, write: Callable[[Path], None], facts: Mapping[str, Any]) -> np.ndarray:
+    def _publish(self, entry: Entry, fill: Callable[[Path], None], facts: Mapping[str, Any]) -> np.ndarray:
         folder = self.folder(entry)
         folder.parent.mkdir(parents=True, exist_ok=True)
         for stale in folder.parent.glob(f".tmp-{entry.key}-*"):
             shutil.rmtree(stale)
-        half = Path(tempfile.mkdtemp(prefix=f".tmp-{entry.key}-", dir=folder.parent))
-        try:
-            with _spared_disk(half, 0):
-                write(half / "values.npy")
-                values = np.load(half / "values.npy", mmap_mode="c")
-                manifest = {
-                    "kind": entry.kind,
-                    "content": entry.content,
-                    "shape": values.shape,
-                    "dtype": str(values.dtype),
-                    "sha256": digest(half / "values.npy"),
-                    **facts,
-                }
-                (half / "manifest.json").write_text(json.dumps(manifest, indent=1))
+        with temporary_folder(folder.parent, entry.key, remedy=REMEDY) as half:
+            fill(half / "values.npy")
+            values = np.load(half / "values.npy", mmap_mode="c")
+            manifest = {
+                "kind": entry.kind,
+                "content": entry.content,
+                "shape": values.shape,
+                "dtype": str(values.dtype),
+                "sha256": digest(half / "values.npy"),
+                **facts,
+            }
+            (half / "manifest.json").write_text(json.dumps(manifest, indent=1))
             shutil.rmtree(folder, ignore_errors=True)
             half.replace(folder)
-        finally:
-            shutil.rmtree(half, ignore_errors=True)
         self.made.append(f"{entry.kind}/{entry.key}")
         return np.load(folder / "values.npy", mmap_mode="c")
 
@@ -195,38 +190,3 @@ def check(folder: Path) -> str:
     except (json.JSONDecodeError, KeyError):
         return "manifest.json is not readable"
     return ""
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file so that a reader sees either the old one or the whole new one."""
-    with _temporary(path.parent) as half:
-        half.write_text(text, encoding="utf-8")
-        half.replace(path)
-
-
-@contextmanager
-def _temporary(folder: Path) -> Iterator[Path]:
-    """A new name in `folder`, removed unless it was renamed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".tmp-", dir=folder)
-    os.close(handle)
-    try:
-        yield Path(name)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-@contextmanager
-def _spared_disk(folder: Path, needed: int) -> Iterator[None]:
-    """Turn a full disk into an error that says where and what to do; what is stored already stays valid."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        free = shutil.disk_usage(folder).free
-        raise InputError(
-            f"the disk of the cache {folder} is full ({free / 1e6:.0f} MB free, {needed / 1e6:.0f} MB needed next); "
-            "set cache.dir to a larger one, or run `python -m cd_exp.cache prune`"
-        ) from error

@@ -6,7 +6,7 @@ from typing import Any
 from cd_exp.concepts.prompts import Templates, prompts
 from cd_exp.errors import InputError, unknown
 from cd_exp.imagenet import NAMES
-from cd_exp.lines import shortened
+from cd_exp.names import shortened
 from cd_exp.types import Concepts
 
 

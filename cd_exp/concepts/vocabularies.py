@@ -10,7 +10,8 @@ from cd_exp import shapes as world
 from cd_exp.concepts.prompts import Templates, prompts
 from cd_exp.downloads import BRODEN, Archive, locate
 from cd_exp.errors import InputError
-from cd_exp.lines import read_lines, shortened
+from cd_exp.lines import read_lines
+from cd_exp.names import shortened
 from cd_exp.types import Concepts
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from cd_exp import distributed
 from cd_exp.errors import InputError
+from cd_exp.names import for_terminal
 from cd_exp.types import Probe
 
 if TYPE_CHECKING:
@@ -132,10 +133,10 @@ def example(transform: "Callable[[Image], Tensor]") -> Tensor:
 @contextmanager
 def bar(settings: Settings, what: str, total: int) -> Iterator[Callable[[int], None]]:
     """A progress bar on standard error, of the main process only."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     shown = settings.progress and distributed.is_main()
     with Progress(*columns, console=Console(stderr=True), disable=not shown, transient=True) as progress:
-        task = progress.add_task(what, total=total)
+        task = progress.add_task(for_terminal(what), total=total)
         yield lambda count: progress.advance(task, count)
 
 

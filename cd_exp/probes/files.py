@@ -4,7 +4,8 @@ from collections import Counter
 from pathlib import Path
 
 from cd_exp.errors import InputError
-from cd_exp.lines import read_lines, shortened
+from cd_exp.lines import read_lines
+from cd_exp.names import shortened
 from cd_exp.probes.image_files import ImageFiles, chosen, existing_folder, require
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from cd_exp.cache import digest, write_text
+from cd_exp.cache import digest
 from cd_exp.downloads import progress
+from cd_exp.whole_files import write
 
 READERS = 8  # hashing leaves the interpreter free, and a network disk answers several reads at once
 
@@ -38,7 +39,7 @@ def file_digests(root: Path, names: Sequence[str], cache: str | None) -> list[st
             known[names[i]] = [*states[i], found]
             advance(1)
     if memory and stale:
-        write_text(memory, json.dumps({name: facts for name, facts in known.items() if facts[-1] != "unreadable"}))
+        write(memory, json.dumps({name: facts for name, facts in known.items() if facts[-1] != "unreadable"}))
     return [str(known[name][-1]) for name in names]
 
 

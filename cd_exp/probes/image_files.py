@@ -9,7 +9,7 @@ import numpy as np
 from PIL.Image import Image
 
 from cd_exp.errors import InputError
-from cd_exp.lines import shortened
+from cd_exp.names import shortened
 from cd_exp.probes.fingerprints import file_digests, fingerprint
 from cd_exp.probes.pictures import rgb
 

@@ -1,23 +1,19 @@
 """The files of a run folder, in the form that other tools read. Each is written whole or not at all."""
 
-import csv
-import io
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cd_exp.lines import file_name
+from cd_exp.names import csv_text, file_name, join_names
 from cd_exp.types import Labels, Outcome
+from cd_exp.whole_files import write as write_file
 
 COLUMNS = ("layer", "unit", "description", "similarity", "top5", "truth", "rank_of_truth")
 DRAWN = ("accuracy", "ranks", "agreement", "units")
-SEPARATOR = "; "  # between the names in one cell: class names hold commas, never semicolons
 
 
 def write(folder: Path, outcome: Outcome, *, manifest: Mapping[str, Any]) -> tuple[Path, ...]:
@@ -53,7 +49,7 @@ def write(folder: Path, outcome: Outcome, *, manifest: Mapping[str, Any]) -> tup
     if (folder / "figures").is_dir() and not any((folder / "figures").iterdir()):
         (folder / "figures").rmdir()
     for name, text in texts.items():
-        write_atomically(folder / name, text.encode())
+        write_file(folder / name, text)
     return tuple(folder / name for name in texts)
 
 
@@ -77,12 +73,7 @@ def metrics(outcome: Outcome) -> dict[str, Any]:
 
 def as_csv(layers: Mapping[str, Labels]) -> str:
     """One row a unit under `COLUMNS`; a cell is empty where nothing is known."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for labels in layers.values():
-        writer.writerows(unit_rows(labels))
-    return text.getvalue()
+    return csv_text([COLUMNS, *(row for labels in layers.values() for row in unit_rows(labels))])
 
 
 def unit_rows(labels: Labels) -> Iterator[tuple[str, ...]]:
@@ -97,8 +88,8 @@ def unit_rows(labels: Labels) -> Iterator[tuple[str, ...]]:
             str(unit),
             top[0] if top else "",
             "" if np.isnan(similarity) else f"{similarity:.6g}",
-            SEPARATOR.join(top[:5]),
-            SEPARATOR.join(truth or ()),
+            join_names(top[:5]),
+            join_names(truth or ()),
             "" if np.isnan(rank) else str(int(rank)),
         )
 
@@ -121,16 +112,3 @@ def _plain(value: Any, where: str, allow_none: bool) -> Any:
     if (value is None and not allow_none) or (isinstance(value, float) and not math.isfinite(value)):
         raise ValueError(f"{where} is {value}; leave out a key that does not apply")
     return value
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside `path` and rename, so that a reader never sees half a file."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(temporary).chmod(0o644)  # mkstemp makes a file that only its owner can read
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from cd_exp.names import cut
 from cd_exp.report.pictures import rendered, strip
 from cd_exp.report.summary import Shown
 from cd_exp.types import Probe
@@ -44,11 +45,11 @@ def _words(figure: "Figure", unit: Shown, *, left: float, top: float, below: flo
     mark, colour = MARKS[unit.right]
     label = mark + (unit.description or "(none)")
     about = f"{unit.layer} {unit.unit}" + (f" · truth: {unit.truth}" if unit.truth else "")
-    figure.text(left, top, _cut(label, 9.0, room), fontsize=9, va="top", color=colour, weight="bold", parse_math=False)
-    figure.text(left, top - below, _cut(about, 7.5, room), fontsize=7.5, va="top", color=GREY, parse_math=False)
+    heading, below_it = cut(label, _room(9.0, room)), cut(about, _room(7.5, room))
+    figure.text(left, top, heading, fontsize=9, va="top", color=colour, weight="bold", parse_math=False)
+    figure.text(left, top - below, below_it, fontsize=7.5, va="top", color=GREY, parse_math=False)
 
 
-def _cut(text: str, size: float, room: int) -> str:
-    """The text as far as its card goes: a letter is about 0.62 of its size wide."""
-    most = int(room / (0.62 * size * DPI / 72))
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+def _room(size: float, width: int) -> int:
+    """How many characters go into so many pixels: a letter is about 0.62 of its size wide."""
+    return int(width / (0.62 * size * DPI / 72))

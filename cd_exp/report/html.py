@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cd_exp.report.files import as_json, write_atomically
+from cd_exp.report.files import as_json
 from cd_exp.report.pictures import data_uri, jpeg, thumbnail
 from cd_exp.report.summary import OURS, Shown, cell, chosen, columns, differences, right, rows, truth
 from cd_exp.types import Outcome
+from cd_exp.whole_files import write as write_file
 
 CAP = 5000  # rows of the list of units; about 350 bytes each
 FIGURES = {
@@ -86,7 +87,7 @@ def page(
         seconds=outcome.seconds,
     )
     path = folder / "report.html"
-    write_atomically(path, text.encode())
+    write_file(path, text)
     return path
 
 

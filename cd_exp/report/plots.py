@@ -13,11 +13,12 @@ from jaxtyping import Float
 from PIL import Image
 
 from cd_exp.metrics.paired import agreement as agreeing
-from cd_exp.report.files import write_atomically
+from cd_exp.names import cut
 from cd_exp.report.grid import grid
 from cd_exp.report.pictures import png, rendered
 from cd_exp.report.summary import OURS, Row, chosen, rows
 from cd_exp.types import Labels, Outcome
+from cd_exp.whole_files import write as write_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", ":", "-.")
 PANELS = 4  # layers of the agreement figure
+WIDEST = 30  # characters of a name that a figure has room for
 
 
 def figures(
@@ -47,7 +49,7 @@ def figures(
     paths = []
     for name, image in _drawn(outcome, units, images, method):
         path = folder / "figures" / f"{name}.png"
-        write_atomically(path, png(image))
+        write_file(path, png(image))
         paths.append(path)
     return tuple(paths)
 
@@ -76,10 +78,10 @@ def accuracy(judged: Sequence[Row]) -> "Figure":
     for height, (layer, row) in enumerate(lines):
         if row is None:
             heading: dict[str, Any] = {"weight": "bold", "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
-            axes.text(-1, height, short(layer), va="center", parse_math=False, **heading)
+            axes.text(-1, height, cut(layer, WIDEST), va="center", parse_math=False, **heading)
         else:
             _interval(axes, row, height, COLOURS[methods.index(row.method) % len(COLOURS)])
-    names = [short(row.method if len(methods) > 1 else row.layer) for _, row in lines if row is not None]
+    names = [cut(row.method if len(methods) > 1 else row.layer, WIDEST) for _, row in lines if row is not None]
     axes.set_yticks([height for height, (_, row) in enumerate(lines) if row is not None], names, parse_math=False)
     axes.set(xlim=(-1, 101), ylim=(len(lines) - 0.4, -0.6), xlabel="top-1: judged units labelled right, % [95 %]")
     axes.grid(axis="x", color="#e4e4e4", linewidth=0.8)
@@ -103,7 +105,7 @@ def ranks(curves: dict[str, Float[np.ndarray, " judged"]]) -> "Figure":
         places = np.unique([1.0, *found, largest])
         share = 100 * np.searchsorted(np.sort(found), places, side="right") / len(found)
         colour, dash = COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
-        axes.step(places, share, where="post", color=colour, linestyle=dash, linewidth=2, label=layer)
+        axes.step(places, share, where="post", color=colour, linestyle=dash, linewidth=2, label=cut(layer, WIDEST))
     axes.set(
         xscale="log",
         xlim=(1, largest),
@@ -133,7 +135,7 @@ def agreement(outcome: Outcome, layers: Sequence[str], method: str = OURS) -> "F
         methods = {method: outcome.labels[layer]}
         methods |= {name: found[layer] for name, found in outcome.baselines.items() if layer in found}
         _heat(axes, list(methods), _shares(list(methods.values())))
-        axes.set_title(short(layer), fontsize=10, parse_math=False)
+        axes.set_title(cut(layer, WIDEST), fontsize=10, parse_math=False)
     figure.suptitle("Units to which two methods give the same name, %", fontsize=10)
     return figure
 
@@ -147,18 +149,13 @@ def _shares(methods: Sequence[Labels]) -> Float[np.ndarray, "methods methods"]:
 def _heat(axes: "Axes", names: Sequence[str], values: Float[np.ndarray, "methods methods"]) -> None:
     axes.imshow(values, vmin=0, vmax=100, cmap="cividis")
     axes.set_facecolor("#eeeeee")
-    labels = [short(name, 18) for name in names]
+    labels = [cut(name, 18) for name in names]
     axes.set_xticks(range(len(names)), labels, fontsize=8, rotation=30, ha="right", parse_math=False)
     axes.set_yticks(range(len(names)), labels, fontsize=8, parse_math=False)
     axes.tick_params(length=0)
     for (row, column), value in np.ndenumerate(values):
         if not np.isnan(value):
             axes.text(column, row, f"{value:.0f}", ha="center", va="center", color="black" if value > 55 else "white")
-
-
-def short(text: str, most: int = 30) -> str:
-    """The text, cut where it is longer than a figure has room for."""
-    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _figure(width: float, height: float) -> tuple["Figure", "Axes"]:

@@ -7,8 +7,8 @@ from rich import box
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
-from rich.text import Text
 
+from cd_exp.names import terminal_text
 from cd_exp.report.summary import OURS, Row, cell, columns, differences, right, rows, spread, truth
 from cd_exp.types import Outcome
 
@@ -28,12 +28,15 @@ def show(console: Console, outcome: Outcome, folder: Path, *, method: str = OURS
     for table in _tables(console, outcome, method):
         console.print(table)
     for note in outcome.notes:
-        console.print(Text(f"note: {note}", style="yellow"))
+        console.print(terminal_text(f"note: {note}", style="yellow"))
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in outcome.seconds.items())
-    console.print(Text(f"time: {seconds}", style="dim"))
+    console.print(terminal_text(f"time: {seconds}", style="dim"))
     names = ", ".join(name for name in FILES if (folder / name).exists())
     # Never wrapped: a path broken over two lines cannot be copied.
-    console.print(Text("files: ").append(str(folder), style="bold").append(f"  {names}", style="dim"), soft_wrap=True)
+    console.print(
+        terminal_text("files: ").append_text(terminal_text(folder, "bold")).append(f"  {names}", style="dim"),
+        soft_wrap=True,
+    )
 
 
 def _tables(console: Console, outcome: Outcome, method: str) -> Iterator[Table]:
@@ -57,7 +60,7 @@ def by_layer(found: Sequence[Row], *, interval: bool) -> Table:
     table = _table("layer", *(metric.short + (" [95 %]" if metric.key == "top1" else "") for metric in shown))
     for row in found:
         cells = (cell(row, metric, interval=interval or metric.key == "top1") for metric in shown)
-        table.add_row(Text(row.layer, style="bold"), *map(Text, cells))
+        table.add_row(terminal_text(row.layer, style="bold"), *map(terminal_text, cells))
     return table
 
 
@@ -65,7 +68,9 @@ def by_method(found: Sequence[Row]) -> Table:
     """One layer that several methods label: a column for each, a row for each figure with its interval."""
     table = _table(f"{found[0].layer} [95 %]", *(row.method for row in found), wrap=True)
     for metric in columns(found):
-        table.add_row(Text(metric.heading), *(Text(cell(row, metric, interval=True)) for row in found))
+        table.add_row(
+            terminal_text(metric.heading), *(terminal_text(cell(row, metric, interval=True)) for row in found)
+        )
     return table
 
 
@@ -76,7 +81,7 @@ def paired(outcome: Outcome) -> Table:
     for test in differences(outcome):
         pair = (test.layer, f"{test.first} − {test.second}")
         cells = (test.metric, f"{test.difference} {test.interval}".strip(), test.p, test.units)
-        table.add_row(*map(Text, ("", "") if pair == before else pair), *map(Text, cells))
+        table.add_row(*map(terminal_text, ("", "") if pair == before else pair), *map(terminal_text, cells))
         before = pair
     return table
 
@@ -88,7 +93,12 @@ def examples(outcome: Outcome) -> Table:
     table = _table("layer", "unit", "label", *(["truth"] if known else []), right_from=9)
     for verdict, layer, unit, description, name in found:
         style, mark = {True: ("green", " ✓"), False: ("red", " ✗"), None: ("", "")}[verdict]
-        texts = [Text(layer), Text(unit), Text(description + mark, style=style), Text(name)]
+        texts = [
+            terminal_text(layer),
+            terminal_text(unit),
+            terminal_text(description + mark, style=style),
+            terminal_text(name),
+        ]
         table.add_row(*texts[: len(table.columns)])
     return table
 
@@ -107,5 +117,5 @@ def _table(*headings: str, right_from: int = 1, wrap: bool = False) -> Table:
     for number, heading in enumerate(headings):
         figure = number >= right_from
         align = "right" if figure else "left"
-        table.add_column(Text(heading), justify=align, no_wrap=figure and not wrap, overflow="fold")  # type: ignore[arg-type]
+        table.add_column(terminal_text(heading), justify=align, no_wrap=figure and not wrap, overflow="fold")  # type: ignore[arg-type]
     return table

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from cd_exp.names import split_names
 from cd_exp.sweep.jobs import Job, Sweep
 
 COLUMNS = ("layer", "unit", "description", "agreement", "n", "distinct", "truth", "right", "model")
-SEPARATOR = "; "  # between the names in one cell of labels.csv
 
 Row = Mapping[str, str]
 """A line of `labels.csv`."""
@@ -106,7 +106,7 @@ def _vote(model: str, layer: str, unit: int, by_job: Mapping[str, Row], alike: C
     labels = {job: row["description"] for job, row in by_job.items()}
     distinct = [name for name in dict.fromkeys(labels.values()) if name]
     votes = {name: sum(bool(label) and alike(name, label) for label in labels.values()) for name in distinct}
-    nearly = {name: sum(name in row.get("top5", "").split(SEPARATOR) for row in by_job.values()) for name in distinct}
+    nearly = {name: sum(name in split_names(row.get("top5", "")) for row in by_job.values()) for name in distinct}
     winner = max(distinct, key=lambda name: (votes[name], nearly[name]), default="")
     groups = [winner]  # what is alike counts as one label; a label alike to two groups joins the first
     kinds = {}

@@ -5,6 +5,7 @@ from itertools import product
 from string import ascii_letters
 from typing import TYPE_CHECKING
 
+from cd_exp.names import cut
 from cd_exp.sweep.consensus import Vote
 from cd_exp.sweep.jobs import Job, Sweep
 from cd_exp.sweep.tables import ordered
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 UNITS = 40  # rows, those on which configurations agree least
 JOBS = 40  # columns
+WIDEST = 34  # characters of a name
 LETTERS = ascii_letters + "+"
 RIGHT, WRONG, CONSENSUS, OTHER = "#0072B2", "#F3D9B1", "#8FB8DE", "#F1F1F1"
 
@@ -40,15 +42,15 @@ def disagreement(sweep: Sweep, votes: Sequence[Vote], *, title: str) -> "Figure 
         return None
     shown = sorted(differing, key=lambda vote: (vote.agreement, vote.unit))[:UNITS]
     shown, jobs = sorted(shown, key=lambda vote: vote.unit), _spread(labelled)
-    words = [shortened(sweep.place(job) or job.name) for job in jobs]
+    words = [cut(sweep.place(job) or job.name, WIDEST) for job in jobs]
     width, height = 3.4 + 0.24 * len(jobs), 1.0 + 0.075 * max(map(len, words)) + 0.2 * len(shown)
     figure = Figure(figsize=(max(5.6, width), height), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     _squares(axes, shown, jobs)
     axes.set_xticks(range(len(jobs)), words, rotation=90, fontsize=7, parse_math=False)
     names = [f"{vote.truth or vote.description} · {vote.unit}" for vote in shown]
-    axes.set_yticks(range(len(shown)), [shortened(name) for name in names], fontsize=7, parse_math=False)
-    heading = [f"{shortened(title)}: configurations disagree on {len(differing)} of {len(votes)} units"]
+    axes.set_yticks(range(len(shown)), [cut(name, WIDEST) for name in names], fontsize=7, parse_math=False)
+    heading = [f"{cut(title, WIDEST)}: configurations disagree on {len(differing)} of {len(votes)} units"]
     heading += [f"{len(shown)} with least agreement shown"] if len(shown) < len(differing) else []
     heading += [f"{len(jobs)} of {len(labelled)} configurations shown"] if len(jobs) < len(labelled) else []
     heading += [_key(shown), "same letter in a row: same label; a: the most common"]
@@ -94,8 +96,3 @@ def _cell(vote: Vote, job: Job) -> tuple[str, str]:
     if right is None:
         return letter, OTHER if kind else CONSENSUS
     return letter, RIGHT if right else WRONG
-
-
-def shortened(text: str, most: int = 34) -> str:
-    """At most so many characters, with an ellipsis where some are missing."""
-    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cd_exp.names import cut, file_name
 from cd_exp.sweep.consensus import Vote, by_layer
-from cd_exp.sweep.disagreement import disagreement, shortened
+from cd_exp.sweep.disagreement import WIDEST, disagreement
 from cd_exp.sweep.jobs import Job, Sweep
 from cd_exp.sweep.rows import View, views
 from cd_exp.sweep.tables import layout
@@ -39,18 +40,15 @@ def figures(sweep: Sweep, votes: Sequence[Vote]) -> tuple[Path, ...]:
     Returns:
         The files drawn.
     """
-    from cd_exp.report.files import file_name, write_atomically
     from cd_exp.report.pictures import png, rendered
+    from cd_exp.whole_files import write as write_file
 
     folder = sweep.folder / "figures"
     paths: list[Path] = []
     for name, figure in _drawn(sweep, votes):
         folder.mkdir(exist_ok=True)
-        plain, number = folder / f"{file_name(name)}.png", 2
-        path = plain
-        while path in paths:  # two layers may differ only in what a file name cannot hold
-            path, number = plain.with_stem(f"{plain.stem}_{number}"), number + 1
-        write_atomically(path, png(rendered(figure)))
+        path = folder / f"{file_name(name)}.png"
+        write_file(path, png(rendered(figure)))
         paths.append(path)
     for path in (path for family in FAMILIES for path in folder.glob(f"{family}_*.png")):
         if path not in paths:
@@ -86,11 +84,11 @@ def accuracy(sweep: Sweep, view: View) -> "Figure":
             row = names.index(sweep.place(job, without=across) if levels else value)
             shift = (number + 1) * step - 0.5 if levels else 0.0
             _interval(axes, view.metrics[job.name], row + shift, number)
-    axes.set_yticks(range(len(names)), [shortened(name) for name in names], parse_math=False)
+    axes.set_yticks(range(len(names)), [cut(name, WIDEST) for name in names], parse_math=False)
     axes.set(xlim=(-1, 101), ylim=(len(names) - 0.45, -0.55))
-    axes.set_xlabel(f"{shortened(view.title)}: top-1, judged units labelled right, % [95 %]", parse_math=False)
+    axes.set_xlabel(f"{cut(view.title, WIDEST)}: top-1, judged units labelled right, % [95 %]", parse_math=False)
     down = " · ".join(axis for axis in sweep.axes if axis != across) or across
-    axes.set_ylabel(shortened(down), parse_math=False)
+    axes.set_ylabel(cut(down, WIDEST), parse_math=False)
     axes.grid(axis="x", color="#e4e4e4", linewidth=0.8)
     axes.set_axisbelow(True)
     for between in range(1, len(names) if levels else 0):
@@ -123,11 +121,11 @@ def heat(sweep: Sweep, view: View) -> "Figure":
         text = view.cell(found[row, column][0]) if np.isnan(value) and (row, column) in found else f"{value:.1f}"
         text = "" if text == "nan" else text
         axes.text(column, row, text, ha="center", va="center", fontsize=9, color="black" if bright else "white")
-    axes.set_xticks(range(len(columns)), [shortened(name, 20) for name in columns], parse_math=False)
+    axes.set_xticks(range(len(columns)), [cut(name, 20) for name in columns], parse_math=False)
     for label in axes.get_xticklabels() if max(map(len, columns)) > 9 else ():
         label.set(rotation=30, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(rows)), [shortened(name) for name in rows], parse_math=False)
-    axes.set_title(f"{shortened(view.title)}: top-1 %, {across} across", fontsize=10, loc="left", parse_math=False)
+    axes.set_yticks(range(len(rows)), [cut(name, WIDEST) for name in rows], parse_math=False)
+    axes.set_title(f"{cut(view.title, WIDEST)}: top-1 %, {across} across", fontsize=10, loc="left", parse_math=False)
     return figure
 
 
@@ -144,10 +142,10 @@ def _legend(axes: "Axes", across: str, levels: Sequence[str]) -> None:
         Line2D([], [], color=COLOURS[n % len(COLOURS)], marker=MARKERS[n // len(COLOURS) % len(MARKERS)], linestyle="")
         for n in range(len(levels))
     ]
-    names, place = [shortened(level, 20) for level in levels], (0, 1)
+    names, place = [cut(level, 20) for level in levels], (0, 1)
     columns = max(1, min(6, 60 // (6 + max(map(len, names)))))
     legend = axes.legend(handles, names, loc="lower left", bbox_to_anchor=place, ncols=columns, frameon=False)
-    legend.set_title(shortened(across))
+    legend.set_title(cut(across, WIDEST))
     legend.set_alignment("left")
     for text in (legend.get_title(), *legend.get_texts()):
         text.set_parse_math(False)

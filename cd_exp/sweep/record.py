@@ -46,9 +46,9 @@ def summarise(sweep: Sweep, *, explained: Mapping[str, Any], figures: Sequence[P
     ) as run:
         place = run.url or str(Path(run.dir).parent)
         _log(run, sweep, explained, figures, paths)
-    from cd_exp.report.files import write_atomically
+    from cd_exp.whole_files import write as write_file
 
-    write_atomically(note, json.dumps({"of": digest, "run": place}, indent=1).encode())
+    write_file(note, json.dumps({"of": digest, "run": place}, indent=1))
     return place
 
 

@@ -1,11 +1,10 @@
 """The rows of `sweep.csv`, and which layers of a sweep can be compared."""
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cd_exp.names import csv_text
 from cd_exp.sweep.jobs import Job, Sweep
 
 LAST = "last judged layer"
@@ -49,9 +48,7 @@ def table(sweep: Sweep) -> tuple[list[str], list[list[Any]]]:
 
 def as_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """The text of a CSV file; None is an empty cell."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
-    return text.getvalue()
+    return csv_text([columns, *rows])
 
 
 def _rows(sweep: Sweep, job: Job) -> Iterator[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cd_exp.names import terminal_text
 from cd_exp.sweep.jobs import FAILED, OK, Job, Sweep
 from cd_exp.sweep.rows import View, views
 
@@ -157,10 +158,10 @@ def _style(job: Job) -> str:
 
 
 def _words(text: str, style: str = "") -> "Text":
-    """Text as it is, never read as markup; what steers a terminal is shown as a mark."""
+    """Text as it is, never read as markup; a cell may have several lines."""
     from rich.text import Text
 
-    return Text("".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text), style=style)
+    return Text("\n", style=style).join(terminal_text(line, style) for line in text.split("\n"))
 
 
 def _table(*headings: str, left: int, gap: int = 1) -> "Table":

@@ -10,10 +10,10 @@ import numpy as np
 
 from cd_exp.errors import InputError
 from cd_exp.outcome import top_images
-from cd_exp.report.files import write_atomically
 from cd_exp.report.grid import grid
 from cd_exp.report.pictures import png
 from cd_exp.report.summary import Shown, right, spread, truth
+from cd_exp.whole_files import write
 from experiments.comparing import say
 from experiments.reopening import reopen
 
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> str:
               tuple(best[unit].tolist()))
         for unit in units
     ]  # fmt: skip
-    write_atomically(asked.out, png(grid(run.parts.probe, shown)))
+    write(asked.out, png(grid(run.parts.probe, shown)))
     return f"{len(shown)} units of {asked.layer}: {asked.out}"
 
 

@@ -139,7 +139,7 @@ def test_a_full_disk_is_a_clear_error_and_the_cache_stays_valid(store, monkeypat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(np, "save", full)
-    with pytest.raises(InputError, match=r"is full .* set cache.dir to a larger one"):
+    with pytest.raises(InputError, match=r"is full.* set cache.dir to a larger one"):
         store.save_shard(other, 0, VALUES)
     with pytest.raises(InputError, match="is full"):
         store.save(other, VALUES)

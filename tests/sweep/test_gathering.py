@@ -135,7 +135,7 @@ def test_three_axes_of_models_with_layers_and_names_of_any_kind(tmp_path, consol
     text = said()
     assert "last judged layer: top-1 % [95 %], similarity across" in text
     assert "model · clip cos wpmi" in text
-    assert "RuntimeError: [red]boom[/red] �[31m $x$" in text
+    assert "RuntimeError: [red]boom[/red] \\x1b[31m $x$" in text
     assert "\x1b" not in console.file.getvalue()
     names = {name for name in contents(tmp_path) if name.startswith("figures/")}
     assert names == {
@@ -176,7 +176,8 @@ def test_layers_whose_names_are_one_as_files_have_a_figure_each(tmp_path, consol
     for number in range(2):
         finished(tmp_path, number, f"seed={number}", layers=("a/b", "a:b"), accuracy=25 * number)
     gather(tmp_path, console=console)
-    assert {"figures/accuracy_a_b.png", "figures/accuracy_a_b_2.png"} <= set(contents(tmp_path))
+    drawn = [name for name in contents(tmp_path) if name.startswith("figures/accuracy_a_b-")]
+    assert len(drawn) == 2
 
 
 def test_a_folder_without_jobs_gives_nothing_and_stays_as_it_is(tmp_path, console):

@@ -14,8 +14,8 @@ from cd_exp.baselines.netdissect.tally import Tally, kinds, labels
 from cd_exp.baselines.netdissect.thresholds import Histogram, add, begin, threshold
 from cd_exp.errors import InputError
 from cd_exp.features import maps as activation_maps
-from cd_exp.lines import file_name
 from cd_exp.metrics import accepted_columns
+from cd_exp.names import file_name
 from cd_exp.types import AnnotatedProbe
 
 Passes = Callable[[], Iterator[tuple[Sequence[int], Mapping[str, Tensor]]]]

@@ -1,12 +1,11 @@
 """A tally as a table, in the columns that the published ones have."""
 
-import csv
-import io
 from collections.abc import Iterator
 
 import torch
 
 from cd_exp.baselines.netdissect.tally import Tally
+from cd_exp.names import csv_text
 
 COLUMNS = ("label", "truth", "activation", "intersect", "iou")
 
@@ -18,11 +17,7 @@ def as_table(tally: Tally) -> str:
     where the published tables name the first concept of all.
     """
     fields = ["unit", "category", "label", "score"] + [f"{kind}-{column}" for kind in tally.kinds for column in COLUMNS]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(fields)
-    writer.writerows(_rows(tally))
-    return text.getvalue()
+    return csv_text([fields, *_rows(tally)])
 
 
 def _rows(tally: Tally) -> Iterator[list[str]]:

@@ -1,0 +1,125 @@
+"""The one writer of whole files and folders: a reader sees the old one or the complete new one, never half.
+
+What is written has the permissions that the user's umask gives any new file (`tempfile` would make it private to its
+owner, which no second user of a cache or a run folder could read). A full disk ends as one error that names the disk.
+"""
+
+import errno
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cd_exp.errors import InputError
+
+TEMPORARY = ".tmp-"
+"""What names of unfinished files and folders begin with; a killed process may leave one behind."""
+
+REMEDY = "free some space, or choose another disk: cache.dir for features, hydra.run.dir for results"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def write(path: Path, content: str | bytes, *, durable: bool = False) -> None:
+    """Write a file, in UTF-8 where it is text, replacing an earlier one in one step.
+
+    Args:
+        path: the file; its folder is made where missing.
+        content: all of it. A lone surrogate, which UTF-8 cannot carry, is written as an escape like `\\ud800`.
+        durable: whether to return only when it is on the disk: for what must outlive a power failure.
+
+    Raises:
+        InputError: the disk is full, or the folder may not be written to.
+    """
+    data = content if isinstance(content, bytes) else content.encode(errors="backslashreplace")
+    with temporary_file(path.parent) as half:
+        half.write_bytes(data)
+        if durable:
+            to_disk(half)
+        half.replace(path)
+
+
+@contextmanager
+def temporary_file(folder: Path, *, remedy: str = REMEDY) -> Iterator[Path]:
+    """An empty file in `folder`, made where missing, to be filled and renamed; what was not renamed goes.
+
+    Args:
+        folder: where it lies.
+        remedy: what to do about a full disk.
+
+    Raises:
+        InputError: as `write`.
+    """
+    with disk(folder, remedy=remedy):
+        folder.mkdir(parents=True, exist_ok=True)
+        half = folder / f"{TEMPORARY}{uuid.uuid4().hex}"
+        half.touch(exist_ok=False)
+        try:
+            yield half
+        finally:
+            half.unlink(missing_ok=True)
+
+
+@contextmanager
+def temporary_folder(parent: Path, name: str, *, remedy: str = REMEDY) -> Iterator[Path]:
+    """An empty folder in `parent`, made where missing, to be filled and renamed; what was not renamed goes.
+
+    Args:
+        parent: where it lies.
+        name: what it will be; part of the temporary name, so that what a kill left can be told apart.
+        remedy: what to do about a full disk.
+
+    Raises:
+        InputError: as `write`.
+    """
+    with disk(parent, remedy=remedy):
+        parent.mkdir(parents=True, exist_ok=True)
+        half = parent / f"{TEMPORARY}{name}-{uuid.uuid4().hex[:8]}"
+        half.mkdir()
+        try:
+            yield half
+        finally:
+            shutil.rmtree(half, ignore_errors=True)
+
+
+@contextmanager
+def disk(folder: Path, *, remedy: str = REMEDY) -> Iterator[None]:
+    """Turn a full disk, or one that may not be written to, into an error that names it and what to do.
+
+    What was stored before stays as it is.
+    """
+    try:
+        yield
+    except OSError as error:
+        if is_full(error):
+            free = shutil.disk_usage(_existing(folder)).free
+            raise InputError(
+                f"the disk that holds {folder} is full, or a limit on it is reached "
+                f"({free / 1e6:.0f} MB free); {remedy}"
+            ) from error
+        if error.errno in FORBIDDEN:
+            raise InputError(f"{folder} cannot be written to ({error.strerror}); choose another folder") from error
+        raise
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a disk, a quota or a limit of the file size is reached. numpy tells by its words alone."""
+    short_write = error.errno is None and re.search(r"\d+ requested and \d+ written", str(error))
+    return error.errno in FULL or bool(short_write)
+
+
+def to_disk(path: Path) -> None:
+    """Return when the content of a file is on the disk, not only in memory."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    return next(place for place in (folder, *folder.absolute().parents) if place.exists())
