@@ -14,7 +14,7 @@ from cd_exp.names import cut, file_name
 from cd_exp.sweep.consensus import Vote, by_layer
 from cd_exp.sweep.disagreement import WIDEST, disagreement
 from cd_exp.sweep.jobs import Job, Sweep
-from cd_exp.sweep.rows import View, views
+from cd_exp.sweep.rows import LAST, View, views
 from cd_exp.sweep.tables import layout
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def figures(sweep: Sweep, votes: Sequence[Vote]) -> tuple[Path, ...]:
     paths: list[Path] = []
     for name, figure in _drawn(sweep, votes):
         folder.mkdir(exist_ok=True)
-        path = folder / f"{file_name(name)}.png"
+        path = folder / f"{name}.png"
         write_file(path, png(rendered(figure)))
         paths.append(path)
     for path in (path for family in FAMILIES for path in folder.glob(f"{family}_*.png")):
@@ -58,16 +58,18 @@ def figures(sweep: Sweep, votes: Sequence[Vote]) -> tuple[Path, ...]:
 
 def _drawn(sweep: Sweep, votes: Sequence[Vote]) -> Iterator[tuple[str, "Figure"]]:
     for view in views(sweep) if sweep.axes else ():
-        yield f"accuracy_{view.title}", accuracy(sweep, view)
+        name = file_name("last_judged_layer" if view.title == LAST else view.title)
+        yield f"accuracy_{name}", accuracy(sweep, view)
         if len(sweep.axes) > 1:
-            yield f"heat_{view.title}", heat(sweep, view)
+            yield f"heat_{name}", heat(sweep, view)
     groups = by_layer(votes)
     several = len({model for model, _ in groups}) > 1
     for (model, layer), found in groups.items():
         title = f"{model} {layer}" if several else layer
         figure = disagreement(sweep, found, title=title)
         if figure is not None:
-            yield f"disagreement_{title}", figure
+            name = "_".join(map(file_name, (model, layer) if several else (layer,)))
+            yield f"disagreement_{name}", figure
 
 
 def accuracy(sweep: Sweep, view: View) -> "Figure":
