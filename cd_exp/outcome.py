@@ -67,8 +67,7 @@ def _judgements(
 
 def top_images(found: Dissection, layer: str, count: int) -> np.ndarray:
     """Indices into the probe of the images that excite each unit most."""
-    activations = found.features.activations[layer]
-    best = activations.topk(min(count, len(activations)), dim=0).indices.T.numpy()
+    best = found.features.strongest(layer, count).indices.T.numpy()
     return np.asarray(found.features.kept)[best]
 
 
@@ -78,10 +77,11 @@ def notes(run: RunRecord, found: Dissection, others: Mapping[str, Labelled]) -> 
     said += [note for other in others.values() for note in other.notes]
     if found.features.skipped:
         said.append(f"{len(found.features.skipped)} unreadable images were left out, first {found.features.skipped[0]}")
-    for layer, activations in found.features.activations.items():
-        dead = int((activations == activations[:1]).all(0).sum())
+    for layer in found.features.layers:
+        dead = int(found.features.statistics(layer).dead.sum())
         if dead:
-            said.append(f"{dead} of {activations.shape[1]} units of {layer} give the same value for every image")
+            units = found.features.units(layer)
+            said.append(f"{dead} of {units} units of {layer} give the same value for every image")
     return said
 
 

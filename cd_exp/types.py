@@ -28,6 +28,23 @@ class Match:
     texts: Float[Tensor, "concepts dim"]
 
 
+@dataclass(frozen=True, eq=False)
+class Strongest:
+    """The images that excite each unit most, the strongest first, of equal ones the lower number first.
+
+    `indices` number the images whose embeddings stand in `Match.images`; `images` is how many there are in all.
+    """
+
+    values: Float[Tensor, "kept neurons"]
+    indices: Int[Tensor, "kept neurons"]
+    images: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Images and neurons, as of the dense activations."""
+        return self.images, self.values.shape[1]
+
+
 Similarity = Callable[..., Tensor]
 """`(match, neurons, **settings) -> Float["neurons concepts"]`, as every function of `cd_exp.similarity`."""
 

@@ -5,7 +5,7 @@ work, and neither changes a number.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -19,25 +19,13 @@ from cd_exp.cache import Entry, Store
 from cd_exp.clips import Clip
 from cd_exp.errors import InputError
 from cd_exp.features.loading import BATCH, Settings, bar, example, in_batches, load, placed
+from cd_exp.features.record import Features
 from cd_exp.features.shards import IMAGES, make
 from cd_exp.models import TargetModel
 from cd_exp.pooling import Pooling
 from cd_exp.types import Concepts, Probe
 
 __all__ = ["Features", "Settings", "extract", "find_layers", "maps", "text_embeddings"]
-
-
-@dataclass(frozen=True, eq=False)
-class Features:
-    """What the networks gave for the readable images of a probe set, memory-mapped where it was not cut.
-
-    `kept` are the places of these images in the probe, `skipped` the ids of the unreadable ones.
-    """
-
-    activations: Mapping[str, Float[Tensor, "images neurons"]]
-    images: Float[Tensor, "images dim"]
-    kept: Sequence[int]
-    skipped: Sequence[str]
 
 
 def extract(

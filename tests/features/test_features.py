@@ -216,3 +216,13 @@ def test_a_transform_of_the_users_own_is_left_whole():
         return torch.zeros(3, 8, 8)
 
     assert halved(own)[0] is own
+
+
+def test_strongest_images_and_statistics_of_a_layer(model, clip, tmp_path):
+    found = extract(model, Pictures(9), clip, layers=["fc"], store=Store(tmp_path / "cache"), settings=QUIET)
+    values = found.activations["fc"]
+    best = found.strongest("fc", 3)
+    assert torch.equal(best.values, values.topk(3, dim=0).values)
+    assert torch.equal(values.gather(0, best.indices), best.values)
+    assert torch.equal(found.statistics("fc").greatest, values.max(0).values)
+    assert (found.layers, found.units("fc")) == (("fc",), 5)
