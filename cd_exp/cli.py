@@ -16,6 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 from cd_exp import config, distributed
 from cd_exp.errors import InputError
 from cd_exp.invocation import Invocation
+from cd_exp.sweep.plan import swept
+from cd_exp.sweep.resuming import resumed
 
 MENDABLE = (InputError, HydraException, OmegaConfBaseException)
 FAILED = "error.json"
@@ -50,7 +52,12 @@ def main() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises instead of printing its own advice
     config.register()
     try:
-        job()
+        if sys.argv[1:2] == ["--resume"]:
+            with resumed(Path(*sys.argv[2:3])) as arguments:
+                sys.argv[1:] = arguments
+                job()
+        else:
+            job()
     except MENDABLE as error:
         _refuse(error)
     finally:
@@ -62,9 +69,12 @@ def main() -> None:
 
 def _invocation() -> Invocation:
     known = HydraConfig.get()
-    sweep = Path(known.sweep.dir).name if known.mode == RunMode.MULTIRUN else None
     choices = {group: str(choice) for group, choice in known.runtime.choices.items()}
-    return Invocation(choices, list(known.overrides.task), sweep)
+    overrides = list(known.overrides.task)
+    if known.mode != RunMode.MULTIRUN:
+        return Invocation(choices, overrides)
+    folder = Path(known.sweep.dir)
+    return Invocation(choices, overrides, swept(folder, overrides), folder.name)
 
 
 def _refuse(error: BaseException) -> None:

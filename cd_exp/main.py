@@ -1,6 +1,7 @@
 """One run: build, dissect, collect, report, track."""
 
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from cd_exp.baselines import RunRecord
 from cd_exp.cache import key_of
 from cd_exp.dissection import Dissection, dissection
 from cd_exp.invocation import Invocation
-from cd_exp.manifest import describe
+from cd_exp.manifest import commit, describe, plain
 from cd_exp.names import terminal_text
 from cd_exp.outcome import collect
 from cd_exp.parts import Parts
+from cd_exp.tracking import About, Record
 from cd_exp.types import Outcome
 
 
@@ -27,6 +29,20 @@ def run(config: DictConfig, invocation: Invocation, *, folder: Path) -> None:
     """
     began = time.perf_counter()
     parts = Parts.of(config, invocation.choices)
+    with parts.logger.begin(folder, about(config, invocation)) if distributed.is_main() else nullcontext() as logged:
+        _run(parts, config, invocation, folder=folder, began=began, logged=logged)
+    distributed.leave()
+
+
+def _run(
+    parts: Parts,
+    config: DictConfig,
+    invocation: Invocation,
+    *,
+    folder: Path,
+    began: float,
+    logged: Record | None,
+) -> None:
     found = dissection(
         parts.model,
         parts.probe,
@@ -38,11 +54,24 @@ def run(config: DictConfig, invocation: Invocation, *, folder: Path) -> None:
         settings=parts.settings,
         top=config.top,
     )
-    if distributed.is_main():
+    if logged is not None:
         outcome = collect(record(parts, found, seed=config.seed), found, parts.baselines, images=config.report.images)
         outcome = replace(outcome, seconds={**outcome.seconds, "total": time.perf_counter() - began})
         publish(parts, found, outcome, config, invocation, folder=folder)
-    distributed.leave()
+        place = logged.finish(outcome, folder=folder)
+        report.show(Console(), outcome, folder)
+        if place:
+            Console().print(terminal_text(f"W&B: {place}"), soft_wrap=True)
+
+
+def about(config: DictConfig, invocation: Invocation) -> About:
+    """How the tracker files the run: settings, choices and commit, under a name that tells it from others."""
+    return About(
+        config={**plain(config), "choices": dict(invocation.choices), "commit": commit()},
+        name=invocation.name,
+        group=invocation.sweep,
+        job_type="sweep" if invocation.sweep else "run",
+    )
 
 
 def record(parts: Parts, found: Dissection, *, seed: int) -> RunRecord:
@@ -63,7 +92,7 @@ def record(parts: Parts, found: Dissection, *, seed: int) -> RunRecord:
 def publish(
     parts: Parts, found: Dissection, outcome: Outcome, config: DictConfig, invocation: Invocation, *, folder: Path
 ) -> None:
-    """Write the files of the run folder, tell the tracker, and show the table."""
+    """Write the files of the run folder."""
     manifest = describe(
         config,
         invocation,
@@ -85,15 +114,3 @@ def publish(
         report.figures(folder, outcome, units=config.report.units, images=config.report.images)
     if config.report.html:
         report.page(folder, outcome, manifest=manifest, units=config.report.units, images=config.report.images)
-    chosen = (invocation.choices[group] for group in ("model", "probe", "clip", "similarity"))
-    logged = parts.logger.log(
-        outcome,
-        folder=folder,
-        config=manifest["config"],
-        group=invocation.sweep,
-        job_type="sweep" if invocation.sweep else "run",
-        name="-".join(chosen),
-    )
-    report.show(Console(), outcome, folder)
-    if logged:
-        Console().print(terminal_text(f"W&B: {logged}"), soft_wrap=True)

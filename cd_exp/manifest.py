@@ -41,7 +41,7 @@ def describe(
         device: what it ran on.
     """
     return {
-        "config": OmegaConf.to_container(config, resolve=True),
+        "config": plain(config),
         "choices": {group: name for group, name in invocation.choices.items() if "/" not in group},
         "overrides": list(invocation.overrides),
         "layers": list(layers),
@@ -54,13 +54,20 @@ def describe(
         "python": platform.python_version(),
         "machine": platform.platform(),
         "device": device,
-        "commit": _commit(),
+        "commit": commit(),
         "command": sys.argv,
         "seed": config.seed,
     }
 
 
-def _commit() -> str | None:
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The settings as plain values, interpolations resolved."""
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def commit() -> str | None:
     """The commit of the checkout that runs, with a mark where files differ from it; None where there is no checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
     try:

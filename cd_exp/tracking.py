@@ -1,22 +1,26 @@
-"""Trackers: a run told to Weights & Biases, or to nobody.
+"""Trackers: a run recorded by Weights & Biases, or by none.
 
+A record begins once the settings were checked and ends with the run, so that a run that fails is there as a failed one.
 What is logged is read from the run folder, so that the record and the files cannot differ.
 """
 
 import csv
 import json
 import os
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from cd_exp import whole_files
 from cd_exp.errors import InputError, unknown
+from cd_exp.names import file_name
 from cd_exp.types import Outcome
 
 if TYPE_CHECKING:
@@ -25,28 +29,48 @@ if TYPE_CHECKING:
 MODES = ("offline", "online", "disabled")
 
 
+@dataclass(frozen=True)
+class About:
+    """How a record is filed.
+
+    Attributes:
+        config: the settings as plain values.
+        name: the run's name.
+        group: the sweep the run belongs to; None for a run of its own.
+        job_type: what kind of job it is.
+    """
+
+    config: Mapping[str, Any]
+    name: str | None = None
+    group: str | None = None
+    job_type: str | None = None
+
+
+class Record(Protocol):
+    """The record of a run that goes on."""
+
+    def finish(self, outcome: Outcome, *, folder: Path) -> str | None:
+        """Log a run whose files lie in `folder`; returns what a reader should know of where the record is."""
+
+
 @runtime_checkable
 class Logger(Protocol):
-    """Where a finished run is told of."""
+    """Where a run is recorded."""
 
-    def log(
-        self,
-        outcome: Outcome,
-        *,
-        folder: Path,
-        config: Mapping[str, Any],
-        group: str | None = None,
-        job_type: str | None = None,
-        name: str | None = None,
-    ) -> str | None:
-        """Log a run whose files lie in `folder`; returns where the record is, for the reader."""
+    def begin(self, folder: Path, about: About) -> AbstractContextManager[Record]:
+        """A record that ends with the block, as a failed one after an exception."""
 
 
 @dataclass(frozen=True)
-class Nothing:
-    """`logger=none`: nobody is told, and wandb is not imported."""
+class NoLogger:
+    """`logger=none`: nothing is recorded, and wandb is not imported."""
 
-    def log(self, outcome: Outcome, **about: Any) -> None:
+    def begin(self, folder: Path, about: About) -> AbstractContextManager["NoLogger"]:
+        """Do nothing."""
+        del folder, about
+        return nullcontext(self)
+
+    def finish(self, outcome: Outcome, *, folder: Path) -> None:
         """Do nothing."""
 
 
@@ -54,13 +78,17 @@ class Nothing:
 class Wandb:
     """`logger=wandb`: one W&B run for each job, closed before the next begins.
 
+    A run that is begun again in the same folder goes on under the same W&B run id. Host, user and paths of the machine
+    are never recorded.
+
     Args:
         project: the W&B project.
         entity: the user or team; W&B's own default where None.
         mode: `offline`, `online` or `disabled`.
         tags: words to find the run by.
-        units: how many units the table of labels shows, spread evenly over the layers.
+        units: how many units the table of labels shows, spread evenly over the layers, or `all`.
         images: how many top images of each.
+        system_metrics: whether W&B samples the use of processors, memory and GPU while the run goes on.
         init_timeout: seconds to wait for the server when a run begins online.
         finish_timeout: seconds to wait for what is left to send when it ends online; the rest stays in the folder.
     """
@@ -69,8 +97,9 @@ class Wandb:
     entity: str | None = None
     mode: str = "offline"
     tags: Sequence[str] = ()
-    units: int = 28
+    units: int | Literal["all"] = 28
     images: int = 4
+    system_metrics: bool = True
     init_timeout: int = 15
     finish_timeout: int = 300
 
@@ -78,67 +107,40 @@ class Wandb:
         if self.mode not in MODES:
             raise unknown("logger.mode", self.mode, MODES)
 
-    def log(
-        self,
-        outcome: Outcome,
-        *,
-        folder: Path,
-        config: Mapping[str, Any],
-        group: str | None = None,
-        job_type: str | None = None,
-        name: str | None = None,
-    ) -> str | None:
-        """Log settings, metrics, tables and files of a run.
-
-        The summary has the numbers of `metrics.json` as `LAYER/top1`, `baselines/NAME/LAYER/top1` and `seconds/total`.
-
-        Args:
-            outcome: what the run found; its images are shown in the table of labels.
-            folder: the run folder, with its files written.
-            config: the settings as plain values.
-            group: the sweep the run belongs to.
-            job_type: what kind of job it is, as in `dissect`.
-            name: the run's name; W&B makes one up where None.
-
-        Returns:
-            The address of the run online, its folder offline, None where disabled.
+    @contextmanager
+    def begin(self, folder: Path, about: About) -> Iterator[Record]:
+        """A W&B run that ends with the block; after an exception it is a failed one, and its summary has the error.
 
         Raises:
             InputError: online without a key, or where the server does not answer in time.
         """
         if self.mode == "disabled":
-            return None
-        with self.run(folder=folder, config=config, group=group, job_type=job_type, name=name) as run:
-            run.summary.update(flat(json.loads((folder / "metrics.json").read_text())))
-            run.log(dict(self._tables(outcome, folder)))
-            run.log_artifact(_artifact(run, folder))
-            return run.url or str(Path(run.dir).parent)
+            yield NoLogger()
+            return
+        with self.run(folder=folder, about=about) as run:
+            try:
+                yield _WandbRecord(self, run)
+            except BaseException as error:
+                run.summary["error"] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                raise
 
     @contextmanager
-    def run(
-        self,
-        *,
-        folder: Path,
-        config: Mapping[str, Any],
-        group: str | None = None,
-        job_type: str | None = None,
-        name: str | None = None,
-    ) -> Iterator["wandb.Run"]:
+    def run(self, *, folder: Path, about: About) -> Iterator["wandb.Run"]:
         """A W&B run under `folder/wandb`, finished when the block ends and marked failed after an exception."""
         surroundings = {
             "WANDB_DATA_DIR": str(folder / "wandb"),  # where files are staged, by default outside the run folder
-            "WANDB_MODE": "online",  # of the process, read once; the run's own mode is given to init, and comes first
+            "WANDB_MODE": self.mode,  # of the process; `online` here looks the server up even for an offline run
             "WANDB_SILENT": "true",
         }
-        with _environment(surroundings):
-            about = {"config": dict(config), "group": group, "job_type": job_type, "name": name}
-            with self._begin(folder, about) as run:
-                yield run
+        with _environment(surroundings), self._init(folder, about) as run:
+            yield run
 
-    def _begin(self, folder: Path, about: Mapping[str, Any]) -> "wandb.Run":
+    def _init(self, folder: Path, about: About) -> "wandb.Run":
         import wandb
 
         try:
+            if self.mode == "online":
+                wandb.teardown()  # W&B reads the mode of a process once, and an earlier run of it may have been offline
             # verify: of the key, by the server, which init asks anyway
             if self.mode == "online" and not wandb.login(prompt=False, verify=False):
                 remedy = "run `wandb login`, set WANDB_API_KEY, or use logger.mode=offline"
@@ -149,9 +151,14 @@ class Wandb:
                 tags=list(self.tags),
                 mode=self.mode,  # type: ignore[arg-type]  # one of MODES, as checked
                 dir=folder,
+                id=_run_id(folder / "wandb", f"{self.entity or ''}/{self.project}"),
+                resume="allow",
                 reinit="create_new",  # else an unfinished run of this process would be handed on, with its old config
                 settings=self._settings(),
-                **about,
+                config=dict(about.config),
+                name=about.name,
+                group=about.group,
+                job_type=about.job_type,
             )
         except wandb.Error as error:
             reason = str(error).partition("\n")[0]
@@ -165,11 +172,12 @@ class Wandb:
         return wandb.Settings(
             init_timeout=self.init_timeout if self.mode == "online" else 90,  # offline only a busy machine is slow
             finish_timeout=self.finish_timeout,
+            host="",
             silent=True,
-            console="off",  # the run is over when it is logged: there is no output to capture, no machine to watch
-            x_disable_stats=True,
+            console="off",  # the tables are in the files
+            x_disable_stats=not self.system_metrics,
+            x_disable_machine_info=not self.system_metrics,  # without it W&B samples nothing
             x_disable_meta=True,  # the manifest has the versions and the commit
-            x_disable_machine_info=True,
             x_save_requirements=False,
             disable_git=True,
             disable_code=True,
@@ -196,16 +204,67 @@ class Wandb:
 
         with (folder / "labels.csv").open(newline="") as file:
             rows = {(row["layer"], int(row["unit"])): row for row in csv.DictReader(file)}
-        layers = [layer for layer in outcome.labels if layer in outcome.top_images][-self.units :] if self.units else []
-        bounds = np.linspace(0, self.units, len(layers) + 1).astype(int).tolist()
-        for layer, (low, high) in zip(layers, pairwise(bounds), strict=True):
+        for layer, places in self._shown(outcome):
             units = outcome.labels[layer].units.tolist()
-            for place in np.linspace(0, len(units) - 1, min(high - low, len(units))).round().astype(int).tolist():
+            for place in places:
                 indices = outcome.top_images[layer][place][: self.images].tolist()
                 row = rows[layer, units[place]]
                 numbers = {name: float(row[name]) if row[name] else None for name in ("similarity", "rank_of_truth")}
                 picture = wandb.Image(_strip(outcome, indices), caption=row["description"])
                 yield {**row, "unit": units[place], **numbers, "images": picture}
+
+    def _shown(self, outcome: Outcome) -> Iterator[tuple[str, list[int]]]:
+        """The layers of the table with the indices of their units."""
+        layers = [layer for layer in outcome.labels if layer in outcome.top_images]
+        counts = [len(outcome.labels[layer].units) for layer in layers]
+        wanted = sum(counts) if self.units == "all" else self.units
+        if self.units == "all":
+            yield from ((layer, list(range(count))) for layer, count in zip(layers, counts, strict=True))
+            return
+        layers = layers[-wanted:] if wanted else []
+        bounds = np.linspace(0, wanted, len(layers) + 1).astype(int).tolist()
+        for layer, (low, high) in zip(layers, pairwise(bounds), strict=True):
+            count = len(outcome.labels[layer].units)
+            yield layer, np.linspace(0, count - 1, min(high - low, count)).round().astype(int).tolist()
+
+
+@dataclass(frozen=True, eq=False)
+class _WandbRecord:
+    """A W&B run that goes on."""
+
+    logger: Wandb
+    run: "wandb.Run"
+
+    def finish(self, outcome: Outcome, *, folder: Path) -> str:
+        """Log metrics, tables, notes and files, and say where the run is and how an offline one is sent.
+
+        The summary has the numbers of `metrics.json` as `LAYER/top1`, `baselines/NAME/LAYER/top1` and `seconds/total`.
+        """
+        self.run.summary.update(flat(json.loads((folder / "metrics.json").read_text())))
+        self.run.notes = "\n".join(outcome.notes)
+        self.run.log(dict(self.logger._tables(outcome, folder)))
+        self.run.log_artifact(_artifact(self.run, folder))
+        return str(self.run.url) if self.run.url else sync_command(Path(self.run.dir).parent)
+
+
+def sync_command(record: Path) -> str:
+    """What to type to send an offline run, with the path as seen from the working directory where it lies below."""
+    here = Path.cwd()
+    return f"wandb sync {record.relative_to(here) if record.is_relative_to(here) else record}"
+
+
+def _run_id(folder: Path, project: str) -> str:
+    """The W&B run id of a run folder and project, made once, so that a run begun again there goes on."""
+    path = folder / "run_id.json"
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    known = known if isinstance(known, dict) else {}
+    if not isinstance(known.get(project), str):
+        known = {**known, project: secrets.token_hex(4)}
+        whole_files.write(path, json.dumps(known))
+    return known[project]
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -223,13 +282,17 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _artifact(run: "wandb.Run", folder: Path) -> "wandb.Artifact":
+    """The files of the run: tables, page and figures; of other methods' labels those that the manifest names."""
     import wandb
 
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    names = ["labels.csv", *(f"labels_{file_name(name)}.csv" for name in manifest.get("baselines", ()))]
+    names += ["metrics.json", "comparisons.json", "manifest.json", "report.html", *manifest.get("files", ())]
+    figures = sorted(path.relative_to(folder).as_posix() for path in (folder / "figures").glob("*.*"))
     artifact = wandb.Artifact(f"labels-{run.id}", type="labels")
-    paths = [folder / "labels.csv", *sorted(folder.glob("labels_*.csv")), folder / "metrics.json"]
-    for path in [*paths, folder / "comparisons.json", folder / "manifest.json"]:
-        if path.is_file():
-            artifact.add_file(str(path))
+    for name in (*names, *figures):
+        if (folder / name).is_file():
+            artifact.add_file(str(folder / name), name=name)
     return artifact
 
 

@@ -87,7 +87,7 @@ def reopen(folder: Path, *, top: int | None = None) -> Run:
     if not (folder / "manifest.json").is_file():
         raise InputError(f"{folder} holds no manifest.json; give the folder of a finished run")
     config = OmegaConf.create(json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["config"])
-    config.baseline, config.logger = None, {"_target_": "cd_exp.tracking.Nothing"}
+    config.baseline, config.logger = None, {"_target_": "cd_exp.tracking.NoLogger"}
     parts = Parts.of(config, {})
     found = dissection(
         parts.model,

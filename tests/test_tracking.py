@@ -2,6 +2,7 @@ import csv
 import json
 import os
 import pty
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from PIL import Image
 
 from cd_exp import report
 from cd_exp.errors import InputError
-from cd_exp.tracking import Nothing, Wandb, flat
+from cd_exp.tracking import About, NoLogger, Wandb, flat
 
 CONF = Path(__file__).parents[1] / "conf" / "logger"
 CONFIG = {
@@ -24,9 +25,9 @@ CONFIG = {
 }
 
 
-def records(folder: Path) -> list[dict]:
-    """What the run file says, read back by W&B's own reader."""
-    (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+def records(folder: Path, which: int = -1) -> list[dict]:
+    """What the last run file says, read back by W&B's own reader."""
+    path = sorted(folder.glob("wandb/offline-run-*/run-*.wandb"))[which]
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
     shown = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
     return [json.loads(line) for line in shown.stdout.splitlines()]
@@ -43,9 +44,24 @@ def summary_of(found: list[dict]) -> dict:
     return values
 
 
+def files_of(folder: Path) -> dict[str, Path]:
+    """What the last run's artifacts hold: name in the artifact -> staged file."""
+    return {
+        entry["path"]: Path(entry["local_path"])
+        for artifact in of("artifact", records(folder))
+        for entry in artifact["manifest"]["contents"]
+    }
+
+
+def logged(outcome, folder, logger, about=None):
+    """Record a finished run whose files lie in the folder."""
+    with logger.begin(folder, about or About(config={})) as record:
+        return record.finish(outcome, folder=folder)
+
+
 @pytest.fixture
 def written(outcome, manifest, tmp_path):
-    report.write(tmp_path, outcome, manifest=manifest)
+    report.write(tmp_path, outcome, manifest={**manifest, "baselines": list(outcome.baselines)})
     return tmp_path
 
 
@@ -58,9 +74,8 @@ def no_key(monkeypatch, tmp_path):
 
 
 def test_an_offline_run_says_what_the_files_say(outcome, written, capfd):
-    place = Wandb(project="tests", tags=["a"], units=7, images=3).log(
-        outcome, folder=written, config=CONFIG, group="sweep 1", job_type="dissect", name="job 3"
-    )
+    about = About(config=CONFIG, group="sweep 1", job_type="dissect", name="job 3")
+    said = logged(outcome, written, Wandb(project="tests", tags=["a"], units=7, images=3), about)
     assert capfd.readouterr() == ("", "")
     found = records(written)
     (run,) = of("run", found)[:1]
@@ -68,7 +83,10 @@ def test_an_offline_run_says_what_the_files_say(outcome, written, capfd):
         "tests", "sweep 1", "dissect", "job 3", ["a"],
     )  # fmt: skip
     assert {key: run["config"]["update"][key] for key in CONFIG} == CONFIG
-    assert Path(place).parent == written / "wandb"
+    assert said.startswith("wandb sync ")
+    assert Path(said.removeprefix("wandb sync ")).parent == written / "wandb"
+    assert not [key for record in of("run", found) for key in ("host", "git") if key in record]
+    assert of("run", found)[-1]["notes"] == "2 units of fc never fire: 3, 7"
     metrics, summary = json.loads((written / "metrics.json").read_text()), summary_of(found)
     assert summary["fc/top1"] == metrics["layers"]["fc"]["top1"]
     assert [summary["fc/ci95/low"], summary["fc/ci95/high"]] == metrics["layers"]["fc"]["ci95"]
@@ -80,12 +98,8 @@ def test_an_offline_run_says_what_the_files_say(outcome, written, capfd):
 
 
 def test_the_table_and_the_files_stay_in_the_run_folder(outcome, written):
-    Wandb(units=7, images=3).log(outcome, folder=written, config={})
-    staged = {
-        entry["path"]: Path(entry["local_path"])
-        for artifact in of("artifact", records(written))
-        for entry in artifact["manifest"]["contents"]
-    }
+    logged(outcome, written, Wandb(units=7, images=3))
+    staged = files_of(written)
     assert all(path.is_relative_to(written / "wandb") for path in staged.values())
     for name in ("labels.csv", "labels_netdissect.csv", "metrics.json"):
         assert staged[name].read_bytes() == (written / name).read_bytes()
@@ -108,7 +122,7 @@ def test_the_environment_is_left_as_it_was(outcome, written, monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "false")
     monkeypatch.delenv("WANDB_DATA_DIR", raising=False)
     before = dict(os.environ)
-    Wandb(units=0).log(outcome, folder=written, config={})
+    logged(outcome, written, Wandb(units=0))
     assert {**os.environ, "WANDB_SERVICE": ""} == {**before, "WANDB_SERVICE": ""}  # of a W&B process that still runs
 
 
@@ -116,21 +130,77 @@ def test_a_run_that_fails_is_finished_and_marked_and_the_next_has_its_own_config
     first, second = tmp_path / "0", tmp_path / "1"
     first.mkdir()
     second.mkdir()
-    with pytest.raises(RuntimeError, match="in the middle"), Wandb().run(folder=first, config={"job": 0, "old": 1}):
+    with pytest.raises(RuntimeError, match="in the middle"), Wandb().begin(first, About(config={"job": 0, "old": 1})):
         raise RuntimeError("in the middle")
-    with Wandb().run(folder=second, config={"job": 1}) as run:
+    with Wandb().run(folder=second, about=About(config={"job": 1})) as run:
         run.summary["x"] = 2
     failed, good = records(first), records(second)
     assert of("exit", failed)[-1]["exit_code"] == 1
+    assert summary_of(failed)["error"] == "RuntimeError: in the middle"
     assert of("exit", good)[-1]["exit_code"] == 0
     config = of("run", good)[0]["config"]["update"]
     assert (config["job"], "old" in config) == (1, False)
 
 
+def test_a_run_begun_again_in_its_folder_goes_on_under_its_id_and_another_project_has_another(outcome, written):
+    logged(outcome, written, Wandb(units=0))
+    time.sleep(1.1)  # W&B names its folders by the second
+    logged(outcome, written, Wandb(units=0))
+    ids = [of("run", records(written, which))[0]["run_id"] for which in (0, 1)]
+    assert ids[0] == ids[1]
+    time.sleep(1.1)
+    logged(outcome, written, Wandb(units=0, project="other"))
+    assert of("run", records(written))[0]["run_id"] != ids[0]
+
+
+def test_the_table_may_hold_every_unit(outcome, written):
+    logged(outcome, written, Wandb(units="all", images=1))
+    staged = files_of(written)
+    assert len(json.loads(staged["labels.table.json"].read_text())["data"]) == sum(
+        len(labels.units) for labels in outcome.labels.values()
+    )
+
+
+def test_the_artifact_has_page_and_figures_and_no_file_of_others(outcome, written):
+    (written / "figures").mkdir()
+    for name in ("report.html", "figures/accuracy.png", "labels_of_others.csv"):
+        (written / name).write_text(name)
+    logged(outcome, written, Wandb(units=0))
+    staged = files_of(written)
+    assert {"report.html", "figures/accuracy.png", "labels.csv", "manifest.json"} <= staged.keys()
+    assert "labels_of_others.csv" not in staged
+
+
+def test_system_metrics_are_sampled_unless_they_are_turned_off(tmp_path):
+    for wanted in (True, False):
+        place = tmp_path / str(wanted)
+        place.mkdir()
+        with Wandb(system_metrics=wanted).run(folder=place, about=About(config={})):
+            time.sleep(3)
+        found = records(place)
+        assert bool(of("stats", found)) is wanted
+        assert "environment" not in {record["type"] for record in found}
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_offline_looks_nothing_up(tmp_path):
+    code = f"""
+from pathlib import Path
+from cd_exp.tracking import About, Wandb
+with Wandb().run(folder=Path({str(tmp_path)!r}), about=About(config={{}})) as run:
+    run.summary["x"] = 1
+"""
+    trace = tmp_path / "trace"
+    watched = ["strace", "-f", "-e", "trace=connect,sendto,sendmsg", "-o", str(trace), sys.executable, "-c", code]
+    subprocess.run(watched, check=True, capture_output=True, env={**os.environ, "WANDB_MODE": "online"})
+    assert "exited with 0" in trace.read_text()
+    assert not [line for line in trace.read_text().splitlines() if "AF_INET" in line]
+
+
 def test_online_without_a_key_is_an_error_and_no_menu(outcome, written, no_key):
     began = time.monotonic()
     with pytest.raises(InputError, match=r"logger.mode=online, but W&B knows no key: .*use logger.mode=offline"):
-        Wandb(mode="online").log(outcome, folder=written, config={})
+        logged(outcome, written, Wandb(mode="online"))
     assert time.monotonic() - began < 10
     assert not (written / "wandb" / "latest-run").exists()
 
@@ -142,13 +212,13 @@ import os, time
 from pathlib import Path
 import wandb
 from cd_exp.errors import InputError
-from cd_exp.tracking import Wandb
+from cd_exp.tracking import About, Wandb
 for key in (None, "a" * 40):
     if key:
         os.environ["WANDB_API_KEY"] = key
     began = time.monotonic()
     try:
-        with Wandb(mode="online", init_timeout=2).run(folder=Path({str(tmp_path)!r}), config={{}}): pass
+        with Wandb(mode="online", init_timeout=2).begin(Path({str(tmp_path)!r}), About(config={{}})): pass
     except InputError as error:
         print(f"{{time.monotonic() - began:.2f}} {{error}}")
 """
@@ -177,7 +247,7 @@ for key in (None, "a" * 40):
 def test_a_key_of_the_wrong_form_is_an_error(outcome, written, no_key, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "abc")
     with pytest.raises(InputError, match=r"did not begin a run with logger.mode=online: WANDB_API_KEY invalid"):
-        Wandb(mode="online").log(outcome, folder=written, config={})
+        logged(outcome, written, Wandb(mode="online"))
 
 
 def test_an_unknown_mode_is_an_error_with_the_nearest_one():
@@ -186,8 +256,8 @@ def test_an_unknown_mode_is_an_error_with_the_nearest_one():
 
 
 def test_disabled_and_none_log_nothing(outcome, written):
-    assert Wandb(mode="disabled").log(outcome, folder=written, config={}) is None
-    assert Nothing().log(outcome, folder=written, config={}) is None
+    assert logged(outcome, written, Wandb(mode="disabled")) is None
+    assert logged(outcome, written, NoLogger()) is None
     assert not (written / "wandb").exists()
 
 
@@ -195,8 +265,8 @@ def test_nothing_heavy_is_imported_before_it_is_needed():
     code = """
 import sys
 from cd_exp import report, tracking
-tracking.Nothing().log(None, folder=None, config={})
-tracking.Wandb(mode="disabled").log(None, folder=None, config={})
+with tracking.NoLogger().begin(None, None) as record: record.finish(None, folder=None)
+with tracking.Wandb(mode="disabled").begin(None, None) as record: record.finish(None, folder=None)
 early = {"wandb", "matplotlib", "jinja2", "scipy.stats", "timm", "open_clip", "torchvision"} & set(sys.modules)
 assert not early, early
 """
@@ -211,7 +281,7 @@ def test_the_choices_of_the_group_bind(monkeypatch):
     assert settings == Wandb(tags=[])
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert instantiate(OmegaConf.load(CONF / "wandb.yaml"), _convert_="all").mode == "disabled"
-    assert instantiate(OmegaConf.load(CONF / "none.yaml"), _convert_="all") == Nothing()
+    assert instantiate(OmegaConf.load(CONF / "none.yaml"), _convert_="all") == NoLogger()
 
 
 def test_names_are_joined_by_slashes_and_intervals_have_two():

@@ -1,11 +1,13 @@
-"""`python -m cd_exp.sweep DIR`: gather a sweep, as is done by itself at the end of a multirun."""
+"""`python -m cd_exp.sweep DIR [--resume]`: gather a sweep, as is done by itself at the end of a multirun."""
 
 import argparse
+import subprocess
 import sys
 from pathlib import Path
 
 from cd_exp.errors import InputError
 from cd_exp.sweep.gathering import gather
+from cd_exp.sweep.resuming import missing
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,8 +23,13 @@ def main(arguments: list[str] | None = None) -> int:
         epilog="Exit status: 0 all jobs are finished, 1 some failed or are unfinished, 2 there is nothing to gather.",
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="hydra.sweep.dir of the multirun")
-    folder = parser.parse_args(arguments).folder
+    parser.add_argument("--resume", action="store_true", help="first run the jobs that are missing or failed")
+    given = parser.parse_args(arguments)
+    folder = given.folder
     try:
+        if given.resume and missing(folder):
+            # It gathers at its end, however that is.
+            return subprocess.run([sys.executable, "-m", "cd_exp.cli", "--resume", str(folder)], check=False).returncode
         sweep = gather(folder)
         if sweep is None:
             raise InputError(f"{folder} holds no jobs; give the folder of a multirun, such as outputs/sweeps/DATE_TIME")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ def summarise(sweep: Sweep, *, explained: Mapping[str, Any], figures: Sequence[P
     Raises:
         InputError: online without a key, or where the server does not answer in time.
     """
+    from cd_exp.tracking import About
+
     logger = _logger(sweep)
     if logger is None or logger.mode == "disabled":
         return None
@@ -41,10 +44,9 @@ def summarise(sweep: Sweep, *, explained: Mapping[str, Any], figures: Sequence[P
         return None
     about = {"axes": list(sweep.axes), "jobs": len(sweep.jobs), "finished": len(sweep.finished)}
     group = sweep.folder.resolve().name
-    with logger.run(
-        folder=sweep.folder, config=about, group=group, job_type="summary", name=f"summary of {len(sweep.jobs)} jobs"
-    ) as run:
-        place = run.url or str(Path(run.dir).parent)
+    filed = About(config=about, group=group, job_type="summary", name=f"summary of {len(sweep.jobs)} jobs")
+    with replace(logger, system_metrics=False).run(folder=sweep.folder, about=filed) as run:
+        place = run.url or f"wandb sync {sweep.folder}/*/wandb/offline-run-* {sweep.folder}/wandb/offline-run-*"
         _log(run, sweep, explained, figures, paths)
     from cd_exp.whole_files import write as write_file
 

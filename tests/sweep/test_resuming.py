@@ -1,0 +1,105 @@
+"""A sweep that was stopped, run to its end in the same folder."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cd_exp.errors import InputError
+from cd_exp.sweep.plan import planned, swept
+from cd_exp.sweep.resuming import missing, resumed
+
+ROOT = Path(__file__).parents[2]
+WORDS = ["similarity=wpmi,soft_wpmi", "probe.size=200,300", "similarity.top_k=20", "features.workers=0"]
+QUIET = ["features.progress=false", "report.html=false", "report.figures=false"]
+TIMES = ("seconds", "folder")
+
+
+def start(folder, cache, *more):
+    return subprocess.Popen(
+        [sys.executable, "run.py", "-m", *WORDS, *QUIET, f"hydra.sweep.dir={folder}", *more],
+        cwd=ROOT,
+        env={**os.environ, "CD_EXP_CACHE": str(cache), "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def resume(folder, cache):
+    return subprocess.run(
+        [sys.executable, "-m", "cd_exp.sweep", str(folder), "--resume"],
+        cwd=folder,  # not where the sweep was begun: relative paths are still those of the sweep
+        env={**os.environ, "CD_EXP_CACHE": str(cache), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def rows(folder):
+    with (folder / "sweep.csv").open(newline="") as file:
+        return [{key: value for key, value in row.items() if not key.startswith(TIMES)} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def through(tmp_path_factory):
+    """A sweep of four jobs that ran through."""
+    root = tmp_path_factory.mktemp("through")
+    done = start(root / "sweep", root / "cache", "logger=none")
+    assert done.wait(timeout=300) == 0
+    return root
+
+
+def test_a_killed_sweep_that_is_resumed_equals_one_that_ran_through(through, tmp_path):
+    folder = tmp_path / "sweep"
+    killed = start(folder, through / "cache", "logger=none")
+    while not (folder / "1" / ".hydra").exists():
+        assert killed.poll() is None
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert len(missing(folder)) in (2, 3, 4)
+    done = resume(folder, through / "cache")
+    assert done.returncode == 0, done.stderr
+    assert rows(folder) == rows(through / "sweep")
+    for name in "0123":
+        assert (folder / name / "labels.csv").read_bytes() == (through / "sweep" / name / "labels.csv").read_bytes()
+    assert missing(folder) == []
+    assert resume(folder, through / "cache").returncode == 0
+
+
+def test_only_what_is_missing_or_failed_runs_again_each_in_its_own_folder(through, tmp_path):
+    folder = tmp_path / "sweep"
+    shutil.copytree(through / "sweep", folder)
+    shutil.rmtree(folder / "2")
+    (folder / "1" / "metrics.json").unlink()
+    kept = (folder / "0" / "metrics.json").read_bytes()
+    assert [job[-1] for job in missing(folder)] == ["hydra.sweep.subdir='1'", "hydra.sweep.subdir='2'"]
+    done = resume(folder, through / "cache")
+    assert done.returncode == 0, done.stderr
+    assert (folder / "0" / "metrics.json").read_bytes() == kept
+    assert sorted(path.parent.name for path in folder.glob("*/metrics.json")) == ["0", "1", "2", "3"]
+    manifest = json.loads((folder / "2" / "manifest.json").read_text())
+    assert {"similarity=soft_wpmi", "probe.size=200"} <= set(manifest["overrides"])
+
+
+def test_the_record_of_a_job_carries_what_the_sweep_varies(through):
+    plan = planned(through / "sweep")
+    assert plan.axes == ("similarity", "probe.size")
+    assert len(plan.jobs) == 4
+    assert swept(through / "sweep", plan.jobs[1]) == {"similarity": "wpmi", "probe.size": "300"}
+
+
+def test_a_folder_without_a_multirun_is_an_error(tmp_path):
+    with pytest.raises(InputError, match=r"has no multirun\.yaml, which a multirun writes"), resumed(tmp_path):
+        pass
+    (tmp_path / "multirun.yaml").write_text("- [")
+    with pytest.raises(InputError, match="cannot be read"):
+        planned(tmp_path)
