@@ -46,6 +46,9 @@ class ReportSettings:
     figures: bool = True
     units: int = 24
     images: int = 5
+    explorer: str = "auto"
+    maps: bool = False
+    vector: bool = False
 
 
 @dataclass

@@ -46,23 +46,25 @@ def label(
         ValueError: where a score is NaN, a block is out of order, or the columns are not as many as the names: all
             are bugs in what made the scores.
     """
-    tops, similarities, ranks = [], [], []
+    tops, kept, ranks = [], [], []
     done = 0
     for units, block in _blocks(scores):
         _check(units, block, names, layer=layer, done=done)
         done += len(block)
         values, columns = best(block, k=min(k, len(names)))
         tops += [tuple(names[column] for column in row) for row in columns.tolist()]
-        similarities.append(values[:, 0].cpu().numpy())
+        kept.append(values.cpu().numpy())
         if len(accepted):
             ranks.append(rank(block, accepted[done - len(block) : done]))
+    top_scores = np.concatenate(kept) if kept else np.empty((0, 1))
     _check_lengths(done, layer=layer, accepted=accepted, truth=truth)
     return Labels(
         layer=layer,
         units=np.arange(done),
         top=tuple(tops),
-        similarity=np.concatenate(similarities) if similarities else np.empty(0),
+        similarity=top_scores[:, 0],
         truth=tuple(truth),
+        top_scores=top_scores,
         ranks=np.concatenate(ranks) if ranks else None,
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.console import Console
 
-from cd_exp import distributed, report
+from cd_exp import distributed, explorer, report
 from cd_exp.baselines import RunRecord
 from cd_exp.cache import key_of
 from cd_exp.dissection import Dissection, dissection
@@ -114,3 +114,11 @@ def publish(
         report.figures(folder, outcome, units=config.report.units, images=config.report.images)
     if config.report.html:
         report.page(folder, outcome, manifest=manifest, units=config.report.units, images=config.report.images)
+    if config.report.explorer == "none":
+        explorer.clear(folder)
+    else:
+        chosen = (invocation.choices[group] for group in ("model", "probe", "clip", "similarity"))
+        title = " · ".join(dict.fromkeys(chosen))
+        ours = record(parts, found, seed=config.seed)
+        content = explorer.collect(ours, found, outcome, manifest=manifest, title=title)
+        explorer.write(folder, explorer.page_of({folder.name: content}, title=title), layout=config.report.explorer)

@@ -104,6 +104,7 @@ class Labels:
     truth: tuple[Accepted, ...] = ()
     ranks: Float[np.ndarray, " neurons"] | None = None
     candidates: int | None = None  # among how many concepts the method chose
+    top_scores: Float[np.ndarray, "neurons kept"] | None = None  # of the concepts in `top`
     margin: Float[np.ndarray, " neurons"] | None = None  # between the first and the second score
     stability: Float[np.ndarray, " neurons"] | None = None  # share of resamples of the images that give the label
     stable_set: tuple[tuple[str, ...], ...] = ()  # the labels that make up 90 % of resamples

@@ -1,0 +1,11 @@
+"""Pages to look at every unit of a run: static files that open from a folder, without a server or a network.
+
+collect(run, dissection, outcome, ...)     # what the pages hold
+write(folder, page_of({name: content}))    # folder/explorer/index.html
+read(folder)                               # what a stored explorer holds, to make its pages again
+"""
+
+from cd_exp.explorer.collecting import Content, collect
+from cd_exp.explorer.page import clear, page_of, read, runs_of, write
+
+__all__ = ["Content", "clear", "collect", "page_of", "read", "runs_of", "write"]

@@ -1,0 +1,72 @@
+// Two methods of a run, or two runs, unit by unit.
+
+function compareView(main, run, state, runs) {
+  const sides = [...runs.values()].flatMap(other => [...other.tables.values()].map(table => ({table, words: runs.size > 1 ? `${other.key} · ${table.method}` : table.method, key: `${other.key}/${table.method}`})));
+  if (sides.length < 2) return missing(main, "There is one method and one run here; compare runs with: python -m cd_exp.report RUN RUN --out DIR");
+  const a = sides.find(side => side.key === state.get("a")) ?? sides[0], b = sides.find(side => side.key === state.get("b") && side !== a) ?? sides.find(side => side !== a);
+  const pairs = shared(a.table, b.table), judged = pairs.filter(([, , , x, y]) => x >= 0 && y >= 0);
+  const layers = [...new Set(pairs.map(([layer]) => layer))];
+  const only = (x, y) => judged.filter(pair => pair[3] === x && pair[4] === y).length;
+  const KINDS = {differ: "labels differ", a: `only ${a.words} right`, b: `only ${b.words} right`, all: "all units"};
+  const kind = KINDS[state.get("show")] ? state.get("show") : "differ";
+  const fits = {differ: pair => pair[5] !== pair[6], a: pair => pair[3] === 1 && pair[4] === 0, b: pair => pair[3] === 0 && pair[4] === 1, all: () => true}[kind];
+  const query = parsed(state.get("q") ?? "", a.table), other = a.table.run === b.table.run ? query : parsed(state.get("q") ?? "", b.table);
+  const shown = pairs.filter(pair => fits(pair) && (!state.get("layer") || pair[0] === state.get("layer")) && (query.test(pair[1]) || other.test(pair[2])));
+  const open = i => change({view: "unit", run: a.table.run.key, method: a.table.method, of: shown[i][0], unit: a.table.unit[shown[i][1]], q: "", show: "", layer: ""});
+  const list = new VirtualList({label: "Units of both", count: shown.length, height: matchMedia("(max-width: 760px)").matches ? 132 : 66, columns: 4, open,
+    render: i => {
+      const [layer, x, y] = shown[i], side = (table, at) => h("div", {role: "gridcell", className: "t"}, h("a", {className: "name", tabIndex: -1, href: href({view: "unit", run: table.run.key, method: table.method, of: layer, unit: table.unit[at], q: "", show: "", layer: ""}, state)}, verdict(table.right[at]), " ", table.label(at) ? marked(table.label(at), query.mark) : "(none)"));
+      return h("div", {className: "pair"}, h("div", {role: "gridcell", className: "t soft"}, `${layer} · ${a.table.unit[x]}`, a.table.truths(x).length ? h("span", null, ` · ${a.table.truthText(x)}`) : null),
+        side(a.table, x), side(b.table, y), h("div", {role: "gridcell", className: "pictures"}, strip(a.table.run, a.table, x).slice(0, 5)));
+    }});
+  const search = h("input", {type: "search", id: "search", value: state.get("q") ?? "", autocomplete: "off", onchange: () => change({q: search.value})});
+  const pick = (label, chosen, name) => choice(label, sides.map(side => side.key), key => sides.find(side => side.key === key).words, chosen.key, value => change({[name]: value}));
+  fill(main, h("h1", {className: "unseen"}, "Compare"),
+    h("div", {className: "controls"}, pick("first", a, "a"), pick("second", b, "b"),
+      choice("show", Object.keys(KINDS), key => KINDS[key], kind, value => change({show: value})),
+      choice("layer", ["", ...layers], name => name || "all layers", state.get("layer") ?? "", value => change({layer: value})),
+      h("label", {className: "wide"}, "Search", search)),
+    tests(a, b, pairs, judged, only, layers),
+    h("div", {className: "told"}, h("p", {className: "count", role: "status"}, `${shown.length.toLocaleString("en")} of ${pairs.length.toLocaleString("en")} units that both label`)),
+    list.node);
+  main.classList.add("filling");
+  fill(list.head, h("div", {className: "pair", role: "row"}, ["unit · truth", a.words, b.words, "strongest pictures"].map(head => h("div", {role: "columnheader", className: "t"}, head))));
+  list.draw();
+  return {list, search, open};
+}
+
+// [layer, row of the first, row of the second, right, right, label, label] for every unit that both label.
+function shared(first, second) {
+  const found = [], run = first.run, other = second.run;
+  for (let at = 0; at < first.count; at++) {
+    const layer = run.layers[first.layer[at]].name, number = other.layerNumber.get(layer);
+    const there = number === undefined ? -1 : second.find(number, first.unit[at]);
+    if (there >= 0) found.push([layer, at, there, first.right[at], second.right[there], first.label(at).toLowerCase(), second.label(there).toLowerCase()]);
+  }
+  return found;
+}
+
+function tests(a, b, pairs, judged, only, layers) {
+  const line = (words, rows) => {
+    const known = rows.filter(pair => pair[3] >= 0 && pair[4] >= 0), count = (x, y) => known.filter(pair => pair[3] === x && pair[4] === y).length;
+    const both = count(1, 1), first = count(1, 0), second = count(0, 1), same = rows.filter(pair => pair[5] && pair[5] === pair[6]).length;
+    return h("tr", null, h("th", {scope: "row"}, words), h("td", {className: "n"}, percent(same, rows.length)),
+      known.length ? [percent(both + first, known.length), percent(both + second, known.length), first, second, both, known.length - both - first - second, Number(mcnemar(first, second).toPrecision(2)).toString()].map(value => h("td", {className: "n"}, String(value))) : h("td", {colSpan: 7, className: "soft"}, "truth unknown"));
+  };
+  return h("div", {className: "scroll tests"}, h("table", null,
+    h("thead", null, h("tr", null, ["layer", "same name", `${a.words} right`, `${b.words} right`, "only the first", "only the second", "both", "neither", "p (McNemar, exact)"].map((head, i) => h("th", {scope: "col", className: i ? "n" : ""}, head)))),
+    h("tbody", null, layers.map(layer => line(layer, pairs.filter(pair => pair[0] === layer))))));
+}
+
+// Two-sided: of the units on which one alone is right, is each as often that one? Sums the probabilities of outcomes
+// no more likely than this one under Binomial(n, 1/2), in logarithms.
+function mcnemar(first, second) {
+  const n = first + second, least = Math.min(first, second);
+  if (!n || first === second) return 1;
+  let log = -n * Math.LN2, sum = 0;
+  for (let k = 0; k <= least; k++) {
+    sum += Math.exp(log);
+    log += Math.log(n - k) - Math.log(k + 1);
+  }
+  return Math.min(1, 2 * sum);
+}

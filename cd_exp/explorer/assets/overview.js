@@ -1,0 +1,177 @@
+// The run at a glance, one concept, and one picture.
+
+function overviewView(main, run, state) {
+  fill(main,
+    h("h1", null, run.title),
+    h("div", {className: "columns"},
+      h("section", null, h("h2", null, "The run"),
+        h("dl", {className: "about"}, Object.entries(run.about).map(([key, value]) => [h("dt", null, key), h("dd", null, value)]))),
+      h("section", null, h("h2", null, "The command"), h("pre", {tabIndex: 0}, run.command),
+        h("p", {className: "soft"}, Object.entries(run.seconds).map(([key, value]) => `${key} ${value.toFixed(1)} s`).join(" · ")),
+        run.notes.length ? h("ul", {className: "notes"}, run.notes.map(note => h("li", null, note))) : null)),
+    layersTable(run, state),
+    results(run),
+    comparisons(run),
+    h("section", null, h("h2", null, "Labels given most often"), h("p", {className: "soft"}, "a label that many units have says little about each"),
+      run.main.layers.map(([name]) => frequent(run, name, state))));
+  return {};
+}
+
+function layersTable(run, state) {
+  const table = run.main, stable = table.keys.includes("stability");
+  const heads = ["layer", "units", "right", "dead", ...(stable ? ["stable"] : []), "abstained", "distinct labels", ""];
+  return section("Layers", stable ? "stable: the label is given by 80 % of resamples of the images or more" : "",
+    h("div", {className: "scroll"}, h("table", null,
+      h("thead", null, h("tr", null, heads.map((head, i) => h("th", {scope: "col", className: i ? "n" : ""}, head)))),
+      h("tbody", null, table.layers.map(([name], number) => {
+        const rows = Array.from({length: (table.starts[number + 1] ?? table.count) - table.starts[number]}, (_, i) => table.starts[number] + i);
+        const judged = rows.filter(at => table.right[at] >= 0), right = judged.filter(at => table.right[at] === 1).length;
+        const count = mark => { const found = rows.filter(at => table.has(at, mark)).length; return found ? found.toLocaleString("en") : "0"; };
+        const names = new Set(rows.map(at => table.top[5 * at]).filter(label => label >= 0));
+        return h("tr", null,
+          h("th", {scope: "row"}, h("a", {href: href({view: "units", layer: name}, state)}, name)),
+          h("td", {className: "n"}, rows.length.toLocaleString("en")),
+          h("td", {className: "n"}, judged.length ? [percent(right, judged.length), h("span", {className: "soft"}, ` of ${judged.length.toLocaleString("en")}`)] : "–"),
+          h("td", {className: "n"}, count("dead")),
+          stable ? h("td", {className: "n"}, percent(rows.filter(at => table.numbers("stability")[at] >= 0.8).length, rows.length)) : null,
+          h("td", {className: "n"}, count("abstained")),
+          h("td", {className: "n"}, names.size.toLocaleString("en")),
+          h("td", {className: "bar-cell"}, judged.length ? h("meter", {min: 0, max: 1, value: right / judged.length, ariaLabel: `${percent(right, judged.length)} right`}) : ""));
+      })))));
+}
+
+function metricText(figure, values) {
+  if (values[figure.key] === undefined) return "";
+  const text = value => typeof value === "number" ? value.toFixed(figure.digits) : String(value);
+  const bounds = values[figure.key === "top1" ? "ci95" : `${figure.key}_ci95`];
+  return text(values[figure.key]) + (bounds ? ` [${bounds.map(text).join(", ")}]` : "");
+}
+
+function results(run) {
+  const rows = Object.entries(run.metrics).flatMap(([method, layers]) => Object.entries(layers).map(([layer, values]) => ({method, layer, values})));
+  const figures = run.figures.filter(figure => rows.some(({values}) => values[figure.key] !== undefined));
+  const shown = rows.filter(({values}) => values.judged !== undefined || rows.every(({values: other}) => other.judged === undefined));
+  if (!figures.length) return null;
+  return section("Results", "in brackets the 95 % interval over units",
+    h("div", {className: "scroll"}, h("table", null,
+      h("thead", null, h("tr", null, h("th", {scope: "col"}, "layer"), h("th", {scope: "col"}, "method"), figures.map(figure => h("th", {scope: "col", className: "n", title: figure.meaning}, figure.heading)))),
+      h("tbody", null, shown.map(({method, layer, values}) => h("tr", null, h("th", {scope: "row"}, layer), h("td", null, method),
+        figures.map(figure => h("td", {className: "n"}, metricText(figure, values)))))))));
+}
+
+function comparisons(run) {
+  const figures = new Map(run.figures.map(figure => [figure.key, figure]));
+  const rows = run.comparisons.flatMap(test => Object.keys(test).filter(key => key.endsWith("_difference")).map(key => ({test, key: key.slice(0, -11)})));
+  if (!rows.length) return null;
+  return section("Methods compared on the same units", "the first less the second, with the 95 % interval of the difference",
+    h("div", {className: "scroll"}, h("table", null,
+      h("thead", null, h("tr", null, ["layer", "first", "second", "figure", "difference", "p", "units"].map((head, i) => h("th", {scope: "col", className: i > 3 ? "n" : ""}, head)))),
+      h("tbody", null, rows.map(({test, key}) => {
+        const figure = figures.get(key) ?? {heading: key, digits: 3}, bounds = test[`${key}_difference_ci95`];
+        const signed = value => (value > 0 ? "+" : "") + value.toFixed(figure.digits);
+        return h("tr", null, h("th", {scope: "row"}, test.layer), h("td", null, test.first), h("td", null, test.second), h("td", null, figure.heading),
+          h("td", {className: "n"}, signed(test[`${key}_difference`]) + (bounds ? ` [${bounds.map(signed).join(", ")}]` : "")),
+          h("td", {className: "n"}, test[`${key}_p`] === undefined ? "" : Number(test[`${key}_p`].toPrecision(2)).toString()),
+          h("td", {className: "n"}, test[key.endsWith("cosine") ? "cosine_units" : "judged"]));
+      })))));
+}
+
+function frequent(run, layer, state) {
+  const table = run.main, number = run.layerNumber.get(layer), counts = new Map();
+  for (let at = 0; at < table.count; at++) if (table.layer[at] === number && table.top[5 * at] >= 0) counts.set(table.top[5 * at], (counts.get(table.top[5 * at]) ?? 0) + 1);
+  const most = [...counts].filter(([, count]) => count > 1).sort((a, b) => b[1] - a[1]).slice(0, 8);
+  return most.length ? h("p", {className: "chips"}, h("b", null, layer), most.map(([name, count]) => h("span", null, conceptLink(run.name(name), state), h("span", {className: "soft"}, ` ×${count.toLocaleString("en")}`)))) : null;
+}
+
+const OF_A_CONCEPT = 40;  // units of a layer shown at once
+
+function conceptView(main, run, state) {
+  const name = state.get("concept") ?? "", numberOf = run.numberOf.get(name) ?? -2, table = run.tables.get(state.get("method")) ?? run.main;
+  const place = unpacked(run.concepts.name).indexOf(numberOf), query = run.queries?.find(found => found.words === name);
+  const images = query ? Array.from(unpacked(query.pictures)) : place >= 0 ? Array.from(row(unpacked(run.concepts.pictures), place)) : [];
+  const cosines = query ? unpacked(query.cosines) : place >= 0 ? row(unpacked(run.concepts.cosines), place) : [];
+  const layers = new Map(run.layers.map((_, layer) => [layer, {first: [], five: [], truth: []}]));
+  for (let at = 0; at < table.count; at++) {
+    const found = layers.get(table.layer[at]), column = table.five(at).indexOf(numberOf);
+    if (column === 0) found.first.push(at);
+    else if (column > 0) found.five.push(at);
+    if (table.truths(at).includes(numberOf)) found.truth.push(at);
+  }
+  const units = (title, rows) => rows.length ? [h("h3", null, `${title} (${rows.length.toLocaleString("en")})`), h("div", {className: "small-rows"}, rows.slice(0, OF_A_CONCEPT).map(at => smallRow(table, at, state))),
+    rows.length > OF_A_CONCEPT ? h("p", null, h("a", {href: href({view: "units", q: `${title.startsWith("first") ? "label" : "top5"}:"${name}"`, layer: run.layers[table.layer[rows[0]]].name, concept: ""}, state)}, "all of them in the list of units")) : null] : [];
+  fill(main,
+    h("header", {className: "title"}, h("p", {className: "crumbs"}, h("a", {href: href({view: "concepts", concept: ""}, state)}, "concepts"), " / "), h("h1", null, name)),
+    images.length ? section("Pictures that CLIP thinks show it", "with the cosine of picture and word",
+      h("div", {className: "cards large"}, images.map((image, i) => card(run, image, number(cosines[i], 3))))) : h("p", {className: "soft"}, "No pictures were stored for it."),
+    query ? asked(run, query, state) : null,
+    [...layers].map(([layer, {first, five, truth}]) => first.length + five.length + truth.length
+      ? section(run.layers[layer].name, "", units("first among its concepts", first), units("among the five best", five), units("the truth of", truth)) : null));
+  return {};
+}
+
+// Units that answer to words asked for when the page was made.
+function asked(run, query, state) {
+  return section("Units that answer to it best", "the rank of the words among all concepts, by the similarity function of the run",
+    Object.entries(query.layers).map(([layer, found]) => {
+      const units = unpacked(found.units), ranks = unpacked(found.ranks), values = unpacked(found.scores);
+      return [h("h3", null, layer), h("div", {className: "small-rows"}, Array.from(units, (unit, i) => smallRow(run.main, run.main.find(run.layerNumber.get(layer), unit), state, `rank ${ranks[i]} · ${number(values[i], 3)}`)))];
+    }));
+}
+
+function smallRow(table, at, state, note) {
+  const run = table.run, layer = run.layers[table.layer[at]].name;
+  return h("div", {className: "small-row"},
+    h("a", {href: href({view: "unit", of: layer, unit: table.unit[at], concept: "", image: ""}, state)}, `${layer} · ${table.unit[at]}`),
+    h("span", {className: "soft"}, verdict(table.right[at]), ` ${note ?? table.label(at)}`),
+    h("span", {className: "strip"}, strip(run, table, at).slice(0, 5)));
+}
+
+function conceptsView(main, run, state) {
+  const table = run.tables.get(state.get("method")) ?? run.main, first = new Int32Array(run.names.length), five = new Int32Array(run.names.length);
+  for (let at = 0; at < table.count; at++) table.five(at).forEach((name, i) => { (i ? five : first)[name]++; });
+  const places = new Map(Array.from(unpacked(run.concepts.name), (name, place) => [name, place]));
+  const every = run.names.map((_, name) => name).filter(name => first[name] + five[name] || places.has(name));
+  const search = h("input", {type: "search", id: "search", autocomplete: "off", value: state.get("q") ?? "", oninput: () => { change({q: search.value}, {quietly: true}); update(); }});
+  let shown = [], mark = null;
+  const count = h("p", {className: "count", role: "status"});
+  const pick = () => {
+    const text = (state.get("q") ?? "").toLowerCase(), key = state.get("sort") || "-first";
+    mark = text ? new RegExp(literal(text), "giu") : null;
+    const value = {first: name => first[name], five: name => first[name] + five[name], name: name => run.order[name]}[key.replace("-", "")] ?? (name => first[name]);
+    const down = key.startsWith("-") ? -1 : 1;
+    shown = every.filter(name => run.lowered[name].includes(text)).sort((a, b) => down * (value(a) - value(b)) || run.order[a] - run.order[b]);
+    count.textContent = `${shown.length.toLocaleString("en")} of ${every.length.toLocaleString("en")} concepts`;
+  };
+  pick();
+  const open = i => change({view: "concept", concept: run.name(shown[i]), q: "", sort: ""});
+  const list = new VirtualList({label: "Concepts", count: shown.length, height: matchMedia("(max-width: 760px)").matches ? 112 : 64, columns: 4, open,
+    render: i => h("div", {className: "concept"},
+      h("div", {role: "gridcell", className: "t"}, h("a", {className: "name", tabIndex: -1, href: href({view: "concept", concept: run.name(shown[i]), q: "", sort: ""}, state)}, marked(run.name(shown[i]), mark))),
+      h("div", {role: "gridcell", className: "n"}, first[shown[i]].toLocaleString("en"), h("span", {className: "soft"}, " first")),
+      h("div", {role: "gridcell", className: "n"}, (first[shown[i]] + five[shown[i]]).toLocaleString("en"), h("span", {className: "soft"}, " in five")),
+      h("div", {role: "gridcell", className: "pictures"}, places.has(shown[i]) ? Array.from(row(unpacked(run.concepts.pictures), places.get(shown[i])), image => picture(run, image)) : []))});
+  function update() { pick(); list.node.scrollTop = 0; list.refresh(shown.length, list.render); }
+  const sort = choice("sort by", ["-first", "-five", "name"], key => ({"-first": "units that have it first", "-five": "units that have it among five", name: "name"})[key], state.get("sort") || "-first", value => { change({sort: value}, {quietly: true}); update(); });
+  fill(main, h("h1", {className: "unseen"}, "Concepts"), h("div", {className: "controls", role: "search"}, h("label", {className: "wide"}, "Search concepts", search), sort), h("div", {className: "told"}, count), list.node);
+  main.classList.add("filling");
+  list.draw();
+  return {list, search, open};
+}
+
+async function pictureView(main, run, state) {
+  const index = Number(state.get("image")), at = run.imageIndex.indexOf(index);
+  if (at < 0) return missing(main, `Picture ${state.get("image")} is not among those that this page holds.`);
+  const details = await Promise.all(run.layers.map((_, layer) => run.detail(layer))), main_ = run.main;
+  const concepts = Array.from(unpacked(run.concepts.name)).map((name, place) => [name, Array.from(row(unpacked(run.concepts.pictures), place)).indexOf(at)]).filter(([, place]) => place >= 0).sort((a, b) => a[1] - b[1]).slice(0, 12);
+  fill(main,
+    h("header", {className: "title picture-title"}, picture(run, at, 192),
+      h("div", null, h("p", {className: "crumbs"}, `${run.images.probe} · picture ${index.toLocaleString("en")}`), h("h1", null, run.images.ids[at]),
+        concepts.length ? h("p", {className: "chips"}, h("b", null, "CLIP's best picture of"), concepts.map(([name]) => conceptLink(run.name(name), state))) : null)),
+    section("Units it excites most", "activation in standard deviations above the unit's mean over the probe set",
+      run.layers.map((layer, i) => {
+        if (!details[i].excited) return null;
+        const units = row(unpacked(details[i].excited), at), above = row(unpacked(details[i].above), at), start = main_.starts[i];
+        return [h("h3", null, layer.name), h("div", {className: "small-rows"}, Array.from(units, (unit, k) => smallRow(main_, start + unit, state, `${number(above[k], 3)} σ · ${main_.label(start + unit)}`)))];
+      })));
+  return {};
+}

@@ -1,0 +1,153 @@
+// One unit: what excites it, how far, what it is called and how sure that is.
+
+async function unitView(main, run, state) {
+  const layer = run.layerNumber.get(state.get("of")), unit = Number(state.get("unit"));
+  const table = run.tables.get(state.get("method")) ?? run.main;
+  const at = layer === undefined ? -1 : table.find(layer, unit), place = layer === undefined ? -1 : placeOf(run, layer, unit);
+  if (at < 0 && place < 0) return missing(main, `${state.get("of")} has no unit ${state.get("unit")} in this run.`);
+  const rows = selected(table, state).rows, here = rows.indexOf(at);
+  const step = by => { if (here >= 0 && rows[here + by] !== undefined) openUnit(table, rows[here + by], state); };
+  const name = run.layers[layer].name;
+  fill(main, heading(run, table, at, {name, unit, rows, here, step, state}));
+  if (place >= 0) {
+    const detail = await run.detail(layer);
+    append(main, [
+      strongest(run, layer, place, detail),
+      weaker(run, place, detail),
+      h("div", {className: "columns"},
+        histogram(place, detail, run.main.has(run.main.find(layer, unit), "dead")),
+        scores(run, at, place, detail, table),
+        stableSet(run, place, detail)),
+      h("div", {className: "columns"}, called(run, layer, unit), nearest(run, layer, place, detail, state)),
+    ]);
+  }
+  return {previous: () => step(-1), next: () => step(1)};
+}
+
+function heading(run, table, at, {name, unit, rows, here, step, state}) {
+  const label = at >= 0 ? table.label(at) : "", marks = at >= 0 ? table.marksOf(at) : [];
+  const truth = at >= 0 ? table.truths(at) : [];
+  const facts = at < 0 ? [] : table.keys.map(key => [key.replace("faithfulness.", ""), number(table.numbers(key)[at])]).filter(([, value]) => value);
+  const link = (by, text, key) => h("button", {type: "button", className: "quiet", disabled: rows[here + by] === undefined || here < 0, onclick: () => step(by), title: key}, text);
+  return h("header", {className: "title"},
+    h("p", {className: "crumbs"},
+      h("a", {href: href({view: "units", of: "", unit: "", at: at}, state)}, "units"), ` / ${name} / unit ${unit}`,
+      h("span", {className: "stepping"}, link(-1, "← previous", "["), here >= 0 ? ` ${(here + 1).toLocaleString("en")} of ${rows.length.toLocaleString("en")} ` : " ", link(1, "next →", "]"))),
+    h("h1", null, at >= 0 ? verdict(table.right[at]) : null, " ", label ? conceptLink(label, state) : "(no label)"),
+    h("p", {className: "facts"},
+      truth.length ? h("span", null, h("b", null, "truth "), truth.flatMap((name, i) => [i ? "; " : "", conceptLink(run.name(name), state)])) : null,
+      facts.map(([key, value]) => h("span", null, h("b", null, `${key} `), value)),
+      marks.map(mark => h("span", {className: "badge", title: MEANING[mark] ?? ""}, mark.replaceAll("_", " ")))));
+}
+
+const MEANING = {
+  dead: "the same activation for every image", always_on: "above zero for nearly every image",
+  one_unit: "the label belongs to no other unit", ceiling: "the score cannot get higher, so its order among others says little",
+  abstained: "too few resamples of the images give this label for it to be stated", below_min_iou: "no concept overlaps enough",
+  circular: "judged with the same CLIP that gave the label",
+};
+
+function conceptLink(name, state) {
+  return h("a", {href: href({view: "concept", concept: name, of: "", unit: "", q: "", show: "", at: ""}, state)}, name);
+}
+
+function card(run, image, below, state = current()) {
+  return h("figure", {className: "card"},
+    h("a", {href: href({view: "picture", image: run.imageIndex[image], of: "", unit: "", q: "", show: "", at: "", concept: ""}, state)}, picture(run, image)),
+    h("figcaption", null, below));
+}
+
+function section(title, note, ...content) {
+  return h("section", null, h("h2", null, title), note ? h("p", {className: "soft"}, note) : null, ...content);
+}
+
+function strongest(run, layer, place, detail) {
+  const images = row(run.pictures(layer), place), values = row(unpacked(detail.values), place);
+  return section("Strongest pictures", "with the activation of the unit",
+    h("div", {className: "cards large"}, Array.from(images, (image, i) => card(run, image, number(values[i])))),
+    maps(run, layer, place, detail));
+}
+
+function maps(run, layer, place, detail) {
+  if (!detail.maps) return null;
+  const images = row(run.pictures(layer), place), array = unpacked(detail.maps), [, kept, side] = detail.maps.shape;
+  const each = side * side, values = array.subarray(place * kept * each, (place + 1) * kept * each);
+  return h("div", null, h("h3", null, "Where in the picture"),
+    h("div", {className: "cards"}, Array.from({length: kept}, (_, i) => heat(run, images[i], values.subarray(i * each, (i + 1) * each), side))));
+}
+
+// A picture with the unit's activation over it: dark where the unit is silent.
+function heat(run, image, values, side) {
+  const canvas = h("canvas", {width: side, height: side, className: "heat", ariaHidden: true});
+  const context = canvas.getContext("2d"), pixels = context.createImageData(side, side);
+  values.forEach((value, i) => pixels.data.set([8, 10, 20, 215 - Math.round(0.84 * value)], 4 * i));
+  context.putImageData(pixels, 0, 0);
+  return h("figure", {className: "card"}, h("span", {className: "overlaid"}, picture(run, image), canvas));
+}
+
+function weaker(run, place, detail) {
+  const images = unpacked(detail.weaker), values = unpacked(detail.weaker_values), [, levels, beside] = detail.weaker.shape;
+  if (!beside) return null;
+  return section("Weaker pictures", "about the 75th and the 50th percentile of all images: what the unit answers to half-heartedly",
+    h("div", {className: "groups"}, ["75th", "50th"].slice(0, levels).map((words, level) => h("div", null, h("h3", null, `${words} percentile`),
+      h("div", {className: "cards"}, Array.from({length: beside}, (_, i) => {
+        const at = (place * levels + level) * beside + i;
+        return card(run, images[at], number(values[at]));
+      }))))));
+}
+
+function histogram(place, detail, dead) {
+  const counts = row(unpacked(detail.histogram), place), low = unpacked(detail.low)[place], high = unpacked(detail.high)[place];
+  const most = Math.max(1, ...counts), width = 300, height = 110, each = width / counts.length;
+  const scale = count => count ? Math.max(1.5, height * Math.log1p(count) / Math.log1p(most)) : 0;
+  return section("Activations", dead ? "the same for every image" : "of all images; heights are logarithmic",
+    h("svg", {viewBox: `0 0 ${width} ${height + 18}`, role: "img", "aria-label": `histogram of activations from ${number(low)} to ${number(high)}`},
+      Array.from(counts, (count, i) => h("rect", {className: "bar", x: i * each + 0.5, width: each - 1, y: height - scale(count), height: scale(count)},
+        h("title", null, `${number(low + (high - low) * i / counts.length)} to ${number(low + (high - low) * (i + 1) / counts.length)}: ${count.toLocaleString("en")} images`))),
+      h("text", {x: 0, y: height + 15}, number(low)), h("text", {x: width, y: height + 15, "text-anchor": "end"}, number(high))));
+}
+
+function scores(run, at, place, detail, table) {
+  if (at < 0) return null;
+  const five = table.five(at), values = table === run.main && detail.scores ? Array.from(row(unpacked(detail.scores), place)) : [table.numbers("similarity")[at]];
+  const least = Math.min(0, ...values.filter(value => !Number.isNaN(value))), most = Math.max(...values.filter(value => !Number.isNaN(value)), least + 1e-12);
+  return section("Best concepts", table.method === run.main.method ? "with the score of the similarity function" : table.method,
+    h("ol", {className: "bars"}, five.map((name, i) => h("li", null,
+      conceptLink(run.name(name), current()), h("span", {className: "n"}, number(values[i])),
+      h("meter", {min: 0, max: 1, value: Number.isNaN(values[i] ?? NaN) ? 0 : (values[i] - least) / (most - least), ariaHidden: true})))));
+}
+
+function stableSet(run, place, detail) {
+  if (!detail.stable) return null;
+  const names = Array.from(row(unpacked(detail.stable), place)).filter(name => name >= 0);
+  return section("Stable set", "the labels of 90 % of resamples of the images",
+    h("p", {className: "chips"}, names.map(name => conceptLink(run.name(name), current()))));
+}
+
+function called(run, layer, unit) {
+  const rows = [...run.tables.values()].map(table => [table, table.find(layer, unit)]);
+  if (rows.length < 2) return null;
+  return section("What every method calls it", "",
+    h("table", null, h("tbody", null, rows.map(([table, at]) => h("tr", null,
+      h("th", {scope: "row"}, table.method),
+      h("td", null, at < 0 ? "not labelled" : [verdict(table.right[at]), " ", table.label(at) ? conceptLink(table.label(at), current()) : "(none)"]),
+      h("td", {className: "n"}, at < 0 ? "" : number(table.numbers("similarity")[at])))))));
+}
+
+function nearest(run, layer, place, detail, state) {
+  const near = row(unpacked(detail.nearest), place), values = row(unpacked(detail.correlation), place), main = run.main;
+  const start = main.starts[main.layers.findIndex(([name]) => name === run.layers[layer].name)];
+  if (!near.length) return null;
+  return section("Units that act alike", `correlation over ${detail.compared_on.toLocaleString("en")} images`,
+    h("ul", {className: "alike"}, Array.from(near, (other, i) => {
+      const at = start + other;
+      return h("li", null, h("a", {href: href({view: "unit", of: run.layers[layer].name, unit: main.unit[at]}, state)},
+        h("span", {className: "n"}, number(values[i], 2)), ` unit ${main.unit[at]} · `, main.label(at) || "(none)"),
+        h("span", {className: "strip"}, strip(run, main, at).slice(0, 5)));
+    })));
+}
+
+function missing(main, text) {
+  fill(main, h("h1", null, "Not in this page"), h("p", null, text), h("p", null, h("a", {href: "#view=overview"}, "To the overview")));
+  return {};
+}

@@ -1,0 +1,158 @@
+// The list of all units of a method, searched and sorted, each row with its strongest pictures.
+
+const SHOWN = {all: "all labels", right: "right", wrong: "wrong", unknown: "truth unknown"};
+const RIGHT_OF = {right: 1, wrong: 0, unknown: -1};
+
+// The rows that the address asks for; those that abstained come last, from `abstained` on.
+function selected(table, state) {
+  const query = parsed(state.get("q") ?? "", table);
+  const wanted = RIGHT_OF[state.get("show")], layer = state.get("layer"), number = table.run.layerNumber.get(layer);
+  const bit = table.run.marks.indexOf("abstained");
+  const rows = [], abstained = [];
+  for (let at = 0; at < table.count; at++) {
+    if (wanted !== undefined && table.right[at] !== wanted) continue;
+    if (number !== undefined && table.layer[at] !== number) continue;
+    if (!query.test(at)) continue;
+    (table.marks[at] >> bit & 1 ? abstained : rows).push(at);
+  }
+  const sort = state.get("sort") ?? "";
+  const first = ordered(Uint32Array.from(rows), table, sort), last = ordered(Uint32Array.from(abstained), table, sort);
+  const all = new Uint32Array(first.length + last.length);
+  all.set(first);
+  all.set(last, first.length);
+  return {rows: all, abstained: first.length, query};
+}
+
+const SHORT = {similarity: "score", stability: "stability", margin: "margin", rank: "rank"};
+
+function unitsView(main, run, state) {
+  const table = run.tables.get(state.get("method")) ?? run.main;
+  const narrow = matchMedia("(max-width: 760px)").matches;
+  let found = selected(table, state);
+  const numbers = table.keys.filter(key => !key.startsWith("faithfulness") || table.keys.length < 8);
+  const withTruth = table.truth.some(number => number >= 0);
+  const columns = ["layer", "unit", "label", ...(withTruth ? ["truth"] : []), ...numbers];
+  const count = h("p", {className: "count", role: "status"});
+  const problem = h("p", {className: "problem", role: "alert"});
+
+  const search = h("input", {
+    type: "search", id: "search", autocomplete: "off", spellcheck: false, value: state.get("q") ?? "",
+    placeholder: "stripes -blue layer:fc rank>5", ariaDescribedBy: "search-help",
+    oninput: () => { change({q: search.value}, {quietly: true}); update(); },
+    onkeydown: event => {
+      if (event.key === "Enter" || event.key === "ArrowDown") { event.preventDefault(); list.node.focus(); if (list.at < 0) list.select(0); }
+    },
+  });
+  const layers = choice("layer", ["", ...run.layers.map(layer => layer.name)], name => name || "all layers", state.get("layer") ?? "", value => { change({layer: value}, {quietly: true}); update(); });
+  const shown = choice("labels", Object.keys(SHOWN), name => SHOWN[name], state.get("show") ?? "all", value => { change({show: value === "all" ? "" : value}, {quietly: true}); update(); });
+  const methods = run.tables.size > 1 && choice("method", [...run.tables.keys()], name => name, table.method, value => change({method: value === run.main.method ? "" : value}));
+  const sortBy = choice("sort by", ["", ...columns.flatMap(key => [key, `-${key}`])].slice(0, 60),
+    key => key ? `${key.replace(/^-/, "")} ${key.startsWith("-") ? "↓" : "↑"}` : "order of the network", state.get("sort") ?? "", value => sortOn(value));
+  sortBy.classList.add("narrow-only");
+
+  const list = new VirtualList({
+    label: "Units", count: found.rows.length, height: narrow ? 148 : 70, columns: columns.length + 1,
+    render: i => unitRow(table, found.rows[i], {mark: found.query.mark, abstained: i === found.abstained ? found.rows.length - found.abstained : 0, columns, numbers, withTruth, state}),
+    open: i => openUnit(table, found.rows[i], state),
+  });
+  function sortOn(key) {
+    change({sort: key}, {quietly: true});
+    update();
+  }
+  function heads() {
+    const sort = state.get("sort") ?? "";
+    list.head.style.setProperty("--numbers", numbers.length);
+    fill(list.head, h("div", {role: "row", className: `unit${withTruth ? "" : " no-truth"}`},
+      ...["layer", "unit", "label", "pictures", ...(withTruth ? ["truth"] : []), ...numbers].map(key => {
+        const direction = sort === key ? "ascending" : sort === `-${key}` ? "descending" : "none";
+        const cell = h("div", {role: "columnheader", className: `${key === "pictures" ? "pictures" : numbers.includes(key) || key === "unit" ? "n" : "t"} c-${key.replaceAll(".", "-")}`});
+        if (key === "pictures") cell.append("strongest pictures");
+        else {
+          cell.setAttribute("aria-sort", direction);
+          // Numbers begin with the largest, words with the first; a third click gives the order of the network again.
+          const first = numbers.includes(key) && key !== "rank" ? `-${key}` : key, second = first === key ? `-${key}` : key;
+          cell.append(h("button", {type: "button", onclick: () => sortOn(sort === first ? second : sort === second ? "" : first)},
+            SHORT[key] ?? key.replace("faithfulness.", ""), direction === "none" ? "" : direction === "ascending" ? " ▲" : " ▼"));
+        }
+        return cell;
+      })));
+  }
+  function update() {
+    found = selected(table, state);
+    list.node.scrollTop = 0;
+    list.at = -1;
+    list.refresh(found.rows.length, list.render);
+    heads();
+    tell();
+  }
+  function tell() {
+    const apart = found.rows.length - found.abstained;
+    count.textContent = `${found.rows.length.toLocaleString("en")} of ${table.count.toLocaleString("en")} units`
+      + (apart ? `, ${apart.toLocaleString("en")} of them abstained, at the end` : "");
+    problem.textContent = found.query.problem;
+    say(count.textContent);
+  }
+  const save = h("button", {type: "button", className: "quiet", onclick: () => download(`units-${run.key}.csv`, unitsCsv(table, found.rows), "text/csv")}, "Download CSV");
+  list.node.style.setProperty("--numbers", numbers.length);
+  fill(main,
+    h("h1", {className: "unseen"}, "Units"),
+    h("div", {className: "controls", role: "search"},
+      h("label", {className: "wide"}, "Search labels and truth", search), layers, shown, methods, sortBy, save),
+    h("p", {id: "search-help", className: "unseen"}, "Words, exact words in quotes, a minus before what must not be there, and columns such as rank>5."),
+    h("div", {className: "told"}, count, problem),
+    list.node);
+  main.classList.add("filling");
+  heads();
+  tell();
+  const at = Number(state.get("at") ?? -1);
+  list.draw();
+  if (at >= 0) { const i = found.rows.indexOf(at); if (i >= 0) list.select(i); }
+  return {list, search, open: i => openUnit(table, found.rows[i], state)};
+}
+
+function choice(label, values, words, value, changed) {
+  const select = h("select", {onchange: () => changed(select.value)}, values.map(name => h("option", {value: name, selected: name === value}, words(name))));
+  return h("label", null, label, select);
+}
+
+function openUnit(table, at, state) {
+  change({view: "unit", of: table.run.layers[table.layer[at]].name, unit: table.unit[at], at: ""}, {before: {at}});
+}
+
+function unitRow(table, at, {mark, abstained, columns, numbers, withTruth, state}) {
+  const run = table.run, layer = table.layer[at], five = table.five(at), marks = table.marksOf(at);
+  const cell = (name, ...content) => h("div", {role: "gridcell", className: name}, ...content);
+  const address = href({view: "unit", of: run.layers[layer].name, unit: table.unit[at], at: ""}, state);
+  return h("div", {className: `unit${withTruth ? "" : " no-truth"}${marks.includes("abstained") ? " abstained" : ""}`},
+    abstained ? h("div", {className: "divider"}, `${abstained.toLocaleString("en")} units abstained`) : null,
+    cell("t c-layer", run.layers[layer].name),
+    cell("n c-unit", String(table.unit[at])),
+    cell("t c-label",
+      h("a", {className: "name", href: address, tabIndex: -1}, verdict(table.right[at]), " ", five.length ? marked(run.name(five[0]), mark) : "(none)"),
+      h("span", {className: "soft next"}, five.slice(1).flatMap((name, i) => [i ? " · " : "", marked(run.name(name), mark)])),
+      marks.length ? h("span", {className: "badges"}, marks.map(name => h("span", {className: "badge"}, name.replaceAll("_", " ")))) : null),
+    cell("pictures", strip(run, table, at)),
+    withTruth ? cell("t c-truth", marked(table.truthText(at), mark)) : null,
+    numbers.map(key => cell(`n c-${key.replaceAll(".", "-")}`, number(table.numbers(key)[at], 3))));
+}
+
+function strip(run, table, at) {
+  const layer = table.layer[at], array = run.pictures(layer), place = placeOf(run, layer, table.unit[at]);
+  return place < 0 || !array.width ? [] : Array.from(row(array, place), image => picture(run, image));
+}
+
+// The row of a unit among the units of its layer, for what is stored once for all methods.
+function placeOf(run, layer, unit) {
+  const at = run.main.find(layer, unit);
+  return at < 0 ? -1 : run.main.place(at);
+}
+
+function unitsCsv(table, rows) {
+  const run = table.run, text = [["layer", "unit", "label", "top5", "truth", "right", ...table.keys, "marks"]];
+  for (const at of rows) {
+    const right = {1: "yes", 0: "no"}[table.right[at]] ?? "";
+    text.push([run.layers[table.layer[at]].name, table.unit[at], table.label(at), table.five(at).map(name => run.name(name)).join("; "),
+      table.truthText(at), right, ...table.keys.map(key => table.numbers(key)[at]), table.marksOf(at).join(" ")]);
+  }
+  return csv(text);
+}

@@ -1,0 +1,146 @@
+"""The pages as files: one that holds everything, or a page with a folder of data beside it. Neither needs a server."""
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from cd_exp.errors import InputError
+from cd_exp.explorer.collecting import Content
+from cd_exp.explorer.encoding import as_script
+from cd_exp.whole_files import write as write_file
+
+Layout = Literal["auto", "single", "folder"]
+LARGEST = 10_000_000
+"""Bytes of a page that holds everything; above, `auto` writes a folder of data."""
+SCRIPTS = ("dom", "data", "query", "pictures", "list", "units", "unit", "overview", "compare", "sweep", "main")
+"""In the order in which they are joined."""
+PART = re.compile(r'<script type="application/json" data-part="([^"]+)">(.*?)</script>', re.DOTALL)
+SHEET = re.compile(r'<script type="text/plain" data-part="([^"]+)">(.*?)</script>', re.DOTALL)
+RECEIVED = re.compile(r'explorer\.receive\("([^"]+)",(.*)\);\n?', re.DOTALL)
+
+
+def write(folder: Path, content: Content, *, layout: Layout = "auto") -> Path:
+    """Write `folder/explorer/index.html`, and `folder/explorer/data/` where one file would be too large.
+
+    Args:
+        folder: of the run; what an earlier explorer left there goes.
+        content: what the pages show.
+        layout: one file (`single`), a page with data beside it (`folder`), or whichever fits (`auto`).
+
+    Returns:
+        The page.
+    """
+    target = folder / "explorer"
+    clear(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    texts = {name: as_script(value) for name, value in content.parts.items()}
+    inside = "".join(
+        f'<script type="application/json" data-part="{name}">{text}</script>\n' for name, text in texts.items()
+    )
+    size = len(inside) + sum(4 * len(sheet) // 3 for sheet in content.sheets.values())
+    if layout == "single" or (layout == "auto" and size < LARGEST):
+        inside += "".join(
+            f'<script type="text/plain" data-part="{name}">{base64.b64encode(sheet).decode("ascii")}</script>\n'
+            for name, sheet in content.sheets.items()
+        )
+        page = _page(inside, content, folder_of_data=False)
+    else:
+        (target / "data").mkdir()
+        for name, text in texts.items():
+            write_file(target / "data" / f"{name}.js", f'explorer.receive("{name}",{text});\n')
+        for name, sheet in content.sheets.items():
+            write_file(target / "data" / f"{name}.jpg", sheet)
+        page = _page("", content, folder_of_data=True)
+    path = target / "index.html"
+    write_file(path, page)
+    return path
+
+
+def read(folder: Path) -> Content:
+    """What the explorer of a run folder holds.
+
+    Raises:
+        InputError: there is none, or it is not one of ours.
+    """
+    path = folder / "explorer" / "index.html"
+    if not path.is_file():
+        raise InputError(f"{folder} holds no explorer/index.html; make it with report.explorer=auto")
+    text = path.read_text(encoding="utf-8")
+    parts = {name: json.loads(found) for name, found in PART.findall(text)}
+    sheets = {name: base64.b64decode(found) for name, found in SHEET.findall(text)}
+    for file in sorted((folder / "explorer" / "data").glob("*.js")):
+        match = RECEIVED.fullmatch(file.read_text(encoding="utf-8"))
+        if match:
+            parts[match[1]] = json.loads(match[2])
+    for file in sorted((folder / "explorer" / "data").glob("*.jpg")):
+        sheets[file.stem] = file.read_bytes()
+    if "page" not in parts:
+        raise InputError(f"{path} was not written by this program")
+    return Content(parts, sheets)
+
+
+def clear(folder: Path) -> None:
+    """Remove the explorer of an earlier run, and nothing else that lies there."""
+    target = folder / "explorer"
+    (target / "index.html").unlink(missing_ok=True)
+    if (target / "data").is_dir():
+        shutil.rmtree(target / "data")
+    if target.is_dir() and not any(target.iterdir()):
+        target.rmdir()
+
+
+def _page(inside: str, content: Content, *, folder_of_data: bool) -> str:
+    """The page with its styles and script inside, whose hashes are all that its policy lets run."""
+    assets = files("cd_exp.explorer") / "assets"
+    style = (assets / "explorer.css").read_text(encoding="utf-8")
+    script = "".join((assets / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
+    beside = " 'self' file:" if folder_of_data else ""
+    policy = (
+        f"default-src 'none'; img-src data: blob:{beside}; style-src {_hash(style)}; "
+        f"script-src {_hash(script)}{beside}; base-uri 'none'; form-action 'none'"
+    )
+    text = (assets / "explorer.html").read_text(encoding="utf-8")
+    title = str(content.parts["page"]["title"]).replace("&", "&amp;").replace("<", "&lt;")
+    filled = {"POLICY": policy, "TITLE": title, "STYLE": style, "DATA": inside, "SCRIPT": script}
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: filled[match[1]], text)
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}'"
+
+
+def page_of(runs: Mapping[str, Content], *, title: str, sweep: Any = None) -> Content:
+    """One page of one run or several: the parts of each run under a name of its own, equal sheets once."""
+    parts: dict[str, Any] = {"page": {"title": title, "runs": []}}
+    sheets: dict[str, bytes] = {}
+    for number, (name, content) in enumerate(runs.items()):
+        prefix = f"{number}-"
+        run = {**content.parts["run"], "key": name}
+        run["layers"] = [{**layer, "detail": prefix + layer["detail"]} for layer in run["layers"]]
+        parts["page"]["runs"].append(f"{prefix}run")
+        parts[f"{prefix}run"] = run
+        parts |= {prefix + part: value for part, value in content.parts.items() if part != "run"}
+        sheets |= content.sheets
+    if sweep is not None:
+        parts["page"]["sweep"] = True
+        parts["sweep"] = sweep
+    return Content(parts, sheets)
+
+
+def runs_of(content: Content) -> dict[str, Content]:
+    """The runs that a page holds, each as it was before `page_of`."""
+    found = {}
+    for number, part in enumerate(content.parts["page"]["runs"]):
+        prefix = f"{number}-"
+        run = dict(content.parts[part])
+        run["layers"] = [{**layer, "detail": layer["detail"].removeprefix(prefix)} for layer in run["layers"]]
+        own = {name.removeprefix(prefix): value for name, value in content.parts.items() if name.startswith(prefix)}
+        sheets = {name: content.sheets[name] for name in run["images"]["sheets"]}
+        found[run["key"]] = Content({**own, "run": run}, sheets)
+    return found

@@ -1,0 +1,281 @@
+"""The pages in a real browser: what a reader sees and does."""
+
+import csv
+import io
+import json
+import statistics
+
+import pytest
+from browsing import needs_browser
+from made_outcomes import HOSTILE
+from made_runs import made_content
+from selenium.webdriver.common.keys import Keys
+
+from cd_exp.explorer import page_of, write
+
+pytestmark = needs_browser
+VIEWS = (
+    "",
+    "view=units",
+    "view=unit&of=fc&unit=3",
+    "view=concepts",
+    "view=concept&concept=red+circle",
+    "view=picture&image=4",
+    "view=compare",
+)
+
+
+def search(window, text: str) -> str:
+    """Type into the search field of the list, and read how many units there are."""
+    window.js(
+        "const field = document.getElementById('search'); field.value = arguments[0];"
+        "field.dispatchEvent(new Event('input'));",
+        text,
+    )
+    return window.text(".count")
+
+
+def labels(window) -> list[str]:
+    return window.js("return [...document.querySelectorAll('.rows .c-label .name')].map(node => node.innerText.trim())")
+
+
+@pytest.mark.parametrize("layout", ["single", "folder"])
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_view_opens_by_its_link_without_complaint(window, content, tmp_path, layout, view):
+    path = write(tmp_path, page_of({"made": content}, title="made"), layout=layout)
+    window.go(path, view)
+    assert window.text("h1")
+    assert "Not in this page" not in window.text()
+    assert window.js("return document.querySelectorAll('.picture').length") > 0 or not view
+    window.wait("return [...document.images].every(image => image.complete)")
+    assert window.complaints() == []
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_every_view_without_sideways_scroll(window, page, view, scheme):
+    window.size(390, 844)
+    window.scheme(scheme)
+    window.go(page, view)
+    assert window.js("return document.documentElement.scrollWidth") == 390
+    assert window.js("const main = document.getElementById('main'); return main.scrollWidth - main.clientWidth") == 0
+    bright = window.js(
+        "return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).every(c => c > 128)"
+    )
+    assert bright is (scheme == "light")
+
+
+def test_the_button_turns_dark_to_light(window, page):
+    window.scheme("dark")
+    window.go(page)
+    window.js("document.querySelector('[aria-label=\"light or dark\"]').click()")
+    assert window.js("return getComputedStyle(document.body).backgroundColor") == "rgb(251, 251, 250)"
+    window.js("localStorage.clear()")
+
+
+@pytest.mark.parametrize("view", [*VIEWS, f"view=concept&concept={HOSTILE}"])
+def test_hostile_names_stay_text(window, page, view):
+    window.go(page, view)
+    assert window.js("return document.querySelectorAll('main script, main b > *').length") == 0
+    assert window.complaints() == []
+
+
+def test_the_policy_holds_under_file(window, page):
+    window.go(page)
+    window.js(
+        "const s = document.createElement('script'); s.textContent = 'window.broken = 1'; document.body.append(s);"
+    )
+    assert window.js("return window.broken ?? null") is None
+    refused = window.driver.execute_async_script(
+        "fetch('http://127.0.0.1:9/').then(() => arguments[0](false), () => arguments[0](true))"
+    )
+    assert refused
+    said = " ".join(window.complaints())
+    assert "script-src" in said
+    assert "default-src" in said or "connect-src" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ("cat", lambda unit: any("cat" in name for name in unit["names"])),
+        ('"cat"', lambda unit: any(name == "cat" or name.startswith("cat ") for name in unit["names"])),
+        ("-circle", lambda unit: not any("circle" in name for name in unit["names"])),
+        ("CIRCLE tench", lambda unit: all(any(word in name for name in unit["names"]) for word in ("circle", "tench"))),
+        ("stripe|caterpillar", lambda unit: any("stripe" in n or "caterpillar" in n for n in unit["names"])),
+        ("label:cat", lambda unit: "cat" in unit["label"]),
+        ("truth:cat", lambda unit: "cat" in unit["truth"]),
+        ("<script>", lambda unit: any("<script>" in name for name in unit["names"])),
+        ("layer:fc rank>5", lambda unit: unit["layer"] == "fc" and unit["rank"] > 5),
+        ("layer:layer4* stability<0.5", lambda unit: unit["layer"].startswith("layer4") and unit["stability"] < 0.5),
+        ("mark:dead", lambda unit: "dead" in unit["marks"]),
+        ("-mark:abstained right:no", lambda unit: "abstained" not in unit["marks"] and unit["right"] == 0),
+        ("unit=7", lambda unit: unit["unit"] == 7),
+    ],
+)
+def test_search_finds_what_the_words_and_columns_say(window, page, content, text, fits):
+    window.go(page, "view=units")
+    units = window.js(
+        "const run = runs.values().next().value, t = run.main; return Array.from({length: t.count}, (_, at) => ({"
+        "layer: run.layers[t.layer[at]].name, unit: t.unit[at], label: t.label(at), truth: t.truthText(at), "
+        "right: t.right[at],"
+        "rank: Number.isNaN(t.numbers('rank')[at]) ? -1 : t.numbers('rank')[at], stability: t.numbers('stability')[at],"
+        "marks: t.marksOf(at), names: [...t.five(at).map(name => run.name(name)), t.truthText(at)]}))"
+    )
+    expected = sum(fits(unit | {"names": [name.lower() for name in unit["names"]]}) for unit in units)
+    assert 0 < expected < 270
+    assert search(window, text).startswith(f"{expected} of 270 units")
+    assert window.text(".problem") == ""
+
+
+def test_matches_are_marked_and_what_is_not_understood_is_said(window, page):
+    window.go(page, "view=units")
+    search(window, "Circle")
+    assert set(window.js("return [...document.querySelectorAll('.rows mark')].map(node => node.innerText)")) == {
+        "circle"
+    }
+    search(window, "rnak>5")
+    assert "no column rnak; there are unit, similarity" in window.text(".problem")
+    search(window, "layer:fd")
+    assert "no layer fd" in window.text(".problem")
+
+
+def test_sorting_puts_empty_cells_last_and_abstained_units_apart(window, page):
+    window.go(page, "view=units")
+    window.js("document.querySelector('.c-rank button').click()")
+    rows = window.js(
+        "const run = runs.values().next().value; const found = selected(run.main, state); "
+        "return Array.from(found.rows.slice(0, found.abstained), at => String(run.main.numbers('rank')[at]))"
+    )
+    numbers = [float(value) for value in rows if value != "NaN"]
+    assert numbers == sorted(numbers)
+    assert rows[len(numbers) :] == ["NaN"] * (len(rows) - len(numbers))
+    assert "27 of them abstained, at the end" in window.text(".count")
+    assert window.js("return document.querySelector('.c-rank').getAttribute('aria-sort')") == "ascending"
+    window.js("const list = document.querySelector('.list'); list.scrollTop = list.scrollHeight")
+    window.wait("return document.querySelectorAll('.rows .abstained').length > 5")
+
+
+def test_what_is_typed_is_in_the_address_and_the_link_restores_it(window, page):
+    window.go(page, "view=units")
+    search(window, "circle -blue")
+    window.js("document.querySelector('.c-stability button').click()")
+    address, seen, count = window.js("return location.hash"), labels(window), window.text(".count")
+    assert seen
+    window.go(page, address[1:])
+    assert (labels(window), window.text(".count")) == (seen, count)
+    assert window.js("return document.getElementById('search').value") == "circle -blue"
+
+
+def test_the_keyboard_alone_opens_a_unit_and_goes_on_from_there(window, page):
+    window.go(page)
+    window.keys("u")
+    window.wait("return document.body.dataset.view === 'units' && document.querySelector('.rows .name')")
+    window.keys("/")
+    window.wait("return document.activeElement.id === 'search'")
+    window.keys("circle", Keys.ENTER)
+    window.wait("return document.activeElement.classList.contains('list')")
+    window.keys("j", "j", "k")
+    second = window.js("return document.querySelector('.rows [aria-selected=true] .name').innerText.trim()")
+    window.keys(Keys.ENTER)
+    window.wait("return document.body.dataset.view === 'unit'")
+    assert window.text("h1").strip() == second
+    first = window.js("return location.hash")
+    window.keys("]")
+    window.wait(f"return location.hash !== {json.dumps(first)}")
+    window.keys("[")
+    window.wait(f"return location.hash === {json.dumps(first)}")
+    window.keys("?")
+    window.wait("return document.getElementById('help').open")
+    window.keys(Keys.ESCAPE)
+    window.wait("return !document.getElementById('help').open")
+    window.keys("h")
+    window.wait("return document.body.dataset.view === 'overview'")
+    window.js("history.back()")
+    window.wait("return document.body.dataset.view === 'unit'")
+
+
+def test_the_csv_holds_what_is_shown_and_no_formula(window, page):
+    window.go(page, "view=units")
+    count = int(search(window, '"=1+1" layer:fc').split()[0])
+    text = window.js("const t = runs.values().next().value.main; return unitsCsv(t, selected(t, state).rows)")
+    header, *rows = csv.reader(io.StringIO(text))
+    assert header[:5] == ["layer", "unit", "label", "top5", "truth"]
+    assert len(rows) == count > 0
+    assert all(row[0] == "fc" for row in rows)
+    assert not [cell for row in rows for cell in row if cell.startswith(("=", "+", "@"))]
+    assert any(row[2] == "'=1+1" or row[3].startswith("'=1+1") or row[4] == "'=1+1" for row in rows)
+
+
+def test_one_unit_shows_what_is_known_of_it(window, page, content):
+    window.go(page, "view=unit&of=fc&unit=3")
+    text = window.text()
+    for words in (
+        *("Strongest pictures", "75th percentile", "50th percentile", "Activations", "Best concepts", "Stable set"),
+        *("What every method calls it", "netdissect", "Units that act alike", "correlation over 60 images"),
+    ):
+        assert words in text, words
+    assert window.js("return document.querySelectorAll('.cards.large .picture').length") == 10
+    assert window.js("return document.querySelectorAll('.bars li').length") == 5
+    assert window.js("return document.querySelectorAll('svg rect').length") == 24
+
+
+def test_compare_counts_units_on_which_one_alone_is_right(window, page):
+    window.go(page, "view=compare&show=a")
+    cells = window.js("return [...document.querySelectorAll('.tests tbody td')].map(cell => cell.innerText)")
+    only_first = int(cells[3])
+    assert window.text(".count").startswith(f"{only_first} of 150 units")
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 0), (3, 3), (0, 5), (2, 11), (40, 61), (900, 1200)])
+def test_the_paired_test_is_mcnemars(window, page, first, second):
+    from scipy import stats
+
+    window.go(page, "view=compare")
+    expected = stats.binomtest(first, first + second).pvalue if first + second else 1.0
+    assert window.js("return mcnemar(arguments[0], arguments[1])", first, second) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_missing_unit_is_said(window, page):
+    window.go(page, "view=unit&of=fc&unit=9999")
+    assert "fc has no unit 9999" in window.text()
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """Twelve layers, 36,864 units, ten pictures each."""
+    folder = tmp_path_factory.mktemp("large")
+    layers = {f"blocks.{block}.mlp.act": 3072 for block in range(12)}
+    return write(folder, page_of({"large": made_content(layers, folder, images=400, concepts=2000)}, title="large"))
+
+
+TYPED = "const at = document.getElementById('search'); at.value = arguments[0]; at.dispatchEvent(new Event('input'));"
+CLICKED = "document.querySelector(arguments[0]).click();"
+
+
+def timed(window, action: str, argument: str) -> float:
+    """Milliseconds until what was done is laid out."""
+    began = "const began = performance.now();"
+    return window.js(f"{began} {action} document.body.offsetHeight; return performance.now() - began", argument)
+
+
+def test_36864_units_are_listed_searched_and_sorted_in_no_time(window, large):
+    loads, searches, sorts = [], [], []
+    for number in range(5):
+        window.go(large, "view=units")
+        loads.append(window.js("return performance.getEntriesByName('ready')[0].startTime"))
+        searches.append(timed(window, TYPED, f"circle {number}"))
+        search(window, "")
+        sorts.append(timed(window, CLICKED, (".c-similarity button", ".c-label button")[number % 2]))
+    print({"load ms": loads, "search ms": searches, "sort ms": sorts, "bytes": large.stat().st_size})
+    assert statistics.median(loads) < 1500
+    assert statistics.median(searches) < 100
+    assert statistics.median(sorts) < 200
+    assert window.js("return document.getElementsByTagName('*').length") < 3000
+    assert window.text(".count").startswith("36,864 of 36,864 units")
+    for block in (0, 5, 11):
+        assert search(window, f"layer:blocks.{block}.mlp.act").startswith("3,072 of 36,864")
+        assert labels(window)
+    window.js("const list = document.querySelector('.list'); list.scrollTop = list.scrollHeight")
+    window.go(large, "view=unit&of=blocks.11.mlp.act&unit=3071")
+    assert "Units that act alike" in window.text()

@@ -1,0 +1,128 @@
+import base64
+import hashlib
+import re
+from io import BytesIO
+
+import numpy as np
+import pytest
+from made_outcomes import HOSTILE, Discs
+from made_runs import made_content
+from PIL import Image
+
+from cd_exp.cache import Store
+from cd_exp.errors import InputError
+from cd_exp.explorer import clear, page_of, read, runs_of, write
+from cd_exp.explorer.encoding import unpacked
+from cd_exp.explorer.sheets import decoded, sheets, square, thumbnails
+
+
+@pytest.mark.parametrize("layout", ["single", "folder"])
+def test_what_was_written_is_read_back(content, tmp_path, layout):
+    whole = page_of({"a": content, "b": content}, title="two")
+    assert write(tmp_path, whole, layout=layout) == tmp_path / "explorer" / "index.html"
+    found = read(tmp_path)
+    assert found == whole
+    assert runs_of(found).keys() == {"a", "b"}
+    first = runs_of(found)["a"]
+    assert {**first.parts["run"], "key": ""} == {**content.parts["run"], "key": ""}
+    assert first.parts["layer-0"] == content.parts["layer-0"]
+    assert first.sheets == content.sheets
+
+
+def test_layouts_follow_the_size_and_leave_nothing_of_each_other(content, tmp_path, monkeypatch):
+    whole = page_of({"a": content}, title="one")
+    write(tmp_path, whole, layout="folder")
+    assert (tmp_path / "explorer" / "data").is_dir()
+    write(tmp_path, whole)
+    assert not (tmp_path / "explorer" / "data").exists()
+    monkeypatch.setattr("cd_exp.explorer.page.LARGEST", 1000)
+    write(tmp_path, whole)
+    assert (tmp_path / "explorer" / "data").is_dir()
+    clear(tmp_path)
+    assert not (tmp_path / "explorer").exists()
+
+
+def test_what_a_user_put_beside_the_explorer_stays(content, tmp_path):
+    (tmp_path / "explorer").mkdir()
+    (tmp_path / "explorer" / "notes.txt").write_text("mine")
+    write(tmp_path, page_of({"a": content}, title="one"))
+    clear(tmp_path)
+    assert [path.name for path in (tmp_path / "explorer").iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("layout", ["single", "folder"])
+def test_the_policy_lets_run_what_the_page_brings_and_nothing_else(content, tmp_path, layout):
+    text = write(tmp_path, page_of({"a": content}, title=f"one {HOSTILE}"), layout=layout).read_text()
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    (style,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    for part in (script, style):
+        assert f"'sha256-{base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()}'" in policy
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", text)
+    assert HOSTILE not in text
+
+
+def test_a_folder_without_an_explorer_says_how_to_make_one(tmp_path):
+    with pytest.raises(InputError, match=r"report\.explorer=auto"):
+        read(tmp_path)
+    (tmp_path / "explorer").mkdir()
+    (tmp_path / "explorer" / "index.html").write_text("<p>something else</p>")
+    with pytest.raises(InputError, match="was not written by this program"):
+        read(tmp_path)
+
+
+def test_every_distinct_image_is_decoded_once_and_then_cached(tmp_path):
+    class Counting(Discs):
+        opened = 0
+
+        def __getitem__(self, index):
+            type(self).opened += 1
+            return super().__getitem__(index)
+
+    probe, store = Counting(30, 40), Store(tmp_path)
+    first = thumbnails(probe, [1, 5, 29], store=store)
+    assert Counting.opened <= 2 * 3  # the sizes of a sample are looked at before
+    before = Counting.opened
+    assert thumbnails(probe, [1, 5, 29], store=store) == first
+    assert Counting.opened == before
+    assert first.size == 40  # no larger than the images are
+
+
+def test_a_thumbnail_lies_where_the_page_looks_for_it():
+    probe, indices = Discs(90, 64), list(range(90))
+    made = sheets(decoded(probe, indices))
+    each = made.columns * made.rows
+    for place in (0, 31, 89):
+        sheet = Image.open(BytesIO(list(made.files.values())[place // each]))
+        x, y = place % each % made.columns, place % each // made.columns
+        cut = sheet.crop((x * 64, y * 64, x * 64 + 64, y * 64 + 64))
+        difference = np.asarray(cut, dtype=float) - np.asarray(square(probe[place], 64), dtype=float)
+        assert np.abs(difference).mean() < 8
+
+
+def test_many_images_make_several_sheets(monkeypatch):
+    monkeypatch.setattr("cd_exp.explorer.sheets.SHEET", 128)
+    made = sheets(decoded(Discs(9, 64), list(range(9))))
+    assert (made.columns, made.rows, len(made.files)) == (2, 2, 3)
+
+
+def test_pictures_of_a_unit_are_its_strongest_images(content):
+    run = content.parts["run"]
+    index = unpacked(run["images"]["index"])
+    pictures = unpacked(run["layers"][1]["pictures"])
+    values = unpacked(content.parts["layer-1"]["values"])
+    assert pictures.shape == (150, 10)
+    assert (np.diff(values, axis=1) <= 0).all()
+    assert sorted(set(index.tolist())) == index.tolist()
+    assert run["images"]["ids"] == [f"discs/{image:04d} & <b>.png" for image in index]
+
+
+def test_with_very_many_images_fewer_of_each_unit_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("cd_exp.explorer.collecting.MOST", 50)
+    content = made_content({"fc": 40}, tmp_path, images=60)
+    shown = unpacked(content.parts["run"]["layers"][0]["pictures"])
+    assert shown.shape[1] < 10
+    assert unpacked(content.parts["run"]["images"]["index"]).size <= 50
+    assert "weaker" in content.parts["layer-0"]
