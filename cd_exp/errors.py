@@ -11,6 +11,10 @@ class InputError(ValueError):
     """
 
 
+class MissingTexts(InputError):
+    """A backbone of finished embeddings has none of some text; what only compares with that text is left out."""
+
+
 def unknown(kind: str, name: str, choices: Iterable[str], *, where: str = "") -> InputError:
     """The error for a name that is none of the choices, with the nearest one suggested.
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from cd_exp.errors import InputError
+from cd_exp.errors import InputError, MissingTexts
 from cd_exp.metrics import agreement, compare
 from cd_exp.metrics.names import accepted_columns, named_in, plain, readings, same_as_published
 from cd_exp.metrics.published import cosines
@@ -178,6 +178,9 @@ def _text_cosines(pairs: Sequence[tuple[str, str]], encode: TextEncoder | None) 
     if encode is None or not pairs:
         return None
     places = {text: place for place, text in enumerate(dict.fromkeys(text for pair in pairs for text in pair))}
-    vectors = torch.as_tensor(encode(tuple(places))).cpu().double().numpy()
+    try:
+        vectors = torch.as_tensor(encode(tuple(places))).cpu().double().numpy()
+    except MissingTexts:  # finished embeddings need not hold the truth's names
+        return None
     given, wanted = (vectors[[places[text] for text in side]] for side in zip(*pairs, strict=True))
     return cosines(given, wanted)

@@ -10,7 +10,7 @@ from torch import Tensor
 from cd_exp.baselines import Labelled, Method, RunRecord, labelled
 from cd_exp.dissection import Dissection
 from cd_exp.evaluate import TextEncoder, compared, judge, sentence_encoder
-from cd_exp.features import text_embeddings
+from cd_exp.features import text_embeddings, text_notes
 from cd_exp.metrics import summarise
 from cd_exp.types import Concepts, Judgement, Labels, Outcome
 
@@ -46,7 +46,7 @@ def collect(run: RunRecord, found: Dissection, methods: Mapping[str, Method], *,
         baselines={name: other.labels for name, other in others.items()},
         baseline_metrics=metrics,
         comparisons=list(compared(by_method, judgements, seed=run.seed)),
-        notes=notes(run, found, others),
+        notes=[*notes(run, found, others), *_absent(run, judgements)],
         files={name: text for other in others.values() for name, text in other.files.items()},
     )
 
@@ -65,6 +65,13 @@ def _judgements(
     }
 
 
+def _absent(run: RunRecord, judgements: Mapping[str, Mapping[str, Judgement | None]]) -> list[str]:
+    """A note where finished embeddings lack names that the cosine between label and truth needs."""
+    every = [judgement for by_layer in judgements.values() for judgement in by_layer.values() if judgement is not None]
+    lacking = any(j.named is not None and len(j.named) and j.clip_cosine is None for j in every)
+    return [f"clip {run.clip.name} has no text of some true names: their CLIP cosine is absent"] if lacking else []
+
+
 def top_images(found: Dissection, layer: str, count: int) -> np.ndarray:
     """Indices into the probe of the images that excite each unit most."""
     best = found.features.strongest(layer, count).indices.T.numpy()
@@ -74,6 +81,7 @@ def top_images(found: Dissection, layer: str, count: int) -> np.ndarray:
 def notes(run: RunRecord, found: Dissection, others: Mapping[str, Labelled]) -> list[str]:
     """What a reader of the numbers should know."""
     said = [*getattr(run.probe, "notes", ()), *run.concepts.notes, *run.store.reports]
+    said += text_notes(run.clip, run.concepts, store=run.store)
     said += [note for other in others.values() for note in other.notes]
     if found.features.skipped:
         said.append(f"{len(found.features.skipped)} unreadable images were left out, first {found.features.skipped[0]}")

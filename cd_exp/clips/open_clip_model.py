@@ -13,9 +13,12 @@ from torch import Tensor, nn
 
 from cd_exp import shapes
 from cd_exp.cache import digest
+from cd_exp.clips import preprocessing, tokenizers
+from cd_exp.clips.building import Source, build, of_folder, of_hub, of_library, tag_settings
 from cd_exp.clips.clip import ImageTower
-from cd_exp.errors import InputError, unknown
+from cd_exp.errors import InputError
 from cd_exp.hub import hub_file
+from cd_exp.names import shortened
 from cd_exp.types import Concepts
 
 if TYPE_CHECKING:
@@ -29,14 +32,19 @@ class OpenClip:
     """An open_clip model.
 
     Args:
-        architecture: open_clip's name, as in `ViT-B-16-quickgelu`.
+        architecture: open_clip's name, as in `ViT-B-16-quickgelu`; `hf-hub:OWNER/NAME` or `local-dir:FOLDER` with
+            open_clip's own layout (`open_clip_config.json` beside the weights), which need no other setting.
         pretrained: the tag of its weights, as in `openai`.
         weights: a local file with these weights instead; with `pretrained` given too, the file is held to what
-            open_clip knows of that tag.
+            open_clip knows of that tag, and pictures are prepared as that tag says.
         hub: the hub repository of the weights, where known; else open_clip is asked.
         config: a JSON model config for an architecture that open_clip does not ship.
-        name: for tables.
         bpe: the merges of the tokenizer, where they are not OpenAI's.
+        tokenizer: a local folder with the tokenizer of a model whose tokenizer is on a hub (SigLIP, BiomedCLIP), and
+            with the `config.json` of its text tower where that is on a hub too.
+        preprocess: `mean`, `std`, `interpolation`, `resize_mode` of its pictures; what is not given is as the tag has
+            it, and without a tag as most tags of the architecture have it.
+        name: for tables.
     """
 
     architecture: str
@@ -45,36 +53,39 @@ class OpenClip:
     hub: str | None = None
     config: str | None = None
     bpe: str | None = None
+    tokenizer: str | None = None
+    preprocess: Mapping[str, Any] | None = None
     name: str = "open_clip"
 
     @cached_property
-    def weights_file(self) -> Path:
-        """The local file of the weights."""
-        if self.weights is not None:
-            if not Path(self.weights).is_file():
-                raise InputError(f"clip.weights={self.weights}: there is no such file (seen from {Path.cwd()})")
-            return Path(self.weights)
-        if self.pretrained is None:
-            raise InputError(f"clip {self.architecture}: set clip.pretrained=TAG or clip.weights=FILE")
-        if self.hub is not None:
-            return hub_file(self.hub, *HUB_FILES, setting="clip.weights=FILE")
-        import open_clip
-
-        known = self._pretrained_config()
-        if known.get("hf_hub"):
-            repository, _, filename = known["hf_hub"].rpartition("/")
-            return hub_file(repository, *([filename] if filename else HUB_FILES), setting="clip.weights=FILE")
-        return Path(open_clip.download_pretrained(known))
+    def source(self) -> Source:
+        """The local files of the model."""
+        schema, _, identifier = self.architecture.partition(":")
+        if schema in ("hf-hub", "local-dir") and identifier:
+            if self.pretrained or self.weights or self.hub or self.config:
+                wrong = next(key for key in ("pretrained", "weights", "hub", "config") if getattr(self, key))
+                raise InputError(
+                    f"clip.{wrong} cannot be used with clip.architecture={self.architecture}, which has its own weights"
+                )
+            return of_hub(identifier) if schema == "hf-hub" else of_folder(Path(identifier))
+        return of_library(self.architecture, self._weights(), self.config)
 
     @cached_property
     def key(self) -> Mapping[str, Any]:
-        """All that changes what the backbone computes, as plain JSON values."""
+        """All that changes what the backbone computes, as plain JSON values.
+
+        The tag stands for the preprocessing it has in this version of open_clip: asking costs 10 s of import. A hub
+        tokenizer goes by the architecture; the published ones never changed.
+        """
+        source = self.source
         return {
             "open_clip": version("open_clip_torch"),
-            "architecture": self.architecture,
-            "weights": digest(self.weights_file),
-            "config": digest(Path(self.config)) if self.config else None,
-            "bpe": digest(Path(self.bpe)) if self.bpe else None,
+            "architecture": source.architecture,
+            "weights": digest(source.weights),
+            "config": digest(source.config) if source.config else None,
+            "bpe": digest(Path(self.bpe)) if self.bpe and Path(self.bpe).is_file() else None,
+            "tokenizer": tokenizers.folder_digest(self.tokenizer) if self.tokenizer else None,
+            "preprocessing": {"tag": self.pretrained, **preprocessing.checked(self.preprocess)},
         }
 
     def stored_images(self, ids: Sequence[str]) -> None:
@@ -87,12 +98,11 @@ class OpenClip:
 
     def embed(self, concepts: Concepts, *, device: torch.device) -> Float[Tensor, "concepts dim"]:
         """The text embedding of each concept; several templates are averaged after normalising."""
+        tokenizer = self._tokenizer  # first: a missing one is found out sooner than the model is built
         model, _ = self._built
-        tokenizer = self._tokenizer()
         model.to(device)
         by_template = []
-        for template in concepts.templates:
-            prompts = [template.replace("{}", name) for name in concepts.names]
+        for prompts in _prompts(concepts):
             rows = [_encode_texts(model, tokenizer(batch).to(device)).cpu() for batch in _batches(prompts, 256)]
             by_template.append(torch.cat(rows))
         model.to("cpu")
@@ -100,47 +110,42 @@ class OpenClip:
             return by_template[0]
         return torch.stack([nn.functional.normalize(embedded, dim=1) for embedded in by_template]).mean(0)
 
+    def notes(self, concepts: Concepts) -> tuple[str, ...]:
+        """What a reader should know of the embedded texts: the prompts that are longer than CLIP reads."""
+        long = tokenizers.cut(self._tokenizer, (prompt for prompts in _prompts(concepts) for prompt in prompts))
+        if not long:
+            return ()
+        shown = shortened([repr(prompt if len(prompt) <= 60 else prompt[:57] + "...") for prompt in long])
+        context = self._tokenizer.context_length
+        return (f"{self.name}: prompts longer than its context of {context} tokens, cut there: {len(long)} ({shown})",)
+
     @cached_property
     def _built(self) -> "tuple[nn.Module, Callable[[Image], Tensor]]":
-        weights = self.weights_file
-        import open_clip  # 10 s, and not needed where the embeddings are stored
+        return build(self.source, tag=self.pretrained, settings=self.preprocess, text_folder=self.tokenizer)
 
-        if self.config is not None:
-            open_clip.add_model_config(self.config)
-        if self.architecture not in open_clip.list_models():
-            raise unknown("CLIP architecture", self.architecture, open_clip.list_models())
-        if self.pretrained is not None:
-            self._refuse_other_activation()
-        model, transform = open_clip.create_model_from_pretrained(self.architecture, pretrained=str(weights))
-        return model.eval(), transform
+    @cached_property
+    def _tokenizer(self) -> Any:
+        folder = tokenizers.tokenizer_folder(self.tokenizer) if self.tokenizer else self.source.tokenizer
+        text = self.source.settings()["text_cfg"]
+        return tokenizers.build(text, architecture=self.architecture, folder=folder, bpe=self.bpe)
 
-    def _pretrained_config(self) -> Mapping[str, Any]:
+    def _weights(self) -> Path:
+        """The local file of the weights, downloaded where it is not there."""
+        if self.weights is not None:
+            if not Path(self.weights).is_file():
+                raise InputError(f"clip.weights={self.weights}: there is no such file (seen from {Path.cwd()})")
+            return Path(self.weights)
+        if self.pretrained is None:
+            raise InputError(f"clip {self.architecture}: set clip.pretrained=TAG or clip.weights=FILE")
+        if self.hub is not None:
+            return hub_file(self.hub, *HUB_FILES, setting="clip.weights=FILE")
         import open_clip
 
-        tags = open_clip.list_pretrained_tags_by_model(self.architecture)
-        if self.pretrained not in tags:
-            raise unknown("weights", str(self.pretrained), tags, where=f"a tag of {self.architecture}")
-        return open_clip.get_pretrained_cfg(self.architecture, self.pretrained)
-
-    def _refuse_other_activation(self) -> None:
-        """Weights trained with QuickGELU give wrong embeddings without it, and open_clip at most warns."""
-        import open_clip
-
-        trained = bool(self._pretrained_config().get("quick_gelu", False))
-        built = bool(open_clip.get_model_config(self.architecture).get("quick_gelu", False))
-        if trained != built:
-            other = self.architecture.removesuffix("-quickgelu") if built else f"{self.architecture}-quickgelu"
-            raise InputError(
-                f"weights {self.pretrained!r} were trained {'with' if trained else 'without'} QuickGELU, "
-                f"clip.architecture={self.architecture} is not; use {other}"
-            )
-
-    def _tokenizer(self) -> Callable[[list[str]], Tensor]:
-        import open_clip
-
-        if self.config is not None:
-            open_clip.add_model_config(self.config)
-        return open_clip.get_tokenizer(self.architecture, **({"bpe_path": self.bpe} if self.bpe else {}))
+        known = tag_settings(self.architecture, self.pretrained)
+        if known.get("hf_hub"):
+            repository, _, filename = known["hf_hub"].rpartition("/")
+            return hub_file(repository, *([filename] if filename else HUB_FILES), setting="clip.weights=FILE")
+        return Path(open_clip.download_pretrained(known))
 
 
 def shapes_clip() -> OpenClip:
@@ -168,6 +173,10 @@ class _Images(nn.Module):
 @torch.inference_mode()
 def _encode_texts(model: nn.Module, tokens: Tensor) -> Tensor:
     return model.encode_text(tokens).float()  # type: ignore[operator]
+
+
+def _prompts(concepts: Concepts) -> list[list[str]]:
+    return [[template.replace("{}", name) for name in concepts.names] for template in concepts.templates]
 
 
 def _batches(items: list[str], size: int) -> list[list[str]]:

@@ -1,5 +1,6 @@
 """Embeddings that somebody made already."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,9 +14,13 @@ from torch import Tensor
 
 from cd_exp.cache import digest
 from cd_exp.clips.clip import ImageTower
-from cd_exp.errors import InputError
+from cd_exp.errors import InputError, MissingTexts
 from cd_exp.lines import read_lines
+from cd_exp.names import shortened
 from cd_exp.types import Concepts
+
+IMAGES, IDS = "image_embeddings.npy", "images.txt"
+TEXTS, NAMES = "_text.npy", "_names.txt"
 
 
 @dataclass(frozen=True)
@@ -31,59 +36,114 @@ class Precomputed:
 
     @cached_property
     def key(self) -> Mapping[str, Any]:
-        """The content of the files."""
+        """The content of the files, those with names included."""
         root = Path(self.folder)
-        files = [self._file("image_embeddings.npy"), self._file("images.txt"), *sorted(root.glob("*_text.npy"))]
-        return {"precomputed": {path.name: digest(path) for path in files}}
+        texts = [path for names in sorted(root.glob(f"*{NAMES}")) for path in (names, self._texts_of(names))]
+        return {"precomputed": {path.name: digest(path) for path in (self._file(IMAGES), self._file(IDS), *texts)}}
 
     def stored_images(self, ids: Sequence[str]) -> Float[np.ndarray, "images dim"]:
         """The rows of these images.
 
         Raises:
-            InputError: an image that has no row, or as many rows as lines are not there.
+            InputError: an image that has no row, rows that are not numbers, or not as many rows as lines.
         """
-        rows = {line: row for row, line in enumerate(read_lines(self._file("images.txt"), setting="clip.folder"))}
-        embeddings = np.load(self._file("image_embeddings.npy"), mmap_mode="r", allow_pickle=False)
-        if len(rows) != len(embeddings):
-            raise InputError(f"{self.folder}: {len(rows)} lines in images.txt, {len(embeddings)} embeddings")
+        lines = read_lines(self._file(IDS), setting="clip.folder")
+        embeddings = _matrix(self._file(IMAGES))
+        if len(lines) != len(embeddings):
+            raise InputError(f"{self.folder}: {len(lines)} lines in {IDS}, {len(embeddings)} embeddings in {IMAGES}")
+        twice = [line for line, count in Counter(lines).items() if count > 1]
+        if twice:
+            raise InputError(f"{self.folder}/{IDS} has {len(twice)} lines more than once: {shortened(twice)}")
+        rows = {line: row for row, line in enumerate(lines)}
         missing = [name for name in ids if name not in rows]
         if missing:
             raise InputError(
-                f"{self.folder}/images.txt has no line for {len(missing)} of {len(ids)} probe images, "
-                f"the first {missing[0]!r}; the probe's ids must be the lines of images.txt"
+                f"{self.folder}/{IDS} has no line for {len(missing)} of {len(ids)} probe images, "
+                f"the first {missing[0]!r}; the probe's ids must be the lines of {IDS}"
             )
-        return embeddings[[rows[name] for name in ids]].astype(np.float32)
+        return _finite(embeddings[[rows[name] for name in ids]], self._file(IMAGES))
 
     def image_tower(self) -> ImageTower:
         """There is none: the rows were made elsewhere."""
         raise InputError(f"clip=precomputed has no image tower; {self.folder} holds finished embeddings")
 
     def embed(self, concepts: Concepts, *, device: torch.device) -> Float[Tensor, "concepts dim"]:
-        """The stored text embedding of each concept, from the one file that holds them in this order, or from any."""
+        """The stored text embedding of each concept, from the one file that holds them in this order, or from any.
+
+        Raises:
+            MissingTexts: a concept that no file names.
+            InputError: templates, or files that do not fit each other.
+        """
         del device
         if concepts.templates != ("{}",):
             raise InputError(
                 "clip=precomputed: the prompts were fixed when the texts were embedded; drop the templates"
             )
         known: dict[str, np.ndarray] = {}
-        for names_file in sorted(Path(self.folder).glob("*_names.txt")):
-            names = read_lines(names_file, setting="clip.folder")
-            texts = np.load(self._file(names_file.name.replace("_names.txt", "_text.npy")), allow_pickle=False)
-            if len(names) != len(texts):
-                raise InputError(f"{names_file}: {len(names)} names for {len(texts)} embeddings")
-            if tuple(name.strip() for name in names) == concepts.names:
-                return torch.from_numpy(texts.astype(np.float32))
+        for names_file in sorted(Path(self.folder).glob(f"*{NAMES}")):
+            names, texts = self._named(names_file)
+            if tuple(names) == concepts.names:
+                return torch.from_numpy(_finite(texts, self._texts_of(names_file)))
             known = dict(zip(names, texts, strict=True)) | known
         missing = [name for name in concepts.names if name not in known]
         if missing:
-            raise InputError(
+            raise MissingTexts(
                 f"{self.folder} has no text embedding of {len(missing)} of {len(concepts.names)} concepts, "
-                f"the first {missing[0]!r}; choose concepts from its *_names.txt, or a clip that embeds texts"
+                f"the first {missing[0]!r}; choose concepts from its *{NAMES}, or a clip that embeds texts"
             )
-        return torch.from_numpy(np.stack([known[name] for name in concepts.names]).astype(np.float32))
+        rows = [known[name] for name in concepts.names]
+        if len({len(row) for row in rows}) > 1:
+            raise InputError(f"{self.folder}: the *{TEXTS} files differ in their number of columns")
+        return torch.from_numpy(_finite(np.stack(rows), Path(self.folder)))
+
+    def _named(self, names_file: Path) -> tuple[list[str], np.ndarray]:
+        """The names of a file without blanks around them, and the row of each."""
+        names = [name.strip() for name in read_lines(names_file, setting="clip.folder")]
+        texts = _matrix(self._texts_of(names_file))
+        if len(names) != len(texts):
+            raise InputError(f"{names_file}: {len(names)} names for {len(texts)} embeddings")
+        width = _matrix(self._file(IMAGES)).shape[1]
+        if texts.shape[1] != width:
+            made = f"{texts.shape[1]} columns, {IMAGES} has {width}"
+            raise InputError(f"{self._texts_of(names_file)} has {made}; both must come from the same CLIP")
+        return names, texts
+
+    def _texts_of(self, names_file: Path) -> Path:
+        return self._file(names_file.name.removesuffix(NAMES) + TEXTS)
 
     def _file(self, name: str) -> Path:
         path = Path(self.folder) / name
         if not path.is_file():
             raise InputError(f"clip.folder={self.folder} has no {name} (seen from {Path.cwd()})")
         return path
+
+
+def _matrix(path: Path) -> np.ndarray:
+    """A table of numbers, memory-mapped.
+
+    Raises:
+        InputError: the file is something else.
+    """
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        # Of pickles, text, cut-off files and objects; numpy then advises to allow pickles, which would run their code.
+        raise InputError(f"{path} is no array of numbers in numpy's format; write it with numpy.save") from error
+    if not isinstance(values, np.ndarray):
+        raise InputError(f"{path} is an archive of several arrays; one is expected, written with numpy.save")
+    if values.ndim != 2 or 0 in values.shape:
+        raise InputError(f"{path} has the shape {tuple(values.shape)}; a row of numbers for each line is expected")
+    if values.dtype.kind not in "fiu":
+        raise InputError(f"{path} holds {values.dtype}; real numbers are expected, as float32")
+    return values
+
+
+def _finite(values: np.ndarray, path: Path) -> Float[np.ndarray, "rows dim"]:
+    """The rows as float32, each a direction: finite and not zero."""
+    rows = np.ascontiguousarray(values, dtype=np.float32)
+    wrong = np.flatnonzero(~np.isfinite(rows).all(1) | ~rows.any(1))
+    if len(wrong):
+        raise InputError(
+            f"{path}: {len(wrong)} rows are zero, infinite or not a number, the first is row {wrong[0] + 1}"
+        )
+    return rows

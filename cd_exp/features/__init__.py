@@ -25,7 +25,7 @@ from cd_exp.models import TargetModel
 from cd_exp.pooling import Pooling
 from cd_exp.types import Concepts, Probe
 
-__all__ = ["Features", "Settings", "extract", "find_layers", "maps", "text_embeddings"]
+__all__ = ["Features", "Settings", "extract", "find_layers", "maps", "text_embeddings", "text_notes"]
 
 
 def extract(
@@ -85,14 +85,20 @@ def find_layers(model: TargetModel, patterns: Sequence[str], store: Store) -> li
 
 def text_embeddings(clip: Clip, concepts: Concepts, *, store: Store, device: str) -> Float[Tensor, "concepts dim"]:
     """The text embeddings of a concept set, from the cache where they are there."""
-    content = {"clip": clip.key, "names": list(concepts.names), "templates": list(concepts.templates)}
-    entry = Entry("texts", content)
+    entry = _texts(clip, concepts)
     with store.locked([entry]):
         values = store.find(entry)
         if values is None:
             embedded = clip.embed(concepts, device=torch.device(distributed.device(device)))
-            values = store.save(entry, embedded.numpy(), says=f"{clip.name}: {len(concepts.names)} concepts")
+            said = clip.notes(concepts) if hasattr(clip, "notes") else ()
+            says = f"{clip.name}: {len(concepts.names)} concepts"
+            values = store.save(entry, embedded.numpy(), says=says, notes=list(said))
     return torch.from_numpy(np.array(values))
+
+
+def text_notes(clip: Clip, concepts: Concepts, *, store: Store) -> Sequence[str]:
+    """What was noted when the texts were embedded, kept with them: prompts longer than CLIP reads."""
+    return tuple(store.manifest(_texts(clip, concepts)).get("notes", ()))
 
 
 def maps(
@@ -113,6 +119,11 @@ def maps(
                 step(len(indices))
 
     return one_pass
+
+
+def _texts(clip: Clip, concepts: Concepts) -> Entry:
+    content = {"clip": clip.key, "names": list(concepts.names), "templates": list(concepts.templates)}
+    return Entry("texts", content)
 
 
 def _entry(model: TargetModel, layer: Layer, probe: Probe, dtype: torch.dtype) -> Entry:

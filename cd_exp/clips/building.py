@@ -1,0 +1,201 @@
+"""From the files of an open_clip model to the model: found, checked against each other, built."""
+
+import json
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from cd_exp.clips import preprocessing, tokenizers
+from cd_exp.errors import InputError, unknown
+from cd_exp.hub import hub_file, hub_folder
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+CONFIG = "open_clip_config.json"
+WEIGHTS = (  # in the order in which open_clip itself takes them from a folder
+    *("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"),
+    *("open_clip_pytorch_model.bin", "open_clip_pytorch_model.pth"),
+    *("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth"),
+)
+FAULTS = (  # what open_clip, torch and safetensors raise for a file that is no weights, or others' weights
+    *(SafetensorError, RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, TypeError),
+    *(KeyError, IndexError, AttributeError, StopIteration, AssertionError),
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The local files of a model."""
+
+    architecture: str
+    """For the key: open_clip's name, or how the files were named where they describe themselves."""
+    weights: Path
+    config: Path | None = None
+    folder: Path | None = None
+    """With open_clip's own layout, where the model has one."""
+    tokenizer: Path | None = None
+    """A folder with the tokenizer, where it lies beside the weights."""
+
+    def settings(self) -> dict[str, Any]:
+        """The model's configuration: `embed_dim`, `vision_cfg`, `text_cfg`."""
+        if self.config is not None:
+            found = read_config(self.config)
+            return found["model_cfg"] if self.folder else found
+        import open_clip
+
+        if self.architecture not in open_clip.list_models():
+            raise unknown("CLIP architecture", self.architecture, open_clip.list_models())
+        return open_clip.get_model_config(self.architecture)
+
+
+def of_library(architecture: str, weights: Path, config: str | None) -> Source:
+    """One of open_clip's architectures, or one of a JSON config named so."""
+    if config is None:
+        return Source(architecture, weights)
+    if not Path(config).is_file():
+        raise InputError(f"clip.config={config}: there is no such file (seen from {Path.cwd()})")
+    if Path(config).stem != architecture:
+        raise InputError(f"clip.config={config} describes {Path(config).stem!r}, clip.architecture is {architecture!r}")
+    return Source(architecture, weights, Path(config))
+
+
+def of_folder(folder: Path, *, architecture: str = "local-dir") -> Source:
+    """A folder with open_clip's own layout."""
+    if not folder.is_dir():
+        raise InputError(f"clip.architecture=local-dir:{folder}: there is no such folder (seen from {Path.cwd()})")
+    if not (folder / CONFIG).is_file():
+        raise InputError(f"clip.architecture={architecture}:{folder} has no {CONFIG}; it must lie beside the weights")
+    weights = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    if weights is None:
+        raise InputError(f"clip.architecture={architecture}:{folder} has no weights; one of {', '.join(WEIGHTS[:3])}")
+    tokenizer = folder if any((folder / name).is_file() for name in tokenizers.CONTENT) else None
+    return Source(architecture, weights, folder / CONFIG, folder, tokenizer)
+
+
+def of_hub(repository: str) -> Source:
+    """A repository of the hub with open_clip's own layout."""
+    setting = "clip.architecture=local-dir:FOLDER"
+    hub_file(repository, *WEIGHTS[:3], setting=setting)
+    folder = hub_file(repository, CONFIG, setting=setting).parent
+    return of_folder(folder, architecture=f"hf-hub:{repository}")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A JSON model config, or one of open_clip's own layout, with what every model needs in it."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"the CLIP config {path} is no JSON ({error})") from error
+    model = found.get("model_cfg") if isinstance(found, dict) and path.name == CONFIG else found
+    wanted = ("embed_dim", "vision_cfg", "text_cfg")
+    missing = [key for key in wanted if not isinstance(model, dict) or key not in model]
+    if missing:
+        raise InputError(
+            f"the CLIP config {path} has no {', '.join(missing)}; open_clip's configs have {', '.join(wanted)}"
+        )
+    return found
+
+
+def build(
+    source: Source, *, tag: str | None, settings: Mapping[str, Any] | None, text_folder: str | None
+) -> "tuple[nn.Module, Callable[[Image], Tensor]]":
+    """The model in evaluation mode, and what it does to a picture.
+
+    Args:
+        source: its files.
+        tag: the tag of the weights, where known.
+        settings: of the preprocessing, over those of the tag.
+        text_folder: a local folder with the configuration of a Hugging Face text tower.
+
+    Raises:
+        InputError: the files do not fit each other, or cannot be read.
+    """
+    import open_clip  # 10 s, and not needed where the embeddings are stored
+
+    model = source.settings()
+    if source.folder is None and source.config is not None:
+        open_clip.add_model_config(source.config)
+    if tag is not None:
+        _refuse_other_activation(source.architecture, tag, model)
+    known = {} if source.folder else preprocessing.of_weights(source.architecture, tag)
+    options = preprocessing.arguments({**known, **preprocessing.checked(settings)})
+    text = _text_tower(model["text_cfg"], text_folder, source)
+    name = source.architecture if source.folder is None else f"local-dir:{source.folder}"
+    weights = None if source.folder else str(source.weights)
+    fault = _fault(source.weights)
+    if fault:
+        raise InputError(f"{source.weights} {fault}; {source.architecture} needs a file of weights")
+    try:
+        built, transform = open_clip.create_model_from_pretrained(name, pretrained=weights, **options, **text)
+    except FAULTS as error:
+        raise InputError(f"{source.weights} do not fit {source.architecture}: {_mismatch(error)}") from error
+    return built.eval(), transform
+
+
+def tag_settings(architecture: str, tag: str) -> Mapping[str, Any]:
+    """What open_clip knows of a tag of an architecture."""
+    import open_clip
+
+    if architecture not in open_clip.list_models():
+        raise unknown("CLIP architecture", architecture, open_clip.list_models())
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    if tag not in tags:
+        raise unknown("weights", tag, tags, where=f"a tag of {architecture}")
+    return open_clip.get_pretrained_cfg(architecture, tag)
+
+
+def _refuse_other_activation(architecture: str, tag: str, model: Mapping[str, Any]) -> None:
+    """Weights trained with QuickGELU give wrong embeddings without it, and open_clip at most warns."""
+    trained = bool(tag_settings(architecture, tag).get("quick_gelu", False))
+    built = bool(model.get("quick_gelu", False))
+    if trained != built:
+        other = architecture.removesuffix("-quickgelu") if built else f"{architecture}-quickgelu"
+        raise InputError(
+            f"weights {tag!r} were trained {'with' if trained else 'without'} QuickGELU, "
+            f"clip.architecture={architecture} is not; use {other}"
+        )
+
+
+def _text_tower(text: Mapping[str, Any], folder: str | None, source: Source) -> dict[str, Any]:
+    """The configuration of a Hugging Face text tower, from a local folder; its weights come with CLIP's own."""
+    if not text.get("hf_model_name"):
+        return {}
+    places = [Path(folder)] if folder else [source.folder] if source.folder else []
+    local = next((place for place in places if _describes_text_tower(place / "config.json")), None)
+    if local is None:
+        local = hub_folder(text["hf_model_name"], ("config.json",), optional=(), setting=tokenizers.SETTING)
+    return {"text_cfg": {**text, "hf_model_name": str(local), "hf_model_pretrained": False}}
+
+
+def _describes_text_tower(file: Path) -> bool:
+    """Whether a file is the configuration of a Hugging Face model: other kinds of model call theirs the same."""
+    try:
+        return "model_type" in json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+        return False
+
+
+def _fault(weights: Path) -> str:
+    """What a file is instead of weights, or an empty string."""
+    with weights.open("rb") as file:
+        begin = file.read(512)
+    if not begin:
+        return "is empty"
+    if begin.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer, not the file itself: run `git lfs pull`"
+    if begin.lstrip()[:1] == b"<":
+        return "is a web page, not the file itself: download it again"
+    return ""
+
+
+def _mismatch(error: Exception) -> str:
+    """An error of loading weights in one line: torch's own is one line a tensor."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    more = f" (and {len(lines) - 2} more lines of that kind)" if len(lines) > 2 else ""
+    return " ".join(line if len(line) <= 240 else line[:237] + "..." for line in lines[:2]) + more

@@ -1,0 +1,72 @@
+"""How a picture becomes CLIP's input: as its weights were trained, which their tag says and their file does not."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from cd_exp.errors import InputError, unknown
+
+CHOICES = {"interpolation": ("bicubic", "bilinear"), "resize_mode": ("shortest", "longest", "squash")}
+SETTINGS = ("mean", "std", *CHOICES)
+
+
+def checked(preprocess: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The settings that are given, those of null left out.
+
+    Raises:
+        InputError: an unknown setting, or a value that it cannot have.
+    """
+    given = {name: value for name, value in (preprocess or {}).items() if value is not None}
+    for name, value in given.items():
+        if name not in SETTINGS:
+            raise unknown("setting", f"clip.preprocess.{name}", [f"clip.preprocess.{known}" for known in SETTINGS])
+        if name in CHOICES:
+            if value not in CHOICES[name]:
+                raise unknown(name, str(value), CHOICES[name], where="one of clip.preprocess")
+        elif not _three_numbers(value) or (name == "std" and min(value) <= 0):
+            wanted = "three numbers above 0" if name == "std" else "three numbers"
+            raise InputError(f"clip.preprocess.{name}={value} must be {wanted}, of red, green and blue from 0 to 1")
+        else:
+            given[name] = [float(number) for number in value]
+    return given
+
+
+def of_weights(architecture: str, tag: str | None) -> dict[str, Any]:
+    """What open_clip knows of the tag; without one, what most tags of the architecture have.
+
+    Empty where the architecture has no tag: open_clip's defaults, which are OpenAI's.
+    """
+    import open_clip
+
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    if tag is not None:
+        return _of_tag(architecture, tag)
+    counted = Counter(_frozen(_of_tag(architecture, known)) for known in tags).most_common(2)
+    if not counted or (len(counted) == 2 and counted[0][1] == counted[1][1]):
+        return {}
+    return dict(counted[0][0])
+
+
+def arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings under the names of open_clip's constructors."""
+    return {f"image_{name}": tuple(value) if name in ("mean", "std") else value for name, value in settings.items()}
+
+
+def _of_tag(architecture: str, tag: str) -> dict[str, Any]:
+    import open_clip
+
+    return {name: open_clip.get_pretrained_cfg(architecture, tag)[name] for name in SETTINGS}
+
+
+def _frozen(settings: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple((name, tuple(value) if name in ("mean", "std") else value) for name, value in settings.items())
+
+
+def _three_numbers(value: Any) -> bool:
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) == 3
+        and all(
+            isinstance(number, (int, float)) and not isinstance(number, bool) and number == number for number in value
+        )
+    )
