@@ -130,6 +130,7 @@ def _matrix(path: Path) -> np.ndarray:
         # Of pickles, text, cut-off files and objects; numpy then advises to allow pickles, which would run their code.
         raise InputError(f"{path} is no array of numbers in numpy's format; write it with numpy.save") from error
     if not isinstance(values, np.ndarray):
+        values.close()
         raise InputError(f"{path} is an archive of several arrays; one is expected, written with numpy.save")
     if values.ndim != 2 or 0 in values.shape:
         raise InputError(f"{path} has the shape {tuple(values.shape)}; a row of numbers for each line is expected")
@@ -140,7 +141,7 @@ def _matrix(path: Path) -> np.ndarray:
 
 def _finite(values: np.ndarray, path: Path) -> Float[np.ndarray, "rows dim"]:
     """The rows as float32, each a direction: finite and not zero."""
-    rows = np.ascontiguousarray(values, dtype=np.float32)
+    rows = np.array(values, dtype=np.float32, order="C")
     wrong = np.flatnonzero(~np.isfinite(rows).all(1) | ~rows.any(1))
     if len(wrong):
         raise InputError(
