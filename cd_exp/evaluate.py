@@ -13,12 +13,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cd_exp.errors import InputError, MissingTexts
-from cd_exp.metrics import agreement, compare
+from cd_exp.metrics import adjusted, agreement, compare_methods
 from cd_exp.metrics.names import accepted_columns, named_in, plain, readings, same_as_published
 from cd_exp.metrics.published import cosines
 from cd_exp.types import Accepted, Judgement, Labels
 
-__all__ = ["TextEncoder", "accepted_columns", "compared", "judge", "sentence_encoder"]
+__all__ = ["TextEncoder", "accepted_columns", "compare_all", "judge", "sentence_encoder"]
 
 TextEncoder = Callable[[Sequence[str]], Tensor | np.ndarray]
 """`names -> Float["names dim"]`, normalised or not."""
@@ -34,8 +34,9 @@ def judge(
     judgeable: Collection[str] | None = None,
     clip_text: TextEncoder | None = None,
     sentences: TextEncoder | None = None,
-) -> Judgement | None:
-    """One method's labels of one layer against the truth; None where nothing is known of any of its units.
+    abstain: float | None = None,
+) -> Judgement:
+    """One method's labels of one layer against the truth, as far as anything is known of its units.
 
     Labels with ranks are right where the rank is 1, and within five where it is at most 5: that is by concept, not by
     name, so of two classes called the same only the unit's own one counts. Labels without are compared by name. By the
@@ -51,11 +52,13 @@ def judge(
             a network of Places365 classes. Compared by the documented rule.
         clip_text: CLIP's text tower, for the cosine between label and truth.
         sentences: a sentence encoder, as of `sentence_encoder`, for the same.
+        abstain: units of a lower stability count as not labelled in `kept`; None where nothing abstains.
     """
     right = _truth_of(labels, truth)
     known = np.array([accepted is not None for accepted in right], dtype=bool)
+    always = _always(labels)
     if not known.any():
-        return None
+        return Judgement(**always, kept=_kept(labels, abstain))
     judged = known if judgeable is None else known & np.array(named_in(right, judgeable))
     if labels.ranks is not None:
         judged = judged & ~np.isnan(labels.ranks)
@@ -65,26 +68,42 @@ def judge(
     names = labels.descriptions  # made anew each time it is asked for
     named = np.array([row for row in np.flatnonzero(known) if names[row]], dtype=np.int64)
     pairs = [(plain(names[row]), plain(right[row][0])) for row in named]
+    kept = _kept(labels, abstain)
     return Judgement(
+        **always,
         units=labels.units[rows],
         top1=top1,
         top1_published=top1 & _right_as_published(labels, right, rows),
         top5=_within_five(labels, right, rows, rank),
         rank=rank,
         similarity=labels.similarity[rows] if np.isfinite(labels.similarity[rows]).any() else None,
+        stability=None if labels.stability is None else labels.stability[rows],
+        kept=None if kept is None else kept[rows],
         named=labels.units[named],
         clip_cosine=_text_cosines(pairs, clip_text),
         sentence_cosine=_text_cosines(pairs, sentences),
     )
 
 
-def compared(
+def _always(labels: Labels) -> dict[str, Any]:
+    """What needs no truth."""
+    return {"labelled": labels.units, "faithfulness": labels.faithfulness, "candidates": labels.candidates}
+
+
+def _kept(labels: Labels, abstain: float | None) -> Bool[np.ndarray, " neurons"] | None:
+    return None if abstain is None or labels.stability is None else labels.stability >= abstain
+
+
+def compare_all(
     methods: Mapping[str, Mapping[str, Labels]],
-    judgements: Mapping[str, Mapping[str, Judgement | None]],
+    judgements: Mapping[str, Mapping[str, Judgement]],
     *,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """One row for each layer and pair of methods: paired tests on the units that both judge, and their agreement."""
+    """One row for each layer and pair of methods: paired tests on the units in common, and how often they agree.
+
+    Every p has the one adjusted for all tests of these rows beside it (`metrics.adjusted`).
+    """
     rows = []
     for first, second in combinations(methods, 2):
         for layer in methods[first]:
@@ -93,11 +112,9 @@ def compared(
             row: dict[str, Any] = {"layer": layer, "first": first, "second": second}
             same = agreement(methods[first][layer], methods[second][layer])
             row |= {} if same is None else {"agreement": same}
-            a, b = judgements[first][layer], judgements[second][layer]
-            if a is not None and b is not None:
-                row |= compare(a, b, seed=seed)
+            row |= compare_methods(judgements[first][layer], judgements[second][layer], seed=seed)
             rows.append(row)
-    return rows
+    return adjusted(rows)
 
 
 def sentence_encoder(model: str = SENTENCES, *, device: str = "cpu") -> TextEncoder | None:

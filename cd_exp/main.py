@@ -55,7 +55,13 @@ def _run(
         top=config.top,
     )
     if logged is not None:
-        outcome = collect(record(parts, found, seed=config.seed), found, parts.baselines, images=config.report.images)
+        outcome = collect(
+            record(parts, found, seed=config.seed),
+            found,
+            parts.baselines,
+            images=config.report.images,
+            abstain=config.abstain.stability,
+        )
         outcome = replace(outcome, seconds={**outcome.seconds, "total": time.perf_counter() - began})
         publish(parts, found, outcome, config, invocation, folder=folder)
         place = logged.finish(outcome, folder=folder)

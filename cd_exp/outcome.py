@@ -9,15 +9,15 @@ from torch import Tensor
 
 from cd_exp.baselines import Labelled, Method, RunRecord, labelled
 from cd_exp.dissection import Dissection
-from cd_exp.evaluate import TextEncoder, compared, judge, sentence_encoder
+from cd_exp.evaluate import TextEncoder, compare_all, judge, sentence_encoder
 from cd_exp.features import text_embeddings, text_notes
 from cd_exp.metrics import summarise
-from cd_exp.types import Concepts, Judgement, Labels, Outcome
-
-OURS = "clip_dissect"
+from cd_exp.types import OURS, Concepts, Judgement, Labels, Outcome
 
 
-def collect(run: RunRecord, found: Dissection, methods: Mapping[str, Method], *, images: int) -> Outcome:
+def collect(
+    run: RunRecord, found: Dissection, methods: Mapping[str, Method], *, images: int, abstain: float | None = None
+) -> Outcome:
     """Judge our labels and those of the other methods by the same metrics, and compare them on the same units.
 
     Args:
@@ -25,12 +25,13 @@ def collect(run: RunRecord, found: Dissection, methods: Mapping[str, Method], *,
         found: our labels with the features they came from.
         methods: the other methods, each labels by itself.
         images: how many top images to keep for each unit.
+        abstain: the stability below which a unit keeps its label in the files but counts as abstained.
     """
     others = {name: labelled(method, run) for name, method in methods.items()}
     units = {layer: len(labels.units) for layer, labels in found.labels.items()}
     by_method: dict[str, Mapping[str, Labels]] = {OURS: found.labels}
     by_method |= {name: other.labels for name, other in others.items()}
-    judgements = _judgements(run, found, by_method)
+    judgements = _judgements(run, found, by_method, abstain)
     metrics = {
         method: {
             layer: summarise(judgement, total_units=units[layer], seed=run.seed) for layer, judgement in by.items()
@@ -45,19 +46,21 @@ def collect(run: RunRecord, found: Dissection, methods: Mapping[str, Method], *,
         probe=run.probe,
         baselines={name: other.labels for name, other in others.items()},
         baseline_metrics=metrics,
-        comparisons=list(compared(by_method, judgements, seed=run.seed)),
+        comparisons=list(compare_all(by_method, judgements, seed=run.seed)),
         notes=[*notes(run, found, others), *_absent(run, judgements)],
         files={name: text for other in others.values() for name, text in other.files.items()},
     )
 
 
 def _judgements(
-    run: RunRecord, found: Dissection, methods: Mapping[str, Mapping[str, Labels]]
-) -> dict[str, dict[str, Judgement | None]]:
+    run: RunRecord, found: Dissection, methods: Mapping[str, Mapping[str, Labels]], abstain: float | None
+) -> dict[str, dict[str, Judgement]]:
     encode, sentences = text_encoder(run, found), sentence_encoder()
 
-    def judged(labels: Labels, truth: Sequence[Any] | None) -> Judgement | None:
-        return judge(labels, truth, judgeable=run.concepts.names, clip_text=encode, sentences=sentences)
+    def judged(labels: Labels, truth: Sequence[Any] | None) -> Judgement:
+        return judge(
+            labels, truth, judgeable=run.concepts.names, clip_text=encode, sentences=sentences, abstain=abstain
+        )
 
     return {
         method: {layer: judged(labels, found.labels[layer].truth or None) for layer, labels in by_layer.items()}
@@ -65,9 +68,9 @@ def _judgements(
     }
 
 
-def _absent(run: RunRecord, judgements: Mapping[str, Mapping[str, Judgement | None]]) -> list[str]:
+def _absent(run: RunRecord, judgements: Mapping[str, Mapping[str, Judgement]]) -> list[str]:
     """A note where finished embeddings lack names that the cosine between label and truth needs."""
-    every = [judgement for by_layer in judgements.values() for judgement in by_layer.values() if judgement is not None]
+    every = [judgement for by_layer in judgements.values() for judgement in by_layer.values()]
     lacking = any(j.named is not None and len(j.named) and j.clip_cosine is None for j in every)
     return [f"clip {run.clip.name} has no text of some true names: their CLIP cosine is absent"] if lacking else []
 

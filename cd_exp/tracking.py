@@ -20,8 +20,9 @@ from PIL import Image, ImageOps
 
 from cd_exp import whole_files
 from cd_exp.errors import InputError, unknown
+from cd_exp.flattening import flat
 from cd_exp.names import file_name
-from cd_exp.types import Outcome
+from cd_exp.types import OURS, Outcome
 
 if TYPE_CHECKING:
     import wandb
@@ -189,14 +190,10 @@ class Wandb:
         units = list(self._units(outcome, folder))
         if units:
             yield "labels", wandb.Table(columns=[*units[0]], data=[list(unit.values()) for unit in units])
+        yield "metrics", _table(_metrics(json.loads((folder / "metrics.json").read_text())))
         path = folder / "comparisons.json"
         if path.is_file():
-            rows = [flat(row) for row in json.loads(path.read_text())]
-            columns: list[str | int] = [*dict.fromkeys(key for row in rows for key in row)]
-            yield (
-                "comparisons",
-                wandb.Table(columns=columns, data=[[row.get(str(key)) for key in columns] for row in rows]),
-            )
+            yield "comparisons", _table([flat(row) for row in json.loads(path.read_text())])
 
     def _units(self, outcome: Outcome, folder: Path) -> Iterator[dict[str, Any]]:
         """The rows of `labels.csv` that are shown, with one picture of the top images each."""
@@ -240,7 +237,7 @@ class _WandbRecord:
 
         The summary has the numbers of `metrics.json` as `LAYER/top1`, `baselines/NAME/LAYER/top1` and `seconds/total`.
         """
-        self.run.summary.update(flat(json.loads((folder / "metrics.json").read_text())))
+        self.run.summary.update(flat(json.loads((folder / "metrics.json").read_text()), drop=["layers"]))
         self.run.notes = "\n".join(outcome.notes)
         self.run.log(dict(self.logger._tables(outcome, folder)))
         self.run.log_artifact(_artifact(self.run, folder))
@@ -267,18 +264,21 @@ def _run_id(folder: Path, project: str) -> str:
     return known[project]
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values under one name each, keys joined by `/`, without `layers/`; intervals as `KEY/low`, `KEY/high`."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        name = prefix + key
-        if isinstance(value, Mapping):
-            found |= flat(value, "" if name == "layers" else f"{name}/")
-        elif isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2:
-            found |= {f"{name}/low": value[0], f"{name}/high": value[1]}
-        else:
-            found[name] = value
-    return found
+def _metrics(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row for each layer and method: what `metrics.json` says of it."""
+    methods = {OURS: found["layers"], **found.get("baselines", {})}
+    return [
+        {"layer": layer, "method": method, **flat(metrics)}
+        for method, layers in methods.items()
+        for layer, metrics in layers.items()
+    ]
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> "wandb.Table":
+    import wandb
+
+    columns: list[str | int] = [*dict.fromkeys(key for row in rows for key in row)]
+    return wandb.Table(columns=columns, data=[[row.get(str(key)) for key in columns] for row in rows])
 
 
 def _artifact(run: "wandb.Run", folder: Path) -> "wandb.Artifact":

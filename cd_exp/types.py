@@ -81,6 +81,9 @@ class Concepts:
     notes: tuple[str, ...] = ()  # what was dropped while reading: blank lines, duplicates
 
 
+OURS = "clip_dissect"
+"""What our own labels are called beside those of other methods."""
+
 MARKS = ("dead", "always_on", "one_unit", "ceiling", "abstained", "below_min_iou", "circular")
 """What a unit or its label may be marked as, in the order of the column `marks`."""
 
@@ -120,24 +123,30 @@ class Labels:
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """One method's labels of one layer held against the truth: an entry for each judged unit, in the order of `units`.
+    """One method's labels of one layer, unit by unit, as `cd_exp.metrics.figures` computes every figure from them.
 
-    What a method does not give is None: published labels have no rank. The figures of every table come from here, and a
-    paired test compares two of these on the units both judge.
+    `units` are the judged ones, whose label is held against a truth; None where nothing is known of any unit. What a
+    method does not give is None: published labels have no rank. A paired test compares two of these on the units that
+    both have values for.
 
     The cosines run over `named`: every unit with a known truth and a label, also those whose truth the method has no
     concept for, which makes them near or far but never right (the published cosines are such).
     """
 
-    units: Int[np.ndarray, " judged"]
-    top1: Bool[np.ndarray, " judged"]
-    top1_published: Bool[np.ndarray, " judged"]  # names compared by the published rule
+    units: Int[np.ndarray, " judged"] | None = None
+    top1: Bool[np.ndarray, " judged"] | None = None
+    top1_published: Bool[np.ndarray, " judged"] | None = None  # names compared by the published rule
     top5: Bool[np.ndarray, " judged"] | None = None
     rank: Float[np.ndarray, " judged"] | None = None
     similarity: Float[np.ndarray, " judged"] | None = None
+    stability: Float[np.ndarray, " judged"] | None = None
+    kept: Bool[np.ndarray, " kept"] | None = None  # not abstained; of the judged units, or of all where none is known
     named: Int[np.ndarray, " named"] | None = None
     clip_cosine: Float[np.ndarray, " named"] | None = None
     sentence_cosine: Float[np.ndarray, " named"] | None = None
+    labelled: Int[np.ndarray, " labelled"] = field(default_factory=lambda: np.empty(0, dtype=np.int64))  # all units
+    faithfulness: Mapping[str, Float[np.ndarray, " labelled"]] = field(default_factory=dict)
+    candidates: int | None = None  # among how many concepts the method chose
 
 
 @dataclass(frozen=True, eq=False)

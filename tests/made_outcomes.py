@@ -102,8 +102,9 @@ def make_outcome(units: int = 60, images: int = 40, size: int = 64) -> Outcome:
         baseline_metrics={"netdissect": {"fc": judged_metrics(units, 43.7) | {"top1_published": 41.0}}},
         comparisons=[
             {"layer": "fc", "first": "clip_dissect", "second": "netdissect", "judged": units, "top1_difference": 14.6,
-             "top1_difference_ci95": [2.5, 26.0], "top1_p": 0.0213, "clip_cosine_difference": 0.051,
-             "clip_cosine_difference_ci95": [0.01, 0.09], "clip_cosine_p": 0.0004, "cosine_units": units - 1}
+             "top1_difference_ci95": [2.5, 26.0], "top1_p": 0.0213, "top1_p_adjusted": 0.0213, "top1_n": units,
+             "clip_cosine_difference": 0.051, "clip_cosine_difference_ci95": [0.01, 0.09], "clip_cosine_p": 0.0004,
+             "clip_cosine_p_adjusted": 0.0008, "clip_cosine_n": units - 1}
         ],
         notes=["2 units of fc never fire: 3, 7"],
     )  # fmt: skip

@@ -1,8 +1,10 @@
-"""How right labels are: the published figures, each with an interval, and the comparison of two methods.
+"""How right labels are: every figure declared once with its interval and test, and the comparison of two methods.
 
 Pure functions on arrays of judged units. Accuracies are per cent, ranks count from 1.
 """
 
+from cd_exp.metrics.compare_methods import adjusted, agreement, compare_methods
+from cd_exp.metrics.figures import BY_KEY, FIGURES, Figure
 from cd_exp.metrics.names import (
     accepted_columns,
     named_in,
@@ -12,13 +14,16 @@ from cd_exp.metrics.names import (
     same,
     same_as_published,
 )
-from cd_exp.metrics.paired import agreement, compare
 from cd_exp.metrics.summary import summarise
 
 __all__ = [
+    "BY_KEY",
+    "FIGURES",
+    "Figure",
     "accepted_columns",
+    "adjusted",
     "agreement",
-    "compare",
+    "compare_methods",
     "named_in",
     "places_classes",
     "plain",

@@ -12,12 +12,39 @@ Statistic = Callable[..., Float[np.ndarray, "..."] | np.floating]
 """`(values, axis) -> statistic`, vectorised over the other axes."""
 
 
+def proportion(right: Bool[np.ndarray, " units"]) -> tuple[float, float]:
+    """The exact (Clopper-Pearson) interval of a share, in per cent; it covers at least 95 % whatever the share is.
+
+    With k of n right, its ends are the shares at which k or more, and k or fewer, have probability 2.5 %:
+
+        low = Beta^-1(.025; k, n - k + 1), 0 for k = 0;  high = Beta^-1(.975; k + 1, n - k), 1 for k = n.
+
+    >>> low, high = proportion(np.array([True] * 9 + [False]))
+    >>> f"{low:.2f} {high:.2f}"
+    '55.50 99.75'
+
+    Args:
+        right: one a unit, at least one.
+
+    Source: Clopper and Pearson, Biometrika 26 (1934).
+    """
+    from scipy.special import betaincinv  # scipy.stats would take longer to import than all intervals of a run
+
+    units, hits, tail = len(right), int(right.sum()), (1 - LEVEL) / 2
+    low = betaincinv(hits, units - hits + 1, tail) if hits else 0.0
+    high = betaincinv(hits + 1, units - hits, 1 - tail) if hits < units else 1.0
+    return 100 * float(low), 100 * float(high)
+
+
 def bootstrap(
     values: Float[np.ndarray, " units"], statistic: Statistic = np.mean, *, seed: int, resamples: int
-) -> tuple[tuple[float, float] | None, Float[np.ndarray, " resamples"]]:
-    """The percentile bootstrap interval of a statistic over units, and its bootstrap distribution.
+) -> tuple[float, float] | None:
+    """The percentile bootstrap interval of a statistic over units.
 
     The percentile interval because it is defined whatever the values are: equal values give an interval of no width.
+
+    >>> bootstrap(np.array([3.0, 3.0, 3.0]), seed=0, resamples=99)
+    (3.0, 3.0)
 
     Args:
         values: one a unit.
@@ -26,30 +53,20 @@ def bootstrap(
         resamples: how many samples are drawn.
 
     Returns:
-        The interval, None for a single unit, which says nothing of the spread; and the statistic of each resample.
+        None for a single unit, which says nothing of the spread.
     """
     if len(values) < 2:
-        return None, np.empty(0)
+        return None
     # As scipy.stats.bootstrap draws and cuts; importing that takes longer than all intervals of a run together.
     rng, drawn = np.random.default_rng(seed), []
     batch = max(1, _BATCH_VALUES // len(values))
     for start in range(0, resamples, batch):
-        places = rng.integers(0, len(values), (min(batch, resamples - start), len(values)))
-        drawn.append(np.asarray(statistic(values[places], axis=-1)))
-    distribution = np.concatenate(drawn)
+        indices = rng.integers(0, len(values), (min(batch, resamples - start), len(values)))
+        drawn.append(np.asarray(statistic(values[indices], axis=-1)))
+    return percentiles(np.concatenate(drawn))
+
+
+def percentiles(distribution: Float[np.ndarray, " resamples"]) -> tuple[float, float]:
+    """What lies between the 2.5th and the 97.5th percentile of a bootstrap distribution."""
     low, high = np.quantile(distribution, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return (float(low), float(high)), distribution
-
-
-def proportion(right: Bool[np.ndarray, " units"], *, seed: int, resamples: int) -> tuple[float, float]:
-    """The interval of a share, in per cent: bootstrap over units, or exact where every unit is alike.
-
-    All right or all wrong leaves a bootstrap nothing to resample; there the exact binomial interval
-    (Clopper and Pearson 1934) takes its place, which never has width zero.
-    """
-    if right.all() or not right.any():
-        edge = 100 * ((1 - LEVEL) / 2) ** (1 / len(right))
-        return (edge, 100.0) if right.all() else (0.0, 100 - edge)
-    interval, _ = bootstrap(100.0 * right, seed=seed, resamples=resamples)
-    assert interval is not None  # both kinds occur, so there are at least two units
-    return interval
+    return float(low), float(high)

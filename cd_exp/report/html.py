@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cd_exp.flattening import flat
 from cd_exp.report.files import as_json
 from cd_exp.report.pictures import data_uri, jpeg, thumbnail
-from cd_exp.report.summary import OURS, Shown, cell, chosen, columns, differences, right, rows, truth
-from cd_exp.types import Outcome
+from cd_exp.report.summary import Shown, cell, chosen, columns, differences, right, rows, truth
+from cd_exp.types import OURS, Outcome
 from cd_exp.whole_files import write as write_file
 
 CAP = 5000  # rows of the list of units; about 350 bytes each
@@ -82,7 +83,7 @@ def page(
         others=tuple(outcome.baselines),
         lines=_lines(outcome),
         capped=max(0, total - CAP),
-        settings=list(_flat(manifest.get("config", {}))),
+        settings=[(key, _written(value)) for key, value in flat(manifest.get("config", {}), separator=".").items()],
         manifest=as_json(manifest, "manifest"),
         seconds=outcome.seconds,
     )
@@ -128,13 +129,6 @@ def _layer(outcome: Outcome, layer: str) -> Iterator[Line]:
         )
 
 
-def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Settings as the command line writes them: `group.key=value`."""
-    if isinstance(value, Mapping) and value:
-        for name, item in value.items():
-            yield from _flat(item, f"{key}.{name}" if key else str(name))
-    elif key:
-        yield (
-            key,
-            ", ".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value),
-        )
+def _written(value: Any) -> str:
+    """A setting as the command line writes it, but for brackets."""
+    return ", ".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)

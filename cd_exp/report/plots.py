@@ -12,12 +12,12 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from cd_exp.metrics.paired import agreement as agreeing
+from cd_exp.metrics import agreement as agreeing
 from cd_exp.names import cut
 from cd_exp.report.grid import grid
 from cd_exp.report.pictures import png, rendered
-from cd_exp.report.summary import OURS, Row, chosen, rows
-from cd_exp.types import Labels, Outcome
+from cd_exp.report.summary import Row, chosen, rows
+from cd_exp.types import OURS, Labels, Outcome
 from cd_exp.whole_files import write as write_file
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _known_ranks(labels: Labels) -> Float[np.ndarray, " judged"]:
 
 
 def agreement(outcome: Outcome, layers: Sequence[str], method: str = OURS) -> "Figure":
-    """For each layer, the share of units to which two methods give the same name (`metrics.paired.agreement`)."""
+    """For each layer, the share of units to which two methods give the same name (`metrics.agreement`)."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(max(4.4, 0.8 + 3.0 * len(layers)), 3.6), dpi=150, layout="constrained")

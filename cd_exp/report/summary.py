@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from cd_exp.types import Labels, Outcome
-
-OURS = "clip_dissect"
+from cd_exp.metrics.figures import FIGURES, UNITS, Figure, bracketed, shown
+from cd_exp.types import OURS, Labels, Outcome
 
 
 @dataclass(frozen=True)
@@ -21,50 +20,19 @@ class Row:
     metrics: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Metric:
-    """A column of the tables: the key in `metrics.json`, how it is headed and written, and what it means."""
-
-    key: str
-    heading: str
-    short: str
-    form: str
-    meaning: str
+def cell(row: Row, figure: Figure, *, interval: bool) -> str:
+    """The text of a figure, with its 95 % interval if wanted and there; empty where it does not apply."""
+    if figure.key == "judged" and "judged" in row.metrics:
+        return f"{row.metrics['judged']}/{row.metrics['units']}"
+    return figure.text(row.metrics, interval=interval)
 
 
-UNITS = Metric("judged", "units", "units", "", "of the layer; nothing is known of their truth")
-METRICS = (
-    Metric("judged", "judged", "judged", "", "units held against a truth, of all units"),
-    Metric("top1", "top-1 %", "top-1 %", ".1f", "share of judged units whose label is right"),
-    Metric("top1_published", "top-1 % as published", "publ.", ".1f", "the same, names compared by the published rule"),
-    Metric("top5", "top-5 %", "top-5", ".1f", "share with the truth among the five best concepts"),
-    Metric("mean_rank", "mean rank", "rank", ".1f", "of the truth among all concepts"),
-    Metric("median_rank", "median rank", "median", "g", "the same, the middle unit"),
-    Metric("auc", "AUC", "AUC", ".3f", "how well the similarity tells right labels from wrong"),
-    Metric("clip_cosine", "CLIP cosine", "CLIP", ".3f", "of label and truth in CLIP's text space"),
-    Metric("sentence_cosine", "sentence cosine", "sent.", ".3f", "of label and truth by a sentence encoder"),
-)
-
-
-def cell(row: Row, metric: Metric, *, interval: bool) -> str:
-    """The text of a metric, with its 95 % interval if wanted and there; empty where it does not apply."""
-    values = row.metrics
-    if metric.key == "judged":
-        return f"{values['judged']}/{values['units']}" if "judged" in values else f"{values['units']}"
-    if metric.key not in values:
-        return ""
-    bounds = values.get("ci95" if metric.key == "top1" else f"{metric.key}_ci95") if interval else None
-    text = format(values[metric.key], metric.form)
-    return f"{text} [{', '.join(format(bound, metric.form) for bound in bounds)}]" if bounds else text
-
-
-def columns(table: Sequence[Row]) -> tuple[Metric, ...]:
-    """The metrics that some row has; the published rule only where it judges differently."""
+def columns(table: Sequence[Row]) -> tuple[Figure, ...]:
+    """The figures that some row has; those of `Figure.unless_equal` only where a row differs."""
+    found = shown([row.metrics for row in table])
     if not any("judged" in row.metrics for row in table):
-        return (UNITS,)
-    found = (metric for metric in METRICS if any(cell(row, metric, interval=False) for row in table))
-    differs = any(row.metrics.get("top1_published") != row.metrics.get("top1") for row in table)
-    return tuple(metric for metric in found if differs or metric.key != "top1_published")
+        return (UNITS, *found)
+    return found
 
 
 def rows(outcome: Outcome, method: str = OURS) -> tuple[Row, ...]:
@@ -130,7 +98,7 @@ def spread(count: int, wanted: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Difference:
-    """A figure of two methods compared on the units that both are judged on, or how often they say the same."""
+    """A figure of two methods compared on the units in common, or how often they say the same."""
 
     layer: str
     first: str
@@ -139,11 +107,13 @@ class Difference:
     difference: str
     interval: str
     p: str
+    adjusted: str
     units: str
+    test: str
 
 
 def differences(outcome: Outcome) -> tuple[Difference, ...]:
-    """Every difference in `comparisons`: `layer`, `first` and `second` with what `metrics.paired.compare` found.
+    """Every difference in `comparisons`: `layer`, `first` and `second` with what `metrics.compare_methods` found.
 
     Before them, where a row has it, `agreement`: the share of units that both give the same name.
     """
@@ -151,20 +121,26 @@ def differences(outcome: Outcome) -> tuple[Difference, ...]:
     for row in outcome.comparisons:
         if "agreement" in row:
             same = format(row["agreement"], ".1f")
-            found.append(Difference(row["layer"], row["first"], row["second"], "same name %", same, "", "", ""))
-        found += [_difference(row, metric) for metric in METRICS if f"{metric.key}_difference" in row]
+            found.append(Difference(row["layer"], row["first"], row["second"], "same name %", same, "", "", "", "", ""))
+        found += [_difference(row, figure) for figure in FIGURES if f"{figure.key}_difference" in row]
     return tuple(found)
 
 
-def _difference(row: Mapping[str, Any], metric: Metric) -> Difference:
-    bounds = row.get(f"{metric.key}_difference_ci95")
+def _difference(row: Mapping[str, Any], figure: Figure) -> Difference:
+    bounds, digits = row.get(f"{figure.key}_difference_ci95"), "+" + figure.digits.lstrip("+")
+
+    def p_of(key: str) -> str:
+        return format(row[key], ".2g") if key in row else ""
+
     return Difference(
         layer=row["layer"],
         first=row["first"],
         second=row["second"],
-        metric=metric.heading,
-        difference=format(row[f"{metric.key}_difference"], f"+{metric.form}"),
-        interval=f"[{', '.join(format(bound, f'+{metric.form}') for bound in bounds)}]" if bounds else "",
-        p=format(row[f"{metric.key}_p"], ".2g") if f"{metric.key}_p" in row else "",
-        units=str(row["cosine_units" if metric.key.endswith("cosine") else "judged"]),
+        metric=figure.heading,
+        difference=format(row[f"{figure.key}_difference"], digits),
+        interval=bracketed(bounds, digits) if bounds else "",
+        p=p_of(f"{figure.key}_p"),
+        adjusted=p_of(f"{figure.key}_p_adjusted"),
+        units=str(row[f"{figure.key}_n"]),
+        test=figure.test.name if figure.test else "",
     )

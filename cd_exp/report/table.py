@@ -8,9 +8,10 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from cd_exp.metrics import Figure
 from cd_exp.names import terminal_text
-from cd_exp.report.summary import OURS, Row, cell, columns, differences, right, rows, spread, truth
-from cd_exp.types import Outcome
+from cd_exp.report.summary import Row, cell, columns, differences, right, rows, spread, truth
+from cd_exp.types import OURS, Outcome
 
 EXAMPLES = 6
 FILES = ("labels.csv", "metrics.json", "report.html", "figures")
@@ -45,18 +46,32 @@ def _tables(console: Console, outcome: Outcome, method: str) -> Iterator[Table]:
     found = rows(outcome, method)
     several = {layer for layer in (row.layer for row in found) if sum(row.layer == layer for row in found) > 1}
     if alone := [row for row in found if row.layer not in several]:
-        wide = by_layer(alone, interval=True)
-        fits = Measurement.get(console, console.options.update_width(1000), wide).maximum <= console.width
-        yield wide if fits else by_layer(alone, interval=False)
+        yield from _by_layer(console, alone)
     for layer in dict.fromkeys(row.layer for row in found if row.layer in several):
         yield by_method([row for row in found if row.layer == layer])
     if differences(outcome):
         yield paired(outcome)
 
 
-def by_layer(found: Sequence[Row], *, interval: bool) -> Table:
+def _by_layer(console: Console, found: Sequence[Row]) -> Iterator[Table]:
+    """One table with every interval where the terminal is wide enough; or else as many narrow ones as it takes."""
+    shown, unbounded = columns(found), console.options.update_width(1000)
+
+    def fits(table: Table) -> bool:
+        return Measurement.get(console, unbounded, table).maximum <= console.width
+
+    if fits(whole := by_layer(found, shown, interval=True)):
+        yield whole
+        return
+    first = 0
+    for last in range(1, len(shown) + 1):
+        if last == len(shown) or not fits(by_layer(found, shown[first : last + 1], interval=False)):
+            yield by_layer(found, shown[first:last], interval=False)
+            first = last
+
+
+def by_layer(found: Sequence[Row], shown: Sequence[Figure], *, interval: bool) -> Table:
     """A row for each layer; `interval` for every figure, or for top-1 alone to be narrow."""
-    shown = columns(found)
     table = _table("layer", *(metric.short + (" [95 %]" if metric.key == "top1" else "") for metric in shown))
     for row in found:
         cells = (cell(row, metric, interval=interval or metric.key == "top1") for metric in shown)
@@ -75,12 +90,12 @@ def by_method(found: Sequence[Row]) -> Table:
 
 
 def paired(outcome: Outcome) -> Table:
-    """A row for each paired test: the first method less the second on the units that both are judged on."""
-    table = _table("layer", "methods", "metric", "difference [95 %]", "p", "n", right_from=3)
+    """A row for each paired test: the first method less the second on the units in common; p, and p by Holm."""
+    table = _table("layer", "methods", "metric", "difference [95 %]", "p", "Holm", "n", right_from=3)
     before = None
     for test in differences(outcome):
         pair = (test.layer, f"{test.first} − {test.second}")
-        cells = (test.metric, f"{test.difference} {test.interval}".strip(), test.p, test.units)
+        cells = (test.metric, f"{test.difference} {test.interval}".strip(), test.p, test.adjusted, test.units)
         table.add_row(*map(terminal_text, ("", "") if pair == before else pair), *map(terminal_text, cells))
         before = pair
     return table

@@ -89,7 +89,7 @@ def accuracy(votes: Sequence[Vote]) -> dict[str, Any]:
     found: dict[str, Any] = {"units": len(votes), "agreement": 100 * float(np.mean([vote.agreement for vote in votes]))}
     right = np.array([vote.judged for vote in votes if vote.judged is not None], dtype=bool)
     if len(right):
-        low, high = proportion(right, seed=0, resamples=9999)
+        low, high = proportion(right)
         found |= {"judged": len(right), "top1": 100 * float(right.mean()), "ci95": [low, high]}
     return found
 

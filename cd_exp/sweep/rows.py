@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cd_exp.flattening import flat
 from cd_exp.names import csv_text
 from cd_exp.sweep.jobs import Job, Sweep
 
@@ -56,17 +57,7 @@ def _rows(sweep: Sweep, job: Job) -> Iterator[dict[str, Any]]:
     about |= {"status": job.status, "reason": job.reason or None}
     layers = dict.fromkeys([*job.layers, *(layer for method in job.baselines.values() for layer in method)])
     for layer in layers or [None]:
-        row = about | {"layer": layer} | (dict(_flat(job.layers.get(layer, {}))) if layer else {})
+        row = about | {"layer": layer} | (flat(job.layers.get(layer, {})) if layer else {})
         for method, by_layer in job.baselines.items():
-            row |= dict(_flat(by_layer.get(layer, {}), f"{method}/")) if layer else {}
+            row |= flat({method: by_layer[layer]}) if layer and layer in by_layer else {}
         yield row
-
-
-def _flat(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """An interval as two columns, `NAME_low` and `NAME_high`."""
-    for key, value in metrics.items():
-        if isinstance(value, list) and len(value) == 2:
-            yield f"{prefix}{key}_low", value[0]
-            yield f"{prefix}{key}_high", value[1]
-        else:
-            yield prefix + key, value

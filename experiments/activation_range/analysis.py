@@ -20,7 +20,7 @@ from cd_exp.evaluate import accepted_columns
 from cd_exp.labels import label
 from cd_exp.metrics import same
 from cd_exp.metrics.intervals import proportion
-from experiments.comparing import say
+from experiments.against_published import say
 from experiments.reopening import reopen
 
 
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> str:
         right = "not known"
         if found.ranks is not None and not np.isnan(found.ranks).all():
             hits = found.ranks[~np.isnan(found.ranks)] == 1
-            low, high = proportion(hits, seed=0, resamples=9999)
+            low, high = proportion(hits)
             right = f"{100 * hits.mean():.1f} [{low:.1f}, {high:.1f}]"
         alike = np.mean([same(a, b) for a, b in zip(first.descriptions, found.descriptions, strict=True)])
         lines.append(f"| {100 * share:g} | {right} | {100 * alike:.1f} |")

@@ -26,7 +26,7 @@ from cd_exp.labels import best
 from cd_exp.metrics.intervals import proportion
 from cd_exp.similarity import ConceptMatch, concept_activations
 from cd_exp.types import Concepts, Similarity
-from experiments.comparing import say
+from experiments.against_published import say
 from experiments.reopening import Run, reopen
 
 TOP = 100
@@ -111,7 +111,7 @@ def main(arguments: list[str] | None = None) -> str:
     for count in (1, 5) if judged else ():
         right = np.array([any(sorted(name.split()) == sorted(name_of.split()) for name in row[:count])
                           for row, name_of in judged])  # fmt: skip
-        low, high = proportion(right, seed=0, resamples=9999)
+        low, high = proportion(right)
         lines.append(f"top-{count}, either order of the two words: {100 * right.mean():.1f} % [{low:.1f}, {high:.1f}] "
                      f"of {len(right)} units whose truth is two words; single words could give none.")  # fmt: skip
     shown = list(zip(units, tops, strict=True))[:5]

@@ -8,6 +8,7 @@ python -m experiments.missing_concepts.analysis RUN [--folds 5]
 """
 
 import argparse
+from math import nan
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from cd_exp import similarity as similarities
 from cd_exp.evaluate import accepted_columns
 from cd_exp.labels import label
 from cd_exp.metrics.intervals import bootstrap, proportion
-from experiments.comparing import say
+from experiments.against_published import say
 from experiments.reopening import Run, reopen
 
 
@@ -66,9 +67,9 @@ def main(arguments: list[str] | None = None) -> str:
         ranks = found["rank"][~np.isnan(found["rank"])]
         shares = []
         for right in (ranks <= 1, ranks <= 5):
-            low, high = proportion(right, seed=0, resamples=9999)
+            low, high = proportion(right)
             shares.append(f"{100 * right.mean():.1f} [{low:.1f}, {high:.1f}]")
-        (low, high), _ = bootstrap(found["cosine"], seed=0, resamples=9999)
+        low, high = bootstrap(found["cosine"], seed=0, resamples=9999) or (nan, nan)
         cosine = f"{found['cosine'].mean():.3f} [{low:.3f}, {high:.3f}]"
         lines.append(f"| {name} | {' | '.join(shares)} | {np.median(ranks):g} | {cosine} |")
     return "\n".join([*lines, "", f"{len(ranks)} units of {run.final} with a concept of their name."])

@@ -14,7 +14,7 @@ from cd_exp.report.grid import grid
 from cd_exp.report.pictures import png
 from cd_exp.report.summary import Shown, right, spread, truth
 from cd_exp.whole_files import write
-from experiments.comparing import say
+from experiments.against_published import say
 from experiments.reopening import reopen
 
 

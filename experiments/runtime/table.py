@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from experiments.comparing import jobs, say
+from experiments.against_published import jobs, say
 
 CLAIM = Path(__file__).parent
 

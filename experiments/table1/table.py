@@ -2,15 +2,14 @@
 
 from pathlib import Path
 
-from experiments.comparing import say, table
+from experiments.against_published import say, table
 
 CLAIM = Path(__file__).parent
 AXES = ("model", "probe", "probe.size", "concepts", "concepts.count", "concepts.path")
-METRICS = ("top1", "clip_cosine", "sentence_cosine")
 
 
 def main(arguments: list[str] | None = None) -> str:
-    return table(CLAIM, axes=AXES, metrics=METRICS, arguments=arguments)
+    return table(CLAIM, axes=AXES, arguments=arguments)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from experiments.comparing import published_values, say
+from experiments.against_published import published_values, say
 from experiments.reopening import reopen
 
 

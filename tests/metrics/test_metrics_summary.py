@@ -3,7 +3,7 @@ import time
 import numpy as np
 import pytest
 
-from cd_exp.metrics import summarise
+from cd_exp.metrics import BY_KEY, summarise
 from cd_exp.types import Judgement
 
 
@@ -26,9 +26,8 @@ def judgement(units: int, *, seed: int = 0, **changes) -> Judgement:
 
 def test_every_figure_with_an_interval_that_holds_it():
     found = summarise(judgement(300), total_units=400, resamples=500)
-    intervals = {"top1": "ci95"}
     for name in ("top1", "top5", "top1_published", "mean_rank", "median_rank", "clip_cosine", "sentence_cosine"):
-        low, high = found[intervals.get(name, f"{name}_ci95")]
+        low, high = found[BY_KEY[name].interval_key]
         assert low <= found[name] <= high
     assert (found["units"], found["judged"], found["cosine_units"]) == (400, 300, 300)
     assert found["top1"] == pytest.approx(100 * judgement(300).top1.mean())
@@ -43,7 +42,7 @@ def test_published_labels_have_no_ranks():
 
 
 def test_nothing_known_leaves_the_count_alone():
-    assert summarise(None, total_units=64) == {"units": 64}
+    assert summarise(Judgement(), total_units=64) == {"units": 64}
 
 
 def test_no_judged_unit_leaves_the_cosines():

@@ -1,18 +1,8 @@
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cd_exp.metrics.published import auc, cosines, upper_median
-
-
-@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=20))
-@settings(deadline=None, max_examples=60)
-def test_auc_is_the_share_of_pairs_in_order(units):
-    similarity = np.array([score for score, _ in units], dtype=float)
-    right = np.array([is_right for _, is_right in units])
-    pairs = [(a > b) + (a == b) / 2 for a in similarity[right] for b in similarity[~right]]
-    assert auc(similarity, right) == (pytest.approx(np.mean(pairs)) if pairs else None)
+from cd_exp.metrics.published import cosines, upper_median
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=9))

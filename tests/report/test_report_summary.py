@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cd_exp.report.summary import METRICS, Row, cell, chosen, columns, differences, right, rows, spread
+from cd_exp.metrics import BY_KEY
+from cd_exp.report.summary import Row, cell, chosen, columns, differences, right, rows, spread
 
 
 @settings(max_examples=50, deadline=None)
@@ -73,9 +74,8 @@ def test_a_layer_that_only_a_baseline_labels_has_a_row(outcome):
 )
 def test_the_text_of_a_cell(outcome, key, with_interval, without):
     row = Row("fc", "ours", outcome.metrics["fc"])
-    metric = next(metric for metric in METRICS if metric.key == key)
-    assert cell(row, metric, interval=True) == with_interval
-    assert cell(row, metric, interval=False) == without
+    assert cell(row, BY_KEY[key], interval=True) == with_interval
+    assert cell(row, BY_KEY[key], interval=False) == without
 
 
 def test_a_column_is_shown_where_some_row_has_it_and_the_published_rule_where_it_differs(outcome):
@@ -89,13 +89,22 @@ def test_a_column_is_shown_where_some_row_has_it_and_the_published_rule_where_it
 def test_a_paired_test_is_read_from_the_row_of_its_pair(outcome):
     accuracy, cosine = differences(outcome)
     assert (accuracy.metric, accuracy.difference, accuracy.interval) == ("top-1 %", "+14.6", "[+2.5, +26.0]")
-    assert (accuracy.p, accuracy.units, cosine.p, cosine.units) == ("0.021", "60", "0.0004", "59")
+    assert (accuracy.p, accuracy.adjusted, accuracy.units) == ("0.021", "0.021", "60")
+    assert (cosine.p, cosine.adjusted, cosine.units) == ("0.0004", "0.0008", "59")
+    assert accuracy.test.startswith("McNemar")
 
 
 def test_a_paired_test_of_too_few_units_has_no_interval(outcome):
-    row = {"layer": "fc", "first": "a", "second": "b", "judged": 1, "mean_rank_difference": -2.0}
+    row = {
+        "layer": "fc",
+        "first": "a",
+        "second": "b",
+        "mean_rank_difference": -2.0,
+        "mean_rank_p": 1.0,
+        "mean_rank_n": 1,
+    }
     (test,) = differences(replace(outcome, comparisons=[row]))
-    assert (test.difference, test.interval, test.p) == ("-2.0", "", "")
+    assert (test.difference, test.interval, test.p) == ("-2.0", "", "1")
 
 
 def test_without_truth_two_methods_still_agree_or_not(outcome):

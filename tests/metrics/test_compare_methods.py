@@ -3,8 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cd_exp.metrics import agreement, compare
-from cd_exp.metrics.paired import mcnemar
+from cd_exp.metrics import adjusted, agreement, compare_methods
 from cd_exp.types import Judgement, Labels
 
 FAST = {"seed": 0, "resamples": 500}
@@ -20,36 +19,28 @@ def labels(units, names) -> Labels:
     return Labels(layer="fc", units=np.array(units), top=top, similarity=np.full(len(top), np.nan))
 
 
-def test_mcnemar_is_the_sign_test_of_the_discordant_units():
-    a = np.array([1, 1, 1, 1, 1, 1, 0, 1, 0], dtype=bool)
-    b = np.array([0, 0, 0, 0, 0, 0, 1, 1, 0], dtype=bool)
-    # 6 against 1 of 7: 2 (C(7,6) + C(7,7)) / 2^7
-    assert mcnemar(a, b) == pytest.approx(2 * 8 / 128)
-    assert mcnemar(a, a) == 1
-
-
 def test_only_units_in_common_are_compared():
     a = judged([0, 1, 2, 5], [True, True, False, False], rank=np.array([1.0, 1.0, 4.0, 9.0]))
     b = judged([5, 2, 7], [True, False, True], rank=np.array([1.0, 2.0, 1.0]))
-    found = compare(a, b, **FAST)
+    found = compare_methods(a, b, **FAST)
     assert found["judged"] == 2
     assert found["top1_difference"] == -50
     assert found["mean_rank_difference"] == 5
-    assert found["top1_p"] == 1  # one discordant unit
+    assert found["top1_p"] == 0.5  # one discordant unit: mid-p is half of its two-sided 1
     assert "top5_difference" not in found
 
 
 def test_no_unit_in_common_leaves_the_count():
-    assert compare(judged([0], [True]), judged([1], [True]), **FAST) == {"judged": 0}
+    assert compare_methods(judged([0], [True]), judged([1], [True]), **FAST) == {"judged": 0}
 
 
 def test_the_same_method_does_not_differ_from_itself():
     cosine = np.random.default_rng(0).random(30)
     a = judged(range(30), cosine > 0.5, top5=cosine > 0.1, named=np.arange(30), clip_cosine=cosine)
-    found = compare(a, a, **FAST)
+    found = compare_methods(a, a, **FAST)
     assert {value for name, value in found.items() if name.endswith("_p")} == {1.0}
     assert found["clip_cosine_difference_ci95"] == [0, 0]
-    assert found["cosine_units"] == 30
+    assert found["clip_cosine_n"] == 30
 
 
 def test_a_clear_difference_is_found_by_every_test():
@@ -66,8 +57,8 @@ def test_a_clear_difference_is_found_by_every_test():
         "sentence_cosine": rng.normal(0.4, 0.1, 200),
     }
     a, b = (judged(units, given["rank"] == 1, top5=given["rank"] <= 5, **given) for given in (better, worse))
-    found = compare(a, b, **FAST)
-    assert found["judged"] == found["cosine_units"] == 200
+    found = compare_methods(a, b, **FAST)
+    assert found["judged"] == found["sentence_cosine_n"] == 200
     for name in ("top1", "top5", "mean_rank", "sentence_cosine"):
         low, high = found[f"{name}_difference_ci95"]
         assert low <= found[f"{name}_difference"] <= high
@@ -79,8 +70,8 @@ def test_cosines_are_compared_on_units_that_are_not_judged():
     none = np.zeros(0, dtype=int)
     a = judged(none, none, named=np.array([3, 4]), clip_cosine=np.array([0.5, 0.7]))
     b = judged(none, none, named=np.array([4, 9]), clip_cosine=np.array([0.1, 0.2]))
-    assert compare(a, b, **FAST) == {
-        "judged": 0, "clip_cosine_difference": pytest.approx(0.6), "cosine_units": 1,
+    assert compare_methods(a, b, **FAST) == {
+        "judged": 0, "clip_cosine_difference": pytest.approx(0.6), "clip_cosine_p": 1, "clip_cosine_n": 1,
     }  # fmt: skip
 
 
@@ -88,7 +79,7 @@ def test_cosines_are_compared_on_units_that_are_not_judged():
 @settings(deadline=None, max_examples=25)
 def test_turning_the_pair_round_turns_the_sign(pairs):
     a, b = (judged(range(len(pairs)), [pair[side] for pair in pairs]) for side in (0, 1))
-    forth, back = compare(a, b, **FAST), compare(b, a, **FAST)
+    forth, back = compare_methods(a, b, **FAST), compare_methods(b, a, **FAST)
     assert forth["top1_difference"] == -back["top1_difference"]
     assert forth["top1_p"] == pytest.approx(back["top1_p"])
     assert forth["top1_difference_ci95"] == pytest.approx([-end for end in reversed(back["top1_difference_ci95"])])
@@ -100,3 +91,27 @@ def test_agreement_by_the_rule_over_common_units():
     assert agreement(a, b) == pytest.approx(100 / 3)
     assert agreement(a, a) == 75
     assert agreement(labels([0], ["sea"]), labels([1], ["sea"])) is None
+
+
+def test_ranks_among_other_candidates_are_not_compared():
+    rank = np.arange(1.0, 31)
+    a, b = (judged(range(30), rank == 1, rank=rank, candidates=count) for count in (128, 565))
+    assert "mean_rank_difference" not in compare_methods(a, b, **FAST)
+    assert "top1_difference" in compare_methods(a, b, **FAST)
+    assert "mean_rank_difference" in compare_methods(a, a, **FAST)
+
+
+def test_the_seed_draws_other_signs():
+    rng = np.random.default_rng(0)
+    a, b = (judged(range(30), np.ones(30), rank=rng.integers(1, 99, 30).astype(float)) for _ in range(2))
+    assert compare_methods(a, b, **FAST) == compare_methods(a, b, **FAST)
+    assert compare_methods(a, b, seed=0, resamples=500) != compare_methods(a, b, seed=1, resamples=500)
+
+
+def test_every_p_of_a_table_is_adjusted_for_all_of_them():
+    rows = [{"layer": "a", "top1_p": 0.01, "auc_p": 0.04}, {"layer": "b"}, {"layer": "c", "top1_p": 0.02}]
+    assert adjusted(rows) == [
+        {"layer": "a", "top1_p": 0.01, "top1_p_adjusted": 0.03, "auc_p": 0.04, "auc_p_adjusted": 0.04},
+        {"layer": "b"},
+        {"layer": "c", "top1_p": 0.02, "top1_p_adjusted": 0.04},
+    ]

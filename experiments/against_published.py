@@ -2,36 +2,38 @@
 
 An `expected.json` holds `source` and `rows`; each row says which job it is about (`where`: axes and values, also
 `layer` and `method`) and what was published (`values`, keys as in `metrics.json`). A row may name its own `source`,
-and a `tolerance` where the same inputs were used, so that the numbers themselves must agree and not only the intervals.
+a `tolerance` where the same inputs were used, so that the numbers themselves must agree and not only the intervals, and
+in `caveats` why a published number is not one to reach.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cd_exp.errors import InputError
+from cd_exp.metrics.figures import FIGURES, Figure, shown
 from cd_exp.sweep import Job, read
-
-OURS = "clip_dissect"
+from cd_exp.types import OURS
 
 
 @dataclass(frozen=True)
-class Figure:
+class Number:
     """One number: ours with its 95 % interval, and what was published, as far as there is either."""
 
     ours: float
     interval: tuple[float, float] | None = None
     published: float | None = None
     tolerance: float | None = None
+    caveat: str = ""  # why the published number is not one to reach
 
     @property
     def holds(self) -> bool | None:
         """Whether the published number lies within the tolerance, or else within our interval; None: cannot be said."""
-        if self.published is None:
+        if self.published is None or self.caveat:
             return None
         if self.tolerance is not None:
             return abs(self.ours - self.published) <= self.tolerance
@@ -40,11 +42,12 @@ class Figure:
 
 @dataclass(frozen=True)
 class Row:
-    """The figures of one method on one layer of one job."""
+    """The numbers of one method on one layer of one job."""
 
     place: Mapping[str, str]
-    figures: Mapping[str, Figure]
+    numbers: Mapping[str, Number]
     source: str = ""  # of what was published
+    metrics: Mapping[str, Any] = field(default_factory=dict)  # as `metrics.json` has them
 
 
 def jobs(folders: Sequence[Path]) -> tuple[Job, ...]:
@@ -64,17 +67,17 @@ def jobs(folders: Sequence[Path]) -> tuple[Job, ...]:
     return tuple(found)
 
 
-def rows(found: Sequence[Job], *, axes: Sequence[str], metrics: Sequence[str], expected: Mapping) -> Iterator[Row]:
-    """One row a job, layer and method that has one of the metrics."""
+def rows(found: Sequence[Job], *, axes: Sequence[str], expected: Mapping) -> Iterator[Row]:
+    """One row a job, layer and method that has a figure."""
     for job in found:
         methods = {OURS: job.layers, **job.baselines}
         for method, layers in methods.items():
             for layer, values in layers.items():
                 place = {axis: job.value(axis) or "?" for axis in axes} | {"layer": layer, "method": method}
                 known = published(expected, job, place)
-                figures = {name: _figure(name, values, known) for name in metrics if name in values}
-                if figures:
-                    yield Row(place, figures, known.get("source", expected["source"] if known else ""))
+                numbers = {figure.key: _number(figure, values, known) for figure in FIGURES if figure.key in values}
+                if numbers:
+                    yield Row(place, numbers, known.get("source", expected["source"] if known else ""), values)
 
 
 def published(expected: Mapping[str, Any], job: Job, place: Mapping[str, str]) -> Mapping[str, Any]:
@@ -85,66 +88,63 @@ def published(expected: Mapping[str, Any], job: Job, place: Mapping[str, str]) -
     return {}
 
 
-def _figure(name: str, values: Mapping[str, Any], known: Mapping[str, Any]) -> Figure:
-    bounds = values.get("ci95" if name == "top1" else f"{name}_ci95")
-    return Figure(
-        ours=values[name],
+def _number(figure: Figure, values: Mapping[str, Any], known: Mapping[str, Any]) -> Number:
+    bounds = values.get(figure.interval_key)
+    return Number(
+        ours=values[figure.key],
         interval=(bounds[0], bounds[1]) if bounds else None,
-        published=known.get("values", {}).get(name),
+        published=known.get("values", {}).get(figure.key),
         tolerance=known.get("tolerance"),
+        caveat=known.get("caveats", {}).get(figure.key, ""),
     )
 
 
-def markdown(found: Sequence[Row], metrics: Sequence[str]) -> str:
+def markdown(found: Sequence[Row]) -> str:
     """The rows as a table: ours [95 % interval], published, and whether the one holds the other."""
-    shown = [name for name in metrics if any(name in row.figures for row in found)]
+    figures = shown([row.metrics for row in found])
     # A column in which all rows are alike says nothing, as long as another one is left.
     places = [key for key in found[0].place if len({row.place.get(key) for row in found}) > 1] or ["layer"]
-    lines = [[*places, *shown], ["---"] * (len(places) + len(shown))]
-    lines += [[*(row.place.get(key, "") for key in places), *(_cell(name, row.figures.get(name)) for name in shown)]
-              for row in found]  # fmt: skip
+    lines = [[*places, *(figure.heading for figure in figures)], ["---"] * (len(places) + len(figures))]
+    for row in found:
+        cells = (_cell(figure, row) for figure in figures)
+        lines.append([*(row.place.get(key, "") for key in places), *cells])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _cell(name: str, figure: Figure | None) -> str:
-    if figure is None:
-        return ""
-    digits = ".3f" if name == "auc" or name.endswith("cosine") else ".1f"
-    text = format(figure.ours, digits)
-    if figure.interval:
-        text += f" [{figure.interval[0]:{digits}}, {figure.interval[1]:{digits}}]"
-    if figure.published is not None:
-        says = {True: "holds", False: "does not hold", None: "no interval"}[figure.holds]
-        text += f"; published {figure.published:g}: {says}"
-    return text
+def _cell(figure: Figure, row: Row) -> str:
+    number = row.numbers.get(figure.key)
+    text = figure.text(row.metrics)
+    if number is None or number.published is None:
+        return text
+    says = {True: "holds", False: "does not hold", None: "no interval"}[number.holds]
+    return f"{text}; published {number.published:g}: {number.caveat or says}"
 
 
 def verdict(found: Sequence[Row]) -> str:
     """How many published numbers ours hold."""
-    known = [figure.holds for row in found for figure in row.figures.values() if figure.holds is not None]
+    known = [number.holds for row in found for number in row.numbers.values() if number.holds is not None]
     if not known:
         return "No published number is about these runs."
     return f"{sum(known)} of {len(known)} published numbers hold (within our 95 % interval, or the stated tolerance)."
 
 
-def table(claim: Path, *, axes: Sequence[str], metrics: Sequence[str], arguments: Sequence[str] | None = None) -> str:
+def table(claim: Path, *, axes: Sequence[str], arguments: Sequence[str] | None = None) -> str:
     """What a claim's `table.py` prints: its rows, the verdict, and where the published numbers come from.
 
     Args:
         claim: the folder with `expected.json`.
         axes: the settings that tell the rows apart.
-        metrics: the columns, keys of `metrics.json`.
         arguments: the folders; those of the command line when not given.
     """
     parser = argparse.ArgumentParser(description=f"Ours beside the published, for {claim.name}.")
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folders of runs or sweeps")
     folders = parser.parse_args(arguments).folders
     expected = json.loads((claim / "expected.json").read_text(encoding="utf-8"))
-    found = list(rows(jobs(folders), axes=axes, metrics=metrics, expected=expected))
+    found = list(rows(jobs(folders), axes=axes, expected=expected))
     if not found:
-        raise InputError(f"the runs in {', '.join(map(str, folders))} have none of {', '.join(metrics)}")
+        raise InputError(f"the runs in {', '.join(map(str, folders))} have no figure of labels held against a truth")
     sources = dict.fromkeys(row.source for row in found if row.source)
-    return "\n".join([markdown(found, metrics), "", verdict(found), *(f"Published: {source}" for source in sources)])
+    return "\n".join([markdown(found), "", verdict(found), *(f"Published: {source}" for source in sources)])
 
 
 def published_values(claim: Path) -> str:

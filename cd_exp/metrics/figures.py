@@ -1,0 +1,221 @@
+"""Every figure of a layer, declared once: what it is computed from, its interval, its test, and how it is shown.
+
+`metrics.json`, the terminal, the page, W&B, the tables of sweeps and experiments and the comparison of methods all read
+`FIGURES`: a new metric is a row here (and, where its values are new, a field of `cd_exp.types.Judgement`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cd_exp.metrics import confidence, differences
+from cd_exp.metrics.intervals import bootstrap, proportion
+from cd_exp.metrics.published import upper_median
+from cd_exp.types import Judgement
+
+Values = np.ndarray
+Bounds = tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A kind of 95 % interval over units: its name, and the function from the values, seed and resamples."""
+
+    name: str
+    of: Callable[..., Bounds]
+
+
+@dataclass(frozen=True)
+class Test:
+    """A kind of paired test with the interval that agrees with it: from both methods' values, seed and resamples."""
+
+    name: str
+    of: Callable[..., differences.Difference]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of one method on one layer.
+
+    Attributes:
+        key: in `metrics.json`; a key that does not apply is absent.
+        of: the fields of `Judgement` it is computed from, an entry for each unit. Units for which one is NaN are left
+            out, and without a unit the figure is absent.
+        statistic: from those values; None where it is not defined.
+        interval: the kind of its 95 % interval.
+        test: the kind of test of a difference between two methods.
+        higher_is_better: None where neither is.
+        heading: of a row or a wide column; `short`: of a narrow one.
+        meaning: for a reader who sees the heading.
+        digits: the format of the number.
+        n: the key that counts the units it runs over.
+        unless_equal: tables show it only where some row differs from this other key.
+        compare_candidates: whether two methods may only be compared where they chose among as many concepts.
+    """
+
+    key: str
+    of: tuple[str, ...]
+    statistic: Callable[..., float | None]
+    interval: Interval | None
+    test: Test | None
+    higher_is_better: bool | None
+    heading: str
+    short: str
+    meaning: str
+    digits: str
+    n: str = "judged"
+    unless_equal: str = ""
+    compare_candidates: bool = False
+
+    @property
+    def interval_key(self) -> str:
+        """The key of its interval in `metrics.json`; top-1's is plain `ci95`."""
+        return "ci95" if self.key == "top1" else f"{self.key}_ci95"
+
+    def text(self, metrics: Mapping[str, Any], *, interval: bool = True) -> str:
+        """The number as tables show it, with its interval if wanted and there; empty where it does not apply."""
+        if self.key not in metrics:
+            return ""
+        text = format(metrics[self.key], self.digits)
+        bounds = metrics.get(self.interval_key) if interval else None
+        return f"{text} {bracketed(bounds, self.digits)}" if bounds else text
+
+
+def bracketed(bounds: Sequence[float], digits: str) -> str:
+    """An interval as `[low, high]`."""
+    return f"[{', '.join(format(bound, digits) for bound in bounds)}]"
+
+
+def _share(right: Values) -> float:
+    return 100 * float(right.mean())
+
+
+def _mean(values: Values) -> float:
+    return float(values.mean())
+
+
+def _share_of_kept(right: Values, kept: Values) -> float | None:
+    return _share(right[kept]) if kept.any() else None
+
+
+EXACT = Interval("Clopper-Pearson", lambda right, **_: proportion(right))
+EXACT_OF_KEPT = Interval("Clopper-Pearson", lambda right, kept, **_: proportion(right[kept]))
+BOOTSTRAP = Interval("bootstrap over units", bootstrap)
+BOOTSTRAP_MEDIAN = Interval("bootstrap over units", lambda values, **draws: bootstrap(values, upper_median, **draws))
+BOOTSTRAP_AREA = Interval("bootstrap over units", confidence.risk_coverage_area_interval)
+BOOTSTRAP_COVERAGE = Interval("bootstrap over units", confidence.coverage_at_interval)
+DELONG = Interval("DeLong, logit", lambda score, right, **_: confidence.auc_interval(score, right))
+DELONG_PAIRED = Interval("DeLong, paired", lambda a, b, right, **_: confidence.auc_difference_interval(a, b, right))
+SHARES = Test("McNemar mid-p, Tango's score interval", lambda a, b, **_: differences.paired_shares(a, b))
+MEANS = Test("sign flips, and the means they accept", differences.paired_means)
+
+FAITHFULNESS = {
+    "pearson": ("correlation", "corr.", "correlation of the unit with what its label predicts, on held-out images"),
+    "auprc": ("AUPRC", "AUPRC", "area under precision and recall of the label for the unit's strongest images"),
+    "f1": ("F1", "F1", "of the label for the unit's strongest images"),
+    "iou": ("IoU", "IoU", "of the label with the unit's strongest images"),
+    "cosine": ("cosine", "cos.", "of the unit with what its label predicts, as (1 + cos) / 2"),
+    "cosy_auc": ("CoSy AUC", "CoSy", "how well the unit tells pictures of its label from held-out images"),
+    "cosy_mad": ("CoSy MAD", "MAD", "how far pictures of the label excite the unit beyond held-out images, in spreads"),
+}
+
+
+def _faithfulness(name: str) -> Figure:
+    heading, short, meaning = FAITHFULNESS[name]
+    return Figure(
+        f"faithfulness.{name}", (f"faithfulness.{name}",), _mean, BOOTSTRAP, MEANS, True,
+        f"faithfulness: {heading}", short, f"faithfulness, {meaning}", ".3f", n="faithfulness_units",
+    )  # fmt: skip
+
+
+def _count(key: str, of: str, heading: str, meaning: str, *, unless_equal: str = "") -> Figure:
+    return Figure(key, (of,), len, None, None, None, heading, heading, meaning, "d", n=key, unless_equal=unless_equal)
+
+
+UNITS = _count("units", "labelled", "units", "of the layer")
+FIGURES = (
+    _count("judged", "units", "judged", "units held against a truth, of all units"),
+    Figure("top1", ("top1",), _share, EXACT, SHARES, True,
+           "top-1 %", "top-1 %", "share of judged units whose label is right", ".1f"),
+    Figure("top1_published", ("top1_published",), _share, EXACT, SHARES, True, "top-1 % as published", "publ.",
+           "the same, names compared by the published rule", ".1f", unless_equal="top1"),
+    Figure("top5", ("top5",), _share, EXACT, SHARES, True,
+           "top-5 %", "top-5", "share with the truth among the five best concepts", ".1f"),
+    Figure("mean_rank", ("rank",), _mean, BOOTSTRAP, MEANS, False,
+           "mean rank", "rank", "of the truth among all concepts", ".1f", compare_candidates=True),
+    Figure("median_rank", ("rank",), lambda rank: float(upper_median(rank)), BOOTSTRAP_MEDIAN, None, False,
+           "median rank", "median", "the same, the middle unit", "g", compare_candidates=True),
+    Figure("auc", ("similarity", "top1"), confidence.auc, DELONG, None, True,
+           "AUC", "AUC", "how well the similarity tells right labels from wrong", ".3f"),
+    Figure("stability_auc", ("stability", "top1"), confidence.auc, DELONG, None, True, "stability AUC", "st.AUC",
+           "how well the stability tells right labels from wrong", ".3f"),
+    Figure("stability_auc_gain", ("stability", "similarity", "top1"), confidence.auc_difference, DELONG_PAIRED, None,
+           True, "stability AUC less AUC", "gain", "by how much better the stability tells them than the similarity",
+           "+.3f"),
+    Figure("risk_coverage_area", ("stability", "top1"), confidence.risk_coverage_area, BOOTSTRAP_AREA, None, False,
+           "risk-coverage area", "area", "mean share of wrong labels, the most stable units first", ".3f"),
+    Figure("coverage_at_80", ("stability", "top1"), confidence.coverage_at, BOOTSTRAP_COVERAGE, None, True,
+           "coverage at 80 %", "cov.80", "largest share of units, most stable first, of which 80 % are right", ".1f"),
+    Figure("selective_top1", ("top1", "kept"), _share_of_kept, EXACT_OF_KEPT, None, True,
+           "selective top-1 %", "sel.", "share right of the judged units that keep their label", ".1f"),
+    Figure("coverage", ("kept",), _share, EXACT, None, None, "coverage %", "cov.",
+           "share of units that keep their label, not being marked abstained", ".1f"),
+    Figure("clip_cosine", ("clip_cosine",), _mean, BOOTSTRAP, MEANS, True,
+           "CLIP cosine", "CLIP", "of label and truth in CLIP's text space", ".3f", n="cosine_units"),
+    Figure("sentence_cosine", ("sentence_cosine",), _mean, BOOTSTRAP, MEANS, True,
+           "sentence cosine", "sent.", "of label and truth by a sentence encoder", ".3f", n="cosine_units"),
+    _count("cosine_units", "cosine_units", "units with cosines", "units with a known truth and a label",
+           unless_equal="judged"),
+    *map(_faithfulness, FAITHFULNESS),
+    _count("faithfulness_units", "faithfulness_units", "units with faithfulness", "units whose label could be scored",
+           unless_equal="units"),
+)  # fmt: skip
+"""In the order of every table."""
+
+BY_KEY = {figure.key: figure for figure in (UNITS, *FIGURES)}
+
+
+def shown(table: Sequence[Mapping[str, Any]]) -> tuple[Figure, ...]:
+    """The figures that some row of metrics has; those of `unless_equal` only where a row differs."""
+    found = (figure for figure in FIGURES if any(figure.key in row for row in table))
+    return tuple(figure for figure in found if not figure.unless_equal or _differs(table, figure))
+
+
+def _differs(table: Sequence[Mapping[str, Any]], figure: Figure) -> bool:
+    return any(row[figure.key] != row.get(figure.unless_equal) for row in table if figure.key in row)
+
+
+def values_of(figure: Figure, judgement: Judgement) -> tuple[Values, ...] | None:
+    """The values of the units that have all of them, an array a field; None where a method does not give a field."""
+    found = [field(judgement, name) for name in figure.of]
+    columns = [np.asarray(column) for column in found if column is not None]
+    if len(columns) < len(found):
+        return None
+    present = np.logical_and.reduce([~np.isnan(column) for column in columns])
+    return tuple(column[present] for column in columns)
+
+
+def units_of(figure: Figure, judgement: Judgement) -> Values:
+    """The numbers of the units that `values_of` has values for, in their order."""
+    columns = [np.asarray(field(judgement, name)) for name in figure.of]
+    present = np.logical_and.reduce([~np.isnan(column) for column in columns])
+    return np.asarray(getattr(judgement, AXES.get(figure.n, "labelled")))[present]
+
+
+AXES = {"judged": "units", "cosine_units": "named"}
+"""The field of `Judgement` that holds the unit numbers of what a count runs over; `labelled` otherwise."""
+
+
+def field(judgement: Judgement, name: str) -> Values | None:
+    """A field of `Judgement` by name; `faithfulness.NAME`, and the unit numbers behind the counts of units."""
+    if name.startswith("faithfulness."):
+        return judgement.faithfulness.get(name.removeprefix("faithfulness."))
+    if name == "cosine_units":
+        given = judgement.clip_cosine is not None or judgement.sentence_cosine is not None
+        return judgement.named if given and judgement.named is not None and len(judgement.named) else None
+    if name == "faithfulness_units":
+        scores = list(judgement.faithfulness.values())
+        return judgement.labelled[~np.isnan(scores).all(axis=0)] if scores else None
+    return getattr(judgement, name)

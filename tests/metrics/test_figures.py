@@ -1,0 +1,189 @@
+"""A figure is declared once: whatever is in `FIGURES` is in `metrics.json` and in every table."""
+
+import io
+import json
+import subprocess
+import sys
+from dataclasses import fields, replace
+from itertools import product
+
+import numpy as np
+import pytest
+from made_outcomes import make_outcome
+from rich.console import Console
+
+from cd_exp import report
+from cd_exp.evaluate import compare_all
+from cd_exp.metrics import FIGURES, summarise
+from cd_exp.metrics.figures import FAITHFULNESS, UNITS, field, values_of
+from cd_exp.report.summary import OURS
+from cd_exp.sweep import gather
+from cd_exp.tracking import About, Wandb
+from cd_exp.types import Judgement
+from experiments import against_published
+
+COUNTS = {"units", "judged", "cosine_units", "faithfulness_units"}
+
+
+def full(seed: int, units: int = 40) -> Judgement:
+    """A judgement to which every figure applies; of two more units nothing is known."""
+    rng = np.random.default_rng(seed)
+    rank = rng.geometric(0.3, units).astype(float)
+    stability = rng.integers(0, 41, units) / 40
+    scores = {name: np.append(rng.random(units + 1), np.nan) for name in FAITHFULNESS}
+    return Judgement(
+        units=np.arange(units),
+        top1=rank == 1,
+        top1_published=(rank == 1) & (rng.random(units) < 0.8),
+        top5=rank <= 5,
+        rank=rank,
+        similarity=rng.random(units),
+        stability=stability,
+        kept=stability >= 0.5,
+        named=np.arange(units - 1),
+        clip_cosine=rng.random(units - 1),
+        sentence_cosine=rng.random(units - 1),
+        labelled=np.arange(units + 2),
+        faithfulness=scores,
+    )
+
+
+@pytest.fixture(scope="module")
+def found():
+    judgements = {OURS: {"fc": full(0)}, "other": {"fc": full(1)}}
+    metrics = {name: {"fc": summarise(by["fc"], total_units=42, resamples=99)} for name, by in judgements.items()}
+    outcome = make_outcome(units=42)
+    labels = {"fc": outcome.labels["fc"]}
+    return replace(
+        outcome,
+        labels=labels,
+        metrics=metrics.pop(OURS),
+        baselines={"other": labels},
+        baseline_metrics=metrics,
+        comparisons=compare_all({OURS: labels, "other": labels}, judgements, seed=0),
+    )
+
+
+@pytest.fixture(scope="module")
+def sweep(found, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sweep")
+    for number in range(2):
+        about = {"config": {"seed": number}, "choices": {}, "overrides": [f"seed={number}"]}
+        report.write(folder / str(number), found, manifest=about)
+        report.page(folder / str(number), found, manifest=about)
+    return folder
+
+
+def test_every_figure_applies_to_a_layer_of_which_all_is_known(found):
+    metrics = found.metrics["fc"]
+    keys = [key for figure in FIGURES for key in (figure.key, figure.interval and figure.interval_key) if key]
+    assert list(metrics) == ["units", *keys]
+    for figure in FIGURES:
+        if figure.interval:
+            low, high = metrics[figure.interval_key]
+            assert low <= metrics[figure.key] <= high
+    assert json.loads(json.dumps(metrics)) == metrics
+
+
+def test_every_key_of_metrics_is_in_metrics_json(found, sweep):
+    written = json.loads((sweep / "0" / "metrics.json").read_text())
+    assert written["layers"]["fc"] == found.metrics["fc"]
+    assert {figure.key for figure in FIGURES} <= written["layers"]["fc"].keys()
+
+
+@pytest.mark.parametrize("width", [80, 400])
+@pytest.mark.parametrize("alone", [True, False])
+def test_every_figure_is_in_the_terminal(found, tmp_path, width, alone):
+    out = io.StringIO()
+    report.show(Console(file=out, width=width), replace(found, baseline_metrics={}) if alone else found, tmp_path)
+    text = out.getvalue()
+    for figure in FIGURES:
+        assert (figure.short if alone else figure.heading) in text
+        assert figure.key == "judged" or figure.text(found.metrics["fc"], interval=False) in text
+
+
+def test_every_figure_is_on_the_page(found, sweep):
+    text = (sweep / "0" / "report.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
+    for figure in FIGURES:
+        assert f">{figure.heading}</th>" in text
+        assert figure.meaning.replace("'", "&#39;") in text
+        assert figure.key == "judged" or figure.text(found.metrics["fc"]) in text
+
+
+def test_every_figure_is_logged_to_wandb(found, sweep):
+    with Wandb(units=0).begin(sweep / "1", About(config={})) as record:
+        record.finish(found, folder=sweep / "1")
+    (log,) = (sweep / "1").glob("wandb/offline-run-*/run-*.wandb")
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(log)]
+    shown = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout
+    records = [json.loads(line) for line in shown.splitlines()]
+    summary: dict = {}
+    for record in records:
+        summary |= record["summary"]["update"] if record["type"] == "summary" else {}
+    for figure in FIGURES:
+        assert summary[f"fc/{figure.key}"] == found.metrics["fc"][figure.key]
+        if figure.interval:
+            assert summary[f"fc/{figure.interval_key}_low"] == found.metrics["fc"][figure.interval_key][0]
+
+
+def test_every_figure_has_a_column_in_the_table_of_a_sweep(found, sweep):
+    gather(sweep, console=Console(quiet=True))
+    header = (sweep / "sweep.csv").read_text().splitlines()[0].split(",")
+    for figure, prefix in product(FIGURES, ("", "other/")):
+        assert f"{prefix}{figure.key}" in header
+        assert not figure.interval or {f"{prefix}{figure.interval_key}_{end}" for end in ("low", "high")} <= {*header}
+
+
+def test_every_figure_has_a_column_in_the_table_of_an_experiment(found, sweep):
+    rows = list(against_published.rows(against_published.jobs([sweep / "0"]), axes=[], expected={"rows": []}))
+    header, _, first, _ = against_published.markdown(rows).splitlines()
+    for figure in FIGURES:
+        assert f" {figure.heading} |" in header
+        assert f" {figure.text(found.metrics['fc'])} |" in first
+
+
+def test_every_figure_with_a_test_is_compared_and_shown(found):
+    (row,) = found.comparisons
+    shown = {difference.metric: difference for difference in report.summary.differences(found)}
+    for figure in FIGURES:
+        assert (figure.test is not None) == (f"{figure.key}_difference" in row)
+        if figure.test:
+            assert {f"{figure.key}_{what}" for what in ("difference_ci95", "p", "p_adjusted", "n")} <= row.keys()
+            assert shown[figure.heading].units == str(row[f"{figure.key}_n"])
+    assert row["judged"] == 40
+    assert row["faithfulness.f1_n"] == 41
+
+
+def test_a_figure_is_declared_whole():
+    names = {entry.name for entry in fields(Judgement)} | {f"faithfulness.{name}" for name in FAITHFULNESS} | COUNTS
+    for figure in (UNITS, *FIGURES):
+        assert set(figure.of) <= names
+        assert figure.n in COUNTS
+        assert figure.heading
+        assert figure.meaning
+        format(1, figure.digits)
+    assert len({figure.key for figure in FIGURES}) == len({figure.heading for figure in FIGURES}) == len(FIGURES)
+
+
+AXES = ("units", "named", "labelled", "candidates")  # never missing alone
+
+
+@pytest.mark.parametrize("entry", [entry.name for entry in fields(Judgement) if entry.name not in AXES])
+def test_what_a_method_does_not_give_leaves_its_figures_out(entry):
+    emptied = replace(full(0), **{entry: {} if entry == "faithfulness" else None})
+    found = summarise(emptied, total_units=42, resamples=9)
+    for figure in FIGURES:
+        needs = {"faithfulness" if name.startswith("faithfulness") else name for name in figure.of}
+        assert (figure.key in found) == (entry not in needs)
+
+
+def test_units_without_a_value_are_left_out():
+    judgement = full(0)
+    similarity = judgement.similarity.copy()
+    similarity[:10] = np.nan
+    partly = replace(judgement, similarity=similarity)
+    (auc,) = [figure for figure in FIGURES if figure.key == "auc"]
+    score, right = values_of(auc, partly)
+    assert np.array_equal(score, similarity[10:])
+    assert np.array_equal(right, judgement.top1[10:])
+    assert field(partly, "faithfulness_units").tolist() == list(range(41))
