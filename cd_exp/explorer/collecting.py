@@ -13,7 +13,7 @@ from cd_exp.evaluate import judge
 from cd_exp.explorer.encoding import Names, packed
 from cd_exp.explorer.evidence import Evidence, evidence, excited, shown_for
 from cd_exp.explorer.sheets import Sheets, thumbnails
-from cd_exp.report.summary import METRICS
+from cd_exp.metrics import FIGURES
 from cd_exp.types import MARKS, Labels, Outcome
 
 SCHEMA = 1
@@ -143,8 +143,8 @@ def _about(run: RunRecord, outcome: Outcome, manifest: Mapping[str, Any]) -> dic
     settings = config.get("similarity") or {}
     words = ", ".join(f"{key}={value}" for key, value in settings.items() if not key.startswith("_"))
     figures = [
-        {"key": metric.key, "heading": metric.heading, "meaning": metric.meaning, "digits": _digits(metric.form)}
-        for metric in METRICS
+        {"key": metric.key, "heading": metric.heading, "meaning": metric.meaning, "digits": _digits(metric.digits)}
+        for metric in FIGURES
     ]
     used = manifest.get("images", {}).get("used", len(run.probe))
     about = {
@@ -170,7 +170,7 @@ def _about(run: RunRecord, outcome: Outcome, manifest: Mapping[str, Any]) -> dic
 
 
 def _digits(form: str) -> int:
-    return int(form[1]) if form.startswith(".") else 0
+    return int(form.lstrip("+")[1]) if form.endswith("f") else 0
 
 
 def _judged(run: RunRecord, outcome: Outcome) -> dict[str, dict[str, dict[int, bool]]]:
@@ -181,10 +181,9 @@ def _judged(run: RunRecord, outcome: Outcome) -> dict[str, dict[str, dict[int, b
         for layer, labels in by_layer.items():
             truth = outcome.labels[layer].truth if layer in outcome.labels else ()
             judgement = judge(labels, truth or None, judgeable=run.concepts.names)
-            right = (
-                {} if judgement is None else dict(zip(judgement.units.tolist(), judgement.top1.tolist(), strict=True))
-            )
-            found[method][layer] = right
+            found[method][layer] = {}
+            if judgement.units is not None and judgement.top1 is not None:
+                found[method][layer] = dict(zip(judgement.units.tolist(), judgement.top1.tolist(), strict=True))
     return found
 
 

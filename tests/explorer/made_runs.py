@@ -84,7 +84,7 @@ def made_run(
         baselines={"netdissect": other},
         baseline_metrics={"netdissect": {last: metrics[last]}},
         comparisons=[{"layer": last, "first": "clip_dissect", "second": "netdissect", "judged": layers[last],
-                      "top1_difference": 1.0, "top1_difference_ci95": [-2.0, 4.0], "top1_p": 0.4}],
+                      "top1_difference": 1.0, "top1_difference_ci95": [-2.0, 4.0], "top1_p": 0.4, "top1_n": 8}],
         notes=[f"a note about {HOSTILE}"],
     )  # fmt: skip
     return run, Dissection(labels, features, texts, {}), outcome

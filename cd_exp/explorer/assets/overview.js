@@ -72,7 +72,7 @@ function comparisons(run) {
         return h("tr", null, h("th", {scope: "row"}, test.layer), h("td", null, test.first), h("td", null, test.second), h("td", null, figure.heading),
           h("td", {className: "n"}, signed(test[`${key}_difference`]) + (bounds ? ` [${bounds.map(signed).join(", ")}]` : "")),
           h("td", {className: "n"}, test[`${key}_p`] === undefined ? "" : Number(test[`${key}_p`].toPrecision(2)).toString()),
-          h("td", {className: "n"}, test[key.endsWith("cosine") ? "cosine_units" : "judged"]));
+          h("td", {className: "n"}, test[`${key}_n`] ?? ""));
       })))));
 }
 
