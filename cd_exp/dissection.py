@@ -17,7 +17,7 @@ from cd_exp.errors import InputError
 from cd_exp.features import Features, Settings, extract, text_embeddings
 from cd_exp.labels import label
 from cd_exp.metrics import accepted_columns
-from cd_exp.models import TargetModel
+from cd_exp.models import TargetModel, truth_for
 from cd_exp.types import Concepts, Labels, Probe, Similarity
 
 
@@ -92,8 +92,7 @@ def dissection(
     labels = {}
     for layer, activations in features.activations.items():
         scores = similarities.blocks(similarity, match, activations.to(device))
-        truth = model.truth.get(layer.partition(":")[0], ())
-        truth = (*truth, *[None] * (activations.shape[1] - len(truth))) if truth else ()
+        truth = truth_for(model, layer, units=activations.shape[1])
         columns = accepted_columns(truth, concepts.names)
         labels[layer] = label(scores, concepts.names, layer=layer, accepted=columns, truth=truth, k=top)
     labelled = time.perf_counter()

@@ -29,3 +29,14 @@ def unknown(kind: str, name: str, choices: Iterable[str], *, where: str = "") ->
     shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
     hint = f"did you mean {close[0]!r}?" if close else f"choose from {shown or 'nothing: there is none'}"
     return InputError(f"{kind} {name!r} is not {where or 'known'}; {hint}")
+
+
+def fault(error: BaseException) -> str:
+    """What went wrong in code or a file of the user's, on one line, with the line of the code that raised it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = lines[0] if lines else "no message"
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = f" ({place.tb_frame.f_code.co_filename.rpartition('/')[2]}, line {place.tb_lineno})" if place else ""
+    return f"{type(error).__name__}: {said[:300]}{where}"

@@ -8,7 +8,7 @@ from torch import nn
 
 from cd_exp import hub
 from cd_exp.errors import InputError
-from cd_exp.models import CustomModel, TimmModel, places365, read_names
+from cd_exp.models import CustomModel, TimmModel, places365, read_names, shapes_model, truth_for
 
 PICTURE = Image.new("RGB", (200, 180), (200, 30, 60))
 
@@ -111,12 +111,60 @@ def test_names_come_from_lists_files_places_lines_and_imagenet(tmp_path):
     (tmp_path / "places.txt").write_text("/a/airfield 0\n/b/bakery/shop 1\n")
     (tmp_path / "names.txt").write_text("tench\n\ncock\n")
     assert read_names(str(tmp_path / "places.txt")) == ("airfield", "bakery/shop")
-    assert read_names(str(tmp_path / "names.txt")) == ("tench", "cock")
+    assert read_names(str(tmp_path / "names.txt")) == ("tench", "", "cock")
     imagenet = read_names("imagenet")
     assert len(imagenet) == 1000
     assert imagenet[0] == "tench, Tinca tinca"
     with pytest.raises(InputError, match=r"model\.class_names="):
         read_names(str(tmp_path / "none.txt"))
+
+
+@pytest.mark.parametrize("blank", [0, 1, 2])
+def test_a_blank_line_is_a_unit_of_which_nothing_is_known_and_shifts_nothing(weights, tmp_path, blank):
+    names = [None if place == blank else (name,) for place, name in enumerate(("a", "b", "c", "d"))]
+    (tmp_path / "names.txt").write_text("".join(f"{name[0] if name else ''}\n" for name in names))
+    model = recipe(weights, class_names=str(tmp_path / "names.txt"))
+    assert truth_for(model, "fc", units=4) == tuple(names)
+    assert truth_for(model, "fc:max", units=4) == tuple(names)
+    assert truth_for(model, "layer4", units=9) == ()
+
+
+def test_blank_lines_at_the_end_of_a_file_are_no_units(weights, tmp_path):
+    (tmp_path / "names.txt").write_text("a\nb\nc\nd\n\n\n")
+    model = recipe(weights, class_names=str(tmp_path / "names.txt"))
+    assert truth_for(model, "fc", units=4) == (("a",), ("b",), ("c",), ("d",))
+
+
+@pytest.mark.parametrize(
+    ("settings", "layer", "units", "message"),
+    [
+        ({"class_names": ["a", "b"]}, "fc", 4, "model.class_names has 2 names and layer 'fc' of small has 4 units"),
+        ({"class_names": list("abcde")}, "fc", 4, "model.class_names has 5 names .* has 4 units"),
+        (
+            {"class_names": "imagenet"},
+            "fc",
+            10,
+            "model.class_names has 1000 names .* has 10 units; give one line a unit",
+        ),
+        ({"hidden_truth": {"layer4": ["x"]}}, "layer4:max", 3, "model.hidden_truth.layer4 has 1 names .* has 3 units"),
+    ],
+)
+def test_names_that_are_not_one_a_unit_are_refused(weights, settings, layer, units, message):
+    with pytest.raises(InputError, match=message):
+        truth_for(recipe(weights, **settings), layer, units=units)
+
+
+def test_a_places_list_goes_by_its_numbers(tmp_path):
+    (tmp_path / "places.txt").write_text("/b/bakery/shop 2\n\n/a/airfield 0\n")
+    assert read_names(str(tmp_path / "places.txt")) == ("airfield", "", "bakery/shop")
+    (tmp_path / "unnumbered.txt").write_text("/a/airfield\n\n/b/bakery/shop\n")
+    assert read_names(str(tmp_path / "unnumbered.txt")) == ("airfield", "", "bakery/shop")
+
+
+def test_the_embedded_network_has_a_line_for_every_unit():
+    truth = truth_for(shapes_model(layers=["layer4"]), "layer4", units=96)
+    assert len(truth) == 96
+    assert sum(names is not None for names in truth) == 28
 
 
 FILE = """

@@ -6,7 +6,6 @@ work, and neither changes a number.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,15 +13,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cd_exp import distributed
-from cd_exp.activations import Layer, mapped, probe_layers
+from cd_exp.activations import Layer, mapped
 from cd_exp.cache import Entry, Store
 from cd_exp.clips import Clip
 from cd_exp.errors import InputError
-from cd_exp.features.loading import BATCH, Settings, bar, example, in_batches, load, placed
+from cd_exp.features.layers import find_layers
+from cd_exp.features.loading import BATCH, Settings, bar, in_batches, load, placed
 from cd_exp.features.record import Features
 from cd_exp.features.shards import IMAGES, make
 from cd_exp.models import TargetModel
-from cd_exp.pooling import Pooling
 from cd_exp.types import Concepts, Probe
 
 __all__ = ["Features", "Settings", "extract", "find_layers", "maps", "text_embeddings", "text_notes"]
@@ -46,7 +45,7 @@ def extract(
     """
     if len(probe) < 2:
         raise InputError(f"probe {probe.name!r} has {len(probe)} image; at least two are needed to tell units apart")
-    found = find_layers(model, layers, store)
+    found = find_layers(model, probe, layers, store)
     _, dtype = settings.resolved()
     entries = {layer.name: _entry(model, layer, probe, dtype) for layer in found}
     stored = clip.stored_images(probe.ids)
@@ -56,31 +55,6 @@ def extract(
     values = make(model, probe, clip, found, entries, store, settings)
     bad = sorted({index for entry in entries.values() for index in store.manifest(entry)["unreadable"]})
     return _readable(probe, values, stored, bad, settings)
-
-
-def find_layers(model: TargetModel, patterns: Sequence[str], store: Store) -> list[Layer]:
-    """The layers that the patterns mean; remembered, so that a run on stored features need not build the network."""
-    content = {
-        "model": model.key,
-        "layers": list(patterns),
-        "units_axis": model.units_axis,
-        "prefix_tokens": model.prefix_tokens,
-    }
-
-    def find() -> list[dict[str, Any]]:
-        network = model.build()
-        found = probe_layers(
-            network.module,
-            patterns,
-            example(network.transform)[None],
-            name=model.name,
-            prefix=network.prefix_tokens,
-            units_axis=model.units_axis,
-        )
-        return [asdict(layer) for layer in found]
-
-    known = store.remember("layers", content, find)
-    return [Layer(**{**layer, "pooling": Pooling(**layer["pooling"])}) for layer in known]
 
 
 def text_embeddings(clip: Clip, concepts: Concepts, *, store: Store, device: str) -> Float[Tensor, "concepts dim"]:
@@ -105,7 +79,7 @@ def maps(
     model: TargetModel, probe: Probe, *, layers: Sequence[str], kept: Sequence[int], store: Store, settings: Settings
 ) -> Callable[[], Iterator[tuple[Sequence[int], Mapping[str, Float[Tensor, "images neurons height width"]]]]]:
     """Passes over the probe set for Network Dissection: each call starts one, a batch of activation maps at a time."""
-    found = find_layers(model, layers, store)
+    found = find_layers(model, probe, layers, store)
     device, dtype = settings.resolved()
     network = model.build()
     module = placed(network.module, device)
@@ -129,7 +103,7 @@ def _texts(clip: Clip, concepts: Concepts) -> Entry:
 def _entry(model: TargetModel, layer: Layer, probe: Probe, dtype: torch.dtype) -> Entry:
     content = {
         "model": model.key,
-        "layer": layer.module,
+        "layer": layer.source,
         "pooling": asdict(layer.pooling),
         "probe": probe.fingerprint,
         "precision": str(dtype),

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from cd_exp import distributed
-from cd_exp.errors import InputError
+from cd_exp.errors import InputError, fault
 from cd_exp.names import for_terminal
 from cd_exp.types import Probe
 
@@ -55,6 +56,7 @@ class Settings:
 
 
 BATCH = 32  # images, on the CPU
+UNREADABLE = (OSError, SyntaxError, ValueError)  # what Pillow raises for files that are no images or cut short
 
 
 def load(
@@ -66,25 +68,31 @@ def load(
 ) -> Iterator[tuple[list[int], list[Tensor], list[bool]]]:
     """(indices, inputs for each transform on the device, which were readable) for each batch, in order."""
     workers = min(os.cpu_count() or 1, 8) if settings.workers is None else settings.workers
-    halves = [halved(transform) for transform in transforms]
+    steps = [split_transform(transform) for transform in transforms]
     loader = torch.utils.data.DataLoader(
-        _Decoded(probe, [first for first, _ in halves]),
+        _Decoded(probe, [for_picture for for_picture, _ in steps]),
         batch_sampler=batches,
         num_workers=workers,
-        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,  # loky's own cannot start any
+        # joblib's loky workers cannot spawn worker processes; fork can
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         collate_fn=_collate,
         pin_memory=device.type == "cuda",
         prefetch_factor=4 if workers else None,
     )
-    for indices, (inputs, readable) in zip(batches, loader, strict=True):
-        moved = [rest(value.to(device, non_blocking=True)) for (_, rest), value in zip(halves, inputs, strict=True)]
-        yield indices, [value.contiguous(memory_format=torch.channels_last) for value in moved], readable
+    for indices, loaded in zip(batches, loader, strict=True):
+        if isinstance(loaded, InputError):
+            raise loaded
+        inputs, readable = loaded
+        moved = [
+            for_batch(value.to(device, non_blocking=True)) for (_, for_batch), value in zip(steps, inputs, strict=True)
+        ]
+        yield indices, [_channels_last(value) for value in moved], readable
 
 
-def halved(
+def split_transform(
     transform: "Callable[[Image], Tensor]",
 ) -> "tuple[Callable[[Image], Tensor], Callable[[Tensor], Tensor]]":
-    """A transform as a part for each picture and a part for the batch, with the same numbers.
+    """A transform as a step for each picture on the CPU and a step for the batch on the device, with the same numbers.
 
     A transform that ends by turning the picture into numbers and normalising them, as those of timm and open_clip do,
     hands over bytes: a quarter of what moves between processes and to the device, and no layout is changed twice.
@@ -97,20 +105,20 @@ def halved(
 
     if not isinstance(steps[-2], transforms.ToTensor) or type(steps[-1]) is not transforms.Normalize:
         return whole
-    first = transforms.Compose([*steps[:-2], _bytes])
+    for_picture = transforms.Compose([*steps[:-2], _bytes])
     numbers = (steps[-1].mean, steps[-1].std)
     mean, std = (torch.as_tensor(value, dtype=torch.float32).view(-1, 1, 1) for value in numbers)
 
-    def rest(batch: Tensor) -> Tensor:
+    def for_batch(batch: Tensor) -> Tensor:
         values = batch.permute(0, 3, 1, 2).to(torch.float32).div_(255)
         return values.sub_(mean.to(values.device)).div_(std.to(values.device))
 
     pictured = _noise()
     try:
-        same = torch.equal(rest(first(pictured)[None])[0], transform(pictured))
+        same = torch.equal(for_batch(for_picture(pictured)[None])[0], transform(pictured))
     except (TypeError, ValueError, RuntimeError):  # a step of the user's own that does something else
         return whole
-    return (first, rest) if same else whole
+    return (for_picture, for_batch) if same else whole
 
 
 def in_batches(indices: list[int], size: int) -> list[list[int]]:
@@ -123,11 +131,44 @@ def placed(module: nn.Module, device: torch.device) -> nn.Module:
     return module.to(device).to(memory_format=torch.channels_last)
 
 
-def example(transform: "Callable[[Image], Tensor]") -> Tensor:
-    """What a transform makes of a grey picture: the shape a network expects."""
-    from PIL import Image
+def transformed(transform: "Callable[[Image], Tensor]", picture: "Image", *, image: str) -> Tensor:
+    """One picture through a transform.
 
-    return transform(Image.new("RGB", (64, 64), (127, 127, 127)))
+    Args:
+        transform: from a picture to a tensor.
+        picture: as the probe set gives it.
+        image: what the picture is called, for errors.
+
+    Raises:
+        InputError: the transform fails, or gives no tensor.
+    """
+    try:
+        value = transform(picture)
+    except InputError:
+        raise
+    except Exception as error:  # a transform may be the user's: whatever it raises says what does not fit
+        raise InputError(
+            f"the transform fails on {image} ({picture.width} x {picture.height}): {fault(error)}"
+        ) from error
+    if not isinstance(value, Tensor):
+        raise InputError(f"the transform gives a {type(value).__name__} for {image}, expected a tensor")
+    return value
+
+
+def batched(inputs: Sequence[Tensor]) -> Tensor:
+    """Inputs of one size as a batch.
+
+    Raises:
+        InputError: they differ in size.
+    """
+    sizes = sorted({tuple(value.shape) for value in inputs})
+    if len(sizes) > 1:
+        first, second = (" x ".join(map(str, size)) for size in sizes[:2])
+        raise InputError(
+            f"the transform gives inputs of several sizes, {first} and {second}; the pictures of the probe set differ "
+            "in size: let the transform resize and crop them to one size"
+        )
+    return torch.stack(list(inputs))
 
 
 @contextmanager
@@ -150,21 +191,53 @@ def _noise() -> "Image":
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (288, 300, 3), dtype=np.uint8))
 
 
-class _Decoded(torch.utils.data.Dataset[tuple[list[Tensor], bool]]):
-    """Each image decoded once, then through every transform; an unreadable one gives blanks and False."""
+class _Decoded(torch.utils.data.Dataset["tuple[list[Tensor], bool] | InputError"]):
+    """Each image decoded once, then through every transform; an unreadable one gives blanks and False.
+
+    What a transform raises comes back as a value: raised in a worker process, its message would be a traceback.
+    """
 
     def __init__(self, probe: Probe, transforms: Sequence["Callable[[Image], Tensor]"]) -> None:
         self.probe, self.transforms = probe, transforms
 
-    def __getitem__(self, index: int) -> tuple[list[Tensor], bool]:
+    def __getitem__(self, index: int) -> "tuple[list[Tensor], bool] | InputError":
+        try:
+            inputs = self._inputs(index)
+            return ([torch.zeros_like(value) for value in self._example], False) if inputs is None else (inputs, True)
+        except InputError as error:
+            return error
+
+    def _inputs(self, index: int) -> list[Tensor] | None:
+        """What each transform makes of one image, None where it cannot be read."""
         try:
             picture = self.probe[index]
-        except (OSError, SyntaxError, ValueError):  # what Pillow raises for files that are no images or cut short
-            return [torch.zeros_like(example(transform)) for transform in self.transforms], False
-        return [transform(picture) for transform in self.transforms], True
+        except UNREADABLE:
+            return None
+        return [transformed(transform, picture, image=self.probe.ids[index]) for transform in self.transforms]
+
+    @cached_property
+    def _example(self) -> list[Tensor]:
+        """What the first readable picture becomes: the size that the networks expect."""
+        for index in range(len(self.probe)):
+            inputs = self._inputs(index)
+            if inputs is not None:
+                return inputs
+        raise InputError(f"no image of probe {self.probe.name!r} can be read")
 
 
-def _collate(items: list[tuple[list[Tensor], bool]]) -> tuple[list[Tensor], list[bool]]:
-    return [torch.stack(column) for column in zip(*(inputs for inputs, _ in items), strict=True)], [
-        readable for _, readable in items
-    ]
+def _channels_last(inputs: Tensor) -> Tensor:
+    return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
+
+
+def _collate(items: "list[tuple[list[Tensor], bool] | InputError]") -> "tuple[list[Tensor], list[bool]] | InputError":
+    good = []
+    for item in items:
+        if isinstance(item, InputError):
+            return item
+        good.append(item)
+    try:
+        return [batched(column) for column in zip(*(inputs for inputs, _ in good), strict=True)], [
+            readable for _, readable in good
+        ]
+    except InputError as error:
+        return error

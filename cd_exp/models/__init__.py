@@ -5,7 +5,7 @@ are stored never imports timm. Preprocessing travels with the weights.
 """
 
 from cd_exp.models.custom import CustomModel
-from cd_exp.models.recipe import Network, TargetModel, read_names
+from cd_exp.models.recipe import Network, TargetModel, read_names, truth_for
 from cd_exp.models.timm_model import TimmModel, places365, shapes_model
 
-__all__ = ["CustomModel", "Network", "TargetModel", "TimmModel", "places365", "read_names", "shapes_model"]
+__all__ = ["CustomModel", "Network", "TargetModel", "TimmModel", "places365", "read_names", "shapes_model", "truth_for"]

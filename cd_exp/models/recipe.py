@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from cd_exp import imagenet
+from cd_exp.errors import InputError
 from cd_exp.lines import read_lines
 from cd_exp.metrics.names import places_classes
 from cd_exp.types import Accepted
@@ -18,11 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A target network ready to run, with the transform its weights were trained with."""
+    """A target network ready to run, with the transform its weights were trained with.
+
+    `prefix_tokens` is the setting, None where the network is to say itself; `notes` are for a reader of the results.
+    """
 
     module: nn.Module
     transform: "Callable[[Image], Tensor]"
     prefix_tokens: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 @runtime_checkable
@@ -73,20 +78,58 @@ class Recipe:
     @cached_property
     def truth(self) -> Mapping[str, tuple[Accepted, ...]]:
         """The accepted names of each unit of the final layer, and of the hidden layers where they were given."""
-        known = {layer: read_names(names) for layer, names in self.hidden_truth.items()}
+        known = {
+            layer: read_names(names, setting=f"model.hidden_truth.{layer}")
+            for layer, names in self.hidden_truth.items()
+        }
         if self.final and self.classes:
             known[self.final] = self.classes
         return {layer: tuple((name,) if name else None for name in names) for layer, names in known.items()}
 
 
-def read_names(names: str | Sequence[str]) -> tuple[str, ...]:
-    """Class names from a list, a file (one a line, or the lines of `categories_places365.txt`), or `imagenet`.
+def truth_for(model: TargetModel, layer: str, *, units: int) -> tuple[Accepted, ...]:
+    """The accepted names of each unit of a layer, empty where the layer's truth is unknown.
 
-    `imagenet` gives the lines of synonyms that the paper used.
+    Args:
+        model: the target network's recipe.
+        layer: as a run reports it; a pooling in its name does not matter.
+        units: how many units the layer has.
+
+    Raises:
+        InputError: there is not one line a unit.
+    """
+    plain = layer.partition(":")[0]
+    names = model.truth.get(plain, ())
+    if names and not any(names[units:]):
+        names = names[:units]  # blank lines at the end of a file
+    if names and len(names) != units:
+        setting = "model.class_names" if plain == model.final else f"model.hidden_truth.{plain}"
+        raise InputError(
+            f"{setting} has {len(names)} names and layer {plain!r} of {model.name} has {units} units; give one line a "
+            f"unit, a blank one where nothing is known, or set {setting}=null"
+        )
+    return names
+
+
+def read_names(names: str | Sequence[str], *, setting: str = "model.class_names") -> tuple[str, ...]:
+    """Names of units from a list, a file (one a line, or the lines of `categories_places365.txt`), or `imagenet`.
+
+    A blank line is a unit of which nothing is known. `imagenet` gives the lines of synonyms that the paper used.
     """
     if not isinstance(names, str):
-        return tuple(names)
+        return tuple(name.strip() for name in names)
     if names == "imagenet":
         return imagenet.published()
-    kept = [line.strip() for line in read_lines(names, setting="model.class_names") if line.strip()]
-    return places_classes(kept) if kept and kept[0].startswith("/") else tuple(kept)
+    lines = [line.strip() for line in read_lines(names, setting=setting)]
+    return _places(lines) if any(lines) and all(line.startswith("/") for line in lines if line) else tuple(lines)
+
+
+def _places(lines: Sequence[str]) -> tuple[str, ...]:
+    """The names of a Places365 list in the order of its numbers; a number without a line stays blank."""
+    numbers = [line.rpartition(" ")[2] for line in lines if line]
+    if not all(number.isdecimal() for number in numbers):
+        return tuple(places_classes([line])[0] if line else "" for line in lines)
+    by_number = {
+        int(number): name for number, name in zip(sorted(numbers, key=int), places_classes(lines), strict=True)
+    }
+    return tuple(by_number.get(number, "") for number in range(max(by_number) + 1))

@@ -63,8 +63,7 @@ class TimmModel(Recipe):
         load_weights(module, weights)
         config = timm.data.resolve_model_data_config(module)
         transform = timm.data.create_transform(**config, is_training=False)
-        prefix = self.prefix_tokens if self.prefix_tokens is not None else getattr(module, "num_prefix_tokens", None)
-        return Network(module.eval(), transform, prefix)
+        return Network(module.eval(), transform, self.prefix_tokens)
 
 
 def shapes_model(*, layers: Sequence[str], final: str = "fc") -> TimmModel:
@@ -77,7 +76,7 @@ def shapes_model(*, layers: Sequence[str], final: str = "fc") -> TimmModel:
         layers=tuple(layers),
         final=final,
         class_names=shapes.CLASSES,
-        hidden_truth={"layer4": shapes.ATTRIBUTES},
+        hidden_truth={"layer4": [*shapes.ATTRIBUTES, *[""] * (shapes.LAYER4 - len(shapes.ATTRIBUTES))]},
     )
 
 

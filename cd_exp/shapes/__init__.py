@@ -8,6 +8,7 @@ from cd_exp.shapes.captions import caption
 from cd_exp.shapes.lexicon import ATTRIBUTES, BACKGROUNDS, CLASSES, COLOURS, CONCEPTS, EVERYDAY, SHAPES, TEXTURES
 from cd_exp.shapes.networks import (
     CLIP,
+    LAYER4,
     RESNET,
     clip_config,
     clip_weights,
@@ -29,6 +30,7 @@ __all__ = [
     "CONCEPTS",
     "EVERYDAY",
     "IMAGE_SIZE",
+    "LAYER4",
     "PROBE_SEED",
     "PROBE_SIZE",
     "RESNET",

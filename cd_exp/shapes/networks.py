@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).with_name("weights")
 RESNET = "test_resnet"
 """The timm architecture of the ResNet."""
+LAYER4 = 96
+"""How many units the ResNet's `layer4` has; `ATTRIBUTES` names the first of them."""
 CLIP = "shapes_clip"
 """The name under which open_clip knows the CLIP once its config is added: the stem of the config's file name."""
 

@@ -11,7 +11,7 @@ from cd_exp.cache import Store
 from cd_exp.clips import Precomputed
 from cd_exp.errors import InputError
 from cd_exp.features import Settings, extract, find_layers, maps, text_embeddings
-from cd_exp.features.loading import halved
+from cd_exp.features.loading import split_transform
 from cd_exp.models import TimmModel
 from cd_exp.types import Concepts
 
@@ -166,10 +166,66 @@ def test_unknown_settings_are_refused(model, clip, tmp_path):
 
 def test_the_layers_are_remembered_so_that_the_network_need_not_be_built(model, tmp_path, monkeypatch):
     store = Store(tmp_path / "cache")
-    first = find_layers(model, ["layer*", "fc"], store)
+    first = find_layers(model, Pictures(3), ["layer*", "fc"], store)
     monkeypatch.setattr(TimmModel, "build", lambda _self: pytest.fail("the network was built"))
-    assert find_layers(model, ["layer*", "fc"], store) == first
+    assert find_layers(model, Pictures(3), ["layer*", "fc"], store) == first
     assert [layer.name for layer in first] == ["layer1", "layer2", "layer3", "layer4", "fc"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"final": "nope"}, "layer 'nope' is not in tiny"),
+        ({"hidden_truth": {"layr4": ["x"]}}, "layer 'layr4' is not in tiny .*did you mean 'layer4'"),
+        ({"class_names": ["a", "b"]}, "model.class_names has 2 names and layer 'fc' of tiny has 5 units"),
+    ],
+)
+def test_what_the_settings_say_of_layers_is_checked_before_anything_is_computed(model, clip, tmp_path, change, message):
+    other, store = TimmModel(**{**vars_of(model), **change}), Store(tmp_path / "cache")
+    for _ in range(2):  # the second time the layers are remembered
+        with pytest.raises(InputError, match=message):
+            extract(other, Pictures(3), clip, layers=["layer4", "fc"], store=store, settings=QUIET)
+    assert not list((tmp_path / "cache").glob("activations/*"))
+    unlabelled = TimmModel(**{**vars_of(model), "class_names": ["a", "b"]})
+    extract(unlabelled, Pictures(3), clip, layers=["layer4"], store=store, settings=QUIET)  # fc is there, not labelled
+
+
+def test_pictures_of_several_sizes_without_a_resize_are_refused(model):
+    from cd_exp.features.layers import pictures
+    from cd_exp.features.loading import load
+
+    whole = transforms.ToTensor()
+
+    class Sizes(Pictures):
+        def __getitem__(self, index):
+            return super().__getitem__(index).resize((40 + index, 40))
+
+    with pytest.raises(InputError, match=r"inputs of several sizes, 3 x 40 x 40 and 3 x 40 x 41; .* resize and crop"):
+        pictures(Sizes(3), whole)
+    for workers in (0, 1):
+        settings = Settings(device="cpu", progress=False, workers=workers)
+        with pytest.raises(InputError, match=r"^the transform gives inputs of several sizes"):
+            list(load(Sizes(3), [whole], [[0, 1, 2]], settings, torch.device("cpu")))
+
+
+def test_a_transform_that_fails_says_on_which_picture(model):
+    from cd_exp.features.loading import load
+
+    def own(picture):
+        raise KeyError("no such channel")
+
+    for workers in (0, 1):
+        settings = Settings(device="cpu", progress=False, workers=workers)
+        with pytest.raises(InputError, match=r"^the transform fails on 0.png \(40 x 40\): KeyError: 'no such channel'"):
+            list(load(Pictures(3), [own], [[0, 1, 2]], settings, torch.device("cpu")))
+
+
+def test_unreadable_images_take_the_size_of_the_readable_ones():
+    from cd_exp.features.loading import load
+
+    (given,) = load(Pictures(3, broken=(0,)), [transforms.ToTensor()], [[0, 1, 2]], QUIET, torch.device("cpu"))
+    assert given[1][0].shape == (3, 3, 40, 40)
+    assert given[2] == [False, True, True]
 
 
 def test_maps_average_to_the_pooled_activations(model, clip, tmp_path):
@@ -204,7 +260,7 @@ class Inverted(transforms.ToTensor):
 def test_a_transform_taken_apart_gives_the_same_numbers(numbers, taken_apart):
     normalise = transforms.Normalize((0.48, 0.45, 0.41), (0.27, 0.26, 0.28))
     whole = transforms.Compose([transforms.Resize(32), transforms.CenterCrop(32), numbers(), normalise])
-    first, rest = halved(whole)
+    first, rest = split_transform(whole)
     assert (first is not whole) == taken_apart
     pictures = [Pictures(3)[index] for index in range(3)]
     batch = rest(torch.stack([first(picture) for picture in pictures]))
@@ -215,7 +271,7 @@ def test_a_transform_of_the_users_own_is_left_whole():
     def own(picture):
         return torch.zeros(3, 8, 8)
 
-    assert halved(own)[0] is own
+    assert split_transform(own)[0] is own
 
 
 def test_strongest_images_and_statistics_of_a_layer(model, clip, tmp_path):

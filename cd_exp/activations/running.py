@@ -1,0 +1,197 @@
+"""Forward passes with hooks that pool or copy what the wanted layers give."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cd_exp.activations.layer import Layer
+from cd_exp.errors import InputError
+
+Keep = Callable[[str, int, object], None]
+_AGREE = 0.05  # of the size of the output; half precision differs by less, a view that read another layout by far more
+
+
+@contextmanager
+def hooked(
+    network: nn.Module, modules: Sequence[str], keep: Keep, *, name: str
+) -> Iterator[Callable[[Tensor], object]]:
+    """A forward pass that hands what the named modules give to `keep(module, call, output)`; calls count from 1.
+
+    `keep` must reduce or copy what it is handed at once: a later in-place ReLU overwrites it. The hooks come off after
+    an exception too.
+
+    Raises:
+        InputError: after a forward pass in which a module was never called (a fused attention never calls its dropout).
+    """
+    calls: dict[str, int] = {}
+    run = image_forward(network)
+
+    def hook_for(path: str) -> Callable[[nn.Module, object, object], None]:
+        def hook(_module: nn.Module, _inputs: object, output: object) -> None:
+            calls[path] = calls.get(path, 0) + 1
+            keep(path, calls[path], output)
+
+        return hook
+
+    def forward(inputs: Tensor) -> object:
+        calls.clear()
+        with torch.inference_mode():
+            given = run(inputs)
+        silent = [path for path in modules if path not in calls]
+        if silent:
+            raise InputError(
+                f"layer {silent[0]!r} of {name} was never called in the forward pass (fused or compiled into its "
+                "parent?); choose the module around it"
+            )
+        return given
+
+    handles = [network.get_submodule(path).register_forward_hook(hook_for(path)) for path in dict.fromkeys(modules)]
+    try:
+        yield forward
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def pooled(
+    network: nn.Module, layers: Sequence[Layer], *, name: str
+) -> Iterator[Callable[[Tensor], dict[str, Tensor]]]:
+    """A function from a batch of inputs to {layer name: float32 [images, neurons]}, all layers in one forward pass."""
+    with _running(network, layers, lambda layer, output: layer.pooling(output), name=name) as forward:
+        yield forward
+
+
+@contextmanager
+def mapped(
+    network: nn.Module, layers: Sequence[Layer], *, name: str
+) -> Iterator[Callable[[Tensor], dict[str, Tensor]]]:
+    """A function from a batch of inputs to {layer name: float32 [images, neurons, height, width]}."""
+
+    def maps(layer: Layer, output: Tensor) -> Tensor:
+        return layer.pooling.maps(output, grid=layer.grid, layer=layer.name)
+
+    with _running(network, layers, maps, name=name) as forward:
+        yield forward
+
+
+@contextmanager
+def _running(
+    network: nn.Module, layers: Sequence[Layer], reduce: Callable[[Layer, Tensor], Tensor], *, name: str
+) -> Iterator[Callable[[Tensor], dict[str, Tensor]]]:
+    by_call: dict[tuple[str, int], list[Layer]] = {}
+    for layer in layers:
+        by_call.setdefault((layer.module, layer.call), []).append(layer)
+    kept: dict[str, Tensor] = {}
+    images = 0
+
+    def keep(path: str, call: int, output: object) -> None:
+        for layer in by_call.get((path, call), ()):
+            tensor = _one_a_picture(tensors_in(output)[layer.element], layer, images, name)
+            value = reduce(layer, tensor).float()
+            # A view of the output, or the output itself, would be overwritten by a later in-place operation.
+            shared = value.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
+            kept[layer.name] = value.clone() if shared else value
+
+    with hooked(network, [path for path, _ in by_call], keep, name=name) as run:
+        fitting: list[torch.memory_format] = []
+
+        def forward(inputs: Tensor) -> dict[str, Tensor]:
+            nonlocal images
+            images = len(inputs)
+            kept.clear()
+            if inputs.ndim == 4 and not inputs.is_contiguous():  # channels-last, as features are computed
+                if not fitting:
+                    images = len(inputs[:2])
+                    fitting.append(_layout(network, run, inputs[:2]))
+                    images = len(inputs)
+                inputs = inputs.contiguous(memory_format=fitting[0])
+            run(inputs)
+            return dict(kept)
+
+        yield forward
+
+
+def _layout(network: nn.Module, run: Callable[[Tensor], object], inputs: Tensor) -> torch.memory_format:
+    """Channels-last, unless the network refuses it (`view`) or gives other numbers (`as_strided`): then the usual one.
+
+    The network is left in the layout that is returned.
+    """
+    network.to(memory_format=torch.contiguous_format)
+    expected = tensors_in(run(inputs.contiguous()))
+    try:
+        network.to(memory_format=torch.channels_last)
+        given = tensors_in(run(inputs))
+    except RuntimeError as error:
+        if "view" not in str(error) and "stride" not in str(error):
+            raise
+    else:
+        if all(_close(given[place], tensor) for place, tensor in expected.items()):
+            return torch.channels_last
+    network.to(memory_format=torch.contiguous_format)
+    return torch.contiguous_format
+
+
+def _close(given: Tensor, expected: Tensor) -> bool:
+    if not expected.is_floating_point() or not bool(torch.isfinite(expected).all()):
+        return True  # what is not finite is refused where it is stored
+    return bool((given.float() - expected.float()).norm() <= _AGREE * expected.float().norm() + 1e-6)
+
+
+def _one_a_picture(output: Tensor, layer: Layer, images: int, name: str) -> Tensor:
+    """The output as floating-point numbers with one row an image, also where a batch of one was squeezed."""
+    dimensions = {"vector": 2, "tokens": 3, "positions": 3, "maps_first": 4, "maps_last": 4}[layer.pooling.kind]
+    tensor = output.dequantize() if output.is_quantized else output
+    if images == 1 and tensor.ndim == dimensions - 1:
+        tensor = tensor[None]
+    if tensor.ndim != dimensions or tensor.shape[0] != images or tensor.shape[layer.pooling.axis] != layer.units:
+        raise InputError(
+            f"layer {layer.name!r} of {name} gives {_shape(tensor)} for {images} images; when the network was looked "
+            f"at it gave {layer.units} units for each; choose a layer whose output does not depend on the picture"
+        )
+    return tensor
+
+
+def image_forward(network: nn.Module) -> Callable[[Tensor], object]:
+    """What to call with a batch of pictures: the image side of a network that takes texts too, else the network."""
+    for method in ("get_image_features", "encode_image"):  # transformers' and open_clip's pairs of towers
+        if hasattr(network, method):
+            return getattr(network, method)
+    arguments = _arguments(network)
+    if "pixel_values" in arguments and arguments[0] != "pixel_values":
+        return lambda inputs: network(pixel_values=inputs)
+    return network
+
+
+def _arguments(network: nn.Module) -> list[str]:
+    import inspect
+
+    try:
+        return list(inspect.signature(network.forward).parameters)
+    except ValueError:  # compiled code has no signature
+        return [""]
+
+
+def tensors_in(output: object) -> dict[str, Tensor]:
+    """Every tensor of a module's output by its place: empty for a bare tensor, `1`, `1/0` or `logits` within others."""
+    if isinstance(output, Tensor):
+        return {"": output}
+    items: Mapping[Any, Any] = {}
+    if isinstance(output, Mapping):
+        items = output
+    elif isinstance(output, (tuple, list)):
+        items = dict(enumerate(output))
+    elif hasattr(output, "__dataclass_fields__"):
+        items = vars(output)
+    return {
+        f"{key}/{place}" if place else str(key): tensor
+        for key, item in items.items()
+        for place, tensor in tensors_in(item).items()
+    }
+
+
+def _shape(tensor: Tensor) -> str:
+    return " x ".join(map(str, tensor.shape))

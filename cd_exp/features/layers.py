@@ -1,0 +1,89 @@
+"""Finding the layers of a network: it is looked at with the probe's own pictures, and what was found is remembered."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from cd_exp.activations import Layer, look, resolve
+from cd_exp.activations.looking import IMAGES
+from cd_exp.cache import Store
+from cd_exp.errors import InputError
+from cd_exp.features.loading import UNREADABLE, batched, transformed
+from cd_exp.models import TargetModel, truth_for
+from cd_exp.types import Probe
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_LOOK = 1
+"""Raised by one whenever a look at the same network finds something else."""
+
+
+def find_layers(model: TargetModel, probe: Probe, patterns: Sequence[str], store: Store) -> list[Layer]:
+    """The layers that the patterns mean; remembered, so that a run on stored features need not build the network.
+
+    Args:
+        model: the target network's recipe.
+        probe: whose first pictures are shown to it.
+        patterns: layers as `cd_exp.activations.resolve` reads them.
+        store: where the answer is kept; the notes on the network are added to its reports.
+
+    Raises:
+        InputError: an unknown layer, one whose axes cannot be told, names that do not fit the number of units.
+    """
+    content = {
+        "look": _LOOK,
+        "model": model.key,
+        "layers": list(patterns),
+        "truth": sorted(_with_truth(model)),
+        "units_axis": model.units_axis,
+        "prefix_tokens": model.prefix_tokens,
+        "images": probe.fingerprint,  # their size decides where the transform does not
+    }
+    known = store.remember("layers", content, lambda: _found(model, probe, patterns))
+    layers = [Layer.of(plain) for plain in known["layers"]]
+    for layer in layers:
+        truth_for(model, layer.name, units=layer.units)
+    store.reports += [note for note in known["notes"] if note not in store.reports]
+    return layers
+
+
+def _found(model: TargetModel, probe: Probe, patterns: Sequence[str]) -> dict[str, Any]:
+    network = model.build()
+    for layer in _with_truth(model):
+        resolve(network.module, [layer], name=f"{model.name} (model.final or model.hidden_truth)")
+    looked = look(
+        network.module,
+        patterns,
+        pictures(probe, network.transform),
+        name=model.name,
+        prefix=network.prefix_tokens,
+        units_axis=model.units_axis,
+    )
+    return {"layers": [layer.plain() for layer in looked.layers], "notes": [*network.notes, *looked.notes]}
+
+
+def _with_truth(model: TargetModel) -> set[str]:
+    """The layers that the settings say something of; they must exist, labelled or not."""
+    return {*model.truth, *([model.final] if model.final else [])}
+
+
+def pictures(probe: Probe, transform: "Callable[[Image], Tensor]") -> Tensor:
+    """The first readable pictures of a probe set as inputs of a network; a smaller probe set is repeated.
+
+    Raises:
+        InputError: the transform fails on a picture, or gives inputs of several sizes.
+    """
+    inputs: list[Tensor] = []
+    for index in range(len(probe)):
+        try:
+            picture = probe[index]
+        except UNREADABLE:
+            continue
+        inputs.append(transformed(transform, picture, image=probe.ids[index]))
+        if len(inputs) == IMAGES:
+            break
+    if not inputs:
+        raise InputError(f"no image of probe {probe.name!r} can be read")
+    return batched([inputs[place % len(inputs)] for place in range(IMAGES)])
