@@ -66,6 +66,7 @@ def label(
         truth=tuple(truth),
         top_scores=top_scores,
         ranks=np.concatenate(ranks) if ranks else None,
+        candidates=len(names),
     )
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from cd_exp.names import csv_text, file_name, join_names
-from cd_exp.types import Labels, Outcome
+from cd_exp.names import file_name
+from cd_exp.report.labels_csv import as_csv
+from cd_exp.types import Outcome
 from cd_exp.whole_files import write as write_file
 
-COLUMNS = ("layer", "unit", "description", "similarity", "top5", "truth", "rank_of_truth")
 DRAWN = ("accuracy", "ranks", "agreement", "units")
 
 
@@ -69,29 +69,6 @@ def metrics(outcome: Outcome) -> dict[str, Any]:
     """The content of `metrics.json`; without a baseline that key is absent."""
     baselines = {"baselines": outcome.baseline_metrics} if outcome.baseline_metrics else {}
     return {"layers": outcome.metrics, **baselines, "seconds": outcome.seconds}
-
-
-def as_csv(layers: Mapping[str, Labels]) -> str:
-    """One row a unit under `COLUMNS`; a cell is empty where nothing is known."""
-    return csv_text([COLUMNS, *(row for labels in layers.values() for row in unit_rows(labels))])
-
-
-def unit_rows(labels: Labels) -> Iterator[tuple[str, ...]]:
-    """The cells of each unit of one layer, in the order of `COLUMNS`."""
-    ranks = np.full(len(labels.units), np.nan) if labels.ranks is None else labels.ranks
-    truths = labels.truth or (None,) * len(labels.units)
-    for unit, top, similarity, truth, rank in zip(
-        labels.units, labels.top, labels.similarity, truths, ranks, strict=True
-    ):
-        yield (
-            labels.layer,
-            str(unit),
-            top[0] if top else "",
-            "" if np.isnan(similarity) else f"{similarity:.6g}",
-            join_names(top[:5]),
-            join_names(truth or ()),
-            "" if np.isnan(rank) else str(int(rank)),
-        )
 
 
 def as_json(value: Any, where: str, *, allow_none: bool = True) -> str:

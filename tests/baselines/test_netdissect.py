@@ -210,7 +210,21 @@ def test_a_dead_unit_is_left_unlabelled():
     assert found.descriptions == ("cup", "", "", "owl")
     np.testing.assert_array_equal(found.ranks, [1, 4, 4, 1])
     assert detectors(tally).tolist() == [True, False, False, True]
+    found = labels(tally, "fc")
+    assert [sorted(marks) for marks in found.marks] == [[], ["below_min_iou"], ["below_min_iou"], []]
+    assert found.candidates == len(tally.concepts)
     assert tally.exceeding[1:3].tolist() == [0, 0]
+
+
+def test_a_unit_at_the_smallest_iou_itself_detects_its_concept():
+    def tally(intersection: int) -> Tally:
+        one = torch.ones(1, dtype=torch.float64)
+        counts = [torch.tensor([[count]]) for count in (13, intersection)]
+        return Tally(("cup",), ("object",), one, one, torch.tensor([13]), *counts, min_iou=0.04)
+
+    assert tally(1).iou.item() == 0.04  # 1 / (13 + 13 - 1)
+    assert labels(tally(1), "fc").marks == (frozenset(),)
+    assert labels(tally(0), "fc").marks == (frozenset(["below_min_iou"]),)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

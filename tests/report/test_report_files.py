@@ -10,7 +10,8 @@ from rich.console import Console
 
 from cd_exp import report
 from cd_exp.names import split_names
-from cd_exp.report.files import COLUMNS, DRAWN
+from cd_exp.report.files import DRAWN
+from cd_exp.report.labels_csv import BELIEF, FIRST, LAST
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -22,7 +23,7 @@ def test_labels_have_the_columns_of_the_published_files_and_a_row_a_unit(tmp_pat
     report.write(tmp_path, outcome, manifest=manifest)
     header = (tmp_path / "labels.csv").read_text().splitlines()[0].split(",")
     assert header[:4] == ["layer", "unit", "description", "similarity"]
-    assert tuple(header) == COLUMNS
+    assert tuple(header) == (*FIRST, *BELIEF, LAST)
     rows = rows_of(tmp_path / "labels.csv")
     assert [(row["layer"], int(row["unit"])) for row in rows] == [
         (layer, unit) for layer, labels in outcome.labels.items() for unit in labels.units

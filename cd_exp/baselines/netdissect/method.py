@@ -10,7 +10,7 @@ from torch import Tensor
 from cd_exp.baselines.method import Labelled, RunRecord
 from cd_exp.baselines.netdissect.overlap import Annotation, annotation, extent, overlap
 from cd_exp.baselines.netdissect.table import as_table
-from cd_exp.baselines.netdissect.tally import Tally, kinds, labels
+from cd_exp.baselines.netdissect.tally import Tally, detectors, kinds, labels
 from cd_exp.baselines.netdissect.thresholds import Histogram, add, begin, threshold
 from cd_exp.errors import InputError
 from cd_exp.features import maps as activation_maps
@@ -58,13 +58,18 @@ class NetDissect:
             store=run.store,
             settings=run.settings,
         )
-        found, files = {}, {}
+        found, files, notes = {}, {}, []
         for layer, tally in netdissect(passes, probe, quantile=self.quantile, min_iou=self.min_iou).items():
             truth = run.labels[layer].truth
             columns = accepted_columns(truth, tally.concepts) if truth else ()
             found[layer] = labels(tally, layer, accepted=columns, truth=truth)
             files[f"tally_{file_name(layer)}.csv"] = as_table(tally)
-        return Labelled(found, files)
+            detecting = int(detectors(tally).sum())
+            notes.append(
+                f"Network Dissection: {detecting} of {len(found[layer].units)} units of {layer} are detectors, with an IoU "
+                f"of at least {self.min_iou:g}; the others are marked below_min_iou"
+            )
+        return Labelled(found, files, tuple(notes))
 
 
 def netdissect(

@@ -58,7 +58,7 @@ def labels(
     """Each unit's `keep` best concepts by IoU, the lower-numbered first among equals.
 
     A concept that a unit never touches is not among them, so a unit may have fewer, or none: its truth then ranks last.
-    Whether a label is good enough to call the unit a detector is `detectors`' business.
+    A unit that is no detector (`detectors`) keeps its label and is marked `below_min_iou`.
 
     Args:
         tally: the counts of one layer.
@@ -68,12 +68,13 @@ def labels(
         keep: how many concepts to keep.
     """
     ranked = label(tally.iou, tally.concepts, layer=layer, accepted=accepted, truth=truth, k=keep)
+    marks = tuple(frozenset[str]() if detects else frozenset(("below_min_iou",)) for detects in detectors(tally))
     touched = (tally.iou > 0).sum(1).tolist()
     top = tuple(names[:some] for names, some in zip(ranked.top, touched, strict=True))
     if ranked.ranks is not None:
         silent = (np.array(touched) == 0) & ~np.isnan(ranked.ranks)
-        return replace(ranked, top=top, ranks=np.where(silent, float(len(tally.concepts)), ranked.ranks))
-    return replace(ranked, top=top)
+        return replace(ranked, top=top, marks=marks, ranks=np.where(silent, float(len(tally.concepts)), ranked.ranks))
+    return replace(ranked, top=top, marks=marks)
 
 
 def detectors(tally: Tally) -> Bool[np.ndarray, " neurons"]:

@@ -1,0 +1,116 @@
+"""`labels.csv`: one row a unit, written and read back."""
+
+import csv
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from cd_exp.errors import InputError
+from cd_exp.names import csv_text, join_names, split_names
+from cd_exp.types import MARKS, Accepted, Labels
+
+FIRST = ("layer", "unit", "description", "similarity", "top5", "truth", "rank_of_truth")
+"""Published tools read the first four."""
+BELIEF = ("margin", "stability", "stable_set")
+JUDGED = "judged_label"
+FAITHFULNESS = "faithfulness_"
+LAST = "marks"
+TOP = 5
+
+Numbers = Float[np.ndarray, " neurons"]
+
+
+def columns(layers: Mapping[str, Labels]) -> tuple[str, ...]:
+    """The header: those of a judge only where one scored the labels, all others always."""
+    names = dict.fromkeys(name for labels in layers.values() for name in labels.faithfulness)
+    judged = any(labels.judged_label for labels in layers.values())
+    return (*FIRST, *BELIEF, *([JUDGED] if judged else []), *(FAITHFULNESS + name for name in names), LAST)
+
+
+def as_csv(layers: Mapping[str, Labels]) -> str:
+    """One row a unit under `columns`; a cell is empty where nothing is known."""
+    header = columns(layers)
+    return csv_text([header, *(row for labels in layers.values() for row in unit_rows(labels, header))])
+
+
+def unit_rows(labels: Labels, header: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The cells of each unit of one layer, in the order of `header`."""
+    count = len(labels.units)
+    blank = [""] * count
+    written = {
+        "layer": [labels.layer] * count,
+        "unit": [str(unit) for unit in labels.units],
+        "description": labels.descriptions,
+        "similarity": _written(labels.similarity),
+        "top5": [join_names(top[:TOP]) for top in labels.top],
+        "truth": [join_names(truth or ()) for truth in labels.truth] or blank,
+        "rank_of_truth": blank if labels.ranks is None else _written(labels.ranks, ".0f"),
+        "margin": blank if labels.margin is None else _written(labels.margin),
+        "stability": blank if labels.stability is None else _written(labels.stability),
+        "stable_set": [join_names(names) for names in labels.stable_set] or blank,
+        JUDGED: labels.judged_label or blank,
+        LAST: [" ".join(mark for mark in MARKS if mark in marks) for marks in labels.marks] or blank,
+    }
+    written |= {FAITHFULNESS + name: _written(values) for name, values in labels.faithfulness.items()}
+    return zip(*(written.get(name, blank) for name in header), strict=True)
+
+
+def _written(values: Numbers, form: str = ".6g") -> list[str]:
+    return ["" if np.isnan(value) else format(value, form) for value in values]
+
+
+def read_csv(path: Path) -> dict[str, Labels]:
+    """The labels of a run by layer, as far as `as_csv` wrote them: five names a unit, numbers to six digits.
+
+    Raises:
+        InputError: there is no such file, or it lacks the columns that a run writes.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            rows, header = list(reader), tuple(reader.fieldnames or ())
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}; give the folder of a finished run") from error
+    missing = [name for name in FIRST if name not in header]
+    if missing:
+        raise InputError(f"{path} has no column {missing[0]!r}; expected {', '.join(FIRST)} as a run writes them")
+    layers = dict.fromkeys(row["layer"] for row in rows)
+    return {layer: _labels(layer, [row for row in rows if row["layer"] == layer]) for layer in layers}
+
+
+def _labels(layer: str, rows: Sequence[Mapping[str, str]]) -> Labels:
+    def cells(name: str) -> list[str]:
+        return [row.get(name) or "" for row in rows]
+
+    def numbers(name: str) -> Numbers | None:
+        found = cells(name)
+        return np.array([float(cell) if cell else np.nan for cell in found]) if any(found) else None
+
+    def tuples(name: str, of: Callable[[str], object]) -> tuple:
+        found = cells(name)
+        return tuple(of(cell) for cell in found) if any(found) else ()
+
+    def accepted(cell: str) -> Accepted:
+        return split_names(cell) or None
+
+    similarity = numbers("similarity")
+    return Labels(
+        layer=layer,
+        units=np.array([int(unit) for unit in cells("unit")]),
+        top=tuple(split_names(cell) for cell in cells("top5")),
+        similarity=np.full(len(rows), np.nan) if similarity is None else similarity,
+        truth=tuples("truth", accepted),
+        ranks=numbers("rank_of_truth"),
+        margin=numbers("margin"),
+        stability=numbers("stability"),
+        stable_set=tuples("stable_set", split_names),
+        marks=tuples(LAST, lambda cell: frozenset(cell.split())),
+        judged_label=tuples(JUDGED, str),
+        faithfulness={
+            name.removeprefix(FAITHFULNESS): values
+            for name in rows[0]
+            if name.startswith(FAITHFULNESS) and (values := numbers(name)) is not None
+        },
+    )

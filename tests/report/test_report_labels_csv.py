@@ -1,0 +1,93 @@
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cd_exp.errors import InputError
+from cd_exp.report.labels_csv import as_csv, columns, read_csv
+from cd_exp.types import MARKS, Labels
+
+names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+numbers = st.one_of(st.just(np.nan), st.floats(-1e6, 1e6).map(lambda value: float(f"{value:.6g}")))
+
+
+@st.composite
+def made(draw, layer="fc"):
+    """What `Labels` is made of: any names and numbers, every field either there or not."""
+    units = draw(st.integers(1, 5))
+
+    def each(of):
+        return draw(st.one_of(st.just(()), st.lists(of, min_size=units, max_size=units).map(tuple)))
+
+    def array():
+        found = each(numbers)
+        return np.array(found) if found and not np.isnan(found).all() else None
+
+    ranks = array()
+    return {  # beartype draws random numbers of its own when a record is made
+        "layer": layer,
+        "units": np.arange(units),
+        "top": draw(st.lists(st.lists(names, max_size=5).map(tuple), min_size=units, max_size=units).map(tuple)),
+        "similarity": np.array(draw(st.lists(numbers, min_size=units, max_size=units))),
+        "truth": each(st.one_of(st.none(), st.lists(names, min_size=1, max_size=3).map(tuple))),
+        "ranks": None if ranks is None else np.abs(ranks).round(),
+        "margin": array(),
+        "stability": array(),
+        "stable_set": each(st.lists(names, min_size=1, max_size=3).map(tuple)),
+        "marks": each(st.sets(st.sampled_from(MARKS)).map(frozenset)),
+        "judged_label": each(names),
+        "faithfulness": {name: found for name in ("pearson", "my own") if (found := array()) is not None},
+    }
+
+
+@settings(max_examples=150, deadline=None)
+@given(made("fc"), made("layer4; x,\n"))
+def test_what_is_written_is_read_back(tmp_path_factory, first, second):
+    first, second = Labels(**first), Labels(**second)
+    path = tmp_path_factory.mktemp("run") / "labels.csv"
+    path.write_bytes(as_csv({first.layer: first, second.layer: second}).encode())
+    found = read_csv(path)
+    for labels in (first, second):
+        for entry in fields(Labels):
+            written, read = getattr(labels, entry.name), getattr(found[labels.layer], entry.name)
+            if entry.name == "faithfulness":
+                assert written.keys() == read.keys()
+                assert all(written[name] == pytest.approx(read[name], nan_ok=True) for name in written)
+            elif isinstance(written, np.ndarray):
+                assert read == pytest.approx(written, nan_ok=True)
+            elif entry.name in ("truth", "marks") and not any(written):
+                assert not any(read or ())  # nothing known of any unit
+            else:
+                assert read == written, entry.name
+
+
+def test_the_columns_of_a_judge_stand_before_the_marks_where_there_is_one():
+    plain = Labels("fc", np.arange(2), (("a",), ()), np.array([0.5, np.nan]))
+    assert columns({"fc": plain})[-4:] == ("margin", "stability", "stable_set", "marks")
+    scored = replace(plain, layer="layer4", judged_label=("a", "b"), faithfulness={"f1": np.array([0.25, np.nan])},
+                     marks=(frozenset(["dead", "abstained"]), frozenset()))  # fmt: skip
+    header = columns({"fc": plain, "layer4": scored})
+    assert header[7:] == ("margin", "stability", "stable_set", "judged_label", "faithfulness_f1", "marks")
+    assert as_csv({"fc": plain, "layer4": scored}).splitlines()[1:] == [
+        "fc,0,a,0.5,a,,,,,,,,",
+        "fc,1,,,,,,,,,,,",
+        "layer4,0,a,0.5,a,,,,,,a,0.25,dead abstained",
+        "layer4,1,,,,,,,,,b,,",
+    ]
+
+
+def test_names_with_the_separator_in_them_stay_one_name(tmp_path):
+    labels = Labels("fc", np.arange(1), (("salt; pepper", 'the "x", y'),), np.zeros(1), stable_set=(("a;b", "c\\"),))
+    (tmp_path / "labels.csv").write_text(as_csv({"fc": labels}))
+    found = read_csv(tmp_path / "labels.csv")["fc"]
+    assert (found.top, found.stable_set, found.descriptions) == (labels.top, labels.stable_set, ("salt; pepper",))
+
+
+def test_what_is_no_file_of_a_run_is_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"labels.csv cannot be read: No such file.*give the folder of a finished run"):
+        read_csv(tmp_path / "labels.csv")
+    (tmp_path / "labels.csv").write_text("layer,unit\nfc,0\n")
+    with pytest.raises(InputError, match=r"labels.csv has no column 'description'; expected layer, unit, description"):
+        read_csv(tmp_path / "labels.csv")
