@@ -66,8 +66,8 @@ class NetDissect:
             files[f"tally_{file_name(layer)}.csv"] = as_table(tally)
             detecting = int(detectors(tally).sum())
             notes.append(
-                f"Network Dissection: {detecting} of {len(found[layer].units)} units of {layer} are detectors, with an IoU "
-                f"of at least {self.min_iou:g}; the others are marked below_min_iou"
+                f"Network Dissection: {detecting} of {len(found[layer].units)} units of {layer} are detectors "
+                f"(IoU at least {self.min_iou:g}); the others are marked below_min_iou"
             )
         return Labelled(found, files, tuple(notes))
 
