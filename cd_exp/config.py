@@ -1,122 +1,30 @@
-"""The schema of the scalar settings, and the step from configuration to built objects.
+"""The step from a group's configuration to the object it describes: checked first, then built.
 
-Importing this costs no torch: `--help` needs only the schema.
+A node names its constructor (`_target_`) and the arguments. Only what the package offers for the group is called, and
+`_partial_` binds the arguments of a similarity function; no other key with underscores means anything.
 """
 
+import functools
 import inspect
-import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from hydra.core.config_store import ConfigStore
-from hydra.experimental.callback import Callback
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from cd_exp import settings
 from cd_exp.errors import InputError, unknown
+from cd_exp.settings import directory, register
 
-NAMESPACE = "cd_exp."
-"""Only targets in here are ever instantiated."""
+__all__ = ["build", "check", "directory", "register"]
 
-
-@dataclass
-class CacheSettings:
-    """Where features are kept between runs."""
-
-    dir: str = MISSING
+TARGET, PARTIAL = "_target_", "_partial_"
+OF_THE_RUN = {"probe": ("on_error",)}
+"""Keys of a group that are no argument of its constructor."""
 
 
-@dataclass
-class FeatureSettings:
-    """How features are computed; see `cd_exp.features.Settings`."""
-
-    precision: str = "auto"
-    batch_size: int | None = None
-    workers: int | None = None
-    progress: bool = True
-
-
-@dataclass
-class ReportSettings:
-    """What is drawn besides the tables."""
-
-    html: bool = True
-    figures: bool = True
-    units: int = 24
-    images: int = 5
-    explorer: str = "auto"
-    maps: bool = False
-    vector: bool = False
-
-
-@dataclass
-class StabilitySettings:
-    """How often the probe's images are drawn anew to see which labels stay."""
-
-    resamples: int = 40
-
-
-@dataclass
-class AbstainSettings:
-    """Units whose label is given by fewer resamples than this share are marked `abstained`."""
-
-    stability: float | None = None
-
-
-@dataclass
-class DistributedSettings:
-    """Processes on this machine; under torchrun and Slurm the launcher decides."""
-
-    processes: int = 1
-
-
-@dataclass
-class Config:
-    """All settings of a run. The groups hold `_target_` and its arguments, checked against its signature."""
-
-    model: Any = MISSING
-    probe: Any = MISSING
-    concepts: Any = MISSING
-    clip: Any = MISSING
-    similarity: Any = MISSING
-    baseline: Any = None
-    logger: Any = None
-    seed: int = 0
-    top: int = 5
-    device: str = "auto"
-    data_dir: str = "data"
-    cache: CacheSettings = field(default_factory=CacheSettings)
-    features: FeatureSettings = field(default_factory=FeatureSettings)
-    report: ReportSettings = field(default_factory=ReportSettings)
-    stability: StabilitySettings = field(default_factory=StabilitySettings)
-    abstain: AbstainSettings = field(default_factory=AbstainSettings)
-    distributed: DistributedSettings = field(default_factory=DistributedSettings)
-
-
-class SweepFolder(Callback):
-    """Hydra's callback that notes where a multirun puts its jobs; they are gathered there when it ends, however."""
-
-    begun: ClassVar[list[Path]] = []
-
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Note the folder."""
-        self.begun.append(Path(config.hydra.sweep.dir))
-
-
-def register() -> None:
-    """Make the schema known to Hydra under the name that `conf/config.yaml` begins with."""
-    ConfigStore.instance().store(name="schema", node=Config)
-
-
-def directory() -> Path:
-    """The folder of YAML files: `conf/` of a checkout, or the copy inside the installed package."""
-    inside = Path(__file__).parent / "conf"
-    return inside if inside.is_dir() else Path(__file__).parents[1] / "conf"
-
-
-def build(node: DictConfig, *, group: str, leave_out: tuple[str, ...] = ()) -> Any:
+def build(node: DictConfig | Mapping[str, Any] | None, *, group: str, leave_out: tuple[str, ...] = ()) -> Any:
     """What a group's YAML describes, after its target and arguments were checked.
 
     Args:
@@ -125,75 +33,86 @@ def build(node: DictConfig, *, group: str, leave_out: tuple[str, ...] = ()) -> A
         leave_out: keys that are not arguments of the target.
 
     Raises:
-        InputError: a target outside our own namespace, an unknown or missing argument, a value of the wrong type.
+        InputError: a target that the group does not offer, an unknown or missing argument, a value of the wrong kind.
     """
-    from hydra.errors import InstantiationException
-    from hydra.utils import instantiate
-
-    plain = OmegaConf.to_container(node, resolve=True, throw_on_missing=False)
-    assert isinstance(plain, dict)
-    for key in leave_out:
-        plain.pop(key, None)
-    check(plain, where=group)
-    try:
-        return instantiate(plain, _convert_="all")
-    except InstantiationException as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, InputError):
-            cause = cause.__cause__ or cause.__context__
-        if cause is not None:
-            raise cause from error
-        raise
+    plain = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
+    if not isinstance(plain, Mapping) or TARGET not in plain:
+        choices = sorted(path.stem for path in (directory() / group).glob("*.yaml"))
+        raise InputError(f"nothing is chosen for {group}; add {group}=NAME, with one of {', '.join(choices)}")
+    given = {key: value for key, value in plain.items() if key not in leave_out}
+    check(given, where=group)
+    return _built(given, group, group)
 
 
 def check(node: Any, *, where: str) -> None:
-    """Refuse, at any depth, what is not ours to instantiate or does not fit the signature of its target."""
+    """Refuse, at any depth, what the package does not offer and what does not fit the signature of its target.
+
+    Args:
+        node: plain values.
+        where: the group, or the dotted name of a part of it: `probe.probes.broden`.
+
+    Raises:
+        InputError: names the setting and what it takes.
+    """
+    _check(node, where, where.partition(".")[0])
+
+
+def _check(node: Any, where: str, group: str) -> None:
     if isinstance(node, (list, tuple)):
-        for place, item in enumerate(node):
-            check(item, where=f"{where}[{place}]")
+        for index, item in enumerate(node):
+            _check(item, f"{where}[{index}]", group)
     if not isinstance(node, Mapping):
         return
+    if TARGET in node:
+        _check_arguments(settings.target(str(node[TARGET]), group=group, where=where), node, where, group)
     for key, value in node.items():
-        check(value, where=f"{where}.{key}")
-    if "_target_" in node:
-        _check_arguments(_located(str(node["_target_"]), where), node, where)
+        _check(value, f"{where}.{key}", _group_within(str(key), group))
 
 
-def _located(target: str, where: str) -> Callable[..., Any]:
-    if not target.startswith(NAMESPACE):
-        raise InputError(f"{where}._target_={target} is outside {NAMESPACE}*; only our own constructors are called")
-    from hydra.utils import get_object
-
-    try:
-        return get_object(target)
-    except Exception as error:
-        if error.__class__ in (ImportError, ModuleNotFoundError, AttributeError) or "Error" in type(error).__name__:
-            raise InputError(f"{where}._target_={target} does not exist") from error
-        raise
+def _group_within(key: str, group: str) -> str:
+    """A setting called as a group holds one of that group, as `concepts.model` does; others stay in their own."""
+    return key if key in settings.offered() else group
 
 
-def _check_arguments(function: Callable[..., Any], node: Mapping[str, Any], where: str) -> None:
+def _check_arguments(function: Callable[..., Any], node: Mapping[str, Any], where: str, group: str) -> None:
     parameters = inspect.signature(function).parameters
-    hints = typing.get_type_hints(vars(function)["__init__"] if isinstance(function, type) else function)
-    given = {key: value for key, value in node.items() if not key.startswith("_")}
-    for key, value in given.items():
-        if key not in parameters:
+    hints = typing.get_type_hints(_signed(function), include_extras=True)
+    for key, value in node.items():
+        if key == TARGET or (key == PARTIAL and group == "similarity"):
+            continue
+        if key.startswith("_") or key not in parameters:
+            now = settings.renamed(f"{where}.{key}")
+            if now:
+                raise InputError(f"setting {where}.{key} is not known: {now}")
             raise unknown("setting", f"{where}.{key}", [f"{where}.{name}" for name in parameters], where="known")
         if value == "???":
             raise InputError(f"{where}.{key} must be set: add {where}.{key}=VALUE")
-        if not _fits(value, hints.get(key, Any)):
-            wanted = getattr(hints[key], "__name__", None) or str(hints[key])
-            raise InputError(f"{where}.{key}={value!r} is of type {type(value).__name__}, expected {wanted}")
+        kind = settings.declared(group, function.__name__, key) or hints.get(key, Any)
+        described = isinstance(value, Mapping) and TARGET in value
+        wrong = None if described else settings.refusal(f"{where}.{key}", value, kind)
+        if wrong:
+            raise wrong
 
 
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a plain value fits a hint of plain types; other hints are the constructor's own business."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return any(_fits(value, part) for part in typing.get_args(hint))
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if hint in (str, bool, type(None)):
-        return isinstance(value, hint)
-    return True
+def _signed(function: Callable[..., Any]) -> Callable[..., Any]:
+    return vars(function)["__init__"] if isinstance(function, type) else function
+
+
+def _built(node: Any, where: str, group: str) -> Any:
+    """The values with every node that names a target replaced by what it describes, innermost first."""
+    if isinstance(node, list):
+        return [_built(item, f"{where}[{index}]", group) for index, item in enumerate(node)]
+    if isinstance(node, str) and node.startswith("~/"):
+        return str(Path(node).expanduser())
+    if not isinstance(node, Mapping):
+        return node
+    values = {key: _built(value, f"{where}.{key}", _group_within(str(key), group)) for key, value in node.items()}
+    if TARGET not in values:
+        return values
+    function = settings.target(str(values.pop(TARGET)), group=group, where=where)
+    partial = values.pop(PARTIAL, False)
+    for key, parameter in inspect.signature(function).parameters.items():
+        later = partial and parameter.kind is parameter.POSITIONAL_OR_KEYWORD  # the tensors
+        if parameter.default is parameter.empty and key not in values and not later:
+            raise InputError(f"{where}.{key} must be set: add {where}.{key}=VALUE")
+    return functools.partial(function, **values) if partial else function(**values)

@@ -1,20 +1,26 @@
 """More than one process: a launch on this machine, torchrun, or several Slurm tasks; shards are split exactly once."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from typing import IO, Any, TypeVar
+
+from cd_exp import signals
 
 Item = TypeVar("Item")
 
 FOLLOWS = 75
 """The exit status of a process that ended only because another one of its run failed."""
+
+PATIENCE = 2.0
+"""Seconds that a process has to end by itself."""
 
 
 def world() -> tuple[int, int]:
@@ -75,6 +81,7 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
     """
     threads = max(1, (os.cpu_count() or 1) // processes)
     shared = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    shared[signals.LAUNCHED] = "1"
     with ExitStack() as stack:
         running: list[tuple[subprocess.Popen[bytes], IO[bytes]]] = []
         for rank in range(processes):
@@ -85,10 +92,21 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
                 env={"OMP_NUM_THREADS": str(threads), **os.environ, **shared, **ranks},
                 stdout=None if rank == 0 else log,
                 stderr=None if rank == 0 else log,
+                start_new_session=True,  # the terminal's Ctrl-C reaches this process, which then ends those it launched
+                preexec_fn=signals.end_with_parent,  # noqa: PLW1509  no thread runs here yet
             )
-            stack.callback(started.kill)
+            stack.callback(_end, started)
             running.append((started, log))
         _wait_for(running)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all it started: asked first, so that it puts away what it has, then made to."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE)
 
 
 def _wait_for(running: list[tuple[subprocess.Popen[bytes], IO[bytes]]]) -> None:

@@ -21,14 +21,19 @@ from cd_exp.tracking import About, Record
 from cd_exp.types import Outcome
 
 
-def run(config: DictConfig, invocation: Invocation, *, folder: Path) -> None:
+def run(parts: Parts, config: DictConfig, invocation: Invocation, *, folder: Path) -> None:
     """Do what the configuration says, and leave the results in the run folder.
+
+    Args:
+        parts: as `Parts.of` built and checked them.
+        config: the composed configuration.
+        invocation: how the run was asked for.
+        folder: where the results go.
 
     Raises:
         InputError: for whatever the user can mend.
     """
     began = time.perf_counter()
-    parts = Parts.of(config, invocation.choices)
     with parts.logger.begin(folder, about(config, invocation)) if distributed.is_main() else nullcontext() as logged:
         _run(parts, config, invocation, folder=folder, began=began, logged=logged)
     distributed.leave()

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from cd_exp.baselines import Method
 from cd_exp.cache import Store
@@ -12,7 +12,8 @@ from cd_exp.clips import Clip
 from cd_exp.config import build
 from cd_exp.features import Settings
 from cd_exp.models import TargetModel
-from cd_exp.tracking import Logger
+from cd_exp.settings import GROUPS
+from cd_exp.tracking import Logger, NoLogger
 from cd_exp.types import Concepts, Probe, Similarity
 
 
@@ -32,22 +33,26 @@ class Parts:
 
     @staticmethod
     def of(config: DictConfig, choices: Mapping[str, str]) -> "Parts":
-        """Build everything that the configuration describes.
+        """Build everything that the configuration describes, and have each part say whether it fits the others.
 
         Args:
             config: the composed configuration.
             choices: the choice of each group; it names a baseline.
+
+        Raises:
+            InputError: before anything is computed.
         """
-        several: Any = config.baseline if config.baseline is not None else {}
+        groups = {group: OmegaConf.select(config, group) for group in GROUPS}
+        several: Any = groups["baseline"] or {}
         chosen = {choices["baseline"]: several} if "_target_" in several else several
-        return Parts(
-            model=build(config.model, group="model"),
-            probe=build(config.probe, group="probe", leave_out=("on_error",)),
-            concepts=build(config.concepts, group="concepts"),
-            clip=build(config.clip, group="clip"),
-            similarity=build(config.similarity, group="similarity"),
-            baselines={name: build(node, group=f"baseline.{name}") for name, node in chosen.items()},
-            logger=build(config.logger, group="logger"),
+        parts = Parts(
+            model=build(groups["model"], group="model"),
+            probe=build(groups["probe"], group="probe", leave_out=("on_error",)),
+            concepts=build(groups["concepts"], group="concepts"),
+            clip=build(groups["clip"], group="clip"),
+            similarity=build(groups["similarity"], group="similarity"),
+            baselines={name: build(node, group="baseline") for name, node in chosen.items()},
+            logger=build(groups["logger"], group="logger") if groups["logger"] else NoLogger(),
             store=Store(config.cache.dir),
             settings=Settings(
                 device=config.device,
@@ -58,3 +63,17 @@ class Parts:
                 progress=config.features.progress,
             ),
         )
+        parts.check()
+        return parts
+
+    def check(self) -> None:
+        """Refuse parts that do not go together, as far as they can tell without computing anything.
+
+        A method or tracker that can tell has a `check` of its own: a method is given the probe.
+        """
+        self.settings.resolved()
+        for method in self.baselines.values():
+            if hasattr(method, "check"):
+                method.check(self.probe)
+        if hasattr(self.logger, "check"):
+            self.logger.check()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cd_exp import cli, config
+from cd_exp import cli
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT / "../shared/real"
@@ -28,7 +28,6 @@ def run(monkeypatch, tmp_path, capsys):
     def command(*words, folder="run"):
         monkeypatch.chdir(ROOT)
         monkeypatch.setenv("CD_EXP_CACHE", str(tmp_path / "cache"))
-        config.SweepFolder.begun.clear()
         place = tmp_path / folder
         sweep = "-m" in words
         where = [f"hydra.sweep.dir={place}" if sweep else f"hydra.run.dir={place}"]
@@ -131,16 +130,16 @@ def test_network_dissection_beside_our_labels(run):
         (["model=resnet5"], "resnet5"),
         (["similarity.top_kk=3"], "top_kk"),
         (["seed=many"], "seed"),
-        (["similarity.top_k=many"], "similarity.top_k='many' is of type str, expected int"),
+        (["similarity.top_k=many"], "similarity.top_k='many' is of type str, expected a whole number from 1"),
         (["model.layers=[layer5]"], "layer 'layer5' is not in shapes; did you mean 'layer"),
         (["concepts=file", "concepts.path=none.txt"], "none.txt: there is no such file"),
         (["concepts=file"], "concepts.path must be set"),
         (["probe=folder", "probe.root=nowhere"], "nowhere"),
         (["probe.size=1"], "has 1 image; at least two are needed"),
         (["device=cuda:99"], "cuda"),
-        (["features.precision=half"], "precision='half' is none of"),
+        (["features.precision=half"], "features.precision 'half' is not known; choose from auto, bfloat16"),
         (["logger.mode=onlin"], "did you mean 'online'"),
-        (["+model._target_=os.system"], "model"),
+        (["model._target_=os.system"], "constructor 'os.system' is not offered for model"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line_and_status_2(run, words, message):

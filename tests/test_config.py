@@ -67,32 +67,71 @@ def test_the_published_settings_are_the_defaults():
     assert similarity["rank_reorder"].top_fraction == 0.05
 
 
-def test_only_our_own_namespace_is_instantiated():
-    for target in ("torch.load", "os.system", "cd_expx.errors.InputError", "builtins.eval"):
-        with pytest.raises(InputError, match=r"is outside cd_exp\.\*; only our own constructors are called"):
-            config.build(OmegaConf.create({"_target_": target}), group="model")
-    nested = OmegaConf.create(
-        {"_target_": "cd_exp.probes.concat", "probes": [{"_target_": "os.system", "command": "x"}]}
-    )
-    with pytest.raises(InputError, match=r"probe.probes\[0\]._target_=os.system is outside"):
-        config.build(nested, group="probe")
-    with pytest.raises(InputError, match=r"model._target_=cd_exp.models.Nothing does not exist"):
-        config.build(OmegaConf.create({"_target_": "cd_exp.models.Nothing"}), group="model")
+@pytest.mark.parametrize(
+    "target",
+    [
+        "torch.load",
+        "os.system",
+        "cd_expx.errors.InputError",
+        "builtins.eval",
+        "cd_exp.downloads.shutil.copyfile",
+        "cd_exp.user_code.load",
+        "cd_exp.models.Nothing",
+        "cd_exp.models.custom.CustomModel",
+        "cd_exp.probes.folder",
+        "",
+    ],
+)
+def test_only_what_a_group_offers_is_called(target):
+    with pytest.raises(InputError, match=r"constructor '.*' is not offered for model; .*model.factory=FILE.py:name"):
+        config.build(OmegaConf.create({"_target_": target}), group="model")
+
+
+@pytest.mark.parametrize("where", ["probes.0", "probes.x", "options.x"])
+def test_a_target_within_is_held_to_the_same_list(where):
+    inner = {"_target_": "os.system", "command": "x"}
+    values = {"probes": [inner]} if where == "probes.0" else {"probes": {"x": inner}}
+    with pytest.raises(InputError, match=r"constructor 'os.system' is not offered for probe.probes"):
+        config.build({"_target_": "cd_exp.probes.concat", **values}, group="probe")
+
+
+@pytest.mark.parametrize(
+    "key", [{"_args_": ["x"]}, {"_recursive_": False}, {"_convert_": "none"}, {"_partial_": True}, {"_other_": 1}]
+)
+def test_no_other_key_with_underscores_means_anything(key):
+    with pytest.raises(InputError, match=r"setting 'probe._\w+_' is not known"):
+        config.build({"_target_": "cd_exp.probes.shapes", **key}, group="probe")
 
 
 @pytest.mark.parametrize(
     ("node", "message"),
     [
         ({"top_kk": 1}, r"setting 'similarity.top_kk' is not known; did you mean 'similarity.top_k'"),
-        ({"top_k": "many"}, r"similarity.top_k='many' is of type str, expected int"),
-        ({"top_k": True}, r"similarity.top_k=True is of type bool, expected int"),
+        ({"top_k": "many"}, r"similarity.top_k='many' is of type str, expected a whole number from 1"),
+        ({"top_k": True}, r"similarity.top_k=True is of type bool, expected a whole number from 1"),
+        ({"top_k": 0}, r"similarity.top_k=0 is out of range, expected a whole number from 1"),
+        ({"top_k": None}, r"similarity.top_k=null is empty, expected a whole number from 1"),
         ({"scale": "???"}, r"similarity.scale must be set: add similarity.scale=VALUE"),
+        ({"scale": float("nan")}, r"similarity.scale=nan is out of range, expected a number above 0"),
+        ({"scale": float("inf")}, r"similarity.scale=inf is out of range, expected a number above 0"),
+        ({"scale": -1}, r"similarity.scale=-1 is out of range, expected a number above 0"),
+        ({"prior_weight": float("inf")}, r"similarity.prior_weight=inf is out of range, expected a number"),
+        ({"last_membership": 1.1}, r"expected a number from 0 to 1"),
     ],
 )
-def test_settings_are_held_to_the_signature(node, message):
+def test_settings_are_held_to_their_kind(node, message):
     target = {"_target_": "cd_exp.similarity.soft_wpmi", "_partial_": True}
     with pytest.raises(InputError, match=message):
         config.build(OmegaConf.create(target | node), group="similarity")
+
+
+def test_a_bug_in_a_constructor_keeps_its_traceback(monkeypatch):
+    def broken(*, size, seed):
+        raise TypeError("ours")
+
+    monkeypatch.setattr("cd_exp.probes.shapes", broken)
+    with pytest.raises(TypeError, match=r"^ours$"):
+        config.build({"_target_": "cd_exp.probes.shapes", "size": 3, "seed": 0}, group="probe")
 
 
 def test_an_error_of_a_constructor_arrives_as_it_was_raised(tmp_path: Path):

@@ -2,11 +2,11 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from cd_exp import distributed
+from cd_exp import distributed, signals
 from cd_exp.errors import InputError, fault
 from cd_exp.names import for_terminal
 from cd_exp.types import Probe
@@ -78,8 +78,9 @@ def load(
         collate_fn=_collate,
         pin_memory=device.type == "cuda",
         prefetch_factor=4 if workers else None,
+        worker_init_fn=signals.in_worker,
     )
-    for indices, loaded in zip(batches, loader, strict=True):
+    for indices, loaded in zip(batches, _explained(loader), strict=True):
         if isinstance(loaded, InputError):
             raise loaded
         inputs, readable = loaded
@@ -87,6 +88,19 @@ def load(
             for_batch(value.to(device, non_blocking=True)) for (_, for_batch), value in zip(steps, inputs, strict=True)
         ]
         yield indices, [_channels_last(value) for value in moved], readable
+
+
+def _explained(loader: Iterable[Any]) -> Iterator[Any]:
+    """The batches, with an error that says what to do where the system killed a process that decodes them."""
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise InputError(
+            "a process that decodes images was killed, most likely for want of memory; set features.workers lower "
+            "(0 decodes in the run itself) or features.batch_size lower: the run goes on from what is stored"
+        ) from error
 
 
 def split_transform(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cd_exp import cli, config
+from cd_exp import cli
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT / "../shared/real"
@@ -31,9 +31,7 @@ def run(world):
             patch.chdir(ROOT)
             patch.setenv("CD_EXP_CACHE", str(world / "cache"))
             patch.setattr("sys.argv", ["run.py", *words, *QUICK, where])
-            config.SweepFolder.begun.clear()
             cli.main()
-            config.SweepFolder.begun.clear()
         done[words] = folder
         return folder
 

@@ -1,0 +1,168 @@
+"""From what was typed to a checked configuration: Hydra composes, and nothing is made before everything was looked at.
+
+Hydra's own messages are put into one line with a remedy that works: its "+key" would silence a misspelt key.
+"""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from cd_exp import settings
+from cd_exp.errors import InputError
+from cd_exp.refusals import explained
+from cd_exp.settings.checking import check_hydra, check_keys, check_values
+
+JOBS_LOOKED_AT = 500
+"""Of a sweep, before it begins; composing one takes 0.1 s."""
+
+
+def arguments(words: Sequence[str]) -> tuple[Namespace, ArgumentParser]:
+    """The command line as Hydra reads it.
+
+    Raises:
+        InputError: a flag that does not exist, or lacks its value.
+    """
+    parser = get_args_parser()
+
+    def refuse(message: str) -> None:
+        raise InputError(f"{message}; python run.py --help shows what can be given")
+
+    parser.error = refuse  # type: ignore[method-assign,assignment]
+    found = parser.parse_args(words)
+    if found.experimental_rerun:
+        raise InputError("--experimental-rerun unpickles a file, which runs whatever it holds; give the settings anew")
+    if sum(map(bool, (found.run, found.multirun, found.cfg, found.info, found.shell_completion))) > 1:
+        raise InputError("only one of --run, --multirun, --cfg, --info and --shell-completion can be given")
+    if found.resolve and not (found.cfg or found.help):
+        raise InputError("--resolve goes with --cfg or --help")
+    return found, parser
+
+
+class Loader(ConfigLoaderImpl):
+    """Hydra's loader, which also reads `GROUP=null`: nothing of that group, as `~GROUP` says it."""
+
+    def load_configuration(self, config_name: str | None, overrides: list[str], *args: Any, **more: Any) -> DictConfig:
+        """The composed configuration."""
+        return super().load_configuration(config_name, [_taken_out(text) for text in overrides], *args, **more)
+
+
+def _taken_out(override: str) -> str:
+    group, _, value = override.partition("=")
+    return f"~{group}" if value == "null" and (settings.directory() / group).is_dir() else override
+
+
+def composer(found: Namespace) -> Hydra:
+    """Hydra, looking into our own folder and those that were given.
+
+    Raises:
+        InputError: a folder that is not there.
+    """
+    version.setbase("1.3")
+    settings.register()
+    own = _folder("--config-path", found.config_path) if found.config_path else settings.directory()
+    path = create_config_search_path(str(own))
+    if found.config_dir:
+        also = f"file://{_folder('--config-dir', found.config_dir)}"
+        path.prepend(provider="command-line", path=also, anchor=SearchPathQuery(provider="schema"))
+    hydra = Hydra(task_name="run", config_loader=Loader(path))
+    GlobalHydra.instance().initialize(hydra)
+    return hydra
+
+
+def _folder(flag: str, given: str) -> Path:
+    path = Path(given).expanduser().absolute()
+    if not path.is_dir():
+        raise InputError(f"{flag} {given}: there is no such folder (seen from {Path.cwd()})")
+    return path
+
+
+def composed(hydra: Hydra, name: str, overrides: Sequence[str], mode: RunMode) -> DictConfig:
+    """The configuration with Hydra's own part, its keys and what Hydra would call checked.
+
+    Args:
+        hydra: as `composer` gives it.
+        name: of the main YAML.
+        overrides: as typed.
+        mode: of one run, or of a sweep, whose axes are then left out.
+
+    Raises:
+        InputError: whatever does not compose, in one line.
+    """
+    try:
+        found = hydra.compose_config(name, list(overrides), mode, with_log_configuration=False)
+    except Exception as error:  # nothing but what was typed, and YAML files, has been read so far
+        raise explained(error, overrides, known=lambda: _known(hydra, name, overrides, mode)) from error
+    check_keys(found)
+    check_hydra(found.hydra)
+    HydraConfig.instance().set_config(found)
+    return found
+
+
+def _known(hydra: Hydra, name: str, overrides: Sequence[str], mode: RunMode) -> list[str]:
+    """The dotted names that there are with the chosen groups, to find the nearest of a name that there is not."""
+    choices = [
+        text for text in overrides if "." not in text.partition("=")[0] and text.partition("=")[0] in settings.GROUPS
+    ]
+    for kept in (choices, []):
+        try:
+            found = hydra.compose_config(name, kept, mode, with_log_configuration=False)
+        except Exception:  # a choice is wrong too: then the names of the defaults
+            continue
+        return list(_dotted(OmegaConf.to_container(found, resolve=False)))
+    return []
+
+
+def _dotted(node: object, above: str = "") -> Iterator[str]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield f"{above}{key}"
+            yield from _dotted(value, f"{above}{key}.")
+
+
+def jobs(hydra: Hydra, config: DictConfig) -> Iterator[Sequence[str]]:
+    """The overrides of each job of a sweep, as far as Hydra's own sweeper makes them."""
+    sweeper = config.hydra.sweeper
+    if sweeper.get("_target_") != f"{BasicSweeper.__module__}.{BasicSweeper.__name__}":
+        return
+    words = [f"{key}={value}" for key, value in (sweeper.params or {}).items()] + list(config.hydra.overrides.task)
+    read = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(words)
+    try:
+        batches = BasicSweeper.split_arguments(read, None)
+    except HydraException as error:
+        raise InputError(" ".join(str(error).split())) from error
+    yield from islice(chain.from_iterable(batches), JOBS_LOOKED_AT)
+
+
+def check_jobs(hydra: Hydra, name: str, config: DictConfig) -> None:
+    """Compose every job of a sweep before any begins; refuse the sweep where one does not compose, or none is sound.
+
+    A job whose values are out of range is only refused itself when its turn comes: it hides no other.
+    """
+    wrong: InputError | None = None
+    sound = False
+    for overrides in jobs(hydra, config):
+        found = composed(hydra, name, [*config.hydra.overrides.hydra, *overrides], RunMode.RUN)
+        if not sound:
+            try:
+                check_values(found)
+                sound = True
+            except InputError as error:
+                wrong = wrong or error
+    HydraConfig.instance().set_config(config)
+    if wrong and not sound:
+        raise wrong

@@ -1,0 +1,94 @@
+"""Hydra's errors in one line each, with a remedy that works.
+
+Hydra says `+key` of a key it does not know, which would silence the error and change nothing.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from hydra.errors import MissingConfigException, OverrideParseException
+
+from cd_exp import settings
+from cd_exp.errors import InputError, unknown
+from cd_exp.settings.checking import unknown_key
+
+WRITE = "write KEY=VALUE, a list as KEY=[a,b], and quotes around a text with commas, spaces or brackets: \"KEY='a, b'\""
+
+
+def explained(error: Exception, overrides: Sequence[str], *, known: Callable[[], list[str]]) -> InputError:
+    """What was typed wrongly.
+
+    Args:
+        error: as Hydra raised it.
+        overrides: what was typed.
+        known: gives the names of all settings; asked only where one is misspelt.
+    """
+    if isinstance(error, OverrideParseException):
+        return InputError(f"{error.override!r} cannot be read: {WRITE}")
+    if isinstance(error, MissingConfigException):
+        return _no_choice(error)
+    text = "\n".join(map(str, _chain(error)))
+    for form, answer in FORMS.items():
+        match = re.search(form, text)
+        if match:
+            return answer(match, known)
+    wrong = next((found for found in _chain(error) if getattr(found, "full_key", None)), error)
+    return _wrong_value(str(getattr(wrong, "full_key", "") or ""), wrong, overrides)
+
+
+def _no_choice(error: MissingConfigException) -> InputError:
+    group, _, choice = str(error.missing_cfg_file).removesuffix(".yaml").rpartition("/")
+    now = settings.renamed(f"{group}={choice}")
+    if now:
+        return InputError(f"{group}={choice} is not known: {now}")
+    return unknown(group or "--config-name", choice, error.options or (), where="known")
+
+
+def _misspelt(match: re.Match[str], known: Callable[[], list[str]]) -> InputError:
+    key = match.group(1)
+    if not key:
+        return InputError(f"a setting without a name cannot be read: {WRITE}")
+    return unknown_key(key, known())
+
+
+def _twice(match: re.Match[str], known: Callable[[], list[str]]) -> InputError:
+    return InputError(f"{match.group(1)} is there already, and + adds what is not: write {match.group(1)}=VALUE")
+
+
+def _to_sweep(match: re.Match[str], known: Callable[[], list[str]]) -> InputError:
+    return InputError(f"{match.group(1)} has several values: add -m for a run with each, or write a list as KEY=[a,b]")
+
+
+def _not_deleted(match: re.Match[str], known: Callable[[], list[str]]) -> InputError:
+    return InputError(f"~{match.group(1)}={match.group(3)} takes nothing out: its value is {match.group(2)}")
+
+
+FORMS: Mapping[str, Callable[[re.Match[str], Callable[[], list[str]]], InputError]] = {
+    r"Ambiguous value for argument '([^']*)'": _to_sweep,
+    r"Sweep parameters '([^']*)' requires --multirun": _to_sweep,
+    r"An item is already at '([^']*)'": _twice,
+    r"Multiple values for ([^.]*)\.": _twice,
+    r"The value of '([^']*)' is (.*) and not (.*)\.": _not_deleted,
+    r"Could not delete from config\. '([^']*)' does not exist": _misspelt,
+    r"Could not (?:override|append|delete)[^']*'([^']*)'": _misspelt,
+    r"config group '([^']*)' does not exist": _misspelt,
+    r"Key '[^']*' not in '[^']*'\s+full_key: (\S*)": _misspelt,
+}
+"""What Hydra says, and what is said instead."""
+
+
+def _wrong_value(key: str, error: BaseException, overrides: Sequence[str]) -> InputError:
+    kinds = settings.kinds()
+    typed = next((text.partition("=")[2] for text in overrides if text.lstrip("+~").partition("=")[0] == key), "")
+    if key in kinds:
+        return InputError(f"{key}={typed} does not fit: expected {settings.describe(kinds[key])}")
+    inner = [name for name in kinds if name.startswith(f"{key}.")]
+    if inner:
+        return InputError(f"{key} is no setting itself; it holds {', '.join(inner)}")
+    return InputError(f"{key}{': ' * bool(key)}{' '.join(str(error).split('full_key')[0].split())}")
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

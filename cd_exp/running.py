@@ -1,0 +1,188 @@
+"""What a command line asks for, done: a run, a sweep, or a look at the configuration."""
+
+import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.hydra import Hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import configure_log, run_job
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf, read_write
+
+from cd_exp import distributed, run_folder, signals
+from cd_exp.composing import arguments, check_jobs, composed, composer
+from cd_exp.invocation import Invocation
+from cd_exp.settings.checking import check_folder, check_values
+from cd_exp.sweep.plan import swept
+from cd_exp.sweep.resuming import resumed
+
+if TYPE_CHECKING:
+    from cd_exp.parts import Parts
+
+FAILED = "error.json"
+"""Left in the folder of a failed job, so that a sweep can say which failed and why."""
+
+
+def obey(words: Sequence[str]) -> None:
+    """Do what was typed.
+
+    Raises:
+        InputError: whatever the user can mend. Then no folder is new and none changed.
+    """
+    if words[:1] == ["--resume"]:
+        with resumed(Path(*words[1:2])) as again:
+            obey(again)
+        return
+    found, parser = arguments(words)
+    hydra = composer(found)
+    name = found.config_name or "config"
+    try:
+        if found.help or found.hydra_help or found.cfg or found.info or found.shell_completion:
+            _show(hydra, name, found, parser)
+        elif found.multirun or "hydra.mode=MULTIRUN" in found.overrides:
+            _sweep(hydra, name, found.overrides)
+        else:
+            config = composed(hydra, name, found.overrides, RunMode.RUN)
+            if config.hydra.mode == RunMode.MULTIRUN:
+                _sweep(hydra, name, found.overrides)
+            else:
+                _single(hydra, config)
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _show(hydra: Hydra, name: str, found: Namespace, parser: ArgumentParser) -> None:
+    """Help, or the configuration, which has to compose but may lack settings that must be given."""
+    if found.help:
+        hydra.app_help(config_name=name, args_parser=parser, args=found)
+    elif found.hydra_help:
+        hydra.hydra_help(config_name=name, args_parser=parser, args=found)
+    elif found.shell_completion:
+        hydra.shell_completion(config_name=name, overrides=found.overrides)
+    else:
+        composed(hydra, name, found.overrides, RunMode.RUN)
+        if found.cfg:
+            show = partial(hydra.show_cfg, cfg_type=found.cfg, package=found.package, resolve=found.resolve)
+            show(config_name=name, overrides=found.overrides)
+        else:
+            hydra.show_info(found.info, config_name=name, overrides=found.overrides)
+
+
+def _single(hydra: Hydra, config: DictConfig) -> None:
+    """One run: everything is checked and built before its folder is made."""
+    from cd_exp.parts import Parts  # torch comes with it
+
+    check_values(config)
+    check_folder("hydra.run.dir", config.hydra.run.dir)
+    invocation = invoked()
+    parts = Parts.of(config, invocation.choices)
+    folder = Path(config.hydra.run.dir).expanduser()
+    if signals.launched() or not distributed.is_main():  # the folder is made by the process that leads
+        _work(config, invocation, parts, folder=folder)
+        return
+    timed = "${now:" in str(OmegaConf.to_container(config.hydra.run, resolve=False))
+    with run_folder.own(folder, setting="hydra.run.dir", timed=timed) as place:
+        with read_write(config.hydra):
+            config.hydra.run.dir, config.hydra.mode = str(place), RunMode.RUN
+        _job_of(hydra, config, invocation, parts)
+
+
+def _job_of(hydra: Hydra, config: DictConfig, invocation: Invocation, parts: "Parts") -> None:
+    """Hydra's own way from a configuration to a job: its callbacks, `.hydra/`, the log."""
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    callbacks = Callbacks(config)
+    callbacks.on_run_start(config=config, config_name=config.hydra.job.config_name)
+    raised: list[Exception] = []
+
+    def task(settings: DictConfig) -> None:
+        try:
+            _work(settings, invocation, parts, folder=Path(HydraConfig.get().runtime.output_dir))
+        except Exception as error:
+            raised.append(error)
+            raise
+
+    done = run_job(task, config, "hydra.run.dir", None, HydraContext(hydra.config_loader, callbacks))
+    callbacks.on_run_end(config=config, config_name=config.hydra.job.config_name, job_return=done)
+    if raised:
+        raise raised[0]
+
+
+def _work(settings: DictConfig, invocation: Invocation, parts: "Parts", *, folder: Path) -> None:
+    if settings.distributed.processes > 1 and distributed.world()[1] == 1:
+        distributed.launch(settings.distributed.processes, [*_again(), f"hydra.run.dir={_quoted(str(folder))}"])
+        return
+    from cd_exp.main import run
+
+    run(parts, settings, invocation, folder=folder)
+
+
+def _sweep(hydra: Hydra, name: str, overrides: Sequence[str]) -> None:
+    """A run for each combination of values; what finished is gathered, however the sweep ends."""
+    config = composed(hydra, name, [*overrides, "hydra.mode=MULTIRUN"], RunMode.MULTIRUN)
+    check_jobs(hydra, name, config)
+    check_folder("hydra.sweep.dir", config.hydra.sweep.dir)
+    timed = "${now:" in str(OmegaConf.to_container(config.hydra.sweep, resolve=False))
+    folder = Path(config.hydra.sweep.dir).expanduser()
+    with run_folder.own(folder, setting="hydra.sweep.dir", timed=timed) as place:
+        placed = [*overrides, "hydra.mode=MULTIRUN", f"hydra.sweep.dir={_quoted(str(place))}"]
+        try:
+            hydra.multirun(name, job, placed)
+        finally:
+            from cd_exp.sweep import gather
+
+            gather(place)
+
+
+def job(settings: DictConfig) -> None:
+    """One job of a sweep, in the folder that Hydra made for it; how it fails is left there."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    (folder / FAILED).unlink(missing_ok=True)  # of an earlier job in the same folder
+    try:
+        check_values(settings)
+        from cd_exp.parts import Parts
+
+        invocation = invoked()
+        _work(settings, invocation, Parts.of(settings, invocation.choices), folder=folder)
+    except Exception as error:
+        about = {
+            "error": " ".join(str(error).split()),
+            "kind": type(error).__name__,
+            "overrides": list(HydraConfig.get().overrides.task),
+        }
+        (folder / FAILED).write_text(json.dumps(about, indent=1))
+        raise
+
+
+def invoked() -> Invocation:
+    """How the run at hand was asked for, as Hydra knows it."""
+    known = HydraConfig.get()
+    choices = {group: str(choice) for group, choice in known.runtime.choices.items()}
+    overrides = list(known.overrides.task)
+    if known.mode != RunMode.MULTIRUN:
+        return Invocation(choices, overrides)
+    folder = Path(known.sweep.dir)
+    return Invocation(choices, overrides, swept(folder, overrides), folder.name)
+
+
+def _again() -> list[str]:
+    """The command line of the run at hand, for its other processes."""
+    known = HydraConfig.get()
+    folders = [source.path for source in known.runtime.config_sources if source.provider == "command-line"]
+    own = next(source.path for source in known.runtime.config_sources if source.provider == "main")
+    flags = [f"--config-dir={path}" for path in folders]
+    flags += [f"--config-path={own}", f"--config-name={known.job.config_name}"]
+    parts = ("hydra.mode", "hydra.sweep", "hydra.run.dir", "hydra/launcher", "hydra.launcher", "hydra.callbacks")
+    hydras = [text for text in known.overrides.hydra if not text.lstrip("+~").startswith(parts)]
+    return [*flags, *hydras, *known.overrides.task]
+
+
+def _quoted(text: str) -> str:
+    """As a value of the command line that means the text as it stands."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

@@ -1,0 +1,155 @@
+"""The composed configuration held to the schema: unknown keys, values outside the groups, and what Hydra may call."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.conf import HydraConf
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cd_exp.errors import InputError, unknown
+from cd_exp.settings.groups import ON_ERROR
+from cd_exp.settings.renamed import renamed
+from cd_exp.settings.schema import GROUPS, kinds
+from cd_exp.settings.values import refusal
+
+CALLBACKS = ("hydra.experimental.callbacks.LogJobReturnCallback", "hydra.experimental.callbacks.PickleJobInfoCallback")
+LOGGING = (
+    "logging.FileHandler",
+    "logging.Formatter",
+    "logging.NullHandler",
+    "logging.StreamHandler",
+    "logging.handlers.RotatingFileHandler",
+    "colorlog.ColoredFormatter",
+)
+
+
+def check_keys(config: DictConfig) -> None:
+    """Refuse a key that no part of the schema has, with the nearest that there is.
+
+    Args:
+        config: composed, with or without Hydra's own part.
+
+    Raises:
+        InputError: names the key; of a renamed one, the new name.
+    """
+    known, given = [*kinds(), *GROUPS], [*_keys(config)]
+    for key in given:
+        if key not in known:
+            raise unknown_key(key, known)
+    for key in kinds():
+        if key not in given:
+            raise InputError(f"~{key}: a setting cannot be taken out, only given another value: {key}=VALUE")
+    stray = next(_stray(config.get("hydra"), OmegaConf.structured(HydraConf), "hydra"), None)
+    if stray:
+        raise unknown_key(*stray)
+
+
+def unknown_key(key: str, known: Sequence[str]) -> InputError:
+    """The error for a setting that does not exist."""
+    now = renamed(key)
+    return InputError(f"setting {key} is not known: {now}") if now else unknown("setting", key, known, where="known")
+
+
+def _keys(config: DictConfig) -> Iterator[str]:
+    sections = {name.partition(".")[0] for name in kinds() if "." in name}
+    for key in config:
+        name = str(key)
+        if name in sections and OmegaConf.is_dict(config._get_node(name)):
+            section = config[name]
+            yield from (f"{name}.{inner}" for inner in section)
+        elif name != "hydra":
+            yield name
+
+
+def _stray(node: Any, schema: Any, where: str) -> Iterator[tuple[str, list[str]]]:
+    """Keys of Hydra's part that its schema does not have, with those that it has."""
+    if not (OmegaConf.is_dict(node) and OmegaConf.is_dict(schema) and OmegaConf.get_type(schema) not in (dict, None)):
+        return
+    for key in node:
+        if key not in [*schema, "env"]:  # which an older default of Hydra adds
+            yield f"{where}.{key}", [f"{where}.{name}" for name in schema]
+        elif key in list(schema) and not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key):
+            yield from _stray(node._get_node(key), schema._get_node(key), f"{where}.{key}")
+
+
+def check_values(config: DictConfig) -> None:
+    """Refuse a value outside the groups that is not of its kind, or a place for files that cannot be one.
+
+    Raises:
+        InputError: names the setting, what came and what it takes.
+    """
+    for name, kind in kinds().items():
+        value = chosen(config, name)
+        if value == "???":
+            raise InputError(f"{name} must be set: add {name}=VALUE")
+        wrong = refusal(name, value, kind)
+        if wrong:
+            raise wrong
+    probe = config.get("probe")
+    wrong = refusal("probe.on_error", probe.get("on_error", "error"), ON_ERROR) if OmegaConf.is_dict(probe) else None
+    if wrong:
+        raise wrong
+    check_folder("cache.dir", config.cache.dir)
+
+
+def chosen(config: DictConfig, name: str) -> Any:
+    """The value of a setting, plain."""
+    try:
+        value = OmegaConf.select(config, name, throw_on_missing=False)
+    except OmegaConfBaseException as error:
+        raise InputError(f"{name}: {str(error).splitlines()[0]}") from error
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
+def check_folder(name: str, folder: str | os.PathLike[str]) -> None:
+    """Refuse a folder that cannot be one: a file is in its place or above it, or nothing may be written there."""
+    path = Path(folder).expanduser().absolute()
+    above = next((place for place in (path, *path.parents) if os.path.lexists(place)), path)
+    if not above.is_dir():
+        what = "that is a file" if above == path else f"{above} is a file"
+        raise InputError(f"{name}={folder}: {what}; give a folder")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"{name}={folder}: nothing may be written in {above}; give another folder")
+
+
+def check_hydra(hydra: DictConfig) -> None:
+    """Refuse what Hydra would call that is neither its own nor a plugin's that is installed.
+
+    Args:
+        hydra: Hydra's own part of the composed configuration.
+
+    Raises:
+        InputError: names the target, before anything is called.
+    """
+    plain = OmegaConf.to_container(hydra, resolve=False)
+    assert isinstance(plain, dict)
+    for where, key, value in _targets(plain, "hydra"):
+        allowed: Sequence[str] = LOGGING if key in ("class", "()") else CALLBACKS
+        for part in ("launcher", "sweeper"):
+            if where == f"hydra.{part}" and key == "_target_":
+                allowed = plugins(part)
+        if value not in allowed and not (key == "()" and value is None):
+            raise InputError(
+                f"{where}.{key}={value} is not Hydra's own; of hydra.* only what Hydra and its plugins bring "
+                "is called; code of your own comes in by GROUP=custom, as in model=custom model.factory=FILE.py:name"
+            )
+
+
+def plugins(part: str) -> list[str]:
+    """The targets of the installed launchers or sweepers."""
+    store = ConfigStore.instance()
+    names = [name for name in store.list(f"hydra/{part}") if name.endswith(".yaml")]
+    return [str(OmegaConf.select(store.load(f"hydra/{part}/{name}").node, "_target_")) for name in names]
+
+
+def _targets(node: Any, where: str) -> Iterator[tuple[str, str, Any]]:
+    logging = where.startswith(("hydra.job_logging", "hydra.hydra_logging"))
+    items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in items:
+        if key == "_target_" or (logging and key in ("class", "()")):
+            yield where, str(key), value
+        yield from _targets(value, f"{where}.{key}")

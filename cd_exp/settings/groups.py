@@ -1,0 +1,91 @@
+"""What the settings of the groups take, where their constructor's signature says less than a user can get wrong.
+
+A key is `GROUP.SETTING`, or `GROUP.CONSTRUCTOR.SETTING` where constructors of one group differ. What is not here takes
+what the annotation in its constructor's signature says, which may be as exact: `Annotated[int, Ge(1)]`.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from annotated_types import Ge, Gt, Le, MinLen
+
+from cd_exp.settings.values import Count, OneOf, Pattern, Positive, Share, Text, Texts, Whole
+
+TAG = r"[^/\\#?%:]{1,128}"  # what W&B takes as the name of a project
+
+DECLARED: Mapping[str, Any] = {
+    "model.name": Text,
+    "model.layers": Texts,
+    "model.final": Text | None,
+    "model.architecture": Text,
+    "model.weights": Text | None,
+    "model.class_names": Text | list[str] | None,
+    "model.hidden_truth": Mapping[str, str | list[str]],
+    "model.options": Mapping[str, Any],
+    "model.prefix_tokens": Whole | None,
+    "model.units_axis": Annotated[int, Ge(1), Le(3)] | None,
+    "probe.size": Count,
+    "probe.seed": Whole | None,
+    "probe.shapes.seed": Whole,
+    "probe.limit": Count | None,
+    "probe.split": Text | None,
+    "probe.partition": Count,
+    "probe.root": Text | None,
+    "probe.path": Text,
+    "probe.folder.root": Text,
+    "probe.name": Text,
+    "probe.options": Mapping[str, Any],
+    "concepts.words.names": Annotated[list[Any], MinLen(1)],
+    "concepts.imagenet.names": Annotated[str, OneOf("published", "lemmas", "openai")],
+    "concepts.count": Count,
+    "concepts.path": Text,
+    "concepts.name": Text,
+    "concepts.templates": Text | Texts | None,
+    "concepts.options": Mapping[str, Any],
+    "clip.name": Text,
+    "clip.architecture": Text,
+    "clip.pretrained": Text | None,
+    "clip.weights": Text | None,
+    "clip.hub": Text | None,
+    "clip.config": Text | None,
+    "clip.bpe": Text | None,
+    "clip.folder": Text,
+    "clip.options": Mapping[str, Any],
+    "similarity.top_k": Count,
+    "similarity.scale": Positive,
+    "similarity.prior_weight": float,
+    "similarity.first_membership": Share,
+    "similarity.last_membership": Share,
+    "similarity.min_probability": Positive,
+    "similarity.min_norm": Positive,
+    "similarity.top_fraction": Annotated[float, Gt(0), Le(1)],
+    "similarity.power": Positive,
+    "similarity.scale_power": float,
+    "similarity.permutations": Count,
+    "similarity.seed": Whole,
+    "similarity.options": Mapping[str, Any],
+    "baseline.quantile": Share,
+    "baseline.min_iou": Share,
+    "baseline.rename": Mapping[str, str],
+    "baseline.layer": Text | None,
+    "baseline.published.path": Text | Mapping[str, Text],
+    "baseline.name": Text,
+    "baseline.options": Mapping[str, Any],
+    "logger.project": Annotated[str, Pattern(TAG, "a name of at most 128 characters without / \\ # ? % :")],
+    "logger.entity": Text | None,
+    "logger.mode": Annotated[str, OneOf("offline", "online", "disabled")],
+    "logger.tags": list[Text],
+    "logger.units": Whole | Annotated[str, OneOf("all")],
+    "logger.system_metrics": bool,
+    "logger.images": Whole,
+    "logger.init_timeout": Count,
+    "logger.finish_timeout": Count,
+}
+
+ON_ERROR = Annotated[str, OneOf("error", "skip")]
+"""Of `probe.on_error`, which is the run's business and no constructor's."""
+
+
+def declared(group: str, constructor: str, setting: str) -> Any | None:
+    """What a setting takes; None where only the constructor's signature says it."""
+    return DECLARED.get(f"{group}.{constructor}.{setting}", DECLARED.get(f"{group}.{setting}"))
