@@ -93,7 +93,7 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
                 stdout=None if rank == 0 else log,
                 stderr=None if rank == 0 else log,
                 start_new_session=True,  # the terminal's Ctrl-C reaches this process, which then ends those it launched
-                preexec_fn=signals.end_with_parent,  # noqa: PLW1509  no thread runs here yet
+                preexec_fn=signals.end_with_parent,
             )
             stack.callback(_end, started)
             running.append((started, log))

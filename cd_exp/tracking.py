@@ -133,8 +133,14 @@ class Wandb:
             "WANDB_MODE": self.mode,  # of the process; `online` here looks the server up even for an offline run
             "WANDB_SILENT": "true",
         }
-        with _environment(surroundings), self._init(folder, about) as run:
-            yield run
+        with _environment(surroundings):
+            run = self._init(folder, about)
+            try:
+                yield run
+            except BaseException:  # W&B's own context would print a traceback, also of what a user can mend
+                run.finish(exit_code=1)
+                raise
+            run.finish()
 
     def _init(self, folder: Path, about: About) -> "wandb.Run":
         import wandb
