@@ -84,7 +84,7 @@ def _single(hydra: Hydra, config: DictConfig) -> None:
     parts = Parts.of(config, invocation.choices)
     folder = Path(config.hydra.run.dir).expanduser()
     if signals.launched() or not distributed.is_main():  # the folder is made by the process that leads
-        own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+        own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
         _work(own, invocation, parts, folder=folder)
         return
     timed = "${now:" in str(OmegaConf.to_container(config.hydra.run, resolve=False))
