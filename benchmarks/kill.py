@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from cd_exp.cache import digest
-from cd_exp.cache.__main__ import entries
+from cd_exp.cache.mark import entry_folders
 from cd_exp.features.shards import SHARD
 
 ROOT = Path(__file__).parents[1]
@@ -89,7 +89,7 @@ def _killed(folder: Path, whole: dict[str, str], *, kills: int) -> dict[str, Any
 
 def results(folder: Path, name: str) -> dict[str, str]:
     """The content of the labels and of every stored value."""
-    stored = {path.name: digest(path / "values.npy") for path in entries(folder / name / "cache")}
+    stored = {path.name: digest(path / "values.npy") for path in entry_folders(folder / name / "cache")}
     return {"labels": digest(folder / name / "run" / "labels.csv"), **stored}
 
 
@@ -120,7 +120,7 @@ def _begin(folder: Path, name: str) -> subprocess.Popen[bytes]:
 
 
 def _shards(folder: Path) -> int:
-    return len(list((folder / "job" / "cache" / "partial").glob("*/[0-9]*.npy")))
+    return len(list((folder / "job" / "cache" / "partial").glob("*/[0-9]*.json")))
 
 
 def _wait(job: subprocess.Popen[bytes]) -> None:

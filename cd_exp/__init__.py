@@ -7,11 +7,13 @@ labels = dissect(model, probe, concepts, clip, similarity.soft_wpmi, layers=["fc
 import os
 from typing import Any
 
+from cd_exp.version import VERSION
+
 # Before torch loads OpenMP: its threads otherwise spin while they wait, against the processes that decode images. On
 # two busy cores 3,072 images of `shapes` took 56 s with spinning threads and 9 s without.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = ["dissect"]
 
 

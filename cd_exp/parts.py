@@ -61,6 +61,8 @@ class Parts:
                 workers=config.features.workers,
                 on_error=config.probe.on_error,
                 progress=config.features.progress,
+                keep=config.features.keep,
+                dense_limit=config.features.dense_limit,
             ),
         )
         parts.check()

@@ -38,6 +38,7 @@ class Strongest:
     values: Float[Tensor, "kept neurons"]
     indices: Int[Tensor, "kept neurons"]
     images: int
+    dead: Bool[Tensor, " neurons"] | None = None  # gives the same value for every image; None where that is unknown
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -1,71 +1,142 @@
 """`python -m cd_exp.cache list | verify | prune`: look at, check and empty the cache."""
 
 import argparse
-import json
+import math
 import os
-import shutil
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from cd_exp.cache import check
+from cd_exp.cache.entries import fault, read_manifest
+from cd_exp.cache.mark import MARK, entry_folders, is_cache, mark
+from cd_exp.cache.pruning import Item, chosen, items, remove, size_of
+from cd_exp.cache.sealed import Damaged, read_sealed
+from cd_exp.errors import InputError
+from cd_exp.names import for_terminal, terminal_text
+
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
-def main() -> int:
-    """Run one command; 1 where `verify` found a damaged entry."""
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        The exit status: 1 where `verify` found something damaged or `prune` was told not to, 2 for what can be mended.
+    """
     parser = argparse.ArgumentParser(prog="python -m cd_exp.cache", description=__doc__)
     parser.add_argument("command", choices=["list", "verify", "prune"])
     parser.add_argument("--dir", type=Path, default=Path(os.environ.get("CD_EXP_CACHE", "outputs/cache")))
-    parser.add_argument("--days", type=float, default=0.0, help="prune: only what was last made this many days ago")
-    arguments = parser.parse_args()
-    if not arguments.dir.is_dir():
-        print(f"no cache at {arguments.dir}; give --dir", file=sys.stderr)
+    parser.add_argument("--days", type=_days, help="prune: remove what was made longer ago than so many days")
+    parser.add_argument("--keep", type=_bytes, help="prune: keep the newest entries up to so much, as in 20GB")
+    parser.add_argument("--yes", action="store_true", help="prune: do not ask")
+    given = parser.parse_args(words)
+    try:
+        if not given.dir.is_dir() or not is_cache(given.dir):
+            missing = f"it has no {MARK}" if given.dir.is_dir() else "there is no such folder"
+            raise InputError(f"{given.dir} is no cache of cd_exp: {missing}; give its folder with --dir")
+        if given.command == "prune":
+            return prune(given.dir, days=given.days, keep=given.keep, yes=given.yes)
+        return show(given.dir) if given.command == "list" else verify(given.dir)
+    except InputError as error:
+        print(f"error: {for_terminal(error)}", file=sys.stderr)
         return 2
-    return {"list": show, "verify": verify, "prune": prune}[arguments.command](arguments.dir, arguments.days)
 
 
-def entries(root: Path) -> Iterator[Path]:
-    """The folders of all whole entries."""
-    yield from sorted(path.parent for path in root.glob("*/*/manifest.json") if not path.parent.name.startswith("."))
-
-
-def show(root: Path, _days: float) -> int:
-    """List what is stored, with what each entry was made from."""
-    table = Table("kind", "key", "shape", "MB", "made from")
-    for folder in entries(root):
-        manifest = json.loads((folder / "manifest.json").read_text())
-        size = (folder / "values.npy").stat().st_size / 1e6
-        shape = " x ".join(map(str, manifest["shape"]))
-        table.add_row(manifest["kind"], folder.name[:12], shape, f"{size:.1f}", manifest.get("says", ""))
+def show(root: Path) -> int:
+    """List what is stored, with what each entry was made from and by which version."""
+    table = Table()
+    for heading in ("kind", "key", "shape", "MB", "version", "made from"):
+        table.add_column(heading)
+    for folder in entry_folders(root):
+        try:
+            manifest = read_manifest(folder)
+            shape = " x ".join(map(str, manifest.shape))
+            about = (shape, f"{size_of(folder) / 1e6:.1f}", manifest.facts.get("made_by", "0.1"))
+            says = manifest.facts.get("says", "")
+        except (Damaged, OSError) as error:
+            about, says = ("", f"{size_of(folder) / 1e6:.1f}", ""), f"damaged: {_reason(error)}"
+        table.add_row(*map(terminal_text, (folder.parent.name, folder.name[:12], *about, says)))
     Console().print(table)
     return 0
 
 
-def verify(root: Path, _days: float) -> int:
-    """Read every entry and name the damaged ones."""
-    faults = {folder: check(folder) for folder in entries(root)}
-    damaged = {folder: fault for folder, fault in faults.items() if fault}
-    for folder, fault in damaged.items():
-        print(f"{folder}: {fault}")
-    print(f"{len(faults)} entries, {len(damaged)} damaged")
+def verify(root: Path) -> int:
+    """Read every entry and every small file, and name the damaged ones."""
+    folders, small = list(entry_folders(root)), sorted(root.glob("*/*.json"))
+    faults = {path: _entry_fault(path) for path in folders} | {path: _small_fault(path) for path in small}
+    damaged = {path: wrong for path, wrong in faults.items() if wrong}
+    for path, wrong in damaged.items():
+        print(for_terminal(f"{path}: {wrong}"))
+    print(f"{len(folders)} entries and {len(small)} small files, {len(damaged)} damaged")
     return 1 if damaged else 0
 
 
-def prune(root: Path, days: float) -> int:
-    """Remove entries, unfinished ones too, older than so many days."""
-    before = time.time() - days * 86400
-    unfinished = [path for path in root.glob("partial/*") if path.is_dir()]
-    leftovers = list(root.glob("*/.tmp-*"))  # of processes that were killed
-    old = [path for path in [*entries(root), *unfinished, *leftovers] if path.stat().st_mtime <= before]
-    freed = sum(file.stat().st_size for path in old for file in (path, *path.glob("*")) if file.is_file())
-    for path in old:
-        path.unlink() if path.is_file() else shutil.rmtree(path)
-    print(f"removed {len(old)} entries, {freed / 1e6:.1f} MB")
+def prune(root: Path, *, days: float | None, keep: int | None, yes: bool) -> int:
+    """Remove entries, unfinished ones too, that are old or beyond a size; what is in use, or not ours, stays."""
+    if days is None and keep is None:
+        raise InputError("say what to remove: --days 30 for what is older, --keep 20GB for all but the newest")
+    mark(root)
+    found = items(root)
+    old = chosen(found, days=days, keep=keep)
+    print(f"{_told(old)} of {_told(found)} in {for_terminal(root)}")
+    if not old:
+        return 0
+    if not yes:
+        if not sys.stdin.isatty():
+            raise InputError("nothing was removed; add --yes to remove them")
+        if input("Remove them? [y/N] ").strip().lower() not in ("y", "yes"):
+            print("nothing was removed")
+            return 1
+    removed = [item for item in old if remove(root, item)]
+    print(f"removed {_told(removed)}" + (f"; {len(old) - len(removed)} in use" if len(removed) < len(old) else ""))
     return 0
+
+
+def _told(some: Sequence[Item]) -> str:
+    return f"{len(some)} entries ({sum(item.size for item in some) / 1e6:.1f} MB)"
+
+
+def _entry_fault(folder: Path) -> str:
+    try:
+        return fault(folder)
+    except OSError as error:
+        return _reason(error)
+
+
+def _small_fault(path: Path) -> str:
+    try:
+        read_sealed(path)
+    except (Damaged, OSError) as error:
+        return _reason(error)
+    return ""
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{Path(error.filename).name} is missing"
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+
+
+def _days(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value) or value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is no number of days, 0 or more")
+    return value
+
+
+def _bytes(text: str) -> int:
+    number = text.strip().upper().rstrip("KMGTB")
+    unit = text.strip().upper().removeprefix(number)
+    try:
+        value = float(number) * UNITS[unit if unit.endswith("B") or not unit else f"{unit}B"]
+        if not math.isfinite(value) or value < 0:
+            raise ValueError
+    except (ValueError, KeyError):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size, such as 500MB or 20GB") from None
+    return int(value)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -47,16 +48,16 @@ def thumbnails(probe: Probe, indices: Sequence[int], *, store: Store) -> Sheets:
     listed = sha256(repr(list(map(int, indices))).encode()).hexdigest()
     content = {"probe": probe.fingerprint, "images": listed, "size": size_for(len(indices)), "quality": QUALITY}
     entry = Entry("thumbnails", content)
-    with store.locked([entry]):
-        stored = store.find(entry)
-        if stored is None:
-            made = sheets(decoded(probe, indices))
-            layout = {"size": made.size, "columns": made.columns, "rows": made.rows}
-            lengths = {name: len(file) for name, file in made.files.items()}
-            joined = np.frombuffer(b"".join(made.files.values()), dtype=np.uint8)
-            store.save(entry, joined, says=f"{len(indices)} images of {probe.name}", layout=layout, lengths=lengths)
-            return made
-    facts, start, files = store.manifest(entry), 0, {}
+
+    def make() -> tuple[np.ndarray, dict[str, Any]]:
+        made = sheets(decoded(probe, indices))
+        layout = {"size": made.size, "columns": made.columns, "rows": made.rows}
+        lengths = {name: len(file) for name, file in made.files.items()}
+        joined = np.frombuffer(b"".join(made.files.values()), dtype=np.uint8)
+        return joined, {"says": f"{len(indices)} images of {probe.name}", "layout": layout, "lengths": lengths}
+
+    stored = store.obtain(entry, make)
+    facts, start, files = store.manifest(entry).facts, 0, {}
     for name, length in facts["lengths"].items():
         files[name] = stored[start : start + length].tobytes()
         start += length

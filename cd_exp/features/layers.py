@@ -1,6 +1,6 @@
 """Finding the layers of a network: it is looked at with the probe's own pictures, and what was found is remembered."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -41,12 +41,16 @@ def find_layers(model: TargetModel, probe: Probe, patterns: Sequence[str], store
         "prefix_tokens": model.prefix_tokens,
         "images": probe.fingerprint,  # their size decides where the transform does not
     }
-    known = store.remember("layers", content, lambda: _found(model, probe, patterns))
-    layers = [Layer.of(plain) for plain in known["layers"]]
+    layers, notes = store.remember("layers", content, lambda: _found(model, probe, patterns), _parsed)
     for layer in layers:
         truth_for(model, layer.name, units=layer.units)
-    store.reports += [note for note in known["notes"] if note not in store.reports]
+    for note in notes:
+        store.report(note)
     return layers
+
+
+def _parsed(known: Mapping[str, Any]) -> tuple[list[Layer], list[str]]:
+    return [Layer.of(plain) for plain in known["layers"]], list(known["notes"])
 
 
 def _found(model: TargetModel, probe: Probe, patterns: Sequence[str]) -> dict[str, Any]:

@@ -34,6 +34,9 @@ class Settings:
         workers: processes that decode images; None takes one a core, up to 8.
         on_error: `error` refuses unreadable images after naming them, `skip` leaves them out and records them.
         progress: whether to draw a bar.
+        keep: `dense` keeps every activation; `lists` each unit's strongest images, as many as are needed, and its
+            statistics; `auto` is dense up to `dense_limit`.
+        dense_limit: GB (10^9 bytes) that the activations of all layers of a run may take under `auto`.
     """
 
     device: str = "auto"
@@ -42,6 +45,8 @@ class Settings:
     workers: int | None = None
     on_error: str = "error"
     progress: bool = True
+    keep: str = "auto"
+    dense_limit: float = 2.0
 
     def resolved(self) -> tuple[torch.device, torch.dtype]:
         """The device and the type that numbers are computed in."""

@@ -1,14 +1,15 @@
 """Fingerprints of many files at the price of looking at each file's content once."""
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
-from cd_exp.cache import digest
+from cd_exp.cache import Damaged, digest, read_sealed, seal
 from cd_exp.downloads import progress
+from cd_exp.errors import InputError
 from cd_exp.whole_files import write
 
 READERS = 8  # hashing leaves the interpreter free, and a network disk answers several reads at once
@@ -39,7 +40,9 @@ def file_digests(root: Path, names: Sequence[str], cache: str | None) -> list[st
             known[names[i]] = [*states[i], found]
             advance(1)
     if memory and stale:
-        write(memory, json.dumps({name: facts for name, facts in known.items() if facts[-1] != "unreadable"}))
+        kept = {name: facts for name, facts in known.items() if facts[-1] != "unreadable"}
+        with suppress(InputError):  # a cache that may not be written to: the files are read again next time
+            write(memory, seal({"files": kept}))
     return [str(known[name][-1]) for name in names]
 
 
@@ -48,9 +51,10 @@ def _identity(root: Path) -> str:
 
 
 def _remembered(memory: Path) -> dict[str, list[int | str]]:
+    """What is remembered; nothing of it where the file was changed by anybody else, or is of an older version."""
     try:
-        return json.loads(memory.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+        return read_sealed(memory)["files"]
+    except (FileNotFoundError, Damaged, KeyError):
         return {}
 
 

@@ -47,7 +47,9 @@ class FeatureSettings:
         OneOf("auto", "lists", "dense"),
         Doc("keep each unit's strongest images, or every activation; auto keeps what fits dense_limit"),
     ] = "auto"
-    dense_limit: Annotated[NotNegative, Doc("GB of every-activation features up to which auto keeps them")] = 20.0
+    dense_limit: Annotated[
+        NotNegative, Doc("GB (10^9 bytes) of all layers' activations up to which auto keeps every one")
+    ] = 2.0
 
 
 @dataclass

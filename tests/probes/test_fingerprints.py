@@ -1,5 +1,6 @@
 import os
 
+from cd_exp.cache import read_sealed, seal
 from cd_exp.probes.fingerprints import file_digests, fingerprint
 
 
@@ -22,7 +23,9 @@ def test_an_unchanged_tree_costs_only_stats(tmp_path):
     root, cache = tree(tmp_path / "a", x="1", y="2"), str(tmp_path / "cache")
     first = file_digests(root, ["x", "y"], cache)
     memory = next((tmp_path / "cache/digests").iterdir())
-    memory.write_text(memory.read_text().replace(first[0], "remembered"))  # shows where the answer comes from
+    known = read_sealed(memory)["files"]
+    known["x"][-1] = "remembered"  # shows where the answer comes from
+    memory.write_text(seal({"files": known}))
     assert file_digests(root, ["x", "y"], cache) == ["remembered", first[1]]
     assert file_digests(root, ["y"], cache) == [first[1]]
 
@@ -51,9 +54,10 @@ def test_a_damaged_memory_is_made_again(tmp_path):
     root, cache = tree(tmp_path / "a", x="1"), str(tmp_path / "cache")
     before = file_digests(root, ["x"], cache)
     memory = next((tmp_path / "cache/digests").iterdir())
-    memory.write_text('{"x": [1, 2')
-    assert file_digests(root, ["x"], cache) == before
-    assert "}" in memory.read_text()
+    for damage in ('{"x": [1, 2', "[]", "null", memory.read_text().replace(before[0], "0" * 64)):
+        memory.write_text(damage)
+        assert file_digests(root, ["x"], cache) == before
+        assert read_sealed(memory)["files"]["x"][-1] == before[0]
 
 
 def test_a_file_that_went_away_is_unreadable_and_not_remembered(tmp_path):

@@ -1,0 +1,157 @@
+"""What is stored: the key of an entry, and the manifest that says what it was made from."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cd_exp.cache.sealed import Damaged, read_sealed
+
+SCHEMA = 1
+"""Raised by one whenever the meaning of stored numbers changes; old entries are then never found."""
+
+MANIFEST = "manifest.json"
+ARRAY, ARRAYS = "values.npy", "values.npz"
+HASHERS = 8  # threads; hashing leaves the interpreter free
+BLOCK = 2**22  # bytes read at a time
+
+
+def key_of(content: Mapping[str, Any]) -> str:
+    """The key of what `content` describes: a hash of its canonical JSON."""
+    text = json.dumps({"schema": SCHEMA, **content}, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One kind of features to be found or made. `content` is all that changes the numbers, as plain JSON values."""
+
+    kind: str
+    content: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """The content hash that names the entry."""
+        return key_of({"kind": self.kind, **self.content})
+
+    @property
+    def says(self) -> str:
+        """The entry for a reader: its kind and the beginning of its key."""
+        return f"{self.kind}/{self.key[:12]}"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is known of a stored entry, checked.
+
+    Attributes:
+        kind: of the entry.
+        content: what was hashed into the key.
+        file: the file of numbers, `values.npy` or `values.npz`.
+        shape: of the array; empty for several arrays.
+        sha256: of the whole file, or of each run of `shard` rows.
+        start: where the rows begin in the file, in bytes.
+        shard: rows to a hash; 0 where one hash stands for the file.
+        unreadable: indices of the images that are not among the rows.
+        facts: whatever else was said.
+    """
+
+    kind: str
+    content: Mapping[str, Any]
+    file: str
+    shape: tuple[int, ...]
+    sha256: tuple[str, ...]
+    start: int
+    shard: int
+    unreadable: tuple[int, ...]
+    facts: Mapping[str, Any]
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the entry in a folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+        Damaged: it is not as it was written, or describes something else than its folder is named for.
+    """
+    values = read_sealed(folder / MANIFEST, older=True)
+    hashes = values.get("sha256")
+    manifest = Manifest(
+        kind=_of(values, "kind", str),
+        content=_of(values, "content", dict),
+        file=values.get("file", ARRAY),
+        shape=tuple(_numbers(values.get("shape", []), "shape")),
+        sha256=tuple(hashes) if isinstance(hashes, list) else (_of(values, "sha256", str),),
+        start=_numbers([values.get("start", 0)], "start")[0],
+        shard=_numbers([values.get("shard", 0)], "shard")[0],
+        unreadable=tuple(_numbers(values.get("unreadable", []), "unreadable")),
+        facts=values,
+    )
+    if manifest.file not in (ARRAY, ARRAYS):
+        raise Damaged(f"{MANIFEST} names an unknown file")
+    if key_of({**manifest.content, "kind": manifest.kind}) != folder.name:
+        raise Damaged(f"{MANIFEST} describes something else")
+    return manifest
+
+
+def fault(folder: Path) -> str:
+    """What is wrong with a stored entry, every byte read; an empty string where nothing is."""
+    try:
+        manifest = read_manifest(folder)
+        path = folder / manifest.file
+        if manifest.shard == 0:
+            return "" if digest(path) == manifest.sha256[0] else f"{manifest.file} does not have its checksum"
+        found = shard_digests(path, manifest.start, rows=manifest.shape[0], shard=manifest.shard)
+        bad = [number for number, pair in enumerate(zip(found, manifest.sha256, strict=False)) if len(set(pair)) > 1]
+        if bad or len(found) != len(manifest.sha256):
+            return f"shard {bad[0] if bad else len(found)} of {manifest.file} does not have its checksum"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except Damaged as error:
+        return str(error)
+    return ""
+
+
+def shard_digests(path: Path, start: int, *, rows: int, shard: int, only: Sequence[int] | None = None) -> list[str]:
+    """The SHA-256 of each run of `shard` rows of a file whose rows begin at byte `start`; of all or `only` some."""
+    size = (path.stat().st_size - start) // max(1, rows)  # bytes a row; what is over or missing changes the last hash
+    numbers = range(-(-rows // shard)) if only is None else only
+
+    def of(number: int) -> str:
+        begin, last = start + number * shard * size, (number + 1) * shard >= rows
+        return _digest_of(path, begin, None if last else shard * size)
+
+    with ThreadPoolExecutor(HASHERS) as pool:
+        return list(pool.map(of, numbers))
+
+
+def _digest_of(path: Path, start: int, length: int | None) -> str:
+    """The SHA-256 of part of a file, to its end where no length is given."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        file.seek(start)
+        while block := file.read(BLOCK if length is None else min(BLOCK, length)):
+            found.update(block)
+            length = None if length is None else length - len(block)
+    return found.hexdigest()
+
+
+def _of(values: Mapping[str, Any], key: str, kind: type) -> Any:
+    if not isinstance(values.get(key), kind):
+        raise Damaged(f"{MANIFEST} lacks {key!r}")
+    return values[key]
+
+
+def _numbers(values: Any, key: str) -> list[int]:
+    if not isinstance(values, list) or not all(type(value) is int and value >= 0 for value in values):
+        raise Damaged(f"{key!r} in {MANIFEST} holds no counts")
+    return values

@@ -1,0 +1,171 @@
+"""An array in the making: shards of rows are written in place, so that no merge copies them and no byte is read twice.
+
+`partial/KEY/values.npy` has its final size from the first shard on (a sparse file: nothing is taken on the disk before
+it is written). Beside it lies a small record for each finished shard, with its checksum; a shard without a record, or
+whose rows are not those of its record, is made again. At the end the folder is renamed, as a whole.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cd_exp.cache.entries import ARRAY, BLOCK, MANIFEST, Entry, shard_digests
+from cd_exp.cache.sealed import Damaged, read_sealed, seal
+from cd_exp.whole_files import TEMPORARY, disk, write
+
+START = 4096
+"""Bytes before the rows: a page, so that a shard of 1,024 rows of 4-byte numbers is pages of its own. Processes on
+several machines then never write into one page of a network disk, whose caches know only whole pages."""
+
+RECORD = "[0-9]" * 6 + ".json"
+OURS = re.compile(
+    r"values\.np[yz]|manifest\.json|\d{6}\.json|\d+-[0-9a-f]{16}\.np[yz]|" + re.escape(TEMPORARY) + "[0-9a-f]{32}"
+)
+"""The names of files in an entry's folder, complete or in the making, also of version 0.1."""
+
+
+class Making:
+    """A two-dimensional array of `rows` rows below `folder`, made `shard` rows at a time by one process or several."""
+
+    def __init__(self, folder: Path, entry: Entry, *, rows: int, shard: int, remedy: str) -> None:
+        self.folder, self.entry, self.rows, self.shard, self.remedy = folder, entry, rows, shard, remedy
+        self.path = folder / ARRAY
+
+    @property
+    def shards(self) -> int:
+        """How many shards there are in all; the last may have fewer rows."""
+        return -(-self.rows // self.shard)
+
+    def finished(self) -> set[int]:
+        """The numbers of the shards that have a record."""
+        return {int(path.stem) for path in self.folder.glob(RECORD)}
+
+    def mend(self) -> list[str]:
+        """Remove what a kill left half-written, and records of damaged rows; says which. Call it under the lock."""
+        for path in self.folder.glob(f"{TEMPORARY}*"):
+            path.unlink()
+        said, intact = [], {}
+        for number in sorted(self.finished()):
+            try:
+                intact[number] = self._record(number)["sha256"]
+            except (Damaged, KeyError) as error:
+                said.append(self._drop(number, str(error)))
+        if intact and self.path.is_file():
+            found = shard_digests(self.path, START, rows=self.rows, shard=self.shard, only=list(intact))
+            bad = [number for number, now in zip(intact, found, strict=True) if now != intact[number]]
+            said += [self._drop(number, "its rows do not have their checksum") for number in bad]
+        elif intact:
+            said += [self._drop(number, f"{ARRAY} is missing") for number in intact]
+        return said
+
+    def save(self, number: int, values: np.ndarray, unreadable: Sequence[int] = ()) -> None:
+        """Write one shard and, when its rows are on the disk, its record.
+
+        Args:
+            number: of the shard.
+            values: its rows; those of unreadable images may hold anything.
+            unreadable: their indices into all rows.
+        """
+        rows = np.ascontiguousarray(values)
+        data = rows.data.cast("B")
+        with disk(self.folder, remedy=self.remedy):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self._opened(rows) as file:
+                begin = START + number * self.shard * rows[0].nbytes
+                while len(data):
+                    written = os.pwrite(file, data, begin)
+                    data, begin = data[written:], begin + written
+                os.fsync(file)
+        record = {"sha256": hashlib.sha256(rows.data).hexdigest(), "unreadable": list(unreadable)}
+        write(self.folder / f"{number:06d}.json", seal(record))
+
+    def complete(self, **facts: Any) -> None:
+        """Leave out the unreadable rows and write the manifest; the folder then only has to be renamed.
+
+        Raises:
+            ValueError: a shard is missing.
+        """
+        missing = sorted(set(range(self.shards)) - self.finished())
+        if missing:
+            raise ValueError(f"{self.entry.says}: shards {missing[:5]} of {self.shards} are missing")
+        records = [self._record(number) for number in range(self.shards)]
+        hashes = [record["sha256"] for record in records]
+        unreadable = sorted(index for record in records for index in record["unreadable"])
+        rows = self.rows - len(unreadable)
+        first = np.load(self.path, mmap_mode="r")
+        shape, kind = (rows, *first.shape[1:]), first.dtype
+        if unreadable:
+            with disk(self.folder, remedy=self.remedy):
+                moved = self._close_up(unreadable, first[0].nbytes, _header(shape, kind))
+            changed = range(moved, -(-rows // self.shard))
+            hashes[moved:] = shard_digests(self.path, START, rows=rows, shard=self.shard, only=changed)
+        about = {"kind": self.entry.kind, "content": self.entry.content, "shape": shape, "dtype": str(kind)}
+        layout = {"file": ARRAY, "start": START, "shard": self.shard, "sha256": hashes, "unreadable": unreadable}
+        write(self.folder / MANIFEST, seal({**about, **layout, **facts}), durable=True)
+
+    def _record(self, number: int) -> dict[str, Any]:
+        return read_sealed(self.folder / f"{number:06d}.json")
+
+    def _drop(self, number: int, reason: str) -> str:
+        (self.folder / f"{number:06d}.json").unlink()
+        return f"shard {number} of {self.entry.says} was damaged ({reason}); it is made again"
+
+    @contextmanager
+    def _opened(self, rows: np.ndarray) -> Iterator[int]:
+        """The file, made where missing; several processes may make it at once, for all write the same header."""
+        file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            header = _header((self.rows, *rows.shape[1:]), rows.dtype)
+            size = START + self.rows * rows[0].nbytes
+            if os.pread(file, START, 0) != header:
+                os.pwrite(file, header, 0)
+            if os.fstat(file).st_size != size:
+                os.ftruncate(file, size)
+            yield file
+        finally:
+            os.close(file)
+
+    def _close_up(self, unreadable: Sequence[int], size: int, header: bytes) -> int:
+        """Move later rows over the unreadable ones, within the file; gives the first shard that changes.
+
+        Done once, when the entry is made: rows left out while reading would copy the array in every run.
+        """
+        bounds = [*unreadable, self.rows]
+        with self.path.open("r+b") as file:
+            target = START + unreadable[0] * size
+            for before, after in pairwise(bounds):
+                source, length = START + (before + 1) * size, (after - before - 1) * size
+                while length:
+                    file.seek(source)
+                    block = file.read(min(BLOCK, length))
+                    file.seek(target)
+                    file.write(block)
+                    source, target, length = source + len(block), target + len(block), length - len(block)
+            file.truncate(target)
+            file.seek(0)
+            file.write(header)
+        return unreadable[0] // self.shard
+
+
+def discard(folder: Path) -> None:
+    """Remove what is ours of an entry or of one in the making; files of others stay, and the folder with them."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if OURS.fullmatch(path.name) and path.is_file():
+            path.unlink()
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _header(shape: Sequence[int], dtype: np.dtype) -> bytes:
+    """The header of an npy file, filled up to `START` bytes."""
+    about = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": tuple(shape)}
+    text = repr(about).encode("latin1")
+    length = START - len(np.lib.format.magic(1, 0)) - 2
+    return np.lib.format.magic(1, 0) + length.to_bytes(2, "little") + text.ljust(length - 1) + b"\n"

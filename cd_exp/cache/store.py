@@ -1,0 +1,216 @@
+"""The cache below one folder: what a run finds there, and what it adds."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from filelock import FileLock
+
+from cd_exp.cache.entries import ARRAY, ARRAYS, MANIFEST, Entry, Manifest, digest, fault, key_of, read_manifest
+from cd_exp.cache.making import Making, discard
+from cd_exp.cache.mark import mark
+from cd_exp.cache.pieces import Arrays, Pieces, read_arrays
+from cd_exp.cache.sealed import Damaged, read_sealed, seal
+from cd_exp.errors import InputError
+from cd_exp.whole_files import TEMPORARY, disk, temporary_folder, write
+
+REMEDY = "set cache.dir to a larger one, or make room with `python -m cd_exp.cache prune --keep 10GB`"
+Value = TypeVar("Value")
+
+
+class Store:
+    """The cache below one folder. `read` and `made` list the entries this process used, for the manifest of a run.
+
+    Reading needs no right to write. Whatever is damaged is left out, said in `reports` and made again.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root).absolute()
+        self.read: list[str] = []
+        self.made: list[str] = []
+        self.reports: list[str] = []
+
+    def folder(self, entry: Entry) -> Path:
+        """Where the entry lies once it is complete."""
+        return self.root / entry.kind / entry.key
+
+    def find(self, entry: Entry, *, verify: bool = True) -> np.ndarray | None:
+        """The array of an entry, memory-mapped, or None.
+
+        Args:
+            entry: which.
+            verify: whether to read every byte and compare checksums; not where this run has just done or made it.
+        """
+        return self._mapped(entry) if self._found(entry, verify=verify) else None
+
+    def obtain(self, entry: Entry, make: Callable[[], tuple[np.ndarray, Mapping[str, Any]]]) -> np.ndarray:
+        """The array of an entry, memory-mapped; made where it is not there, by one process of several.
+
+        Args:
+            entry: which.
+            make: gives the array, and what else the manifest says of it.
+        """
+        values = self.find(entry)
+        if values is None:
+            with self.locked([entry]):
+                values = self.find(entry)
+                if values is None:
+                    made, facts = make()
+                    values = self.save(entry, made, **facts)
+        return values
+
+    def find_arrays(self, entry: Entry, *, verify: bool = True) -> dict[str, np.ndarray] | None:
+        """The arrays of an entry that has several, in memory, or None."""
+        return read_arrays(self.folder(entry) / ARRAYS) if self._found(entry, verify=verify) else None
+
+    def manifest(self, entry: Entry) -> Manifest:
+        """What is known of an entry that is there."""
+        return read_manifest(self.folder(entry))
+
+    def holds(self, entry: Entry, *, verify: bool = True) -> Manifest | None:
+        """The manifest of an entry that is there, or None; a damaged one is reported."""
+        folder = self.folder(entry)
+        if not any((folder / name).exists() for name in (MANIFEST, ARRAY, ARRAYS)):
+            return None
+        wrong = fault(folder) if verify else ""
+        if not wrong:
+            try:
+                return read_manifest(folder)
+            except (Damaged, FileNotFoundError) as error:
+                wrong = str(error)
+        self.report(f"cache entry {entry.says} was damaged ({wrong}); it is made again")
+        return None
+
+    def save(self, entry: Entry, values: np.ndarray, **facts: Any) -> np.ndarray:
+        """Store an array at once, and return it memory-mapped. Call it under the lock."""
+        about = {"file": ARRAY, "shape": list(values.shape), "dtype": str(values.dtype), **facts}
+        self._save(entry, lambda path: np.save(path, values, allow_pickle=False), about)
+        return self._mapped(entry)
+
+    def save_arrays(self, entry: Entry, arrays: Arrays, **facts: Any) -> None:
+        """Store several arrays as one entry. Call it under the lock."""
+        self._save(entry, lambda path: np.savez(path, allow_pickle=False, **arrays), {"file": ARRAYS, **facts})
+
+    def remember(
+        self,
+        kind: str,
+        content: Mapping[str, Any],
+        make: Callable[[], Any],
+        parse: Callable[[Any], Value] = lambda value: value,
+    ) -> Value:
+        """A small JSON value that is slow to find out, such as the layers of a network; made once for its content.
+
+        Args:
+            kind: the folder it is kept in.
+            content: all that the value depends on.
+            make: finds it out.
+            parse: makes of the plain value what is returned; KeyError, TypeError or ValueError where a stored one does
+                not have the form.
+        """
+        path = self.root / kind / f"{key_of({'kind': kind, **content})}.json"
+        try:
+            return parse(read_sealed(path)["value"])
+        except FileNotFoundError:
+            pass
+        except (Damaged, KeyError, TypeError, ValueError):
+            self.report(f"{kind}/{path.name} was damaged, or made by another version; it is made again")
+        text = seal({"content": dict(content), "value": make()})
+        with suppress(InputError):  # a cache that may not be written to, or a full disk: found out again next time
+            self._begin()
+            write(path, text)
+        return parse(json.loads(text)["value"])
+
+    @contextmanager
+    def locked(self, entries: Sequence[Entry]) -> Iterator[None]:
+        """Keep other processes from making these entries; whoever comes second finds them made."""
+        self._begin()
+        with ExitStack() as stack:
+            for key in sorted({entry.key for entry in entries}):
+                stack.enter_context(lock(self.root, key))
+            yield
+
+    def making(self, entry: Entry, *, rows: int, shard: int) -> Making:
+        """An array in the making."""
+        return Making(self.root / "partial" / entry.key, entry, rows=rows, shard=shard, remedy=REMEDY)
+
+    def pieces(self, entry: Entry) -> Pieces:
+        """A reduction in the making."""
+        return Pieces(self.root / "partial" / entry.key, entry, remedy=REMEDY)
+
+    def publish(self, making: Making, **facts: Any) -> np.ndarray:
+        """Put a finished array in its place, and return it memory-mapped. Call it under the lock."""
+        making.complete(**facts)
+        with disk(self.root):
+            self._place(making.folder, making.entry)
+        return self._mapped(making.entry)
+
+    def drop_partial(self, entry: Entry) -> None:
+        """Remove what is there of an entry in the making. Call it under the lock."""
+        discard(self.root / "partial" / entry.key)
+
+    def drop_damaged(self, entry: Entry) -> None:
+        """Remove an entry that `find` did not take. Call it under the lock."""
+        discard(self.folder(entry))
+
+    def report(self, said: str) -> None:
+        """Tell the reader of the run, once."""
+        if said not in self.reports:
+            self.reports.append(said)
+
+    def _found(self, entry: Entry, *, verify: bool) -> bool:
+        if self.holds(entry, verify=verify) is None:
+            return False
+        name = f"{entry.kind}/{entry.key}"
+        if name not in self.read and (verify or name not in self.made):
+            self.read.append(name)
+        return True
+
+    def _mapped(self, entry: Entry) -> np.ndarray:
+        return np.load(self.folder(entry) / ARRAY, mmap_mode="c")
+
+    def _save(self, entry: Entry, fill: Callable[[Path], None], about: Mapping[str, Any]) -> None:
+        self._begin()
+        parent = self.root / entry.kind
+        for stale in parent.glob(f"{TEMPORARY}{entry.key}-*"):
+            shutil.rmtree(stale)
+        with temporary_folder(parent, entry.key, remedy=REMEDY) as half:
+            fill(half / about["file"])
+            sums = {"kind": entry.kind, "content": entry.content, "sha256": digest(half / about["file"])}
+            write(half / MANIFEST, seal({**sums, **about}))
+            self._place(half, entry)
+
+    def _place(self, source: Path, entry: Entry) -> None:
+        """Rename a complete folder to the entry's; beside files of others, move in what is ours, the manifest last."""
+        folder = self.folder(entry)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        discard(folder)
+        try:
+            source.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+            for path in sorted(source.iterdir(), key=lambda path: path.name == MANIFEST):
+                path.rename(folder / path.name)
+            source.rmdir()
+        for record in folder.glob("[0-9]*.json"):
+            record.unlink()
+        self.made.append(f"{entry.kind}/{entry.key}")
+
+    def _begin(self) -> None:
+        with disk(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            mark(self.root)
+
+
+def lock(root: Path, key: str, *, timeout: float = -1.0) -> FileLock:
+    """The lock of a key, with the permissions that the umask gives; `filelock.Timeout` after `timeout` seconds."""
+    path = root / "locks" / f"{key}.lock"
+    with disk(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return FileLock(path, timeout=timeout, mode=path.stat().st_mode & 0o777)

@@ -1,0 +1,34 @@
+"""Activation maps, which are too large to be kept: each pass over the probe set makes them again."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cd_exp.activations import mapped
+from cd_exp.cache import Store
+from cd_exp.features.layers import find_layers
+from cd_exp.features.loading import BATCH, Settings, bar, in_batches, load, placed
+from cd_exp.models import TargetModel
+from cd_exp.types import Probe
+
+
+def maps(
+    model: TargetModel, probe: Probe, *, layers: Sequence[str], kept: Sequence[int], store: Store, settings: Settings
+) -> Callable[[], Iterator[tuple[Sequence[int], Mapping[str, Float[Tensor, "images neurons height width"]]]]]:
+    """Passes over the probe set for Network Dissection: each call starts one, a batch of activation maps at a time."""
+    found = find_layers(model, probe, layers, store)
+    device, dtype = settings.resolved()
+    network = model.build()
+    module = placed(network.module, device)
+
+    def one_pass() -> Iterator[tuple[Sequence[int], Mapping[str, Tensor]]]:
+        batches = in_batches(list(kept), settings.batch_size or BATCH)
+        with mapped(module, found, name=model.name) as forward, bar(settings, "activation maps", len(kept)) as step:
+            for indices, (inputs,), _ in load(probe, [network.transform], batches, settings, device):
+                with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                    yield indices, forward(inputs)
+                step(len(indices))
+
+    return one_pass

@@ -1,0 +1,35 @@
+"""The text embeddings of a concept set."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cd_exp import distributed
+from cd_exp.cache import Entry, Store
+from cd_exp.clips import Clip
+from cd_exp.types import Concepts
+
+
+def text_embeddings(clip: Clip, concepts: Concepts, *, store: Store, device: str) -> Float[Tensor, "concepts dim"]:
+    """The text embeddings of a concept set, from the cache where they are there."""
+
+    def make() -> tuple[np.ndarray, dict[str, Any]]:
+        embedded = clip.embed(concepts, device=torch.device(distributed.device(device)))
+        said = clip.notes(concepts) if hasattr(clip, "notes") else ()
+        return embedded.numpy(), {"says": f"{clip.name}: {len(concepts.names)} concepts", "notes": list(said)}
+
+    return torch.from_numpy(np.array(store.obtain(_texts(clip, concepts), make)))
+
+
+def text_notes(clip: Clip, concepts: Concepts, *, store: Store) -> Sequence[str]:
+    """What was noted when the texts were embedded, kept with them: prompts longer than CLIP reads."""
+    return tuple(store.manifest(_texts(clip, concepts)).facts.get("notes", ()))
+
+
+def _texts(clip: Clip, concepts: Concepts) -> Entry:
+    content = {"clip": clip.key, "names": list(concepts.names), "templates": list(concepts.templates)}
+    return Entry("texts", content)
