@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cd_exp.errors import InputError, MissingTexts
 from cd_exp.metrics import adjusted, agreement, compare_methods
-from cd_exp.metrics.names import accepted_columns, named_in, plain, readings, same_as_published
+from cd_exp.metrics.names import Naming, accepted_columns, named_in, naming_of, same_as_published
 from cd_exp.metrics.published import cosines
 from cd_exp.types import Accepted, Judgement, Labels
 
@@ -67,7 +67,8 @@ def judge(
     top1 = _right(labels, right, rows, within=1) if rank is None else rank == 1
     names = labels.descriptions  # made anew each time it is asked for
     named = np.array([row for row in np.flatnonzero(known) if names[row]], dtype=np.int64)
-    pairs = [(plain(names[row]), plain(right[row][0])) for row in named]
+    given, true = Naming.of(names), naming_of(right)
+    pairs = [(given.plain(names[row]), true.plain(right[row][0])) for row in named]
     kept = _kept(labels, abstain)
     return Judgement(
         **always,
@@ -168,8 +169,9 @@ def _truth_of(labels: Labels, truth: Sequence[Accepted] | None) -> tuple[Accepte
 
 def _right(labels: Labels, truth: Sequence[Accepted], rows: np.ndarray, *, within: int) -> Bool[np.ndarray, " judged"]:
     """Whether one of the first `within` labels of each unit is the same as one of its names."""
-    wanted = [frozenset().union(*map(readings, truth[row] or ())) for row in rows]
-    given = [frozenset().union(*map(readings, labels.top[row][:within])) for row in rows]
+    listed, true = Naming.of(name for top in labels.top for name in top), naming_of(truth)
+    wanted = [frozenset().union(*map(true.normal_forms, truth[row] or ())) for row in rows]
+    given = [frozenset().union(*map(listed.normal_forms, labels.top[row][:within])) for row in rows]
     return np.array([not a.isdisjoint(b) for a, b in zip(wanted, given, strict=True)], dtype=bool)
 
 

@@ -6,11 +6,11 @@ Pure functions on arrays of judged units. Accuracies are per cent, ranks count f
 from cd_exp.metrics.compare_methods import adjusted, agreement, compare_methods
 from cd_exp.metrics.figures import BY_KEY, FIGURES, Figure
 from cd_exp.metrics.names import (
+    Naming,
     accepted_columns,
     named_in,
     places_classes,
     plain,
-    readings,
     same,
     same_as_published,
 )
@@ -20,6 +20,7 @@ __all__ = [
     "BY_KEY",
     "FIGURES",
     "Figure",
+    "Naming",
     "accepted_columns",
     "adjusted",
     "agreement",
@@ -27,7 +28,6 @@ __all__ = [
     "named_in",
     "places_classes",
     "plain",
-    "readings",
     "same",
     "same_as_published",
     "summarise",

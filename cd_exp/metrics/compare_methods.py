@@ -8,7 +8,7 @@ from jaxtyping import Int
 
 from cd_exp.metrics.differences import holm
 from cd_exp.metrics.figures import FIGURES, Figure, units_of, values_of
-from cd_exp.metrics.names import same
+from cd_exp.metrics.names import Naming, same
 from cd_exp.types import Judgement, Labels
 
 
@@ -64,8 +64,10 @@ def agreement(a: Labels, b: Labels) -> float | None:
     in_a, in_b = _common(a.units, b.units)
     if not len(in_a):
         return None
-    pairs = ((a.descriptions[i], b.descriptions[j]) for i, j in zip(in_a, in_b, strict=True))
-    return 100 * float(np.mean([bool(left and right) and same(left, right) for left, right in pairs]))
+    first, second = Naming.of(a.descriptions), Naming.of(b.descriptions)
+    pairs = [(a.descriptions[i], b.descriptions[j]) for i, j in zip(in_a, in_b, strict=True)]
+    alike = [bool(left and right) and same(left, right, first=first, second=second) for left, right in pairs]
+    return 100 * float(np.mean(alike))
 
 
 def _common(

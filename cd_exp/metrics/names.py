@@ -1,10 +1,17 @@
 """When two names are the same: one rule for every table, and beside it the rule that the paper's numbers were made by.
 
-The rule. Names are equal when they share a reading. The readings of a name are its parts between commas (a line of the
-ImageNet classes lists synonyms: `tench, Tinca tinca`). In each, case is ignored, `-`, `_`, `/` and spaces are one
-separator, and Broden's suffixes `-s` (a scene) and `-c` (a colour) are dropped. A line of Places365,
-`/b/bakery/shop 23`, is read without its initial and its number. Plurals and spelling variants are different names.
-Homonyms are the same: 19 readings belong to more than one ImageNet class (`cardigan` is a dog and a garment).
+The rule. Names are equal when they share a normal form. A name has one for each of its parts between commas (a line of
+the ImageNet classes lists synonyms: `tench, Tinca tinca`). In each, case is ignored, and `-`, `_`, `/` and spaces are
+one separator. Three spellings belong to certain lists, so the list decides (`Naming.of`):
+
+- Broden marks scenes with `-s` and colours with `-c`. The marks are dropped in a list in which at least one name in
+  twenty carries one and no other name ends in `-c`: `red-c` is red there, and `vitamin-c` is never vitamin.
+- LVIS tells homonyms apart in brackets. `tractor_(farm_equipment)` is also a tractor, unless another name of the list
+  is one too: `crab_(animal)` and `crab_(food)` are no synonyms.
+- A line of Places365, `/b/bakery/shop 23`, is read without its initial and its number.
+
+Plurals and spelling variants are different names. Homonyms are the same: 19 normal forms belong to more than one
+ImageNet class (`cardigan` is a dog and a garment).
 
 The published rule. The paper's notebooks drop `-s`, take `_` for a space and otherwise compare letter by letter. The
 truth is a Broden scene whose hyphens were turned into slashes, while labels keep theirs, so `bakery-shop-s` is never
@@ -13,8 +20,9 @@ Network Dissection named 24 of them.
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int
@@ -22,24 +30,101 @@ from jaxtyping import Int
 from cd_exp.types import Accepted
 
 _SEPARATORS = re.compile(r"[-_/\s]+")
-_SUFFIX = re.compile(r"-[sc]$", re.IGNORECASE)
+_MARK = re.compile(r"-[sc]$", re.IGNORECASE)
+_COLOURS = [
+    "black",
+    "blue",
+    "brown",
+    "green",
+    "grey",
+    "orange",
+    "pink",
+    "purple",
+    "red",
+    "white",
+    "yellow",
+]  # those that Broden marks
+_MARKED = re.compile(rf"(-s|^({'|'.join(_COLOURS)})-c)$", re.IGNORECASE)
+_SOME = 20  # of so many names of Broden at least one is marked; two in five are
+_BRACKETS = re.compile(r"(.*[^\s_])[\s_]*\([^()]*\)", re.DOTALL)
 _PLACES = re.compile(r"^/[a-z]/(\S+)(?:\s+\d+)?$")
 
 
+@dataclass(frozen=True)
+class Naming:
+    """How the names of a list are read.
+
+    Attributes:
+        broden: whether `-s` and `-c` mark scenes and colours.
+        ambiguous: words that several names of the list stand for, once brackets are left out.
+    """
+
+    broden: bool = False
+    ambiguous: frozenset[str] = frozenset()
+
+    @staticmethod
+    def of(names: Iterable[str]) -> "Naming":
+        """The naming of a list, such as a concept set, the classes of a network or the labels of a file."""
+        listed = tuple(dict.fromkeys(names))
+        parts = [part.strip() for name in listed for part in name.split(",")]
+        marked = [part for part in parts if _MARK.search(part)]
+        alien = any(part.lower().endswith("-c") and not _MARKED.search(part) for part in marked)
+        broden = bool(marked) and not alien and _SOME * len(marked) >= len(listed)
+        plain_words = Naming(broden)
+        words = Counter(word for name in listed for word in plain_words.normal_forms(name))
+        return Naming(broden, frozenset(word for word, count in words.items() if count > 1))
+
+    def plain(self, name: str) -> str:
+        """The name as a text encoder should read it: without Broden's marks, or the dressing of a Places365 line.
+
+        >>> Naming(broden=True).plain("bakery-shop-s")
+        'bakery-shop'
+        """
+        undressed = _PLACES.sub(r"\1", name.strip())
+        return _MARK.sub("", undressed) if self.broden and _MARKED.search(undressed) else undressed
+
+    def normal_forms(self, name: str) -> frozenset[str]:
+        """What a name is compared by; names are the same when they share one.
+
+        >>> sorted(Naming().normal_forms("tractor_(farm_equipment), Traction-Engine"))
+        ['traction engine', 'tractor', 'tractor (farm equipment)']
+        """
+        found = set()
+        for part in map(self.plain, name.split(",")):
+            found.add(_form(part))
+            bare = _BRACKETS.fullmatch(part)
+            if bare and _form(bare[1]) not in self.ambiguous:
+                found.add(_form(bare[1]))
+        return frozenset(found - {""} or {""})
+
+
+def _form(part: str) -> str:
+    return _SEPARATORS.sub(" ", part).strip().casefold()
+
+
 def plain(name: str) -> str:
-    """The name as a text encoder should read it: without a Broden suffix, or the dressing of a Places365 line."""
-    return _SUFFIX.sub("", _PLACES.sub(r"\1", name.strip()))
+    """`Naming.plain` of a name whose list is not known.
+
+    >>> plain("/b/bakery/shop 23")
+    'bakery/shop'
+    """
+    return Naming.of([name]).plain(name)
 
 
-def readings(name: str) -> frozenset[str]:
-    """The canonical forms of a name, one a synonym; names are the same when they share one."""
-    parts = {_SEPARATORS.sub(" ", plain(part)).strip().casefold() for part in name.split(",")}
-    return frozenset(parts - {""} or {""})
+def same(a: str, b: str, *, first: Naming | None = None, second: Naming | None = None) -> bool:
+    """Whether two names are equal by the rule of this module.
 
+    >>> same("Bakery Shop", "bakery-shop-s"), same("vitamin-c", "vitamin")
+    (True, False)
 
-def same(a: str, b: str) -> bool:
-    """Whether two names are equal by the rule of this module."""
-    return not readings(a).isdisjoint(readings(b))
+    Args:
+        a: a name.
+        b: another one.
+        first: the naming of the list that `a` is from; that of `a` alone where not known.
+        second: the same of `b`.
+    """
+    first, second = first or Naming.of([a]), second or Naming.of([b])
+    return not first.normal_forms(a).isdisjoint(second.normal_forms(b))
 
 
 def same_as_published(label: str, truth: str) -> bool:
@@ -62,16 +147,26 @@ def places_classes(lines: Iterable[str]) -> tuple[str, ...]:
     Blank lines are dropped. The names keep Places365's own spelling: `bakery/shop`, `airplane_cabin`.
     """
     numbered = []
-    for place, line in enumerate(line.strip() for line in lines if line.strip()):
+    for index, line in enumerate(line.strip() for line in lines if line.strip()):
         name, _, number = line.rpartition(" ")
-        numbered.append((int(number), plain(name)) if name and number.isdigit() else (place, plain(line)))
+        numbered.append((int(number), _undressed(name)) if name and number.isdigit() else (index, _undressed(line)))
     return tuple(name for _, name in sorted(numbered, key=lambda pair: pair[0]))
+
+
+def _undressed(name: str) -> str:
+    return _PLACES.sub(r"\1", name.strip())
+
+
+def naming_of(truth: Sequence[Accepted]) -> Naming:
+    """The naming of the true names of some units."""
+    return Naming.of(", ".join(accepted) for accepted in truth if accepted)
 
 
 def named_in(truth: Sequence[Accepted], names: Collection[str]) -> tuple[bool, ...]:
     """For each unit whether any of its right names is among `names`; False where nothing is known of it."""
-    known = frozenset().union(*map(readings, names))
-    return tuple(any(not known.isdisjoint(readings(name)) for name in accepted or ()) for accepted in truth)
+    listed, true = Naming.of(names), naming_of(truth)
+    known = frozenset().union(*map(listed.normal_forms, names))
+    return tuple(any(not known.isdisjoint(true.normal_forms(name)) for name in accepted or ()) for accepted in truth)
 
 
 def accepted_columns(truth: Sequence[Accepted], names: Sequence[str]) -> tuple[Int[np.ndarray, " _"] | None, ...]:
@@ -88,13 +183,13 @@ def accepted_columns(truth: Sequence[Accepted], names: Sequence[str]) -> tuple[I
         accepted is not None and ", ".join(accepted) == name for accepted, name in zip(truth, names, strict=True)
     ):
         return tuple(np.array([column]) for column in range(len(names)))
-    columns = defaultdict(set)
+    columns, listed, true = defaultdict(set), Naming.of(names), naming_of(truth)
     for column, name in enumerate(names):
-        for reading in readings(name):
-            columns[reading].add(column)
-    return tuple(None if accepted is None else _found(accepted, columns) for accepted in truth)
+        for form in listed.normal_forms(name):
+            columns[form].add(column)
 
+    def right(accepted: Sequence[str]) -> Int[np.ndarray, " _"]:
+        found = (columns.get(form, set()) for name in accepted for form in true.normal_forms(name))
+        return np.array(sorted(set().union(*found)), dtype=np.int64)
 
-def _found(accepted: Sequence[str], columns: dict[str, set[int]]) -> Int[np.ndarray, " _"]:
-    found = (columns.get(reading, set()) for name in accepted for reading in readings(name))
-    return np.array(sorted(set().union(*found)), dtype=np.int64)
+    return tuple(None if accepted is None else right(accepted) for accepted in truth)

@@ -4,7 +4,7 @@ import csv
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -51,14 +51,15 @@ def consensus(sweep: Sweep) -> tuple[Vote, ...]:
     Among labels with equally many votes the one wins that more jobs have among their five best; then the one of the
     earlier job.
     """
-    from cd_exp.metrics import same
+    from cd_exp.metrics import Naming, same
 
-    alike = lru_cache(maxsize=None)(same)
     names = _models(sweep)
     rows: dict[tuple[str, str, int], dict[str, Row]] = defaultdict(dict)
     for job in sweep.finished:
         for row in _labels(job):
             rows[names[job.name], row["layer"], int(row["unit"])][job.name] = row
+    naming = Naming.of(row["description"] for by_job in rows.values() for row in by_job.values())
+    alike = lru_cache(maxsize=None)(partial(same, first=naming, second=naming))
     order = {key: place for place, key in enumerate(dict.fromkeys(key[:2] for key in rows))}
     ordered = sorted(rows.items(), key=lambda item: (order[item[0][:2]], item[0][2]))
     return tuple(_vote(*key, by_job, alike) for key, by_job in ordered)

@@ -3,15 +3,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cd_exp.metrics.names import (
+    Naming,
     accepted_columns,
     named_in,
+    naming_of,
     places_classes,
     plain,
-    readings,
     same,
     same_as_published,
 )
@@ -30,6 +31,7 @@ def test_the_rule_is_reflexive_and_symmetric(a, b):
 
 @given(words, words)
 @settings(deadline=None)
+@example("", "-s")
 def test_the_published_rule_is_the_narrower_one(a, b):
     assert same(a, b) or not same_as_published(a, b)
 
@@ -39,7 +41,11 @@ def test_the_published_rule_is_the_narrower_one(a, b):
 def test_accepted_columns_are_those_of_the_pairwise_rule(names, truths):
     found = accepted_columns([(truth,) for truth in truths], names)
     if list(truths) != names:
-        pairwise = [[column for column, name in enumerate(names) if same(name, truth)] for truth in truths]
+        listed, true = Naming.of(names), naming_of([(truth,) for truth in truths])
+        pairwise = [
+            [column for column, name in enumerate(names) if same(name, truth, first=listed, second=true)]
+            for truth in truths
+        ]
         assert [columns.tolist() for columns in found] == pairwise
 
 
@@ -68,14 +74,59 @@ def test_different_names(a, b):
     assert not same(a, b)
 
 
-def test_readings_of_a_line():
-    assert readings("Great White Shark, man-eater,, ") == {"great white shark", "man eater"}
-    assert readings(" , ") == {""}
+def test_normal_forms_of_a_line():
+    assert Naming().normal_forms("Great White Shark, man-eater,, ") == {"great white shark", "man eater"}
+    assert Naming().normal_forms(" , ") == {""}
+
+
+@pytest.mark.parametrize("name", ["vitamin-c", "hepatitis-C", "type-c", "blue-green-c", "factor-c, clotting factor"])
+def test_only_broden_marks_colours(name):
+    word = name.partition(",")[0].rpartition("-")[0]
+    assert not same(name, word)
+    assert [columns.tolist() for columns in accepted_columns([(word,)], (name, "red", "street"))] == [[]]
+    # In Broden's own list neither: it has no such colour.
+    broden = (name, "red-c", "street-s", "cat")
+    assert [columns.tolist() for columns in accepted_columns([(word,)], broden)] == [[]]
+
+
+def test_the_list_says_whether_it_is_brodens():
+    words = [f"word{number}" for number in range(100)]
+    assert Naming.of(["street-s", "red-c", *words[:20]]).broden
+    assert not Naming.of(["model-s", *words]).broden
+    assert not Naming.of(["street-s", "vitamin-c"]).broden
+    assert not Naming.of(words).broden
+    assert not Naming.of([]).broden
+    columns = accepted_columns([("model",), ("red",)], ["model-s", "red-c", *words])
+    assert [found.tolist() for found in columns] == [[], []]
+    assert [found.tolist() for found in accepted_columns([("model",), ("red",)], ["model-s", "red-c"])] == [[0], [1]]
+
+
+@pytest.mark.parametrize(
+    ("names", "truth", "right"),
+    [
+        (("tractor_(farm_equipment)", "cow"), "tractor", [0]),
+        (("crab_(animal)", "crab_(food)"), "crab", []),
+        (("crab_(animal)", "crab"), "crab", [1]),
+        (("crab_(animal)", "crab_(food)"), "crab (animal)", [0]),
+        (("pop_(soda)", "pop, soda pop"), "soda pop", [1]),
+        (("pop_(soda)", "pop, soda pop"), "pop", [1]),
+        (("bow_(decorative_ribbons)", "bow_(weapon)", "bow-tie"), "bow tie", [2]),
+        (("crane (bird)", "heron"), "crane, hoist", [0]),
+        (("(unnamed)", "cat"), "cat", [1]),
+    ],
+)
+def test_a_name_in_front_of_brackets_is_a_synonym_where_no_other_name_is_it(names, truth, right):
+    (found,) = accepted_columns([tuple(truth.split(", "))], names)
+    assert found.tolist() == right
+    # It is the same the other way round: true names with brackets, concepts without.
+    rows = accepted_columns([(name,) for name in names], (truth, "another", "third"))
+    assert [row for row, columns in enumerate(rows) if 0 in columns] == right
 
 
 def test_plain_takes_off_the_dressing_only():
     assert plain("/b/bakery/shop 23") == "bakery/shop"
     assert plain("bakery-shop-s") == "bakery-shop"
+    assert plain("vitamin-c") == "vitamin-c"
     assert plain("Tinca tinca") == "Tinca tinca"
 
 
