@@ -1,8 +1,11 @@
 """The embedded world's own images, rendered when they are asked for."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
+from jaxtyping import Bool
 from PIL import Image
 
 import cd_exp.shapes as world
@@ -17,19 +20,22 @@ class Shapes:
 
     size: int
     seed: int
+    objects: int = 1
     name: str = "shapes"
     concepts: tuple[str, ...] = field(default=world.ANNOTATED, repr=False)
     categories: tuple[str, ...] = field(default=world.CATEGORIES, repr=False)
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
-        """Seed and number of each scene."""
-        return tuple(f"{self.seed}/{index:05d}" for index in range(self.size))
+        """Seed and number of each scene, and how many figures it has where these are two."""
+        behind = "" if self.objects == 1 else f"/{self.objects}"
+        return tuple(f"{self.seed}/{index:05d}{behind}" for index in range(self.size))
 
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the renderer and of what is rendered."""
-        return fingerprint([world.fingerprint(), str(self.size), str(self.seed)])
+        several = [] if self.objects == 1 else [f"{self.objects} objects"]
+        return fingerprint([world.fingerprint(), str(self.size), str(self.seed), *several])
 
     def __len__(self) -> int:
         return self.size
@@ -38,23 +44,38 @@ class Shapes:
         """The picture as RGB."""
         if not 0 <= index < self.size:
             raise IndexError(index)
-        return Image.fromarray(world.scene(index, seed=self.seed).pixels)
+        return Image.fromarray(self.scene(index).pixels)
+
+    def scene(self, index: int) -> world.Scene:
+        """One scene with the truth about it."""
+        return world.scene(index, seed=self.seed, objects=self.objects)
 
     def segmentation(self, index: int) -> Segmentation:
         """The exact masks of one image."""
-        return world.segmentation(world.scene(index, seed=self.seed))
+        return world.segmentation(self.scene(index))
+
+    def shows(self, name: str, indices: Sequence[int]) -> Bool[np.ndarray, " images"] | None:
+        """Whether each scene shows what a name says, one figure all of it; None where it says what is never drawn."""
+        attributes = world.named(name)
+        if attributes is None:
+            return None
+        drawn = (world.drawn(index, seed=self.seed, objects=self.objects) for index in indices)
+        return np.array([world.shows(figures, attributes) for figures in drawn])
 
 
-def shapes(*, size: int = world.PROBE_SIZE, seed: int = world.PROBE_SEED) -> Shapes:
+def shapes(*, size: int = world.PROBE_SIZE, seed: int = world.PROBE_SEED, objects: int = 1) -> Shapes:
     """The first `size` scenes of a seed.
 
     Args:
         size: how many.
         seed: the default is apart from those the embedded networks were trained on.
+        objects: figures in a scene, 1 or 2; the embedded networks were trained on scenes of one.
 
     Raises:
-        InputError: the size leaves no image.
+        InputError: the size leaves no image, or another number of objects.
     """
     if size < 1:
         raise InputError(f"probe.size={size} leaves no image; give a number of images")
-    return Shapes(size, seed)
+    if objects not in (1, 2):
+        raise InputError(f"probe.objects={objects} cannot be drawn; a scene has 1 object or 2")
+    return Shapes(size, seed, objects)

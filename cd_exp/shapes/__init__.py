@@ -6,6 +6,7 @@ Importing it loads numpy and nothing heavier, so that a configuration may name i
 from cd_exp.shapes.annotation import ANNOTATED, CATEGORIES, segmentation
 from cd_exp.shapes.captions import caption
 from cd_exp.shapes.lexicon import ATTRIBUTES, BACKGROUNDS, CLASSES, COLOURS, CONCEPTS, EVERYDAY, SHAPES, TEXTURES
+from cd_exp.shapes.naming import named, shows
 from cd_exp.shapes.networks import (
     CLIP,
     LAYER4,
@@ -17,7 +18,7 @@ from cd_exp.shapes.networks import (
     resnet_weights,
     tokenizer_merges,
 )
-from cd_exp.shapes.render import IMAGE_SIZE, PROBE_SEED, PROBE_SIZE, Scene, fingerprint, scene
+from cd_exp.shapes.render import IMAGE_SIZE, KINDS, PROBE_SEED, PROBE_SIZE, Figure, Scene, drawn, fingerprint, scene
 
 __all__ = [
     "ANNOTATED",
@@ -30,21 +31,26 @@ __all__ = [
     "CONCEPTS",
     "EVERYDAY",
     "IMAGE_SIZE",
+    "KINDS",
     "LAYER4",
     "PROBE_SEED",
     "PROBE_SIZE",
     "RESNET",
     "SHAPES",
     "TEXTURES",
+    "Figure",
     "Scene",
     "caption",
     "clip_config",
     "clip_weights",
+    "drawn",
     "fingerprint",
     "load_tokenizer",
+    "named",
     "resnet_kwargs",
     "resnet_weights",
     "scene",
     "segmentation",
+    "shows",
     "tokenizer_merges",
 ]

@@ -24,15 +24,24 @@ CATEGORIES = (
 
 
 def segmentation(scene: Scene) -> "Segmentation":
-    """The masks of the four attributes and the class of a scene.
+    """The masks of the attributes and the class of each figure of a scene.
 
-    Colour, shape, texture and class hold on the shape's pixels (at least half covered), the background on all others.
+    Colour, shape, texture and class hold on a figure's pixels (at least half covered), the background on all others.
 
     Returns:
         Five maps of the scene's size, of numbers into `ANNOTATED`; -1 where the concept is not.
     """
     from cd_exp.types import Segmentation  # needs torch, which rendering does not
 
-    *figure, background = scene.attributes
-    maps = [np.where(scene.mask, number, -1) for number in (*figure, len(ATTRIBUTES) + scene.label)]
-    return Segmentation(np.stack([*maps, np.where(scene.mask, -1, background)]).astype(np.int32))
+    maps = np.full((5, *scene.mask.shape), -1, dtype=np.int32)
+    maps[4] = scene.attributes[-1]
+    for figure in scene.figures:
+        numbers = (
+            figure.colour,
+            len(COLOURS) + figure.shape,
+            len(COLOURS + SHAPES) + figure.texture,
+            len(ATTRIBUTES) + figure.label,
+            -1,
+        )
+        maps[:, figure.mask] = np.array(numbers)[:, None]
+    return Segmentation(maps)

@@ -1,6 +1,7 @@
-"""Scenes: one coloured, textured shape on a textured background, the same for the same seed and index for ever."""
+"""Scenes: coloured, textured shapes on a textured background, the same for the same seed and index for ever."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,10 +27,28 @@ PALETTE = np.array(
 
 DRAWS = 24  # uniform numbers a scene uses; drawn at once, so that adding a use does not shift the others
 
+KINDS = {"colour": COLOURS, "shape": SHAPES, "texture": TEXTURES, "background": BACKGROUNDS}
+"""What is drawn for a scene, and from which names."""
+
+
+@dataclass(frozen=True, eq=False)
+class Figure:
+    """One shape of a scene."""
+
+    colour: int  # of COLOURS
+    shape: int  # of SHAPES
+    texture: int  # of TEXTURES
+    mask: Bool[np.ndarray, "size size"]  # the shape covers at least half of the pixel
+
+    @property
+    def label(self) -> int:
+        """The index of its class."""
+        return self.colour * len(SHAPES) + self.shape
+
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """One image and the truth about it."""
+    """One image and the truth about it. What is said of one figure alone is said of the first."""
 
     pixels: UInt8[np.ndarray, "size size 3"]
     label: int  # of CLASSES
@@ -38,6 +57,7 @@ class Scene:
     texture: int  # of TEXTURES
     background: int  # of BACKGROUNDS
     mask: Bool[np.ndarray, "size size"]  # the shape covers at least half of the pixel
+    figures: tuple[Figure, ...] = ()
 
     @property
     def attributes(self) -> tuple[int, int, int, int]:
@@ -51,30 +71,62 @@ class Scene:
         )
 
 
-def scene(index: int, *, seed: int, size: int = IMAGE_SIZE) -> Scene:
+def scene(
+    index: int, *, seed: int, size: int = IMAGE_SIZE, objects: int = 1, fixed: Mapping[str, int] | None = None
+) -> Scene:
     """Renders one scene; every attribute is drawn independently and evenly.
 
     Args:
         index: which image of the seed's endless sequence; images do not depend on each other.
         seed: the sequence.
         size: height and width in pixels. The layout scales with it; patterns and noise keep their size in pixels.
+        objects: 1, or 2: the same first figure, smaller, in one half of the image and a second one in the other.
+        fixed: attributes of the first figure and the background (keys of `KINDS`) that are set and not drawn. All
+            else stays as it was, so scenes that are fixed differently differ in nothing but that.
 
     Returns:
-        The pixels as RGB, the truth, and the shape's mask.
+        The pixels as RGB, the truth, and the shapes' masks.
     """
     random = np.random.default_rng([seed, index])
-    colour, shape, texture, background = (
-        int(drawn) for drawn in random.integers([len(COLOURS), len(SHAPES), len(TEXTURES), len(BACKGROUNDS)])
-    )
+    numbers = _drawn(random) | dict(fixed or {})
     draws = random.random(DRAWS, dtype=np.float32)
     noise = random.standard_normal((size, size), dtype=np.float32)
-    cover = _cover(SHAPES[shape], draws[:4], size)
+    parts = [(numbers, draws)]
+    if objects == 2:  # a stream of its own, which leaves the first figure as it is
+        second = np.random.default_rng([seed, index, 2])
+        parts.append((_drawn(second), second.random(DRAWS, dtype=np.float32)))
     light = 0.8 + 0.3 * draws[4]
-    ground = _ground(BACKGROUNDS[background], draws[5:14], size)
-    figure = _figure(PALETTE[colour], TEXTURES[texture], draws[14:], size)
-    image = 255 * light * (ground + cover * (figure - ground)) + 5 * noise
+    ground = _ground(BACKGROUNDS[numbers["background"]], draws[5:14], size)
+    figures = []
+    for (own, drawn), box in zip(parts, _boxes(parts[-1][1], size, objects=objects), strict=True):
+        cover = _cover(SHAPES[own["shape"]], drawn[:4], box)
+        ground = ground + cover * (_figure(PALETTE[own["colour"]], TEXTURES[own["texture"]], drawn[14:], size) - ground)
+        figures.append(Figure(own["colour"], own["shape"], own["texture"], cover >= 0.5))
+    image = 255 * light * ground + 5 * noise
     pixels = np.ascontiguousarray(np.clip(image + 0.5, 0, 255).astype(np.uint8).transpose(1, 2, 0))
-    return Scene(pixels, colour * len(SHAPES) + shape, colour, shape, texture, background, cover >= 0.5)
+    first = figures[0]
+    return Scene(
+        pixels,
+        first.label,
+        first.colour,
+        first.shape,
+        first.texture,
+        numbers["background"],
+        first.mask,
+        tuple(figures),
+    )
+
+
+def drawn(index: int, *, seed: int, objects: int = 1) -> tuple[dict[str, int], ...]:
+    """The attributes of each figure of a scene (keys of `KINDS`, the background that of the scene), not rendered."""
+    first = _drawn(np.random.default_rng([seed, index]))
+    if objects == 1:
+        return (first,)
+    return (first, _drawn(np.random.default_rng([seed, index, 2])) | {"background": first["background"]})
+
+
+def _drawn(random: np.random.Generator) -> dict[str, int]:
+    return {kind: int(number) for kind, number in zip(KINDS, random.integers([*map(len, KINDS.values())]), strict=True)}
 
 
 def fingerprint() -> str:
@@ -97,15 +149,41 @@ def _turned(size: int, angle: float, x0: float, y0: float, unit: float) -> tuple
     return cosine * right + sine * down, cosine * down - sine * right
 
 
-def _cover(shape: str, draws: Float[np.ndarray, "4"], size: int) -> Float[np.ndarray, "size size"]:
+@dataclass(frozen=True)
+class _Box:
+    """Where a figure may lie, and its radius, in pixels: `least` and up to `more` beyond."""
+
+    size: int  # of the image
+    left: float
+    top: float
+    width: float
+    height: float
+    least: float
+    more: float
+
+
+def _boxes(draws: Float[np.ndarray, "24"], size: int, *, objects: int) -> tuple[_Box, ...]:
+    """The whole image for one figure; its halves, beside or above each other and in either order, for two.
+
+    The radius of two is so small that the corners, which reach a tenth beyond it, stay in their half.
+    """
+    if objects == 1:
+        return (_Box(size, 0.0, 0.0, float(size), float(size), 0.24, 0.12),)
+    side, beside, turned = float(size), bool(draws[4] > 0.5), bool(draws[5] > 0.5)
+    corners = [(0.0, 0.0), (side / 2, 0.0) if beside else (0.0, side / 2)]
+    sides = (side / 2, side) if beside else (side, side / 2)
+    return tuple(_Box(size, *corner, *sides, 0.17, 0.05) for corner in (corners[::-1] if turned else corners))
+
+
+def _cover(shape: str, draws: Float[np.ndarray, "4"], box: _Box) -> Float[np.ndarray, "size size"]:
     """How much of each pixel the shape covers: its place, radius and turn are drawn.
 
-    The disc of that radius lies in the image; the corners of square, triangle and heart reach a tenth beyond it.
+    The disc of that radius lies in the box; the corners of square, triangle and heart reach a tenth beyond it.
     """
-    radius = float(size * (0.24 + 0.12 * draws[0]))
-    free = size - 2 * radius
-    x0, y0 = radius + free * float(draws[2]), radius + free * float(draws[3])
-    x, y = _turned(size, float(2 * np.pi * draws[1]), x0, y0, radius)
+    radius = float(box.size * (box.least + box.more * draws[0]))
+    x0 = box.left + radius + (box.width - 2 * radius) * float(draws[2])
+    y0 = box.top + radius + (box.height - 2 * radius) * float(draws[3])
+    x, y = _turned(box.size, float(2 * np.pi * draws[1]), x0, y0, radius)
     return np.clip(0.5 - radius * geometry.OUTLINES[shape](x, y), 0, 1)
 
 

@@ -92,7 +92,8 @@ def test_mask_is_where_the_shape_was_painted(monkeypatch, scenes):
 def test_outline_of_each_shape_covers_its_own_part_of_a_disc():
     """No two shapes share an outline: their areas or symmetries differ at the same place and turn."""
     draws = np.array([0.5, 0.1, 0.5, 0.5], dtype=np.float32)
-    masks = [render._cover(shape, draws, 48) >= 0.5 for shape in shapes.SHAPES]
+    whole = render._boxes(np.zeros(24, np.float32), 48, objects=1)[0]
+    masks = [render._cover(shape, draws, whole) >= 0.5 for shape in shapes.SHAPES]
     for first in range(len(masks)):
         for second in range(first):
             union = (masks[first] | masks[second]).sum()
