@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cd_exp.tracking import Wandb
 
 FILES = ("sweep.csv", "consensus.csv", "anova.json")
+EFFECT = ("df", "separable", "ss", "eta_squared", "f", "p", "p_adjusted")
 LOGGED = "summary.json"
 """In the sweep's `wandb` folder: what was summed up last, so that gathering the same jobs again makes no second run."""
 
@@ -75,13 +76,13 @@ def _log(run: Any, sweep: Sweep, explained: Mapping[str, Any], figures: Sequence
 
     columns, rows = table(sweep)
     effects = [
-        [layer, axis, part["df"], part["ss"], part.get("eta_squared"), part.get("f"), part.get("p")]
+        [layer, axis, *(part.get(key) for key in EFFECT)]
         for layer, found in explained.items()
         for axis, part in found["axes"].items()
     ]
     logged: dict[str, Any] = {"sweep": wandb.Table(columns=[*columns], data=rows)}
     if effects:
-        logged["anova"] = wandb.Table(columns=["layer", "axis", "df", "ss", "eta_squared", "f", "p"], data=effects)
+        logged["anova"] = wandb.Table(columns=["layer", "axis", *EFFECT], data=effects)
     run.log(logged | {f"figures/{path.stem}": wandb.Image(str(path)) for path in figures})
     for view in views(sweep):
         best = max(view.metrics.values(), key=lambda row: row["top1"])

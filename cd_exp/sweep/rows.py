@@ -22,8 +22,9 @@ class View:
         """Top-1 with its interval, or how a job without one ended; empty for a job that has no such layer."""
         if job.name not in self.metrics:
             return "" if job.layers else job.status
-        metrics = self.metrics[job.name]
-        return f"{metrics['top1']:.1f}{line}[{', '.join(f'{bound:.1f}' for bound in metrics['ci95'])}]"
+        from cd_exp.metrics import BY_KEY  # brings torch with it
+
+        return BY_KEY["top1"].text(self.metrics[job.name]).replace(" [", f"{line}[")
 
 
 def views(sweep: Sweep) -> tuple[View, ...]:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from cd_exp.metrics import Figure
+
 NARROW = 12  # letters to a line of what a row is called, where the table needs the room
 FILES = ("sweep.csv", "consensus.csv", "anova.json", "figures")
 STYLES = {OK: "", FAILED: "red"}
@@ -89,11 +91,14 @@ def pivot(sweep: Sweep, view: View) -> "Table":
     return table
 
 
-def plain(sweep: Sweep, view: View | None) -> "Table":
+def plain(sweep: Sweep, view: View | None, figures: "Sequence[Figure]" = ()) -> "Table":
     """A line for each job with its values of the axes; without a view, what is known where nothing is judged."""
-    title = [] if view is None else [f"{view.title}: top-1 % [95 %]", "top-5", "judged"]
     right = len(sweep.axes) + 1
-    table = _table("job", *sweep.axes, *(title or ["status", "layers", "units"]), left=right)
+    if view is None:
+        title = ["status", "layers", "units"]
+    else:
+        title = [f"{view.title}: top-1 % [95 %]", *(figure.short for figure in figures)]
+    table = _table("job", *sweep.axes, *title, left=right)
     for job in ordered(sweep):
         values = [job.name, *((job.value(axis) or "?") for axis in sweep.axes)]
         if view is None:
@@ -101,15 +106,28 @@ def plain(sweep: Sweep, view: View | None) -> "Table":
             values += [job.status, ", ".join(job.layers), units]
         else:
             metrics = view.metrics.get(job.name, {})
-            top5 = f"{metrics['top5']:.1f}" if "top5" in metrics else ""
-            values += [view.cell(job), top5, str(metrics.get("judged", ""))]
+            values += [view.cell(job), *(figure.text(metrics, interval=False) for figure in figures)]
         table.add_row(*(_words(value, _style(job)) for value in values))
     return table
 
 
+def _fitting(console: "Console", sweep: Sweep, view: View) -> "Table":
+    """`plain` with as many figures beside top-1 as the terminal has room for; all of them are in `sweep.csv`."""
+    from rich.measure import Measurement
+
+    from cd_exp.metrics.figures import shown
+
+    figures = [figure for figure in shown(list(view.metrics.values())) if figure.key != "top1"]
+    figures.sort(key=lambda figure: {"top5": 0, "judged": 1}.get(figure.key, 2))  # the narrowest tables have these
+    unbounded = console.options.update(width=10 * console.width)
+    while figures and Measurement.get(console, unbounded, plain(sweep, view, figures)).maximum > console.width:
+        figures.pop()
+    return plain(sweep, view, figures)
+
+
 def variance(title: str, found: Mapping[str, Any]) -> "Table":
     """A line for each axis: its share of the variance of the accuracy, and the F test where there is one."""
-    table = _table(f"{title}: axis", "levels", "explains %", "df", "F", "p", left=1)
+    table = _table(f"{title}: axis", "levels", "explains %", "df", "F", "p", "Holm", left=1)
     residual = found["residual"]
     for name, part in [*found["axes"].items(), ("residual", residual)]:
         cells = [str(part.get("levels", "")), _number(part, "eta_squared", "{:.1f}", 100), str(part["df"])]
@@ -146,7 +164,7 @@ def _show_view(console: "Console", sweep: Sweep, view: View) -> None:
             console.print(_words(f"{view.title}: top-1 % [95 %], {across} across", "bold"))
             console.print(found)
             return
-    console.print(plain(sweep, view))
+    console.print(_fitting(console, sweep, view))
 
 
 def _number(values: Mapping[str, Any], key: str, form: str, factor: int = 1) -> str:

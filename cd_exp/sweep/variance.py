@@ -30,6 +30,7 @@ JUDGED_UNITS = "p is about these configurations on the units they judged, not ab
 INTERACTION = "one run a combination: what axes do only together is part of the residual"
 UNBALANCED = "not every combination is there equally often: each axis' part is what it adds to the others"
 SATURATED = "no run is left over for a residual, so there is no F test"
+CONFOUNDED = "{axes} not separable: the runs change them together with others, so their own parts cannot be told"
 EQUAL = "every job has the same accuracy: there is nothing to explain"
 
 
@@ -53,9 +54,13 @@ def variance(accuracy: "Float[np.ndarray, ' runs']", axes: Mapping[str, Sequence
 
     Returns:
         `runs`, `balanced` (every combination equally often), `total` and `residual` with `df` and `ss`, `notes`, and in
-        `axes` for each axis `levels`, `df`, `ss`, `eta_squared` (share of the total), `f` and `p`. What cannot be had
-        is absent: `eta_squared` where all accuracies are equal, `f` and `p` without a residual.
+        `axes` for each axis `levels`, `df`, `separable`, `ss`, `eta_squared` (share of the total), `f`, `p` and
+        `p_adjusted` (Holm's, over the axes). What cannot be had is absent: of an axis that is not separable, since it
+        varies together with others, all but the first three; `eta_squared` where all accuracies are equal; `f` and `p`
+        without a residual.
     """
+    from cd_exp.metrics.differences import holm  # brings torch with it
+
     runs = len(accuracy)
     total = float(np.square(accuracy - accuracy.mean()).sum())
     rounding = EXACT * float(np.square(accuracy).sum())
@@ -63,12 +68,17 @@ def variance(accuracy: "Float[np.ndarray, ' runs']", axes: Mapping[str, Sequence
     rest, rank = _residual(accuracy, list(axes.values()))
     rest = rest if rest > rounding else 0.0
     parts = {axis: _part(accuracy, axis, axes, total, rest, rank) for axis in axes}
+    tested = [part for part in parts.values() if "p" in part]
+    for part, p in zip(tested, holm([part["p"] for part in tested]), strict=True):
+        part["p_adjusted"] = p
     residual = {"df": runs - rank, "ss": rest} | ({"eta_squared": rest / total} if total else {})
     cells = Counter(zip(*axes.values(), strict=True))
     balanced = len(cells) == prod(len(set(values)) for values in axes.values()) and len(set(cells.values())) == 1
     notes = [] if total else [EQUAL]
     notes += [SATURATED] if runs == rank else [INTERACTION] if len(axes) > 1 and max(cells.values()) == 1 else []
     notes += [] if balanced else [UNBALANCED]
+    mixed = [axis for axis, part in parts.items() if not part["separable"]]
+    notes += [CONFOUNDED.format(axes=", ".join(mixed))] if mixed else []
     return {
         "runs": runs,
         "balanced": balanced,
@@ -91,11 +101,12 @@ def _part(
 
     without, rank_without = _residual(accuracy, [values for name, values in axes.items() if name != axis])
     df, spare = rank - rank_without, len(accuracy) - rank
-    found: dict[str, Any] = {
-        "levels": len(set(axes[axis])),
-        "df": df,
-        "ss": max(0.0, without - rest) if df and total else 0.0,
-    }
+    levels = len(set(axes[axis]))
+    # Fewer degrees of freedom than levels call for: other axes' columns span some of this one's.
+    found: dict[str, Any] = {"levels": levels, "df": df, "separable": df == levels - 1}
+    if not found["separable"]:
+        return found
+    found["ss"] = max(0.0, without - rest) if df and total else 0.0
     if total:
         found["eta_squared"] = found["ss"] / total
     if df and spare and rest:

@@ -83,7 +83,9 @@ def test_two_axes_by_hand():
 
 def test_one_run_a_level_leaves_nothing_to_test_against():
     found = variance(np.array([10.0, 20.0, 40.0]), {"similarity": list("abc")})
-    assert found["axes"]["similarity"] == {"levels": 3, "df": 2, "ss": pytest.approx(1400 / 3), "eta_squared": 1.0}
+    assert found["axes"]["similarity"] == {
+        "levels": 3, "df": 2, "separable": True, "ss": pytest.approx(1400 / 3), "eta_squared": 1.0,
+    }  # fmt: skip
     assert SATURATED in found["notes"]
 
 
@@ -101,10 +103,34 @@ def test_an_unbalanced_sweep_is_said_to_be_one_and_an_axis_gets_what_it_adds_to_
     assert found["axes"]["row"]["ss"] == pytest.approx(200)
 
 
-def test_an_axis_that_follows_another_explains_nothing_of_its_own():
-    found = variance(np.array([1.0, 5.0, 2.0, 6.0]), {"model": list("abab"), "clip": list("xyxy")})
-    assert [found["axes"][axis]["df"] for axis in ("model", "clip")] == [0, 0]
-    assert all("f" not in part for part in found["axes"].values())
+def test_axes_that_change_together_are_not_separable():
+    # Accuracy follows both: neither explains nothing, and neither explains all.
+    found = variance(
+        np.array([1.0, 5.0, 2.0, 6.0]), {"model": list("abab"), "clip": list("xyxy"), "seed": list("0011")}
+    )
+    for axis in ("model", "clip"):
+        assert found["axes"][axis] == {"levels": 2, "df": 0, "separable": False}
+    assert found["axes"]["seed"]["separable"]
+    assert found["axes"]["seed"]["ss"] == pytest.approx(1)
+    assert "model, clip not separable: the runs change them together with others" in " ".join(found["notes"])
+
+
+def test_an_axis_is_not_separable_where_others_tell_some_of_its_levels():
+    # Level c of the model has a backbone of its own: what is the model's there and what the backbone's, nobody knows.
+    axes = {"model": list("aabbcc"), "clip": list("xyxyzz")}
+    found = variance(np.arange(6.0), axes)
+    assert found["axes"]["model"]["df"] == 1 < found["axes"]["model"]["levels"] - 1
+    assert not found["axes"]["model"]["separable"]
+    assert "eta_squared" not in found["axes"]["model"]
+
+
+def test_p_is_adjusted_over_the_axes():
+    accuracy = np.random.default_rng(0).uniform(20, 80, 24)
+    found = variance(accuracy, design([2, 3, 4]))["axes"]
+    raw = {axis: part["p"] for axis, part in found.items()}
+    smallest = min(raw, key=raw.get)
+    assert found[smallest]["p_adjusted"] == pytest.approx(min(1, 3 * raw[smallest]))
+    assert all(part["p_adjusted"] >= part["p"] for part in found.values())
 
 
 def test_a_sweep_has_one_analysis_for_each_layer_with_truth(tmp_path):
