@@ -43,7 +43,7 @@ def arguments(words: Sequence[str]) -> tuple[Namespace, ArgumentParser]:
         raise InputError(f"{message}; python run.py --help shows what can be given")
 
     parser.error = refuse  # type: ignore[method-assign,assignment]
-    found = parser.parse_args(words)
+    found = parser.parse_intermixed_args(words)  # flags and settings in any order
     if found.experimental_rerun:
         raise InputError("--experimental-rerun unpickles a file, which runs whatever it holds; give the settings anew")
     if sum(map(bool, (found.run, found.multirun, found.cfg, found.info, found.shell_completion))) > 1:

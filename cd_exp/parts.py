@@ -44,7 +44,7 @@ class Parts:
         """
         groups = {group: OmegaConf.select(config, group) for group in GROUPS}
         several: Any = groups["baseline"] or {}
-        chosen = {choices["baseline"]: several} if "_target_" in several else several
+        chosen = {several.get("name", choices["baseline"]): several} if "_target_" in several else several
         parts = Parts(
             model=build(groups["model"], group="model"),
             probe=build(groups["probe"], group="probe", leave_out=("on_error",)),

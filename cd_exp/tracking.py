@@ -47,6 +47,7 @@ class About:
     job_type: str | None = None
 
 
+@runtime_checkable
 class Record(Protocol):
     """The record of a run that goes on."""
 

@@ -3,6 +3,7 @@
 from cd_exp.probes.broden import broden
 from cd_exp.probes.cifar import cifar10, cifar100
 from cd_exp.probes.concat import concat
+from cd_exp.probes.custom import custom
 from cd_exp.probes.dtd import dtd
 from cd_exp.probes.files import files
 from cd_exp.probes.folder import folder
@@ -16,6 +17,7 @@ __all__ = [
     "cifar10",
     "cifar100",
     "concat",
+    "custom",
     "dtd",
     "files",
     "folder",

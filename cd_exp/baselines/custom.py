@@ -1,0 +1,61 @@
+"""Another method from the user's own code."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cd_exp.baselines.method import Labelled, Method, RunRecord
+from cd_exp.errors import InputError, unknown
+from cd_exp.types import Labels, Probe
+from cd_exp.user_code import load
+
+
+@dataclass(frozen=True, eq=False)
+class Custom:
+    """A method of the user's own, what it gives looked at."""
+
+    name: str
+    factory: str
+    method: Method
+
+    def check(self, probe: Probe) -> None:
+        """The method's own check, where it has one."""
+        if hasattr(self.method, "check"):
+            self.method.check(probe)
+
+    def __call__(self, run: RunRecord) -> Labelled:
+        """The labels of the run's layers."""
+        made = self.method(run)
+        given = made.labels if isinstance(made, Labelled) else made
+        if not isinstance(given, Mapping) or not all(isinstance(labels, Labels) for labels in given.values()):
+            raise InputError(
+                f"baseline.factory={self.factory}: the method gave {type(made).__name__}, expected {{layer: Labels}} "
+                "or Labelled(labels, files, notes) of cd_exp.baselines"
+            )
+        found = made if isinstance(made, Labelled) else Labelled(given)
+        for layer, labels in found.labels.items():
+            if layer not in run.labels:
+                raise unknown("layer", layer, run.labels, where=f"in this run (baseline.factory={self.factory})")
+            if len(labels.units) and int(labels.units.max()) >= len(run.labels[layer].units):
+                raise InputError(
+                    f"baseline.factory={self.factory} labels unit {int(labels.units.max())} of {layer}, which has "
+                    f"{len(run.labels[layer].units)}"
+                )
+        return found
+
+
+def custom(*, factory: str, options: Mapping[str, Any] | None = None, name: str = "custom") -> Custom:
+    """The method that a function of the user's own returns: `method(run)` gives `{layer: Labels}` or `Labelled`.
+
+    Args:
+        factory: `FILE.py:function` or `package.module:function`.
+        options: its keywords.
+        name: how the method is called in tables and files.
+
+    Raises:
+        InputError: there is no such function, or it returns no method.
+    """
+    method = load(factory, setting="baseline.factory")(options or {})
+    if not callable(method):
+        raise InputError(f"baseline.factory={factory} returned {type(method).__name__}, expected a method: method(run)")
+    return Custom(name, factory, method)

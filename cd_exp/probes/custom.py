@@ -1,0 +1,118 @@
+"""A probe set from the user's own code."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from PIL import Image
+
+from cd_exp.downloads import progress
+from cd_exp.errors import InputError
+from cd_exp.probes.fingerprints import fingerprint
+from cd_exp.types import AnnotatedProbe, Segmentation
+from cd_exp.user_code import load
+
+MASKS = ("concepts", "categories", "segmentation")
+
+
+@dataclass(frozen=True, eq=False)
+class Custom:
+    """What a function of the user's own returned: a torch `Dataset`, or any sequence of PIL pictures."""
+
+    name: str
+    pictures: Any
+    ids: tuple[str, ...]
+    factory: str
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of every picture's pixels and their order: code can give anything, so each run looks at all."""
+        return fingerprint(self._digests())
+
+    def _digests(self) -> Iterator[str]:
+        with progress("reading the probe images", len(self)) as advance:
+            for index in range(len(self)):
+                try:
+                    picture = self[index]
+                    yield hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).hexdigest()
+                except OSError:  # reported when the picture is opened
+                    yield "unreadable"
+                advance(1)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        """The picture as RGB; of a pair, as data sets of pictures and classes give, the first."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        item = self.pictures[index]
+        picture = item[0] if isinstance(item, tuple) and item else item
+        if not isinstance(picture, Image.Image):
+            raise InputError(
+                f"probe.factory={self.factory}: image {index} is of type {type(picture).__name__}, expected a PIL "
+                "picture; leave out the transform of a data set, which is the network's own"
+            )
+        return picture.convert("RGB")
+
+
+@dataclass(frozen=True, eq=False)
+class CustomAnnotated(Custom):
+    """The same with masks, which the user's object has under `annotations`."""
+
+    @property
+    def concepts(self) -> Sequence[str]:
+        """The annotated concepts, by number."""
+        return tuple(self.pictures.annotations.concepts)
+
+    @property
+    def categories(self) -> Sequence[str]:
+        """The category of each concept."""
+        return tuple(self.pictures.annotations.categories)
+
+    def segmentation(self, index: int) -> Segmentation:
+        """The masks of one image."""
+        found = self.pictures.annotations.segmentation(index)
+        if not isinstance(found, Segmentation):
+            raise InputError(
+                f"probe.factory={self.factory}: annotations.segmentation({index}) is of type {type(found).__name__}, "
+                "expected a cd_exp.types.Segmentation"
+            )
+        return found
+
+
+def custom(*, factory: str, options: Mapping[str, Any] | None = None, name: str = "custom") -> Custom | AnnotatedProbe:
+    """The pictures that a function of the user's own returns.
+
+    Args:
+        factory: `FILE.py:function` or `package.module:function`; it returns a torch `Dataset` or a sequence of PIL
+            pictures, with `.ids` and `.annotations` (`concepts`, `categories`, `segmentation(index)`) where it has any.
+        options: its keywords.
+        name: how the set is called in tables.
+
+    Raises:
+        InputError: there is no such function, or it returns something else.
+    """
+    made = load(factory, setting="probe.factory")(options or {})
+    if isinstance(made, (str, bytes, Mapping)) or not (hasattr(made, "__getitem__") and hasattr(made, "__len__")):
+        raise InputError(
+            f"probe.factory={factory} returned {type(made).__name__}, expected a torch Dataset or a list of PIL "
+            "pictures"
+        )
+    given = getattr(made, "ids", None)
+    ids = tuple(f"{index:05d}" for index in range(len(made))) if given is None else tuple(map(str, given))
+    if len(ids) != len(made):
+        raise InputError(f"probe.factory={factory} returned {len(made)} pictures with {len(ids)} ids; give one each")
+    annotations = getattr(made, "annotations", None)
+    missing = [key for key in MASKS if annotations is not None and not hasattr(annotations, key)]
+    if missing:
+        raise InputError(
+            f"probe.factory={factory}: annotations lack {', '.join(missing)}; they need {', '.join(MASKS)}"
+        )
+    kind = Custom if annotations is None else CustomAnnotated
+    probe = kind(name, made, ids, factory)
+    if len(probe):
+        probe[0]  # a wrong kind of item is told before anything runs
+    return probe
