@@ -1,4 +1,4 @@
-"""What the activations of a layer show of each unit: its images, their spread, and the units that act alike."""
+"""What the activations of a layer show of each unit: how they spread, and which units act alike."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-STRONGEST = 10  # images of a unit
 WEAKER = (0.75, 0.5)  # percentiles that are shown beside them
 BESIDE = 3  # images about each of these percentiles
 BINS = 24  # of the histogram
@@ -19,47 +18,39 @@ PRODUCTS = 2e11  # multiplications spent on finding units that act alike
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
-    """Of each unit of one layer. Images are rows of the activations; strongest first, nearest first."""
+class Spread:
+    """How the activations of each unit of one layer spread over the images, which are rows of the activations."""
 
-    strongest: Int[np.ndarray, "neurons shown"]
-    values: Float[np.ndarray, "neurons shown"]
     weaker: Int[np.ndarray, "neurons percentiles beside"]
     weaker_values: Float[np.ndarray, "neurons percentiles beside"]
     histogram: Int[np.ndarray, "neurons bins"]
     low: Float[np.ndarray, " neurons"]
     high: Float[np.ndarray, " neurons"]
+
+
+@dataclass(frozen=True, eq=False)
+class Alike:
+    """The units whose activations correlate most with those of each unit, nearest first."""
+
     nearest: Int[np.ndarray, "neurons near"]
     correlation: Float[np.ndarray, "neurons near"]
-    compared_on: int  # images that the correlations rest on
+    images: int  # that the correlations rest on
 
 
-def evidence(activations: Float[Tensor, "images neurons"], *, shown: int = STRONGEST) -> Evidence:
-    """The strongest images of each unit, weaker ones, the histogram, and the units with the highest correlation.
-
-    Args:
-        activations: of one layer.
-        shown: how many of the strongest images.
-    """
-    neurons = activations.shape[1]
+def spread(activations: Float[Tensor, "images neurons"]) -> Spread:
+    """The images about the percentiles of `WEAKER`, the strongest of them first, and the histogram of each unit."""
     size = max(1, BLOCK // max(1, len(activations)))
-    parts = [_of_block(activations[:, start : start + size], shown) for start in range(0, neurons, size)]
-    columns = (np.concatenate(column) for column in zip(*parts, strict=True))
-    strongest, values, weaker, weaker_values, histogram, low, high = columns
-    nearest, correlation, compared_on = alike(activations)
-    return Evidence(
-        strongest, values, weaker, weaker_values, histogram, low, high, nearest, correlation, compared_on=compared_on
-    )
+    starts = range(0, activations.shape[1], size)
+    parts = [_of_block(activations[:, start : start + size].T.float().contiguous().numpy()) for start in starts]
+    weaker, weaker_values, histogram, low, high = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Spread(weaker, weaker_values, histogram, low, high)
 
 
-def _of_block(activations: Float[Tensor, "images block"], shown: int) -> tuple[np.ndarray, ...]:
-    units = activations.T.float().contiguous()
-    values, strongest = units.topk(min(shown, units.shape[1]), dim=1)
-    rows = units.numpy()
+def _of_block(rows: Float[np.ndarray, "block images"]) -> tuple[np.ndarray, ...]:
     weaker = _about_percentiles(rows)
     beside = np.take_along_axis(rows, weaker.reshape(len(rows), -1), axis=1).reshape(weaker.shape)
     low, high = rows.min(axis=1), rows.max(axis=1)
-    return strongest.numpy(), values.numpy(), weaker, beside, _histogram(rows, low, high), low, high
+    return weaker, beside, _histogram(rows, low, high), low, high
 
 
 def _about_percentiles(rows: Float[np.ndarray, "neurons images"]) -> Int[np.ndarray, "neurons percentiles beside"]:
@@ -82,10 +73,8 @@ def _histogram(
     return np.bincount(bins.ravel(), minlength=BINS * len(rows)).reshape(len(rows), BINS)
 
 
-def alike(
-    activations: Float[Tensor, "images neurons"],
-) -> tuple[Int[np.ndarray, "neurons near"], Float[np.ndarray, "neurons near"], int]:
-    """The other units of the layer whose activations correlate most with each unit's, and over how many images.
+def alike(activations: Float[Tensor, "images neurons"]) -> Alike:
+    """The other units of the layer whose activations correlate most with each unit's.
 
     Of a layer so wide that all images would cost more than `PRODUCTS`, evenly spaced images are used.
     """
@@ -103,7 +92,7 @@ def alike(
         products[torch.arange(len(products)), torch.arange(start, start + len(products))] = -2.0  # a unit itself
         found.append(products.topk(kept, dim=1))
     near = np.concatenate([part.indices.numpy() for part in found])
-    return near, np.concatenate([part.values.clamp(-1, 1).numpy() for part in found]), used
+    return Alike(near, np.concatenate([part.values.clamp(-1, 1).numpy() for part in found]), used)
 
 
 def excited(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cd_exp.errors import InputError
-from cd_exp.explorer.collecting import Content
+from cd_exp.explorer.content import Content
 from cd_exp.explorer.encoding import as_script
 from cd_exp.whole_files import write as write_file
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cd_exp.explorer import evidence as module
-from cd_exp.explorer.evidence import BINS, alike, evidence, excited, shown_for
+from cd_exp.explorer.evidence import BINS, alike, excited, shown_for, spread
 
 
 @pytest.fixture
@@ -13,17 +13,8 @@ def activations():
     return torch.rand(101, 7, generator=torch.Generator().manual_seed(3))
 
 
-def test_strongest_images_come_first_with_their_activations(activations):
-    found = evidence(activations, shown=4)
-    for unit in range(7):
-        column = activations[:, unit].tolist()
-        order = sorted(range(101), key=lambda image: -column[image])
-        assert found.strongest[unit].tolist() == order[:4]
-        assert found.values[unit].tolist() == [column[image] for image in order[:4]]
-
-
 def test_weaker_images_stand_about_their_percentiles(activations):
-    found = evidence(activations)
+    found = spread(activations)
     for unit in range(7):
         order = activations[:, unit].argsort().tolist()  # of 101 images number 75 and 50 are those percentiles exactly
         assert found.weaker[unit].tolist() == [[order[76], order[75], order[74]], [order[51], order[50], order[49]]]
@@ -31,7 +22,7 @@ def test_weaker_images_stand_about_their_percentiles(activations):
 
 
 def test_the_histogram_counts_every_image_between_the_smallest_and_the_largest(activations):
-    found = evidence(activations)
+    found = spread(activations)
     for unit in range(7):
         column = activations[:, unit].numpy()
         counts, edges = np.histogram(column, bins=BINS)
@@ -42,38 +33,39 @@ def test_the_histogram_counts_every_image_between_the_smallest_and_the_largest(a
 def test_a_unit_that_never_changes_has_a_histogram_and_no_neighbour():
     activations = torch.rand(50, 3)
     activations[:, 1] = 0.5
-    found = evidence(activations)
+    found = spread(activations)
     assert found.histogram[1].tolist() == [50, *[0] * (BINS - 1)]
-    assert found.correlation[1].tolist() == [0.0, 0.0]
+    assert alike(activations).correlation[1].tolist() == [0.0, 0.0]
 
 
 def test_units_that_act_alike_are_those_of_highest_correlation(activations):
-    near, correlation, used = alike(activations)
+    found = alike(activations)
     expected = np.corrcoef(activations.T.numpy())
     np.fill_diagonal(expected, -2)
     for unit in range(7):
-        assert near[unit].tolist() == np.argsort(-expected[unit])[:6].tolist()
-        assert correlation[unit] == pytest.approx(np.sort(expected[unit])[::-1][:6], abs=1e-5)
-    assert used == 101
+        assert found.nearest[unit].tolist() == np.argsort(-expected[unit])[:6].tolist()
+        assert found.correlation[unit] == pytest.approx(np.sort(expected[unit])[::-1][:6], abs=1e-5)
+    assert found.images == 101
 
 
 def test_a_wide_layer_is_compared_on_some_of_the_images_and_says_so(activations, monkeypatch):
     monkeypatch.setattr(module, "PRODUCTS", 7 * 7 * 80)
-    near, _, used = alike(activations)
-    assert used == 80
+    found = alike(activations)
+    assert found.images == 80
     rows = np.linspace(0, 100, 80).round().astype(int)
-    assert near.tolist() == alike(activations[rows])[0].tolist()
+    assert found.nearest.tolist() == alike(activations[rows]).nearest.tolist()
 
 
 @given(block=st.integers(1, 400))
 def test_blocks_do_not_change_the_evidence(block):
     activations = torch.rand(40, 9, generator=torch.Generator().manual_seed(1))
-    whole = evidence(activations)
+    whole = spread(activations)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "BLOCK", block)
-        found = evidence(activations)
-    for name in ("strongest", "weaker", "histogram", "nearest"):
-        assert (getattr(found, name) == getattr(whole, name)).all()
+        found, near = spread(activations), alike(activations)
+    assert (found.weaker == whole.weaker).all()
+    assert (found.histogram == whole.histogram).all()
+    assert (near.nearest == alike(activations).nearest).all()
 
 
 def test_an_image_excites_units_in_standard_deviations_above_their_mean(activations):

@@ -1,0 +1,161 @@
+"""What a run's pages hold of its labels and figures: all that is there without pictures."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cd_exp.explorer.encoding import Names, packed
+from cd_exp.metrics import FIGURES
+from cd_exp.types import MARKS, OURS, Labels, Outcome
+
+SCHEMA = 1
+TOP = 5
+NO_IMAGES = {"probe": "", "total": 0, "index": packed([]), "ids": [], "size": 1, "columns": 1, "rows": 1, "sheets": []}
+
+Judged = Mapping[str, Mapping[str, Mapping[int, bool]]]
+"""By method and layer, whether the label of each judged unit is right."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a run's pages hold: JSON values by name (`run`, `layer-0`, ...) and the sheets of thumbnails."""
+
+    parts: Mapping[str, Any]
+    sheets: Mapping[str, bytes]
+
+
+def labels_alone(outcome: Outcome, *, manifest: Mapping[str, Any], title: str) -> Content:
+    """What can be shown of a run of which only the labels are there: everything but pictures and activations.
+
+    Args:
+        outcome: all labels and figures. A label is right where its rank is 1; without ranks it is not judged.
+        manifest: how the run was asked for, and with what it was made.
+        title: what the pages are called.
+    """
+    names = Names()
+    right = {
+        method: {layer: _by_rank(labels) for layer, labels in by_layer.items()}
+        for method, by_layer in {OURS: outcome.labels, **outcome.baselines}.items()
+    }
+    run = described(outcome, {}, manifest, title=title, judged=right, names=names)
+    run |= {"images": NO_IMAGES, "queries": []}
+    run["concepts"] = {
+        "name": packed([]),
+        "pictures": packed(np.empty((0, 0), int)),
+        "cosines": packed(np.empty((0, 0))),
+    }
+    parts = {"run": run}
+    for number, labels in enumerate(outcome.labels.values()):
+        run["layers"][number]["pictures"] = packed(np.empty((len(labels.units), 0), int))
+        parts[f"layer-{number}"] = described_labels(labels, names)
+        run["layers"][number]["detail"] = f"layer-{number}"
+    run["names"] = names.texts
+    return Content(parts, {})
+
+
+def described(
+    outcome: Outcome,
+    about: Mapping[str, str],
+    manifest: Mapping[str, Any],
+    *,
+    title: str,
+    judged: Judged,
+    names: Names,
+) -> dict[str, Any]:
+    """How the run was made, its figures, and the labels of every method as tables."""
+    methods = {OURS: outcome.labels, **outcome.baselines}
+    return {
+        "schema": SCHEMA,
+        "title": title,
+        "about": _in_words(about, manifest),
+        "choices": {key: str(value) for key, value in manifest.get("choices", {}).items()},
+        "command": shlex.join(["python", "run.py", *manifest.get("overrides", ())]),
+        "figures": [
+            {"key": metric.key, "heading": metric.heading, "meaning": metric.meaning, "digits": _digits(metric.digits)}
+            for metric in FIGURES
+        ],
+        "metrics": {OURS: outcome.metrics, **outcome.baseline_metrics},
+        "comparisons": list(outcome.comparisons),
+        "notes": list(outcome.notes),
+        "seconds": dict(outcome.seconds),
+        "marks": list(MARKS),
+        "layers": [{"name": layer, "units": len(labels.units)} for layer, labels in outcome.labels.items()],
+        "methods": [
+            {
+                "name": method,
+                "layers": {layer: table(labels, judged[method][layer], names) for layer, labels in by_layer.items()},
+            }
+            for method, by_layer in methods.items()
+        ],
+    }
+
+
+def table(labels: Labels, right: Mapping[int, bool], names: Names) -> dict[str, Any]:
+    """One method's labels of one layer as columns; `right` is 1, 0, or -1 where it is not known."""
+    count = len(labels.units)
+    truth = labels.truth or (None,) * count
+    numbers = {"similarity": labels.similarity, "rank": labels.ranks, "margin": labels.margin}
+    numbers |= {"stability": labels.stability}
+    numbers |= {f"faithfulness.{name}": values for name, values in labels.faithfulness.items()}
+    marks = [sum(1 << MARKS.index(mark) for mark in found) for found in labels.marks] or [0] * count
+    found = {
+        "units": packed(labels.units),
+        "top": packed(names.rows(labels.top, TOP)),
+        "truth": packed(
+            names.rows((accepted or () for accepted in truth), max(map(len, filter(None, truth)), default=1))
+        ),
+        "right": packed([int(right[unit]) if unit in right else -1 for unit in labels.units.tolist()]),
+        "marks": packed(marks),
+        "numbers": {
+            key: packed(np.asarray(values, dtype=np.float32))
+            for key, values in numbers.items()
+            if values is not None and not np.isnan(values).all()
+        },
+    }
+    if labels.judged_label:
+        found["judged_label"] = packed([names.number(name) for name in labels.judged_label])
+    return found
+
+
+def described_labels(labels: Labels, names: Names) -> dict[str, Any]:
+    """What the page of one unit shows of its labels besides."""
+    found = {}
+    if labels.top_scores is not None:
+        found["scores"] = packed(labels.top_scores)
+    if labels.stable_set:
+        found["stable"] = packed(names.rows(labels.stable_set, max(1, *map(len, labels.stable_set))))
+    return found
+
+
+def _in_words(about: Mapping[str, str], manifest: Mapping[str, Any]) -> dict[str, str]:
+    """What the run was made with, as a reader would say it; what is not known is left out."""
+    choices, config = manifest.get("choices", {}), manifest.get("config", {})
+    settings = config.get("similarity") or {}
+    words = ", ".join(f"{key}={value}" for key, value in settings.items() if not key.startswith("_"))
+    known = {
+        "model": str(choices.get("model", "")),
+        "CLIP": str(choices.get("clip", "")),
+        "similarity": str(choices.get("similarity", "")) + (f" ({words})" if words else ""),
+        "probe set": str(choices.get("probe", "")),
+        "concept set": str(choices.get("concepts", "")),
+        **about,
+        "seed": str(manifest.get("seed", "")),
+        "device": str(manifest.get("device", "")),
+        "commit": str(manifest.get("commit") or ""),
+    }
+    return {key: value for key, value in known.items() if value}
+
+
+def _by_rank(labels: Labels) -> dict[int, bool]:
+    if labels.ranks is None:
+        return {}
+    return {
+        unit: rank == 1 for unit, rank in zip(labels.units.tolist(), labels.ranks.tolist(), strict=True) if rank == rank
+    }
+
+
+def _digits(form: str) -> int:
+    return int(form.lstrip("+")[1]) if form.endswith("f") else 0

@@ -1,0 +1,84 @@
+"""Words that are asked for when the pages are made: what CLIP thinks shows them, and the units that answer to them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cd_exp import similarity as similarities
+from cd_exp.baselines import RunRecord
+from cd_exp.dissection import Dissection
+from cd_exp.explorer.encoding import packed
+from cd_exp.explorer.evidence import shown_for
+from cd_exp.features import text_embeddings
+from cd_exp.types import Concepts, Similarity
+
+UNITS = 24  # of each layer
+IMAGES = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """Words with their images (rows of the features) and, by layer, the units in which they rank best."""
+
+    words: str
+    pictures: Int[np.ndarray, " shown"]
+    cosines: Float[np.ndarray, " shown"]
+    units: Mapping[str, Int[np.ndarray, " best"]]
+    ranks: Mapping[str, Int[np.ndarray, " best"]]
+    scores: Mapping[str, Float[np.ndarray, " best"]]
+
+    def packed(self, rows: Int[np.ndarray, " images"]) -> dict[str, Any]:
+        """As the pages read it; `rows` are the images that they show."""
+        return {
+            "words": self.words,
+            "pictures": packed(np.searchsorted(rows, self.pictures)),
+            "cosines": packed(self.cosines),
+            "layers": {
+                layer: {
+                    "units": packed(units),
+                    "ranks": packed(self.ranks[layer]),
+                    "scores": packed(self.scores[layer]),
+                }
+                for layer, units in self.units.items()
+            },
+        }
+
+
+def ask(run: RunRecord, found: Dissection, similarity: Similarity, words: Sequence[str]) -> list[Asked]:
+    """Score each of the words as if it stood at the end of the concept set.
+
+    Args:
+        run: what the run has; its CLIP needs a text tower.
+        found: the features, of which the activations are needed.
+        similarity: the run's own function.
+        words: what is asked for, in free words.
+    """
+    asked = Concepts(tuple(words), run.concepts.templates, name="query")
+    texts = text_embeddings(run.clip, asked, store=run.store, device=run.settings.device)
+    pictures, cosines = shown_for(found.features.images, texts, count=IMAGES)
+    answers = []
+    for number, text in enumerate(words):
+        match = similarities.concept_activations(found.features.images, torch.cat([found.texts, texts[number, None]]))
+        best = {
+            layer: _best(similarities.blocks(similarity, match, activations))
+            for layer, activations in found.features.activations.items()
+        }
+        units, ranks, scores = ({layer: part[i] for layer, part in best.items()} for i in range(3))
+        answers.append(Asked(text, pictures[number], cosines[number], units, ranks, scores))
+    return answers
+
+
+def _best(blocks: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The units in which the last column ranks best, with its ranks and scores; of equal ranks the higher score."""
+    parts: list[tuple[Tensor, Tensor]] = []
+    for _, block in blocks:
+        own = block[:, -1]
+        parts.append((1 + (block[:, :-1] >= own[:, None]).sum(dim=1), own))
+    ranks, scores = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
+    order = np.lexsort((-scores, ranks))[:UNITS]
+    return order, ranks[order], scores[order]
