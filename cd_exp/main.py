@@ -48,17 +48,7 @@ def _run(
     began: float,
     logged: Record | None,
 ) -> None:
-    found = dissection(
-        parts.model,
-        parts.probe,
-        parts.concepts,
-        parts.clip,
-        parts.similarity,
-        layers=None,
-        store=parts.store,
-        settings=parts.settings,
-        top=config.top,
-    )
+    found = dissected(parts, config)
     if logged is not None:
         outcome = collect(
             record(parts, found, seed=config.seed),
@@ -73,6 +63,21 @@ def _run(
         report.show(Console(), outcome, folder)
         if place:
             Console().print(terminal_text(f"W&B: {place}"), soft_wrap=True)
+
+
+def dissected(parts: Parts, config: DictConfig) -> Dissection:
+    """The labels of the parts, with the features they came from."""
+    return dissection(
+        parts.model,
+        parts.probe,
+        parts.concepts,
+        parts.clip,
+        parts.similarity,
+        layers=None,
+        store=parts.store,
+        settings=parts.settings,
+        top=config.top,
+    )
 
 
 def about(config: DictConfig, invocation: Invocation) -> About:

@@ -49,26 +49,30 @@ def collect(
     pictures, cosines = shown_for(features.images, found.texts[[column for _, column in used]], count=OF_A_CONCEPT)
     lists = [strongest, {layer: part.weaker for layer, part in spreads.items()}, pictures]
     most = _kept(lists)
-    rows = np.union1d(_distinct(lists, most), [row for words in asked for row in words.pictures.tolist()]).astype(int)
-    probe_images = np.asarray(features.kept)[rows]
-    sheets = thumbnails(run.probe, probe_images.tolist(), store=run.store)
+    of_units = _distinct(lists[:2], most)
+    others = np.concatenate([pictures[:, : most[2]].ravel(), *(words.pictures for words in asked)]).astype(int)
+    groups = [of_units, np.setdiff1d(others, of_units)]
+    kept = np.asarray(features.kept)
+    sheets = thumbnails(run.probe, [kept[group].tolist() for group in groups], store=run.store)
+    rows, places = np.concatenate(groups), np.full(len(kept), -1)
+    places[rows] = [sheets.places[image] for image in kept[rows].tolist()]
     run_part = described(
         outcome, _about(run, manifest), manifest, title=title, judged=judged(run, outcome), names=names
     )
-    run_part["images"] = _images(run, probe_images, sheets)
+    run_part["images"] = _images(run, sheets)
     run_part["concepts"] = {
         "name": packed([names.number(name) for name, _ in used]),
-        "pictures": packed(np.searchsorted(rows, pictures[:, : most[2]])),
+        "pictures": packed(places[pictures[:, : most[2]]]),
         "cosines": packed(cosines[:, : most[2]]),
     }
-    run_part["queries"] = [words.packed(rows) for words in asked]
+    run_part["queries"] = [words.packed(places) for words in asked]
     parts: dict[str, Any] = {"run": run_part}
     for number, (layer, labels) in enumerate(outcome.labels.items()):
         images = strongest[layer].indices.T.numpy()[:, : most[0]]
-        run_part["layers"][number]["pictures"] = packed(np.searchsorted(rows, images))
+        run_part["layers"][number]["pictures"] = packed(places[images])
         parts[f"layer-{number}"] = {
             "values": packed(strongest[layer].values.T.float().numpy()[:, : most[0]]),
-            **_from_activations(features, layer, rows, most, spreads),
+            **_from_activations(features, layer, places, most, spreads),
             **described_labels(labels, names),
         }
         run_part["layers"][number]["detail"] = f"layer-{number}"
@@ -77,15 +81,16 @@ def collect(
 
 
 def _from_activations(
-    features: Features, layer: str, rows: np.ndarray, most: Sequence[int], spreads: Mapping[str, Any]
+    features: Features, layer: str, places: np.ndarray, most: Sequence[int], spreads: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What takes all activations of a layer: a histogram and the firing alone where only lists were kept."""
     if layer not in spreads:
         return {}
     near, shown = alike(features.activations[layer]), spreads[layer]
-    units, above = excited(features.activations[layer], rows.tolist())
+    images = np.flatnonzero(places >= 0)
+    units, above = (_at(places[images], part) for part in excited(features.activations[layer], images.tolist()))
     return {
-        "weaker": packed(np.searchsorted(rows, shown.weaker[:, :, : most[1]])),
+        "weaker": packed(places[shown.weaker[:, :, : most[1]]]),
         "weaker_values": packed(shown.weaker_values[:, :, : most[1]]),
         "histogram": packed(shown.histogram),
         "low": packed(shown.low),
@@ -96,6 +101,13 @@ def _from_activations(
         "excited": packed(units),
         "above": packed(above),
     }
+
+
+def _at(places: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The rows put at their places; zeros between them."""
+    found = np.zeros((places.max() + 1, *rows.shape[1:]), rows.dtype)
+    found[places] = rows
+    return found
 
 
 def judged(run: RunRecord, outcome: Outcome) -> dict[str, dict[str, dict[int, bool]]]:
@@ -134,16 +146,19 @@ def _concepts_used(run: RunRecord, outcome: Outcome) -> list[tuple[str, int]]:
     return [(name, column) for name, column in sorted(columns.items(), key=lambda item: item[1]) if name in used]
 
 
-def _images(run: RunRecord, probe_images: np.ndarray, sheets: Sheets) -> dict[str, Any]:
+def _images(run: RunRecord, sheets: Sheets) -> dict[str, Any]:
+    """The shown images by their place among the thumbnails; a place that holds none has index -1."""
+    index = np.full(1 + max(sheets.places.values()), -1)
+    index[list(sheets.places.values())] = list(sheets.places)
     return {
         "probe": run.probe.name,
         "total": len(run.probe),
-        "index": packed(probe_images),
-        "ids": [str(run.probe.ids[index]) for index in probe_images],
+        "index": packed(index),
+        "ids": [str(run.probe.ids[image]) if image >= 0 else "" for image in index],
         "size": sheets.size,
         "columns": sheets.columns,
-        "rows": sheets.rows,
         "sheets": list(sheets.files),
+        "heights": sheets.heights,
     }
 
 
@@ -152,9 +167,9 @@ def _kept(lists: Sequence[Any]) -> tuple[int, int, int]:
 
 
 def _distinct(lists: Sequence[Any], most: Sequence[int]) -> np.ndarray:
-    """The images to be shown, ascending."""
-    strongest, weaker, pictures = lists
-    found = [pictures[:, : most[2]].ravel()]
+    """The images to be shown, ascending: those of units and, where they are among the lists, of concepts."""
+    strongest, weaker, *pictures = lists
+    found = [part[:, : most[2]].ravel() for part in pictures]
     found += [part.indices[: most[0]].numpy().ravel() for part in strongest.values()]
     found += [part[:, :, : most[1]].ravel() for part in weaker.values()]
     return np.unique(np.concatenate(found).astype(np.int64))

@@ -13,7 +13,16 @@ from cd_exp.types import MARKS, OURS, Labels, Outcome
 
 SCHEMA = 1
 TOP = 5
-NO_IMAGES = {"probe": "", "total": 0, "index": packed([]), "ids": [], "size": 1, "columns": 1, "rows": 1, "sheets": []}
+NO_IMAGES = {
+    "probe": "",
+    "total": 0,
+    "index": packed([]),
+    "ids": [],
+    "size": 1,
+    "columns": 1,
+    "sheets": [],
+    "heights": [],
+}
 
 Judged = Mapping[str, Mapping[str, Mapping[int, bool]]]
 """By method and layer, whether the label of each judged unit is right."""
@@ -74,7 +83,13 @@ def described(
         "choices": {key: str(value) for key, value in manifest.get("choices", {}).items()},
         "command": shlex.join(["python", "run.py", *manifest.get("overrides", ())]),
         "figures": [
-            {"key": metric.key, "heading": metric.heading, "meaning": metric.meaning, "digits": _digits(metric.digits)}
+            {
+                "key": metric.key,
+                "heading": metric.heading,
+                "meaning": metric.meaning,
+                "digits": _digits(metric.digits),
+                "interval": metric.interval_key,
+            }
             for metric in FIGURES
         ],
         "metrics": {OURS: outcome.metrics, **outcome.baseline_metrics},

@@ -115,17 +115,32 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}'"
 
 
-def page_of(runs: Mapping[str, Content], *, title: str, sweep: Any = None) -> Content:
-    """One page of one run or several: the parts of each run under a name of its own, equal sheets once."""
+def page_of(
+    runs: Mapping[str, Content], *, title: str, homes: Mapping[str, str] | None = None, sweep: Any = None
+) -> Content:
+    """One page of one run or several: the parts of each run under a name of its own, equal sheets once.
+
+    Args:
+        runs: what is known of each.
+        title: of the page.
+        homes: for runs with a page of their own its address; what only the page of one unit shows is left to that.
+        sweep: the tables of a sweep, where the runs are its jobs.
+    """
+    homes = homes or {}
     parts: dict[str, Any] = {"page": {"title": title, "runs": []}}
     sheets: dict[str, bytes] = {}
     for number, (name, content) in enumerate(runs.items()):
         prefix = f"{number}-"
         run = {**content.parts["run"], "key": name}
-        run["layers"] = [{**layer, "detail": prefix + layer["detail"]} for layer in run["layers"]]
-        parts["page"]["runs"].append(f"{prefix}run")
+        kept = () if name in homes else content.parts
+        run["layers"] = [
+            {**layer, "detail": prefix + layer["detail"] if layer["detail"] in kept else ""} for layer in run["layers"]
+        ]
+        methods = [method["name"] for method in run["methods"]]
+        about = {"key": name, "part": f"{prefix}run", "methods": methods, "home": homes.get(name, "")}
+        parts["page"]["runs"].append(about)
         parts[f"{prefix}run"] = run
-        parts |= {prefix + part: value for part, value in content.parts.items() if part != "run"}
+        parts |= {prefix + part: content.parts[part] for part in kept if part != "run"}
         sheets |= content.sheets
     if sweep is not None:
         parts["page"]["sweep"] = True
@@ -136,9 +151,9 @@ def page_of(runs: Mapping[str, Content], *, title: str, sweep: Any = None) -> Co
 def runs_of(content: Content) -> dict[str, Content]:
     """The runs that a page holds, each as it was before `page_of`."""
     found = {}
-    for number, part in enumerate(content.parts["page"]["runs"]):
+    for number, about in enumerate(content.parts["page"]["runs"]):
         prefix = f"{number}-"
-        run = dict(content.parts[part])
+        run = dict(content.parts[about["part"]])
         run["layers"] = [{**layer, "detail": layer["detail"].removeprefix(prefix)} for layer in run["layers"]]
         own = {name.removeprefix(prefix): value for name, value in content.parts.items() if name.startswith(prefix)}
         sheets = {name: content.sheets[name] for name in run["images"]["sheets"]}

@@ -32,11 +32,11 @@ class Asked:
     ranks: Mapping[str, Int[np.ndarray, " best"]]
     scores: Mapping[str, Float[np.ndarray, " best"]]
 
-    def packed(self, rows: Int[np.ndarray, " images"]) -> dict[str, Any]:
-        """As the pages read it; `rows` are the images that they show."""
+    def packed(self, places: Int[np.ndarray, " images"]) -> dict[str, Any]:
+        """As the pages read it; `places`: where each image stands among the thumbnails."""
         return {
             "words": self.words,
-            "pictures": packed(np.searchsorted(rows, self.pictures)),
+            "pictures": packed(places[self.pictures]),
             "cosines": packed(self.cosines),
             "layers": {
                 layer: {

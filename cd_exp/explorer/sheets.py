@@ -15,7 +15,7 @@ from cd_exp.cache import Entry, Store
 from cd_exp.types import Probe
 
 SIZES = ((1000, 128), (4000, 96), (10000, 64))
-"""Up to how many images, how wide in pixels; beyond, `SMALLEST`."""
+"""Up to how many images, how wide in pixels at most; beyond, `SMALLEST`."""
 SMALLEST = 48
 SHEET = 2048  # pixels, either way
 QUALITY = 78
@@ -24,53 +24,70 @@ THREADS = 4
 
 @dataclass(frozen=True)
 class Sheets:
-    """JPEG files of `columns` x `rows` thumbnails in reading order, `size` pixels wide each; named by their content."""
+    """JPEG files of thumbnails, `size` pixels wide each, in rows of `columns`; named by their content.
+
+    `places` says where each image stands among the thumbnails, counted through all sheets as if each were full.
+    """
 
     size: int
     columns: int
-    rows: int
+    places: dict[int, int]
     files: dict[str, bytes]
 
+    @property
+    def heights(self) -> list[int]:
+        """How many rows each sheet has."""
+        last = [0] * len(self.files)
+        for place in self.places.values():
+            sheet, within = divmod(place, self.columns**2)
+            last[sheet] = max(last[sheet], within)
+        return [1 + within // self.columns for within in last]
 
-def size_for(count: int) -> int:
-    """At most how wide thumbnails are where there are so many of them."""
-    return next((size for most, size in SIZES if count <= most), SMALLEST)
+
+def size_for(probe: Probe, indices: Sequence[int]) -> int:
+    """How wide thumbnails are: the more there are the smaller, and never larger than the images themselves."""
+    most = next((size for most, size in SIZES if len(indices) <= most), SMALLEST)
+    sample = {indices[place] for place in np.linspace(0, len(indices) - 1, min(8, len(indices))).astype(int)}
+    return min(most, max((min(probe[index].size) for index in sample), default=SMALLEST))
 
 
-def thumbnails(probe: Probe, indices: Sequence[int], *, store: Store) -> Sheets:
+def thumbnails(probe: Probe, groups: Sequence[Sequence[int]], *, store: Store) -> Sheets:
     """The middle square of each image, from the cache where it is there. Each image is decoded once.
 
     Args:
         probe: the images.
-        indices: which of them.
+        groups: which of them; a group begins a new sheet, so that runs which share it share its sheets.
         store: where thumbnails are kept between runs.
     """
-    listed = sha256(repr(list(map(int, indices))).encode()).hexdigest()
-    content = {"probe": probe.fingerprint, "images": listed, "size": size_for(len(indices)), "quality": QUALITY}
+    size = size_for(probe, [index for group in groups for index in group])
+    columns = SHEET // size
+    places: dict[int, int] = {}
+    files: dict[str, bytes] = {}
+    for group in filter(len, groups):
+        start = len(files) * columns**2
+        places |= {index: start + number for number, index in enumerate(group)}
+        for content in _of_group(probe, list(map(int, group)), size=size, store=store):
+            files[f"sheet-{len(files)}-{sha256(content).hexdigest()[:12]}"] = content
+    return Sheets(size, columns, places, files)
+
+
+def _of_group(probe: Probe, indices: list[int], *, size: int, store: Store) -> list[bytes]:
+    listed = sha256(repr(indices).encode()).hexdigest()
+    content = {"probe": probe.fingerprint, "images": listed, "size": size, "quality": QUALITY}
     entry = Entry("thumbnails", content)
 
     def make() -> tuple[np.ndarray, dict[str, Any]]:
-        made = sheets(decoded(probe, indices))
-        layout = {"size": made.size, "columns": made.columns, "rows": made.rows}
-        lengths = {name: len(file) for name, file in made.files.items()}
-        joined = np.frombuffer(b"".join(made.files.values()), dtype=np.uint8)
-        return joined, {"says": f"{len(indices)} images of {probe.name}", "layout": layout, "lengths": lengths}
+        made = sheets(decoded(probe, indices, size=size))
+        joined, lengths = np.frombuffer(b"".join(made), dtype=np.uint8), [len(file) for file in made]
+        return joined, {"says": f"{len(indices)} images of {probe.name}", "lengths": lengths}
 
     stored = store.obtain(entry, make)
-    facts, start, files = store.manifest(entry).facts, 0, {}
-    for name, length in facts["lengths"].items():
-        files[name] = stored[start : start + length].tobytes()
-        start += length
-    return Sheets(**facts["layout"], files=files)
+    ends = np.cumsum(store.manifest(entry).facts["lengths"]).tolist()
+    return [stored[start:end].tobytes() for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def decoded(probe: Probe, indices: Sequence[int]) -> UInt8[np.ndarray, "chosen size size rgb"]:
-    """The middle square of each image as pixels, no larger than the images are.
-
-    Pillow decodes without holding the interpreter, so that threads help.
-    """
-    sample = [probe[indices[place]] for place in np.linspace(0, len(indices) - 1, min(16, len(indices))).astype(int)]
-    size = min([size_for(len(indices)), max((min(image.size) for image in sample), default=SMALLEST)])
+def decoded(probe: Probe, indices: Sequence[int], *, size: int) -> UInt8[np.ndarray, "chosen size size rgb"]:
+    """The middle square of each image as pixels. Pillow decodes without holding the interpreter: threads help."""
     pixels = np.empty((len(indices), size, size, 3), dtype=np.uint8)
 
     def put(place: int) -> None:
@@ -90,20 +107,19 @@ def square(image: Image.Image, size: int) -> Image.Image:
     return ImageOps.fit(image, (size, size), method)
 
 
-def sheets(pixels: UInt8[np.ndarray, "chosen size size rgb"]) -> Sheets:
-    """Thumbnails put together into JPEG files."""
-    count, size = len(pixels), pixels.shape[1]
-    columns = max(1, min(SHEET // size, count))
-    rows = max(1, min(SHEET // size, -(-count // columns)))
-    files = {}
-    for start in range(0, count, columns * rows):
-        part = pixels[start : start + columns * rows]
+def sheets(pixels: UInt8[np.ndarray, "chosen size size rgb"]) -> list[bytes]:
+    """Thumbnails put together into JPEG files, `SHEET` wide and high; the last has as many rows as it needs."""
+    size = pixels.shape[1]
+    columns = SHEET // size
+    files = []
+    for start in range(0, len(pixels), columns**2):
+        part = pixels[start : start + columns**2]
+        rows = -(-len(part) // columns)
         canvas = np.zeros((columns * rows, size, size, 3), dtype=np.uint8)
         canvas[: len(part)] = part
         plane = canvas.reshape(rows, columns, size, size, 3).swapaxes(1, 2).reshape(rows * size, columns * size, 3)
-        content = jpeg(Image.fromarray(plane))
-        files[f"sheet-{start // (columns * rows)}-{sha256(content).hexdigest()[:12]}"] = content
-    return Sheets(size, columns, rows, files)
+        files.append(jpeg(Image.fromarray(plane)))
+    return files
 
 
 def jpeg(image: Image.Image) -> bytes:

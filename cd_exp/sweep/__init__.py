@@ -8,6 +8,7 @@ Importing this costs no torch, matplotlib, scipy or wandb.
 
 from cd_exp.sweep.gathering import gather
 from cd_exp.sweep.jobs import Job, Sweep
+from cd_exp.sweep.pages import gather_pages
 from cd_exp.sweep.reading import read
 
-__all__ = ["Job", "Sweep", "gather", "read"]
+__all__ = ["Job", "Sweep", "gather", "gather_pages", "read"]

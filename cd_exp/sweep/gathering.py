@@ -30,7 +30,7 @@ def gather(folder: Path, *, console: "Console | None" = None) -> Sweep | None:
     from rich.console import Console
 
     from cd_exp.report.files import as_json
-    from cd_exp.sweep import consensus, figures, record, rows, tables, variance
+    from cd_exp.sweep import consensus, figures, pages, record, rows, tables, variance
 
     console = Console() if console is None else console
     _put(folder / "sweep.csv", rows.as_csv(*rows.table(sweep)))
@@ -40,12 +40,15 @@ def gather(folder: Path, *, console: "Console | None" = None) -> Sweep | None:
     _put(folder / "anova.json", as_json(explained, "anova.json") if explained else None)
     drawn = figures.figures(sweep, votes)
     agreed = [(*key, consensus.accuracy(found)) for key, found in consensus.by_layer(votes).items()]
+    page = pages.gather_pages(sweep, folder)
     tables.show(console, sweep, explained=explained, agreed=agreed)
     try:
         record_place = record.summarise(sweep, explained=explained, figures=drawn)
         said = f"W&B: {record_place}" if record_place else ""
     except InputError as error:  # the tables are made; a tracker out of reach takes nothing from them
         said = f"W&B summary not made: {error}"
+    if page:
+        console.print(f"page: {page}", markup=False, highlight=False, soft_wrap=True)
     if said:
         console.print(said, markup=False, highlight=False, soft_wrap=True)
     return sweep

@@ -2,6 +2,7 @@ import base64
 import hashlib
 import re
 from io import BytesIO
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from cd_exp.cache import Store
 from cd_exp.errors import InputError
 from cd_exp.explorer import clear, page_of, read, runs_of, write
 from cd_exp.explorer.encoding import unpacked
-from cd_exp.explorer.sheets import decoded, sheets, square, thumbnails
+from cd_exp.explorer.sheets import square, thumbnails
 
 
 @pytest.mark.parametrize("layout", ["single", "folder"])
@@ -73,39 +74,46 @@ def test_a_folder_without_an_explorer_says_how_to_make_one(tmp_path):
         read(tmp_path)
 
 
+class Counting(Discs):
+    """Counts how often an image is opened."""
+
+    opened: ClassVar[list[int]] = []
+
+    def __getitem__(self, index):
+        self.opened.append(index)
+        return super().__getitem__(index)
+
+
 def test_every_distinct_image_is_decoded_once_and_then_cached(tmp_path):
-    class Counting(Discs):
-        opened = 0
-
-        def __getitem__(self, index):
-            type(self).opened += 1
-            return super().__getitem__(index)
-
     probe, store = Counting(30, 40), Store(tmp_path)
-    first = thumbnails(probe, [1, 5, 29], store=store)
-    assert Counting.opened <= 2 * 3  # the sizes of a sample are looked at before
-    before = Counting.opened
-    assert thumbnails(probe, [1, 5, 29], store=store) == first
-    assert Counting.opened == before
+    Counting.opened.clear()
+    first = thumbnails(probe, [[1, 5, 29], [2, 7]], store=store)
+    sample = Counting.opened[:5]  # whose sizes are looked at before
+    assert sorted(Counting.opened[5:]) == sorted(sample) == [1, 2, 5, 7, 29]
+    Counting.opened.clear()
+    assert thumbnails(probe, [[1, 5, 29], [2, 7]], store=store) == first
+    assert sorted(Counting.opened) == sorted(sample)
     assert first.size == 40  # no larger than the images are
 
 
-def test_a_thumbnail_lies_where_the_page_looks_for_it():
-    probe, indices = Discs(90, 64), list(range(90))
-    made = sheets(decoded(probe, indices))
-    each = made.columns * made.rows
-    for place in (0, 31, 89):
-        sheet = Image.open(BytesIO(list(made.files.values())[place // each]))
-        x, y = place % each % made.columns, place % each // made.columns
+def test_runs_with_the_same_units_share_their_sheets(tmp_path):
+    one, other = (thumbnails(Discs(30, 40), [[1, 5], last], store=Store(tmp_path)) for last in ([2, 7], [9, 11]))
+    assert [a == b for a, b in zip(one.files, other.files, strict=True)] == [True, False]
+
+
+@pytest.mark.parametrize("wide", [2048, 256, 100])
+def test_a_thumbnail_lies_where_the_page_looks_for_it(tmp_path, monkeypatch, wide):
+    monkeypatch.setattr("cd_exp.explorer.sheets.SHEET", wide)
+    probe = Discs(90, 64)
+    made = thumbnails(probe, [list(range(7, 90)), [0, 3]], store=Store(tmp_path))
+    for image in (0, 3, 7, 31, 89):
+        number, within = divmod(made.places[image], made.columns**2)
+        sheet = Image.open(BytesIO(list(made.files.values())[number]))
+        assert sheet.size == (made.columns * 64, made.heights[number] * 64)
+        y, x = divmod(within, made.columns)
         cut = sheet.crop((x * 64, y * 64, x * 64 + 64, y * 64 + 64))
-        difference = np.asarray(cut, dtype=float) - np.asarray(square(probe[place], 64), dtype=float)
+        difference = np.asarray(cut, dtype=float) - np.asarray(square(probe[image], 64), dtype=float)
         assert np.abs(difference).mean() < 8
-
-
-def test_many_images_make_several_sheets(monkeypatch):
-    monkeypatch.setattr("cd_exp.explorer.sheets.SHEET", 128)
-    made = sheets(decoded(Discs(9, 64), list(range(9))))
-    assert (made.columns, made.rows, len(made.files)) == (2, 2, 3)
 
 
 def test_pictures_of_a_unit_are_its_strongest_images(content):
@@ -115,8 +123,9 @@ def test_pictures_of_a_unit_are_its_strongest_images(content):
     values = unpacked(content.parts["layer-1"]["values"])
     assert pictures.shape == (150, 10)
     assert (np.diff(values, axis=1) <= 0).all()
-    assert sorted(set(index.tolist())) == index.tolist()
-    assert run["images"]["ids"] == [f"discs/{image:04d} & <b>.png" for image in index]
+    shown = index[index >= 0].tolist()
+    assert len(set(shown)) == len(shown)
+    assert run["images"]["ids"] == [f"discs/{image:04d} & <b>.png" if image >= 0 else "" for image in index]
 
 
 def test_with_very_many_images_fewer_of_each_unit_are_kept(tmp_path, monkeypatch):
@@ -124,5 +133,5 @@ def test_with_very_many_images_fewer_of_each_unit_are_kept(tmp_path, monkeypatch
     content = made_content({"fc": 40}, tmp_path, images=60)
     shown = unpacked(content.parts["run"]["layers"][0]["pictures"])
     assert shown.shape[1] < 10
-    assert unpacked(content.parts["run"]["images"]["index"]).size <= 50
+    assert (unpacked(content.parts["run"]["images"]["index"]) >= 0).sum() <= 50
     assert "weaker" in content.parts["layer-0"]

@@ -1,9 +1,10 @@
 // Two methods of a run, or two runs, unit by unit.
 
-function compareView(main, run, state, runs) {
-  const sides = [...runs.values()].flatMap(other => [...other.tables.values()].map(table => ({table, words: runs.size > 1 ? `${other.key} · ${table.method}` : table.method, key: `${other.key}/${table.method}`})));
+async function compareView(main, run, state, runs) {
+  const sides = [...runs.values()].flatMap(other => other.methods.map(method => ({run: other.key, method, words: runs.size > 1 ? (other.methods.length > 1 ? `${other.key} · ${method}` : other.key) : method, key: `${other.key}/${method}`})));
   if (sides.length < 2) return missing(main, "There is one method and one run here; compare runs with: python -m cd_exp.report RUN RUN --out DIR");
   const a = sides.find(side => side.key === state.get("a")) ?? sides[0], b = sides.find(side => side.key === state.get("b") && side !== a) ?? sides.find(side => side !== a);
+  for (const side of [a, b]) side.table = (await runOf(side.run)).tables.get(side.method);
   const pairs = shared(a.table, b.table), judged = pairs.filter(([, , , x, y]) => x >= 0 && y >= 0);
   const layers = [...new Set(pairs.map(([layer]) => layer))];
   const only = (x, y) => judged.filter(pair => pair[3] === x && pair[4] === y).length;

@@ -71,7 +71,8 @@ class Run {
     return this._order;
   }
   pictures(layer) { return unpacked(this.layers[layer].pictures); }
-  detail(layer) { return part(this.layers[layer].detail); }
+  // What only the page of one unit shows; nothing where that is left to a page of the run's own.
+  detail(layer) { return this.layers[layer].detail ? part(this.layers[layer].detail) : Promise.resolve(null); }
 }
 
 // The labels of one method: columns over the units of all its layers, one after the other.

@@ -2,7 +2,8 @@
 
 const VIEWS = {overview: "Overview", units: "Units", concepts: "Concepts", compare: "Compare", sweep: "Sweep"};
 const KEYS = [["/", "search"], ["j k", "next, previous row"], ["Enter", "open the row"], ["[ ]", "previous, next unit of the list"], ["h", "overview"], ["u", "units"], ["?", "this help"], ["Esc", "leave the search, close"]];
-const runs = new Map();
+const runs = new Map();  // what the page says of each run, by its key
+const opened = new Map();
 let page, sweep, state = new URLSearchParams(), shown = {}, drawing = 0;
 
 function current() { return state; }
@@ -27,8 +28,8 @@ function change(changes, {quietly = false, before} = {}) {
 function frame() {
   const view = state.get("view") ?? "overview", tab = {unit: "units", concept: "concepts", picture: "units"}[view] ?? view;
   const keep = {of: "", unit: "", image: "", concept: "", at: "", q: "", sort: "", show: "", layer: "", from: "", order: ""};
-  const tabs = Object.keys(VIEWS).filter(name => (name !== "sweep" || sweep) && (name !== "compare" || [...runs.values()].reduce((sum, run) => sum + run.tables.size, 0) > 1));
-  const chooser = runs.size > 1 && h("select", {ariaLabel: "run", onchange: event => change({...keep, run: event.target.value})}, [...runs.keys()].map(key => h("option", {value: key, selected: key === runOf().key}, key)));
+  const tabs = Object.keys(VIEWS).filter(name => (name !== "sweep" || sweep) && (name !== "compare" || [...runs.values()].reduce((sum, run) => sum + run.methods.length, 0) > 1));
+  const chooser = runs.size > 1 && h("select", {ariaLabel: "run", onchange: event => change({...keep, run: event.target.value})}, [...runs.keys()].map(key => h("option", {value: key, selected: key === runKey()}, key)));
   fill(document.getElementById("top"),
     h("nav", {ariaLabel: "Views"}, tabs.map(name => h("a", {href: href({...keep, view: name}), ariaCurrent: name === tab ? "page" : null}, VIEWS[name]))),
     chooser,
@@ -37,7 +38,12 @@ function frame() {
       h("button", {type: "button", className: "quiet", title: "keys and search (?)", ariaLabel: "help", onclick: help}, "?")));
 }
 
-function runOf() { return runs.get(state.get("run")) ?? runs.values().next().value; }
+function runKey() { return runs.has(state.get("run")) ? state.get("run") : runs.keys().next().value; }
+
+async function runOf(key) {
+  if (!opened.has(key)) opened.set(key, new Run({...await part(runs.get(key).part), home: runs.get(key).home}));
+  return opened.get(key);
+}
 
 async function draw() {
   const number = ++drawing;
@@ -46,7 +52,8 @@ async function draw() {
   if (!state.get("view")) state.set("view", view);
   const fresh = h("main", {id: "main", tabIndex: -1, className: `view-${view}`});
   frame();
-  const run = runOf();
+  const run = await runOf(runKey());
+  if (number !== drawing) return;
   if (state.get("run") && !runs.has(state.get("run"))) shown = missing(fresh, `There is no run ${state.get("run")} in this page.`);
   else {
     const make = {overview: overviewView, units: unitsView, unit: unitView, concepts: conceptsView, concept: conceptView, picture: pictureView, compare: compareView, sweep: sweep && ((node, _, at) => sweepView(node, sweep, at, runs))}[view];
@@ -108,10 +115,7 @@ async function start() {
     if (theme) document.documentElement.dataset.theme = theme;
   } catch { /* as above */ }
   page = await part("page");
-  for (const name of page.runs) {
-    const run = new Run(await part(name));
-    runs.set(run.key, run);
-  }
+  for (const run of page.runs) runs.set(run.key, run);
   sweep = page.sweep ? await part("sweep") : null;
   addEventListener("hashchange", draw);
   document.addEventListener("keydown", keyed);

@@ -43,7 +43,7 @@ function layersTable(run, state) {
 function metricText(figure, values) {
   if (values[figure.key] === undefined) return "";
   const text = value => typeof value === "number" ? value.toFixed(figure.digits) : String(value);
-  const bounds = values[figure.key === "top1" ? "ci95" : `${figure.key}_ci95`];
+  const bounds = values[figure.interval];
   return text(values[figure.key]) + (bounds ? ` [${bounds.map(text).join(", ")}]` : "");
 }
 
@@ -169,9 +169,16 @@ async function pictureView(main, run, state) {
         concepts.length ? h("p", {className: "chips"}, h("b", null, "CLIP's best picture of"), concepts.map(([name]) => conceptLink(run.name(name), state))) : null)),
     section("Units it excites most", "activation in standard deviations above the unit's mean over the probe set",
       run.layers.map((layer, i) => {
-        if (!details[i].excited) return null;
+        if (!details[i]?.excited) return amongStrongest(run, i, at, state);
         const units = row(unpacked(details[i].excited), at), above = row(unpacked(details[i].above), at), start = main_.starts[i];
         return [h("h3", null, layer.name), h("div", {className: "small-rows"}, Array.from(units, (unit, k) => smallRow(main_, start + unit, state, `${number(above[k], 3)} σ · ${main_.label(start + unit)}`)))];
       })));
   return {};
+}
+
+// Where the activations of all images are not at hand: the units that have it among their strongest.
+function amongStrongest(run, layer, at, state) {
+  const array = run.pictures(layer), start = run.main.starts[layer], found = [];
+  for (let i = 0; i < array.length && found.length < 24; i++) if (array[i] === at) found.push([Math.floor(i / array.width), i % array.width + 1]);
+  return found.length ? [h("h3", null, run.layers[layer].name), h("div", {className: "small-rows"}, found.map(([unit, place]) => smallRow(run.main, start + unit, state, `number ${place} of its strongest · ${run.main.label(start + unit)}`)))] : null;
 }

@@ -17,9 +17,9 @@ function sheetAddress(name) {
 function picture(run, at, side, label) {
   const node = h("span", {className: "picture", role: "img", ariaLabel: label ?? run.images.ids[at], title: label ?? run.images.ids[at]});
   if (side) { node.style.width = `${side}px`; node.style.height = `${side}px`; }
-  const {columns, rows, sheets, size} = run.images, each = columns * rows;
+  const {columns, sheets, heights, size} = run.images, each = columns * columns, sheet = Math.floor(at / each), rows = heights[sheet];
   const within = at % each, x = within % columns, y = Math.floor(within / columns);
-  node.style.backgroundImage = sheetAddress(sheets[Math.floor(at / each)]);
+  node.style.backgroundImage = sheetAddress(sheets[sheet]);
   node.style.backgroundSize = `${100 * columns}% ${100 * rows}%`;
   node.style.backgroundPosition = `${columns > 1 ? 100 * x / (columns - 1) : 0}% ${rows > 1 ? 100 * y / (rows - 1) : 0}%`;
   if (size <= 64) node.classList.add("tiny");

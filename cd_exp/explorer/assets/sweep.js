@@ -35,30 +35,27 @@ function sweepView(main, sweep, state, runs) {
 const AT_ONCE = 100;
 
 function sideBySide(sweep, state, runs) {
-  const votes = sweep.votes;
-  if (!votes) return null;
-  const names = sweep.names, label = at => at < 0 ? "" : names[at], labels = unpacked(votes.labels), right = unpacked(votes.right), agreement = unpacked(votes.agreement), layer = unpacked(votes.layer), unit = unpacked(votes.unit), consensus = unpacked(votes.consensus), truth = unpacked(votes.truth);
-  const wanted = state.get("layer") || sweep.layers.at(-1), text = (state.get("q") ?? "").toLowerCase();
-  const rows = [];
-  for (let at = 0; at < unit.length; at++) {
-    if (sweep.layers[layer[at]] !== wanted) continue;
-    if (text && ![consensus[at], truth[at], ...row(labels, at)].some(name => label(name).toLowerCase().includes(text))) continue;
-    rows.push(at);
-  }
+  if (!sweep.layers.length) return null;
+  const layer = sweep.layers.find(found => found.words === state.get("layer")) ?? sweep.layers.at(-1), {jobs, words} = sweep.votes;
+  const [labels, right, agreement, unit, consensus, truth] = ["labels", "right", "agreement", "unit", "consensus", "truth"].map(key => unpacked(layer[key]));
+  const name = number => number < 0 ? "" : sweep.names[number], text = (state.get("q") ?? "").toLowerCase();
+  const rows = Array.from(unit, (_, at) => at).filter(at => !text || [consensus[at], truth[at], ...row(labels, at)].some(number => name(number).toLowerCase().includes(text)));
   const least = state.get("order") !== "unit";
   if (least) rows.sort((a, b) => agreement[a] - agreement[b] || unit[a] - unit[b]);
   const from = Math.max(0, Math.min(Number(state.get("from") ?? 0), rows.length - 1)), shown = rows.slice(from, from + AT_ONCE);
   const search = h("input", {type: "search", id: "search", value: state.get("q") ?? "", onchange: () => change({q: search.value, from: ""})});
-  return section("Labels side by side", "the consensus is the label that most jobs give; agreement is their share",
-    h("div", {className: "controls"}, h("label", {className: "wide"}, "Search labels", search), choice("layer", sweep.layers, name => name, wanted, value => change({layer: value, from: ""})),
-      choice("order", ["least", "unit"], name => ({least: "least agreement first", unit: "by unit"})[name], least ? "least" : "unit", value => change({order: value, from: ""}))),
+  const cell = (at, number, job) => {
+    const verdictOf = verdict(row(right, at)[job]), link = {view: "unit", run: jobs[job], of: layer.layer, unit: unit[at], q: "", layer: "", sort: "", order: "", from: ""};
+    return h("td", {className: number === consensus[at] ? "agrees" : ""}, verdictOf, verdictOf ? " " : "", runs.has(jobs[job]) ? h("a", {href: href(link, state)}, name(number) || "–") : name(number) || "–");
+  };
+  return section("Labels side by side", "shaded: the consensus, the label that most jobs give; agreement is their share",
+    h("div", {className: "controls"}, h("label", {className: "wide"}, "Search labels", search),
+      choice("layer", sweep.layers.map(found => found.words), found => found, layer.words, value => change({layer: value, from: ""})),
+      choice("order", ["least", "unit"], key => ({least: "least agreement first", unit: "by unit"})[key], least ? "least" : "unit", value => change({order: value, from: ""}))),
     h("p", {className: "count"}, `${rows.length ? (from + 1).toLocaleString("en") : 0} to ${(from + shown.length).toLocaleString("en")} of ${rows.length.toLocaleString("en")} units `,
       from > 0 ? h("a", {href: href({from: Math.max(0, from - AT_ONCE)}, state)}, "previous") : null, " ", from + AT_ONCE < rows.length ? h("a", {href: href({from: from + AT_ONCE}, state)}, "next") : null),
     h("div", {className: "scroll"}, h("table", {className: "side"},
-      h("thead", null, h("tr", null, ["unit", "truth", "consensus", "agreement", ...votes.jobs].map((head, i) => h("th", {scope: "col", className: i === 3 ? "n" : ""}, i > 3 ? sweep.words[i - 4] : head)))),
-      h("tbody", null, shown.map(at => h("tr", null, h("th", {scope: "row"}, String(unit[at])), h("td", null, label(truth[at])), h("td", null, label(consensus[at])), h("td", {className: "n"}, `${(100 * agreement[at]).toFixed(0)} %`),
-        Array.from(row(labels, at), (name, job) => {
-          const known = row(right, at)[job], words = label(name);
-          return h("td", {className: name === consensus[at] ? "agrees" : ""}, verdict(known), known < 0 ? "" : " ", runs.has(votes.jobs[job]) ? h("a", {href: href({view: "unit", run: votes.jobs[job], of: wanted.split(" · ").at(-1), unit: unit[at], q: "", layer: "", sort: "", order: "", from: ""}, state)}, words || "–") : words || "–");
-        })))))));
+      h("thead", null, h("tr", null, ["unit", "truth", "consensus", "agreement", ...words].map((head, i) => h("th", {scope: "col", className: i === 3 ? "n" : "", title: i > 3 ? `job ${jobs[i - 4]}` : null}, head)))),
+      h("tbody", null, shown.map(at => h("tr", null, h("th", {scope: "row"}, String(unit[at])), h("td", null, name(truth[at])), h("td", null, name(consensus[at])), h("td", {className: "n"}, `${(100 * agreement[at]).toFixed(0)} %`),
+        Array.from(row(labels, at), (number, job) => cell(at, number, job))))))));
 }

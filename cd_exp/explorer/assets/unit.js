@@ -11,7 +11,8 @@ async function unitView(main, run, state) {
   fill(main, heading(run, table, at, {name, unit, rows, here, step, state}));
   if (place >= 0) {
     const detail = await run.detail(layer);
-    append(main, [
+    if (!detail) append(main, [strongest(run, layer, place, {}), called(run, layer, unit), elsewhere(run, "What excites the unit less, its scores and the units that act alike", state)]);
+    else append(main, [
       strongest(run, layer, place, detail),
       weaker(run, place, detail),
       h("div", {className: "columns"},
@@ -51,6 +52,10 @@ function conceptLink(name, state) {
   return h("a", {href: href({view: "concept", concept: name, of: "", unit: "", q: "", show: "", at: ""}, state)}, name);
 }
 
+function elsewhere(run, words, state) {
+  return h("p", null, `${words} are on the page of the run: `, h("a", {href: run.home + href({run: ""}, state)}, run.home));
+}
+
 function card(run, image, below, state = current()) {
   return h("figure", {className: "card"},
     h("a", {href: href({view: "picture", image: run.imageIndex[image], of: "", unit: "", q: "", show: "", at: "", concept: ""}, state)}, picture(run, image)),
@@ -62,8 +67,8 @@ function section(title, note, ...content) {
 }
 
 function strongest(run, layer, place, detail) {
-  const images = row(run.pictures(layer), place), values = row(unpacked(detail.values), place);
-  return section("Strongest pictures", "with the activation of the unit",
+  const images = row(run.pictures(layer), place), values = detail.values ? row(unpacked(detail.values), place) : [];
+  return section("Strongest pictures", detail.values ? "with the activation of the unit" : "",
     h("div", {className: "cards large"}, Array.from(images, (image, i) => card(run, image, number(values[i])))),
     maps(run, layer, place, detail));
 }
@@ -86,6 +91,7 @@ function heat(run, image, values, side) {
 }
 
 function weaker(run, place, detail) {
+  if (!detail.weaker) return null;
   const images = unpacked(detail.weaker), values = unpacked(detail.weaker_values), [, levels, beside] = detail.weaker.shape;
   if (!beside) return null;
   return section("Weaker pictures", "about the 75th and the 50th percentile of all images: what the unit answers to half-heartedly",
@@ -97,6 +103,7 @@ function weaker(run, place, detail) {
 }
 
 function histogram(place, detail, dead) {
+  if (!detail.histogram) return null;
   const counts = row(unpacked(detail.histogram), place), low = unpacked(detail.low)[place], high = unpacked(detail.high)[place];
   const most = Math.max(1, ...counts), width = 300, height = 110, each = width / counts.length;
   const scale = count => count ? Math.max(1.5, height * Math.log1p(count) / Math.log1p(most)) : 0;
@@ -135,6 +142,7 @@ function called(run, layer, unit) {
 }
 
 function nearest(run, layer, place, detail, state) {
+  if (!detail.nearest) return null;
   const near = row(unpacked(detail.nearest), place), values = row(unpacked(detail.correlation), place), main = run.main;
   const start = main.starts[main.layers.findIndex(([name]) => name === run.layers[layer].name)];
   if (!near.length) return null;

@@ -1,0 +1,98 @@
+"""The pages of stored runs and sweeps, made again from what lies in their folders."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from cd_exp import explorer, report
+from cd_exp.errors import InputError
+from cd_exp.explorer.pictures import Pictures, top_images
+from cd_exp.parts import Parts
+from cd_exp.report.stored import manifest_of, outcome_of
+from cd_exp.sweep import gather_pages, read
+from cd_exp.types import Outcome
+
+
+def remake(folders: Sequence[Path], *, out: Path | None = None, queries: Sequence[str] = ()) -> list[Path]:
+    """Make the pages of a run, of a sweep with its jobs, or one page that compares several runs.
+
+    Args:
+        folders: of runs, or of one sweep.
+        out: where the pages go; the run's or sweep's own folder where it is None.
+        queries: free words to look for in the units of one run.
+
+    Returns:
+        The pages.
+
+    Raises:
+        InputError: a folder holds no finished run, or several runs have nowhere to go.
+    """
+    if len(folders) > 1:
+        if out is None:
+            raise InputError(f"{len(folders)} runs make one page of comparison: say where with --out DIR")
+        if queries:
+            raise InputError("--query looks into one run; give one FOLDER")
+        return [compared(folders, out)]
+    (folder,) = folders
+    sweep = read(folder) if folder.is_dir() and not (folder / "metrics.json").is_file() else None
+    if sweep is None or not sweep.jobs:
+        return of_run(folder, out=out or folder, queries=queries)
+    if queries:
+        raise InputError(f"--query looks into one run, and {folder} is a sweep; give the folder of one of its jobs")
+    pages = [page for job in sweep.finished for page in of_run(job.folder, out=job.folder)] if out is None else []
+    made = gather_pages(sweep, out or folder)
+    return [*pages, *([made] if made else [])]
+
+
+def of_run(folder: Path, *, out: Path, queries: Sequence[str] = ()) -> list[Path]:
+    """`report.html`, `figures/` and `explorer/` of one run."""
+    manifest = manifest_of(folder)
+    content, outcome = stored(folder, manifest)
+    if queries:
+        content = asked(folder, manifest, outcome, queries)
+    settings: Mapping[str, Any] = manifest.get("config", {}).get("report", {})
+    shown = {key: settings[key] for key in ("units", "images") if isinstance(settings.get(key), int)}
+    out.mkdir(parents=True, exist_ok=True)
+    title = content.parts["run"]["title"]
+    explored = explorer.write(out, explorer.page_of({folder.resolve().name: content}, title=title))
+    report.figures(out, outcome, **shown)
+    return [report.page(out, outcome, manifest=manifest, title=folder.resolve().name, **shown), explored]
+
+
+def stored(folder: Path, manifest: Mapping[str, Any]) -> tuple[explorer.Content, Outcome]:
+    """What the explorer of a run holds, with what the run found; without an explorer, its labels alone."""
+    kept = None
+    if (folder / "explorer" / "index.html").is_file():
+        kept = next(iter(explorer.runs_of(explorer.read(folder)).values()))
+    outcome = outcome_of(folder, probe=Pictures(kept), top_images=top_images(kept) if kept else {})
+    if kept is not None:
+        return kept, outcome
+    choices = (manifest.get("choices", {}).get(group) for group in ("model", "probe", "clip", "similarity"))
+    title = " · ".join(dict.fromkeys(filter(None, choices))) or folder.resolve().name
+    return explorer.labels_alone(outcome, manifest=manifest, title=title), outcome
+
+
+def compared(folders: Sequence[Path], out: Path) -> Path:
+    """One page of several runs, each named by as much of its folder as tells them apart."""
+    resolved = [folder.resolve() for folder in folders]
+    if len(set(resolved)) < len(resolved):
+        raise InputError("the same folder is given twice; a run is compared with others")
+    length = next(n for n in range(1, 99) if len({folder.parts[-n:] for folder in resolved}) == len(resolved))
+    runs = {"/".join(folder.parts[-length:]): stored(folder, manifest_of(folder))[0] for folder in resolved}
+    out.mkdir(parents=True, exist_ok=True)
+    return explorer.write(out, explorer.page_of(runs, title="Runs compared"))
+
+
+def asked(folder: Path, manifest: Mapping[str, Any], outcome: Outcome, queries: Sequence[str]) -> explorer.Content:
+    """The same run with words asked for, from the features in the cache."""
+    from cd_exp.main import dissected, record
+
+    config = OmegaConf.create(dict(manifest["config"]))
+    parts = Parts.of(config, manifest["choices"])
+    found = dissected(parts, config)
+    run = record(parts, found, seed=config.seed)
+    words = explorer.ask(run, found, parts.similarity, list(dict.fromkeys(queries)))
+    title = next(iter(explorer.runs_of(explorer.read(folder)).values())).parts["run"]["title"]
+    return explorer.collect(run, found, outcome, manifest=manifest, title=title, asked=words)
