@@ -126,15 +126,15 @@ def publish(
         device=str(parts.settings.resolved()[0]),
     )
     report.write(folder, outcome, manifest=manifest)
+    title = " · ".join(dict.fromkeys(invocation.choices[group] for group in ("model", "probe", "clip", "similarity")))
+    shown = {"units": config.report.units, "images": config.report.images}
     if config.report.figures:
-        report.figures(folder, outcome, units=config.report.units, images=config.report.images)
-    if config.report.html:
-        report.page(folder, outcome, manifest=manifest, units=config.report.units, images=config.report.images)
+        report.figures(folder, outcome, **shown, title=title, vector=config.report.vector)
     if config.report.explorer == "none":
         explorer.clear(folder)
     else:
-        chosen = (invocation.choices[group] for group in ("model", "probe", "clip", "similarity"))
-        title = " · ".join(dict.fromkeys(chosen))
         ours = record(parts, found, seed=config.seed)
         content = explorer.collect(ours, found, outcome, manifest=manifest, title=title)
         explorer.write(folder, explorer.page_of({folder.name: content}, title=title), layout=config.report.explorer)
+    if config.report.html:
+        report.page(folder, outcome, manifest=manifest, **shown)

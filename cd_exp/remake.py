@@ -57,7 +57,8 @@ def of_run(folder: Path, *, out: Path, queries: Sequence[str] = ()) -> list[Path
     out.mkdir(parents=True, exist_ok=True)
     title = content.parts["run"]["title"]
     explored = explorer.write(out, explorer.page_of({folder.resolve().name: content}, title=title))
-    report.figures(out, outcome, **shown)
+    vector = settings.get("vector") is True
+    report.figures(out, outcome, **shown, title=title, vector=vector)
     return [report.page(out, outcome, manifest=manifest, title=folder.resolve().name, **shown), explored]
 
 

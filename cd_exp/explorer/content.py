@@ -87,7 +87,7 @@ def described(
                 "key": metric.key,
                 "heading": metric.heading,
                 "meaning": metric.meaning,
-                "digits": _digits(metric.digits),
+                "digits": digits_of(metric.digits),
                 "interval": metric.interval_key,
             }
             for metric in FIGURES
@@ -172,5 +172,6 @@ def _by_rank(labels: Labels) -> dict[int, bool]:
     }
 
 
-def _digits(form: str) -> int:
+def digits_of(form: str) -> int:
+    """How many digits after the point a format like `.1f` gives."""
     return int(form.lstrip("+")[1]) if form.endswith("f") else 0

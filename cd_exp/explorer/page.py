@@ -116,7 +116,12 @@ def _hash(text: str) -> str:
 
 
 def page_of(
-    runs: Mapping[str, Content], *, title: str, homes: Mapping[str, str] | None = None, sweep: Any = None
+    runs: Mapping[str, Content],
+    *,
+    title: str,
+    homes: Mapping[str, str] | None = None,
+    words: Mapping[str, str] | None = None,
+    sweep: Any = None,
 ) -> Content:
     """One page of one run or several: the parts of each run under a name of its own, equal sheets once.
 
@@ -124,9 +129,10 @@ def page_of(
         runs: what is known of each.
         title: of the page.
         homes: for runs with a page of their own its address; what only the page of one unit shows is left to that.
+        words: what to call a run, where that is not its key.
         sweep: the tables of a sweep, where the runs are its jobs.
     """
-    homes = homes or {}
+    homes, words = homes or {}, words or {}
     parts: dict[str, Any] = {"page": {"title": title, "runs": []}}
     sheets: dict[str, bytes] = {}
     for number, (name, content) in enumerate(runs.items()):
@@ -137,7 +143,8 @@ def page_of(
             {**layer, "detail": prefix + layer["detail"] if layer["detail"] in kept else ""} for layer in run["layers"]
         ]
         methods = [method["name"] for method in run["methods"]]
-        about = {"key": name, "part": f"{prefix}run", "methods": methods, "home": homes.get(name, "")}
+        about = {"key": name, "part": f"{prefix}run", "words": words.get(name, name), "methods": methods}
+        about["home"] = homes.get(name, "")
         parts["page"]["runs"].append(about)
         parts[f"{prefix}run"] = run
         parts |= {prefix + part: content.parts[part] for part in kept if part != "run"}

@@ -61,6 +61,6 @@ class Pictures:
 def top_images(content: Content) -> dict[str, np.ndarray]:
     """By layer the images that excite each unit most, as indices into the probe set."""
     run = content.parts["run"]
-    index = unpacked(run["images"]["index"])
+    index = unpacked(run["images"]["index"]).astype(np.int64)
     pictures = {layer["name"]: unpacked(layer["pictures"]) for layer in run["layers"]}
     return {layer: index[places] for layer, places in pictures.items() if places.size}

@@ -17,7 +17,7 @@ from cd_exp.explorer.evidence import shown_for
 from cd_exp.features import text_embeddings
 from cd_exp.types import Concepts, Similarity
 
-UNITS = 24  # of each layer
+UNITS = 12  # of each layer
 IMAGES = 10
 
 

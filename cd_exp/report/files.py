@@ -61,7 +61,7 @@ def _earlier(folder: Path) -> Iterator[str]:
     found = json.loads(path.read_text())
     yield from ("metrics.json", "manifest.json", "labels.csv", "comparisons.json", "report.html")
     yield from (f"labels_{file_name(method)}.csv" for method in found.get("baselines", ()))
-    yield from (f"figures/{name}.png" for name in DRAWN)
+    yield from (f"figures/{name}.{kind}" for name in DRAWN for kind in ("png", "pdf", "svg"))
     yield from found.get("files", ())  # of its baselines
 
 

@@ -45,7 +45,7 @@ def page(
     method: str = OURS,
     title: str = "",
 ) -> Path:
-    """Write `folder/report.html`, with what `figures` drew there before.
+    """Write `folder/report.html`, with what `figures` drew there before and a link to `explorer/`.
 
     Text that comes from concept files, models or probe sets is escaped, and the page's own policy refuses anything from
     a network.
@@ -86,6 +86,7 @@ def page(
         settings=[(key, _written(value)) for key, value in flat(manifest.get("config", {}), separator=".").items()],
         manifest=as_json(manifest, "manifest"),
         seconds=outcome.seconds,
+        explored=(folder / "explorer" / "index.html").is_file(),
     )
     path = folder / "report.html"
     write_file(path, text)

@@ -4,7 +4,7 @@ import base64
 import io
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageOps
 
@@ -42,6 +42,22 @@ def rendered(figure: "Figure") -> Image.Image:
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
         canvas.draw()
     return Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert("RGB")
+
+
+def vectors(figure: "Figure") -> dict[str, bytes]:
+    """A matplotlib figure as PDF and SVG files, the same bytes for the same figure; text stays text."""
+    from matplotlib import rc_context
+
+    settings: Any = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "cd_exp"}
+    dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
+    files = {}
+    with rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
+        for kind, metadata in dates.items():
+            content = io.BytesIO()
+            figure.savefig(content, format=kind, metadata=metadata)
+            files[kind] = content.getvalue()
+    return files
 
 
 def png(image: Image.Image) -> bytes:

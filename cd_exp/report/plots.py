@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
-from PIL import Image
+from PIL.Image import Image
 
 from cd_exp.metrics import agreement as agreeing
 from cd_exp.names import cut
 from cd_exp.report.grid import grid
-from cd_exp.report.pictures import png, rendered
+from cd_exp.report.pictures import png, rendered, vectors
 from cd_exp.report.summary import Row, chosen, rows
 from cd_exp.types import OURS, Labels, Outcome
 from cd_exp.whole_files import write as write_file
@@ -31,7 +31,14 @@ WIDEST = 30  # characters of a name that a figure has room for
 
 
 def figures(
-    folder: Path, outcome: Outcome, *, units: int = 24, images: int = 5, method: str = OURS
+    folder: Path,
+    outcome: Outcome,
+    *,
+    units: int = 24,
+    images: int = 5,
+    method: str = OURS,
+    title: str = "",
+    vector: bool = False,
 ) -> tuple[Path, ...]:
     """Draw what there is to draw into `folder/figures`: `accuracy`, `ranks`, `agreement` and `units`, each a PNG.
 
@@ -41,27 +48,38 @@ def figures(
         units: how many units are shown with their top images.
         images: how many top images of each.
         method: what our own labels are called beside those of a baseline.
+        title: above each figure: what was run.
+        vector: whether each is a PDF and an SVG too, but for `units`, which is pictures.
 
     Returns:
         The files drawn. Without truth there is no accuracy and no ranks, without a baseline no agreement.
     """
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     paths = []
-    for name, image in _drawn(outcome, units, images, method):
-        path = folder / "figures" / f"{name}.png"
-        write_file(path, png(image))
-        paths.append(path)
+    for name, drawn in _drawn(outcome, units, images, method):
+        if isinstance(drawn, Image):
+            files = {"png": png(drawn)}
+        else:
+            if title:
+                drawn.suptitle(
+                    "\n".join(filter(None, (cut(title, 80), drawn.get_suptitle()))), fontsize=9, parse_math=False
+                )
+            files = {"png": png(rendered(drawn)), **(vectors(drawn) if vector else {})}
+        for kind, content in files.items():
+            path = folder / "figures" / f"{name}.{kind}"
+            write_file(path, content)
+            paths.append(path)
     return tuple(paths)
 
 
-def _drawn(outcome: Outcome, units: int, images: int, method: str) -> Iterator[tuple[str, Image.Image]]:
+def _drawn(outcome: Outcome, units: int, images: int, method: str) -> Iterator[tuple[str, "Image | Figure"]]:
     if judged := [row for row in rows(outcome, method) if "top1" in row.metrics]:
-        yield "accuracy", rendered(accuracy(judged))
+        yield "accuracy", accuracy(judged)
     if curves := {layer: found for layer, labels in outcome.labels.items() if len(found := _known_ranks(labels))}:
-        yield "ranks", rendered(ranks(curves))
+        yield "ranks", ranks(curves)
     several = [layer for layer in outcome.labels if any(layer in layers for layers in outcome.baselines.values())]
     if several:
-        yield "agreement", rendered(agreement(outcome, several[-PANELS:], method))
+        yield "agreement", agreement(outcome, several[-PANELS:], method)
     if shown := chosen(outcome, units, images=images):
         yield "units", grid(outcome.probe, shown)
 

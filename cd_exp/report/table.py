@@ -14,7 +14,7 @@ from cd_exp.report.summary import Row, cell, columns, differences, right, rows, 
 from cd_exp.types import OURS, Outcome
 
 EXAMPLES = 6
-FILES = ("labels.csv", "metrics.json", "report.html", "figures")
+FILES = ("labels.csv", "metrics.json", "report.html", "explorer", "figures")
 
 
 def show(console: Console, outcome: Outcome, folder: Path, *, method: str = OURS) -> None:

@@ -28,13 +28,18 @@ def gather_pages(sweep: Sweep, folder: Path) -> Path | None:
         return None
     runs = {job.name: next(iter(explorer.runs_of(explorer.read(job.folder)).values())) for job in with_pages}
     homes = {job.name: _address(job.folder / "explorer" / "index.html", folder / "explorer") for job in with_pages}
+    words = {job.name: f"{job.name} · {sweep.place(job)}" if sweep.axes else job.name for job in with_pages}
     title = f"Sweep {sweep.folder.resolve().name}"
-    return explorer.write(folder, explorer.page_of(runs, title=title, homes=homes, sweep=described(sweep, title)))
+    return explorer.write(
+        folder, explorer.page_of(runs, title=title, homes=homes, words=words, sweep=described(sweep, title))
+    )
 
 
 def described(sweep: Sweep, title: str) -> dict[str, Any]:
     """The tables of the page, as plain values and packed arrays."""
+    from cd_exp.explorer.content import digits_of
     from cd_exp.explorer.encoding import Names
+    from cd_exp.metrics import FIGURES
 
     columns, rows = table(sweep)
     names = Names()
@@ -46,8 +51,10 @@ def described(sweep: Sweep, title: str) -> dict[str, Any]:
         for axis, part in found["axes"].items()
     ]
     jobs = [job.name for job in sweep.finished]
+    known = {figure.key: {"heading": figure.heading, "digits": digits_of(figure.digits)} for figure in FIGURES}
     return {
         "title": title,
+        "figures": known,
         "jobs": len(sweep.jobs),
         "finished": len(jobs),
         "axes": list(sweep.axes),

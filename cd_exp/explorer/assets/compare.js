@@ -1,7 +1,7 @@
 // Two methods of a run, or two runs, unit by unit.
 
 async function compareView(main, run, state, runs) {
-  const sides = [...runs.values()].flatMap(other => other.methods.map(method => ({run: other.key, method, words: runs.size > 1 ? (other.methods.length > 1 ? `${other.key} · ${method}` : other.key) : method, key: `${other.key}/${method}`})));
+  const sides = [...runs.values()].flatMap(other => other.methods.map(method => ({run: other.key, method, words: runs.size > 1 ? (other.methods.length > 1 ? `${other.words} · ${method}` : other.words) : method, key: `${other.key}/${method}`})));
   if (sides.length < 2) return missing(main, "There is one method and one run here; compare runs with: python -m cd_exp.report RUN RUN --out DIR");
   const a = sides.find(side => side.key === state.get("a")) ?? sides[0], b = sides.find(side => side.key === state.get("b") && side !== a) ?? sides.find(side => side !== a);
   for (const side of [a, b]) side.table = (await runOf(side.run)).tables.get(side.method);

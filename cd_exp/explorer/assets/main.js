@@ -29,7 +29,7 @@ function frame() {
   const view = state.get("view") ?? "overview", tab = {unit: "units", concept: "concepts", picture: "units"}[view] ?? view;
   const keep = {of: "", unit: "", image: "", concept: "", at: "", q: "", sort: "", show: "", layer: "", from: "", order: ""};
   const tabs = Object.keys(VIEWS).filter(name => (name !== "sweep" || sweep) && (name !== "compare" || [...runs.values()].reduce((sum, run) => sum + run.methods.length, 0) > 1));
-  const chooser = runs.size > 1 && h("select", {ariaLabel: "run", onchange: event => change({...keep, run: event.target.value})}, [...runs.keys()].map(key => h("option", {value: key, selected: key === runKey()}, key)));
+  const chooser = runs.size > 1 && h("select", {ariaLabel: "run", onchange: event => change({...keep, run: event.target.value})}, [...runs.keys()].map(key => h("option", {value: key, selected: key === runKey()}, runs.get(key).words)));
   fill(document.getElementById("top"),
     h("nav", {ariaLabel: "Views"}, tabs.map(name => h("a", {href: href({...keep, view: name}), ariaCurrent: name === tab ? "page" : null}, VIEWS[name]))),
     chooser,

@@ -11,18 +11,22 @@ function sweepView(main, sweep, state, runs) {
     return down * (typeof p === "number" && typeof q === "number" ? p - q : compare(String(p), String(q)));
   });
   const shownColumns = heads.map((_, i) => i).filter(i => !heads[i].endsWith("_low") && !heads[i].endsWith("_high") && sweep.rows.some(row => row[i] !== null));
+  const plain = name => name.split("/").at(-1), figure = name => sweep.figures[plain(name)];
+  const heading = name => (figure(name) ? [...name.split("/").slice(0, -1), figure(name).heading].join(" ") : name);
+  const written = (name, value) => figure(name) ? value.toFixed(figure(name).digits) : number(value);
   const bounds = (row, name) => {
-    const low = row[heads.indexOf(name === "top1" ? "ci95_low" : `${name}_ci95_low`)], high = row[heads.indexOf(name === "top1" ? "ci95_high" : `${name}_ci95_high`)];
-    return low === undefined || low === null ? "" : ` [${number(low, 3)}, ${number(high, 3)}]`;
+    const interval = plain(name) === "top1" ? name.replace(/top1$/, "ci95") : `${name}_ci95`;
+    const low = row[heads.indexOf(`${interval}_low`)], high = row[heads.indexOf(`${interval}_high`)];
+    return low === undefined || low === null ? "" : ` [${written(name, low)}, ${written(name, high)}]`;
   };
   fill(main, h("h1", null, sweep.title),
     section("Jobs", `${sweep.jobs.toLocaleString("en")} jobs, ${sweep.finished.toLocaleString("en")} finished; the axes are ${sweep.axes.join(", ") || "none"}. A click on a heading sorts.`,
       h("div", {className: "scroll"}, h("table", {className: "jobs"},
         h("thead", null, h("tr", null, shownColumns.map(i => h("th", {scope: "col", className: typeof sweep.rows.find(row => row[i] !== null)?.[i] === "number" ? "n" : "", ariaSort: heads[i] === key ? (down > 0 ? "ascending" : "descending") : "none"},
-          h("button", {type: "button", onclick: () => change({sort: sort === `-${heads[i]}` ? heads[i] : `-${heads[i]}`})}, heads[i], heads[i] === key ? (down > 0 ? " ▲" : " ▼") : ""))))),
+          h("button", {type: "button", onclick: () => change({sort: sort === `-${heads[i]}` ? heads[i] : `-${heads[i]}`})}, heading(heads[i]), heads[i] === key ? (down > 0 ? " ▲" : " ▼") : ""))))),
         h("tbody", null, rows.map(row => h("tr", null, shownColumns.map(i => {
           const value = row[i], name = heads[i];
-          const text = typeof value === "number" ? number(value) + bounds(row, name) : value ?? "";
+          const text = typeof value === "number" ? written(name, value) + bounds(row, name) : value ?? "";
           return h("td", {className: typeof value === "number" ? "n" : value === "failed" ? "bad" : ""}, name === "job" && runs.has(String(value)) ? h("a", {href: href({view: "overview", run: value, sort: ""}, state)}, text) : text);
         }))))))),
     sweep.explained.length ? section("What explains the accuracy", "the share of the variance that each axis adds to the others; p of its F test",

@@ -53,7 +53,7 @@ function conceptLink(name, state) {
 }
 
 function elsewhere(run, words, state) {
-  return h("p", null, `${words} are on the page of the run: `, h("a", {href: run.home + href({run: ""}, state)}, run.home));
+  return h("p", {className: "elsewhere"}, `${words} are on the page of the run: `, h("a", {href: run.home + href({run: ""}, state)}, run.home));
 }
 
 function card(run, image, below, state = current()) {

@@ -1,0 +1,217 @@
+"""Pages of stored runs and sweeps, made again."""
+
+import shutil
+
+import numpy as np
+import pytest
+from browsing import needs_browser
+from made_runs import MANIFEST, made_run
+
+from cd_exp import explorer, report
+from cd_exp.explorer.encoding import unpacked
+from cd_exp.explorer.pictures import Pictures, top_images
+from cd_exp.remake import remake
+from cd_exp.report.__main__ import main
+from cd_exp.report.stored import outcome_of
+from cd_exp.sweep import gather_pages, read
+
+LAYERS = {"layer4": 30, "fc": 40}
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """Two finished runs, with everything that a run leaves."""
+    folders = [tmp_path_factory.mktemp("runs") / name for name in ("0", "1")]
+    for seed, folder in enumerate(folders):
+        run, found, outcome = made_run(LAYERS, folder, seed=seed)
+        manifest = MANIFEST | {"baselines": ["netdissect"], "overrides": [f"seed={seed}"], "config": {"seed": seed}}
+        report.write(folder, outcome, manifest=manifest)
+        content = explorer.collect(run, found, outcome, manifest=manifest, title="made")
+        explorer.write(folder, explorer.page_of({folder.name: content}, title="made"))
+    return folders
+
+
+@pytest.fixture
+def folders(stored, tmp_path):
+    return [shutil.copytree(folder, tmp_path / "sweep" / folder.name) for folder in stored]
+
+
+def test_the_pages_of_a_run_are_made_again_from_its_files(folders):
+    (folder, _) = folders
+    before = explorer.read(folder)
+    (folder / "explorer" / "index.html").write_text(
+        (folder / "explorer" / "index.html").read_text().replace("<header", "<b>old</b><header")
+    )
+    pages = remake([folder])
+    assert [page.relative_to(folder).as_posix() for page in pages] == ["report.html", "explorer/index.html"]
+    assert explorer.read(folder) == before
+    assert "<b>old</b>" not in pages[1].read_text()
+    text = pages[0].read_text()
+    assert 'href="explorer/index.html"' in text
+    assert text.count("data:image/jpeg") == 24 * 5
+    assert (folder / "figures" / "units.png").is_file()
+
+
+def test_pages_made_elsewhere_leave_the_run_alone(folders, tmp_path):
+    before = {path: path.read_bytes() for path in folders[0].rglob("*") if path.is_file()}
+    remake([folders[0]], out=tmp_path / "elsewhere")
+    assert {path: path.read_bytes() for path in folders[0].rglob("*") if path.is_file()} == before
+    assert (tmp_path / "elsewhere" / "explorer" / "index.html").is_file()
+
+
+def test_a_run_without_an_explorer_gets_one_of_its_labels(folders):
+    shutil.rmtree(folders[0] / "explorer")
+    remake([folders[0]])
+    run = explorer.runs_of(explorer.read(folders[0]))["0"].parts["run"]
+    assert [layer["units"] for layer in run["layers"]] == [30, 40]
+    assert run["images"]["ids"] == []
+    ranks = unpacked(run["methods"][0]["layers"]["fc"]["numbers"]["rank"])
+    assert (unpacked(run["methods"][0]["layers"]["fc"]["right"]) == (ranks == 1)).all()
+
+
+def test_several_runs_make_one_page(folders, tmp_path):
+    (page,) = remake(folders, out=tmp_path / "both")
+    content = explorer.read(tmp_path / "both")
+    assert page == tmp_path / "both" / "explorer" / "index.html"
+    assert [run["key"] for run in content.parts["page"]["runs"]] == ["0", "1"]
+    again = [shutil.copytree(folder, tmp_path / folder.name / "run") for folder in folders]
+    remake(again, out=tmp_path / "named")
+    assert [run["key"] for run in explorer.read(tmp_path / "named").parts["page"]["runs"]] == ["0/run", "1/run"]
+
+
+def test_a_sweep_gets_the_pages_of_its_jobs_and_one_of_them_all(folders):
+    sweep = folders[0].parent
+    pages = remake([sweep])
+    assert pages[-1] == sweep / "explorer" / "index.html"
+    content = explorer.read(sweep)
+    assert [run["home"] for run in content.parts["page"]["runs"]] == [
+        "../0/explorer/index.html",
+        "../1/explorer/index.html",
+    ]
+    assert not [name for name in content.parts if "layer" in name]
+    table = content.parts["sweep"]
+    assert table["axes"] == ["seed"]
+    assert [layer["words"] for layer in table["layers"]] == ["layer4", "fc"]
+    assert unpacked(table["layers"][1]["labels"]).shape == (40, 2)
+    labels = outcome_of(folders[1], probe=Pictures(None), top_images={}).labels["fc"]
+    column = [table["names"][number] for number in unpacked(table["layers"][1]["labels"])[:, 1]]
+    assert column == list(labels.descriptions)
+
+
+def test_a_sweep_of_which_no_job_has_pages_has_none(folders):
+    sweep = folders[0].parent
+    assert gather_pages(read(sweep), sweep) is not None
+    for folder in folders:
+        shutil.rmtree(folder / "explorer")
+    assert gather_pages(read(sweep), sweep) is None
+    assert not (sweep / "explorer").exists()
+
+
+def test_what_a_run_found_comes_back_from_its_files(stored, tmp_path):
+    _, _, outcome = made_run(LAYERS, tmp_path, seed=0)
+    found = outcome_of(stored[0], probe=Pictures(None), top_images={})
+    assert found.metrics == outcome.metrics
+    assert found.comparisons == outcome.comparisons
+    assert found.baselines["netdissect"]["fc"].top == outcome.baselines["netdissect"]["fc"].top
+    for layer, labels in outcome.labels.items():
+        assert found.labels[layer].top == labels.top
+        assert found.labels[layer].marks == labels.marks
+        np.testing.assert_allclose(found.labels[layer].similarity, labels.similarity, rtol=1e-5)
+
+
+def test_stored_pictures_are_those_of_the_probe(stored, tmp_path):
+    run, found, _ = made_run(LAYERS, tmp_path, seed=0)
+    content = explorer.runs_of(explorer.read(stored[0]))["0"]
+    pictures, shown = Pictures(content), top_images(content)["fc"]
+    expected = found.features.activations["fc"].topk(10, dim=0).indices.T.numpy()
+    assert (shown == expected).all()
+    image = int(shown[3, 0])
+    difference = np.asarray(pictures[image], dtype=float) - np.asarray(run.probe[image], dtype=float)
+    assert np.abs(difference).mean() < 8
+    assert pictures.ids[image] == run.probe.ids[image]
+    assert len(pictures) == len(run.probe)
+    with pytest.raises(OSError, match="not among the pictures"):
+        Pictures(None)[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["{0}", "{1}"], "--out DIR"),
+        (["{0}", "{0}", "--out", "{out}"], "given twice"),
+        (["{none}"], "holds no metrics.json"),
+        (["{0}", "{1}", "--out", "{out}", "--query", "cat"], "one FOLDER"),
+        (["{sweep}", "--query", "cat"], "one of its jobs"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(folders, tmp_path, capsys, arguments, words):
+    known = {"0": folders[0], "1": folders[1], "none": tmp_path / "none", "out": tmp_path / "out"}
+    given = [
+        text.format(folders[0], folders[1], sweep=folders[0].parent, **{k: known[k] for k in ("none", "out")})
+        for text in arguments
+    ]
+    assert main(given) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert words in error
+    assert not (tmp_path / "out").exists()
+
+
+@needs_browser
+def test_a_sweep_in_a_browser_shows_jobs_labels_and_pairs(window, folders):
+    sweep = folders[0].parent
+    page = remake([sweep])[-1]
+    window.go(page)
+    assert window.js("return document.body.dataset.view") == "sweep"
+    jobs = window.js("return [...document.querySelectorAll('.jobs tbody tr')].map(row => row.cells[0].innerText)")
+    assert jobs == ["0", "0", "1", "1"]
+    window.js("[...document.querySelectorAll('.jobs thead button')].find(b => b.innerText === 'job').click()")
+    window.wait("return document.querySelector('.jobs tbody td').innerText === '1'")
+    assert window.js("return document.querySelectorAll('.side tbody tr').length") == 40
+    window.js("document.querySelector('.side tbody a').click()")
+    window.wait("return document.body.dataset.view === 'unit'")
+    home = window.js("return document.querySelector('.elsewhere a').href")
+    assert (sweep / "0" / "explorer").as_uri() in home
+    window.driver.get(home)
+    window.wait("return document.documentElement.dataset.ready !== undefined")
+    assert "Units that act alike" in window.text()
+    window.go(page, "view=compare&a=0/clip_dissect&b=1/clip_dissect&show=b")
+    assert window.text(".count").endswith("of 70 units that both label")
+    window.size(390, 844)
+    for view in ("", "view=compare", "view=overview&run=1"):
+        window.go(page, view)
+        assert window.js("return document.documentElement.scrollWidth") == 390
+    assert window.complaints() == []
+
+
+def test_words_asked_for_are_ranked_among_all_concepts(tmp_path):
+    """On the real thing: the embedded network and its CLIP."""
+    from cd_exp import clips, models, probes, similarity
+    from cd_exp import concepts as vocabularies
+    from cd_exp.baselines import RunRecord
+    from cd_exp.cache import Store
+    from cd_exp.dissection import dissection
+    from cd_exp.explorer import ask
+    from cd_exp.features import Settings
+    from cd_exp.main import run as _  # noqa: F401  what a run needs is there
+
+    parts = (
+        models.shapes_model(layers=["fc"], final="fc"),
+        probes.shapes(size=80),
+        vocabularies.shapes(),
+        clips.shapes_clip(),
+    )
+    store, settings = Store(tmp_path), Settings(device="cpu", progress=False)
+    found = dissection(*parts, similarity.cos, layers=None, store=store, settings=settings, top=5)
+    run = RunRecord(*parts, found.features, found.labels, store, settings)
+    known = run.concepts.names[7]
+    asked, twice = ask(run, found, similarity.cos, ["a red thing", known])
+    match = similarity.concept_activations(found.features.images, found.texts)
+    scores = similarity.cos(match, found.features.activations["fc"])
+    unit = int(twice.units["fc"][0])
+    # Words that are a concept already come right behind it.
+    assert twice.ranks["fc"][0] == 1 + int((scores[unit] >= scores[unit, 7]).sum())
+    assert twice.scores["fc"][0] == pytest.approx(float(scores[unit, 7]), abs=1e-5)
+    assert len(asked.pictures) == 10
+    assert (np.diff(asked.ranks["fc"]) >= 0).all()
