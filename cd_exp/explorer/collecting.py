@@ -14,6 +14,7 @@ from cd_exp.explorer.evidence import alike, excited, shown_for, spread
 from cd_exp.explorer.query import Asked
 from cd_exp.explorer.sheets import Sheets, thumbnails
 from cd_exp.features import Features
+from cd_exp.reductions import Statistics
 from cd_exp.types import OURS, Outcome
 
 STRONGEST = 10  # images of a unit
@@ -43,7 +44,7 @@ def collect(
         asked: words asked for besides, with the units that answer to them.
     """
     features, names = found.features, Names()
-    strongest = {layer: features.strongest(layer, STRONGEST) for layer in outcome.labels}
+    strongest = {layer: features.strongest(layer, _available(features, layer)) for layer in outcome.labels}
     spreads = {layer: spread(features.activations[layer]) for layer in outcome.labels if layer in features.activations}
     used = _concepts_used(run, outcome)
     pictures, cosines = shown_for(features.images, found.texts[[column for _, column in used]], count=OF_A_CONCEPT)
@@ -83,9 +84,9 @@ def collect(
 def _from_activations(
     features: Features, layer: str, places: np.ndarray, most: Sequence[int], spreads: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What takes all activations of a layer: a histogram and the firing alone where only lists were kept."""
+    """What takes all activations of a layer; of one that is kept as lists there is the histogram alone."""
     if layer not in spreads:
-        return {}
+        return _histogram(features.statistics(layer))
     near, shown = alike(features.activations[layer]), spreads[layer]
     images = np.flatnonzero(places >= 0)
     units, above = (_at(places[images], part) for part in excited(features.activations[layer], images.tolist()))
@@ -101,6 +102,20 @@ def _from_activations(
         "excited": packed(units),
         "above": packed(above),
     }
+
+
+def _available(features: Features, layer: str) -> int:
+    """How many of the strongest images of each unit can be shown: of a layer kept as lists, no more than were kept."""
+    kept = len(features.reduced[layer].strongest.values) if layer in features.reduced else STRONGEST
+    return min(STRONGEST, kept)
+
+
+def _histogram(found: Statistics) -> dict[str, Any]:
+    """As it was counted in the stream: over a range that is symmetric about 0."""
+    if found.counts is None:
+        return {}
+    edges = found.edges.numpy()
+    return {"histogram": packed(found.counts.numpy()), "low": packed(edges[:, 0]), "high": packed(edges[:, -1])}
 
 
 def _at(places: np.ndarray, rows: np.ndarray) -> np.ndarray:

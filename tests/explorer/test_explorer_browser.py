@@ -116,7 +116,7 @@ def test_the_policy_holds_under_file(window, page):
 def test_search_finds_what_the_words_and_columns_say(window, page, content, text, fits):
     window.go(page, "view=units")
     units = window.js(
-        "const run = runs.values().next().value, t = run.main; return Array.from({length: t.count}, (_, at) => ({"
+        "const run = opened.values().next().value, t = run.main; return Array.from({length: t.count}, (_, at) => ({"
         "layer: run.layers[t.layer[at]].name, unit: t.unit[at], label: t.label(at), truth: t.truthText(at), "
         "right: t.right[at],"
         "rank: Number.isNaN(t.numbers('rank')[at]) ? -1 : t.numbers('rank')[at], stability: t.numbers('stability')[at],"
@@ -144,7 +144,7 @@ def test_sorting_puts_empty_cells_last_and_abstained_units_apart(window, page):
     window.go(page, "view=units")
     window.js("document.querySelector('.c-rank button').click()")
     rows = window.js(
-        "const run = runs.values().next().value; const found = selected(run.main, state); "
+        "const run = opened.values().next().value; const found = selected(run.main, state); "
         "return Array.from(found.rows.slice(0, found.abstained), at => String(run.main.numbers('rank')[at]))"
     )
     numbers = [float(value) for value in rows if value != "NaN"]
@@ -198,7 +198,7 @@ def test_the_keyboard_alone_opens_a_unit_and_goes_on_from_there(window, page):
 def test_the_csv_holds_what_is_shown_and_no_formula(window, page):
     window.go(page, "view=units")
     count = int(search(window, '"=1+1" layer:fc').split()[0])
-    text = window.js("const t = runs.values().next().value.main; return unitsCsv(t, selected(t, state).rows)")
+    text = window.js("const t = opened.values().next().value.main; return unitsCsv(t, selected(t, state).rows)")
     header, *rows = csv.reader(io.StringIO(text))
     assert header[:5] == ["layer", "unit", "label", "top5", "truth"]
     assert len(rows) == count > 0
