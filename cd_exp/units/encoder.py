@@ -1,0 +1,103 @@
+"""Encoders on a layer's output: latents of sparse autoencoders, and directions."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cd_exp.errors import InputError
+
+Activation = Literal["none", "relu", "topk", "batchtopk", "jumprelu"]
+Pool = Literal["max", "mean", "cls", "fraction"]
+
+
+@dataclass(frozen=True, eq=False)
+class Encoder:
+    """Latents of each position of a layer's output: an affine map, and what decides which latents fire.
+
+    z = scale * (x - centre) @ weight + bias, and the latents are
+
+    - `none`: z, for directions;
+    - `relu`: max(z, 0);
+    - `topk`: of max(z, 0), the `k` largest of each position (Gao et al., arXiv:2406.04093);
+    - `batchtopk`: max(z, 0) where it exceeds the threshold found in training, else 0 (Bussmann et al.,
+      arXiv:2412.06410): the rule for a single position, whatever batch it comes in;
+    - `jumprelu`: max(z, 0) where z exceeds the latent's threshold, else 0 (Rajamanoharan et al., arXiv:2407.14435).
+
+    Attributes:
+        weight: the encoder's matrix.
+        bias: of each latent.
+        centre: taken from the layer's output first; zeros where the file has none.
+        scale: of the layer's output.
+        activation: which latents fire.
+        k: of `topk`.
+        threshold: of `batchtopk` and `jumprelu`, for each latent.
+    """
+
+    weight: Float[Tensor, "width latents"]
+    bias: Float[Tensor, " latents"]
+    centre: Float[Tensor, " width"]
+    scale: float = 1.0
+    activation: Activation = "none"
+    k: int = 0
+    threshold: Float[Tensor, " latents"] | None = None
+
+    @property
+    def width(self) -> int:
+        """Of the layer that it reads."""
+        return self.weight.shape[0]
+
+    @property
+    def units(self) -> int:
+        """How many latents or directions there are."""
+        return self.weight.shape[1]
+
+    def to(self, device: torch.device) -> "Encoder":
+        """The same on a device."""
+        threshold = None if self.threshold is None else self.threshold.to(device)
+        moved = (tensor.to(device) for tensor in (self.weight, self.bias, self.centre))
+        return Encoder(*moved, self.scale, self.activation, self.k, threshold)
+
+    def __call__(self, positions: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch latents"]:
+        """The latents of each position."""
+        latents = (self.scale * (positions.float() - self.centre)) @ self.weight + self.bias
+        if self.activation == "none":
+            return latents
+        fired = latents.clamp(min=0)
+        if self.activation == "topk":
+            kept = fired.topk(min(self.k, self.units), dim=-1)
+            return torch.zeros_like(fired).scatter_(-1, kept.indices, kept.values)
+        if self.threshold is not None:
+            return fired * (latents > self.threshold)
+        return fired
+
+
+def pooled(latents: Float[Tensor, "images positions latents"], pool: Pool) -> Float[Tensor, "images latents"]:
+    """One number a latent and image from its positions.
+
+    Args:
+        latents: of each position; a class token comes first where there is one.
+        pool: `max`, `mean`, `cls` (the first position), or `fraction`: the share of positions that fire (above 0).
+    """
+    if pool == "max":
+        return latents.amax(dim=1)
+    if pool == "cls":
+        return latents[:, 0]
+    if pool == "fraction":
+        return (latents > 0).float().mean(dim=1)
+    return latents.mean(dim=1)
+
+
+def directions(matrix: Float[Tensor, "directions width"], *, path: str) -> Encoder:
+    """The encoder that projects onto each row of a matrix, as it is: neither centred nor normalised.
+
+    Raises:
+        InputError: a row that is zero or not finite.
+    """
+    broken = (~torch.isfinite(matrix).all(dim=1) | ~matrix.any(dim=1)).nonzero().flatten()
+    if len(broken):
+        raise InputError(f"{path}: direction {int(broken[0])} of {len(matrix)} is zero or not finite; leave it out")
+    zeros = matrix.new_zeros
+    return Encoder(matrix.T.contiguous(), zeros(len(matrix)), zeros(matrix.shape[1]))

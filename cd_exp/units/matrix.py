@@ -1,0 +1,165 @@
+"""Activations made elsewhere: a matrix a layer, and the images that its rows are of."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cd_exp.errors import InputError
+from cd_exp.lines import read_lines
+from cd_exp.names import shortened
+from cd_exp.units.encoder import Pool, pooled
+from cd_exp.units.files import array, existing
+
+KINDS = (".npy", ".npz")
+IMAGES = "images.txt"
+CSR = ("data", "indices", "indptr", "shape")
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """`units=matrix`: activations of a file or a folder of `LAYER.npy` or `LAYER.npz`, with `images.txt` beside them.
+
+    `.npy` is dense; `.npz` is scipy's CSR (`data`, `indices`, `indptr`, `shape`) or holds one dense array. A line of
+    `images.txt` names the image of a row by its id in the probe set, or of `tokens_per_image` rows.
+
+    Args:
+        path: a file or a folder.
+        tokens_per_image: rows an image has, one after the other; they are pooled.
+        pool: how the rows of an image become one.
+        truth: names of units: for each layer a file with one line a unit, or a list.
+    """
+
+    path: str
+    tokens_per_image: int = 1
+    pool: Pool = "max"
+    truth: Mapping[str, str | Sequence[str]] | None = None
+
+    @cached_property
+    def files(self) -> dict[str, Path]:
+        """The file of each layer."""
+        place = existing(self.path, setting="units.path")
+        if place.is_file():
+            if place.suffix not in KINDS:
+                raise InputError(f"units.path={self.path} is no {' or '.join(KINDS)} file")
+            return {place.stem: place}
+        found = {path.stem: path for path in sorted(place.iterdir()) if path.suffix in KINDS}
+        if not found:
+            raise InputError(f"units.path={self.path} holds no LAYER.npy or LAYER.npz")
+        return found
+
+    @cached_property
+    def rows(self) -> dict[str, int]:
+        """The row, or the first of the rows, of each image by its id."""
+        place = next(iter(self.files.values())).parent / IMAGES
+        if not place.is_file():
+            raise InputError(f"{place} is not there; it names the image of each row, one a line")
+        lines = read_lines(place, setting="units.path")
+        found = {line: number for number, line in enumerate(lines)}
+        if len(found) != len(lines):
+            twice = next(line for number, line in enumerate(lines) if found[line] != number)
+            raise InputError(f"{place} names {twice!r} twice; a row has one image")
+        return found
+
+    def selected(self, ids: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+        """The places in `images.txt` of these images, and a note where it names others that are passed over.
+
+        Raises:
+            InputError: an image that has no row.
+        """
+        missing = [name for name in ids if name not in self.rows]
+        if missing:
+            raise InputError(
+                f"units.path={self.path}: {IMAGES} has no line for {len(missing)} of {len(ids)} probe images "
+                f"({shortened(missing)}); the probe's ids must be lines of it, as with probe=ids probe.path={IMAGES}"
+            )
+        over = len(self.rows) - len(set(ids))
+        note = f"{self.path}: rows of images that are not in the probe, passed over: {over}"
+        return np.array([self.rows[name] for name in ids], dtype=np.int64), (note,) if over else ()
+
+    def activations(self, layer: str, places: np.ndarray) -> Float[Tensor, "images neurons"]:
+        """The activations of a layer for the images at these places of `images.txt`.
+
+        Raises:
+            InputError: the file is no matrix of numbers, or has another number of rows than there are images.
+        """
+        path = self.files[layer]
+        source = _Dense(path) if path.suffix == ".npy" else _opened(path)
+        expected = len(self.rows) * self.tokens_per_image
+        if source.shape[0] != expected:
+            tokens = f" x {self.tokens_per_image} tokens" if self.tokens_per_image > 1 else ""
+            raise InputError(
+                f"{path} has {source.shape[0]} rows for {len(self.rows)} images{tokens} of {IMAGES}; "
+                "set units.tokens_per_image where an image has several"
+            )
+        if self.tokens_per_image == 1:
+            return _checked(source.take(places), path)
+        parts = []
+        for start in range(0, len(places), 256):  # as many images at a time, since an image may have hundreds of rows
+            part = places[start : start + 256]
+            wanted = (part[:, None] * self.tokens_per_image + np.arange(self.tokens_per_image)).ravel()
+            tokens = _checked(source.take(wanted), path).view(len(part), self.tokens_per_image, -1)
+            parts.append(pooled(tokens, self.pool))
+        return torch.cat(parts)
+
+
+class _Dense:
+    """Rows of a dense array."""
+
+    def __init__(self, path: Path, values: np.ndarray | None = None) -> None:
+        self.values = array(path, setting="units.path") if values is None else values
+        if self.values.ndim != 2:
+            raise InputError(f"{path} has {self.values.ndim} axes; expected [images, units]")
+        self.shape = self.values.shape
+
+    def take(self, rows: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.asarray(self.values[rows], dtype=np.float32))
+
+
+class _Csr:
+    """Rows of a sparse matrix."""
+
+    def __init__(self, matrix: Any) -> None:
+        self.matrix, self.shape = matrix, matrix.shape
+
+    def take(self, rows: np.ndarray) -> Tensor:
+        return torch.from_numpy(self.matrix[rows].toarray().astype(np.float32, copy=False))
+
+
+def _opened(path: Path) -> "_Dense | _Csr":
+    """A `.npz` file: scipy's CSR, or one dense array."""
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            names = set(found.files)
+            if len(names) == 1:
+                return _Dense(path, found[found.files[0]])
+            missing = [name for name in CSR if name not in names]
+            if missing:
+                raise InputError(f"{path} has no {missing[0]!r}; a sparse matrix has {', '.join(CSR)} (scipy's CSR)")
+            form = found["format"].item().decode() if "format" in names else "csr"
+            if form != "csr":
+                raise InputError(f"{path} is a sparse matrix of format {form}; save it as CSR: matrix.tocsr()")
+            from scipy.sparse import csr_array
+
+            matrix = csr_array((found["data"], found["indices"], found["indptr"]), shape=tuple(found["shape"]))
+            matrix.check_format(full_check=True)
+    except InputError:
+        raise
+    except (ValueError, OSError, EOFError, KeyError, TypeError) as error:
+        raise InputError(f"{path} cannot be read as a matrix: {' '.join(str(error).split())[:200]}") from error
+    if matrix.dtype.kind not in "fiub":
+        raise InputError(f"{path} holds {matrix.dtype}; expected real numbers")
+    return _Csr(matrix)
+
+
+def _checked(values: Tensor, path: Path) -> Tensor:
+    broken = (~torch.isfinite(values)).any(dim=0).nonzero().flatten()
+    if len(broken):
+        raise InputError(f"{path}: unit {int(broken[0])} has a value that is not finite, as have {len(broken)} units")
+    return values

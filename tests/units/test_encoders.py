@@ -1,0 +1,115 @@
+"""Encoders of every layout and activation against what they give written out, and what is wrong with a file."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from small_encoders import LATENTS, LAYOUTS, POSITIONS, THRESHOLD, WEIGHT, WIDTH, linear, literal, w_enc, written
+
+from cd_exp.errors import InputError
+from cd_exp.units.encoder import directions, pooled
+from cd_exp.units.sae import read_encoder
+
+
+def same(given, *, activation, **settings):
+    expected = [[literal(x, activation=activation, **settings) for x in image] for image in POSITIONS]
+    torch.testing.assert_close(given, torch.tensor(expected), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [".safetensors", ".pt", ".pth", ".npz"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_gives_the_latents_of_its_definition(tmp_path, layout, kind):
+    path = written(tmp_path, LAYOUTS[layout](), kind)
+    same(read_encoder(path, activation="relu")(POSITIONS), activation="relu")
+
+
+def test_the_line_of_json_before_a_state_dict_is_read_and_its_k_is_taken(tmp_path):
+    path = written(tmp_path, w_enc(), ".saev.pt")
+    same(read_encoder(path, activation="topk")(POSITIONS), activation="topk", k=3)
+
+
+def test_topk_keeps_k_latents_and_the_setting_comes_before_the_file(tmp_path):
+    path = written(tmp_path, linear(), ".pt")
+    same(read_encoder(path, activation="topk")(POSITIONS), activation="topk", k=3)
+    same(read_encoder(path, activation="topk", k=2)(POSITIONS), activation="topk", k=2)
+
+
+def test_thresholds_come_from_the_file_or_from_the_setting(tmp_path):
+    path = written(tmp_path, w_enc(), ".safetensors")
+    nothing = torch.zeros(WIDTH)
+    same(read_encoder(path, activation="jumprelu")(POSITIONS), activation="jumprelu", centre=nothing)
+    same(read_encoder(path, activation="jumprelu", centred=True)(POSITIONS), activation="jumprelu")
+    same(read_encoder(path, activation="batchtopk")(POSITIONS), activation="batchtopk")
+    half = torch.full((LATENTS,), 0.5)
+    same(read_encoder(path, activation="batchtopk", threshold=0.5)(POSITIONS), activation="batchtopk", threshold=half)
+    quarter = torch.full((LATENTS,), 0.25)
+    other = written(tmp_path, linear(), ".pt")
+    same(read_encoder(other, activation="batchtopk")(POSITIONS), activation="batchtopk", threshold=quarter)
+
+
+def test_positions_are_pooled_as_asked():
+    latents = torch.tensor([[[0.0, 2.0], [3.0, -1.0], [0.0, 4.0]]])
+    assert pooled(latents, "max").tolist() == [[3.0, 4.0]]
+    assert pooled(latents, "cls").tolist() == [[0.0, 2.0]]
+    torch.testing.assert_close(pooled(latents, "mean"), torch.tensor([[1.0, 5 / 3]]))
+    torch.testing.assert_close(pooled(latents, "fraction"), torch.tensor([[1 / 3, 2 / 3]]))
+
+
+def test_directions_project_and_a_zero_one_is_named():
+    matrix = torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
+    assert directions(matrix, path="d.npy")(torch.tensor([[3.0, 4.0, 5.0]])).tolist() == [[3.0, 8.0]]
+    with pytest.raises(InputError, match=r"d\.npy: direction 1 of 2 is zero or not finite"):
+        directions(torch.tensor([[1.0], [0.0]]), path="d.npy")
+
+
+class Thing:
+    """What some libraries pickle beside their weights."""
+
+
+@pytest.mark.parametrize(
+    ("state", "settings", "message"),
+    [
+        ({"decoder.weight": WEIGHT}, {}, "has no encoder: expected one of W_enc, encoder.weight"),
+        ({**linear(), "r_mag": THRESHOLD}, {}, "is a gated autoencoder"),
+        ({**w_enc(), "b_enc": torch.zeros(3)}, {}, r"b_enc has 3 numbers; its encoder needs 10"),
+        ({**w_enc(), "b_dec": torch.zeros(9)}, {}, r"b_dec has 9 numbers; its encoder needs 6"),
+        ({"W_enc": torch.zeros(4)}, {}, "W_enc is 4; expected a matrix"),
+        ({"W_enc": WEIGHT}, {"activation": "topk"}, r"set units\.k=NUMBER"),
+        ({"W_enc": WEIGHT}, {"activation": "jumprelu"}, r"has no threshold .*set units\.threshold=NUMBER"),
+        ({**linear(), "threshold": torch.tensor(-1.0)}, {"activation": "batchtopk"}, "was never set in training"),
+        ({**w_enc(), "threshold": torch.zeros(3)}, {"activation": "batchtopk"}, "expected 1 or 10"),
+        ({**w_enc(), "scale": torch.zeros(3)}, {}, "scale is 3; expected one number"),
+        ({"settings": Thing()}, {}, "pickles an object, which is never loaded; convert it: state = torch.load"),
+        ([1, 2], {}, "it holds a list, not named tensors"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_one_line(tmp_path, state, settings, message):
+    path = written(tmp_path, state, ".pt")
+    with pytest.raises(InputError, match=message):
+        read_encoder(path, **{"activation": "relu", **settings})
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"version https://git-lfs.github.com/spec/v1", b"{\n"])
+@pytest.mark.parametrize("kind", [".pt", ".safetensors", ".npz"])
+def test_a_file_of_something_else_is_one_line(tmp_path, content, kind):
+    path = tmp_path / f"sae{kind}"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=re.escape(str(path))):
+        read_encoder(path, activation="relu")
+
+
+def test_what_converts_a_pickle_works(tmp_path, monkeypatch):
+    path = written(tmp_path, {**w_enc(), "cfg": Thing()}, ".pt")
+    with pytest.raises(InputError) as refused:
+        read_encoder(path, activation="relu")
+    lines = str(refused.value).partition("convert it: ")[2].split(" ; ")
+    monkeypatch.chdir(tmp_path)
+    exec("\n".join(["import torch, safetensors.torch", *lines]), {})  # the advice, as it stands in the error
+    same(read_encoder(tmp_path / "sae.safetensors", activation="relu")(POSITIONS), activation="relu")
+
+
+def test_numpy_objects_are_never_unpickled(tmp_path):
+    np.savez(tmp_path / "o.npz", W_enc=np.array([Thing()], dtype=object))
+    with pytest.raises(InputError, match="cannot be read as tensors"):
+        read_encoder(tmp_path / "o.npz", activation="relu")

@@ -1,0 +1,103 @@
+"""Activations from files: rows find their images, sparse equals dense, and what does not fit is one line."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse import csc_array, csr_array, save_npz
+
+from cd_exp.errors import InputError
+from cd_exp.units.matrix import Matrix
+
+IDS = ["a/1.png", "b/2.png", "c 3.png", "d.png"]
+
+
+def values(rows=4, units=5, seed=0):
+    found = np.random.default_rng(seed).normal(size=(rows, units)).astype(np.float32)
+    return np.where(found > 0, found, 0)
+
+
+def folder(tmp_path, ids=IDS, **files):
+    (tmp_path / "images.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
+    for name, content in files.items():
+        if isinstance(content, np.ndarray):
+            np.save(tmp_path / f"{name}.npy", content)
+        else:
+            save_npz(tmp_path / f"{name}.npz", content)
+    return tmp_path
+
+
+def test_rows_find_their_images_by_id_and_others_are_passed_over_and_counted(tmp_path):
+    dense = values()
+    units = Matrix(str(folder(tmp_path, layer4=dense)))
+    places, notes = units.selected(["d.png", "a/1.png"])
+    np.testing.assert_array_equal(units.activations("layer4", places), dense[[3, 0]])
+    assert notes == (f"{tmp_path}: rows of images that are not in the probe, passed over: 2",)
+    assert units.selected(IDS)[1] == ()
+
+
+def test_one_file_is_one_layer(tmp_path):
+    place = folder(tmp_path, **{"blocks.3": values()})
+    assert list(Matrix(str(place / "blocks.3.npy")).files) == ["blocks.3"]
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 99), tokens=st.integers(1, 4), pool=st.sampled_from(["max", "mean", "cls", "fraction"]))
+def test_sparse_and_dense_are_the_same_with_tokens_too(tmp_path_factory, seed, tokens, pool):
+    dense = values(rows=4 * tokens, seed=seed)
+    place = folder(tmp_path_factory.mktemp("m"), dense=dense, sparse=csr_array(dense))
+    units = Matrix(str(place), tokens_per_image=tokens, pool=pool)
+    where, _ = units.selected(IDS[::-1])
+    found = units.activations("dense", where)
+    torch.testing.assert_close(units.activations("sparse", where), found, rtol=0, atol=0)
+    by_image = dense.reshape(4, tokens, -1)[::-1]
+    literal = {
+        "max": by_image.max(1),
+        "mean": by_image.mean(1),
+        "cls": by_image[:, 0],
+        "fraction": (by_image > 0).mean(1),
+    }
+    np.testing.assert_allclose(found, dense[::-1] if tokens == 1 else literal[pool], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("files", "asked", "message"),
+    [
+        ({"a": values()}, [*IDS, "e.png"], r"has no line for 1 of 5 probe images \(e\.png\)"),
+        ({"a": values(rows=3)}, IDS, r"a\.npy has 3 rows for 4 images of images\.txt; set units\.tokens_per_image"),
+        ({"a": values()[:, 0]}, IDS, r"a\.npy has 1 axes; expected \[images, units\]"),
+        ({"a": values().astype(complex)}, IDS, "holds complex128; expected real numbers"),
+        ({"a": np.array([["x"] * 5] * 4)}, IDS, "holds <U1; expected real numbers"),
+        ({"a": values() * np.nan}, IDS, "unit 0 has a value that is not finite, as have 5 units"),
+        ({"a": csc_array(values())}, IDS, r"of format csc; save it as CSR: matrix\.tocsr\(\)"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(tmp_path, files, asked, message):
+    units = Matrix(str(folder(tmp_path, **files)))
+    with pytest.raises(InputError, match=message):
+        units.activations("a", units.selected(asked)[0])
+
+
+def test_a_sparse_matrix_without_shape_or_with_broken_parts_is_one_line(tmp_path):
+    folder(tmp_path)
+    parts = csr_array(values())
+    np.savez(tmp_path / "a.npz", data=parts.data, indices=parts.indices, indptr=parts.indptr)
+    with pytest.raises(InputError, match=r"a\.npz has no 'shape'; a sparse matrix has data, indices, indptr, shape"):
+        Matrix(str(tmp_path)).activations("a", np.arange(4))
+    np.savez(tmp_path / "a.npz", data=parts.data, indices=parts.indices + 99, indptr=parts.indptr, shape=(4, 5))
+    with pytest.raises(InputError, match=r"a\.npz cannot be read as a matrix"):
+        Matrix(str(tmp_path)).activations("a", np.arange(4))
+
+
+def test_a_folder_without_what_is_needed_is_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"units\.path=.*nowhere: there is no such file"):
+        _ = Matrix(str(tmp_path / "nowhere")).files
+    with pytest.raises(InputError, match=r"holds no LAYER\.npy or LAYER\.npz"):
+        _ = Matrix(str(tmp_path)).files
+    np.save(tmp_path / "a.npy", values())
+    with pytest.raises(InputError, match=r"images\.txt is not there; it names the image of each row"):
+        Matrix(str(tmp_path)).selected(IDS)
+    (tmp_path / "images.txt").write_text("a\na\n")
+    with pytest.raises(InputError, match="names 'a' twice"):
+        Matrix(str(tmp_path)).selected(["a"])
