@@ -17,8 +17,9 @@ from cd_exp.errors import InputError
 from cd_exp.features import Features, Settings, extract, text_embeddings
 from cd_exp.labels import label
 from cd_exp.metrics import accepted_columns
-from cd_exp.models import TargetModel, truth_for
+from cd_exp.models import TargetModel
 from cd_exp.types import Concepts, Labels, Probe, Similarity
+from cd_exp.units import Layers, Units, as_units
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +76,7 @@ def dissection(
     clip: Clip,
     similarity: Similarity,
     *,
-    layers: Sequence[str] | None,
+    layers: Sequence[str] | Units | None,
     store: Store,
     settings: Settings,
     top: int,
@@ -84,7 +85,8 @@ def dissection(
     if not concepts.names:
         raise InputError(f"concept set {concepts.name!r} is empty; it needs at least one concept")
     began = time.perf_counter()
-    features = extract(model, probe, clip, layers=layers or model.layers, store=store, settings=settings)
+    units = Layers() if layers is None else as_units(layers)
+    features = extract(model, probe, clip, layers=units, store=store, settings=settings)
     texts = text_embeddings(clip, concepts, store=store, device=settings.device)
     extracted = time.perf_counter()
     device, _ = settings.resolved()
@@ -92,7 +94,7 @@ def dissection(
     labels = {}
     for layer, activations in features.activations.items():
         scores = similarities.blocks(similarity, match, activations.to(device))
-        truth = truth_for(model, layer, units=activations.shape[1])
+        truth = units.truth_of(model, layer, units=activations.shape[1])
         columns = accepted_columns(truth, concepts.names)
         labels[layer] = label(scores, concepts.names, layer=layer, accepted=columns, truth=truth, k=top)
     labelled = time.perf_counter()

@@ -73,7 +73,7 @@ def dissected(parts: Parts, config: DictConfig) -> Dissection:
         parts.concepts,
         parts.clip,
         parts.similarity,
-        layers=None,
+        layers=parts.units,
         store=parts.store,
         settings=parts.settings,
         top=config.top,
@@ -102,6 +102,7 @@ def record(parts: Parts, found: Dissection, *, seed: int) -> RunRecord:
         store=parts.store,
         settings=parts.settings,
         seed=seed,
+        units=parts.units,
     )
 
 
@@ -116,7 +117,8 @@ def publish(
         baselines=list(outcome.baselines),
         files=list(outcome.files),
         fingerprints={
-            "model": parts.model.key,
+            "model": parts.model.key if parts.units.patterns(parts.model) else None,
+            "units": parts.units.key,
             "clip": parts.clip.key,
             "images": parts.probe.fingerprint,
             "concepts": key_of({"names": parts.concepts.names, "templates": parts.concepts.templates}),

@@ -15,6 +15,7 @@ from cd_exp.models import TargetModel
 from cd_exp.settings import GROUPS
 from cd_exp.tracking import Logger, NoLogger
 from cd_exp.types import Concepts, Probe, Similarity
+from cd_exp.units import Layers, Units
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +23,7 @@ class Parts:
     """Everything a run needs; nothing heavy is loaded yet."""
 
     model: TargetModel
+    units: Units
     probe: Probe
     concepts: Concepts
     clip: Clip
@@ -47,6 +49,7 @@ class Parts:
         chosen = {several.get("name", choices["baseline"]): several} if "_target_" in several else several
         parts = Parts(
             model=build(groups["model"], group="model"),
+            units=build(groups["units"], group="units") if groups["units"] else Layers(),
             probe=build(groups["probe"], group="probe", leave_out=("on_error",)),
             concepts=build(groups["concepts"], group="concepts"),
             clip=build(groups["clip"], group="clip"),

@@ -62,6 +62,15 @@ class Pooling:
         positions = [axis for axis in range(1, output.ndim) if axis != self.axis]
         return patches.amax(positions) if self.pool == "max" else patches.mean(positions, dtype=torch.float32)
 
+    def positions(self, output: Tensor, *, class_token: bool = False) -> Float[Tensor, "images positions width"]:
+        """The vectors of all positions; of tokens the patches, or the class token alone where it is asked for."""
+        if self.kind == "vector":
+            return output[:, None]
+        if self.kind == "tokens":
+            return output[:, :1] if class_token else output[:, self.prefix :]
+        units_last = output.movedim(self.axis, -1)
+        return units_last.flatten(1, -2)
+
     def maps(
         self, output: Tensor, *, grid: tuple[int, int] | None, layer: str
     ) -> Float[Tensor, "images neurons height width"]:

@@ -2,9 +2,31 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
 
 from cd_exp.pooling import Pooling
+
+
+@runtime_checkable
+class Encoding(Protocol):
+    """What makes other units of a layer's output: latents, projections."""
+
+    @property
+    def key(self) -> Mapping[str, Any]:
+        """All that changes what it makes, as plain JSON values."""
+
+    @property
+    def class_token(self) -> bool:
+        """Whether it reads the class token, in place of the positions of the image."""
+
+    def latents(self, positions: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch latents"]:
+        """The units of each position."""
+
+    def __call__(self, positions: Float[Tensor, "images positions width"]) -> Float[Tensor, "images latents"]:
+        """One number a unit and image."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +40,8 @@ class Layer:
         units: how many numbers an image has.
         call: which call of the module in one forward pass, from 1.
         element: which tensor of a tuple or dictionary, as `1` or `logits`; empty where the module gives one tensor.
+        width: of the output where the units are made from it by an encoder; None where they are its own.
+        encoding: that encoder.
         grid: rows and columns of the positions, where tokens are known to be the patches of the image row by row.
     """
 
@@ -28,12 +52,25 @@ class Layer:
     call: int = 1
     element: str = ""
     grid: tuple[int, int] | None = None
+    width: int | None = None
+    encoding: Encoding | None = None
 
     @property
     def source(self) -> str:
         """What is read, whatever it was called: the module's path with the call and the element that are not plain."""
         call = f"@{self.call}" if self.call > 1 else ""
         return self.module + call + (f"/{self.element}" if self.element else "")
+
+    def reduce(self, output: Tensor) -> Float[Tensor, "images neurons"]:
+        """One number a unit and image."""
+        if self.encoding is None:
+            return self.pooling(output)
+        return self.encoding(self.pooling.positions(output, class_token=self.encoding.class_token))
+
+    def maps(self, output: Tensor) -> Float[Tensor, "images neurons height width"]:
+        """The units at each position, for Network Dissection."""
+        found = self.pooling.maps(output, grid=self.grid, layer=self.name)
+        return found if self.encoding is None else self.encoding.latents(found.movedim(1, -1)).movedim(-1, 1)
 
     def plain(self) -> dict[str, Any]:
         """As plain JSON values."""

@@ -61,7 +61,7 @@ def pooled(
     network: nn.Module, layers: Sequence[Layer], *, name: str
 ) -> Iterator[Callable[[Tensor], dict[str, Tensor]]]:
     """A function from a batch of inputs to {layer name: float32 [images, neurons]}, all layers in one forward pass."""
-    with _running(network, layers, lambda layer, output: layer.pooling(output), name=name) as forward:
+    with _running(network, layers, lambda layer, output: layer.reduce(output), name=name) as forward:
         yield forward
 
 
@@ -70,11 +70,7 @@ def mapped(
     network: nn.Module, layers: Sequence[Layer], *, name: str
 ) -> Iterator[Callable[[Tensor], dict[str, Tensor]]]:
     """A function from a batch of inputs to {layer name: float32 [images, neurons, height, width]}."""
-
-    def maps(layer: Layer, output: Tensor) -> Tensor:
-        return layer.pooling.maps(output, grid=layer.grid, layer=layer.name)
-
-    with _running(network, layers, maps, name=name) as forward:
+    with _running(network, layers, lambda layer, output: layer.maps(output), name=name) as forward:
         yield forward
 
 
@@ -147,10 +143,11 @@ def _one_a_picture(output: Tensor, layer: Layer, images: int, name: str) -> Tens
     tensor = output.dequantize() if output.is_quantized else output
     if images == 1 and tensor.ndim == dimensions - 1:
         tensor = tensor[None]
-    if tensor.ndim != dimensions or tensor.shape[0] != images or tensor.shape[layer.pooling.axis] != layer.units:
+    width = layer.width or layer.units
+    if tensor.ndim != dimensions or tensor.shape[0] != images or tensor.shape[layer.pooling.axis] != width:
         raise InputError(
             f"layer {layer.name!r} of {name} gives {_shape(tensor)} for {images} images; when the network was looked "
-            f"at it gave {layer.units} units for each; choose a layer whose output does not depend on the picture"
+            f"at it gave {width} units for each; choose a layer whose output does not depend on the picture"
         )
     return tensor
 

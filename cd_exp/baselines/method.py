@@ -9,6 +9,7 @@ from cd_exp.clips import Clip
 from cd_exp.features import Features, Settings
 from cd_exp.models import TargetModel
 from cd_exp.types import Concepts, Labels, Probe
+from cd_exp.units import Layers, Units
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +26,7 @@ class RunRecord:
         store: the cache.
         settings: device, precision, batches.
         seed: of every random draw.
+        units: what the columns are.
     """
 
     model: TargetModel
@@ -36,6 +38,7 @@ class RunRecord:
     store: Store
     settings: Settings
     seed: int = 0
+    units: Units = Layers()  # noqa: RUF009  frozen
 
 
 @dataclass(frozen=True, eq=False)

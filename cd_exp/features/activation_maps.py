@@ -8,17 +8,27 @@ from torch import Tensor
 
 from cd_exp.activations import mapped
 from cd_exp.cache import Store
-from cd_exp.features.layers import find_layers
+from cd_exp.errors import InputError
+from cd_exp.features.layers import columns
 from cd_exp.features.loading import BATCH, Settings, bar, in_batches, load, placed
 from cd_exp.models import TargetModel
 from cd_exp.types import Probe
+from cd_exp.units import Units, as_units
 
 
 def maps(
-    model: TargetModel, probe: Probe, *, layers: Sequence[str], kept: Sequence[int], store: Store, settings: Settings
+    model: TargetModel,
+    probe: Probe,
+    *,
+    layers: Sequence[str] | Units,
+    kept: Sequence[int],
+    store: Store,
+    settings: Settings,
 ) -> Callable[[], Iterator[tuple[Sequence[int], Mapping[str, Float[Tensor, "images neurons height width"]]]]]:
     """Passes over the probe set for Network Dissection: each call starts one, a batch of activation maps at a time."""
-    found = find_layers(model, probe, layers, store)
+    found = columns(model, probe, as_units(layers), store)
+    if not found:
+        raise InputError("these units come from files and have no activation maps; Network Dissection needs a network")
     device, dtype = settings.resolved()
     network = model.build()
     module = placed(network.module, device)

@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from cd_exp.activations import Layer
 from cd_exp.cache import Entry, Store
@@ -12,7 +13,7 @@ from cd_exp.clips import Clip
 from cd_exp.errors import InputError, unknown
 from cd_exp.features.accumulating import Reduced
 from cd_exp.features.collecting import Collector, Dense, Lists, of_arrays
-from cd_exp.features.layers import find_layers
+from cd_exp.features.layers import columns
 from cd_exp.features.loading import Settings
 from cd_exp.features.record import Dense as DenseLayers
 from cd_exp.features.record import Features
@@ -20,6 +21,7 @@ from cd_exp.features.shards import IMAGES, make
 from cd_exp.models import TargetModel
 from cd_exp.reductions import BINS
 from cd_exp.types import Probe, Strongest
+from cd_exp.units import Units, as_units
 
 KEEP = ("auto", "lists", "dense")
 
@@ -29,7 +31,7 @@ def extract(
     probe: Probe,
     clip: Clip,
     *,
-    layers: Sequence[str],
+    layers: Sequence[str] | Units,
     store: Store,
     settings: Settings,
     strongest: int | None = None,
@@ -40,7 +42,7 @@ def extract(
         model: the target network's recipe.
         probe: the images.
         clip: the CLIP backbone's recipe.
-        layers: module paths or patterns, as `cd_exp.activations.resolve` reads them.
+        layers: module paths or patterns, as `cd_exp.activations.resolve` reads them; or what else the columns are.
         store: where features are kept.
         settings: device, precision, batches, and what is kept of activations.
         strongest: how many of each unit's strongest images all who use the features need; None where all activations
@@ -51,7 +53,8 @@ def extract(
     """
     if len(probe) < 2:
         raise InputError(f"probe {probe.name!r} has {len(probe)} image; at least two are needed to tell units apart")
-    found = find_layers(model, probe, layers, store)
+    units = as_units(layers)
+    found = columns(model, probe, units, store)
     _, dtype = settings.resolved()
     collectors: dict[str, Collector] = {}
     dense = _kept_dense(found, probe, settings)
@@ -67,7 +70,10 @@ def extract(
         content = {"clip": clip.key, "probe": probe.fingerprint, "precision": str(dtype)}
         collectors[IMAGES] = Dense(store, Entry("images", content), images=len(probe))
     make(model, probe, clip, found, collectors, store, settings)
-    return _opened(probe, collectors, stored, store, settings)
+    given, notes = units.given(probe.ids)
+    for note in notes:
+        store.report(note)
+    return _opened(probe, collectors, stored, given, store, settings)
 
 
 def _kept_dense(layers: Sequence[Layer], probe: Probe, settings: Settings) -> bool:
@@ -97,6 +103,7 @@ def _content(model: TargetModel, layer: Layer, probe: Probe, dtype: torch.dtype)
         "pooling": asdict(layer.pooling),
         "probe": probe.fingerprint,
         "precision": str(dtype),
+        **({"encoding": layer.encoding.key} if layer.encoding is not None else {}),
     }
 
 
@@ -104,6 +111,7 @@ def _opened(
     probe: Probe,
     collectors: Mapping[str, Collector],
     stored: np.ndarray | None,
+    given: Mapping[str, Tensor],
     store: Store,
     settings: Settings,
 ) -> Features:
@@ -120,7 +128,8 @@ def _opened(
     if len(probe) - len(bad) < 2:
         raise InputError(f"{len(probe) - len(bad)} of {len(probe)} images of probe {probe.name!r} can be read")
     kept = sorted(set(range(len(probe))) - set(bad)) if bad else range(len(probe))
-    tensors, reduced = {}, {}
+    tensors = {name: values[list(kept)] if bad else values for name, values in given.items()}
+    reduced = {}
     for name, collector in collectors.items():
         if isinstance(collector, Lists):
             arrays = store.find_arrays(collector.entry, verify=False)

@@ -12,6 +12,7 @@ from cd_exp.errors import InputError
 from cd_exp.features.loading import UNREADABLE, batched, transformed
 from cd_exp.models import TargetModel, truth_for
 from cd_exp.types import Probe
+from cd_exp.units import Units
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -47,6 +48,14 @@ def find_layers(model: TargetModel, probe: Probe, patterns: Sequence[str], store
     for note in notes:
         store.report(note)
     return layers
+
+
+def columns(model: TargetModel, probe: Probe, units: Units, store: Store) -> list[Layer]:
+    """The layers that the units are made from, with what makes them; none where the units need no network."""
+    patterns = units.patterns(model)
+    if not patterns:
+        return []
+    return [units.columns(layer, model=model.name) for layer in find_layers(model, probe, patterns, store)]
 
 
 def _parsed(known: Mapping[str, Any]) -> tuple[list[Layer], list[str]]:

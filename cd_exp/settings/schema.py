@@ -17,7 +17,7 @@ from omegaconf import MISSING, OmegaConf
 
 from cd_exp.settings.values import Count, Doc, NotNegative, OneOf, Pattern, Share, Text, Whole
 
-OPEN = ("options", "rename", "hidden_truth")
+OPEN = ("options", "rename", "hidden_truth", "truth")
 """Mappings of a group whose keys are the user's: `model.options.KEY=VALUE` needs no `+`."""
 
 

@@ -1,6 +1,7 @@
 """Encoders on a layer's output: latents of sparse autoencoders, and directions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal
 
 import torch
@@ -11,6 +12,9 @@ from cd_exp.errors import InputError
 
 Activation = Literal["none", "relu", "topk", "batchtopk", "jumprelu"]
 Pool = Literal["max", "mean", "cls", "fraction"]
+
+LATENTS_AT_ONCE = 2**26
+"""256 MiB of them in float32; 24,576 latents of 196 positions are 19 MB an image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,15 +58,14 @@ class Encoder:
         """How many latents or directions there are."""
         return self.weight.shape[1]
 
-    def to(self, device: torch.device) -> "Encoder":
-        """The same on a device."""
-        threshold = None if self.threshold is None else self.threshold.to(device)
-        moved = (tensor.to(device) for tensor in (self.weight, self.bias, self.centre))
-        return Encoder(*moved, self.scale, self.activation, self.k, threshold)
+    def on(self, device: torch.device) -> "Encoder":
+        """The same on a device, copied there once."""
+        return self if self.weight.device == device else _copied(self, device)
 
     def __call__(self, positions: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch latents"]:
         """The latents of each position."""
-        latents = (self.scale * (positions.float() - self.centre)) @ self.weight + self.bias
+        with torch.autocast(positions.device.type, enabled=False):  # the network may run in half precision; this not
+            latents = (self.scale * (positions.float() - self.centre)) @ self.weight + self.bias
         if self.activation == "none":
             return latents
         fired = latents.clamp(min=0)
@@ -72,6 +75,21 @@ class Encoder:
         if self.threshold is not None:
             return fired * (latents > self.threshold)
         return fired
+
+
+@cache
+def _copied(encoder: Encoder, device: torch.device) -> Encoder:
+    threshold = None if encoder.threshold is None else encoder.threshold.to(device)
+    weight, bias, centre = (tensor.to(device) for tensor in (encoder.weight, encoder.bias, encoder.centre))
+    return replace(encoder, weight=weight, bias=bias, centre=centre, threshold=threshold)
+
+
+def encoded(
+    encoder: Encoder, positions: Float[Tensor, "images positions width"], pool: Pool
+) -> Float[Tensor, "images latents"]:
+    """The pooled latents of some images, a few images at a time: all positions' latents take as much as they may."""
+    size = max(1, LATENTS_AT_ONCE // (positions.shape[1] * encoder.units))
+    return torch.cat([pooled(encoder(part), pool) for part in positions.split(size)])
 
 
 def pooled(latents: Float[Tensor, "images positions latents"], pool: Pool) -> Float[Tensor, "images latents"]:
@@ -90,7 +108,7 @@ def pooled(latents: Float[Tensor, "images positions latents"], pool: Pool) -> Fl
     return latents.mean(dim=1)
 
 
-def directions(matrix: Float[Tensor, "directions width"], *, path: str) -> Encoder:
+def projection(matrix: Float[Tensor, "directions width"], *, path: str) -> Encoder:
     """The encoder that projects onto each row of a matrix, as it is: neither centred nor normalised.
 
     Raises:

@@ -11,11 +11,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cd_exp.activations import Layer
+from cd_exp.cache import digest
 from cd_exp.errors import InputError
 from cd_exp.lines import read_lines
+from cd_exp.models import TargetModel
 from cd_exp.names import shortened
+from cd_exp.types import Accepted
 from cd_exp.units.encoder import Pool, pooled
 from cd_exp.units.files import array, existing
+from cd_exp.units.recipes import named
 
 KINDS = (".npy", ".npz")
 IMAGES = "images.txt"
@@ -40,6 +45,32 @@ class Matrix:
     tokens_per_image: int = 1
     pool: Pool = "max"
     truth: Mapping[str, str | Sequence[str]] | None = None
+
+    @cached_property
+    def key(self) -> Mapping[str, Any]:
+        """As `cd_exp.units.Units`."""
+        content = {name: digest(path) for name, path in self.files.items()}
+        return {"matrix": content, "tokens_per_image": self.tokens_per_image, "pool": self.pool}
+
+    def patterns(self, model: TargetModel) -> Sequence[str]:
+        """As `cd_exp.units.Units`: no network is needed."""
+        del model
+        return ()
+
+    def columns(self, layer: Layer, *, model: str) -> Layer:
+        """As `cd_exp.units.Units`."""
+        del model
+        return layer
+
+    def given(self, ids: Sequence[str]) -> tuple[Mapping[str, Float[Tensor, "images neurons"]], tuple[str, ...]]:
+        """As `cd_exp.units.Units`."""
+        places, notes = self.selected(ids)
+        return {layer: self.activations(layer, places) for layer in self.files}, notes
+
+    def truth_of(self, model: TargetModel, layer: str, *, units: int) -> tuple[Accepted, ...]:
+        """As `cd_exp.units.Units`."""
+        del model
+        return named(self.truth or {}, layer, units=units)
 
     @cached_property
     def files(self) -> dict[str, Path]:
@@ -104,8 +135,8 @@ class Matrix:
         for start in range(0, len(places), 256):  # as many images at a time, since an image may have hundreds of rows
             part = places[start : start + 256]
             wanted = (part[:, None] * self.tokens_per_image + np.arange(self.tokens_per_image)).ravel()
-            tokens = _checked(source.take(wanted), path).view(len(part), self.tokens_per_image, -1)
-            parts.append(pooled(tokens, self.pool))
+            several = _checked(source.take(wanted), path).view(len(part), self.tokens_per_image, -1)
+            parts.append(pooled(several, self.pool))
         return torch.cat(parts)
 
 

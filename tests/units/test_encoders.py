@@ -8,8 +8,8 @@ import torch
 from small_encoders import LATENTS, LAYOUTS, POSITIONS, THRESHOLD, WEIGHT, WIDTH, linear, literal, w_enc, written
 
 from cd_exp.errors import InputError
-from cd_exp.units.encoder import directions, pooled
-from cd_exp.units.sae import read_encoder
+from cd_exp.units.autoencoder import read_encoder
+from cd_exp.units.encoder import pooled, projection
 
 
 def same(given, *, activation, **settings):
@@ -58,9 +58,9 @@ def test_positions_are_pooled_as_asked():
 
 def test_directions_project_and_a_zero_one_is_named():
     matrix = torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
-    assert directions(matrix, path="d.npy")(torch.tensor([[3.0, 4.0, 5.0]])).tolist() == [[3.0, 8.0]]
+    assert projection(matrix, path="d.npy")(torch.tensor([[3.0, 4.0, 5.0]])).tolist() == [[3.0, 8.0]]
     with pytest.raises(InputError, match=r"d\.npy: direction 1 of 2 is zero or not finite"):
-        directions(torch.tensor([[1.0], [0.0]]), path="d.npy")
+        projection(torch.tensor([[1.0], [0.0]]), path="d.npy")
 
 
 class Thing:

@@ -53,7 +53,7 @@ class NetDissect:
         passes = activation_maps(
             run.model,
             probe,
-            layers=run.model.layers,
+            layers=run.units,
             kept=run.features.kept,
             store=run.store,
             settings=run.settings,

@@ -1,0 +1,10 @@
+"""What the columns are: units of layers, latents of an autoencoder, directions, or columns of a file.
+
+`units=layers` leaves a network's layers as they are. `sae` and `directions` put an encoder on the output of one layer,
+position by position, before it is pooled. `matrix` takes activations from files, and no network is built.
+"""
+
+from cd_exp.units.matrix import Matrix
+from cd_exp.units.recipes import Layers, OnLayer, Units, as_units, directions, sae
+
+__all__ = ["Layers", "Matrix", "OnLayer", "Units", "as_units", "directions", "sae"]

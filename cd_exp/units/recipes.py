@@ -1,0 +1,241 @@
+"""The kinds of units that come out of a network, as recipes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cd_exp.activations import Layer
+from cd_exp.cache import digest
+from cd_exp.errors import InputError
+from cd_exp.models import TargetModel, read_names, truth_for
+from cd_exp.types import Accepted
+from cd_exp.units.autoencoder import read_encoder
+from cd_exp.units.encoder import Activation, Encoder, Pool, encoded, projection
+from cd_exp.units.files import array, existing, tensors
+
+Truth = Mapping[str, str | Sequence[str]]
+
+
+@runtime_checkable
+class Units(Protocol):
+    """What a run names.
+
+    `patterns` are the layers of the network that it looks at, none where no network is needed. `columns` says what the
+    units of such a layer are. `given` are activations that need no network.
+    """
+
+    @property
+    def key(self) -> Mapping[str, Any]:
+        """All that makes these units other than the layers' own, as plain JSON values."""
+
+    def patterns(self, model: TargetModel) -> Sequence[str]:
+        """The layers of the network, as `cd_exp.activations.resolve` reads them."""
+
+    def columns(self, layer: Layer, *, model: str) -> Layer:
+        """The layer with what its units are."""
+
+    def given(self, ids: Sequence[str]) -> tuple[Mapping[str, Float[Tensor, "images neurons"]], tuple[str, ...]]:
+        """Activations that need no network, for the images with these ids, and notes on them."""
+
+    def truth_of(self, model: TargetModel, layer: str, *, units: int) -> tuple[Accepted, ...]:
+        """The accepted names of each unit of a layer; empty where nothing is known of it."""
+
+
+@dataclass(frozen=True)
+class Layers:
+    """`units=layers`: the layers of the model.
+
+    Args:
+        names: module paths or patterns; the model's own choice where None.
+    """
+
+    names: Sequence[str] | None = None
+
+    @property
+    def key(self) -> Mapping[str, Any]:
+        """As `Units`."""
+        return {}
+
+    def patterns(self, model: TargetModel) -> Sequence[str]:
+        """As `Units`."""
+        return model.layers if self.names is None else self.names
+
+    def columns(self, layer: Layer, *, model: str) -> Layer:
+        """As `Units`."""
+        del model
+        return layer
+
+    def given(self, ids: Sequence[str]) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
+        """As `Units`."""
+        del ids
+        return {}, ()
+
+    def truth_of(self, model: TargetModel, layer: str, *, units: int) -> tuple[Accepted, ...]:
+        """As `Units`."""
+        return truth_for(model, layer, units=units)
+
+
+def as_units(layers: "Sequence[str] | Units") -> Units:
+    """Units as they are; names of layers as the layers of the model."""
+    return layers if isinstance(layers, Units) else Layers(layers)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """An encoder on a layer's positions, pooled to one number a latent and image."""
+
+    encoder: Encoder
+    pool: Pool
+    key: Mapping[str, Any]
+
+    @property
+    def units(self) -> int:
+        """How many latents there are."""
+        return self.encoder.units
+
+    @property
+    def class_token(self) -> bool:
+        """Whether it reads the class token, in place of the positions of the image."""
+        return self.pool == "cls"
+
+    def latents(self, positions: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch latents"]:
+        """The latents of each position."""
+        return self.encoder.on(positions.device)(positions)
+
+    def __call__(self, positions: Float[Tensor, "images positions width"]) -> Float[Tensor, "images latents"]:
+        """One number a latent and image."""
+        return encoded(self.encoder.on(positions.device), positions, self.pool)
+
+
+@dataclass(frozen=True)
+class OnLayer:
+    """Units that an encoder makes from one layer's output, position by position, before it is pooled.
+
+    Args:
+        layer: the module path.
+        suffix: of the layer's name in tables.
+        encoding: the encoder with its pooling.
+        truth: names of units where they are known, by the layer's name in tables.
+    """
+
+    layer: str
+    suffix: str
+    encoding: Encoding
+    truth: Truth
+
+    @property
+    def key(self) -> Mapping[str, Any]:
+        """As `Units`."""
+        return self.encoding.key
+
+    def patterns(self, model: TargetModel) -> Sequence[str]:
+        """As `Units`."""
+        del model
+        return [self.layer]
+
+    def columns(self, layer: Layer, *, model: str) -> Layer:
+        """The layer with the encoder on its output.
+
+        Raises:
+            InputError: their widths differ, or the class token is asked for where there is none.
+        """
+        width = self.encoding.encoder.width
+        if width != layer.units:
+            raise InputError(
+                f"units={self.suffix} reads {width} numbers a position, and layer {layer.name!r} of {model} gives "
+                f"{layer.units}; set units.layer to the layer that it was made on"
+            )
+        if self.encoding.class_token and layer.pooling.pool != "cls":
+            raise InputError(f"units.pool=cls: layer {layer.name!r} of {model} has no class token; use max or mean")
+        return replace(
+            layer, name=f"{layer.name}.{self.suffix}", units=self.encoding.units, width=width, encoding=self.encoding
+        )
+
+    def given(self, ids: Sequence[str]) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
+        """As `Units`."""
+        del ids
+        return {}, ()
+
+    def truth_of(self, model: TargetModel, layer: str, *, units: int) -> tuple[Accepted, ...]:
+        """As `Units`."""
+        del model
+        return named(self.truth, layer, units=units)
+
+
+def sae(
+    *,
+    layer: str,
+    weights: str,
+    activation: Activation = "relu",
+    k: int | None = None,
+    threshold: float | None = None,
+    pool: Pool = "max",
+    centred: bool | None = None,
+    truth: Truth | None = None,
+) -> OnLayer:
+    """`units=sae`: latents of a sparse autoencoder on a layer's output, reported as `LAYER.sae`.
+
+    Args:
+        layer: the module path that the autoencoder was trained on.
+        weights: a file of tensors, in one of the layouts of `cd_exp.units.autoencoder`.
+        activation: which latents fire.
+        k: of `topk`; the file's where None.
+        threshold: of `batchtopk` and `jumprelu`; the file's where None.
+        pool: over the positions of an image.
+        centred: whether the file's decoder bias is taken from the layer's output first; None: as the libraries do.
+        truth: names of latents where they are known: `LAYER.sae` with a file of one line a latent, or a list.
+
+    Raises:
+        InputError: the file has no encoder that can be read.
+    """
+    path = existing(weights, setting="units.weights")
+    encoder = read_encoder(path, activation=activation, k=k, threshold=threshold, centred=centred)
+    about = {"activation": activation, "k": k, "threshold": threshold, "pool": pool, "centred": centred}
+    return OnLayer(layer, "sae", Encoding(encoder, pool, {"sae": digest(path), **about}), truth or {})
+
+
+def directions(*, layer: str, path: str, pool: Pool = "mean", truth: Truth | None = None) -> OnLayer:
+    """`units=directions`: projections of a layer's output onto directions, reported as `LAYER.directions`.
+
+    Args:
+        layer: the module path whose output is projected.
+        path: a matrix [directions, width]: `.npy`, or a file with one tensor.
+        pool: over the positions of an image.
+        truth: names of directions where they are known: `LAYER.directions` with a file of one line each, or a list.
+
+    Raises:
+        InputError: the file holds no matrix, or one with a direction of zeros.
+    """
+    file = existing(path, setting="units.path")
+    if file.suffix == ".npy":
+        matrix = torch.from_numpy(array(file, setting="units.path").astype("float32"))
+    else:
+        found, _ = tensors(file, setting="units.path")
+        if len(found) != 1:
+            raise InputError(f"units.path={path} holds {', '.join(found)}; expected one matrix")
+        matrix = next(iter(found.values())).float()
+    if matrix.ndim != 2:
+        raise InputError(f"units.path={path} has {matrix.ndim} axes; expected [directions, width]")
+    encoding = Encoding(projection(matrix, path=path), pool, {"directions": digest(file), "pool": pool})
+    return OnLayer(layer, "directions", encoding, truth or {})
+
+
+def named(truth: Truth, layer: str, *, units: int) -> tuple[Accepted, ...]:
+    """The names given for a layer's units, one line each; empty where none are given.
+
+    Raises:
+        InputError: there is not one line a unit.
+    """
+    if layer not in truth:
+        return ()
+    names = read_names(truth[layer], setting=f"units.truth.{layer}")
+    if len(names) != units:
+        raise InputError(
+            f"units.truth.{layer} has {len(names)} names for {units} units; give one line a unit, a blank one where "
+            "nothing is known"
+        )
+    return tuple((name,) if name else None for name in names)
