@@ -20,8 +20,6 @@ from cd_exp.settings import directory, register
 __all__ = ["build", "check", "directory", "register"]
 
 TARGET, PARTIAL = "_target_", "_partial_"
-OF_THE_RUN = {"probe": ("on_error",)}
-"""Keys of a group that are no argument of its constructor."""
 
 
 def build(node: DictConfig | Mapping[str, Any] | None, *, group: str, leave_out: tuple[str, ...] = ()) -> Any:
@@ -77,14 +75,17 @@ def _group_within(key: str, group: str) -> str:
 def _check_arguments(function: Callable[..., Any], node: Mapping[str, Any], where: str, group: str) -> None:
     parameters = inspect.signature(function).parameters
     hints = typing.get_type_hints(_signed(function), include_extras=True)
+    general = settings.OF_EVERY.get(group, ())
     for key, value in node.items():
         if key == TARGET or (key == PARTIAL and group == "similarity"):
             continue
-        if key.startswith("_") or key not in parameters:
+        if key.startswith("_") or key not in {*parameters, *general}:
             now = settings.renamed(f"{where}.{key}")
             if now:
                 raise InputError(f"setting {where}.{key} is not known: {now}")
-            raise unknown("setting", f"{where}.{key}", [f"{where}.{name}" for name in parameters], where="known")
+            raise unknown(
+                "setting", f"{where}.{key}", [f"{where}.{name}" for name in (*parameters, *general)], where="known"
+            )
         if value == "???":
             raise InputError(f"{where}.{key} must be set: add {where}.{key}=VALUE")
         kind = settings.declared(group, function.__name__, key) or hints.get(key, Any)
@@ -115,4 +116,8 @@ def _built(node: Any, where: str, group: str) -> Any:
         later = partial and parameter.kind is parameter.POSITIONAL_OR_KEYWORD  # the tensors
         if parameter.default is parameter.empty and key not in values and not later:
             raise InputError(f"{where}.{key} must be set: add {where}.{key}=VALUE")
+    if group == "probe":
+        from cd_exp.probes import viewed
+
+        return viewed(function, values)
     return functools.partial(function, **values) if partial else function(**values)

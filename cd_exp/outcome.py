@@ -12,7 +12,8 @@ from cd_exp.dissection import Dissection
 from cd_exp.evaluate import TextEncoder, compare_all, judge, sentence_encoder
 from cd_exp.features import text_embeddings, text_notes
 from cd_exp.metrics import summarise
-from cd_exp.types import OURS, Concepts, Judgement, Labels, Outcome
+from cd_exp.probes import pixel_notes
+from cd_exp.types import OURS, Concepts, Judgement, Labels, Outcome, has_pictures
 
 
 def collect(
@@ -38,11 +39,13 @@ def collect(
         }
         for method, by in judgements.items()
     }
+    pictured = found.labels if has_pictures(run.probe) else ()  # without pictures there is nothing to show
+    shown = {layer: top_images(found, layer, images) for layer in pictured}
     return Outcome(
         labels=found.labels,
         metrics=metrics.pop(OURS),
         seconds=found.seconds,
-        top_images={layer: top_images(found, layer, images) for layer in found.labels},
+        top_images=shown,
         probe=run.probe,
         baselines={name: other.labels for name, other in others.items()},
         baseline_metrics=metrics,
@@ -83,7 +86,7 @@ def top_images(found: Dissection, layer: str, count: int) -> np.ndarray:
 
 def notes(run: RunRecord, found: Dissection, others: Mapping[str, Labelled]) -> list[str]:
     """What a reader of the numbers should know."""
-    said = [*getattr(run.probe, "notes", ()), *run.concepts.notes, *run.store.reports]
+    said = [*getattr(run.probe, "notes", ()), *pixel_notes(run.probe), *run.concepts.notes, *run.store.reports]
     said += text_notes(run.clip, run.concepts, store=run.store)
     said += [note for other in others.values() for note in other.notes]
     if found.features.skipped:

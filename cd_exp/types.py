@@ -72,6 +72,11 @@ class Probe(Protocol):
         """The picture as RGB; raises OSError where it cannot be read."""
 
 
+def has_pictures(probe: object) -> bool:
+    """Whether the images of a probe set can be opened; one of ids alone says `ids_only = True`."""
+    return not getattr(probe, "ids_only", False)
+
+
 @dataclass(frozen=True)
 class Concepts:
     """A concept set in order. `templates` are prompts with one `{}`; several are averaged after normalising."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from cd_exp import distributed, signals
 from cd_exp.errors import InputError, fault
 from cd_exp.names import for_terminal
-from cd_exp.types import Probe
+from cd_exp.types import Probe, has_pictures
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -72,6 +72,8 @@ def load(
     device: torch.device,
 ) -> Iterator[tuple[list[int], list[Tensor], list[bool]]]:
     """(indices, inputs for each transform on the device, which were readable) for each batch, in order."""
+    if not has_pictures(probe):
+        probe[0]  # says what is missing, once and here, instead of in every worker
     workers = min(os.cpu_count() or 1, 8) if settings.workers is None else settings.workers
     steps = [split_transform(transform) for transform in transforms]
     loader = torch.utils.data.DataLoader(

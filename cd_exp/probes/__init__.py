@@ -8,9 +8,14 @@ from cd_exp.probes.dtd import dtd
 from cd_exp.probes.files import files
 from cd_exp.probes.folder import folder
 from cd_exp.probes.huggingface import huggingface
+from cd_exp.probes.ids import ids
 from cd_exp.probes.imagenet_val import imagenet_val
+from cd_exp.probes.looks import pixel_notes
 from cd_exp.probes.places365 import places365
 from cd_exp.probes.shapes import shapes
+from cd_exp.probes.subset import subset
+from cd_exp.probes.tar import tar
+from cd_exp.probes.view import viewed
 
 __all__ = [
     "broden",
@@ -22,7 +27,12 @@ __all__ = [
     "files",
     "folder",
     "huggingface",
+    "ids",
     "imagenet_val",
+    "pixel_notes",
     "places365",
     "shapes",
+    "subset",
+    "tar",
+    "viewed",
 ]

@@ -12,7 +12,8 @@ from jaxtyping import Int
 from cd_exp.downloads import BRODEN, Archive, locate
 from cd_exp.errors import InputError, unknown
 from cd_exp.lines import read_lines
-from cd_exp.probes.image_files import ImageFiles, chosen, require
+from cd_exp.probes.id_lists import Names
+from cd_exp.probes.image_files import ImageFiles, require
 from cd_exp.probes.pictures import rgb
 from cd_exp.types import Segmentation
 
@@ -80,11 +81,7 @@ def broden(
     root: str | None = None,
     data_dir: str = "data",
     split: str | None = None,
-    limit: int | None = None,
-    seed: int | None = None,
-    cache: str | None = None,
-    url: str = BRODEN.url,
-    checksum: str | None = BRODEN.checksum,
+    archive: Archive = BRODEN,
 ) -> Broden:
     """63,305 photographs with masks of colours, objects, parts, materials, scenes and textures.
 
@@ -96,18 +93,14 @@ def broden(
 
     Args:
         root: the unpacked archive, the folder with `index.csv`; by default it is downloaded.
-        data_dir: where to.
+        data_dir: directory to download into.
         split: train or val; None takes all.
-        limit: take at most so many images.
-        seed: draw these at random instead of taking the first.
-        cache: where digests of unchanged files are remembered.
-        url: the archive, or a mirror of it.
-        checksum: what it must have; none is published, so the first download's is kept.
+        archive: what is downloaded, for a copy elsewhere.
 
     Raises:
-        InputError: it is neither there nor to be had, or its tables do not fit each other.
+        InputError: it is not found locally and cannot be downloaded, or its tables do not fit each other.
     """
-    place = locate(Archive(url, checksum, BRODEN.marker), root=root, data_dir=data_dir, setting="probe.root")
+    place = locate(archive, root=root, data_dir=data_dir, setting="probe.root")
     if split not in (None, *SPLITS):
         raise unknown("split", str(split), SPLITS, where="in broden")
     names, categories, numbers = _labels(place)
@@ -120,19 +113,17 @@ def broden(
     listed = [
         _row(cells, line, columns, place) for line, cells in enumerate(table, 2) if split in (None, cells["split"])
     ]
-    annotated = [row for row in listed if row.masks or row.whole]
-    if not annotated:
+    rows = tuple(row for row in listed if row.masks or row.whole)
+    if not rows:
         raise InputError(f"{place / 'index.csv'} lists no annotated image" + (f" of split {split}" if split else ""))
-    rows = tuple(annotated[i] for i in chosen(len(annotated), limit=limit, seed=seed))
-    ids = tuple(row.image for row in rows)
-    require(place / "images", ids, listed_in=str(place / "index.csv"))
-    bare = len(listed) - len(annotated)
+    images = [row.image for row in rows]
+    require(place / "images", images, listed_in=str(place / "index.csv"))
+    bare = len(listed) - len(rows)
     notes = (f"{place / 'index.csv'}: images without any annotation, left out: {bare}",) if bare else ()
     return Broden(
         name="broden",
         root=place / "images",
-        ids=ids,
-        cache=cache,
+        ids=Names(images),
         notes=notes,
         rows=rows,
         concepts=names,

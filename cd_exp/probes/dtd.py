@@ -3,11 +3,15 @@
 from cd_exp.downloads import Archive, locate
 from cd_exp.errors import unknown
 from cd_exp.lines import read_lines
-from cd_exp.probes.folder import image_paths
-from cd_exp.probes.image_files import ImageFiles, chosen, require
+from cd_exp.probes.folder import image_tree
+from cd_exp.probes.id_lists import Names
+from cd_exp.probes.image_files import ImageFiles, require
 
-URL = "https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz"
-CHECKSUM = "md5:fff73e5086ae6bdbea199a49dfb8a4c1"
+ARCHIVE = Archive(
+    "https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz",
+    "md5:fff73e5086ae6bdbea199a49dfb8a4c1",
+    "images",
+)
 SPLITS = ("train", "val", "test")
 
 
@@ -17,11 +21,7 @@ def dtd(
     data_dir: str = "data",
     split: str | None = None,
     partition: int = 1,
-    limit: int | None = None,
-    seed: int | None = None,
-    cache: str | None = None,
-    url: str = URL,
-    checksum: str | None = CHECKSUM,
+    archive: Archive = ARCHIVE,
 ) -> ImageFiles:
     """5,640 photographs of 47 textures, about 600 MB to download.
 
@@ -29,25 +29,20 @@ def dtd(
 
     Args:
         root: the unpacked archive, the folder with `images/`; by default it is downloaded.
-        data_dir: where to.
+        data_dir: directory to download into.
         split: train, val or test; None takes all images.
         partition: which of the ten published divisions, when a split is named.
-        limit: take at most so many images.
-        seed: draw these at random instead of taking the first.
-        cache: where digests of unchanged files are remembered.
-        url: the archive, or a mirror of it.
-        checksum: what it must have.
+        archive: what is downloaded, for a copy elsewhere.
 
     Raises:
-        InputError: it is neither there nor to be had, or there is no such split.
+        InputError: it is not found locally and cannot be downloaded, or there is no such split.
     """
-    place = locate(Archive(url, checksum, "images"), root=root, data_dir=data_dir, setting="probe.root")
+    place = locate(archive, root=root, data_dir=data_dir, setting="probe.root")
     if split is None:
-        listed = image_paths(place / "images")[0]
+        listed = image_tree(place / "images").images
     elif split in SPLITS:
         listed = read_lines(place / "labels" / f"{split}{partition}.txt", setting="probe.partition")
     else:
         raise unknown("split", split, SPLITS, where="in dtd")
-    ids = tuple(listed[i] for i in chosen(len(listed), limit=limit, seed=seed))
-    require(place / "images", ids, listed_in="dtd")
-    return ImageFiles("dtd", place / "images", ids, cache)
+    require(place / "images", listed, listed_in="dtd")
+    return ImageFiles(name="dtd", root=place / "images", ids=Names(listed))

@@ -1,73 +1,146 @@
-"""Fingerprints of many files at the price of looking at each file's content once."""
+"""Fingerprints of many images at the price of looking at each one's content once."""
 
 import hashlib
+import json
 import os
-from collections.abc import Iterable, Sequence
+import sqlite3
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
-from cd_exp.cache import Damaged, digest, read_sealed, seal
+from cd_exp.cache import digest
 from cd_exp.downloads import progress
-from cd_exp.errors import InputError
-from cd_exp.whole_files import write
 
 READERS = 8  # hashing leaves the interpreter free, and a network disk answers several reads at once
+BATCH = 2048  # files between two looks into the memory
+UNREADABLE = "unreadable"
+WAIT = 30.0  # seconds for another process that writes to the same memory
+State = tuple[int, ...]
 
 
-def fingerprint(digests: Iterable[str]) -> str:
-    """One hash of many, and of their order."""
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+def fingerprint(digests: Iterable[str], *more: str) -> str:
+    """One hash of many and of their order, and of whatever else changes the pictures."""
+    made = hashlib.sha256()
+    for place, line in enumerate(digests):
+        made.update(f"\n{line}".encode() if place else line.encode())
+    for line in more:
+        made.update(f"\n\n{line}".encode())
+    return made.hexdigest()
 
 
-def file_digests(root: Path, names: Sequence[str], cache: str | None) -> list[str]:
-    """The SHA-256 of each file, from memory where nothing about the file has changed.
+def file_digests(root: Path, names: Sequence[str], cache: str | None) -> Iterator[str]:
+    """The SHA-256 of each file in order, from memory where nothing about the file has changed.
 
     What is remembered of a file below `root` is its size, times of change in nanoseconds, and inode. A file that cannot
-    be read has the digest `unreadable`: it is reported when its picture is opened.
+    be read, a named pipe or a device has the digest `unreadable`: it is reported when its picture is opened.
 
     Args:
         root: the folder the names start from.
         names: relative paths, in any order.
         cache: where to remember, in `digests/`; None reads every file every time.
     """
-    memory = Path(cache) / "digests" / f"{_identity(root)}.json" if cache else None
-    known: dict[str, list[int | str]] = _remembered(memory) if memory else {}
-    states = [_state(root / name) for name in names]
-    stale = [i for i, name in enumerate(names) if not states[i] or known.get(name, [])[:-1] != states[i]]
-    with ThreadPoolExecutor(READERS) as pool, progress("reading the probe images", len(stale)) as advance:
-        for i, found in zip(stale, pool.map(lambda i: _digest(root / names[i]), stale), strict=True):
-            known[names[i]] = [*states[i], found]
-            advance(1)
-    if memory and stale:
-        kept = {name: facts for name, facts in known.items() if facts[-1] != "unreadable"}
-        with suppress(InputError):  # a cache that may not be written to: the files are read again next time
-            write(memory, seal({"files": kept}))
-    return [str(known[name][-1]) for name in names]
+    return remembered(
+        root, names, cache, state=lambda name: _state(root / name), read=lambda name: _digest(root / name)
+    )
+
+
+def remembered(
+    root: Path,
+    names: Sequence[str],
+    cache: str | None,
+    *,
+    state: Callable[[str], State],
+    read: Callable[[str], str],
+) -> Iterator[str]:
+    """The digest of each name in order, batch by batch: from memory where its state is as it was, else read.
+
+    A batch that was read is remembered at once, so that a killed run does not read it again.
+
+    Args:
+        root: the file or folder that the names belong to; it names the memory.
+        names: what there is to digest.
+        cache: where to remember; None remembers nothing.
+        state: what changes when the content does; an empty one is never remembered.
+        read: the digest itself; called in several threads.
+    """
+    memory = Path(cache) / "digests" / f"{_identity(root)}.sqlite" if cache else None
+    left = iter(names)
+    with ThreadPoolExecutor(READERS) as pool, progress("reading the probe images", len(names)) as advance:
+        while batch := list(islice(left, BATCH)):
+            states = {name: state(name) for name in batch}
+            known = _recall(memory, states) if memory else {}
+            new = [name for name in states if name not in known]
+            found = dict(zip(new, pool.map(read, new), strict=True))
+            if memory and found:
+                _remember(memory, {name: (states[name], found[name]) for name in new})
+            advance(len(batch))
+            yield from ((known.get(name) or found[name]) for name in batch)
 
 
 def _identity(root: Path) -> str:
     return hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:16]
 
 
-def _remembered(memory: Path) -> dict[str, list[int | str]]:
-    """What is remembered; nothing of it where the file was changed by anybody else, or is of an older version."""
-    try:
-        return read_sealed(memory)["files"]
-    except (FileNotFoundError, Damaged, KeyError):
+def _recall(memory: Path, states: dict[str, State]) -> dict[str, str]:
+    """What is remembered of these names in this state; a row that was tampered with is as if it were not there."""
+    if not memory.is_file():
         return {}
+    found = {}
+    try:
+        with closing(sqlite3.connect(f"file:{memory}?mode=ro", uri=True, timeout=WAIT)) as table:
+            for name, state in states.items():
+                row = table.execute("SELECT digest, proof FROM files WHERE name = ?", (_key(name),)).fetchone()
+                if row and state and row[1] == _proof(name, state, row[0]):
+                    found[name] = str(row[0])
+    except sqlite3.Error:  # damaged, of another kind, or locked for long: read the files, and write it anew
+        return {}
+    return found
 
 
-def _state(path: Path) -> list[int]:
+def _remember(memory: Path, new: dict[str, tuple[State, str]]) -> None:
+    """Keep what was read; a memory that cannot be written to costs time and nothing else."""
+    rows = [(_key(n), d, _proof(n, s, d)) for n, (s, d) in new.items() if s and d != UNREADABLE]
+    for _ in range(2):
+        try:
+            memory.parent.mkdir(parents=True, exist_ok=True)
+            with closing(sqlite3.connect(memory, timeout=WAIT)) as table, table:
+                table.execute(
+                    "CREATE TABLE IF NOT EXISTS files (name BLOB PRIMARY KEY, digest TEXT, proof TEXT) WITHOUT ROWID"
+                )
+                table.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", rows)
+            return
+        except sqlite3.OperationalError:  # read-only, full or locked
+            return
+        except (sqlite3.DatabaseError, ValueError):  # not a memory of ours, or a damaged one
+            memory.unlink(missing_ok=True)
+        except OSError:
+            return
+
+
+def _key(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
+
+
+def _proof(name: str, state: State, digest: object) -> str:
+    """Binds a digest to its name and state."""
+    return hashlib.sha256(json.dumps([name, state, digest]).encode()).hexdigest()[:16]
+
+
+def _state(path: Path) -> State:
     try:
         status = path.stat()
     except OSError:
-        return []
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+        return ()
+    if not stat.S_ISREG(status.st_mode):
+        return ()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def _digest(path: Path) -> str:
     try:
-        return digest(path)
+        return digest(path) if path.is_file() else UNREADABLE  # reading a named pipe would wait for ever
     except OSError:
-        return "unreadable"
+        return UNREADABLE

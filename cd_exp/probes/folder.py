@@ -1,67 +1,101 @@
 """Any tree of images."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cd_exp.errors import InputError
-from cd_exp.probes.image_files import ImageFiles, chosen, existing_folder
+from cd_exp.names import shortened
+from cd_exp.probes.id_lists import Names
+from cd_exp.probes.image_files import ImageFiles, existing_folder
 
 KINDS = {"jpg", "jpeg", "jpe", "jfif", "png", "bmp", "gif", "webp", "avif", "tif", "tiff", "ppm", "pgm", "pbm"}
 """The ends of file names that make an image."""
 
+Identity = tuple[int, int]  # of a folder: its device and its number there
 
-def folder(
-    *,
-    root: str,
-    name: str = "folder",
-    limit: int | None = None,
-    seed: int | None = None,
-    cache: str | None = None,
-) -> ImageFiles:
+
+@dataclass
+class Tree:
+    """What lies below a folder, hidden files and folders left out."""
+
+    images: list[str] = field(default_factory=list)  # relative paths; plain strings, because sets have 50,000 of them
+    others: Counter[str] = field(default_factory=Counter)  # files of other kinds, by the end of their name
+    special: list[str] = field(default_factory=list)  # named pipes, sockets, devices, which reading would wait for
+    again: list[str] = field(default_factory=list)  # folders whose images are taken once more, by a link
+    circles: list[str] = field(default_factory=list)  # links back to a folder on the way down
+    seen: set[Identity] = field(default_factory=set)
+
+    def notes(self, root: Path) -> tuple[str, ...]:
+        """What a reader should know of what was passed over, or taken twice."""
+        kinds = ", ".join(f"{end} {count}" for end, count in self.others.most_common(8))
+        more = ", ..." if len(self.others) > 8 else ""
+        counted = (
+            (f"files passed over because they are no images: {self.others.total()} ({kinds}{more})", self.others),
+            (f"no ordinary files, passed over: {len(self.special)} ({shortened(self.special)})", self.special),
+            (f"folders that a link gives twice, their images taken twice: {shortened(self.again)}", self.again),
+            (f"links back to a folder above, not followed: {shortened(self.circles)}", self.circles),
+        )
+        return tuple(f"{root}: {text}" for text, present in counted if present)
+
+
+def folder(*, root: str, name: str = "folder") -> ImageFiles:
     """Every image below a folder, sorted by relative path; hidden files and other kinds of file are passed over.
 
     Args:
         root: the folder; links to folders are followed.
         name: how the set is called in tables.
-        limit: take at most so many images.
-        seed: draw these at random instead of taking the first.
-        cache: where digests of unchanged files are remembered.
 
     Raises:
         InputError: there is no such folder, no image in it, or a file name that is not UTF-8.
     """
     place = existing_folder(root)
-    found, others = image_paths(place)
-    if not found:
-        passed = f" ({others} other files)" if others else ""
+    tree = image_tree(place)
+    if not tree.images:
+        passed = f" ({tree.others.total()} other files)" if tree.others else ""
         raise InputError(f"probe.root={root} holds no image{passed}; their names end in {', '.join(sorted(KINDS))}")
-    ids = tuple(found[i] for i in chosen(len(found), limit=limit, seed=seed))
-    notes = (f"{place}: files passed over because they are no images: {others}",) if others else ()
-    return ImageFiles(name, place, ids, cache, notes)
+    return ImageFiles(name=name, root=place, ids=Names(tree.images), notes=tree.notes(place))
 
 
-def image_paths(root: Path) -> tuple[list[str], int]:
-    """The relative paths of the images below a folder, sorted, and the number of other files that are not hidden."""
-    paths = list(_walk(str(root)))
-    images = sorted(path for path in paths if path.rpartition(".")[2].lower() in KINDS)
-    for path in images:
+def image_tree(root: Path) -> Tree:
+    """What lies below a folder, the images sorted by their relative paths.
+
+    Raises:
+        InputError: the name of an image is not UTF-8.
+    """
+    tree = Tree()
+    for path in _walk(str(root), tree):
+        end = path.rpartition("/")[2].rpartition(".")
+        if end[2].lower() in KINDS:
+            tree.images.append(path)
+        else:
+            tree.others[f".{end[2].lower()}" if end[1] else "no ending"] += 1
+    tree.images.sort()
+    for path in tree.images:
         if path.encode("utf-8", "surrogateescape") != path.encode("utf-8", "replace"):
             raise InputError(f"{root} holds a file whose name is not UTF-8: {os.fsencode(path)!r}; rename it")
-    return images, len(paths) - len(images)
+    return tree
 
 
-def _walk(root: str, inside: str = "", above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
-    """Relative paths of all files that are not hidden; plain strings, because sets have 50,000 of them."""
+def _walk(root: str, tree: Tree, inside: str = "", above: tuple[Identity, ...] = ()) -> Iterator[str]:
+    """Relative paths of all files; what they are not is put into the tree."""
     status = Path(root, inside).stat()
     here = (status.st_dev, status.st_ino)
-    if here in above:  # a link back to a folder on the way down
+    if here in above:
+        tree.circles.append(inside.rstrip("/"))
         return
+    if here in tree.seen:
+        tree.again.append(inside.rstrip("/"))
+    tree.seen.add(here)
     with os.scandir(f"{root}/{inside}") as entries:
-        for entry in entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
-                yield from _walk(root, f"{inside}{entry.name}/", (*above, here))
-            else:
+                yield from _walk(root, tree, f"{inside}{entry.name}/", (*above, here))
+            elif entry.is_file() or not Path(entry.path).exists():  # a dangling link is an unreadable picture
                 yield inside + entry.name
+            else:
+                tree.special.append(inside + entry.name)

@@ -2,55 +2,39 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-from PIL.Image import Image
 
 from cd_exp.cache import digest
 from cd_exp.downloads import progress, reachable
 from cd_exp.errors import InputError, unknown
-from cd_exp.probes.fingerprints import fingerprint
-from cd_exp.probes.image_files import chosen
-from cd_exp.probes.pictures import rgb
+from cd_exp.probes.id_lists import Numbered
+from cd_exp.probes.image_files import Pictures
 
-HUB = "https://huggingface.co"
+HUB = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
 
 
-@dataclass(frozen=True, eq=False)
-class HuggingFace:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class HuggingFace(Pictures):
     """One image column of a dataset, decoded here and not by `datasets`, so that all sets treat pictures alike."""
 
-    name: str
     dataset: Any  # datasets.Dataset of one column, left undecoded
     column: str
-    ids: tuple[str, ...]
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """A hash of the images' content and order. Nothing is remembered here: every run reads every image once."""
-        return fingerprint(self._digests())
-
-    def _digests(self) -> Iterator[str]:
-        with progress("reading the probe images", len(self)) as advance:
-            for index in range(len(self)):
-                source = self._source(index)
+    def digests(self, rows: Sequence[int]) -> Iterator[str]:
+        """The hash of each of these images. Nothing is remembered here: every run reads every image once."""
+        with progress("reading the probe images", len(rows)) as advance:
+            for row in rows:
+                source = self.source(row)
                 yield digest(source) if isinstance(source, Path) else hashlib.sha256(source).hexdigest()
                 advance(1)
 
-    def _source(self, index: int) -> Path | bytes:
+    def source(self, index: int) -> Path | bytes:
+        """The encoded picture, or its file."""
         cell = self.dataset[index][self.column]
         return Path(cell["path"]) if cell["bytes"] is None else cell["bytes"]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, index: int) -> Image:
-        """The picture as RGB; raises OSError where it cannot be read."""
-        return rgb(self._source(index), where=f"{self.name} {self.ids[index]}")
 
 
 def huggingface(
@@ -60,8 +44,6 @@ def huggingface(
     column: str = "image",
     config: str | None = None,
     revision: str | None = None,
-    limit: int | None = None,
-    seed: int | None = None,
 ) -> HuggingFace:
     """A dataset of the hub, or a local folder that `datasets` reads; needs the extra `huggingface`.
 
@@ -72,8 +54,6 @@ def huggingface(
         column: the column with the images.
         config: which of its configurations, where it has several.
         revision: the commit on the hub, to be sure of the same images later.
-        limit: take at most so many images.
-        seed: draw these at random instead of taking the first.
 
     Raises:
         InputError: `datasets` is not installed, the dataset cannot be had, or has no such split or image column.
@@ -101,8 +81,7 @@ def huggingface(
         raise unknown("column", column, table.features, where=f"in {path}")
     if not isinstance(table.features[column], datasets.Image):
         raise InputError(f"probe.column={column} of {path} holds {type(table.features[column]).__name__}, not images")
-    rows = chosen(len(table), limit=limit, seed=seed)
-    if not rows:
+    if not len(table):
         raise InputError(f"probe.path={path} probe.split={split} holds no image")
-    undecoded = table.select_columns([column]).cast_column(column, datasets.Image(decode=False)).select(rows)
-    return HuggingFace(path, undecoded, column, tuple(f"{split}/{row:05d}" for row in rows))
+    undecoded = table.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+    return HuggingFace(name=path, ids=Numbered(f"{split}/", len(table)), dataset=undecoded, column=column)

@@ -1,41 +1,80 @@
-"""The record behind every probe set that is a tree of picture files, and the choice of a part of a set."""
+"""The record behind every probe set that is a tree of picture files, and what all sets of pictures have in common."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 from PIL.Image import Image
 
 from cd_exp.errors import InputError
 from cd_exp.names import shortened
 from cd_exp.probes.fingerprints import file_digests, fingerprint
-from cd_exp.probes.pictures import rgb
+from cd_exp.probes.pictures import AS_PUBLISHED, Reading, Values, rgb, values
 
 
-@dataclass(frozen=True, eq=False)
-class ImageFiles:
-    """A probe set of picture files: `ids` are their paths below `root`."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Pictures:
+    """Images that are encoded pictures: files, or members of archives and tables."""
 
     name: str
-    root: Path
-    ids: tuple[str, ...]
+    ids: Sequence[str]
     cache: str | None = None  # where digests of unchanged files are remembered
+    reading: Reading = AS_PUBLISHED  # how pictures become 8-bit RGB
     notes: tuple[str, ...] = ()  # what a reader should know of how the set was read
+
+    def source(self, index: int) -> Path | bytes:
+        """The encoded picture; raises OSError where it cannot be read."""
+        raise NotImplementedError
+
+    def digests(self, rows: Sequence[int]) -> Iterator[str]:
+        """The hash of each of these images' content."""
+        raise NotImplementedError
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the files' content and order; reads every file that is not remembered."""
-        return fingerprint(file_digests(self.root, self.ids, self.cache))
+        """A hash of the images' content and order; reads everything that is not remembered."""
+        return self.fingerprint_of(range(len(self)))
+
+    def fingerprint_of(self, rows: Sequence[int]) -> str:
+        """The fingerprint of a set of these images alone."""
+        return fingerprint(self.digests(rows), *self.reading.key())
+
+    def values(self, index: int) -> Values:
+        """What numbers the picture holds before it becomes 8-bit RGB; raises OSError where it cannot be read."""
+        return values(self.source(index), where=self.where(index))
+
+    def where(self, index: int) -> str:
+        """What names the image in an error."""
+        return f"{self.name} {self.ids[index]}"
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Image:
         """The picture as RGB; raises OSError where it cannot be read."""
-        path = self.root / self.ids[index]
-        return rgb(path, where=str(path))
+        return rgb(self.source(index), where=self.where(index), reading=self.reading)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ImageFiles(Pictures):
+    """A probe set of picture files: `ids` are their paths below `root`."""
+
+    root: Path = field()
+
+    def source(self, index: int) -> Path:
+        """The file."""
+        return self.root / self.ids[index]
+
+    def digests(self, rows: Sequence[int]) -> Iterator[str]:
+        """The hash of each of these files."""
+        return file_digests(
+            self.root, [self.ids[row] for row in rows] if len(rows) < len(self) else self.ids, self.cache
+        )
+
+    def where(self, index: int) -> str:
+        """The path."""
+        return str(self.source(index))
 
 
 def existing_folder(root: str | Path, *, setting: str = "probe.root") -> Path:
@@ -51,23 +90,3 @@ def require(root: Path, ids: Sequence[str], *, listed_in: str) -> None:
     if missing:
         where = f"{len(missing)} of {len(ids)} images of {listed_in} are not below {root}"
         raise InputError(f"{where}: {shortened(missing)}; probe.root must be the folder the paths start from")
-
-
-def chosen(count: int, *, limit: int | None, seed: int | None) -> list[int]:
-    """Which images of a set to take, in their order.
-
-    Args:
-        count: how many there are.
-        limit: how many to take at most; None takes all.
-        seed: None takes the first ones, a number draws them at random.
-
-    Raises:
-        InputError: the limit leaves no image.
-    """
-    if limit is not None and limit < 1:
-        raise InputError(f"probe.limit={limit} leaves no image; give a number of images, or null for all")
-    if limit is None or limit >= count:
-        return list(range(count))
-    if seed is None:
-        return list(range(limit))
-    return sorted(np.random.default_rng(seed).choice(count, limit, replace=False).tolist())

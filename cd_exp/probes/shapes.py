@@ -11,6 +11,7 @@ from PIL import Image
 import cd_exp.shapes as world
 from cd_exp.errors import InputError
 from cd_exp.probes.fingerprints import fingerprint
+from cd_exp.probes.id_lists import Numbered
 from cd_exp.types import Segmentation
 
 
@@ -26,10 +27,9 @@ class Shapes:
     categories: tuple[str, ...] = field(default=world.CATEGORIES, repr=False)
 
     @cached_property
-    def ids(self) -> tuple[str, ...]:
+    def ids(self) -> Sequence[str]:
         """Seed and number of each scene, and how many figures it has where these are two."""
-        behind = "" if self.objects == 1 else f"/{self.objects}"
-        return tuple(f"{self.seed}/{index:05d}{behind}" for index in range(self.size))
+        return Numbered(f"{self.seed}/", self.size, "" if self.objects == 1 else f"/{self.objects}")
 
     @cached_property
     def fingerprint(self) -> str:

@@ -13,6 +13,11 @@ from cd_exp.settings.values import Count, OneOf, Pattern, Positive, Share, Text,
 
 TAG = r"[^/\\#?%:]{1,128}"  # what W&B takes as the name of a project
 
+OF_EVERY: Mapping[str, tuple[str, ...]] = {
+    "probe": ("limit", "seed", "range", "orient", "cache", "url", "checksum"),
+}
+"""Settings that every choice of a group takes, and one function instead of each constructor."""
+
 DECLARED: Mapping[str, Any] = {
     "model.name": Text,
     "model.layers": Texts,
@@ -24,6 +29,13 @@ DECLARED: Mapping[str, Any] = {
     "model.options": Mapping[str, Any],
     "model.prefix_tokens": Whole | None,
     "model.units_axis": Annotated[int, Ge(1), Le(3)] | None,
+    "probe.range": list[float] | None,
+    "probe.orient": Annotated[str, OneOf("exif")] | None,
+    "probe.cache": Text | None,
+    "probe.url": Annotated[str, Pattern(r"https?://\S+", "an address that begins with http:// or https://")] | None,
+    "probe.checksum": Annotated[str, Pattern(r"(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})", "md5:... or sha256:...")]
+    | None,
+    "probe.column": Text | None,
     "probe.size": Count,
     "probe.seed": Whole | None,
     "probe.shapes.seed": Whole,
@@ -49,6 +61,8 @@ DECLARED: Mapping[str, Any] = {
     "clip.hub": Text | None,
     "clip.config": Text | None,
     "clip.bpe": Text | None,
+    "clip.tokenizer": Text | None,
+    "clip.preprocess": Mapping[str, Any] | None,
     "clip.folder": Text,
     "clip.options": Mapping[str, Any],
     "similarity.top_k": Count,

@@ -2,6 +2,7 @@
 
 import pickle
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 from serving import serving
 
 from cd_exp import probes
+from cd_exp.downloads import BRODEN
 from cd_exp.errors import InputError
 
 LABELS = """number,name,category,frequency,coverage,syns
@@ -160,7 +162,7 @@ def test_a_mask_that_a_tool_made_smaller_without_loss(root):
 
 def test_splits_and_parts(root):
     assert probes.broden(root=str(root), split="train").ids == ("a/1.jpg", "b/3.jpg")
-    part = probes.broden(root=str(root), split="val", limit=1)
+    part = probes.subset(probes.broden(root=str(root), split="val"), limit=1)
     assert part.ids == ("a/2.jpg",)
     assert names(part, part.segmentation(0).maps) == {"door"}
     with pytest.raises(InputError, match=r"split 'test' is not in broden; choose from train, val"):
@@ -178,7 +180,9 @@ def test_downloads_itself_and_records_a_checksum(root, tmp_path):
         for file in sorted(root.rglob("*")):
             archive.write(file, file.relative_to(tmp_path))
     with serving(tmp_path / "served") as site:
-        probe = probes.broden(data_dir=str(tmp_path / "data"), url=site.url + "broden1_227.zip")
+        probe = probes.broden(
+            data_dir=str(tmp_path / "data"), archive=replace(BRODEN, url=site.url + "broden1_227.zip")
+        )
     assert names(probe, probe.segmentation(0).whole) == {"street-s"}
     assert (tmp_path / "data/broden1_227.zip.sha256").exists()
 

@@ -8,6 +8,7 @@ import pytest
 from serving import serving
 
 from cd_exp import probes
+from cd_exp.downloads import Archive
 from cd_exp.errors import InputError
 
 
@@ -49,7 +50,7 @@ def served(tmp_path):
 def test_downloads_itself_and_reads_every_image(served, tmp_path, name):
     archive = f"{name.replace('cifar', 'cifar-')}-binary.tar.gz"
     checksum = "md5:" + hashlib.md5((tmp_path / "served" / archive).read_bytes()).hexdigest()
-    settings = {"data_dir": str(tmp_path / "data"), "url": served.url + archive, "checksum": checksum}
+    settings = {"data_dir": str(tmp_path / "data"), "archive": Archive(served.url + archive, checksum, "")}
     make = getattr(probes, name)
     train, val = make(**settings), make(**settings, split="val")
     for probe, images in ((train, TRAIN), (val, TEST)):
@@ -72,8 +73,8 @@ def root(tmp_path):
 
 
 def test_a_part_keeps_its_ids_and_changes_the_fingerprint(root, tmp_path):
-    whole = probes.cifar100(root=root, cache=str(tmp_path / "cache"))
-    first, drawn = probes.cifar100(root=root, limit=3), probes.cifar100(root=root, limit=3, seed=1)
+    whole = probes.viewed(probes.cifar100, {"root": root, "cache": str(tmp_path / "cache")})
+    first, drawn = probes.subset(whole, limit=3), probes.subset(whole, limit=3, seed=1)
     assert first.ids == whole.ids[:3]
     assert set(drawn.ids) < set(whole.ids)
     np.testing.assert_array_equal(np.asarray(drawn[2]), TRAIN[drawn.rows[2]].transpose(1, 2, 0))

@@ -2,10 +2,13 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from cd_exp import probes
+from cd_exp.baselines.netdissect.method import netdissect
 from cd_exp.errors import InputError
+from cd_exp.types import AnnotatedProbe, Segmentation
 
 
 @pytest.fixture
@@ -59,3 +62,61 @@ def test_bounds_and_nothing_to_join(trees):
             probe[index]
     with pytest.raises(InputError, match=r"probe.probes names no probe set"):
         probes.concat(probes=[])
+
+
+def test_masks_are_kept_and_concepts_of_one_name_and_category_are_one(trees):
+    first, second = probes.shapes(size=3), probes.subset(probes.shapes(size=5, seed=9), limit=2)
+    probe = probes.concat(probes=[first, of(trees, "a"), second])
+    assert isinstance(probe, AnnotatedProbe)
+    assert (probe.concepts, probe.categories) == (first.concepts, first.categories)
+    np.testing.assert_array_equal(probe.segmentation(1).maps, first.segmentation(1).maps)
+    np.testing.assert_array_equal(probe.segmentation(6).maps, second.segmentation(1).maps)
+    assert probe.segmentation(3).maps.shape[0] == 0
+    assert probe.segmentation(3).whole == ()
+    assert not isinstance(probes.concat(probes=[of(trees, "a")]), AnnotatedProbe)
+
+
+class Painted:
+    """Two images of one colour, with masks that are numbered otherwise than elsewhere."""
+
+    def __init__(self, name, concepts, categories, maps, whole=()):
+        self.name, self.ids, self.fingerprint = name, (f"{name}0", f"{name}1"), name
+        self.concepts, self.categories, self._found = concepts, categories, Segmentation(np.array(maps), whole)
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return Image.new("RGB", (2, 1), (index, 0, 0))
+
+    def segmentation(self, index):
+        return self._found
+
+
+def test_concepts_are_told_apart_by_their_category():
+    one = Painted("one", ("red", "cup"), ("color", "object"), [[[0, 1]], [[-1, 0]]])
+    two = Painted("two", ("cup", "red", "cup"), ("part", "color", "object"), [[[2, 1]]], whole=(0,))
+    probe = probes.concat(probes={"one": one, "two": two})
+    assert probe.concepts == ("red", "cup", "cup")
+    assert probe.categories == ("color", "object", "part")
+    assert probe.segmentation(0).maps.tolist() == [[[0, 1]], [[-1, 0]]]
+    assert probe.segmentation(2).maps.tolist() == [[[1, 0]]]
+    assert probe.segmentation(2).whole == (2,)
+
+
+def test_network_dissection_counts_an_image_only_for_what_its_set_annotates(trees):
+    """Photographs without masks between annotated ones change thresholds, and no count of pixels."""
+    one = Painted("one", ("red", "cup"), ("color", "object"), [[[0, 1]]])
+    joined = probes.concat(probes=[one, of(trees, "b")])
+    alone, both = (
+        netdissect(lambda probe=probe: [(range(len(probe)), {"layer": maps(len(probe))})], probe, quantile=0.6)["layer"]
+        for probe in (one, joined)
+    )
+    assert alone.activation.tolist() == [[2, 2]]
+    assert torch.equal(alone.truth, both.truth)
+    assert torch.equal(alone.activation, both.activation)
+    assert torch.equal(alone.intersection, both.intersection)
+
+
+def maps(images):
+    return torch.tensor([[[[0.0, 1.0]]]] * images)

@@ -1,7 +1,24 @@
 import os
+import sqlite3
+from contextlib import closing
 
-from cd_exp.cache import read_sealed, seal
-from cd_exp.probes.fingerprints import file_digests, fingerprint
+import pytest
+
+from cd_exp.probes import fingerprints
+from cd_exp.probes.fingerprints import fingerprint
+
+
+def file_digests(*arguments):
+    return list(fingerprints.file_digests(*arguments))
+
+
+def memory_of(tmp_path):
+    return next((tmp_path / "cache/digests").glob("*.sqlite"))
+
+
+def change(memory, statement, *values):
+    with closing(sqlite3.connect(memory)) as table, table:
+        table.execute(statement, values)
 
 
 def tree(root, **files):
@@ -19,15 +36,49 @@ def test_content_and_order_count_but_names_and_places_do_not(tmp_path):
     assert fingerprint(digests) != fingerprint(digests[::-1])
 
 
-def test_an_unchanged_tree_costs_only_stats(tmp_path):
+def test_an_unchanged_tree_costs_only_stats(tmp_path, monkeypatch):
     root, cache = tree(tmp_path / "a", x="1", y="2"), str(tmp_path / "cache")
     first = file_digests(root, ["x", "y"], cache)
-    memory = next((tmp_path / "cache/digests").iterdir())
-    known = read_sealed(memory)["files"]
-    known["x"][-1] = "remembered"  # shows where the answer comes from
-    memory.write_text(seal({"files": known}))
-    assert file_digests(root, ["x", "y"], cache) == ["remembered", first[1]]
+    monkeypatch.setattr(fingerprints, "digest", None)  # nothing is read any more
+    assert file_digests(root, ["x", "y"], cache) == first
     assert file_digests(root, ["y"], cache) == [first[1]]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE files SET digest = (SELECT digest FROM files WHERE name = CAST('y' AS BLOB))",  # another file's
+        "UPDATE files SET digest = NULL",
+        "UPDATE files SET proof = 7",
+        "DELETE FROM files WHERE name = CAST('x' AS BLOB)",
+        "DROP TABLE files",
+        "ALTER TABLE files RENAME COLUMN digest TO other",
+    ],
+)
+def test_an_edited_memory_changes_no_digest(tmp_path, statement):
+    root, cache = tree(tmp_path / "a", x="1", y="2"), str(tmp_path / "cache")
+    first = file_digests(root, ["x", "y"], cache)
+    change(memory_of(tmp_path), statement)
+    assert file_digests(root, ["x", "y"], cache) == first
+    assert file_digests(root, ["x", "y"], cache) == first
+
+
+def test_what_was_read_before_a_kill_is_not_read_again(tmp_path, monkeypatch):
+    root, cache = tree(tmp_path / "a", **{str(i): str(i) for i in range(10)}), str(tmp_path / "cache")
+    monkeypatch.setattr(fingerprints, "BATCH", 4)
+    begun = fingerprints.file_digests(root, [str(i) for i in range(10)], cache)
+    first = next(begun)
+    begun.close()  # the run ends here
+    monkeypatch.setattr(fingerprints, "digest", lambda path: f"read {path.name}")
+    again = file_digests(root, [str(i) for i in range(10)], cache)
+    assert again[0] == first
+    assert again[4:] == [f"read {i}" for i in range(4, 10)]
+
+
+def test_a_memory_that_cannot_be_written_costs_only_time(tmp_path):
+    root = tree(tmp_path / "a", x="1")
+    (tmp_path / "cache").write_text("a file")
+    assert file_digests(root, ["x"], str(tmp_path / "cache")) == file_digests(root, ["x"], None)
 
 
 def test_every_kind_of_change_is_noticed(tmp_path):
@@ -53,11 +104,12 @@ def test_two_trees_do_not_mix(tmp_path):
 def test_a_damaged_memory_is_made_again(tmp_path):
     root, cache = tree(tmp_path / "a", x="1"), str(tmp_path / "cache")
     before = file_digests(root, ["x"], cache)
-    memory = next((tmp_path / "cache/digests").iterdir())
-    for damage in ('{"x": [1, 2', "[]", "null", memory.read_text().replace(before[0], "0" * 64)):
-        memory.write_text(damage)
+    for damage in (b"", b'{"x": [1, 2', b"SQLite format 3\x00" + b"x" * 200, memory_of(tmp_path).read_bytes()[:3000]):
+        memory_of(tmp_path).write_bytes(damage)
         assert file_digests(root, ["x"], cache) == before
-        assert read_sealed(memory)["files"]["x"][-1] == before[0]
+        assert file_digests(root, ["x"], cache) == before
+    with closing(sqlite3.connect(memory_of(tmp_path))) as table:
+        assert table.execute("SELECT digest FROM files").fetchall() == [(before[0],)]
 
 
 def test_a_file_that_went_away_is_unreadable_and_not_remembered(tmp_path):

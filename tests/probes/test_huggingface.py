@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from cd_exp.errors import InputError
-from cd_exp.probes import huggingface
+from cd_exp.probes import huggingface, subset
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_local_images_saved_tables_and_errors(tree, tmp_path, monkeypatch):
     probe = huggingface(path=str(tree), split="train")
     assert [image.getpixel((0, 0))[0] for image in probe] == [1, 2, 3]
     assert probe.ids == ("train/00000", "train/00001", "train/00002")
-    part = huggingface(path=str(tree), split="train", limit=2)
+    part = subset(probe, limit=2)
     assert (len(part), part[1].getpixel((0, 0))) == (2, (2, 0, 0))
     assert part.fingerprint != probe.fingerprint
 

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import socket
 import tarfile
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PIL import Image
 from serving import serving
 
 from cd_exp import probes
+from cd_exp.downloads import Archive
 from cd_exp.errors import InputError
 
 
@@ -34,20 +36,20 @@ def tree(tmp_path):
 def test_folder_is_sorted_by_path_and_passes_over_the_rest(tree):
     probe = probes.folder(root=str(tree))
     assert probe.ids == ("B/x.tiff", "a.jpg", "b/10.PNG", "b/2.png", "ünï/寿司 1.webp")
-    assert probe.notes == (f"{tree}: files passed over because they are no images: 1",)
+    assert probe.notes == (f"{tree}: files passed over because they are no images: 1 (.txt 1)",)
     assert (probe.name, len(probe)) == ("folder", 5)
     assert probe[3].getpixel((0, 0)) == (0, 0, 0)
     assert probe[2].getpixel((0, 0)) == (1, 0, 0)
 
 
 def test_a_probe_travels_to_another_process(tree):
-    probe = probes.folder(root=str(tree), limit=3)
+    probe = probes.subset(probes.folder(root=str(tree)), limit=3)
     again = pickle.loads(pickle.dumps(probe))
     assert (again.ids, again.fingerprint, again[0].size) == (probe.ids, probe.fingerprint, (4, 3))
 
 
 def test_fingerprint_follows_content_and_order_only(tree, tmp_path):
-    probe = probes.folder(root=str(tree), cache=str(tmp_path / "cache"))
+    probe = probes.viewed(probes.folder, {"root": str(tree), "cache": str(tmp_path / "cache")})
     moved = tmp_path / "moved"
     for name in probe.ids:
         (moved / name).parent.mkdir(parents=True, exist_ok=True)
@@ -55,27 +57,48 @@ def test_fingerprint_follows_content_and_order_only(tree, tmp_path):
     assert probes.folder(root=str(moved)).fingerprint == probe.fingerprint
     picture(moved / "a.jpg", 99)
     assert probes.folder(root=str(moved)).fingerprint != probe.fingerprint
-    assert probes.folder(root=str(tree), limit=4).fingerprint != probe.fingerprint
+    assert probes.subset(probe, limit=4).fingerprint != probe.fingerprint
 
 
-def test_limit_takes_the_first_or_draws(tree):
-    everything = probes.folder(root=str(tree)).ids
-    assert probes.folder(root=str(tree), limit=2).ids == everything[:2]
-    assert probes.folder(root=str(tree), limit=99).ids == everything
-    drawn = {probes.folder(root=str(tree), limit=2, seed=seed).ids for seed in range(10)}
-    assert len(drawn) > 3
-    assert all(sorted(ids, key=everything.index) == list(ids) for ids in drawn)
-    assert probes.folder(root=str(tree), limit=2, seed=1).ids == probes.folder(root=str(tree), limit=2, seed=1).ids
-    with pytest.raises(InputError, match=r"probe.limit=0 leaves no image"):
-        probes.folder(root=str(tree), limit=0)
-
-
-def test_folder_follows_links_but_not_in_circles(tree, tmp_path):
+def test_folder_follows_links_and_says_what_is_there_twice(tree, tmp_path):
     picture(tmp_path / "elsewhere/1.png")
     (tree / "link").symlink_to(tmp_path / "elsewhere")
+    (tree / "link2").symlink_to(tmp_path / "elsewhere")
     (tree / "b/up").symlink_to(tree)
-    assert "link/1.png" in probes.folder(root=str(tree)).ids
-    assert len(probes.folder(root=str(tree))) == 6
+    probe = probes.folder(root=str(tree))
+    assert "link/1.png" in probe.ids
+    assert "link2/1.png" in probe.ids
+    assert len(probe) == 7
+    assert probe.notes[1:] == (
+        f"{tree}: folders that a link gives twice, their images taken twice: link2",
+        f"{tree}: links back to a folder above, not followed: b/up",
+    )
+
+
+def test_named_pipes_sockets_and_devices_are_passed_over_and_never_waited_for(tree):
+    os.mkfifo(tree / "pipe.png")
+    (tree / "zero.png").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as end:
+        end.bind(os.path.relpath(tree / "socket.png"))
+        probe = probes.folder(root=str(tree))
+    assert len(probe) == 5
+    assert len(probe.fingerprint) == 64
+    assert probe.notes[1] == f"{tree}: no ordinary files, passed over: 3 (pipe.png, socket.png, zero.png)"
+    (tree / "a.jpg").unlink()
+    os.mkfifo(tree / "a.jpg")  # what was a picture when the folder was read
+    with pytest.raises(OSError, match=r"a.jpg cannot be read as a picture: it is no ordinary file"):
+        probe[1]
+    (tree / "list.txt").write_text("pipe.png")
+    with pytest.raises(InputError, match=r"1 of 1 images of .* are not below .*: pipe.png"):
+        probes.files(path=str(tree / "list.txt"))
+
+
+def test_what_is_passed_over_is_named_by_its_ending(tree):
+    for name in ("a.TXT", "b.csv", "README", "c.heic"):
+        (tree / name).touch()
+    assert probes.folder(root=str(tree)).notes == (
+        f"{tree}: files passed over because they are no images: 5 (.txt 2, no ending 1, .csv 1, .heic 1)",
+    )
 
 
 def test_folder_errors(tree, tmp_path):
@@ -189,7 +212,10 @@ def published(tmp_path):
 
 
 def test_dtd(published, tmp_path):
-    settings = {"data_dir": str(tmp_path / "data"), "url": published.url + "dtd-r1.0.1.tar.gz", "checksum": None}
+    settings = {
+        "data_dir": str(tmp_path / "data"),
+        "archive": Archive(published.url + "dtd-r1.0.1.tar.gz", None, "images"),
+    }
     probe = probes.dtd(**settings)
     assert probe.ids == ("banded/banded_1.jpg", "dotted/dotted_1.jpg", "dotted/dotted_2.jpg")
     assert probes.dtd(**settings, split="train", partition=2).ids == ("dotted/dotted_2.jpg", "banded/banded_1.jpg")
@@ -202,9 +228,11 @@ def test_dtd(published, tmp_path):
 
 
 def test_places365(published, tmp_path):
-    probe = probes.places365(data_dir=str(tmp_path / "data"), url=published.url + "val_256.tar", checksum=None)
+    probe = probes.places365(data_dir=str(tmp_path / "data"), archive=Archive(published.url + "val_256.tar", None, "."))
     assert [Path(name).name for name in probe.ids] == ["Places365_val_00000001.jpg", "Places365_val_00000002.jpg"]
-    assert probes.places365(root=str(tmp_path / "source/val_256"), limit=1).ids == ("Places365_val_00000001.jpg",)
+    assert probes.subset(probes.places365(root=str(tmp_path / "source/val_256")), limit=1).ids == (
+        "Places365_val_00000001.jpg",
+    )
     (tmp_path / "bare").mkdir()
     with pytest.raises(InputError, match=r"bare holds no image; probe.root must be the folder"):
         probes.places365(root=str(tmp_path / "bare"))
@@ -215,7 +243,7 @@ def test_without_a_network_one_line_says_what_to_do(name, tmp_path):
     archives = {"dtd": "dtd-r1.0.1.tar.gz", "places365": "val_256.tar", "broden": "broden1_227.zip"}
     file = archives.get(name, f"{name.replace('cifar', 'cifar-')}-binary.tar.gz")
     with pytest.raises(InputError) as caught:
-        getattr(probes, name)(data_dir=str(tmp_path), url=f"http://127.0.0.1:9/{file}")
+        probes.viewed(getattr(probes, name), {"data_dir": str(tmp_path), "url": f"http://127.0.0.1:9/{file}"})
     assert str(caught.value) == (
         f"{file} is not in {tmp_path} and http://127.0.0.1:9/{file} cannot be had (no connection); "
         f"set probe.root=DIR to a local copy, or put {file} into {tmp_path}"

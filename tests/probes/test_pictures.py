@@ -1,6 +1,8 @@
 import contextlib
 import io
+import struct
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cd_exp.probes.pictures import rgb
+from cd_exp import probes
+from cd_exp.probes.pictures import Reading, rgb, values
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
@@ -88,3 +91,95 @@ def test_whatever_is_wrong_with_a_file_is_an_oserror(kind, places, byte, kept):
         data[int(place * len(data))] = byte
     with contextlib.suppress(OSError):
         assert rgb(bytes(data), where="x").mode == "RGB"
+
+
+def damaged(kind: str, **bytes_at: int) -> bytes:
+    data = bytearray(encoded(gradient(), kind))
+    for place, byte in bytes_at.items():
+        data[int(place.removeprefix("at"))] = byte
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "raised"),
+    [
+        (lambda: damaged("PNG", at36=0), SyntaxError),
+        (lambda: damaged("PNG", at11=0), ValueError),
+        (lambda: b"P6 24 16 25x\n" + bytes(24 * 16 * 3), ValueError),
+        (lambda: huge(), Image.DecompressionBombError),
+        (lambda: damaged("AVIF", at82=175), RuntimeError),
+    ],
+)
+def test_what_pillow_raises_on_damage_is_always_an_oserror(data, raised):
+    with pytest.raises(raised), warnings.catch_warnings(), Image.open(io.BytesIO(data())) as image:
+        image.convert("RGB")
+    with pytest.raises(OSError, match="x cannot be read as a picture"):
+        rgb(data(), where="x")
+
+
+def huge() -> bytes:
+    """A picture that says it has 100,000 x 100,000 pixels."""
+    png = bytearray(encoded(gradient()))
+    png[16:24] = struct.pack(">II", 100_000, 100_000)
+    png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
+    return bytes(png)
+
+
+def test_a_range_maps_twelve_bits_and_floating_point():
+    twelve = encoded(Image.fromarray(np.array([[0, 2048, 4095]], dtype=np.uint16)))
+    assert np.asarray(rgb(twelve, where="x"))[0, :, 0].tolist() == [0, 8, 15]  # nearly black
+    mapped = rgb(twelve, where="x", reading=Reading(range=(0.0, 4095.0)))
+    assert (np.asarray(mapped)[0, :, 1].tolist(), mapped.mode) == ([0, 128, 255], "RGB")
+    floats = encoded(Image.fromarray(np.array([[-1, 0, 0.5, 1, np.nan]], dtype=np.float32)), "TIFF")
+    mapped = rgb(floats, where="x", reading=Reading(range=(0.0, 1.0)))
+    assert np.asarray(mapped)[0, :, 2].tolist() == [0, 0, 128, 255, 0]
+    eight = np.asarray(rgb(encoded(gradient()), where="x", reading=Reading(range=(0.0, 255.0))))
+    np.testing.assert_array_equal(eight, np.asarray(gradient()))
+    seen = values(twelve, where="x")
+    assert (seen.wide, seen.low, seen.high) == (True, 0, 4095)
+    assert not values(encoded(gradient("P")), where="x").wide
+
+
+def test_orientation_tags_are_followed_only_when_asked():
+    tag = Image.Exif()
+    tag[0x0112] = 6
+    data = encoded(gradient(), "JPEG", exif=tag)
+    assert rgb(data, where="x").size == (24, 16)
+    assert rgb(data, where="x", reading=Reading(orient="exif")).size == (16, 24)
+
+
+def folder(tmp_path, make):
+    for number in range(20):
+        make(number).save(tmp_path / f"{number:02d}.png")
+    return {"root": str(tmp_path)}
+
+
+def test_settings_reach_the_pictures_and_the_fingerprint(tmp_path):
+    where = folder(tmp_path, lambda n: Image.fromarray(np.full((4, 4), 200 * n, np.uint16)))
+    plain, mapped, turned = (
+        probes.viewed(probes.folder, {**where, **more}) for more in ({}, {"range": [0, 4095]}, {"orient": "exif"})
+    )
+    assert len({probe.fingerprint for probe in (plain, mapped, turned)}) == 3
+    assert (plain[19].getpixel((0, 0))[0], mapped[19].getpixel((0, 0))[0]) == (14, 237)
+    joined = probes.viewed(
+        probes.concat, {"probes": [probes.subset(plain, limit=2), probes.shapes(size=1)], "range": [0, 4095]}
+    )
+    assert joined[1].getpixel((0, 0))[0] == 12
+
+
+def test_a_probe_that_is_nearly_black_or_wide_is_noted(tmp_path):
+    gradient12 = np.arange(16, dtype=np.uint16).reshape(4, 4) * 273
+    wide = folder(tmp_path, lambda n: Image.fromarray(gradient12))
+    assert probes.pixel_notes(probes.folder(**wide)) == (
+        "probe folder: 16 of 16 sampled pictures hold more than 8 bits a value, from 0 to 4095, read as if from 0 to "
+        "65535; probe.range=[0,4095] maps these",
+        "probe folder: 16 of 16 sampled pictures are nearly black or of one grey, as the networks see them "
+        "(up to 15 of 255); probe.range=[LOW,HIGH] sets what becomes black and white",
+    )
+    assert probes.pixel_notes(probes.viewed(probes.folder, {**wide, "range": [0, 4095]})) == ()
+    for make, count in ((lambda n: gradient(), 0), (lambda n: Image.new("L", (4, 4), 200), 1),
+                        (lambda n: Image.new("RGB", (4, 4)) if n % 2 else gradient(), 0)):  # fmt: skip
+        assert len(probes.pixel_notes(probes.subset(probes.folder(**folder(tmp_path, make)), limit=19))) == count
+    assert probes.pixel_notes(probes.concat(probes=[probes.shapes(size=4)])) == ()
+    (tmp_path / "00.png").write_bytes(b"")  # reported elsewhere
+    assert probes.pixel_notes(probes.folder(**wide)) == ()

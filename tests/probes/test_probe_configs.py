@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from cd_exp import config, probes
 from cd_exp import shapes as world
 from cd_exp.errors import InputError
+from cd_exp.probes.view import SETTINGS
 
 CONF = Path(__file__).parents[2] / "conf"
 CHOICES = [(group, path.stem) for group in ("probe", "concepts") for path in sorted((CONF / group).glob("*.yaml"))]
@@ -27,13 +28,17 @@ def test_binds_to_its_constructor(group, choice):
     node = composed(f"{group}={choice}")[group]
     node.pop("on_error", None)  # how unreadable images are treated is the run's business
     config.check(no_missing(node), where=group)
-    arguments = {key: value for key, value in node.items() if key != "_target_"}
     function = get_object(node["_target_"])
+    parameters = inspect.signature(function).parameters
+    general = SETTINGS if group == "probe" else ()  # of every set, and taken by one view
+    arguments = {
+        key: value for key, value in node.items() if key != "_target_" and key not in set(general) - set(parameters)
+    }
     inspect.signature(function).bind(**arguments)
     name = {"classes": "model_classes"}.get(choice, choice)
     assert node["_target_"] == f"cd_exp.{'probes' if group == 'probe' else group}.{name}"
-    left_out = set(inspect.signature(function).parameters) - set(arguments)
-    assert left_out <= {"url", "checksum"}  # of a mirror; nobody else needs to see them
+    left_out = set(parameters) - set(arguments)
+    assert left_out <= ({"archive"} if group == "probe" else {"url", "checksum"})  # of a mirror
 
 
 def no_missing(node: dict) -> dict:
@@ -42,7 +47,11 @@ def no_missing(node: dict) -> dict:
 
 
 def test_every_constructor_has_a_choice():
-    assert {choice for group, choice in CHOICES if group == "probe"} == set(probes.__all__)
+    assert {choice for group, choice in CHOICES if group == "probe"} == set(probes.__all__) - {
+        "pixel_notes",
+        "subset",
+        "viewed",
+    }
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
@@ -69,8 +78,7 @@ def test_concat_takes_sets_from_the_command_line(tmp_path):
         "+probe@probe.probes.mine=shapes", "probe.probes.mine.size=3", "+probe@probe.probes.more=shapes",
         "probe.probes.more.size=2", "probe.probes.more.seed=7", f"cache.dir={tmp_path}",
     )["probe"]  # fmt: skip
-    node.pop("on_error")
-    probe = instantiate(node, _convert_="all")
+    probe = config.build(OmegaConf.create(node), group="probe", leave_out=("on_error",))
     assert (probe.name, len(probe), probe.ids[-1]) == ("shapes+shapes", 5, "7/00001")
 
 
@@ -94,3 +102,22 @@ def test_a_set_that_must_be_given_says_so():
     node = composed("probe=folder")["probe"]
     with pytest.raises(InputError, match=r"probe.root must be set: add probe.root=VALUE"):
         config.check({key: value for key, value in node.items() if key != "on_error"}, where="probe")
+
+
+def test_the_settings_of_every_set_reach_it_and_the_sets_within(tmp_path):
+    def built(*overrides):
+        node = composed(*overrides, f"cache.dir={tmp_path}")["probe"]
+        return config.build(OmegaConf.create(node), group="probe", leave_out=("on_error",))
+
+    assert len(built("probe.limit=7")) == 7
+    assert built("probe.limit=3", "probe.seed=5").ids == ("5/00000", "5/00001", "5/00002")
+    joined = built(
+        "probe=concat", "~probe.probes.broden", "~probe.probes.imagenet_val", "probe.limit=5",
+        "+probe@probe.probes.mine=shapes", "+probe.probes.mine.limit=2", "+probe@probe.probes.more=shapes",
+    )  # fmt: skip
+    assert len(joined) == 5
+    assert len(joined.probe.probes[0]) == 2
+    with pytest.raises(InputError, match=r"probe.url cannot be used with probe=shapes, which downloads no archive"):
+        built("probe.url=http://127.0.0.1:9/x.zip")
+    with pytest.raises(InputError, match=r"http://127.0.0.1:9/x.zip cannot be had"):
+        built("probe=cifar100", "probe.url=http://127.0.0.1:9/x.zip", f"data_dir={tmp_path}")

@@ -1,0 +1,56 @@
+"""The ids of images without the images: for activations and embeddings that were made elsewhere."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NoReturn
+
+from cd_exp.errors import InputError
+from cd_exp.probes.files import listed_ids
+from cd_exp.probes.fingerprints import fingerprint
+from cd_exp.probes.id_lists import Names
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Ids:
+    """Images that are known by their ids alone; whatever shows pictures is left out of the results."""
+
+    name: str
+    ids: Sequence[str]
+    notes: tuple[str, ...] = ()
+    ids_only: bool = True
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the ids and their order: nothing else is known of the images."""
+        return self.fingerprint_of(range(len(self)))
+
+    def fingerprint_of(self, rows: Sequence[int]) -> str:
+        """The fingerprint of a set of these images alone."""
+        return fingerprint((self.ids[row] for row in rows), "ids")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> NoReturn:
+        """There is no picture; InputError for a part of a run that needs one."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        raise InputError(
+            "probe=ids has no pictures, and this needs them: use units and a clip whose files hold these images "
+            "(units=matrix, clip=precomputed), or a probe with pictures, such as probe=files"
+        )
+
+
+def ids(*, path: str, name: str = "ids") -> Ids:
+    """The images that a list names, one id a line; none of them is opened.
+
+    Args:
+        path: the list; its lines must be those of `images.txt` beside the activations and the embeddings.
+        name: how the set is called in tables.
+
+    Raises:
+        InputError: there is no such file, or it lists nothing.
+    """
+    listed, notes = listed_ids(path)
+    return Ids(name=name, ids=Names(listed), notes=notes)
