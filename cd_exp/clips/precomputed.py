@@ -124,14 +124,14 @@ def _matrix(path: Path) -> np.ndarray:
     Raises:
         InputError: the file is something else.
     """
+    with path.open("rb") as file:
+        if file.read(2) == b"PK":
+            raise InputError(f"{path} is an archive of several arrays; one is expected, written with numpy.save")
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         # Of pickles, text, cut-off files and objects; numpy then advises to allow pickles, which would run their code.
         raise InputError(f"{path} is no array of numbers in numpy's format; write it with numpy.save") from error
-    if not isinstance(values, np.ndarray):
-        values.close()
-        raise InputError(f"{path} is an archive of several arrays; one is expected, written with numpy.save")
     if values.ndim != 2 or 0 in values.shape:
         raise InputError(f"{path} has the shape {tuple(values.shape)}; a row of numbers for each line is expected")
     if values.dtype.kind not in "fiu":

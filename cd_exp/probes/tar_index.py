@@ -39,7 +39,10 @@ def index_of(shard: Path, cache: str | None) -> Index:
     )
     if memory and memory.is_file():
         try:
-            with np.load(memory, allow_pickle=False) as kept:  # a zip file: each part has its checksum
+            with (
+                memory.open("rb") as stream,
+                np.load(stream, allow_pickle=False) as kept,
+            ):  # a zip: parts have checksums
                 names = Names(bytes(kept["names"]).decode("utf-8", "surrogateescape").split("\0"))
                 if len(names) == len(kept["start"]) == len(kept["size"]):
                     return Index(names, kept["start"], kept["size"])
@@ -52,11 +55,11 @@ def index_of(shard: Path, cache: str | None) -> Index:
         np.array([size for _, _, size in found], np.int64),
     )
     if memory and found:
-        stream = io.BytesIO()
+        packed = io.BytesIO()
         text = "\0".join(index.names).encode("utf-8", "surrogateescape")
-        np.savez(stream, names=np.frombuffer(text, np.uint8), start=index.start, size=index.size)
+        np.savez(packed, names=np.frombuffer(text, np.uint8), start=index.start, size=index.size)
         with contextlib.suppress(InputError):  # a cache that cannot be written to costs time and nothing else
-            write(memory, stream.getvalue())
+            write(memory, packed.getvalue())
     return index
 
 

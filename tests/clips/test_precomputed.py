@@ -125,6 +125,7 @@ def array(values: np.ndarray, **options: bool) -> bytes:
             "1 rows are zero, infinite or not a number",
         ),
         (array(np.array([[1, 2, 3, 4], [1, np.inf, 3, 4], [0, 0, 0, 0.0]])), "the first is row 2"),
+        (archive()[:60], "is an archive of several arrays"),
         (archive(), "is an archive of several arrays"),
     ],
 )
