@@ -1,22 +1,20 @@
-"""Published files, fetched once: checked, unpacked, and found again; a quick and clear no where they can't be had."""
+"""Published files, fetched once: checked, unpacked, found again; fails fast with a clear error when offline."""
 
-import gzip
+import hashlib
 import queue
 import shutil
 import sys
-import tarfile
-import tempfile
 import threading
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from cd_exp.errors import InputError
+from cd_exp.unpacking import unpack as unpack_archive
+from cd_exp.whole_files import temporary_file, write
 
 PATIENCE = 5.0  # seconds until a server must have begun to answer, name look-up and every address included
 STALL = 30.0  # seconds without a byte before a transfer is given up
@@ -77,7 +75,7 @@ def fetch(
         The file, or the folder it was unpacked into.
 
     Raises:
-        InputError: it is not there and cannot be had, or is not what it should be.
+        InputError: it is not there and cannot be downloaded, is not what it should be, or does not fit the disk.
     """
     from filelock import FileLock
 
@@ -94,7 +92,8 @@ def fetch(
             return target
         _retrieve(url, known_hash, file, setting)
         if unpack:
-            _unpack(file, target)
+            with progress(f"unpacking {file.name}", None) as advance:
+                unpack_archive(file, target, advance=advance, remedy=f"set {setting} to a copy on another disk")
             file.unlink()
     return target
 
@@ -108,44 +107,73 @@ def _stem(filename: str) -> str:
 
 
 def _retrieve(url: str, known_hash: str | None, file: Path, setting: str) -> None:
-    import pooch
+    record = file.with_name(file.name + ".sha256")
+    wanted = known_hash
+    if wanted is None and record.exists():
+        wanted = "sha256:" + record.read_text(encoding="utf-8").split()[0]
+    algorithm = wanted.partition(":")[0] if wanted else "sha256"
+    copy = f"set {setting} to a local copy, or put {file.name} into {file.parent}"
+    if file.exists():
+        with file.open("rb") as stream:
+            found = hashlib.file_digest(stream, algorithm).hexdigest()
+        if wanted and wanted != f"{algorithm}:{found}":
+            raise InputError(f"{file} is not the file it should be, its checksum is not {wanted}; delete it, or {copy}")
+    else:
+        found = _downloaded(url, file, algorithm, wanted, copy)
+    if wanted is None:
+        write(record, f"{found}  {file.name}\n")
+
+
+def _downloaded(url: str, file: Path, algorithm: str, wanted: str | None, copy: str) -> str:
+    """Fetches a file and gives its checksum; it appears under its name only when it is complete and right."""
     import requests
 
-    pooch.get_logger().setLevel("WARNING")  # the progress bar says it
-    record = file.with_name(file.name + ".sha256")
-    if known_hash is None and record.exists():
-        known_hash = "sha256:" + record.read_text(encoding="utf-8").split()[0]
-    copy = f"set {setting} to a local copy, or put {file.name} into {file.parent}"
-    try:
-        pooch.retrieve(url, known_hash, fname=file.name, path=file.parent, downloader=_download)
-    except (requests.RequestException, TimeoutError) as error:
-        reason = f"{file.name} is not in {file.parent} and {url} cannot be had ({_reason(error)})"
-        raise InputError(f"{reason}; {copy}") from error
-    except ValueError as error:  # pooch: the checksum differs
-        raise InputError(f"{url} is not the file it should be, its checksum is not {known_hash}; {copy}") from error
-    if not known_hash:
-        _write(record, f"{pooch.file_hash(str(file))}  {file.name}\n")
+    with temporary_file(file.parent, remedy=copy) as half:
+        try:
+            found = _transfer(url, half, algorithm)
+        except (requests.RequestException, TimeoutError) as error:
+            reason = f"{file.name} is not in {file.parent} and {url} cannot be had ({_reason(error)})"
+            raise InputError(f"{reason}; {copy}") from error
+        if wanted and wanted != f"{algorithm}:{found}":
+            raise InputError(f"{url} is not the file it should be, its checksum is not {wanted}; {copy}")
+        half.replace(file)
+    return found
 
 
 def _reason(error: Exception) -> str:
     """A network error in a few words; its own text is a paragraph."""
+    import requests
+
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status is not None:
         return f"HTTP {status}"
+    if isinstance(error, requests.exceptions.ProxyError):
+        return "the proxy of HTTPS_PROXY or HTTP_PROXY does not answer"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "its certificate cannot be verified"
+    if isinstance(error, (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError)):
+        return "the transfer was cut off"
     if "resol" in str(error).lower():  # of urllib3's NameResolutionError
         return "no network, or no such host"
-    return "no answer" if isinstance(error, TimeoutError) else "no connection"
+    return "no answer" if isinstance(error, (TimeoutError, requests.Timeout)) else "no connection"
 
 
-def _download(url: str, file: str, _: Any) -> None:
-    """Pooch's downloader: streams into `file` and shows a bar."""
+def _transfer(url: str, file: Path, algorithm: str) -> str:
+    """Streams into `file`, shows a bar, and gives the checksum of what came."""
     response = _answer(url)
     response.raise_for_status()
     size = int(response.headers.get("content-length", 0)) or None
-    with Path(file).open("wb") as out, progress(f"downloading {_filename(url)}", size) as advance:
+    free = shutil.disk_usage(file.parent).free
+    if size and size > free:
+        room = f"{size / 1e9:.1f} GB, and the disk of {file.parent} has {free / 1e9:.1f} GB free"
+        raise InputError(f"{url} has {room}; free some, or set data_dir to another disk")
+    checksum = hashlib.new(algorithm)
+    with file.open("wb") as out, progress(f"downloading {_filename(url)}", size) as advance:
         for chunk in response.iter_content(CHUNK):
             out.write(chunk)
+            checksum.update(chunk)
             advance(len(chunk))
+    return checksum.hexdigest()
 
 
 def reachable(url: str) -> bool:
@@ -185,36 +213,6 @@ def _answer(url: str) -> Any:
     return answer
 
 
-def _unpack(file: Path, target: Path) -> None:
-    """Unpacks a tar or zip archive beside itself; the target appears only when it is complete."""
-    partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    partial.chmod(0o755)
-    try:
-        with progress(f"unpacking {file.name}", None) as advance:
-            for _ in _unpacked(file, partial):
-                advance(1)
-        partial.replace(target)
-    except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError) as error:
-        remedy = f"delete it, and {file.name}.sha256 if there is one, to download it again"
-        fault = str(error).splitlines()[0].rstrip(":") if str(error) else type(error).__name__
-        raise InputError(f"{file} is no archive, or a broken one ({fault}); {remedy}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _unpacked(file: Path, folder: Path) -> Iterator[str]:
-    """Extracts member by member; neither kind of archive can write outside the folder."""
-    if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:
-            for name in archive.namelist():
-                yield archive.extract(name, folder)
-        return
-    with tarfile.open(file) as tar:
-        for member in tar:
-            tar.extract(member, folder, filter="data")
-            yield member.name
-
-
 @contextmanager
 def progress(task: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """A bar on the terminal, on standard error, gone when done; nothing where nobody watches.
@@ -235,11 +233,3 @@ def progress(task: str, total: int | None) -> Iterator[Callable[[int], None]]:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         job = bar.add_task(task, total=total)
         yield lambda amount: bar.advance(job, amount)
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes a small file, whole or not at all."""
-    stream: IO[str]
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as stream:
-        stream.write(text)
-    Path(stream.name).replace(path)

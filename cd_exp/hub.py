@@ -77,7 +77,7 @@ def _refuse_unreachable(missing: str, remedy: str) -> None:
     if constants.HF_HUB_OFFLINE:
         raise InputError(f"{missing} and HF_HUB_OFFLINE is set; {remedy}")
     try:
-        requests.head(_endpoint(), timeout=SECONDS)
+        status = requests.head(_endpoint(), timeout=SECONDS).status_code
     except requests.exceptions.ProxyError as error:
         raise InputError(f"{missing} and the proxy of HTTPS_PROXY or HTTP_PROXY does not answer; {remedy}") from error
     except requests.exceptions.SSLError as error:
@@ -85,6 +85,8 @@ def _refuse_unreachable(missing: str, remedy: str) -> None:
     except (requests.RequestException, ValueError) as error:
         mirror = " (of HF_ENDPOINT)" if os.environ.get("HF_ENDPOINT") else ""
         raise InputError(f"{missing} and {_endpoint()}{mirror} cannot be reached; {remedy}") from error
+    if status >= 500:  # huggingface_hub would ask again for half a minute
+        raise InputError(f"{missing} and {_endpoint()} is out of order (HTTP {status}); try later, or {remedy}")
 
 
 def _downloaded(repository: str, filename: str, missing: str, remedy: str) -> Path | None:
@@ -95,6 +97,7 @@ def _downloaded(repository: str, filename: str, missing: str, remedy: str) -> Pa
         GatedRepoError,
         HfHubHTTPError,
         HTTPError,
+        LocalEntryNotFoundError,
         RepositoryNotFoundError,
     )
     from huggingface_hub.utils import logging
@@ -111,10 +114,10 @@ def _downloaded(repository: str, filename: str, missing: str, remedy: str) -> Pa
     except RepositoryNotFoundError as error:
         who = "not open to the account of HF_TOKEN" if token else "private, and HF_TOKEN is not set"
         raise InputError(f"{missing} and {page} does not exist, or is {who}; check the name, or {remedy}") from error
-    except EntryNotFoundError as error:
-        cause = error.__cause__
-        if isinstance(cause, Exception) and not isinstance(cause, EntryNotFoundError):
-            raise InputError(f"{missing} and {page} cannot be downloaded ({_reason(cause)}); {remedy}") from error
+    except LocalEntryNotFoundError as error:  # the hub did not answer as it should: what it said is the cause
+        reason = _reason(error.__cause__ if isinstance(error.__cause__, Exception) else error)
+        raise InputError(f"{missing} and {page} cannot be downloaded ({reason}); {remedy}") from error
+    except EntryNotFoundError:
         return None
     except HfHubHTTPError as error:
         raise InputError(f"{missing} and {page} cannot be downloaded ({_reason(error)}); {remedy}") from error

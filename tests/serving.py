@@ -1,7 +1,8 @@
 """A web server on this machine, for what downloads itself."""
 
+import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +15,88 @@ class Site:
 
     url: str
     asked: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Hub:
+    """The address of a Hugging Face hub on this machine, and what was asked of it."""
+
+    url: str
+    asked: list[str] = field(default_factory=list)
+
+
+def commit_of(repository: str) -> str:
+    """The revision that every repository of the served hub is at."""
+    return hashlib.sha1(repository.encode()).hexdigest()
+
+
+@contextmanager
+def serving_hub(repositories: Mapping[str, Mapping[str, bytes]], *, token: str = "good") -> Iterator[Hub]:
+    """Serves repositories as the hub does: `OWNER/NAME/resolve/main/FILE`, with its headers and error codes.
+
+    A name tells how a repository behaves: `gated/...` and `private/...` want the token, `cut/...` hangs up half-way.
+    Below `down/` lies a hub that is out of order.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_HEAD(self) -> None:
+            self.answer(body=False)
+
+        def do_GET(self) -> None:
+            self.answer(body=True)
+
+        def answer(self, *, body: bool) -> None:
+            hub.asked.append(f"{self.command} {self.path}")
+            repository, _, file = self.path.strip("/").partition("/resolve/main/")
+            given = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+            if not file:
+                return self.say(503 if repository == "down" else 200, {})
+            if given and given != token:
+                return self.say(401, {"X-Error-Message": "Invalid credentials in Authorization header"})
+            if repository.startswith("gated/") and not given:
+                return self.say(401, {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access is restricted"})
+            if repository not in repositories or (repository.startswith("private/") and not given):
+                return self.say(401 if not given else 404, {"X-Error-Code": "RepoNotFound"})
+            if file not in repositories[repository]:
+                return self.say(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit_of(repository)})
+            data = repositories[repository][file]
+            facts = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": commit_of(repository)}
+            return self.say(200, facts, data, body=body, half=repository.startswith("cut/"))
+
+        def say(
+            self, status: int, facts: Mapping[str, str], data: bytes = b"", *, body: bool = False, half: bool = False
+        ) -> None:
+            self.send_response(status)
+            for name, value in facts.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            if body:
+                self.wfile.write(data[: len(data) // 2] if half else data)
+            self.close_connection = half
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with listening(Handler) as url:
+        hub = Hub(url.rstrip("/"))
+        yield hub
+
+
+@contextmanager
+def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """A server on a free port; its address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @contextmanager
@@ -36,13 +119,6 @@ def serving(folder: Path, *, cut_off: bool = False) -> Iterator[Site]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    site = Site(f"http://127.0.0.1:{server.server_port}/")
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with listening(Handler) as url:
+        site = Site(url)
         yield site
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

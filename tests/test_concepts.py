@@ -201,7 +201,7 @@ def test_the_eighty_prompts_of_imagenet():
 def test_importing_the_sets_loads_nothing_heavy():
     script = (
         "import sys, cd_exp.concepts, cd_exp.probes\n"
-        "heavy = {'timm', 'open_clip', 'wordfreq', 'datasets', 'torchvision', 'pooch', 'requests', 'hydra'}\n"
+        "heavy = {'timm', 'open_clip', 'wordfreq', 'datasets', 'torchvision', 'requests', 'hydra'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,4 +1,5 @@
 import hashlib
+import io
 import os
 import pty
 import socket
@@ -7,12 +8,14 @@ import sys
 import tarfile
 import time
 import zipfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from serving import serving
 
+from cd_exp import unpacking
 from cd_exp.downloads import PATIENCE, Archive, fetch, locate, reachable
 from cd_exp.errors import InputError
 
@@ -63,7 +66,7 @@ def test_a_file_put_there_by_hand_needs_no_network(tmp_path):
 
 
 def test_an_interrupted_transfer_is_no_file(site, tmp_path):
-    with serving(tmp_path / "published", cut_off=True) as broken, pytest.raises(InputError, match=r"no connection"):
+    with serving(tmp_path / "published", cut_off=True) as broken, pytest.raises(InputError, match=r"cut off"):
         fetch(broken.url + "data.bin", None, tmp_path / "kept")
     assert not (tmp_path / "kept/data.bin").exists()
     assert not (tmp_path / "kept/data.bin.sha256").exists()
@@ -153,15 +156,117 @@ def test_a_cut_off_tar_is_noticed(tmp_path):
         fetch("http://127.0.0.1:9/" + name, None, tmp_path / "kept", unpack=True)
 
 
+def tar_of(path: Path, *members: tuple[tarfile.TarInfo, bytes], mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as archive:
+        for member, data in members:
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+def member(name: str, size: int = 1, **facts: object) -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    made.size = size
+    for fact, value in facts.items():
+        setattr(made, fact, value)
+    return made
+
+
 def test_an_archive_cannot_write_outside_its_folder(tmp_path):
-    with tarfile.open(tmp_path / "bad.tar", "w") as archive:
-        archive.add(__file__, "../outside.py")
-    with pytest.raises(InputError, match=r"bad.tar is no archive, or a broken one"):
-        fetch("http://127.0.0.1:9/bad.tar", None, tmp_path, unpack=True)
+    link = {"type": tarfile.SYMTYPE, "linkname": "/etc"}
+    hard = {"type": tarfile.LNKTYPE, "linkname": "../secret"}
+    pipe = {"type": tarfile.FIFOTYPE}
+    for number, (first, message) in enumerate(
+        [
+            (member("../outside.py"), "is no archive, or a broken one"),
+            (member("a/../../outside.py"), "is no archive, or a broken one"),
+            (member("etc", 0, **link), "holds the link etc to /etc; it is not unpacked"),
+            (member("secret", 0, **hard), "is no archive, or a broken one"),
+            (member("pipe", 0, **pipe), "is no archive, or a broken one"),
+        ]
+    ):
+        tar_of(tmp_path / f"bad{number}.tar", (first, b"x"), (member("etc/outside.py"), b"x"))
+        with pytest.raises(InputError, match=message) as caught:
+            fetch(f"http://127.0.0.1:9/bad{number}.tar", None, tmp_path, unpack=True)
+        assert "\n" not in str(caught.value)
+        assert not (tmp_path / f"bad{number}").exists()
     with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:
         archive.writestr("../outside.py", "x")
+        archive.writestr("/absolute.py", "x")
     fetch("http://127.0.0.1:9/bad.zip", None, tmp_path, unpack=True)
+    assert sorted(path.name for path in (tmp_path / "bad").rglob("*.py")) == ["absolute.py", "outside.py"]
     assert not (tmp_path / "outside.py").exists()
+
+
+@pytest.fixture
+def small_disk(monkeypatch):
+    """A disk with room for 1 MB beside what is always left free."""
+    usage = type("Usage", (), {"free": unpacking.RESERVE + 1_000_000})
+    monkeypatch.setattr(unpacking.shutil, "disk_usage", lambda folder: usage)
+
+
+def bombs(folder: Path) -> Iterator[str]:
+    """Small files that say, or show only on the way, that they hold more than 1 MB."""
+    with zipfile.ZipFile(folder / "one.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros", bytes(3_000_000))
+    with zipfile.ZipFile(folder / "many.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(30):
+            archive.writestr(f"{number}", bytes(100_000))
+    tar_of(folder / "packed.tar.gz", *((member(f"{n}", 100_000), bytes(100_000)) for n in range(30)), mode="w:gz")
+    holes = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "4000000000"}
+    sparse = member("sparse", 0, pax_headers={**holes, "GNU.sparse.name": "holes"})
+    sparse.size = 512
+    tar_of(folder / "sparse.tar", (sparse, b"0\n".ljust(512, b"\0")))
+    yield from ("one.zip", "many.zip", "packed.tar.gz", "sparse.tar")
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_what_would_not_fit_the_disk_is_refused_before_or_as_it_grows(tmp_path):
+    for name in bombs(tmp_path):
+        assert (tmp_path / name).stat().st_size < 30_000
+        with pytest.raises(InputError, match=rf"{name} unpacks to \d+.\d GB or more, and the disk of .* has room for"):
+            fetch(f"http://127.0.0.1:9/{name}", None, tmp_path, unpack=True)
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
+def test_a_zip_that_says_less_than_it_holds_is_broken(tmp_path):
+    with zipfile.ZipFile(tmp_path / "lies.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros", bytes(3_000_000))
+    data = (tmp_path / "lies.zip").read_bytes()
+    (tmp_path / "lies.zip").write_bytes(data.replace((3_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little")))
+    with pytest.raises(InputError, match=r"lies.zip is no archive, or a broken one \(Bad CRC-32"):
+        fetch("http://127.0.0.1:9/lies.zip", None, tmp_path, unpack=True)
+    assert not (tmp_path / "lies").exists()
+
+
+def test_a_download_larger_than_the_disk_is_not_begun(site, tmp_path, monkeypatch):
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr("cd_exp.downloads.shutil.disk_usage", lambda folder: usage)
+    with pytest.raises(InputError, match=r"data.bin has 0.0 GB, and the disk of .* has 0.0 GB free; free some, or set"):
+        fetch(site.url + "data.bin", None, tmp_path / "kept")
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == [".data.bin.lock"]
+
+
+def test_a_wrong_file_put_there_by_hand_is_refused_and_kept(tmp_path):
+    (tmp_path / "data.bin").write_bytes(b"mine")
+    with pytest.raises(
+        InputError, match=r"data.bin is not the file it should be, its checksum is not md5:0; delete it"
+    ):
+        fetch("http://127.0.0.1:9/data.bin", "md5:0", tmp_path)
+    assert (tmp_path / "data.bin").read_bytes() == b"mine"
+
+
+def test_what_was_downloaded_has_ordinary_permissions(site, tmp_path):
+    path = fetch(site.url + "data.bin", None, tmp_path / "kept")
+    (tmp_path / "plain").touch()
+    assert (
+        path.stat().st_mode == (tmp_path / "plain").stat().st_mode == (tmp_path / "kept/data.bin.sha256").stat().st_mode
+    )
+
+
+def test_a_proxy_that_is_not_there(site, tmp_path, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    with pytest.raises(InputError, match=r"\(the proxy of HTTPS_PROXY or HTTP_PROXY does not answer\); set probe.root"):
+        fetch("http://somewhere.invalid/data.bin", None, tmp_path / "kept")
 
 
 def test_the_jobs_of_a_sweep_share_one_download(site, tmp_path):

@@ -23,7 +23,10 @@ def test_without_the_extra_the_error_names_it(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore")
 def test_local_images_saved_tables_and_errors(tree, tmp_path, monkeypatch):
-    datasets = pytest.importorskip("datasets", reason="the extra huggingface is not installed")
+    import datasets
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(sys.modules["cd_exp.probes.huggingface"], "HUB", "http://127.0.0.1:9")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     probe = huggingface(path=str(tree), split="train")
     assert [image.getpixel((0, 0))[0] for image in probe] == [1, 2, 3]
@@ -49,6 +52,6 @@ def test_local_images_saved_tables_and_errors(tree, tmp_path, monkeypatch):
         with pytest.raises(InputError, match=r"probe.split=nope cannot be loaded: "):
             huggingface(path=str(path), split="nope")
     with pytest.raises(
-        InputError, match=r"probe.path=.*nowhere is no folder here and https://huggingface.co cannot be reached"
+        InputError, match=r"probe.path=.*nowhere is no folder here and http://127.0.0.1:9 cannot be reached"
     ):
         huggingface(path=str(tmp_path / "nowhere"), split="train")
