@@ -57,27 +57,55 @@ def look(
     Raises:
         InputError: an unknown layer, one whose axes cannot be told, or pictures that the network cannot process.
     """
-    wanted = resolve(network, patterns, name=name)
+    decided = decide(
+        network,
+        resolve(network, patterns, name=name),
+        pictures,
+        name=name,
+        prefix=prefix,
+        units_axis=units_axis,
+    )
+    layers = []
+    for layer in decided.values():
+        if isinstance(layer, InputError):
+            raise layer
+        layers.append(layer)
+    values, notes = _given(network, layers, pictures, name=name)
+    return Looked(layers, values, notes)
+
+
+def decide(
+    network: nn.Module,
+    wanted: Sequence[Wanted],
+    pictures: Float[Tensor, "images ..."],
+    *,
+    name: str,
+    prefix: int | None = None,
+    units_axis: int | None = None,
+) -> dict[str, Layer | InputError]:
+    """Each layer as it is to be read, or why it is refused, by its name; the arguments are those of `look`."""
     facts = AxisFacts()
     with facts.watching(network):
         seen = shown(network, wanted, pictures, facts, name=name)
     fewer = shown(network, wanted, pictures[:-1], None, name=name)
-    wanted = [settled(one, seen, name=name) for one in wanted]
-    for one in wanted:
-        refuse_other_axes(
-            one,
-            seen.of(one),
-            fewer.of(one),
-            len(pictures),
-            seen.real[key_of(one.module, one.call, one.element)],
-            name=name,
-        )
     image = (pictures.shape[2], pictures.shape[3]) if pictures.ndim == 4 else None
     known = prefix_of(network, prefix)
-    axes = _axes(network, wanted, seen, facts, pictures, image, known.count, units_axis, name=name)
-    layers = [_layer(one, seen.of(one), axes[one.name], known, image, facts.maps) for one in wanted]
-    values, notes = _given(network, layers, pictures, name=name)
-    return Looked(layers, values, notes)
+    chosen: list[Wanted] = []
+    decided: dict[str, Layer | InputError] = {}
+    for one in wanted:
+        try:
+            chosen.append(settled(one, seen, name=name))
+            refuse_other_axes(chosen[-1], seen, fewer, len(pictures), name=name)
+        except InputError as error:
+            decided[one.name] = error
+    chosen = [one for one in chosen if one.name not in decided]
+    axes = _axes(network, chosen, seen, facts, pictures, image, known.count, units_axis, name=name)
+    for one in chosen:
+        try:
+            decided[one.name] = _layer(one, seen.of(one), axes.get(one.name), known, image, facts.maps, name=name)
+        except InputError as error:
+            decided[one.name] = error
+    return {one.name: decided[one.name] for one in wanted}
 
 
 def _axes(
@@ -92,7 +120,7 @@ def _axes(
     *,
     name: str,
 ) -> dict[str, int]:
-    """The axis of the units of each layer, by the first of: the setting, known layers, a second size, the shape."""
+    """The axis of the units where it is known, by the first of: the setting, known layers, a second size, the shape."""
     axes: dict[str, int] = {}
     for one in wanted:
         shape, fact = seen.of(one), facts.found.get(key_of(one.module, one.call, one.element))
@@ -108,12 +136,8 @@ def _axes(
         shape = seen.of(one)
         axis = axis_by_size(shape, other.of(one)) if other else None
         axis = axis_by_shape(shape, image, prefix) if axis is None else axis
-        if not axis:
-            raise InputError(
-                f"layer {one.name!r} of {name} gives {written(shape)} and it is not known which axis holds the units; "
-                "set model.units_axis=1 (the first after the pictures) or 3 (the last), or choose another layer"
-            )
-        axes[one.name] = axis
+        if axis:
+            axes[one.name] = axis
     return axes
 
 
@@ -132,11 +156,18 @@ def _at_another_size(network: nn.Module, wanted: Sequence[Wanted], pictures: Ten
 def _layer(
     wanted: Wanted,
     shape: tuple[int, ...],
-    axis: int,
+    axis: int | None,
     known: Prefix,
     image: tuple[int, int] | None,
     maps: set[tuple[int, int]],
+    *,
+    name: str,
 ) -> Layer:
+    if axis is None:
+        raise InputError(
+            f"layer {wanted.name!r} of {name} gives {written(shape)} and it is not known which axis holds the units; "
+            "set model.units_axis=1 (the first after the pictures) or 3 (the last), or choose another layer"
+        )
     prefix, grid = Prefix(0), None
     if len(shape) == 4:
         size = (shape[2], shape[3]) if axis == 1 else (shape[1], shape[2])

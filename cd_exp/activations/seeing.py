@@ -79,16 +79,23 @@ def settled(wanted: Wanted, seen: Seen, *, name: str) -> Wanted:
     return Wanted(wanted.name, wanted.module, wanted.pool, call, element)
 
 
-def refuse_other_axes(
-    wanted: Wanted, shape: tuple[int, ...], fewer: tuple[int, ...], images: int, real: bool, *, name: str
-) -> None:
-    """Refuse what has no row for each image, or no numbers that can be compared."""
+def refuse_other_axes(wanted: Wanted, seen: Seen, fewer: Seen, images: int, *, name: str) -> None:
+    """Refuse what has no row for each image, or no numbers that can be compared.
+
+    Args:
+        wanted: a layer whose call and element are settled.
+        seen: for so many images.
+        fewer: for one image less.
+        images: how many.
+        name: of the network, for the error.
+    """
+    shape, less = seen.of(wanted), fewer.of(wanted)
     says = f"layer {wanted.name!r} of {name} gives {written(shape)} for {images} pictures"
-    if not shape or not fewer or shape[0] != images or fewer[0] != images - 1 or len(shape) != len(fewer):
-        moved = [axis for axis, (a, b) in enumerate(zip(shape, fewer, strict=False)) if (a, b) == (images, images - 1)]
+    if not shape or not less or shape[0] != images or less[0] != images - 1 or len(shape) != len(less):
+        moved = [axis for axis, (a, b) in enumerate(zip(shape, less, strict=False)) if (a, b) == (images, images - 1)]
         where = f"they are on axis {moved[0]}" if moved else "windows, boxes or tokens of several pictures"
         raise InputError(f"{says}: its first axis is not the pictures ({where}); choose the module around it")
-    if not real:
+    if not seen.real[key_of(wanted.module, wanted.call, wanted.element)]:
         raise InputError(f"{says} which are no real numbers; choose a layer that gives floating-point numbers")
     if len(shape) not in (2, 3, 4):
         raise InputError(f"{says}; expected a vector, tokens or maps for each picture")

@@ -1,0 +1,200 @@
+"""Every module of many timm architectures with random weights: are its units on the axis that is pooled to?
+
+For each module that is called, the number of units is held against a width that is known without looking at shapes: the
+module's own weights, `feature_info` of the stages, or the weights that the module applies last. A module is right,
+refused (with the reason), wrong, or of unknown width.
+
+python -m experiments.timm_layers.survey FILE [--out TABLE.md] [--only NAME ...]
+"""
+
+import argparse
+import re
+import time
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from cd_exp.activations import Layer, Wanted
+from cd_exp.activations.looking import IMAGES, decide
+from cd_exp.activations.running import tensors_in
+from cd_exp.errors import InputError
+from cd_exp.lines import read_lines
+
+PLAIN = re.compile(
+    r"(test_)?(resnet\d|convnext|efficientnet|tf_efficientnet|swin_|swinv2_(?!cr)|vit_|deit|eva02|vgg|densenet|dinov)"
+)
+"""Families none of whose stages, blocks and heads may be refused."""
+
+BLOCK = re.compile(
+    r"(layer\d|layers\.\d+|stages\.\d+|blocks\.\d+|features\.\w+|denseblock\d)(\.(blocks\.)?\d+)*|head|fc|classifier|head\.fc"
+)
+
+
+@dataclass
+class Found:
+    """What became of the modules of one architecture."""
+
+    architecture: str
+    modules: int = 0
+    labelled: int = 0
+    right: int = 0
+    wrong: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    other_axis: int = 0
+    seconds: float = 0.0
+
+    @property
+    def refused_blocks(self) -> list[str]:
+        """Stages, blocks and heads that were refused."""
+        return [name for name in self.refused if BLOCK.fullmatch(name.partition("/")[0].partition("@")[0])]
+
+
+def survey(architecture: str, **options: object) -> Found:
+    """Look at every module of an architecture with random weights."""
+    began = time.perf_counter()
+    torch.manual_seed(0)
+    network = timm.create_model(architecture, pretrained=False, **options).eval()
+    pictures = torch.randn(IMAGES, *network.pretrained_cfg["input_size"])
+    wanted, last = _called(network, pictures)
+    decided = decide(network, wanted, pictures, name=architecture)
+    found, stages = Found(architecture, modules=len(decided)), _stages(network)
+    for name, layer in decided.items():
+        if isinstance(layer, InputError):
+            if "first axis is not the pictures" in str(layer):
+                found.other_axis += 1
+            else:
+                found.refused[name] = str(layer)
+            continue
+        found.labelled += 1
+        width = known_width(network, layer, stages, last)
+        if width is not None and width != layer.units:
+            found.wrong.append(f"{name}: {layer.units} for {width}")
+        found.right += width == layer.units
+    found.seconds = time.perf_counter() - began
+    return found
+
+
+def known_width(network: nn.Module, layer: Layer, stages: Mapping[str, int], last: Mapping[str, str]) -> int | None:
+    """How many units a module has, by its weights, by timm's `feature_info`, or by the weights it applies last."""
+    module = network.get_submodule(layer.module)
+    own = _width(module)
+    if own is not None:
+        return own
+    if layer.module in stages:
+        return stages[layer.module]
+    inner = last.get(layer.module)
+    return _width(network.get_submodule(inner)) if inner else None
+
+
+def _width(module: nn.Module) -> int | None:
+    for attribute in ("out_features", "out_channels", "num_features", "num_channels"):
+        if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm)):
+            value = getattr(module, attribute, None)
+            if isinstance(value, int):
+                return value
+    shape = getattr(module, "normalized_shape", None)
+    return shape[0] if isinstance(shape, (tuple, list)) and len(shape) == 1 else None
+
+
+def _stages(network: nn.Module) -> dict[str, int]:
+    info = getattr(network, "feature_info", None)
+    return {item["module"]: item["num_chs"] for item in info if "module" in item} if isinstance(info, list) else {}
+
+
+def _called(network: nn.Module, pictures: Tensor) -> tuple[list[Wanted], dict[str, str]]:
+    """Every module that is called (its first call, each tensor it gives), and the module with weights it calls last.
+
+    Only where the output of that module is the output of the one around it, or is added to something of its shape, is
+    its width the width of both; so the two must have one shape.
+    """
+    outputs: dict[str, dict[str, tuple[int, ...]]] = {}
+    last: dict[str, str] = {}
+
+    def hook_for(name: str):
+        def hook(module: nn.Module, _inputs: object, output: object) -> None:
+            given = {place: tuple(tensor.shape) for place, tensor in tensors_in(output).items()}
+            outputs.setdefault(name, given)
+            if _width(module) is None or len(given) != 1:
+                return
+            parts = name.split(".")
+            for depth in range(1, len(parts)):
+                last[".".join(parts[:depth])] = name
+
+        return hook
+
+    handles = [module.register_forward_hook(hook_for(name)) for name, module in network.named_modules() if name]
+    with torch.inference_mode():
+        network(pictures[:1])
+    for handle in handles:
+        handle.remove()
+    wanted = [
+        Wanted(name + (f"/{place}" if place else ""), name, call=1, element=place)
+        for name, given in outputs.items()
+        for place in given
+    ]
+    same = {name: inner for name, inner in last.items() if outputs.get(name) == outputs.get(inner)}
+    return wanted, same
+
+
+def row(found: Found) -> str:
+    """One line of the table."""
+    images = found.modules - found.other_axis
+    share = 100 * len(found.refused) / max(images, 1)
+    blocks = ", ".join(found.refused_blocks[:3]) if PLAIN.match(found.architecture) else ""
+    cells = (
+        found.architecture,
+        found.modules,
+        found.other_axis,
+        found.labelled,
+        found.right,
+        len(found.wrong),
+        f"{len(found.refused)} ({share:.1f} %)",
+        blocks or "-",
+        f"{found.seconds:.0f}",
+    )
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+HEAD = """| architecture | tensors | first axis not the pictures | labelled | width known, right | wrong | refused | blocks \
+refused | s |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Which axis of every module of many architectures is pooled to.")
+    parser.add_argument("file", type=Path, help="architectures, one a line")
+    parser.add_argument("--only", nargs="*", default=(), help="some of them")
+    parser.add_argument("--out", type=Path, help="where the table is written, line by line")
+    asked = parser.parse_args(arguments)
+    names = [name for name in read_lines(asked.file, setting="FILE") if name and (not asked.only or name in asked.only)]
+    lines = [HEAD]
+    print(HEAD, flush=True)
+    reasons: Counter[str] = Counter()
+    for name in names:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                found = survey(name)
+            except Exception as error:  # one architecture that fails must not end the survey
+                print(f"| {name} | {type(error).__name__}: {str(error)[:200]} |", flush=True)
+                continue
+        lines.append(row(found))
+        print(lines[-1], flush=True)
+        for wrong in found.wrong[:5]:
+            print(f"  wrong {wrong}", flush=True)
+        for reason in list(found.refused.values())[:6]:
+            print(f"  refused {reason[:160]}", flush=True)
+        reasons.update(re.sub(r"'.*?'|\d+( x \d+)*", "_", reason)[:70] for reason in found.refused.values())
+        if asked.out:
+            asked.out.write_text("\n".join(lines) + "\n")
+    print(reasons.most_common(), flush=True)
+
+
+if __name__ == "__main__":
+    main()
