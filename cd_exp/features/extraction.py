@@ -97,7 +97,7 @@ def _gigabytes(layers: Sequence[Layer], probe: Probe) -> float:
 
 
 def _content(model: TargetModel, layer: Layer, probe: Probe, dtype: torch.dtype) -> dict[str, object]:
-    return {
+    content: dict[str, object] = {
         "model": model.key,
         "layer": layer.source,
         "pooling": asdict(layer.pooling),
@@ -105,6 +105,7 @@ def _content(model: TargetModel, layer: Layer, probe: Probe, dtype: torch.dtype)
         "precision": str(dtype),
         **({"encoding": layer.encoding.key} if layer.encoding is not None else {}),
     }
+    return {**content, "behaviour": layer.behaviour} if layer.behaviour else content
 
 
 def _opened(

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from cd_exp.activations import Layer, look, resolve
+from cd_exp.activations import Layer, Looked, look, resolve
 from cd_exp.activations.looking import IMAGES
 from cd_exp.cache import Store
 from cd_exp.errors import InputError
+from cd_exp.features.behaviour import behaving
 from cd_exp.features.loading import UNREADABLE, batched, transformed
 from cd_exp.models import TargetModel, truth_for
 from cd_exp.types import Probe
@@ -33,16 +34,21 @@ def find_layers(model: TargetModel, probe: Probe, patterns: Sequence[str], store
     Raises:
         InputError: an unknown layer, one whose axes cannot be told, names that do not fit the number of units.
     """
-    content = {
-        "look": _LOOK,
-        "model": model.key,
-        "layers": list(patterns),
-        "truth": sorted(_with_truth(model)),
-        "units_axis": model.units_axis,
-        "prefix_tokens": model.prefix_tokens,
-        "images": probe.fingerprint,  # their size decides where the transform does not
-    }
-    layers, notes = store.remember("layers", content, lambda: _found(model, probe, patterns), _parsed)
+    if model.own_code:  # no key covers what it may depend on: it is looked at each time
+        looked, more = _looked(model, probe, patterns)
+        layers = behaving(looked, model=model.key, images=probe.fingerprint, store=store)
+        notes = [*more, *looked.notes]
+    else:
+        content = {
+            "look": _LOOK,
+            "model": model.key,
+            "layers": list(patterns),
+            "truth": sorted(_with_truth(model)),
+            "units_axis": model.units_axis,
+            "prefix_tokens": model.prefix_tokens,
+            "images": probe.fingerprint,  # their size decides where the transform does not
+        }
+        layers, notes = store.remember("layers", content, lambda: _plain(*_looked(model, probe, patterns)), _parsed)
     for layer in layers:
         truth_for(model, layer.name, units=layer.units)
     for note in notes:
@@ -62,7 +68,7 @@ def _parsed(known: Mapping[str, Any]) -> tuple[list[Layer], list[str]]:
     return [Layer.of(plain) for plain in known["layers"]], list(known["notes"])
 
 
-def _found(model: TargetModel, probe: Probe, patterns: Sequence[str]) -> dict[str, Any]:
+def _looked(model: TargetModel, probe: Probe, patterns: Sequence[str]) -> tuple[Looked, tuple[str, ...]]:
     network = model.build()
     for layer in _with_truth(model):
         resolve(network.module, [layer], name=f"{model.name} (model.final or model.hidden_truth)")
@@ -74,7 +80,11 @@ def _found(model: TargetModel, probe: Probe, patterns: Sequence[str]) -> dict[st
         prefix=network.prefix_tokens,
         units_axis=model.units_axis,
     )
-    return {"layers": [layer.plain() for layer in looked.layers], "notes": [*network.notes, *looked.notes]}
+    return looked, network.notes
+
+
+def _plain(looked: Looked, notes: tuple[str, ...]) -> dict[str, Any]:
+    return {"layers": [layer.plain() for layer in looked.layers], "notes": [*notes, *looked.notes]}
 
 
 def _with_truth(model: TargetModel) -> set[str]:

@@ -52,6 +52,10 @@ class TargetModel(Protocol):
     def key(self) -> Mapping[str, Any]:
         """All that changes what the network computes, as plain JSON values."""
 
+    @property
+    def own_code(self) -> bool:
+        """Whether the network comes from code that no key can cover, so that its behaviour has to be looked at."""
+
     def build(self) -> Network:
         """The network in evaluation mode, on the CPU in float32."""
 
@@ -69,6 +73,13 @@ class Recipe:
     options: Mapping[str, Any] = field(default_factory=dict)
     prefix_tokens: int | None = None
     units_axis: int | None = None
+    checkpoint_key: str | None = None
+    checkpoint_prefix: str | None = None
+
+    @property
+    def own_code(self) -> bool:
+        """Whether the network comes from code that no key can cover, so that its behaviour has to be looked at."""
+        return False
 
     @cached_property
     def classes(self) -> tuple[str, ...] | None:

@@ -10,9 +10,10 @@ from typing import Any
 from cd_exp import shapes
 from cd_exp.cache import digest
 from cd_exp.downloads import fetch
-from cd_exp.errors import InputError, unknown
+from cd_exp.errors import InputError, fault, unknown
 from cd_exp.hub import hub_file
 from cd_exp.models.recipe import Network, Recipe
+from cd_exp.models.transforms import timm_transform
 from cd_exp.models.weights import existing, load_weights
 
 PLACES365 = {
@@ -47,6 +48,7 @@ class TimmModel(Recipe):
             "architecture": self.architecture,
             "options": dict(self.options),
             "weights": digest(self.weights_file),
+            "checkpoint": [self.checkpoint_key, self.checkpoint_prefix],
         }
 
     def build(self) -> Network:
@@ -60,10 +62,10 @@ class TimmModel(Recipe):
             if "Unknown model" not in str(error):
                 raise
             raise unknown("architecture", self.architecture, timm.list_models(pretrained=True)) from error
-        load_weights(module, weights)
-        config = timm.data.resolve_model_data_config(module)
-        transform = timm.data.create_transform(**config, is_training=False)
-        return Network(module.eval(), transform, self.prefix_tokens)
+        except TypeError as error:
+            raise InputError(f"model.options: {self.architecture} cannot be built with them: {fault(error)}") from error
+        load_weights(module, weights, key=self.checkpoint_key, prefix=self.checkpoint_prefix)
+        return Network(module.eval(), timm_transform(module, size=self.options.get("img_size")), self.prefix_tokens)
 
 
 def shapes_model(*, layers: Sequence[str], final: str = "fc") -> TimmModel:

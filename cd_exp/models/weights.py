@@ -1,27 +1,202 @@
-"""Weights from files, which may hold tensors and nothing else."""
+"""Weights from files, which may hold tensors and nothing else, and the part of a checkpoint that fits a network."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from cd_exp.errors import InputError
+from cd_exp.errors import InputError, fault
+from cd_exp.names import shortened
+
+State = Mapping[str, Tensor]
+
+_STARTS = {
+    b"version https://git-lfs": "a Git LFS pointer, not the file itself; fetch it with `git lfs pull`",
+    b"<": "a web page, not weights; download the file itself",
+    b"\x89HDF": "an HDF5 (Keras) file; convert it to .safetensors",
+    b"\x93NUMPY": "a NumPy array; convert it to .safetensors",
+    b"\x1f\x8b": "a gzip archive; unpack it",
+    b"BZh": "a bzip2 archive; unpack it",
+    b"7z": "a 7z archive; unpack it",
+    b"\x08": "an ONNX file; convert it to .safetensors",
+}
+"""What files begin with that are often named .pth and are none."""
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
+def load_weights(module: nn.Module, path: Path, *, key: str | None = None, prefix: str | None = None) -> None:
     """Load a .safetensors or .pth file strictly, never unpickling anything but tensors.
 
-    Raises:
-        InputError: the file does not fit the network, or is no weights file.
-    """
-    from timm.models import load_checkpoint
+    Args:
+        module: the network.
+        path: a state dict, or a checkpoint that holds one under a name.
+        key: under which name, `a.b` for one within another; None finds the one that fits.
+        prefix: what the wanted names begin with; None finds the one that fits.
 
+    Raises:
+        InputError: the file is no weights file, does not fit the network, or fits it in several ways.
+    """
+    states = dict(_states(read_checkpoint(path)))
+    if key is not None:
+        if key not in states:
+            raise InputError(f"model.checkpoint_key={key}: {path} holds {_shown(states)}")
+        states = {key: states[key]}
+    if not states:
+        raise InputError(f"{path} holds no tensors by name; expected a state dict, or a checkpoint that holds one")
+    wanted = module.state_dict()
+    if not all(isinstance(value, Tensor) for value in wanted.values()):
+        raise InputError(f"{path}: a quantised network is not loaded from a file; load its weights in model.factory")
+    parts = [(name, start) for name, state in states.items() for start in _prefixes(state, wanted, prefix)]
+    faults = {part: _misfit(_cut(states[part[0]], part[1]), wanted, module) for part in parts}
+    fitting = _different([part for part, wrong in faults.items() if not wrong], states, wanted)
+    if len(fitting) > 1:
+        raise InputError(
+            f"{path} holds several parts that fit the network: {', '.join(map(_called, fitting))}; "
+            f"choose one, as in {_called(fitting[0])}"
+        )
+    if not fitting:
+        raise InputError(f"the weights {path} do not fit the network: {_nearest(faults, states)}")
+    name, start = fitting[0]
+    state = _cut(states[name], start)
+    module.load_state_dict({place: state.get(place, value) for place, value in wanted.items()})
+
+
+def read_checkpoint(path: Path) -> Any:
+    """What a weights file holds: tensors in mappings, and plain values beside them.
+
+    Raises:
+        InputError: names what the file is where it is no weights file.
+    """
+    with path.open("rb") as file:
+        start = file.read(64)
+    if not start:
+        raise InputError(f"{path} is empty (0 bytes); download it again")
+    for begins, what in _STARTS.items():
+        if start.lstrip().startswith(begins):
+            raise InputError(f"{path} is {what}")
+    if path.suffix == ".safetensors" or start[8:9] == b"{":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except (SafetensorError, ValueError) as error:
+            raise InputError(f"{path} is no whole .safetensors file ({fault(error)}); download it again") from error
+    return _read_torch(path, zipped=start.startswith(b"PK"))
+
+
+def _read_torch(path: Path, *, zipped: bool) -> Any:
     try:
-        load_checkpoint(module, str(path), strict=True, weights_only=True)
-    except RuntimeError as error:
-        if "weights_only" in str(error):
-            raise InputError(f"{path} holds more than tensors and is not loaded; convert it to .safetensors") from error
-        first = str(error).splitlines()[-1].strip()
-        raise InputError(f"the weights {path} do not fit the network: {first}") from error
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle, zip and torch each raise their own for what is cut off or no tensor
+        text = str(error)
+        if "TorchScript" in text or "torch.jit.load" in text:
+            raise InputError(f"{path} is a TorchScript archive; save its state_dict() instead") from error
+        if "weights_only" in text.lower() or "Unsupported" in text:
+            named = text.partition("GLOBAL ")[2].partition(" ")[0]
+            what = f"more than tensors ({named})" if named else "more than tensors"
+            raise InputError(f"{path} holds {what} and is not loaded; convert it to .safetensors") from error
+        cut = "cut off or damaged" if zipped or isinstance(error, EOFError) else "no file of torch weights"
+        raise InputError(f"{path} is {cut} ({fault(error)}); download it again") from error
+
+
+def _states(held: Any, name: str = "", depth: int = 3) -> Iterator[tuple[str, State]]:
+    """Every mapping of names to tensors in a checkpoint, by where it lies; plain values beside them are passed over."""
+    if not isinstance(held, Mapping) or not depth:
+        return
+    tensors = {str(key): value for key, value in held.items() if isinstance(value, Tensor)}
+    if tensors:
+        yield name, tensors
+    for key, value in held.items():
+        if str(key) not in ("optimizer", "optimizer_state_dict", "optimizer_states", "lr_schedulers"):
+            yield from _states(value, f"{name}.{key}" if name else str(key), depth - 1)
+
+
+def _prefixes(state: State, wanted: State, told: str | None) -> list[str]:
+    """What the names of a part of the state may begin with before the network's own names."""
+    if told is not None:
+        if not any(name.startswith(told) for name in state):
+            first = ", ".join(sorted({name.partition(".")[0] for name in state})[:5])
+            raise InputError(f"model.checkpoint_prefix={told}: no name begins with it; they begin with {first}")
+        return [told]
+    if not wanted:
+        return [""]
+    ends = [name for name in wanted if not name.endswith("num_batches_tracked")][:1] or list(wanted)[:1]
+    found = {name[: -len(ends[0])] for name in state if name == ends[0] or name.endswith("." + ends[0])}
+    # MoCo keeps a slowly following copy of its encoder; the encoder itself is the one that is used.
+    momentum = {
+        start for start in found if "encoder_k." in start and start.replace("encoder_k.", "encoder_q.") in found
+    }
+    return sorted(found - momentum) or [""]
+
+
+def _cut(state: State, prefix: str) -> State:
+    return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
+
+
+_HEADS = ("fc", "head", "heads", "head_dist", "classifier", "classif", "last_linear", "projector", "projection_head")
+
+
+def _misfit(state: State, wanted: State, module: nn.Module) -> str:
+    """The first thing that does not fit, or an empty string. A network without a head leaves the head of the file."""
+    missing = [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")]
+    if missing:
+        return f"{missing[0]} is missing" + (f", and {len(missing) - 1} more" if len(missing) > 1 else "")
+    for name, value in wanted.items():
+        if name in state and state[name].shape != value.shape:
+            return f"size mismatch for {name}: {_size(state[name])} in the file, {_size(value)} in the network"
+    more = [name for name in state if name not in wanted and not _headless(name, module)]
+    if more:
+        return f"{more[0]} is not in the network" + (f", and {len(more) - 1} more" if len(more) > 1 else "")
+    return ""
+
+
+def _headless(name: str, module: nn.Module) -> bool:
+    """Whether the name belongs to a head that the network was built without."""
+    parts = name.split(".")
+    for depth in range(1, len(parts)):
+        inner = module
+        for part in parts[:depth]:
+            inner = getattr(inner, part, nn.Identity())
+        if parts[depth - 1] in _HEADS and not any(True for _ in inner.parameters()):
+            return True
+    return False
+
+
+def _different(parts: list[tuple[str, str]], states: Mapping[str, State], wanted: State) -> list[tuple[str, str]]:
+    """The parts that differ from the first in any number."""
+    if not parts:
+        return []
+    first, *others = parts
+    state = _cut(states[first[0]], first[1])
+
+    def differs(part: tuple[str, str]) -> bool:
+        other = _cut(states[part[0]], part[1])
+        return any(name in state and not torch.equal(state[name], other[name]) for name in wanted if name in other)
+
+    return [first, *(part for part in others if differs(part))]
+
+
+def _nearest(faults: Mapping[tuple[str, str], str], states: Mapping[str, State]) -> str:
+    """What is wrong with the largest part, and the parts that can be named where there are several."""
+    best = max(faults, key=lambda part: len(_cut(states[part[0]], part[1])))
+    where = f" of {_called(best)}" if any(best) else ""
+    others = f"; the file holds {_shown(states)}: set model.checkpoint_key" if len(states) > 1 else ""
+    return f"{faults[best]}{where}{others}"
+
+
+def _called(part: tuple[str, str]) -> str:
+    settings = ("model.checkpoint_key", part[0]), ("model.checkpoint_prefix", part[1])
+    return " ".join(f"{setting}={value}" for setting, value in settings if value) or "the names as they are"
+
+
+def _shown(states: Mapping[str, State]) -> str:
+    return shortened([name or "names at the top" for name in states]) or "nothing by name"
+
+
+def _size(tensor: Tensor) -> str:
+    return " x ".join(map(str, tensor.shape)) or "a number"
 
 
 def existing(path: str, setting: str) -> Path:

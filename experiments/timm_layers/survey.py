@@ -161,9 +161,18 @@ def row(found: Found) -> str:
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
-HEAD = """| architecture | tensors | first axis not the pictures | labelled | width known, right | wrong | refused | blocks \
-refused | s |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
+COLUMNS = (
+    "architecture",
+    "tensors",
+    "first axis not the pictures",
+    "labelled",
+    "width known, right",
+    "wrong",
+    "refused",
+    "stages, blocks, heads refused",
+    "s",
+)
+HEAD = f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}"
 
 
 def main(arguments: list[str] | None = None) -> None:

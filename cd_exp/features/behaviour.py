@@ -1,0 +1,65 @@
+"""What a network of the user's own code does, as a part of the key of what is stored of it.
+
+Code can depend on what no hash of a text sees: a plain attribute, an environment variable, a file it reads. So what
+each layer gives for the probe's first pictures is kept beside the features and compared when they are asked for again.
+It is compared with a tolerance, and is therefore no part of a hash: layouts of memory and machines differ by 1e-7.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cd_exp import whole_files
+from cd_exp.activations import Layer, Looked
+from cd_exp.cache import Entry, Store
+
+_SAME = 1e-4  # of the largest value of a layer
+
+
+def behaving(looked: Looked, *, model: Mapping[str, Any], images: str, store: Store) -> list[Layer]:
+    """The layers with their behaviour: that of an earlier run where it is the same, else a new one.
+
+    Args:
+        looked: the layers, with what they gave for the pictures.
+        model: the key of the target network.
+        images: the fingerprint of the probe set whose pictures were shown.
+        store: where behaviours are kept.
+    """
+    layers = []
+    for layer in looked.layers:
+        content = {"model": model, "layer": layer.source, "pooling": layer.plain()["pooling"], "images": images}
+        layers.append(replace(layer, behaviour=_known(looked.values[layer.name], Entry("behaviours", content), store)))
+    return layers
+
+
+def _known(values: Tensor, entry: Entry, store: Store) -> str:
+    path = store.root / entry.kind / f"{entry.key}.json"
+    given = values.float().cpu()
+    with store.locked([entry]):
+        known = _read(path)
+        for name, earlier in known.items():
+            if _same(given, torch.tensor(earlier)):
+                return name
+        name = hashlib.sha256(given.contiguous().numpy().tobytes()).hexdigest()[:16]
+        whole_files.write(path, json.dumps({**known, name: given.tolist()}))
+    return name
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):  # a damaged record only costs that features are made again
+        return {}
+
+
+def _same(given: Tensor, earlier: Tensor) -> bool:
+    if given.shape != earlier.shape:
+        return False
+    scale = float(earlier.abs().nan_to_num(0.0, 0.0, 0.0).max())
+    return bool(torch.isclose(given, earlier, rtol=0.0, atol=_SAME * scale, equal_nan=True).all())

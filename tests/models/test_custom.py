@@ -1,0 +1,165 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from cd_exp.cache import Store
+from cd_exp.clips import Precomputed
+from cd_exp.errors import InputError
+from cd_exp.features import Settings, extract
+from cd_exp.models import CustomModel
+
+FILE = """
+import torch
+from torch import nn
+
+def make(units=3):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, units)), lambda picture: torch.ones(3, 2, 2), ["x", "y", "z"]
+
+def wrong():
+    return 1
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(FILE)
+    return path
+
+
+def test_a_network_of_the_users_own_file(own):
+    model = CustomModel(name="mine", layers=["1"], final="1", factory=f"{own}:make")
+    assert model.classes == ("x", "y", "z")
+    assert isinstance(model.build().module[1], nn.Linear)
+    other = CustomModel(name="mine", layers=["1"], factory=f"{own}:make", options={"units": 4})
+    assert other.key != model.key
+
+
+def test_a_network_whose_parameters_changed_has_another_key(own):
+    first = CustomModel(name="mine", layers=["1"], factory=f"{own}:make")
+    before = dict(first.key)
+    changed = CustomModel(name="mine", layers=["1"], factory=f"{own}:make")
+    with torch.no_grad():
+        changed.build().module[1].bias += 1
+    assert dict(changed.key) != before
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        ("{own}:mak", r"function 'mak' is not in .*did you mean 'make'"),
+        ("{own}:wrong", r"returned a int; it must return .nn.Module, transform or None, class"),
+        ("{own}", "write FILE.py:function"),
+        ("none.py:make", "there is no such file"),
+        ("no_such_package:make", "No module named 'no_such_package'"),
+    ],
+)
+def test_a_factory_that_does_not_work_is_explained(own, factory, message):
+    with pytest.raises(InputError, match=message):
+        _ = CustomModel(name="mine", layers=["1"], factory=factory.format(own=own)).key
+
+
+BEHAVING = """
+import os
+import numpy as np
+import torch
+from torch import nn
+from neighbour import SCALE
+
+class Layer(nn.Module):
+    act = "relu"
+    def forward(self, x):
+        x = x.mean((2, 3)) * SCALE * float(os.environ.get("SCALE", "1"))
+        return torch.relu(x) if self.act == "relu" else -x
+
+def make(act="relu", seen=True):
+    network = nn.Sequential(Layer())
+    network[0].act = act
+    return network, None if not seen else transform, None
+
+def transform(picture):
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1) / 255
+"""
+
+
+class Pictures:
+    name, fingerprint, ids = "pictures", "four", [f"{index}.png" for index in range(4)]
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return Image.fromarray(np.random.default_rng(index).integers(0, 255, (8, 8, 3), dtype=np.uint8))
+
+
+@pytest.fixture
+def run(tmp_path):
+    """The activations of the layer, and whether they were computed."""
+    np.save(tmp_path / "image_embeddings.npy", np.eye(4, dtype=np.float32))
+    (tmp_path / "images.txt").write_text("".join(f"{name}\n" for name in Pictures.ids))
+    (tmp_path / "behaving.py").write_text(BEHAVING)
+    (tmp_path / "neighbour.py").write_text("SCALE = 1.0\n")
+
+    def extracted(**options):
+        model = CustomModel(name="mine", layers=["0"], factory=f"{tmp_path / 'behaving.py'}:make", options=options)
+        store = Store(tmp_path / "cache")
+        settings = Settings(device="cpu", progress=False, workers=0)
+        found = extract(model, Pictures(), Precomputed(str(tmp_path)), layers=["0"], store=store, settings=settings)
+        return found.activations["0"], any(name.startswith("activations") for name in store.made)
+
+    return extracted
+
+
+def test_an_option_that_sets_a_plain_attribute_is_another_network(run):
+    relu, made = run(act="relu")
+    assert made
+    negative, made = run(act="neg")
+    assert made
+    assert torch.allclose(negative, -relu)
+    again, made = run(act="relu")
+    assert not made
+    assert torch.equal(again, relu)
+
+
+def test_an_edited_neighbour_is_another_network(run, tmp_path):
+    before, _ = run()
+    (tmp_path / "neighbour.py").write_text("SCALE = 3.0\n")
+    after, made = run()
+    assert made
+    assert torch.allclose(after, 3 * before)
+
+
+def test_a_behaviour_that_no_hash_sees_is_another_entry(run, monkeypatch):
+    before, _ = run()
+    monkeypatch.setenv("SCALE", "2")
+    after, made = run()
+    assert made
+    assert torch.allclose(after, 2 * before)
+    monkeypatch.setenv("SCALE", "1.0000001")  # as much as layouts and machines differ
+    again, made = run()
+    assert not made
+    assert torch.equal(again, before)
+    monkeypatch.setenv("SCALE", "2")
+    assert not run()[1]  # both are kept
+
+
+def test_a_network_alone_or_without_a_transform_is_enough(tmp_path):
+    (tmp_path / "alone.py").write_text(
+        "from torch import nn\ndef make():\n    return nn.Sequential(nn.Conv2d(3, 2, 1))\n"
+        "def named():\n    return nn.Sequential(nn.Conv2d(3, 2, 1)), None, ['a', None]\n"
+    )
+    network = CustomModel(name="mine", layers=["0"], factory=f"{tmp_path / 'alone.py'}:make").build()
+    assert network.transform(Image.new("RGB", (300, 200))).shape == (3, 224, 224)
+    assert "came without a transform; ImageNet's was used" in network.notes[0]
+    assert CustomModel(name="mine", layers=["0"], factory=f"{tmp_path / 'alone.py'}:named").classes == ("a", "")
+
+
+def test_weights_are_loaded_into_the_users_network(own, tmp_path):
+    layers = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)).state_dict()
+    state = {f"net.{name}": torch.ones_like(value) for name, value in layers.items()}
+    torch.save({"model_state_dict": state, "epoch": 3}, tmp_path / "weights.pth")
+    model = CustomModel(name="mine", layers=["1"], factory=f"{own}:make", weights=str(tmp_path / "weights.pth"))
+    assert torch.equal(model.build().module[1].weight, torch.ones(3, 12))
