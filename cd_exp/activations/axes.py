@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
@@ -64,7 +65,9 @@ class AxisFacts:
     @contextmanager
     def watching(self, network: nn.Module) -> Iterator[None]:
         """Listen to every module while the context lasts."""
-        handles = [module.register_forward_hook(self._hook) for module in network.modules() if module is not network]
+        inner = [module for module in network.modules() if module is not network]
+        inner = [module for module in inner if not isinstance(module, torch.jit.ScriptModule)]
+        handles = [module.register_forward_hook(self._hook) for module in inner]
         try:
             yield
         finally:

@@ -24,7 +24,8 @@ def hooked(
     an exception too.
 
     Raises:
-        InputError: after a forward pass in which a module was never called (a fused attention never calls its dropout).
+        InputError: a compiled module; after a forward pass, one that was never called (a fused attention never calls
+            its dropout).
     """
     calls: dict[str, int] = {}
     run = image_forward(network)
@@ -48,7 +49,14 @@ def hooked(
             )
         return given
 
-    handles = [network.get_submodule(path).register_forward_hook(hook_for(path)) for path in dict.fromkeys(modules)]
+    inner = dict(network.named_modules(remove_duplicate=False))
+    for path in modules:
+        if isinstance(inner[path], torch.jit.ScriptModule):
+            raise InputError(
+                f"layer {path!r} of {name} is compiled with TorchScript, and what it gives cannot be read; "
+                "use the network as it was before torch.jit"
+            )
+    handles = [inner[path].register_forward_hook(hook_for(path)) for path in dict.fromkeys(modules)]
     try:
         yield forward
     finally:

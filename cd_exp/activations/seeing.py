@@ -9,6 +9,7 @@ from cd_exp.activations.axes import AxisFacts
 from cd_exp.activations.running import hooked, tensors_in
 from cd_exp.activations.selection import Wanted
 from cd_exp.errors import InputError, fault
+from cd_exp.names import shortened
 
 
 @dataclass(eq=False)
@@ -56,11 +57,10 @@ def settled(wanted: Wanted, seen: Seen, *, name: str) -> Wanted:
     """The layer with its call and element chosen; more than one without a choice is refused."""
     calls = seen.shapes[wanted.module]
     if wanted.call is None and len(calls) > 1:
-        numbered = ", ".join(f"{wanted.module}@{number}" for number in range(1, min(len(calls), 4) + 1))
-        more = ", ..." if len(calls) > 4 else ""
+        numbered = shortened([f"{wanted.module}@{number}" for number in range(1, len(calls) + 1)])
         raise InputError(
             f"layer {wanted.module!r} of {name} is called {len(calls)} times in one forward pass; "
-            f"choose a call: {numbered}{more}"
+            f"choose a call: {numbered}"
         )
     call = wanted.call or 1
     if call > len(calls):
@@ -69,7 +69,7 @@ def settled(wanted: Wanted, seen: Seen, *, name: str) -> Wanted:
     if not tensors:
         raise InputError(f"layer {wanted.name!r} of {name} gives no tensor; choose the module around it")
     path = wanted.module + (f"@{wanted.call}" if wanted.call else "")
-    choices = ", ".join(f"{path}/{place} ({written(shape)})" for place, shape in tensors.items() if place)
+    choices = shortened([f"{path}/{place} ({written(shape)})" for place, shape in tensors.items() if place])
     if wanted.element is not None and wanted.element not in tensors:
         given = f"its elements are {choices}" if choices else f"it gives one tensor, {path}"
         raise InputError(f"layer {wanted.name!r} of {name}: there is no element {wanted.element!r}; {given}")

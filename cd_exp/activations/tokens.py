@@ -8,20 +8,26 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from cd_exp.errors import InputError
 
-_CLASS = re.compile(r"(cls|class)_?(token|tok|embedding|embed|emb)s?_?\d*")
+_CLASS = re.compile(r"cls|(cls|class)_?(token|tok|embedding|embed|emb)s?_?\d*")
 _OTHER = re.compile(r"(reg|register|dist|distil|distillation)_?(token|tok|embedding|embed|emb)s?_?\d*")
+
+_FEW = 16  # tokens that may come before the patches
 
 
 @dataclass(frozen=True)
 class Prefix:
-    """The tokens that a network puts before its patches; `count` is None where nothing tells."""
+    """The tokens that a network puts before its patches.
+
+    `count` is None where the network does not say; `unnamed`, that it has learnt something that may be such a token.
+    """
 
     count: int | None
     class_token: bool = False
+    unnamed: bool = False
 
 
 def prefix_of(network: nn.Module, told: int | None) -> Prefix:
@@ -31,20 +37,26 @@ def prefix_of(network: nn.Module, told: int | None) -> Prefix:
         network: the target model.
         told: the setting `model.prefix_tokens`.
     """
-    learnt = [
-        (name.rpartition(".")[2], value.numel() // value.shape[-1])
-        for name, value in network.named_parameters()
-        if value.ndim
-    ]
-    classes = any(_CLASS.fullmatch(name) for name, _ in learnt)
-    others = sum({name: count for name, count in learnt if _OTHER.fullmatch(name)}.values())
+    learnt = {name.rpartition(".")[2]: value for name, value in network.named_parameters() if value.ndim}
+    classes = any(_CLASS.fullmatch(name) for name in learnt)
+    others = sum(_rows(value) for name, value in learnt.items() if _OTHER.fullmatch(name))
     said: object = next((module for module in network.modules() if hasattr(module, "num_prefix_tokens")), None)
     count = told if told is not None else getattr(said, "num_prefix_tokens", None)
     if count is None:
-        return Prefix(others + classes or None, classes)
+        unnamed = any(_may_be_token(name, value) for name, value in learnt.items())
+        return Prefix(others + classes or None, classes, unnamed)
     stated = getattr(said, "has_class_token", None) if told is None else None
     has_class = classes or not others if stated is None else bool(stated)
     return Prefix(count, bool(count) and has_class)
+
+
+def _rows(value: Tensor) -> int:
+    return value.numel() // value.shape[-1]
+
+
+def _may_be_token(name: str, value: Tensor) -> bool:
+    """Whether a parameter of another name has the shape of a few tokens: those of layers are `weight` and `bias`."""
+    return name not in ("weight", "bias") and value.ndim in (2, 3) and _rows(value) <= _FEW
 
 
 def in_layer(
@@ -65,7 +77,7 @@ def in_layer(
     none = Prefix(0)
     plain = grid_of(tokens, image, seen)
     if prefix.count is None:
-        if plain:
+        if plain or not (prefix.unnamed or grid_of(tokens - 1, image, seen)):
             return none, plain
         raise InputError(
             f"layer {layer!r} gives {tokens} tokens, which are no grid over the image, of a network that does not say "

@@ -86,6 +86,8 @@ def known_width(network: nn.Module, layer: Layer, stages: Mapping[str, int], las
     own = _width(module)
     if own is not None:
         return own
+    if layer.element:  # one of several tensors, of which the module's width says nothing
+        return None
     if layer.module in stages:
         return stages[layer.module]
     inner = last.get(layer.module)

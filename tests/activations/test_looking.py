@@ -174,6 +174,17 @@ def test_tokens_of_which_nothing_tells_how_many_come_first_are_refused():
     refused(network, "1", "gives 17 tokens, which are no grid over the image, .* set model.prefix_tokens")
 
 
+def test_a_network_that_has_learnt_no_token_has_none():
+    """The rows that a token-mixing layer works on are channels, which are no grid."""
+    mixing = nn.Sequential(Patches(dim=30, prefix=()), Made(lambda x: x.transpose(1, 2).contiguous()), nn.Linear(16, 9))
+    (layer,) = found(mixing, "2")
+    assert (layer.pooling.pool, layer.pooling.prefix, layer.units, layer.grid) == ("patch_mean", 0, 9, None)
+    hidden = nn.Sequential(Patches(dim=17, prefix=()), Made(lambda x: x.transpose(1, 2).contiguous()), nn.Linear(16, 9))
+    refused(
+        hidden, "2", "gives 17 tokens, which are no grid over the image"
+    )  # as a class token and 4 x 4 patches would
+
+
 def test_two_possible_grids_are_told_apart_by_the_maps_of_the_network():
     five = tuple(f"extra{i}" for i in range(5))
     network = nn.Sequential(Patches(patch=16, prefix=five), nn.LayerNorm(12))  # 9 tokens: 3 x 3, or 5 and 2 x 2
