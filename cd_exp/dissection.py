@@ -3,9 +3,11 @@
 Source: CLIP-Dissect (arXiv:2204.10965), section 3.
 """
 
+import inspect
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from jaxtyping import Float
 from torch import Tensor
@@ -91,6 +93,7 @@ def dissection(
     extracted = time.perf_counter()
     device, _ = settings.resolved()
     match = similarities.concept_activations(features.images.to(device), texts.to(device))
+    similarity = _with_names(similarity, concepts.names)
     labels = {}
     for layer, activations in features.activations.items():
         scores = similarities.blocks(similarity, match, activations.to(device))
@@ -99,3 +102,8 @@ def dissection(
         labels[layer] = label(scores, concepts.names, layer=layer, accepted=columns, truth=truth, k=top)
     labelled = time.perf_counter()
     return Dissection(labels, features, texts, {"features": extracted - began, "similarity": labelled - extracted})
+
+
+def _with_names(similarity: Similarity, names: tuple[str, ...]) -> Similarity:
+    """Give the concepts' names to a function that asks for them."""
+    return partial(similarity, names=names) if "names" in inspect.signature(similarity).parameters else similarity

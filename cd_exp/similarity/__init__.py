@@ -1,30 +1,62 @@
-"""How well each concept tells what excites each unit: scores of neurons x concepts.
+"""How well each concept tells what a unit responds to: scores of neurons x concepts.
 
 Every function takes `(match, neurons, *, settings)`, and its published settings are its defaults. `cos`, `cos_cubed`,
-`rank_reorder`, `wpmi` and `soft_wpmi` keep the published arithmetic; the others are variants under names of their own.
-None holds the images x concepts matrix when the match is factored. Outputs are float32, on the device of the inputs.
+`rank_reorder`, `wpmi` and `soft_wpmi` keep the published arithmetic; the others have names of their own. None holds the
+images x concepts matrix when the match is factored. Outputs are float32, on the device of the inputs.
+
+A function in a file of its own name is found by itself: `cd_exp/similarity/NAME.py` and `conf/similarity/NAME.yaml` are
+all that a new one needs.
+
+>>> import torch
+>>> match = concept_activations(torch.eye(3), torch.eye(3)[:2])  # images 0 and 1 show concepts 0 and 1
+>>> neurons = torch.tensor([[0.0, 2.0], [3.0, 0.0], [0.1, 0.1]])  # unit 0 responds to image 1, unit 1 to image 0
+>>> soft_wpmi(match, neurons, top_k=1).argmax(dim=1)
+tensor([1, 0])
 """
+
+from importlib import import_module
+from inspect import Parameter, signature
+from pkgutil import iter_modules
+from typing import Any
 
 from cd_exp.similarity.blocks import blocks
 from cd_exp.similarity.cos import cos
 from cd_exp.similarity.cos_cubed import cos_cubed
 from cd_exp.similarity.match import ConceptMatch, concept_activations
+from cd_exp.similarity.mean_embedding import mean_embedding
 from cd_exp.similarity.rank_reorder import rank_reorder
+from cd_exp.similarity.reads import Reads, declare, reads
 from cd_exp.similarity.soft_wpmi import soft_wpmi
-from cd_exp.similarity.soft_wpmi_calibrated import calibrated_scale, soft_wpmi_calibrated
-from cd_exp.similarity.soft_wpmi_image_prior import soft_wpmi_image_prior
+from cd_exp.similarity.whitened_wpmi import whitened_wpmi
 from cd_exp.similarity.wpmi import wpmi
 
 __all__ = [
     "ConceptMatch",
+    "Reads",
     "blocks",
-    "calibrated_scale",
     "concept_activations",
     "cos",
     "cos_cubed",
+    "declare",
+    "mean_embedding",
     "rank_reorder",
+    "reads",
     "soft_wpmi",
-    "soft_wpmi_calibrated",
-    "soft_wpmi_image_prior",
+    "whitened_wpmi",
     "wpmi",
 ]
+
+
+def _named_as_their_file() -> dict[str, Any]:
+    """The functions of this folder whose form is `(match, neurons, *, settings with defaults)`."""
+    found = {}
+    for module in [module.name for module in iter_modules(__path__)]:
+        function = getattr(import_module(f"{__name__}.{module}"), module, None)
+        if callable(function):
+            names, defaults = zip(*((p.name, p.default) for p in signature(function).parameters.values()), strict=True)
+            if names[:2] == ("match", "neurons") and Parameter.empty not in defaults[2:]:
+                found[module] = function
+    return found
+
+
+globals().update(_named_as_their_file())

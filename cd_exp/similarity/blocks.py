@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cd_exp.similarity.match import ConceptMatch, at_least, checked, runs, shape
+from cd_exp.similarity.reads import declaration
 
 RESULT_BYTES = 2**29
 """The most that one piece of a result takes where the caller does not say."""
@@ -24,7 +25,8 @@ def blocks(
     """Score a layer some units at a time, with the scores that the whole layer at once would get.
 
     A function that takes a `prior` gets that of the whole layer: one pass gathers it, a second one scores. A layer that
-    fits in one block takes one pass. Every other function scores each unit by itself.
+    fits in one block takes one pass. A function that declares that it needs the whole layer gets it as one block. Every
+    other function scores each unit by itself.
 
     Args:
         function: one of `cd_exp.similarity`, plain or with settings bound by `functools.partial`, or any other of that
@@ -42,6 +44,8 @@ def blocks(
     size = units if units is not None else max(1, RESULT_BYTES // (4 * max(1, shape(match)[1])))
     at_least("units", size, 1)
     match, neurons = checked(match, neurons)  # of the whole layer, so that a unit is named by its number there
+    if declaration(function).whole_layer:
+        size = neurons.shape[1]
     settings = {}
     if neurons.shape[1] > size and _takes_prior(function):
         settings["prior"] = _prior(function, match, neurons, size=size)

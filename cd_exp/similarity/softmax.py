@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cd_exp.similarity.match import ConceptMatch, runs, shape, take, tile
+from cd_exp.similarity.match import ConceptMatch, runs, shape, tile
 from cd_exp.types import Match
 
 BLOCK_BYTES = 2**28
@@ -56,16 +56,3 @@ def _largest(match: ConceptMatch) -> float:
     if not isinstance(match, Match):
         return match.abs().max().item()
     return match.images.norm(dim=1).max().item() * match.texts.norm(dim=1).max().item()
-
-
-def mean_probability(match: ConceptMatch, *, scale: float) -> Float[Tensor, " concepts"]:
-    """Mean over all images of p(concept | image), streamed by blocks of images."""
-    images, concepts = shape(match)
-    texts = match.texts if isinstance(match, Match) else match
-    block = min(images, images_a_block(concepts))
-    buffer = texts.new_empty(block * concepts)
-    mean = texts.new_zeros(concepts)
-    for rows in runs(images, block):
-        for columns, part in probabilities(take(match, rows), scale=scale, width=1024, buffer=buffer):
-            mean[columns] += part.sum(dim=0)
-    return mean / images

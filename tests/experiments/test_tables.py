@@ -35,14 +35,6 @@ def test_table3_has_a_row_a_job_and_features_once_a_probe_set(run):
     assert (folder / "sweep.csv").exists()
 
 
-def test_table3_has_the_variants_in_the_table_of_the_published_functions(run):
-    functions = ("soft_wpmi", "soft_wpmi_calibrated", "soft_wpmi_image_prior")
-    folder = run("-m", "experiment=table3_variants_shapes",
-                 axes(**{"probe.size": "300", "similarity": ",".join(functions)}))  # fmt: skip
-    rows = [line.split(" | ")[0].removeprefix("| ") for line in table3.main([str(folder)]).splitlines()]
-    assert [row for row in rows if row in functions] == [name for name in functions for _ in ("layer4", "fc")]
-
-
 def test_table1_tells_concept_sets_apart(run):
     text = table1.main(
         [str(run("-m", "experiment=table1_shapes", axes(**{"concepts": "shapes,classes", "probe.size": "300"})))]

@@ -78,12 +78,35 @@ def soft_wpmi(match, neurons, prior_weight=1.0, **settings):
     return likelihood - prior_weight * prior(likelihood)
 
 
-def soft_wpmi_image_prior(match, neurons, top_k=100, scale=10.0, prior_weight=1.0):
-    mean = softmax(match, scale).mean(axis=0)
-    member = (0.998 - np.arange(min(top_k, len(match))) / top_k * (0.998 - 0.97))[:, None]
-    expected = np.log(1 + member * (mean - 1) + 1e-7).sum(axis=0)
-    return soft_likelihood(match, neurons, top_k=top_k, scale=scale) - prior_weight * expected
+def mean_embedding(match, neurons, top_k=30):
+    return np.array([match[best(a, top_k)].mean(axis=0) for a in neurons.T])
 
 
-def soft_wpmi_calibrated(match, neurons, spread=0.22, **settings):
-    return soft_wpmi(match, neurons, scale=spread / np.sqrt(match.var(axis=1).mean()), **settings)
+def standardised(columns):
+    centred = columns - columns.mean(axis=0)
+    deviations = np.sqrt((centred**2).mean(axis=0))
+    return np.divide(centred, deviations, out=np.zeros_like(centred), where=deviations > 1e-12)
+
+
+def whitened(columns, ridge):
+    columns = standardised(columns)
+    values, vectors = np.linalg.eigh(columns.T @ columns / len(columns))
+    mean = values[values > 1e-7 * values.max()].mean()
+    return standardised(columns @ vectors @ np.diag((values.clip(0) + ridge * mean) ** -0.5) @ vectors.T)
+
+
+def whitened_wpmi(
+    match, neurons, ridge=5, gain=10, threshold=0.5, prior_weight=0.85, half=5, shrinkage=0.2, nested=0, name_weight=0
+):
+    deviations = match.std(axis=0)
+    middle = np.sort(deviations)[(len(deviations) - 1) // 2]  # torch's median: the lower of two
+    factors = whitened(match, ridge) * deviations / np.sqrt(deviations**2 + (shrinkage * middle) ** 2)
+    rows = []
+    for b in whitened(neurons, ridge).T:
+        median = np.sort(b)[(len(b) - 1) // 2]
+        deviation = np.sort(np.abs(b - median))[(len(b) - 1) // 2]
+        weights = np.maximum((b - median) / (1.4826 * deviation) - threshold, 0)
+        row = gain * (weights / weights.sum()) @ factors
+        rows.append(row - row.mean())
+    rows, units = np.array(rows), neurons.shape[1]
+    return rows - prior_weight * units / (units + half) * prior(rows) - name_weight * np.array(nested)

@@ -1,24 +1,50 @@
 """The functions with settings for a small world, and that world."""
 
+import inspect
 from functools import partial
 from pathlib import Path
 
 import torch
+from hydra.utils import get_object
+from omegaconf import OmegaConf
 
 from cd_exp import similarity
+from cd_exp.similarity.match import shape
+from cd_exp.similarity.reads import declaration
 
 SHARED = Path(__file__).parents[2] / "../shared"
+FOLDER = Path(__file__).parents[2] / "conf/similarity"
+CHOICES = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "custom")
 
-# Settings small enough for a world of 60 images.
-FUNCTIONS = {
-    "cos": similarity.cos,
-    "cos_cubed": similarity.cos_cubed,
-    "rank_reorder": partial(similarity.rank_reorder, top_fraction=0.5),
-    "wpmi": partial(similarity.wpmi, top_k=7),
-    "soft_wpmi": partial(similarity.soft_wpmi, top_k=11),
-    "soft_wpmi_calibrated": partial(similarity.soft_wpmi_calibrated, top_k=11),
-    "soft_wpmi_image_prior": partial(similarity.soft_wpmi_image_prior, top_k=11),
+SMALL = {
+    "rank_reorder": {"top_fraction": 0.5},
+    "wpmi": {"top_k": 7},
+    "soft_wpmi": {"top_k": 11},
+    "mean_embedding": {"top_k": 5},
 }
+"""Settings small enough for a world of 60 images."""
+
+
+def choice(name):
+    """A config choice as the function and the settings that it binds."""
+    config = OmegaConf.create({"seed": 0, "similarity": OmegaConf.load(FOLDER / f"{name}.yaml")})
+    settings = OmegaConf.to_container(config.similarity, resolve=True)
+    assert settings.pop("_partial_") is True
+    return settings.pop("_target_"), settings
+
+
+def small(name):
+    """Every choice is tested by itself, without a line here. Names are those of the concepts of any small world."""
+    target, settings = choice(name)
+    function = get_object(target)
+    if "names" not in inspect.signature(function).parameters:
+        return partial(function, **settings | SMALL.get(name, {}))
+
+    def named(match, neurons, **more):
+        names = [str(column) for column in range(shape(match)[1])]
+        return function(match, neurons, names=names, **settings, **more)
+
+    return similarity.declare(whole_layer=declaration(function).whole_layer)(named)
 
 
 def draw(images=60, concepts=17, units=9, dim=12, seed=0):
@@ -27,3 +53,6 @@ def draw(images=60, concepts=17, units=9, dim=12, seed=0):
     offset = 0.8
     embeddings = (torch.randn(count, dim, generator=generator) + offset for count in (images, concepts))
     return similarity.concept_activations(*embeddings), torch.randn(images, units, generator=generator)
+
+
+FUNCTIONS = {name: small(name) for name in CHOICES}

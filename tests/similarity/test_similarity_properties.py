@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 from cd_exp import similarity
 from cd_exp.errors import InputError
+from cd_exp.similarity.reads import declaration
 from cd_exp.types import Match
 
 CLOSE = {"rtol": 1e-4, "atol": 2e-4}
@@ -55,7 +56,8 @@ def test_factored_and_dense_agree(world, name):
 def test_blocks_of_units_score_as_the_whole_layer(world, name, units):
     match, neurons = world
     pieces = list(similarity.blocks(FUNCTIONS[name], match, neurons, units=units))
-    assert [piece.start for piece, _ in pieces] == list(range(0, neurons.shape[1], units))
+    size = neurons.shape[1] if declaration(FUNCTIONS[name]).whole_layer else units
+    assert [piece.start for piece, _ in pieces] == list(range(0, neurons.shape[1], size))
     scores, whole = torch.cat([scores for _, scores in pieces]), FUNCTIONS[name](match, neurons)
     assert_close(scores, whole, **CLOSE)
     assert torch.equal(scores.argmax(dim=1), whole.argmax(dim=1)) or name == "cos_cubed"
@@ -160,45 +162,12 @@ def test_one_unit_alone_scores_nothing_under_its_own_prior(world):
     assert (similarity.wpmi(match, neurons[:, :1], prior_weight=1.0) == 0).all()
 
 
-def test_one_unit_alone_is_labelled_with_an_image_prior(world):
-    match, neurons = world
-    alone = similarity.soft_wpmi_image_prior(match, neurons[:, 3:4], top_k=11)
-    whole = similarity.soft_wpmi_image_prior(match, neurons, top_k=11)
-    assert_close(alone, whole[3:4], **CLOSE)
-    assert alone.unique().numel() > 1
-
-
 def test_a_probe_smaller_than_top_k_counts_whole(world):
     match, neurons = world
     assert_close(similarity.wpmi(match, neurons, top_k=1000), similarity.wpmi(match, neurons, top_k=60), **CLOSE)
     ranks = similarity.soft_wpmi(match, neurons, top_k=1000, last_membership=0.998 - 0.5)
     cut = similarity.soft_wpmi(match, neurons, top_k=60, last_membership=0.998 - 0.5 * 60 / 1000)
     assert_close(ranks, cut, **CLOSE)
-
-
-def test_calibration_undoes_a_change_of_spread(world):
-    match, neurons = world
-    dense = match.images @ match.texts.T
-    scores = similarity.soft_wpmi_calibrated(dense, neurons)
-    assert_close(similarity.soft_wpmi_calibrated(dense * 0.3 + 0.1, neurons), scores, **CLOSE)
-    assert similarity.calibrated_scale(match) == pytest.approx(similarity.calibrated_scale(dense), rel=1e-4)
-    assert similarity.calibrated_scale(dense * 0.5) == pytest.approx(2 * similarity.calibrated_scale(dense), rel=1e-4)
-
-
-def test_calibration_of_matches_that_do_not_vary_keeps_the_published_scale():
-    assert similarity.calibrated_scale(torch.full((5, 3), 0.2)) == 10
-
-
-@pytest.mark.shared
-def test_calibration_keeps_the_published_scale_for_the_backbone_it_was_measured_on():
-    import numpy as np
-    from small_similarity import SHARED
-
-    folder = SHARED / "real/clip_vit_b_32"
-    if not folder.exists():
-        pytest.skip("the real embeddings of ../shared are not here")
-    arrays = (torch.from_numpy(np.load(folder / name)) for name in ("image_embeddings.npy", "imagenet_text.npy"))
-    assert similarity.calibrated_scale(similarity.concept_activations(*arrays)) == pytest.approx(10, rel=0.03)
 
 
 @pytest.mark.gpu
@@ -244,8 +213,14 @@ def test_a_layer_without_units_is_refused(world, function):
         ("soft_wpmi", {"top_k": -1}, "top_k=-1 is too small"),
         ("soft_wpmi", {"min_probability": 0.0}, "min_probability=0.0 is too small"),
         ("soft_wpmi", {"first_membership": 1.5}, "are probabilities; give 0 to 1"),
-        ("soft_wpmi_calibrated", {"spread": -1.0}, "spread=-1.0 is too small"),
-        ("soft_wpmi_image_prior", {"min_probability": 0.0}, "min_probability=0.0 is too small"),
+        ("mean_embedding", {"top_k": 0}, "top_k=0 is too small"),
+        ("whitened_wpmi", {"ridge": -1.0}, "ridge=-1.0 is too small"),
+        ("whitened_wpmi", {"gain": 0.0}, "gain=0.0 is too small"),
+        (
+            "whitened_wpmi",
+            {"name_weight": 0.2},
+            "name_weight=0.2 needs the names of the 17 concepts",
+        ),
         ("rank_reorder", {"top_fraction": 0.0}, "top_fraction=0.0 is no share of the images"),
         ("rank_reorder", {"top_fraction": 1.1}, "top_fraction=1.1 is no share of the images"),
         ("rank_reorder", {"permutations": 0}, "permutations=0 is too small"),

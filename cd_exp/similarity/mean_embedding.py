@@ -1,0 +1,35 @@
+"""The mean image embedding of the images that a unit responds to most, matched with each text."""
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import embedding_bag
+
+from cd_exp.similarity.match import ConceptMatch, at_least, checked
+from cd_exp.types import Match
+
+
+def mean_embedding(
+    match: ConceptMatch, neurons: Float[Tensor, "images neurons"], *, top_k: int = 30
+) -> Float[Tensor, "neurons concepts"]:
+    """Mean match of each concept over the images that a unit responds to most.
+
+    score[k, t] = mean over the `top_k` images of P[i, t] = <mean embedding of these images, t>: the cosine of the two
+    but for the length of the mean embedding, which all concepts of a unit share. No concept's prior is taken off. With
+    fewer than `top_k` images all of them count.
+
+    Args:
+        match: concept activations, images x concepts, dense or factored.
+        neurons: activations, images x neurons.
+        top_k: images that count.
+
+    Raises:
+        InputError: for activations that are not finite, images that differ, or a setting out of range.
+
+    Source: SemanticLens (arXiv:2501.05398), WWW (arXiv:2402.18956) and others name units by such means.
+    """
+    match, neurons = checked(match, neurons)
+    at_least("top_k", top_k, 1)
+    images = neurons.topk(min(top_k, len(neurons)), dim=0).indices.T.contiguous()
+    if isinstance(match, Match):
+        return embedding_bag(images, match.images, mode="mean") @ match.texts.T
+    return embedding_bag(images, match, mode="mean")

@@ -1,0 +1,65 @@
+"""What a similarity function reads of a layer, declared where it is defined."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What a function reads of the activations: each unit's strongest images, so many of them, or everything."""
+
+    strongest: int | None
+    everything: bool
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a function says of itself; one that says nothing reads everything and scores each unit by itself."""
+
+    strongest: Callable[..., int] | None = None
+    whole_layer: bool = False
+
+
+def declare(*, strongest: Callable[..., int] | None = None, whole_layer: bool = False) -> Callable[[F], F]:
+    """Declare a similarity function.
+
+    Args:
+        strongest: `(images, **settings) -> int`, how many of each unit's strongest images it reads; not given, all.
+        whole_layer: whether the score of a unit depends on the other units, so that no layer can be cut.
+    """
+
+    def mark(function: F) -> F:
+        vars(function)["declaration"] = Declaration(strongest, whole_layer)
+        return function
+
+    return mark
+
+
+def declaration(function: Callable[..., Any]) -> Declaration:
+    """What the function declares, also where settings were bound to it by `functools.partial`."""
+    return getattr(_plain(function), "declaration", Declaration())
+
+
+def reads(function: Callable[..., Any], images: int) -> Reads:
+    """What the function, with the settings bound to it, reads of a layer's activations on `images` images."""
+    strongest = declaration(function).strongest
+    if strongest is None:
+        return Reads(strongest=None, everything=True)
+    return Reads(strongest=min(images, strongest(images, **settings(function))), everything=False)
+
+
+def settings(function: Callable[..., Any]) -> dict[str, Any]:
+    """The keyword settings of a function: its defaults, and over them what `functools.partial` bound."""
+    parameters = inspect.signature(function).parameters.values()
+    return {item.name: item.default for item in parameters if item.default is not item.empty}
+
+
+def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
+    while isinstance(function, partial):
+        function = function.func
+    return function
