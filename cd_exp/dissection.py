@@ -6,12 +6,16 @@ Source: CLIP-Dissect (arXiv:2204.10965), section 3.
 import inspect
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cd_exp import marks
 from cd_exp import similarity as similarities
 from cd_exp.cache import Store
 from cd_exp.clips import Clip
@@ -20,7 +24,9 @@ from cd_exp.features import Features, Settings, extract, text_embeddings
 from cd_exp.labels import label
 from cd_exp.metrics import accepted_columns
 from cd_exp.models import TargetModel
-from cd_exp.types import Concepts, Labels, Probe, Similarity
+from cd_exp.reductions import Statistics
+from cd_exp.similarity.match import Neurons
+from cd_exp.types import Accepted, Concepts, Labels, Match, Probe, Similarity, Strongest
 from cd_exp.units import Layers, Units, as_units
 
 
@@ -93,15 +99,58 @@ def dissection(
     extracted = time.perf_counter()
     device, _ = settings.resolved()
     match = similarities.concept_activations(features.images.to(device), texts.to(device))
-    similarity = _with_names(similarity, concepts.names)
-    labels = {}
-    for layer, activations in features.activations.items():
-        scores = similarities.blocks(similarity, match, activations.to(device))
-        truth = units.truth_of(model, layer, units=activations.shape[1])
-        columns = accepted_columns(truth, concepts.names)
-        labels[layer] = label(scores, concepts.names, layer=layer, accepted=columns, truth=truth, k=top)
+    truth = {layer: units.truth_of(model, layer, units=features.units(layer)) for layer in features.layers}
+    labels = label_units(features, match, _with_names(similarity, concepts.names), truth, concepts.names, top=top)
     labelled = time.perf_counter()
     return Dissection(labels, features, texts, {"features": extracted - began, "similarity": labelled - extracted})
+
+
+def label_units(
+    features: Features,
+    match: Match,
+    similarity: Similarity,
+    truth: Mapping[str, Sequence[Accepted]],
+    names: Sequence[str],
+    *,
+    top: int,
+) -> dict[str, Labels]:
+    """The labels of all layers, whose units are scored together, with the marks of each unit."""
+    device = match.images.device
+    given = {layer: _activations(features, layer, similarity, device) for layer in features.layers}
+    labels = {}
+    pieces = similarities.layers_together(similarity, match, given)
+    for layer, blocks in groupby(pieces, key=itemgetter(0)):
+        found = label(
+            ((part, scores) for _, part, scores in blocks),
+            names,
+            layer=layer,
+            accepted=accepted_columns(truth[layer], names),
+            truth=truth[layer],
+            k=top,
+        )
+        labels[layer] = _marked(found, features.statistics(layer), similarity)
+    return labels
+
+
+def _activations(features: Features, layer: str, similarity: Similarity, device: torch.device) -> Neurons:
+    """What the similarity function reads of a layer."""
+    wanted = similarities.reads(similarity, len(features.images))
+    if wanted.strongest is None:
+        return features.activations[layer].to(device)
+    lists = features.strongest(layer, wanted.strongest)
+    dead = features.statistics(layer).dead if similarities.needs_dead(similarity) else None
+    return Strongest(lists.values.to(device), lists.indices.to(device), lists.images, dead)
+
+
+def _marked(labels: Labels, statistics: Statistics, similarity: Similarity) -> Labels:
+    """The labels with the marks of their units."""
+    counted = statistics.dead.logical_not() if similarities.needs_dead(similarity) else torch.ones_like(statistics.dead)
+    ceiling = similarities.ceiling(similarity, max(1, int(counted.sum())))
+    firing = (statistics.firing / statistics.images).numpy()
+    always = marks.always_on(firing, statistics.least.numpy())
+    dead = statistics.dead.numpy()
+    of_units = marks.marks(dead=dead, always=always, similarity=labels.similarity, ceiling=ceiling)
+    return replace(labels, marks=of_units)
 
 
 def _with_names(similarity: Similarity, names: tuple[str, ...]) -> Similarity:

@@ -1,9 +1,9 @@
 """From scores to labels: each unit's best concepts, and the rank of the concept that is right.
 
-One order decides everything: higher score first and, among equal scores, the concept that stands first in the set. So a
-rank of 1 means exactly that the label is right. A unit whose scores are all equal (a dead one, under most functions) is
-labelled with the first concept and its truth ranks at its place in the set: no free first rank, and right only where
-the truth happens to be that first concept.
+One order decides everything: higher score first and, among equal scores, the name that comes first in the alphabet, so
+that the order of the concept set changes no label. A rank of 1 means exactly that the label is right. A unit whose
+scores are all equal (a dead one, under most functions) is labelled with the first name of all, and its truth ranks
+where it stands in the alphabet: a dead unit does not get rank 1 by default.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,7 +31,7 @@ def label(
 ) -> Labels:
     """Each unit's `k` best concepts, and the rank of its truth.
 
-    rank = 1 + concepts scored higher than the best accepted one + concepts scored the same that stand before it.
+    rank = 1 + concepts scored higher than the best accepted one + concepts scored the same that come before it.
 
     Args:
         scores: of one layer, whole, or block by block in unit order: `(slice of units, Float["block concepts"])`.
@@ -42,20 +42,27 @@ def label(
         truth: the names that are right, kept with the labels.
         k: how many concepts to keep, fewer where the set is smaller.
 
+    >>> found = label(torch.tensor([[0.1, 0.9, 0.5], [0.3, 0.3, 0.2]]), ["dog", "cat", "red"], layer="fc", k=2)
+    >>> found.top
+    (('cat', 'red'), ('cat', 'dog'))
+    >>> found.margin.round(1).tolist()
+    [0.4, 0.0]
+
     Raises:
         ValueError: where a score is NaN, a block is out of order, or the columns are not as many as the names: all
             are bugs in what made the scores.
     """
-    tops, kept, ranks = [], [], []
-    done = 0
+    tops, kept, ranks, margins = [], [], [], []
+    done, place = 0, alphabetical(names)
     for units, block in _blocks(scores):
         _check(units, block, names, layer=layer, done=done)
         done += len(block)
-        values, columns = best(block, k=min(k, len(names)))
-        tops += [tuple(names[column] for column in row) for row in columns.tolist()]
-        kept.append(values.cpu().numpy())
+        values, columns = best(block, place.to(block.device), k=min(max(k, 2), len(names)))
+        tops += [tuple(names[column] for column in row[:k]) for row in columns.tolist()]
+        kept.append(values[:, :k].cpu().numpy())
+        margins.append((values[:, 0] - values[:, 1:].amax(dim=1)).cpu().numpy() if len(names) > 1 else [])
         if len(accepted):
-            ranks.append(rank(block, accepted[done - len(block) : done]))
+            ranks.append(rank(block, accepted[done - len(block) : done], place.to(block.device)))
     top_scores = np.concatenate(kept) if kept else np.empty((0, 1))
     _check_lengths(done, layer=layer, accepted=accepted, truth=truth)
     return Labels(
@@ -67,38 +74,53 @@ def label(
         top_scores=top_scores,
         ranks=np.concatenate(ranks) if ranks else None,
         candidates=len(names),
+        margin=np.concatenate(margins) if margins and len(names) > 1 else None,
     )
 
 
+def alphabetical(names: Sequence[str]) -> Int[Tensor, " concepts"]:
+    """Where each column stands in the order of the names, from 0; equal names in the order of their columns."""
+    order = sorted(range(len(names)), key=lambda column: (names[column], column))
+    place = torch.empty(len(names), dtype=torch.int64)
+    place[order] = torch.arange(len(names))
+    return place
+
+
 def best(
-    scores: Float[Tensor, "block concepts"], *, k: int
+    scores: Float[Tensor, "block concepts"], place: Int[Tensor, " concepts"], *, k: int
 ) -> tuple[Float[Tensor, "block kept"], Int[Tensor, "block kept"]]:
-    """The `k` highest scores of each unit and their columns, best first, the lowest column first among equals."""
+    """The `k` highest scores of each unit and their columns, best first, the lowest place first among equals."""
     values, columns = scores.topk(k, dim=1)
     # topk promises nothing about equal scores: where more reach the last value than fit, a stable sort decides.
     crowded = (scores >= values[:, -1:]).sum(dim=1) > k
     if crowded.any():
-        columns[crowded] = scores[crowded].sort(dim=1, descending=True, stable=True).indices[:, :k]
-    columns = columns.sort(dim=1).values
+        order = place.argsort()
+        ranked = scores[crowded][:, order].sort(dim=1, descending=True, stable=True).indices[:, :k]
+        columns[crowded] = order[ranked]
+    columns = columns.gather(1, place[columns].argsort(dim=1))
     values, order = scores.gather(1, columns).sort(dim=1, descending=True, stable=True)
     return values, columns.gather(1, order)
 
 
-def rank(scores: Float[Tensor, "block concepts"], accepted: Sequence[Columns]) -> Float[np.ndarray, " block"]:
-    """The place, from 1, of each unit's best accepted concept in the order of `best`; NaN where none is accepted."""
+def rank(
+    scores: Float[Tensor, "block concepts"], accepted: Sequence[Columns], place: Int[Tensor, " concepts"]
+) -> Float[np.ndarray, " block"]:
+    """The rank, from 1, of each unit's best accepted concept in the order of `best`; NaN where none is accepted."""
     ranks = np.full(len(scores), np.nan)
     given = {unit: columns for unit, columns in enumerate(accepted) if columns is not None and len(columns)}
     if not given:
         return ranks
     known = list(given)
     rows = scores if len(known) == len(scores) else scores[known]
-    # Ragged columns are filled up with the unit's own first column, which argmax then never prefers.
-    ragged = [torch.as_tensor(np.sort(columns)) for columns in given.values()]
+    # In order of place, so that argmax takes the first among equals; filled up with the unit's own first column, which
+    # it then never prefers.
+    order = place.cpu()
+    ragged = [(own := torch.as_tensor(columns))[order[own].argsort()] for columns in given.values()]
     filled = pad_sequence(ragged, batch_first=True, padding_value=-1)
     columns = torch.where(filled < 0, filled[:, :1], filled).to(scores.device)
     target = columns.gather(1, rows.gather(1, columns).argmax(dim=1, keepdim=True))
     score = rows.gather(1, target)
-    before = torch.arange(scores.shape[1], device=scores.device) < target
+    before = place < place[target]
     ahead = ((rows > score) | ((rows == score) & before)).sum(dim=1)
     ranks[known] = 1 + ahead.cpu().numpy()
     return ranks

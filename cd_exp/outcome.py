@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cd_exp import marks
 from cd_exp.baselines import Labelled, Method, RunRecord, labelled
 from cd_exp.dissection import Dissection
 from cd_exp.evaluate import TextEncoder, compare_all, judge, sentence_encoder
@@ -91,12 +92,7 @@ def notes(run: RunRecord, found: Dissection, others: Mapping[str, Labelled]) -> 
     said += [note for other in others.values() for note in other.notes]
     if found.features.skipped:
         said.append(f"{len(found.features.skipped)} unreadable images were left out, first {found.features.skipped[0]}")
-    for layer in found.features.layers:
-        dead = int(found.features.statistics(layer).dead.sum())
-        if dead:
-            units = found.features.units(layer)
-            said.append(f"{dead} of {units} units of {layer} give the same value for every image")
-    return said
+    return [*said, *marks.notes(found.labels)]
 
 
 def text_encoder(run: RunRecord, found: Dissection) -> TextEncoder:

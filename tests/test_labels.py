@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cd_exp.labels import best, label, rank
 
-NAMES = tuple("abcdefgh")
+NAMES = tuple("fbgahced")  # not in the order of the alphabet
 
 
 @st.composite
@@ -23,7 +23,7 @@ def layers(draw):
 
 
 def literal_order(row) -> list[int]:
-    return sorted(range(len(row)), key=lambda column: (-row[column], column))
+    return sorted(range(len(row)), key=lambda column: (-row[column], NAMES[column]))
 
 
 @given(layers())
@@ -56,24 +56,24 @@ def test_blocks_give_what_the_whole_gives(layer, size):
     np.testing.assert_array_equal(streamed.ranks, whole.ranks)
 
 
-def test_ties_across_the_last_place_kept_go_to_the_lowest_columns():
+def test_ties_across_the_last_place_kept_go_to_the_lowest_places():
     scores = torch.zeros(2, 5000)
     scores[1, 4000] = 1
-    values, columns = best(scores, k=3)
-    assert columns.tolist() == [[0, 1, 2], [4000, 0, 1]]
+    values, columns = best(scores, torch.arange(5000).flip(0), k=3)
+    assert columns.tolist() == [[4999, 4998, 4997], [4000, 4999, 4998]]
     assert values.tolist() == [[0, 0, 0], [1, 0, 0]]
 
 
 def test_a_dead_unit_gets_no_rank_for_free():
-    found = label(torch.zeros(3, 3), NAMES[:3], layer="fc", accepted=[np.array([i]) for i in range(3)])
+    found = label(torch.zeros(3, 3), ("b", "a", "c"), layer="fc", accepted=[np.array([i]) for i in range(3)])
     assert found.descriptions == ("a", "a", "a")
-    assert found.ranks.tolist() == [1, 2, 3]
+    assert found.ranks.tolist() == [2, 1, 3]
 
 
 def test_the_best_of_several_accepted_concepts_gives_the_rank():
     scores = torch.tensor([[0.9, 0.5, 0.7, 0.1]])
-    assert rank(scores, [np.array([3, 1])]).tolist() == [3]
-    assert rank(scores, [np.array([3, 2, 1])]).tolist() == [2]
+    assert rank(scores, [np.array([3, 1])], torch.arange(4)).tolist() == [3]
+    assert rank(scores, [np.array([3, 2, 1])], torch.arange(4)).tolist() == [2]
 
 
 def test_without_truth_there_are_no_ranks():
@@ -89,7 +89,7 @@ def test_truth_stays_with_the_labels():
 
 
 def test_a_small_set_gives_fewer_labels():
-    assert label(torch.tensor([[0.0, 1.0]]), NAMES[:2], layer="fc").top == (("b", "a"),)
+    assert label(torch.tensor([[0.0, 1.0]]), ("a", "b"), layer="fc").top == (("b", "a"),)
 
 
 def test_no_units_give_no_labels():
@@ -113,3 +113,19 @@ def test_bugs_in_the_scores_are_refused():
         label(scores, NAMES, layer="fc", truth=(None,) * 3)
     with pytest.raises(ValueError, match="fc has 4 units but 5 accepted columns"):
         label(scores, NAMES, layer="fc", accepted=[None] * 5)
+
+
+@given(layers(), st.integers(0, 99))
+@settings(deadline=None, max_examples=40)
+def test_the_order_of_the_concept_set_changes_no_label(layer, seed):
+    scores, names, _ = layer
+    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))
+    shuffled = label(scores[:, order], [names[column] for column in order], layer="fc")
+    assert shuffled.top == label(scores, names, layer="fc").top
+
+
+def test_the_margin_is_to_the_second_score_even_where_one_is_kept():
+    found = label(torch.tensor([[0.25, 1.0, 0.5], [2.0, 2.0, 1.0]]), NAMES[:3], layer="fc", k=1)
+    assert found.top == (("b",), ("b",))
+    assert found.margin.tolist() == [0.5, 0.0]
+    assert label(torch.ones(2, 1), NAMES[:1], layer="fc").margin is None

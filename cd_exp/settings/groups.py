@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le, MinLen
 
-from cd_exp.settings.values import Count, OneOf, Pattern, Positive, Share, Text, Texts, Whole
+from cd_exp.settings.values import Count, NotNegative, OneOf, Pattern, Positive, Share, Text, Texts, Whole
 
 TAG = r"[^/\\#?%:]{1,128}"  # what W&B takes as the name of a project
 
@@ -71,6 +71,13 @@ DECLARED: Mapping[str, Any] = {
     "similarity.first_membership": Share,
     "similarity.last_membership": Share,
     "similarity.min_probability": Positive,
+    "similarity.prior_units": Annotated[str, OneOf("all", "alive")],
+    "similarity.gain": Positive,
+    "similarity.ridge": NotNegative,
+    "similarity.threshold": float,
+    "similarity.half_prior_units": NotNegative,
+    "similarity.shrinkage": NotNegative,
+    "similarity.name_weight": float,
     "similarity.min_norm": Positive,
     "similarity.top_fraction": Annotated[float, Gt(0), Le(1)],
     "similarity.power": Positive,

@@ -19,13 +19,13 @@ from inspect import Parameter, signature
 from pkgutil import iter_modules
 from typing import Any
 
-from cd_exp.similarity.blocks import blocks
+from cd_exp.similarity.blocks import blocks, layers_together
 from cd_exp.similarity.cos import cos
 from cd_exp.similarity.cos_cubed import cos_cubed
 from cd_exp.similarity.match import ConceptMatch, concept_activations
 from cd_exp.similarity.mean_embedding import mean_embedding
 from cd_exp.similarity.rank_reorder import rank_reorder
-from cd_exp.similarity.reads import Reads, declare, reads
+from cd_exp.similarity.reads import Reads, ceiling, declare, needs_dead, reads
 from cd_exp.similarity.soft_wpmi import soft_wpmi
 from cd_exp.similarity.whitened_wpmi import whitened_wpmi
 from cd_exp.similarity.wpmi import wpmi
@@ -34,11 +34,14 @@ __all__ = [
     "ConceptMatch",
     "Reads",
     "blocks",
+    "ceiling",
     "concept_activations",
     "cos",
     "cos_cubed",
     "declare",
+    "layers_together",
     "mean_embedding",
+    "needs_dead",
     "rank_reorder",
     "reads",
     "soft_wpmi",

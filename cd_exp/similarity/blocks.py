@@ -1,26 +1,83 @@
-"""The scores of a layer piece by piece, for layers whose neurons x concepts would not fit in memory."""
+"""The scores of layers piece by piece: all layers in one pass over the images, and none larger than fits in memory."""
 
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cd_exp.similarity.match import ConceptMatch, at_least, checked, runs, shape
-from cd_exp.similarity.reads import declaration
+from cd_exp.similarity.match import (
+    ConceptMatch,
+    Neurons,
+    at_least,
+    checked,
+    listed,
+    shape,
+    side_by_side,
+    slices,
+    some_units,
+)
+from cd_exp.similarity.prior import prior_mask
+from cd_exp.similarity.reads import declaration, reads, settings
+from cd_exp.types import Strongest
 
 RESULT_BYTES = 2**29
-"""The most that one piece of a result takes where the caller does not say."""
+"""The most that one piece of a result takes where the caller does not say, and the activations of layers together."""
+
+
+def layers_together(
+    function: Callable[..., Tensor], match: ConceptMatch, layers: Mapping[str, Neurons]
+) -> Iterator[tuple[str, slice, Float[Tensor, "block concepts"]]]:
+    """The scores of several layers, each as if it were scored by itself, with the tiles of images made once for all.
+
+    As many layers go together as fit in half a gibibyte of scores; a larger one is cut by `blocks`.
+
+    Args:
+        function: one of `cd_exp.similarity`, plain or with settings bound by `functools.partial`, or another of that
+            form. One that declares that it needs whole layers gets them one by one.
+        match: concept activations, images x concepts, dense or factored.
+        layers: the activations of each layer, or the strongest of each unit.
+
+    Yields:
+        A layer, some of its units, and their scores, in order.
+
+    Raises:
+        InputError: as the function does; a unit is named by its number in its layer.
+    """
+    fitting = {layer: _read(function, match, neurons) for layer, neurons in layers.items()}
+    alone = declaration(function).whole_layer
+    for group in _groups(fitting, concepts=shape(match)[1], alone=alone):
+        if len(group) == 1:
+            for units, scores in blocks(function, match, fitting[group[0]]):
+                yield group[0], units, scores
+            continue
+        sizes = [fitting[layer].shape[1] for layer in group]
+        takes_layers = {"layers": sizes} if "layers" in inspect.signature(function).parameters else {}
+        scores = function(match, side_by_side([fitting[layer] for layer in group]), **takes_layers)
+        for layer, part in zip(group, scores.split(sizes), strict=True):
+            yield layer, slice(0, len(part)), part
+
+
+def _groups(layers: Mapping[str, Neurons], *, concepts: int, alone: bool) -> Iterator[list[str]]:
+    """Layers whose scores, and whose activations where these are read, take at most `RESULT_BYTES` together."""
+    group: list[str] = []
+    taken = 0
+    for layer, neurons in layers.items():
+        values = neurons.values if isinstance(neurons, Strongest) else neurons
+        size = 4 * max(values.numel(), concepts * values.shape[1])
+        if group and (alone or taken + size > RESULT_BYTES):
+            yield group
+            group, taken = [], 0
+        group.append(layer)
+        taken += size
+    if group:
+        yield group
 
 
 def blocks(
-    function: Callable[..., Tensor],
-    match: ConceptMatch,
-    neurons: Float[Tensor, "images neurons"],
-    *,
-    units: int | None = None,
+    function: Callable[..., Tensor], match: ConceptMatch, neurons: Neurons, *, units: int | None = None
 ) -> Iterator[tuple[slice, Float[Tensor, "block concepts"]]]:
     """Score a layer some units at a time, with the scores that the whole layer at once would get.
 
@@ -32,7 +89,7 @@ def blocks(
         function: one of `cd_exp.similarity`, plain or with settings bound by `functools.partial`, or any other of that
             form whose scores of a unit depend on no other unit.
         match: concept activations, images x concepts, dense or factored.
-        neurons: activations, images x neurons.
+        neurons: activations, images x neurons, or each unit's strongest where the function reads no more.
         units: how many a block; as many as make half a gibibyte of scores when not given.
 
     Yields:
@@ -43,14 +100,22 @@ def blocks(
     """
     size = units if units is not None else max(1, RESULT_BYTES // (4 * max(1, shape(match)[1])))
     at_least("units", size, 1)
-    match, neurons = checked(match, neurons)  # of the whole layer, so that a unit is named by its number there
+    neurons = _read(function, match, neurons)
     if declaration(function).whole_layer:
         size = neurons.shape[1]
-    settings = {}
+    given = {}
     if neurons.shape[1] > size and _takes_prior(function):
-        settings["prior"] = _prior(function, match, neurons, size=size)
-    for part in runs(neurons.shape[1], size):
-        yield part, function(match, neurons[:, part], **settings)
+        given["prior"] = _prior(function, match, neurons, size=size)
+    for part in slices(neurons.shape[1], size):
+        yield part, function(match, some_units(neurons, part), **given)
+
+
+def _read(function: Callable[..., Tensor], match: ConceptMatch, neurons: Neurons) -> Neurons:
+    """What the function reads, checked for the whole layer so that a unit is named by its number there."""
+    wanted = reads(function, neurons.shape[0])
+    if wanted.strongest is None:
+        return checked(match, neurons)[1]
+    return listed(match, neurons, wanted.strongest)[1]
 
 
 def _takes_prior(function: Callable[..., Tensor]) -> bool:
@@ -60,11 +125,17 @@ def _takes_prior(function: Callable[..., Tensor]) -> bool:
 
 
 def _prior(
-    function: Callable[..., Tensor], match: ConceptMatch, neurons: Float[Tensor, "images neurons"], *, size: int
+    function: Callable[..., Tensor], match: ConceptMatch, neurons: Neurons, *, size: int
 ) -> Float[Tensor, " concepts"]:
     """Log of the mean likelihood over all units; with a prior of zero a function returns the likelihood itself."""
-    nothing = torch.zeros(shape(match)[1], device=neurons.device)
-    total = torch.full_like(nothing, -math.inf)
-    for part in runs(neurons.shape[1], size):
-        total = torch.logaddexp(total, function(match, neurons[:, part], prior=nothing).logsumexp(dim=0))
-    return total - math.log(neurons.shape[1])
+    counts = prior_mask(neurons, settings(function).get("prior_units", "all"))
+    counts = counts if counts.any() else torch.ones_like(counts)
+    nothing = torch.zeros(shape(match)[1], device=counts.device)
+    total = torch.full_like(nothing, -math.inf, dtype=torch.float64)
+    for part in slices(neurons.shape[1], size):
+        if counts[part].any():
+            likelihood = function(match, some_units(neurons, part), prior=nothing)[counts[part]]
+            for columns in slices(len(nothing), max(1, 2**22 // len(likelihood))):
+                chunk = likelihood[:, columns].double().logsumexp(dim=0)
+                total[columns] = torch.logaddexp(total[columns], chunk)
+    return total - math.log(int(counts.sum()))

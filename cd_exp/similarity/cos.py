@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cd_exp.similarity.match import ConceptMatch, checked, runs, shape, tile
+from cd_exp.similarity.match import ConceptMatch, checked, shape, slices, tile
 from cd_exp.types import Match
 
 
@@ -37,7 +37,8 @@ def cos(match: ConceptMatch, neurons: Float[Tensor, "images neurons"]) -> Float[
 
 def _by_gram(match: Match, neurons: Float[Tensor, "images neurons"]) -> tuple[Tensor, Tensor]:
     squares = match.texts.new_zeros(len(match.texts))
-    for part in runs(match.texts.shape[1], 128):  # the Gram matrix is symmetric: what lies left of a part counts twice
+    for part in slices(match.texts.shape[1], 128):
+        # The Gram matrix is symmetric: only what lies on or below the diagonal is made, and what is below counts twice.
         gram = match.images[:, part.start :].T @ match.images[:, part]
         gram[part.stop - part.start :] *= 2
         squares += (match.texts[:, part.start :] @ gram).mul_(match.texts[:, part]).sum(dim=1)
@@ -48,7 +49,7 @@ def _by_column(match: ConceptMatch, neurons: Float[Tensor, "images neurons"]) ->
     """For the matrix itself, and for so few images that it is smaller than the text embeddings (and more exact)."""
     images, concepts = shape(match)
     scores, lengths = neurons.new_empty(neurons.shape[1], concepts), neurons.new_empty(concepts)
-    for columns in runs(concepts, 2**24 // images):
+    for columns in slices(concepts, 2**24 // images):
         part = tile(match, columns)
         scores[:, columns] = neurons.T @ part
         lengths[columns] = torch.linalg.vector_norm(part, dim=0)

@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from cd_exp.similarity.match import ConceptMatch, checked, runs, shape, take, tile
+from cd_exp.similarity.match import ConceptMatch, checked, shape, slices, take, tile
 from cd_exp.types import Match
 
 IMAGES, CONCEPTS = 2**13, 2**10
@@ -32,10 +32,10 @@ def cos_cubed(
     match, mean = _centred(match), neurons.mean(dim=0)
     scores = neurons.new_zeros(neurons.shape[1], concepts)
     squares, powers = neurons.new_zeros(concepts), neurons.new_zeros(neurons.shape[1])
-    for rows in runs(images, IMAGES):
+    for rows in slices(images, IMAGES):
         cubes, part = (neurons[rows] - mean).pow_(3), take(match, rows)
         powers += cubes.square().sum(dim=0)
-        for columns in runs(concepts, CONCEPTS):
+        for columns in slices(concepts, CONCEPTS):
             matched = tile(part, columns).pow_(3)
             scores[:, columns] += cubes.T @ matched
             squares[columns] += matched.square_().sum(dim=0)

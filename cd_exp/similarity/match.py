@@ -1,16 +1,21 @@
 """Concept activations, dense or factored, and the few ways in which the functions look at them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cd_exp.errors import InputError
-from cd_exp.types import Match
+from cd_exp.reductions import strongest
+from cd_exp.types import Match, Strongest
 
 ConceptMatch = Match | Float[Tensor, "images concepts"]
 """What `match` may be: factored (`concept_activations` makes it), or the matrix itself."""
+
+Neurons = Strongest | Float[Tensor, "images neurons"]
+"""What `neurons` may be for a function that reads only each unit's strongest images: these, or all activations."""
 
 
 def concept_activations(
@@ -44,34 +49,95 @@ def _unit_rows(embeddings: Float[Tensor, "rows dim"], kind: str) -> Float[Tensor
     return embeddings / norms
 
 
-def checked(match: ConceptMatch, neurons: Float[Tensor, "images neurons"]) -> tuple[ConceptMatch, Tensor]:
+def checked(match: ConceptMatch, neurons: Neurons) -> tuple[ConceptMatch, Float[Tensor, "images neurons"]]:
     """Both as float32, after making sure that they fit together and that every activation is finite.
 
     Raises:
         InputError: no image, concept or unit, another number of images, or a unit with NaN or infinite activations.
     """
+    if isinstance(neurons, Strongest):
+        raise InputError(
+            f"this similarity function reads all activations and was given the {len(neurons.values)} strongest of each "
+            "unit; keep all of them (features.keep=dense)"
+        )
+    _fitting(match, neurons)
+    _finite(neurons)
+    return _single(match), neurons.float()
+
+
+def listed(match: ConceptMatch, neurons: Neurons, count: int) -> tuple[ConceptMatch, Strongest]:
+    """The match as float32, and each unit's `count` strongest images, or all images where there are fewer.
+
+    Raises:
+        InputError: as `checked`, and for lists that are shorter.
+    """
+    _fitting(match, neurons)
+    count = min(count, neurons.shape[0])
+    if not isinstance(neurons, Strongest):
+        _finite(neurons)
+        return _single(match), replace(strongest(neurons.float(), count), dead=dead(neurons))
+    if len(neurons.values) < count:
+        raise InputError(
+            f"the lists hold the {len(neurons.values)} strongest images of each unit and {count} are needed; keep more "
+            "or all of them (features.keep=dense)"
+        )
+    _finite(neurons.values, numbers=neurons.indices)
+    return _single(match), replace(neurons, values=neurons.values[:count].float(), indices=neurons.indices[:count])
+
+
+def dead(neurons: Neurons) -> Bool[Tensor, " neurons"]:
+    """Units that give the same value for every image; of lists that do not say, those whose listed values are equal."""
+    if isinstance(neurons, Strongest) and neurons.dead is not None:
+        return neurons.dead
+    values = neurons.values if isinstance(neurons, Strongest) else neurons
+    return values.amin(dim=0) == values.amax(dim=0)
+
+
+def some_units(neurons: Neurons, units: slice) -> Strongest | Float[Tensor, "images block"]:
+    """The activations of some of the units."""
+    if not isinstance(neurons, Strongest):
+        return neurons[:, units]
+    unresponsive = None if neurons.dead is None else neurons.dead[units]
+    return replace(neurons, values=neurons.values[:, units], indices=neurons.indices[:, units], dead=unresponsive)
+
+
+def side_by_side(layers: Sequence[Strongest | Tensor]) -> Strongest | Float[Tensor, "images neurons"]:
+    """The units of several layers as if they were of one; lists of the same length, or activations."""
+    if len(layers) == 1:
+        return layers[0]
+    lists = [layer for layer in layers if isinstance(layer, Strongest)]
+    if not lists:
+        return torch.cat([layer for layer in layers if isinstance(layer, Tensor)], dim=1)
+    values, indices = (torch.cat([getattr(one, name) for one in lists], dim=1) for name in ("values", "indices"))
+    return Strongest(values, indices, lists[0].images, torch.cat([dead(one) for one in lists]))
+
+
+def _fitting(match: ConceptMatch, neurons: Neurons) -> None:
     images, concepts = shape(match)
     if not images or not concepts:
         raise InputError(f"the match has {images} images and {concepts} concepts; it needs at least one of each")
-    if images != len(neurons):
-        raise InputError(f"the match has {images} images and the activations {len(neurons)}; both need the same images")
+    if images != neurons.shape[0]:
+        raise InputError(
+            f"the match has {images} images and the activations {neurons.shape[0]}; both need the same images"
+        )
     if not neurons.shape[1]:
         raise InputError("the activations have no units; a layer needs at least one")
-    _finite(neurons)
-    if isinstance(match, Match):
-        return Match(match.images.float(), match.texts.float()), neurons.float()
-    return match.float(), neurons.float()
 
 
-def _finite(neurons: Float[Tensor, "images neurons"]) -> None:
+def _single(match: ConceptMatch) -> ConceptMatch:
+    return Match(match.images.float(), match.texts.float()) if isinstance(match, Match) else match.float()
+
+
+def _finite(neurons: Float[Tensor, "rows neurons"], numbers: Int[Tensor, "rows neurons"] | None = None) -> None:
     """Refuse activations that are NaN or infinite, by the first unit that has one; extremes need no second copy."""
     low, high = neurons.amin(dim=0), neurons.amax(dim=0)
     broken = (~(torch.isfinite(low) & torch.isfinite(high))).nonzero().flatten()
     if len(broken):
         unit = int(broken[0])
-        image = int((~torch.isfinite(neurons[:, unit])).nonzero()[0, 0])
+        row = int((~torch.isfinite(neurons[:, unit])).nonzero()[0, 0])
+        image = row if numbers is None else int(numbers[row, unit])
         raise InputError(
-            f"unit {unit} has an activation of {neurons[image, unit].item()} on image {image}, and {len(broken)} of "
+            f"unit {unit} has an activation of {neurons[row, unit].item()} on image {image}, and {len(broken)} of "
             f"{neurons.shape[1]} units have some that are not finite; check the model's weights and precision"
         )
 
@@ -89,13 +155,13 @@ def take(match: ConceptMatch, images: Int[Tensor, " taken"] | slice) -> Match | 
 
 
 def tile(match: ConceptMatch, concepts: slice, out: Tensor | None = None) -> Float[Tensor, "images block"]:
-    """The matrix itself for a run of concepts, contiguous; written to `out` where given."""
+    """The matrix itself for a slice of the concepts, contiguous; written to `out` where given."""
     if isinstance(match, Match):
         return torch.mm(match.images, match.texts[concepts].T, out=out)
     return match[:, concepts].contiguous() if out is None else out.copy_(match[:, concepts])
 
 
-def runs(total: int, length: int) -> Iterator[slice]:
+def slices(total: int, length: int) -> Iterator[slice]:
     """Slices of at most `length` that cover `total` in order."""
     for start in range(0, total, max(1, length)):
         yield slice(start, min(start + max(1, length), total))

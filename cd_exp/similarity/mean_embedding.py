@@ -4,13 +4,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from cd_exp.similarity.match import ConceptMatch, at_least, checked
+from cd_exp.similarity.match import ConceptMatch, Neurons, at_least, listed
+from cd_exp.similarity.reads import declare
 from cd_exp.types import Match
 
 
-def mean_embedding(
-    match: ConceptMatch, neurons: Float[Tensor, "images neurons"], *, top_k: int = 30
-) -> Float[Tensor, "neurons concepts"]:
+@declare(strongest=lambda images, top_k, **_: top_k)
+def mean_embedding(match: ConceptMatch, neurons: Neurons, *, top_k: int = 30) -> Float[Tensor, "neurons concepts"]:
     """Mean match of each concept over the images that a unit responds to most.
 
     score[k, t] = mean over the `top_k` images of P[i, t] = <mean embedding of these images, t>: the cosine of the two
@@ -19,7 +19,7 @@ def mean_embedding(
 
     Args:
         match: concept activations, images x concepts, dense or factored.
-        neurons: activations, images x neurons.
+        neurons: activations, images x neurons, or each unit's strongest.
         top_k: images that count.
 
     Raises:
@@ -27,9 +27,9 @@ def mean_embedding(
 
     Source: SemanticLens (arXiv:2501.05398), WWW (arXiv:2402.18956) and others name units by such means.
     """
-    match, neurons = checked(match, neurons)
     at_least("top_k", top_k, 1)
-    images = neurons.topk(min(top_k, len(neurons)), dim=0).indices.T.contiguous()
+    match, lists = listed(match, neurons, top_k)
+    images = lists.indices.T.contiguous()
     if isinstance(match, Match):
         return embedding_bag(images, match.images, mode="mean") @ match.texts.T
     return embedding_bag(images, match, mode="mean")

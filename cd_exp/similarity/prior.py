@@ -1,20 +1,127 @@
-"""The prior of a concept: how well it fits the units of the layer on average."""
+"""The prior of a concept, how well it fits the units of its layer on average, and the order of scores that are equal.
+
+With a weight of 1 no score exceeds log(units): likelihood - log mean exp likelihood is log(units) for a unit so far
+above the others that the mean is its own share. The published arithmetic subtracts two numbers of some hundreds in
+float32, which leaves its result uncertain by their rounding, and there the scores of many concepts are equal or ordered
+by chance. Here the prior is taken and subtracted in double, and scores of a unit that lie within that rounding of its
+best are ordered by their likelihood.
+"""
 
 import math
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from cd_exp.errors import InputError
+from cd_exp.similarity.match import Neurons, dead, slices
+
+EPSILON = torch.finfo(torch.float32).eps
+"""The spacing of float32 above 1; rounding to the nearest moves a number by at most half of it, times its size."""
+
+CELLS = 2**22
+"""The most cells that are held in double at a time: 32 MiB."""
+
+PriorUnits = Literal["all", "alive"]
+"""Which units of a layer the prior is over; dead ones are those that give the same value for every image."""
 
 
 def subtract_prior(
-    likelihood: Float[Tensor, "neurons concepts"], *, weight: float, prior: Float[Tensor, " concepts"] | None
+    likelihood: Float[Tensor, "neurons concepts"],
+    neurons: Neurons,
+    *,
+    weight: float,
+    prior: Float[Tensor, " concepts"] | None = None,
+    units: PriorUnits = "all",
+    layers: Sequence[int] | None = None,
 ) -> Float[Tensor, "neurons concepts"]:
-    """likelihood - weight * prior, in place; the prior is that of the units given unless one comes from elsewhere."""
-    return likelihood.sub_(weight * (layer_prior(likelihood) if prior is None else prior))
+    """likelihood - weight * prior, in place, with scores that are equal but for rounding in order of their likelihood.
+
+    Args:
+        likelihood: of the units given.
+        neurons: their activations, or the strongest of them.
+        weight: of the prior.
+        prior: of each concept, where it comes from elsewhere.
+        units: which units the prior is over.
+        layers: how many of the units, in order, belong to each layer; one layer where not given.
+
+    Raises:
+        InputError: another word for `units`.
+    """
+    counts = prior_mask(neurons, units)
+    for part in _layers(len(likelihood), layers):
+        scores = likelihood[part]
+        own = layer_prior(scores, counts[part]) if prior is None else prior.double()
+        for columns in slices(scores.shape[1], max(1, CELLS // len(scores))):
+            scores[:, columns] = scores[:, columns].double() - weight * own[columns]
+        if weight:
+            for rows in slices(len(scores), max(1, CELLS // scores.shape[1])):
+                order_ties(scores[rows], own, weight=weight)
+    return likelihood
 
 
-def layer_prior(likelihood: Float[Tensor, "neurons concepts"]) -> Float[Tensor, " concepts"]:
-    """Log of the mean likelihood over units: logsumexp over units - log(number of units), streamed over concepts."""
-    parts = [part.logsumexp(dim=0) for part in likelihood.split(max(1, 2**24 // max(1, len(likelihood))), dim=1)]
-    return torch.cat(parts) - math.log(len(likelihood))
+def prior_mask(neurons: Neurons, units: PriorUnits) -> Bool[Tensor, " neurons"]:
+    """Which units the prior is over."""
+    if units not in ("all", "alive"):
+        raise InputError(f"prior_units={units!r} is not known; give all, or alive to leave dead units out")
+    unresponsive = dead(neurons)
+    return torch.ones_like(unresponsive) if units == "all" else ~unresponsive
+
+
+def layer_prior(
+    likelihood: Float[Tensor, "neurons concepts"], counts: Bool[Tensor, " neurons"]
+) -> Float[Tensor, " concepts"]:
+    """Log of the mean likelihood over the units that count, in double, streamed over concepts."""
+    number = int(counts.sum())
+    if not number:  # a layer whose units are all dead has a prior all the same
+        counts, number = torch.ones_like(counts), len(counts)
+    parts = []
+    for columns in slices(likelihood.shape[1], max(1, CELLS // len(likelihood))):
+        part = likelihood[:, columns]
+        parts.append((part if number == len(part) else part[counts]).double().logsumexp(dim=0))
+    return torch.cat(parts) - math.log(number)
+
+
+def order_ties(scores: Float[Tensor, "neurons concepts"], prior: Float[Tensor, " concepts"], *, weight: float) -> None:
+    """Order, in place, what lies within rounding of each unit's best score by likelihood, the highest first.
+
+    The rounding is that of the likelihood to float32, half of its last digit. Within it a higher
+    likelihood is a higher prior, since score = likelihood - weight * prior. The scores get steps of one rounding of the
+    best score, as far as these fit in, so that no score moves by more than its own uncertainty.
+    """
+    best, at = scores.max(dim=1)
+    rounding = EPSILON / 2 * (best.double() + weight * prior[at]).abs().float()
+    tied = scores >= (best - rounding)[:, None]
+    rows = (tied.sum(dim=1) > 1).nonzero().flatten()
+    if not len(rows):
+        return
+    order, level = _by_prior(prior)
+    tied, level = tied[rows][:, order], level.expand(len(rows), -1)
+    # A concept opens a step where it is tied and its prior is below that of the last tied one: equal priors share one.
+    last = torch.where(tied, level, -1).cummax(dim=1).values
+    opens = tied & (level > torch.nn.functional.pad(last[:, :-1], (1, 0), value=-1))
+    step = EPSILON * best[rows].abs().clamp(min=1)[:, None]
+    lower = torch.minimum((opens.cumsum(dim=1) - 1) * step, rounding[rows][:, None])
+    kept = scores[rows][:, order]
+    several = opens.sum(dim=1, keepdim=True) > 1
+    scores[rows[:, None], order] = torch.where(tied & several, best[rows][:, None] - lower, kept)
+
+
+def _by_prior(prior: Float[Tensor, " concepts"]) -> tuple[Int[Tensor, " concepts"], Int[Tensor, " concepts"]]:
+    """The concepts from the highest prior to the lowest, and in this order the number of each distinct value."""
+    values, order = prior.sort(descending=True, stable=True)
+    changes = torch.zeros_like(order)
+    changes[1:] = values[1:] != values[:-1]
+    return order, changes.cumsum(dim=0)
+
+
+def _layers(units: int, layers: Sequence[int] | None) -> Iterator[slice]:
+    sizes = [units] if layers is None else layers
+    if sum(sizes) != units:
+        raise ValueError(f"layers of {list(sizes)} units are not the {units} units given")
+    start = 0
+    for size in sizes:
+        yield slice(start, start + size)
+        start += size

@@ -5,7 +5,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cd_exp.errors import InputError
-from cd_exp.similarity.match import ConceptMatch, at_least, checked, runs, shape, take, tile
+from cd_exp.similarity.match import ConceptMatch, Neurons, at_least, listed, shape, slices, take, tile
+from cd_exp.similarity.reads import declare
 
 CELLS = 2**24
 """The most images x concepts of one tile: 64 MiB."""
@@ -14,9 +15,17 @@ MIN_MEAN = 1e-6
 """A mean match below this counts as this: it is zero up to the rounding of float32, or negative."""
 
 
+def _images(images: int, top_fraction: float, **_: object) -> int:
+    """How many images count: the share, rounded down, and at least one."""
+    if not 0 < top_fraction <= 1:
+        raise InputError(f"top_fraction={top_fraction} is no share of the images; give more than 0 and at most 1")
+    return max(1, int(images * top_fraction))
+
+
+@declare(strongest=_images)
 def rank_reorder(
     match: ConceptMatch,
-    neurons: Float[Tensor, "images neurons"],
+    neurons: Neurons,
     *,
     top_fraction: float = 0.05,
     power: float = 3.0,
@@ -26,7 +35,7 @@ def rank_reorder(
 ) -> Float[Tensor, "neurons concepts"]:
     """How much better than chance the matches put a unit's strongest activations in order.
 
-    On the images that excite unit k most, with their activations a sorted upwards as s:
+    On unit k's strongest images, with their activations a sorted upwards as s:
     score[k, t] = -(mean_r |a[image of rank r by P] - s[r]|^power / the same for random orders) / mean(P)^scale_power.
 
     The random orders are drawn from `seed`, the same for every unit, so neither the order nor the number of units
@@ -36,7 +45,7 @@ def rank_reorder(
 
     Args:
         match: concept activations, images x concepts, dense or factored.
-        neurons: activations, images x neurons.
+        neurons: activations, images x neurons, or each unit's strongest.
         top_fraction: of the images, above 0, at most 1.
         power: of the differences (the paper's p).
         scale_power: of the mean match.
@@ -48,17 +57,15 @@ def rank_reorder(
 
     Source: CLIP-Dissect (arXiv:2204.10965), section 3 and appendix.
     """
-    match, neurons = checked(match, neurons)
     at_least("permutations", permutations, 1)
-    if not 0 < top_fraction <= 1:
-        raise InputError(f"top_fraction={top_fraction} is no share of the images; give more than 0 and at most 1")
-    values, chosen = neurons.topk(max(1, int(len(neurons) * top_fraction)), dim=0)
+    match, lists = listed(match, neurons, _images(neurons.shape[0], top_fraction))
+    values, chosen = lists.values, lists.indices
     fall = (values[0] - values).T.contiguous()  # from the largest: rises from 0, and differences are the same
     chance = _by_chance(fall, power=power, permutations=permutations, seed=seed)
     needed, rows = torch.unique(chosen.T.contiguous(), return_inverse=True)
     match, concepts = take(match, needed), shape(match)[1]
-    scores = neurons.new_empty(neurons.shape[1], concepts)
-    for columns in runs(concepts, min(1024, max(16, CELLS // len(needed)))):
+    scores = values.new_empty(values.shape[1], concepts)
+    for columns in slices(concepts, min(1024, max(16, CELLS // len(needed)))):
         part = tile(match, columns)
         for unit in range(len(rows)):
             matched = part.index_select(0, rows[unit])

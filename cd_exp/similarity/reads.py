@@ -1,6 +1,7 @@
 """What a similarity function reads of a layer, declared where it is defined."""
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -51,6 +52,19 @@ def reads(function: Callable[..., Any], images: int) -> Reads:
     if strongest is None:
         return Reads(strongest=None, everything=True)
     return Reads(strongest=min(images, strongest(images, **settings(function))), everything=False)
+
+
+def ceiling(function: Callable[..., Any], units: int) -> float | None:
+    """What no score exceeds under a prior of weight 1 over so many units, log(units); None where there is no limit."""
+    found = settings(function)
+    if "prior" not in found or found["prior"] is not None or found.get("prior_weight") != 1:
+        return None
+    return math.log(units)
+
+
+def needs_dead(function: Callable[..., Any]) -> bool:
+    """Whether the function leaves dead units out of the prior."""
+    return settings(function).get("prior_units") == "alive"
 
 
 def settings(function: Callable[..., Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The sum of logarithms that soft_wpmi and its variants share, without a logarithm for every factor.
 
-For unit k with the images i_0, i_1, ... that excite it most, and S = softmax over concepts of scale * P:
+For unit k with its strongest images i_0, i_1, ..., and S = softmax over concepts of scale * P:
 
     likelihood[k, t] = sum_r log(base_r + slope_r S[i_r, t])
                      = sum_r log base_r + sum_r log(1 + x_r),   x_r = slope_r / base_r * S[i_r, t]
@@ -18,8 +18,9 @@ from jaxtyping import Float
 from numpy.polynomial import Chebyshev, Polynomial
 from torch import Tensor
 
-from cd_exp.similarity.exciting import Bags, Block, exciting
 from cd_exp.similarity.match import ConceptMatch, shape
+from cd_exp.similarity.top_images import Bags, Block, top_images
+from cd_exp.types import Strongest
 
 LIMITS = (8e-4, 0.016, 0.07, 0.175, 0.33, 0.53)
 """Up to which x the polynomial of degree 1, 2, ... is within `ERROR` of log(1 + x)."""
@@ -30,7 +31,7 @@ ERROR = 2e-7
 
 def soft_likelihood(
     match: ConceptMatch,
-    neurons: Float[Tensor, "images neurons"],
+    lists: Strongest,
     *,
     scale: float,
     base: Float[Tensor, " ranks"],
@@ -40,15 +41,15 @@ def soft_likelihood(
 
     Args:
         match: checked.
-        neurons: checked.
+        lists: each unit's strongest images, as many as there are ranks or all.
         scale: of the softmax over concepts.
         base: of each rank, above 0, best rank first; ranks beyond the number of images are left out.
         slope: of each rank, not negative.
     """
     images, concepts = shape(match)
     base, slope = base[:images].double().cpu(), slope[:images].double().cpu()
-    likelihood = neurons.new_zeros(neurons.shape[1], concepts)
-    for block in exciting(match, neurons, top_k=len(base), scale=scale):
+    likelihood = lists.values.new_zeros(lists.shape[1], concepts)
+    for block in top_images(match, lists, scale=scale):
         _add_logs(likelihood, block, slope / base)
     return likelihood.add_(base.log().sum().item())
 

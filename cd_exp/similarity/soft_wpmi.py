@@ -1,18 +1,22 @@
-"""SoftWPMI: weighted pointwise mutual information with a soft membership of the exciting images."""
+"""SoftWPMI: weighted pointwise mutual information with a soft membership of the strongest images."""
+
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from cd_exp.errors import InputError
-from cd_exp.similarity.match import ConceptMatch, at_least, checked
-from cd_exp.similarity.prior import subtract_prior
+from cd_exp.similarity.match import ConceptMatch, Neurons, at_least, listed
+from cd_exp.similarity.prior import PriorUnits, subtract_prior
+from cd_exp.similarity.reads import declare
 from cd_exp.similarity.soft_likelihood import soft_likelihood
 
 
+@declare(strongest=lambda images, top_k, **_: top_k)
 def soft_wpmi(
     match: ConceptMatch,
-    neurons: Float[Tensor, "images neurons"],
+    neurons: Neurons,
     *,
     top_k: int = 100,
     scale: float = 10.0,
@@ -20,9 +24,11 @@ def soft_wpmi(
     first_membership: float = 0.998,
     last_membership: float = 0.97,
     min_probability: float = 1e-7,
+    prior_units: PriorUnits = "all",
     prior: Float[Tensor, " concepts"] | None = None,
+    layers: Sequence[int] | None = None,
 ) -> Float[Tensor, "neurons concepts"]:
-    """As `wpmi`, but each exciting image belongs to the set only with a probability that falls with its rank.
+    """As `wpmi`, but each of the strongest images belongs to the set only with a probability that falls with its rank.
 
     score[k, t] = sum_r log(1 + p_r (S[i_r, t] - 1) + min_probability) - prior_weight * prior[t], where S is the softmax
     over concepts of scale * P, i_r the image of rank r for unit k, and p_r falls linearly from `first_membership` at
@@ -35,26 +41,28 @@ def soft_wpmi(
 
     Args:
         match: concept activations, images x concepts, dense or factored.
-        neurons: activations, images x neurons.
+        neurons: activations, images x neurons, or each unit's strongest.
         top_k: images that count.
         scale: of the softmax over concepts (the paper's a).
         prior_weight: of the prior (the paper's lambda).
-        first_membership: probability that the most exciting image belongs to the set, from 0 to 1.
+        first_membership: probability that the strongest image belongs to the set, from 0 to 1.
         last_membership: the same at rank `top_k`.
         min_probability: keeps the logarithm finite, above 0.
+        prior_units: `all`, or `alive` to leave units out of the prior that give the same value for every image.
         prior: of each concept, instead of that of the units given.
+        layers: how many of the units, in order, belong to each layer, where several are given together.
 
     Raises:
         InputError: for activations that are not finite, images that differ, or a setting out of range.
 
     Source: CLIP-Dissect (arXiv:2204.10965), section 3 and appendix.
     """
-    match, neurons = checked(match, neurons)
     member = membership(top_k, first_membership, last_membership)
     at_least("min_probability", min_probability, 1e-30)
     base = 1 - member + min_probability
-    likelihood = soft_likelihood(match, neurons, scale=scale, base=base, slope=member)
-    return subtract_prior(likelihood, weight=prior_weight, prior=prior)
+    match, lists = listed(match, neurons, top_k)
+    likelihood = soft_likelihood(match, lists, scale=scale, base=base, slope=member)
+    return subtract_prior(likelihood, neurons, weight=prior_weight, prior=prior, units=prior_units, layers=layers)
 
 
 def membership(top_k: int, first: float, last: float) -> Float[Tensor, " ranks"]:

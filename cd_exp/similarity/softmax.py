@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cd_exp.similarity.match import ConceptMatch, runs, shape, tile
+from cd_exp.similarity.match import ConceptMatch, shape, slices, tile
 from cd_exp.types import Match
 
 BLOCK_BYTES = 2**28
@@ -20,7 +20,7 @@ def images_a_block(concepts: int) -> int:
 
 
 def probabilities(
-    match: ConceptMatch, *, scale: float, width: int, buffer: Float[Tensor, " elements"]
+    match: ConceptMatch, *, scale: float | None, width: int, buffer: Float[Tensor, " elements"]
 ) -> list[tuple[slice, Float[Tensor, "images _"]]]:
     """The softmax in contiguous tiles of `width` concepts, each with the concepts it is of.
 
@@ -28,17 +28,20 @@ def probabilities(
 
     Args:
         match: of the images of one block.
-        scale: of the softmax.
+        scale: of the softmax; None for the matches themselves.
         width: concepts a tile.
         buffer: memory to lay the tiles in, at least images x concepts.
     """
     images, concepts = shape(match)
-    match = Match(match.images * scale, match.texts) if isinstance(match, Match) else match * scale
+    if scale is not None:
+        match = Match(match.images * scale, match.texts) if isinstance(match, Match) else match * scale
     tiles = []
-    for columns in runs(concepts, width):
+    for columns in slices(concepts, width):
         cells = images * (columns.stop - columns.start)
         start = images * columns.start
         tiles.append((columns, tile(match, columns, out=buffer[start : start + cells].view(images, -1))))
+    if scale is None:
+        return tiles
     if _largest(match) > SAFE_EXPONENT:
         peak = torch.stack([part.amax(dim=1) for _, part in tiles]).amax(dim=0)
         for _, part in tiles:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cd_exp.errors import InputError
-from cd_exp.similarity.match import ConceptMatch, at_least, checked, runs, shape
+from cd_exp.similarity.match import ConceptMatch, at_least, checked, shape, slices
 from cd_exp.similarity.reads import declare
 from cd_exp.types import Match
 
@@ -89,7 +89,7 @@ def whitened_wpmi(
     centre = means @ loadings.mean(dim=0)
     weight = prior_weight * units / (units + half_prior_units)
     scores = neurons.new_empty(units, concepts)
-    for columns in runs(concepts, max(1, 2**23 // units)):
+    for columns in slices(concepts, max(1, 2**23 // units)):
         part = means @ loadings[columns].T - centre[:, None]
         prior = part.logsumexp(dim=0) - math.log(units)
         scores[:, columns] = part - weight * prior - penalty[columns]
@@ -167,7 +167,7 @@ def _weighted_means(
     gram = columns.T @ columns if by_units else columns @ columns.T
     root = _inverse_root(gram / count, ridge)
     means = images.new_empty(units, images.shape[1])
-    for part in runs(units, max(1, 2**23 // count)):
+    for part in slices(units, max(1, 2**23 // count)):
         whitened = columns @ root[:, part] if by_units else root @ columns[:, part]
         means[part] = _excess(_unit(whitened.T).T * math.sqrt(count), threshold).T @ images
     return means

@@ -1,28 +1,34 @@
 """Weighted pointwise mutual information."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cd_exp.similarity.exciting import Bags, exciting
-from cd_exp.similarity.match import ConceptMatch, at_least, checked, shape
-from cd_exp.similarity.prior import subtract_prior
+from cd_exp.similarity.match import ConceptMatch, Neurons, at_least, listed, shape
+from cd_exp.similarity.prior import PriorUnits, subtract_prior
+from cd_exp.similarity.reads import declare
+from cd_exp.similarity.top_images import Bags, top_images
 
 
+@declare(strongest=lambda images, top_k, **_: top_k)
 def wpmi(
     match: ConceptMatch,
-    neurons: Float[Tensor, "images neurons"],
+    neurons: Neurons,
     *,
     top_k: int = 28,
     scale: float = 2.0,
     prior_weight: float = 0.6,
     min_probability: float = 1e-7,
+    prior_units: PriorUnits = "all",
     prior: Float[Tensor, " concepts"] | None = None,
+    layers: Sequence[int] | None = None,
 ) -> Float[Tensor, "neurons concepts"]:
-    """How likely the concept is in the images that excite a unit, against how likely it is for units in general.
+    """How likely the concept is in the images a unit responds to most, against how likely it is for units in general.
 
     score[k, t] = sum_B log(S[i, t] + min_probability) - prior_weight * prior[t], where S is the softmax over concepts
-    of scale * P, B the `top_k` images that excite unit k most, and prior[t] the log of the mean over units of exp of
+    of scale * P, B the `top_k` strongest images of unit k, and prior[t] the log of the mean over units of exp of
     the first term.
 
     The prior depends on the units given: pass all units of a layer together (`blocks` does that piece by piece), or the
@@ -30,24 +36,26 @@ def wpmi(
 
     Args:
         match: concept activations, images x concepts, dense or factored.
-        neurons: activations, images x neurons.
+        neurons: activations, images x neurons, or each unit's strongest.
         top_k: images that count.
         scale: of the softmax over concepts (the paper's a).
         prior_weight: of the prior (the paper's lambda).
         min_probability: keeps the logarithm finite, above 0.
+        prior_units: `all`, or `alive` to leave units out of the prior that give the same value for every image.
         prior: of each concept, instead of that of the units given.
+        layers: how many of the units, in order, belong to each layer, where several are given together.
 
     Raises:
         InputError: for activations that are not finite, images that differ, or a setting out of range.
 
     Source: CLIP-Dissect (arXiv:2204.10965), section 3 and appendix.
     """
-    match, neurons = checked(match, neurons)
     at_least("top_k", top_k, 1)
     at_least("min_probability", min_probability, 1e-30)
-    likelihood = neurons.new_zeros(neurons.shape[1], shape(match)[1])
-    for block in exciting(match, neurons, top_k=top_k, scale=scale):
-        bags = Bags.of(block, torch.ones_like(neurons[:top_k, 0]))
+    match, lists = listed(match, neurons, top_k)
+    likelihood = lists.values.new_zeros(lists.shape[1], shape(match)[1])
+    for block in top_images(match, lists, scale=scale):
+        bags = Bags.of(block, torch.ones_like(lists.values[:, 0]))
         for columns, tile in block.tiles:
             likelihood[:, columns] += bags.sums(tile.add_(min_probability).log_())
-    return subtract_prior(likelihood, weight=prior_weight, prior=prior)
+    return subtract_prior(likelihood, neurons, weight=prior_weight, prior=prior, units=prior_units, layers=layers)

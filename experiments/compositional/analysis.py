@@ -22,7 +22,7 @@ from torch import Tensor
 
 from cd_exp.clips import Clip
 from cd_exp.errors import InputError
-from cd_exp.labels import best
+from cd_exp.labels import alphabetical, best
 from cd_exp.metrics.intervals import proportion
 from cd_exp.similarity import ConceptMatch, concept_activations
 from cd_exp.types import Concepts, Similarity
@@ -46,14 +46,15 @@ def composed(run: Run, layer: str, *, top: int = TOP, units: Sequence[int] | Non
     wrong = [unit for unit in asked if not 0 <= unit < neurons.shape[1]]
     if wrong:
         raise InputError(f"{layer} has units 0 to {neurons.shape[1] - 1}, not {wrong[0]}")
-    chosen = best(run.parts.similarity(run.match(words), neurons), k=min(top, len(words)))[1]
+    chosen = best(run.parts.similarity(run.match(words), neurons), alphabetical(words), k=min(top, len(words)))[1]
     candidates = [with_pairs([words[column] for column in chosen[unit].tolist()]) for unit in asked]
     images = run.found.features.images.to(run.device)
     streamed = embedded(run.parts.clip, candidates, run.parts.concepts.templates, device=run.device)
     found = []
     for unit, (names, texts) in zip(asked, streamed, strict=True):
         match = concept_activations(images, texts.to(run.device))
-        order = best(scores(run.parts.similarity, match, neurons, unit)[None], k=min(5, len(names)))[1][0]
+        own = scores(run.parts.similarity, match, neurons, unit)[None]
+        order = best(own, alphabetical(names), k=min(5, len(names)))[1][0]
         found.append(tuple(names[place] for place in order.tolist()))
     return found
 

@@ -66,8 +66,8 @@ def test_blocks_inside_change_nothing(monkeypatch):
     match, neurons = draw(images=40, units=50)
     whole = whitened_wpmi(match, neurons)
     module = importlib.import_module("cd_exp.similarity.whitened_wpmi")
-    runs = module.runs
-    monkeypatch.setattr(module, "runs", lambda total, length: runs(total, 3))
+    slices = module.slices
+    monkeypatch.setattr(module, "slices", lambda total, length: slices(total, 3))
     assert_close(whitened_wpmi(match, neurons), whole, rtol=1e-5, atol=1e-5)
 
 

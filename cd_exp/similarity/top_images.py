@@ -1,8 +1,8 @@
-"""The images that excite the units most, visited once in blocks, and sums over those of each unit.
+"""Each unit's strongest images, visited once in blocks for all units together, and sums over those of each unit.
 
-wpmi and its relatives sum something of S[i, t], the softmax over concepts, over the images i that excite a unit most.
-Only images that excite some unit are looked at. A sum over the images of each unit is one `embedding_bag`: the rows of
-a tile are read and added up, and nothing of units x images x concepts is made.
+wpmi and its relatives sum something of S[i, t], the softmax over concepts, over the strongest images i of a unit. Only
+images that are among the strongest of some unit are looked at, and each of them once. A sum over the images of each
+unit is one `embedding_bag`: the rows of a tile are read and added up, and nothing of units x images x concepts is made.
 """
 
 from collections.abc import Iterator
@@ -13,35 +13,40 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from cd_exp.similarity.match import ConceptMatch, runs, shape, take
+from cd_exp.similarity.match import ConceptMatch, shape, slices, take
 from cd_exp.similarity.softmax import images_a_block, probabilities
+from cd_exp.types import Strongest
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Some of the exciting images."""
+    """Some of the top images."""
 
     tiles: list[tuple[slice, Float[Tensor, "images _"]]]
     rows: Int[Tensor, "neurons ranks"]  # of the tiles, for each unit's image of each rank
     here: Bool[Tensor, "neurons ranks"]  # whether that image is in this block; its row means nothing otherwise
 
 
-def exciting(
-    match: ConceptMatch, neurons: Float[Tensor, "images neurons"], *, top_k: int, scale: float
+def top_images(
+    match: ConceptMatch, lists: Strongest, *, scale: float | None, width: int | None = None
 ) -> Iterator[Block]:
-    """Blocks that together hold each unit's `top_k` most exciting images, or all where there are fewer.
+    """Blocks that together hold all images listed, with the softmax over concepts of scale * P.
 
     The tiles of a block are overwritten by the next one's.
+
+    Args:
+        match: concept activations of all images.
+        lists: each unit's strongest images.
+        scale: of the softmax; None for the matches themselves.
+        width: concepts a tile; what suits the number of units where not given.
     """
-    (images, concepts), units = shape(match), neurons.shape[1]
-    chosen = neurons.topk(min(top_k, images), dim=0).indices.T.contiguous()
-    needed, places = torch.unique(chosen, return_inverse=True)
+    concepts, units = shape(match)[1], lists.shape[1]
+    needed, places = torch.unique(lists.indices.T.contiguous(), return_inverse=True)
     size = min(len(needed), images_a_block(concepts))
-    buffer = neurons.new_empty(size * concepts)
-    for part in runs(len(needed), size):
-        tiles = probabilities(
-            take(match, needed[part]), scale=scale, width=_width(units, neurons.device), buffer=buffer
-        )
+    width = width or _width(units, lists.values.device)
+    buffer = lists.values.new_empty(size * concepts)
+    for part in slices(len(needed), size):
+        tiles = probabilities(take(match, needed[part]), scale=scale, width=width, buffer=buffer)
         yield Block(tiles, places - part.start, (places >= part.start) & (places < part.stop))
 
 
@@ -61,7 +66,7 @@ class Bags:
 
     @staticmethod
     def of(block: Block, weights: Float[Tensor, " ranks"]) -> "Bags":
-        """All exciting images in the block whose rank has a weight."""
+        """All top images in the block whose rank has a weight."""
         chosen = block.here & (weights != 0)
         ends = chosen.sum(dim=1).cumsum(dim=0)
         starts = torch.cat([ends.new_zeros(1), ends[:-1]])

@@ -1,0 +1,75 @@
+"""Marks of units whose label means little, and what a reader is told of them."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from cd_exp.types import Labels
+
+ALWAYS = 0.8
+"""A unit that fires on more than this share of the images is always on."""
+
+ROUNDING = 1e-4
+"""A score this near to the ceiling has reached it: the published arithmetic is no more exact than that."""
+
+
+def always_on(firing: Float[np.ndarray, " neurons"], least: Float[np.ndarray, " neurons"]) -> Bool[np.ndarray, " neurons"]:
+    """Units that fire (activation above 0) on more than 80 % of the images, in a layer where not firing is normal.
+
+    Firing means something after a ReLU, for latents and the like: where no activation is negative. And where most units
+    fire on nearly every image, as means of maps do, firing says nothing of a unit: then none is marked.
+
+    Args:
+        firing: the share of images on which each unit is above 0.
+        least: the least activation of each unit.
+
+    >>> always_on(np.array([0.9, 0.1, 0.2]), np.zeros(3)).tolist()
+    [True, False, False]
+    >>> always_on(np.array([0.9, 0.1, 0.2]), np.array([0, 0, -1.0])).any()
+    False
+    """
+    sparse = bool((least >= 0).all()) and float(np.median(firing)) <= ALWAYS
+    return (firing > ALWAYS) & sparse
+
+
+def marks(
+    *,
+    dead: Bool[np.ndarray, " neurons"],
+    always: Bool[np.ndarray, " neurons"],
+    similarity: Float[np.ndarray, " neurons"],
+    ceiling: float | None,
+) -> tuple[frozenset[str], ...]:
+    """The marks of each unit of a layer.
+
+    Args:
+        dead: gives the same value for every image.
+        always: as `always_on`.
+        similarity: the score of its label.
+        ceiling: what no score of the function exceeds in this layer, where there is such a number.
+    """
+    one = np.full(len(dead), len(dead) == 1)
+    high = np.zeros(len(dead), dtype=bool)
+    if ceiling is not None and len(dead) > 1:
+        high = similarity >= ceiling - ROUNDING
+    flags = {"dead": dead, "always_on": always, "one_unit": one, "ceiling": high}
+    return tuple(frozenset(name for name, flag in flags.items() if flag[unit]) for unit in range(len(dead)))
+
+
+SAYS = {
+    "dead": "{n} of {units} units of {layer} give the same value for every image",
+    "always_on": "{n} of {units} units of {layer} fire on more than 80 % of the images",
+    "one_unit": "{layer} has one unit: its scores against the prior of its layer say nothing, its label is the concept "
+    "that fits its images best",
+    "ceiling": "{n} of {units} units of {layer} reach the highest score there is, log(units): where several concepts "
+    "do, the likelier one is the label; a larger similarity.scale or fewer similarity.top_k may tell them apart",
+}
+
+
+def notes(labels: Mapping[str, Labels]) -> Iterator[str]:
+    """A sentence for each layer and mark that some of its units have."""
+    for layer, found in labels.items():
+        for mark, text in SAYS.items():
+            count = sum(mark in unit for unit in found.marks)
+            if count:
+                yield text.format(n=count, units=len(found.units), layer=layer)
