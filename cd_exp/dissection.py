@@ -149,7 +149,8 @@ def _marked(labels: Labels, statistics: Statistics, similarity: Similarity) -> L
     firing = (statistics.firing / statistics.images).numpy()
     always = marks.always_on(firing, statistics.least.numpy())
     dead = statistics.dead.numpy()
-    of_units = marks.marks(dead=dead, always=always, similarity=labels.similarity, ceiling=ceiling)
+    second = labels.similarity - (0 if labels.margin is None else labels.margin)
+    of_units = marks.marks(dead=dead, always=always, second=second, ceiling=ceiling)
     return replace(labels, marks=of_units)
 
 

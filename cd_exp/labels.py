@@ -45,14 +45,15 @@ def label(
     >>> found = label(torch.tensor([[0.1, 0.9, 0.5], [0.3, 0.3, 0.2]]), ["dog", "cat", "red"], layer="fc", k=2)
     >>> found.top
     (('cat', 'red'), ('cat', 'dog'))
-    >>> found.margin.round(1).tolist()
+    >>> [round(float(margin), 3) for margin in found.margin]
     [0.4, 0.0]
 
     Raises:
         ValueError: where a score is NaN, a block is out of order, or the columns are not as many as the names: all
             are bugs in what made the scores.
     """
-    tops, kept, ranks, margins = [], [], [], []
+    tops, kept, ranks = [], [], []
+    margins: list[np.ndarray] = []
     done, place = 0, alphabetical(names)
     for units, block in _blocks(scores):
         _check(units, block, names, layer=layer, done=done)
@@ -60,7 +61,8 @@ def label(
         values, columns = best(block, place.to(block.device), k=min(max(k, 2), len(names)))
         tops += [tuple(names[column] for column in row[:k]) for row in columns.tolist()]
         kept.append(values[:, :k].cpu().numpy())
-        margins.append((values[:, 0] - values[:, 1:].amax(dim=1)).cpu().numpy() if len(names) > 1 else [])
+        if len(names) > 1:
+            margins.append((values[:, 0] - values[:, 1]).cpu().numpy())
         if len(accepted):
             ranks.append(rank(block, accepted[done - len(block) : done], place.to(block.device)))
     top_scores = np.concatenate(kept) if kept else np.empty((0, 1))
@@ -74,7 +76,7 @@ def label(
         top_scores=top_scores,
         ranks=np.concatenate(ranks) if ranks else None,
         candidates=len(names),
-        margin=np.concatenate(margins) if margins and len(names) > 1 else None,
+        margin=np.concatenate(margins) if margins else None,
     )
 
 

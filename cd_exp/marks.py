@@ -14,7 +14,9 @@ ROUNDING = 1e-4
 """A score this near to the ceiling has reached it: the published arithmetic is no more exact than that."""
 
 
-def always_on(firing: Float[np.ndarray, " neurons"], least: Float[np.ndarray, " neurons"]) -> Bool[np.ndarray, " neurons"]:
+def always_on(
+    firing: Float[np.ndarray, " neurons"], least: Float[np.ndarray, " neurons"]
+) -> Bool[np.ndarray, " neurons"]:
     """Units that fire (activation above 0) on more than 80 % of the images, in a layer where not firing is normal.
 
     Firing means something after a ReLU, for latents and the like: where no activation is negative. And where most units
@@ -26,8 +28,8 @@ def always_on(firing: Float[np.ndarray, " neurons"], least: Float[np.ndarray, " 
 
     >>> always_on(np.array([0.9, 0.1, 0.2]), np.zeros(3)).tolist()
     [True, False, False]
-    >>> always_on(np.array([0.9, 0.1, 0.2]), np.array([0, 0, -1.0])).any()
-    False
+    >>> always_on(np.array([0.9, 0.1, 0.2]), np.array([0, 0, -1.0])).tolist()
+    [False, False, False]
     """
     sparse = bool((least >= 0).all()) and float(np.median(firing)) <= ALWAYS
     return (firing > ALWAYS) & sparse
@@ -37,7 +39,7 @@ def marks(
     *,
     dead: Bool[np.ndarray, " neurons"],
     always: Bool[np.ndarray, " neurons"],
-    similarity: Float[np.ndarray, " neurons"],
+    second: Float[np.ndarray, " neurons"],
     ceiling: float | None,
 ) -> tuple[frozenset[str], ...]:
     """The marks of each unit of a layer.
@@ -45,13 +47,14 @@ def marks(
     Args:
         dead: gives the same value for every image.
         always: as `always_on`.
-        similarity: the score of its label.
-        ceiling: what no score of the function exceeds in this layer, where there is such a number.
+        second: the score of the concept after its label.
+        ceiling: what no score of the function exceeds in this layer, where there is such a number: where even the
+            second concept reaches it, the scores do not tell which one is the label.
     """
     one = np.full(len(dead), len(dead) == 1)
     high = np.zeros(len(dead), dtype=bool)
     if ceiling is not None and len(dead) > 1:
-        high = similarity >= ceiling - ROUNDING
+        high = second >= ceiling - ROUNDING
     flags = {"dead": dead, "always_on": always, "one_unit": one, "ceiling": high}
     return tuple(frozenset(name for name, flag in flags.items() if flag[unit]) for unit in range(len(dead)))
 
@@ -61,8 +64,8 @@ SAYS = {
     "always_on": "{n} of {units} units of {layer} fire on more than 80 % of the images",
     "one_unit": "{layer} has one unit: its scores against the prior of its layer say nothing, its label is the concept "
     "that fits its images best",
-    "ceiling": "{n} of {units} units of {layer} reach the highest score there is, log(units): where several concepts "
-    "do, the likelier one is the label; a larger similarity.scale or fewer similarity.top_k may tell them apart",
+    "ceiling": "{n} of {units} units of {layer} have several concepts at the highest score there is, log(units): the "
+    "likeliest of them is the label; a smaller similarity.prior_weight tells them apart",
 }
 
 

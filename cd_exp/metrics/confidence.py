@@ -91,8 +91,8 @@ def risk_coverage_area(score: Scores, right: Right) -> float:
 
     0 where every label is right; the share of wrong labels where the score says nothing. Lower is better.
 
-    >>> risk_coverage_area(np.array([0.9, 0.5, 0.1]), np.array([True, True, False]))
-    0.1111111111111111
+    >>> round(risk_coverage_area(np.array([0.9, 0.5, 0.1]), np.array([True, True, False])), 4)
+    0.1111
 
     Source: Geifman, Uziel and El-Yaniv, Bias-reduced uncertainty estimation (ICLR 2019, arXiv:1805.08206), AURC.
     """

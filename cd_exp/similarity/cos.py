@@ -22,6 +22,10 @@ def cos(match: ConceptMatch, neurons: Float[Tensor, "images neurons"]) -> Float[
     Raises:
         InputError: for activations that are not finite, or images that differ.
 
+    >>> match = torch.tensor([[1.0, 0.0], [0.0, 1.0]])  # image 0 shows concept 0, image 1 concept 1
+    >>> cos(match, torch.tensor([[3.0], [4.0]])).round(decimals=2)
+    tensor([[0.6000, 0.8000]])
+
     Source: CLIP-Dissect (arXiv:2204.10965), section 3.
     """
     match, neurons = checked(match, neurons)

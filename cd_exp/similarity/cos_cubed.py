@@ -25,6 +25,11 @@ def cos_cubed(
     Raises:
         InputError: for activations that are not finite, or images that differ.
 
+    >>> import torch
+    >>> match = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    >>> cos_cubed(match, torch.tensor([[2.0], [0.0], [1.0]])).round(decimals=2)
+    tensor([[ 0.7800, -0.7800]])
+
     Source: CLIP-Dissect (arXiv:2204.10965), appendix.
     """
     match, neurons = checked(match, neurons)

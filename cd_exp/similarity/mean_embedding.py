@@ -25,6 +25,11 @@ def mean_embedding(match: ConceptMatch, neurons: Neurons, *, top_k: int = 30) ->
     Raises:
         InputError: for activations that are not finite, images that differ, or a setting out of range.
 
+    >>> import torch
+    >>> match = torch.tensor([[0.3, 0.1], [0.1, 0.3], [0.2, 0.2]])
+    >>> mean_embedding(match, torch.tensor([[0.9], [0.1], [0.5]]), top_k=2)
+    tensor([[0.2500, 0.1500]])
+
     Source: SemanticLens (arXiv:2501.05398), WWW (arXiv:2402.18956) and others name units by such means.
     """
     at_least("top_k", top_k, 1)

@@ -9,7 +9,6 @@ best are ordered by their likelihood.
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -24,9 +23,6 @@ EPSILON = torch.finfo(torch.float32).eps
 CELLS = 2**22
 """The most cells that are held in double at a time: 32 MiB."""
 
-PriorUnits = Literal["all", "alive"]
-"""Which units of a layer the prior is over; dead ones are those that give the same value for every image."""
-
 
 def subtract_prior(
     likelihood: Float[Tensor, "neurons concepts"],
@@ -34,7 +30,7 @@ def subtract_prior(
     *,
     weight: float,
     prior: Float[Tensor, " concepts"] | None = None,
-    units: PriorUnits = "all",
+    units: str = "all",
     layers: Sequence[int] | None = None,
 ) -> Float[Tensor, "neurons concepts"]:
     """likelihood - weight * prior, in place, with scores that are equal but for rounding in order of their likelihood.
@@ -44,7 +40,7 @@ def subtract_prior(
         neurons: their activations, or the strongest of them.
         weight: of the prior.
         prior: of each concept, where it comes from elsewhere.
-        units: which units the prior is over.
+        units: which units the prior is over: `all`, or `alive` to leave out dead ones.
         layers: how many of the units, in order, belong to each layer; one layer where not given.
 
     Raises:
@@ -62,7 +58,7 @@ def subtract_prior(
     return likelihood
 
 
-def prior_mask(neurons: Neurons, units: PriorUnits) -> Bool[Tensor, " neurons"]:
+def prior_mask(neurons: Neurons, units: str) -> Bool[Tensor, " neurons"]:
     """Which units the prior is over."""
     if units not in ("all", "alive"):
         raise InputError(f"prior_units={units!r} is not known; give all, or alive to leave dead units out")

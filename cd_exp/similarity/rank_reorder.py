@@ -55,6 +55,10 @@ def rank_reorder(
     Raises:
         InputError: for activations that are not finite, images that differ, or a setting out of range.
 
+    >>> match = torch.tensor([[0.1, 0.3], [0.2, 0.2], [0.3, 0.1]])  # concept 0 rises as the unit does
+    >>> rank_reorder(match, torch.tensor([[1.0], [2.0], [3.0]]), top_fraction=1.0).argmax(dim=1)
+    tensor([0])
+
     Source: CLIP-Dissect (arXiv:2204.10965), section 3 and appendix.
     """
     at_least("permutations", permutations, 1)

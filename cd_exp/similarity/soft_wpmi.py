@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cd_exp.errors import InputError
 from cd_exp.similarity.match import ConceptMatch, Neurons, at_least, listed
-from cd_exp.similarity.prior import PriorUnits, subtract_prior
+from cd_exp.similarity.prior import subtract_prior
 from cd_exp.similarity.reads import declare
 from cd_exp.similarity.soft_likelihood import soft_likelihood
 
@@ -24,7 +24,7 @@ def soft_wpmi(
     first_membership: float = 0.998,
     last_membership: float = 0.97,
     min_probability: float = 1e-7,
-    prior_units: PriorUnits = "all",
+    prior_units: str = "all",
     prior: Float[Tensor, " concepts"] | None = None,
     layers: Sequence[int] | None = None,
 ) -> Float[Tensor, "neurons concepts"]:
@@ -54,6 +54,10 @@ def soft_wpmi(
 
     Raises:
         InputError: for activations that are not finite, images that differ, or a setting out of range.
+
+    >>> match = torch.tensor([[0.3, 0.1], [0.1, 0.3]])  # image 0 shows concept 0, image 1 concept 1
+    >>> soft_wpmi(match, torch.eye(2), top_k=1).argmax(dim=1)
+    tensor([0, 1])
 
     Source: CLIP-Dissect (arXiv:2204.10965), section 3 and appendix.
     """

@@ -77,6 +77,10 @@ def whitened_wpmi(
     Raises:
         InputError: for activations that are not finite, images that differ, or a setting out of range; more than
             16,384 images and as many units.
+
+    >>> match = torch.tensor([[0.3, 0.1], [0.1, 0.3], [0.1, 0.1], [0.1, 0.1]])
+    >>> whitened_wpmi(match, torch.eye(4)[:, :2]).argmax(dim=1)
+    tensor([0, 1])
     """
     match, neurons = checked(match, neurons)
     for name, value in (("ridge", ridge), ("shrinkage", shrinkage), ("half_prior_units", half_prior_units)):

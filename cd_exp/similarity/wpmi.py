@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cd_exp.similarity.match import ConceptMatch, Neurons, at_least, listed, shape
-from cd_exp.similarity.prior import PriorUnits, subtract_prior
+from cd_exp.similarity.prior import subtract_prior
 from cd_exp.similarity.reads import declare
 from cd_exp.similarity.top_images import Bags, top_images
 
@@ -21,7 +21,7 @@ def wpmi(
     scale: float = 2.0,
     prior_weight: float = 0.6,
     min_probability: float = 1e-7,
-    prior_units: PriorUnits = "all",
+    prior_units: str = "all",
     prior: Float[Tensor, " concepts"] | None = None,
     layers: Sequence[int] | None = None,
 ) -> Float[Tensor, "neurons concepts"]:
@@ -47,6 +47,10 @@ def wpmi(
 
     Raises:
         InputError: for activations that are not finite, images that differ, or a setting out of range.
+
+    >>> match = torch.tensor([[0.3, 0.1], [0.1, 0.3]])  # image 0 shows concept 0, image 1 concept 1
+    >>> wpmi(match, torch.eye(2), top_k=1).argmax(dim=1)
+    tensor([0, 1])
 
     Source: CLIP-Dissect (arXiv:2204.10965), section 3 and appendix.
     """

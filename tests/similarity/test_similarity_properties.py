@@ -1,5 +1,7 @@
 """What holds for every function: order, edge cases, errors, memory."""
 
+import importlib
+import math
 from functools import partial
 
 import pytest
@@ -11,9 +13,13 @@ from torch.testing import assert_close
 
 from cd_exp import similarity
 from cd_exp.errors import InputError
+from cd_exp.labels import label
+from cd_exp.reductions import strongest
+from cd_exp.similarity import Reads
 from cd_exp.similarity.reads import declaration
 from cd_exp.types import Match
 
+blocks_module = importlib.import_module("cd_exp.similarity.blocks")
 CLOSE = {"rtol": 1e-4, "atol": 2e-4}
 
 worlds = st.builds(
@@ -61,6 +67,123 @@ def test_blocks_of_units_score_as_the_whole_layer(world, name, units):
     scores, whole = torch.cat([scores for _, scores in pieces]), FUNCTIONS[name](match, neurons)
     assert_close(scores, whole, **CLOSE)
     assert torch.equal(scores.argmax(dim=1), whole.argmax(dim=1)) or name == "cos_cubed"
+
+
+def labels(function, match, neurons, names):
+    return label(similarity.blocks(function, match, neurons), names, layer="fc").descriptions
+
+
+@given(worlds, names, st.integers(0, 99), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_no_label_hangs_on_the_order_of_units_images_or_concepts(world, name, seed, saturated):
+    match, neurons = world
+    if saturated:  # each unit's images show one concept alone, so that many scores reach the ceiling
+        match = Match(8 * match.images, 8 * match.texts)
+    words = [f"word {number}" for number in range(len(match.texts))]
+    kept = labels(FUNCTIONS[name], match, neurons, words)
+    for order in (shuffled(len(words), seed), torch.arange(len(words)).flip(0)):
+        moved = Match(match.images, match.texts[order])
+        assert labels(FUNCTIONS[name], moved, neurons, [words[column] for column in order]) == kept
+    order = shuffled(len(neurons), seed)
+    assert labels(FUNCTIONS[name], Match(match.images[order], match.texts), neurons[order], words) == kept
+    order = shuffled(neurons.shape[1], seed)
+    assert labels(FUNCTIONS[name], match, neurons[:, order], words) == tuple(kept[unit] for unit in order)
+
+
+@pytest.mark.parametrize("name", ["wpmi", "soft_wpmi"])
+def test_equal_scores_at_the_ceiling_go_to_the_higher_likelihood(name):
+    """Two units far apart: many concepts of either one are at log(2), however well they fit."""
+    match, _ = draw(images=60, concepts=30, dim=4)
+    match = Match(40 * match.images, match.texts)
+    neurons = torch.zeros(60, 2)
+    by_concept = (match.images @ match.texts[0]).argsort()
+    neurons[by_concept[:20], 0] = torch.arange(20.0) + 1
+    neurons[by_concept[-20:], 1] = torch.arange(20.0) + 1
+    function = partial(getattr(similarity, name), match, neurons, top_k=20, scale=30.0)
+    likelihood, scores = function(prior_weight=0.0), function(prior_weight=1.0)
+    assert (scores.topk(2).values > math.log(2) - 1e-4).all()
+    for unit in range(2):
+        tied = scores[unit] >= math.log(2) - 1e-6
+        assert likelihood[unit][tied].max() == likelihood[unit][scores[unit].argmax()]
+
+
+@pytest.mark.parametrize("name", ["wpmi", "soft_wpmi"])
+def test_scores_are_those_of_double_precision(name):
+    """The prior cancels against the likelihood where a unit is far above all others."""
+    match, neurons = draw(images=200, concepts=50, units=30)
+    function = getattr(similarity, name)
+    likelihood = function(match, neurons, prior_weight=0.0).double()
+    exact = likelihood - (likelihood.logsumexp(dim=0) - math.log(30))
+    off = (function(match, neurons, prior_weight=1.0) - exact).abs().max()
+    assert off < 1.2e-7 * likelihood.abs().max()
+
+
+@pytest.mark.parametrize("name", ["wpmi", "soft_wpmi"])
+def test_dead_units_stay_out_of_the_prior_when_told_to(world, name):
+    match, neurons = world
+    with_dead = torch.cat([neurons, torch.full((60, 2), 3.0)], dim=1)
+    function = partial(FUNCTIONS[name], prior_units="alive")
+    assert_close(function(match, with_dead)[:9], FUNCTIONS[name](match, neurons), **CLOSE)
+    blocks = torch.cat([part for _, part in similarity.blocks(function, match, with_dead, units=4)])
+    assert_close(blocks, function(match, with_dead), **CLOSE)
+    assert not torch.allclose(FUNCTIONS[name](match, with_dead)[:9], FUNCTIONS[name](match, neurons))
+    assert function(match, with_dead[:, 9:]).isfinite().all()
+    with pytest.raises(InputError, match="prior_units='living' is not known; give all, or alive"):
+        getattr(similarity, name)(match, neurons, prior_units="living")
+
+
+@given(worlds, names, st.integers(0, 3))
+@settings(max_examples=25, deadline=None)
+def test_lists_of_the_strongest_images_give_what_all_activations_give(world, name, more):
+    match, neurons = world
+    wanted = similarity.reads(FUNCTIONS[name], len(neurons)).strongest
+    if wanted is None:
+        with pytest.raises(
+            InputError, match=r"reads all activations and was given the 5 strongest .*features.keep=den"
+        ):
+            next(similarity.blocks(FUNCTIONS[name], match, strongest(neurons, 5)))
+        return
+    assert torch.equal(FUNCTIONS[name](match, strongest(neurons, wanted + more)), FUNCTIONS[name](match, neurons))
+    if wanted > 1:
+        with pytest.raises(InputError, match=f"hold the {wanted - 1} strongest images of each unit and {wanted} are"):
+            FUNCTIONS[name](match, strongest(neurons, wanted - 1))
+
+
+def test_what_a_function_reads_follows_its_settings():
+    assert similarity.reads(similarity.soft_wpmi, 1000) == Reads(strongest=100, everything=False)
+    assert similarity.reads(partial(similarity.soft_wpmi, top_k=7), 1000) == Reads(strongest=7, everything=False)
+    assert similarity.reads(similarity.soft_wpmi, 60) == Reads(strongest=60, everything=False)
+    assert similarity.reads(similarity.rank_reorder, 1990) == Reads(strongest=99, everything=False)
+    for function in (similarity.cos, similarity.whitened_wpmi, lambda match, neurons: neurons):
+        assert similarity.reads(function, 60) == Reads(strongest=None, everything=True)
+
+
+@given(worlds, names, st.lists(st.integers(1, 5), min_size=1, max_size=4), st.sampled_from([2**29, 2000, 1]))
+@settings(max_examples=40, deadline=None)
+def test_layers_scored_together_are_as_those_scored_alone(world, name, sizes, limit):
+    match, _ = world
+    generator = torch.Generator().manual_seed(1)
+    layers = {f"layer{n}": torch.randn(len(match.images), size, generator=generator) for n, size in enumerate(sizes)}
+    before, blocks_module.RESULT_BYTES = blocks_module.RESULT_BYTES, limit
+    try:
+        pieces = list(similarity.layers_together(FUNCTIONS[name], match, layers))
+    finally:
+        blocks_module.RESULT_BYTES = before
+    assert list(dict.fromkeys(layer for layer, _, _ in pieces)) == list(layers)
+    for layer, neurons in layers.items():
+        scores = torch.cat([part for own, _, part in pieces if own == layer])
+        assert_close(scores, FUNCTIONS[name](match, neurons), **CLOSE)
+
+
+def test_tiles_are_made_once_for_all_layers(world, monkeypatch):
+    match, neurons = world
+    module, made = importlib.import_module("cd_exp.similarity.top_images"), []
+    probabilities = module.probabilities
+    monkeypatch.setattr(
+        module, "probabilities", lambda *a, **k: made.append(len(a[0].images)) or probabilities(*a, **k)
+    )
+    list(similarity.layers_together(similarity.soft_wpmi, match, {"a": neurons, "b": neurons[:, :3] + 1, "c": neurons}))
+    assert made == [60]
 
 
 def test_blocks_keep_a_prior_that_is_bound(world):
@@ -156,10 +279,13 @@ def test_rank_reorder_is_seeded_and_blind_to_other_units(world):
     assert torch.equal(run(neurons[:, 4:5]), run(neurons)[4:5])
 
 
-def test_one_unit_alone_scores_nothing_under_its_own_prior(world):
+@pytest.mark.parametrize("name", ["wpmi", "soft_wpmi"])
+def test_one_unit_alone_scores_nothing_under_its_own_prior_and_its_likeliest_concept_comes_first(world, name):
     match, neurons = world
-    assert (similarity.soft_wpmi(match, neurons[:, :1]) == 0).all()
-    assert (similarity.wpmi(match, neurons[:, :1], prior_weight=1.0) == 0).all()
+    function = partial(getattr(similarity, name), match, neurons[:, :1])
+    scores = function(prior_weight=1.0)
+    assert (scores.abs() < 1e-4).all()
+    assert scores.argsort(dim=1, descending=True).tolist() == function(prior_weight=0.0).argsort(1, True).tolist()
 
 
 def test_a_probe_smaller_than_top_k_counts_whole(world):
