@@ -34,8 +34,8 @@ def custom(*, function: str, options: Mapping[str, Any] | None = None) -> Simila
         raise InputError(f"similarity.function={function} takes {len(positional)} arguments, expected (match, neurons)")
 
     @functools.wraps(own.function)
-    def scored(match: Any, neurons: Tensor, **more: Any) -> Tensor:
-        scores = own.function(match, neurons, **bound, **more)
+    def scored(match: Any, neurons: Any, **settings: Any) -> Tensor:
+        scores = own.function(match, neurons, **settings)
         wanted = (neurons.shape[1], shape(match)[1])
         came = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         if came != wanted:
@@ -44,4 +44,4 @@ def custom(*, function: str, options: Mapping[str, Any] | None = None) -> Simila
             )
         return scores.float()
 
-    return scored
+    return functools.partial(scored, **bound)
