@@ -1,8 +1,9 @@
 """Many names in little memory: the ids of a probe set of a million images."""
 
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
-from typing import overload
+from typing import SupportsIndex, overload
 
 import numpy as np
 from jaxtyping import Int
@@ -16,15 +17,16 @@ class _Names(Sequence[str]):
         raise NotImplementedError
 
     @overload
-    def __getitem__(self, index: int) -> str: ...
+    def __getitem__(self, index: SupportsIndex) -> str: ...
     @overload
     def __getitem__(self, index: slice) -> tuple[str, ...]: ...
-    def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
+    def __getitem__(self, index: SupportsIndex | slice) -> str | tuple[str, ...]:
         if isinstance(index, slice):
             return tuple(self.name(i) for i in range(*index.indices(len(self))))
-        if not -len(self) <= index < len(self):
+        place = operator.index(index)  # of any kind of integer, numpy's included
+        if not -len(self) <= place < len(self):
             raise IndexError(index)
-        return self.name(int(index) % len(self))
+        return self.name(place % len(self))
 
     def __iter__(self) -> Iterator[str]:
         return (self.name(i) for i in range(len(self)))

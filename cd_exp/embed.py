@@ -1,0 +1,150 @@
+"""`python -m cd_exp.embed IMAGES --clip NAME --concepts FILE OUT`: photographs and words embedded once, for all runs.
+
+What it leaves in OUT is what `clip=precomputed clip.folder=OUT` reads: `image_embeddings.npy`, `images.txt`, and for
+each list of words `NAME_text.npy` and `NAME_names.txt`. Nobody who labels with it needs CLIP, or the photographs.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from jaxtyping import Float
+from omegaconf import DictConfig
+from torch import Tensor
+
+from cd_exp.clips import Clip
+from cd_exp.clips.precomputed import IDS, IMAGES, NAMES, TEXTS
+from cd_exp.composing import arguments, composed, composer
+from cd_exp.concepts import file as listed
+from cd_exp.config import build
+from cd_exp.errors import InputError
+from cd_exp.features import Settings
+from cd_exp.features.loading import BATCH, bar, in_batches, load, placed
+from cd_exp.lines import CONTROL
+from cd_exp.names import for_terminal, shortened
+from cd_exp.settings.checking import check_values
+from cd_exp.types import Concepts, Probe
+from cd_exp.whole_files import temporary_folder, write
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Embed, and write the folder.
+
+    Returns:
+        The exit status: 2 for what the user can mend.
+    """
+    parser = argparse.ArgumentParser(prog="python -m cd_exp.embed", description=__doc__)
+    parser.add_argument("images", help="a folder of photographs, or a text file that lists them, one path a line")
+    parser.add_argument("out", type=Path, help="the folder to make")
+    parser.add_argument("--clip", required=True, help="as on the command line of a run: clip=NAME")
+    parser.add_argument(
+        "--concepts", required=True, action="append", help="a text file, one word a line; again for more"
+    )
+    parser.add_argument("--template", action="append", help="a prompt with one {}; several are averaged")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting, as for a run")
+    given = parser.parse_intermixed_args(words)
+    try:
+        sets = {Path(path).stem: listed(path=path, templates=given.template) for path in given.concepts}
+        if len(sets) < len(given.concepts):
+            raise InputError("two files of --concepts have the same name; the folder would hold one of them")
+        if given.out.exists() and (not given.out.is_dir() or any(given.out.iterdir())):
+            raise InputError(f"{given.out} is there already and not empty; give the name of a new folder")
+        probe, clip, settings = _parts(given.images, given.clip, given.set)
+        notes = embed(probe, clip, sets, settings=settings, out=given.out)
+    except InputError as error:
+        print(f"error: {for_terminal(error)}", file=sys.stderr)
+        return 2
+    for note in notes:
+        print(f"note: {for_terminal(note)}")
+    print(f"{len(probe)} images and {sum(len(s.names) for s in sets.values())} words: clip.folder={given.out}")
+    return 0
+
+
+def embed(probe: Probe, clip: Clip, sets: dict[str, Concepts], *, settings: Settings, out: Path) -> tuple[str, ...]:
+    """Embed the images of a probe set and the words of concept sets, and leave them in a folder.
+
+    Args:
+        probe: the images; their ids become the lines of `images.txt`.
+        clip: the backbone.
+        sets: the words, by the name that their files get.
+        settings: device, precision, batches.
+        out: the folder, made whole or not at all.
+
+    Returns:
+        What a reader should know: what was passed over, prompts that were cut.
+
+    Raises:
+        InputError: unreadable images, or ids that no line can hold.
+    """
+    wrong = [name for name in probe.ids if CONTROL.search(name) or "\n" in name]
+    if wrong:
+        raise InputError(
+            f"{len(wrong)} images have control characters in their names: {shortened(list(map(repr, wrong)))}"
+        )
+    rows = image_embeddings(probe, clip, settings=settings)
+    device, _ = settings.resolved()
+    notes = [*getattr(probe, "notes", ())]
+    with temporary_folder(out.parent, out.name) as half:
+        np.save(half / IMAGES, rows)
+        write(half / IDS, "".join(f"{name}\n" for name in probe.ids))
+        for name, concepts in sets.items():
+            np.save(half / f"{name}{TEXTS}", clip.embed(concepts, device=device).numpy())
+            write(half / f"{name}{NAMES}", "".join(f"{word}\n" for word in concepts.names))
+            notes += [*concepts.notes, *(clip.notes(concepts) if hasattr(clip, "notes") else ())]
+        half.replace(out)
+    return tuple(notes)
+
+
+def image_embeddings(probe: Probe, clip: Clip, *, settings: Settings) -> Float[np.ndarray, "images dim"]:
+    """CLIP's embedding of each image, not normalised.
+
+    Raises:
+        InputError: images that cannot be read; all are named.
+    """
+    tower = clip.image_tower()
+    device, dtype = settings.resolved()
+    encode = placed(tower.module, device)
+    batches = in_batches(list(range(len(probe))), settings.batch_size or BATCH)
+    rows: list[Tensor] = []
+    bad: list[int] = []
+    with bar(settings, f"embeddings of {probe.name}", len(probe)) as step:
+        for indices, (inputs,), readable in load(probe, [tower.transform], batches, settings, device):
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32), torch.inference_mode():
+                rows.append(encode(inputs).float().cpu())
+            bad += [index for index, good in zip(indices, readable, strict=True) if not good]
+            step(len(indices))
+    if bad:
+        named = shortened([probe.ids[index] for index in bad])
+        raise InputError(f"{len(bad)} of {len(probe)} images cannot be read: {named}; mend or remove them")
+    return torch.cat(rows).numpy()
+
+
+def _parts(images: str, clip: str, more: Sequence[str]) -> tuple[Probe, Clip, Settings]:
+    """The probe set, the backbone and the settings, as a run with these words would have them."""
+    place = re.sub(r"([\\'])", r"\\\1", images)
+    chosen = f"probe.root='{place}'" if Path(images).is_dir() else f"probe.path='{place}'"
+    probe = "probe=folder" if Path(images).is_dir() else "probe=files"
+    try:
+        found, _ = arguments([probe, chosen, f"clip={clip}", "logger=none", *more])
+        config: DictConfig = composed(composer(found), "config", found.overrides, RunMode.RUN)
+        check_values(config)
+    finally:
+        GlobalHydra.instance().clear()
+    settings = Settings(
+        device=config.device,
+        precision=config.features.precision,
+        batch_size=config.features.batch_size,
+        workers=config.features.workers,
+        progress=config.features.progress,
+    )
+    return build(config.probe, group="probe", leave_out=("on_error",)), build(config.clip, group="clip"), settings
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
