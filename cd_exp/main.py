@@ -136,7 +136,7 @@ def publish(
         explorer.clear(folder)
     else:
         ours = record(parts, found, seed=config.seed)
-        content = explorer.collect(ours, found, outcome, manifest=manifest, title=title)
+        content = explorer.collect(ours, found, outcome, manifest=manifest, title=title, maps=config.report.maps)
         explorer.write(folder, explorer.page_of({folder.name: content}, title=title), layout=config.report.explorer)
     if config.report.html:
         report.page(folder, outcome, manifest=manifest, **shown)

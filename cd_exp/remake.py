@@ -96,4 +96,4 @@ def asked(folder: Path, manifest: Mapping[str, Any], outcome: Outcome, queries: 
     run = record(parts, found, seed=config.seed)
     words = explorer.ask(run, found, parts.similarity, list(dict.fromkeys(queries)))
     title = next(iter(explorer.runs_of(explorer.read(folder)).values())).parts["run"]["title"]
-    return explorer.collect(run, found, outcome, manifest=manifest, title=title, asked=words)
+    return explorer.collect(run, found, outcome, manifest=manifest, title=title, asked=words, maps=config.report.maps)

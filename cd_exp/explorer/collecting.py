@@ -11,6 +11,7 @@ from cd_exp.evaluate import judge
 from cd_exp.explorer.content import TOP, Content, described, described_labels
 from cd_exp.explorer.encoding import Names, packed
 from cd_exp.explorer.evidence import alike, excited, shown_for, spread
+from cd_exp.explorer.maps import heat_maps, rows_of
 from cd_exp.explorer.query import Asked
 from cd_exp.explorer.sheets import Sheets, thumbnails
 from cd_exp.features import Features
@@ -32,6 +33,7 @@ def collect(
     manifest: Mapping[str, Any],
     title: str,
     asked: Sequence[Asked] = (),
+    maps: bool = False,
 ) -> Content:
     """What the explorer shows of a run.
 
@@ -42,6 +44,7 @@ def collect(
         manifest: how the run was asked for, and with what it was made.
         title: what the pages are called.
         asked: words asked for besides, with the units that answer to them.
+        maps: whether to show where in its strongest images a unit is active.
     """
     features, names = found.features, Names()
     strongest = {layer: features.strongest(layer, _available(features, layer)) for layer in outcome.labels}
@@ -68,6 +71,9 @@ def collect(
     }
     run_part["queries"] = [words.packed(places) for words in asked]
     parts: dict[str, Any] = {"run": run_part}
+    shown = rows_of({layer: part.indices[: most[0]] for layer, part in strongest.items()}, features.kept)
+    heat, region = heat_maps(run, shown) if maps else ({}, None)
+    run_part["region"] = [region.left, region.top, region.right, region.bottom] if region else []
     for number, (layer, labels) in enumerate(outcome.labels.items()):
         images = strongest[layer].indices.T.numpy()[:, : most[0]]
         run_part["layers"][number]["pictures"] = packed(places[images])
@@ -75,6 +81,7 @@ def collect(
             "values": packed(strongest[layer].values.T.float().numpy()[:, : most[0]]),
             **_from_activations(features, layer, places, most, spreads),
             **described_labels(labels, names),
+            **({"maps": packed(heat[layer])} if layer in heat else {}),
         }
         run_part["layers"][number]["detail"] = f"layer-{number}"
     run_part["names"] = names.texts

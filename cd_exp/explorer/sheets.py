@@ -73,7 +73,7 @@ def thumbnails(probe: Probe, groups: Sequence[Sequence[int]], *, store: Store) -
 
 def _of_group(probe: Probe, indices: list[int], *, size: int, store: Store) -> list[bytes]:
     listed = sha256(repr(indices).encode()).hexdigest()
-    content = {"probe": probe.fingerprint, "images": listed, "size": size, "quality": QUALITY}
+    content = {"probe": probe.fingerprint, "indices": listed, "size": size, "quality": QUALITY}
     entry = Entry("thumbnails", content)
 
     def make() -> tuple[np.ndarray, dict[str, Any]]:

@@ -69,6 +69,7 @@ def page(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     table = rows(outcome, method)
+    gallery = chosen(outcome, units, images=images)
     total = sum(len(labels.units) for labels in outcome.labels.values())
     text = environment.get_template("page.html").render(
         title=title or folder.resolve().name,
@@ -79,7 +80,8 @@ def page(
         several=len({row.method for row in table}) > 1,
         tests=differences(outcome),
         figures=list(_figures(folder)),
-        gallery=[(unit, list(_pictures(outcome, unit))) for unit in chosen(outcome, units, images=images)],
+        gallery=[(unit, [(index, str(outcome.probe.ids[index])) for index in unit.images]) for unit in gallery],
+        pictures=list(_pictures(outcome, gallery)),
         others=tuple(outcome.baselines),
         lines=_lines(outcome),
         capped=max(0, total - CAP),
@@ -101,9 +103,10 @@ def _figures(folder: Path) -> Iterator[tuple[str, str]]:
             yield data_uri(path.read_bytes(), "image/png"), words
 
 
-def _pictures(outcome: Outcome, unit: Shown) -> Iterator[tuple[str, str]]:
-    for index in unit.images:
-        yield data_uri(jpeg(thumbnail(outcome.probe, index, 88)), "image/jpeg"), str(outcome.probe.ids[index])
+def _pictures(outcome: Outcome, gallery: Sequence[Shown]) -> Iterator[tuple[int, str]]:
+    """Each distinct image of the gallery once: units share most of theirs."""
+    for index in sorted({index for unit in gallery for index in unit.images}):
+        yield index, data_uri(jpeg(thumbnail(outcome.probe, index, 88)), "image/jpeg")
 
 
 def _lines(outcome: Outcome) -> list[Line]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", ":", "-.")
 PANELS = 4  # layers of the agreement figure
+CARDS = 120  # of units: more are looked at in the explorer, not in one picture
 WIDEST = 30  # characters of a name that a figure has room for
 
 
@@ -45,7 +46,7 @@ def figures(
     Args:
         folder: the run folder.
         outcome: what the run found.
-        units: how many units are shown with their top images.
+        units: how many units are shown with their top images, up to `CARDS`.
         images: how many top images of each.
         method: what our own labels are called beside those of a baseline.
         title: above each figure: what was run.
@@ -80,7 +81,7 @@ def _drawn(outcome: Outcome, units: int, images: int, method: str) -> Iterator[t
     several = [layer for layer in outcome.labels if any(layer in layers for layers in outcome.baselines.values())]
     if several:
         yield "agreement", agreement(outcome, several[-PANELS:], method)
-    if shown := chosen(outcome, units, images=images):
+    if shown := chosen(outcome, min(units, CARDS), images=images):
         yield "units", grid(outcome.probe, shown)
 
 

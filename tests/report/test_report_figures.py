@@ -71,3 +71,24 @@ def test_a_strip_holds_the_images_in_their_order():
     assert pixels.getpixel((0, 0)) == Discs(9)[4].getpixel((0, 0))
     assert pixels.getpixel((22, 0)) == Discs(9)[2].getpixel((0, 0))
     assert pixels.getpixel((20, 0)) == (255, 255, 255)
+
+
+def test_vector_figures_are_the_same_bytes_each_time_and_keep_their_words(outcome, tmp_path):
+    first = {
+        path.name: path.read_bytes()
+        for path in report.figures(tmp_path, outcome, units=2, title="resnet18 · soft_wpmi", vector=True)
+    }
+    again = report.figures(tmp_path / "again", outcome, units=2, title="resnet18 · soft_wpmi", vector=True)
+    assert first == {path.name: path.read_bytes() for path in again}
+    assert {"accuracy.png", "accuracy.pdf", "accuracy.svg", "ranks.svg", "agreement.pdf", "units.png"} <= set(first)
+    assert "units.pdf" not in first
+    assert first["accuracy.pdf"].startswith(b"%PDF")
+    for name in ("accuracy", "ranks", "agreement"):
+        assert "resnet18 · soft_wpmi" in first[f"{name}.svg"].decode()
+
+
+def test_a_figure_of_units_stays_of_a_size_that_opens(many_units, tmp_path, monkeypatch):
+    monkeypatch.setattr("cd_exp.report.plots.CARDS", 6)
+    report.figures(tmp_path, many_units, units=500, images=2)
+    with Image.open(tmp_path / "figures" / "units.png") as image:
+        assert image.height < 1000

@@ -60,7 +60,13 @@ def test_the_page_holds_figures_pictures_and_every_unit(text, outcome):
     page = Page(text)
     assert len(page.all("figure")) == 3
     assert len([item for item in page.all("li") if "data-item" in item]) == 6
-    assert len(page.all("img")) == 3 + 6 * 4
+    assert len(page.all("img")) == 3
+    pictures = [span for span in page.all("span") if span.get("role") == "img"]
+    assert len(pictures) == 6 * 4
+    assert all(picture["aria-label"] for picture in pictures)
+    shown = {picture["class"].split()[-1] for picture in pictures}
+    assert text.count("data:image/jpeg") == len(shown) < 6 * 4  # each distinct picture once
+    assert all(f".{name} {{ background-image" in text for name in shown)
     assert all(image["alt"] for image in page.all("img"))
     assert len([row for row in page.all("tr") if "data-item" in row]) == sum(
         map(len, (labels.units for labels in outcome.labels.values()))
@@ -150,3 +156,10 @@ def test_a_browser_follows_light_and_dark(outcome, manifest, tmp_path, dark):
                    capture_output=True, timeout=120, check=True)  # fmt: skip
     with Image.open(picture) as image:
         assert bool(np.asarray(image.convert("L")).mean() < 90) is dark
+
+
+def test_the_page_links_to_the_explorer_where_there_is_one(outcome, manifest, tmp_path):
+    assert 'href="explorer' not in report.page(tmp_path, outcome, manifest=manifest, units=0).read_text()
+    (tmp_path / "explorer").mkdir()
+    (tmp_path / "explorer" / "index.html").write_text("")
+    assert 'href="explorer/index.html"' in report.page(tmp_path, outcome, manifest=manifest, units=0).read_text()

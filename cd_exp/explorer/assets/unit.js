@@ -11,16 +11,10 @@ async function unitView(main, run, state) {
   fill(main, heading(run, table, at, {name, unit, rows, here, step, state}));
   if (place >= 0) {
     const detail = await run.detail(layer);
-    if (!detail) append(main, [strongest(run, layer, place, {}), called(run, layer, unit), elsewhere(run, "What excites the unit less, its scores and the units that act alike", state)]);
-    else append(main, [
-      strongest(run, layer, place, detail),
-      weaker(run, place, detail),
-      h("div", {className: "columns"},
-        histogram(place, detail, run.main.has(run.main.find(layer, unit), "dead")),
-        scores(run, at, place, detail, table),
-        stableSet(run, place, detail)),
-      h("div", {className: "columns"}, called(run, layer, unit), nearest(run, layer, place, detail, state)),
-    ]);
+    const left = h("div", null, strongest(run, layer, place, detail ?? {}), detail ? weaker(run, place, detail) : elsewhere(run, "What excites the unit less, its scores and the units that act alike", state));
+    const right = h("div", null, detail ? [scores(run, at, place, detail, table), stableSet(run, place, detail), histogram(place, detail, run.main.has(run.main.find(layer, unit), "dead"))] : null,
+      called(run, layer, unit), detail ? nearest(run, layer, place, detail, state) : null);
+    append(main, [h("div", {className: "unit-page"}, left, right)]);
   }
   return {previous: () => step(-1), next: () => step(1)};
 }
@@ -75,18 +69,19 @@ function strongest(run, layer, place, detail) {
 
 function maps(run, layer, place, detail) {
   if (!detail.maps) return null;
-  const images = row(run.pictures(layer), place), array = unpacked(detail.maps), [, kept, side] = detail.maps.shape;
-  const each = side * side, values = array.subarray(place * kept * each, (place + 1) * kept * each);
-  return h("div", null, h("h3", null, "Where in the picture"),
-    h("div", {className: "cards"}, Array.from({length: kept}, (_, i) => heat(run, images[i], values.subarray(i * each, (i + 1) * each), side))));
+  const images = row(run.pictures(layer), place), [, kept, height, width] = detail.maps.shape, each = height * width;
+  const values = row(unpacked(detail.maps), place);
+  return h("div", null, h("h3", null, "Where in the picture the unit is active"),
+    h("div", {className: "cards large maps"}, Array.from({length: kept}, (_, i) => heat(run, images[i], values.subarray(i * each, (i + 1) * each), width, height))));
 }
 
-// A picture with the unit's activation over it: dark where the unit is silent.
-function heat(run, image, values, side) {
-  const canvas = h("canvas", {width: side, height: side, className: "heat", ariaHidden: true});
-  const context = canvas.getContext("2d"), pixels = context.createImageData(side, side);
-  values.forEach((value, i) => pixels.data.set([8, 10, 20, 215 - Math.round(0.84 * value)], 4 * i));
+// A picture with shade over it: dark where the unit is silent, and where the network does not see it.
+function heat(run, image, values, width, height) {
+  const canvas = h("canvas", {width, height, className: "heat", ariaHidden: true}), [left, top, right, bottom] = run.region;
+  const context = canvas.getContext("2d"), pixels = context.createImageData(width, height);
+  values.forEach((value, i) => pixels.data.set([8, 10, 20, Math.round(2.15 * (100 - value))], 4 * i));
   context.putImageData(pixels, 0, 0);
+  Object.assign(canvas.style, {left: `${100 * left}%`, top: `${100 * top}%`, width: `${100 * (right - left)}%`, height: `${100 * (bottom - top)}%`});
   return h("figure", {className: "card"}, h("span", {className: "overlaid"}, picture(run, image), canvas));
 }
 

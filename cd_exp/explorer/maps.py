@@ -1,0 +1,148 @@
+"""Where in its strongest images a unit is active: small maps, and which part of a picture the network sees."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from cd_exp.baselines import RunRecord
+from cd_exp.cache import Entry
+from cd_exp.features import find_layers, maps
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SIDE = 12  # rows and columns of a map at most
+LEVELS = 100  # from the least to the greatest activation in the maps of a unit
+SHAPES = ((480, 480), (640, 480), (480, 640))  # of pictures that must all be cut in the same way
+SAME = 0.02  # of the middle square: how far the cuts may differ
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """What the network sees of a picture, as fractions of its middle square; below 0 and above 1 is beyond it."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+def heat_maps(
+    run: RunRecord, strongest: Mapping[str, Int[np.ndarray, "neurons shown"]]
+) -> tuple[dict[str, UInt8[np.ndarray, "neurons shown height width"]], Region | None]:
+    """The activation maps of each unit for its strongest images, from the cache where they are there.
+
+    Maps are averaged to `SIDE` rows and columns at most and scaled to 0 ... `LEVELS` for each unit.
+
+    Args:
+        run: what the run has.
+        strongest: by layer the images of each unit, as indices into the probe.
+
+    Returns:
+        The maps of the layers that have an extent (tokens count where they are the patches of the image), and what the
+        network sees; without maps where its transform cuts pictures of different shapes differently.
+    """
+    found = find_layers(run.model, run.probe, list(strongest), run.store)
+    wide = {layer.name: layer.grid for layer in found if layer.grid is not None and max(layer.grid) > 1}
+    region = seen(run.model.build().transform) if wide else None
+    if region is None:
+        return {}, None
+    shown = {layer: strongest[layer] for layer in wide}
+    digest = sha256(b"".join(np.ascontiguousarray(images).tobytes() for images in shown.values())).hexdigest()
+    content = {
+        "model": run.model.key,
+        "layers": list(wide),
+        "probe": run.probe.fingerprint,
+        "images": digest,
+        "precision": str(run.settings.resolved()[1]),
+    }
+    entry = Entry("heat_maps", content)
+    arrays = run.store.find_arrays(entry)
+    if arrays is None:
+        made = _made(run, shown)
+        with run.store.locked([entry]):
+            run.store.save_arrays(entry, {str(number): part for number, part in enumerate(made.values())})
+        return made, region
+    return {layer: arrays[str(number)] for number, layer in enumerate(wide)}, region
+
+
+def _made(
+    run: RunRecord, shown: Mapping[str, Int[np.ndarray, "neurons shown"]]
+) -> dict[str, UInt8[np.ndarray, "neurons shown height width"]]:
+    """One pass over the images that some unit is shown with."""
+    images = np.unique(np.concatenate([part.ravel() for part in shown.values()]))
+    one_pass = maps(
+        run.model, run.probe, layers=list(shown), kept=images.tolist(), store=run.store, settings=run.settings
+    )
+    kept: dict[str, np.ndarray] = {}
+    for indices, by_layer in one_pass():
+        for layer, values in by_layer.items():
+            small = _small(values)
+            if layer not in kept:
+                kept[layer] = np.zeros((*shown[layer].shape, *small.shape[2:]), dtype=np.float32)
+            for row, image in enumerate(indices):
+                units, places = np.nonzero(shown[layer] == image)
+                kept[layer][units, places] = small[row, units]
+    return {layer: _scaled(kept[layer]) for layer in shown}
+
+
+def _small(values: Tensor) -> np.ndarray:
+    height, width = (min(SIDE, side) for side in values.shape[2:])
+    return torch.nn.functional.adaptive_avg_pool2d(values.float(), (height, width)).cpu().numpy()
+
+
+def _scaled(values: np.ndarray) -> UInt8[np.ndarray, "neurons shown height width"]:
+    low, high = values.min(axis=(1, 2, 3), keepdims=True), values.max(axis=(1, 2, 3), keepdims=True)
+    return np.rint((values - low) / np.where(high > low, high - low, 1) * LEVELS).astype(np.uint8)
+
+
+def seen(transform: "Callable[[Image], Tensor]") -> Region | None:
+    """Which part of a picture a transform keeps, found by pictures that tell their own coordinates.
+
+    None where that depends on the shape of the picture, where it is mirrored, or is not a picture any more.
+    """
+    found = [_seen(transform, *shape) for shape in SHAPES]
+    if any(region is None for region in found):
+        return None
+    edges = np.array([[region.left, region.top, region.right, region.bottom] for region in found if region])
+    upright = bool((edges[:, :2] < edges[:, 2:]).all())
+    return found[0] if upright and (np.ptp(edges, axis=0) <= SAME).all() else None
+
+
+def _seen(transform: "Callable[[Image], Tensor]", width: int, height: int) -> Region | None:
+    """Red rises from left to right and green from top to bottom; black and white tell how the values are scaled."""
+    from PIL import Image
+
+    across, down = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
+    coordinates = np.stack([across, down, np.zeros_like(across)], axis=2).round().astype(np.uint8)
+    pictures = (np.zeros_like(coordinates), np.full_like(coordinates, 255), coordinates)
+    try:
+        black, white, values = (transform(Image.fromarray(picture)).double() for picture in pictures)
+    except (TypeError, ValueError, RuntimeError):  # a step of the user's own that takes only its own pictures
+        return None
+    if values.ndim != 3 or len(values) != 3 or min(values.shape[1:]) < 2 or bool((white == black).any()):
+        return None
+    shares = (values - black) / (white - black)
+    left, right = _edges(shares[0].mean(dim=0), width, min(width, height))
+    top, bottom = _edges(shares[1].mean(dim=1), height, min(width, height))
+    return Region(left, top, right, bottom)
+
+
+def _edges(shares: Tensor, length: int, square: int) -> tuple[float, float]:
+    """The outer edges of the first and the last pixel, in fractions of the middle square."""
+    first, last = float(shares[0]), float(shares[-1])
+    half = (last - first) / (len(shares) - 1) / 2
+    margin = (length - square) / 2
+    return ((first - half) * length - margin) / square, ((last + half) * length - margin) / square
+
+
+def rows_of(strongest: Mapping[str, Tensor], kept: Sequence[int]) -> dict[str, Int[np.ndarray, "neurons shown"]]:
+    """Rows of the features, `[shown, neurons]`, as indices into the probe, `[neurons, shown]`."""
+    indices = np.asarray(kept)
+    return {layer: indices[rows.T.numpy()] for layer, rows in strongest.items()}

@@ -1,0 +1,69 @@
+"""Where in a picture a unit is active, on the embedded network."""
+
+import numpy as np
+import pytest
+import torch
+from torchvision.transforms import v2
+
+from cd_exp import clips, concepts, models, probes, similarity
+from cd_exp.baselines import RunRecord
+from cd_exp.cache import Store
+from cd_exp.dissection import dissection
+from cd_exp.explorer.maps import LEVELS, heat_maps, rows_of, seen
+from cd_exp.features import Settings, maps
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    model = models.shapes_model(layers=["layer4", "fc"], final="fc")
+    parts = (model, probes.shapes(size=60), concepts.shapes(), clips.shapes_clip())
+    store, settings = Store(tmp_path_factory.mktemp("cache")), Settings(device="cpu", progress=False, batch_size=16)
+    found = dissection(*parts, similarity.cos, layers=None, store=store, settings=settings, top=5)
+    return RunRecord(*parts, found.features, found.labels, store, settings)
+
+
+@pytest.fixture(scope="module")
+def shown(run):
+    strongest = {layer: run.features.strongest(layer, 4).indices for layer in ("layer4", "fc")}
+    return rows_of(strongest, run.features.kept)
+
+
+def test_each_map_is_that_of_the_units_image_scaled_to_the_unit(run, shown):
+    found, region = heat_maps(run, shown)
+    assert list(found) == ["layer4"]  # a vector has no extent
+    assert region is not None
+    images = list(range(60))
+    one_pass = maps(run.model, run.probe, layers=["layer4"], kept=images, store=run.store, settings=run.settings)
+    every = torch.cat([values["layer4"] for _, values in one_pass()])
+    for unit in (0, 17, 95):
+        expected = every[shown["layer4"][unit].tolist(), unit].numpy()
+        low, high = expected.min(), expected.max()
+        scaled = (expected - low) / (high - low) * LEVELS
+        np.testing.assert_allclose(found["layer4"][unit], scaled, atol=0.51)
+
+
+def test_maps_are_made_once(run, shown, monkeypatch):
+    first, _ = heat_maps(run, shown)
+    monkeypatch.setattr("cd_exp.explorer.maps._made", None)
+    again, _ = heat_maps(run, shown)
+    assert (first["layer4"] == again["layer4"]).all()
+
+
+def normalised(*steps):
+    return v2.Compose([*steps, v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.2] * 3)])
+
+
+def test_what_the_network_sees_of_a_picture_is_found_out():
+    region = seen(normalised(v2.Resize(256), v2.CenterCrop(224)))
+    assert [region.left, region.top, region.right, region.bottom] == pytest.approx(
+        [1 / 16, 1 / 16, 15 / 16, 15 / 16], abs=0.01
+    )
+    whole = seen(normalised(v2.Resize(64), v2.CenterCrop(64)))
+    assert [whole.left, whole.top, whole.right, whole.bottom] == pytest.approx([0, 0, 1, 1], abs=0.02)
+
+
+def test_where_that_depends_on_the_picture_there_are_no_maps():
+    assert seen(normalised(v2.Resize((64, 64)))) is None  # squashes: a wide picture is seen whole
+    assert seen(normalised(v2.Resize(64), v2.CenterCrop(64), v2.Grayscale())) is None
+    assert seen(normalised(v2.Resize(64), v2.CenterCrop(64), v2.RandomHorizontalFlip(1.0))) is None
+    assert seen(lambda picture: torch.zeros(3, 8, 8)) is None
