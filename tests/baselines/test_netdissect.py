@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from cd_exp.baselines.netdissect import NetDissect, Tally, detectors, labels, netdissect, overlap, thresholds
+from cd_exp.baselines.netdissect.method import notes_of
 from cd_exp.baselines.netdissect.table import as_table
 from cd_exp.baselines.published import read_labels
 from cd_exp.errors import InputError
@@ -141,6 +142,64 @@ def test_the_active_pixels_are_those_of_the_whole_upsampled_map(of, size):
         for unit, pixel in overlap.active_pixels(maps, threshold, torch.Size(size)):
             found.index_put_((unit, pixel), torch.ones_like(unit), accumulate=True)
         assert torch.equal(found, (whole > threshold[:, None, None]).flatten(1).long())
+
+
+@pytest.mark.parametrize("anchors", overlap.ANCHORS)
+@pytest.mark.parametrize(("of", "size"), [((7, 7), (112, 112)), ((2, 3), (8, 9)), ((1, 4), (3, 5)), ((2, 2), (1, 1))])
+def test_whole_maps_and_active_pixels_are_anchored_alike(of, size, anchors):
+    maps, threshold = torch.randn(6, *of, generator=torch.Generator().manual_seed(4)), torch.linspace(-1, 1.5, 6)
+    whole = overlap.upsampled(maps, torch.Size(size), anchors=anchors)
+    # Within rounding of the threshold either may be called active.
+    near = (whole - threshold[:, None, None]).abs() < 1e-5
+    found = torch.zeros(6, size[0] * size[1], dtype=torch.bool)
+    for unit, pixel in overlap.active_pixels(maps, threshold, torch.Size(size), anchors=anchors):
+        found[unit, pixel] = True
+    assert torch.equal(found.view(6, *size) | near, (whole > threshold[:, None, None]) | near)
+    if anchors != "receptive_fields" and min(of) > 1 and min(size) > 1:
+        torchs = torch.nn.functional.interpolate(
+            maps[None], size=size, mode="bilinear", align_corners=anchors == "corners"
+        )
+        assert torch.allclose(whole, torchs[0], atol=1e-5)
+
+
+def test_receptive_fields_stand_a_stride_apart_from_the_first_pixel():
+    maps = torch.tensor([[[1.0, 3.0], [5.0, 11.0]]])
+    found = overlap.upsampled(maps, torch.Size((4, 4)), anchors="receptive_fields")[0]
+    assert found[::2, ::2].tolist() == maps[0].tolist()
+    assert found[0].tolist() == [1, 2, 3, 3]
+    assert found[:, 0].tolist() == [1, 3, 5, 5]
+
+
+def test_the_quantile_is_taken_of_what_the_setting_says():
+    probe, maps = world(), torch.randn(6, 9, 2, 2, generator=torch.Generator().manual_seed(2))
+    sizes = [torch.Size(probe.segmentation(index).maps.shape[1:]) for index in range(6)]
+    of_maps = netdissect(passes({"conv": maps}), probe, quantile=0.1)["conv"]
+    of_upsampled = netdissect(passes({"conv": maps}), probe, quantile=0.1, quantile_of="upsampled")["conv"]
+    whole = torch.cat([overlap.upsampled(maps[i], sizes[i]).flatten(1) for i in range(6)], dim=1)
+    for tally, values in ((of_maps, maps.transpose(0, 1).flatten(1)), (of_upsampled, whole)):
+        above = (values > tally.threshold[:, None]).double().mean(1)
+        assert (above <= 0.1).all()
+        assert (above > 0.05).all()
+    assert not torch.equal(of_maps.threshold, of_upsampled.threshold)
+    assert of_maps.size == (2, 2)
+
+
+@pytest.mark.parametrize(("size", "said"), [((2, 2), 2), ((6, 1), 2), ((7, 7), 1), ((1, 1), 1)])
+def test_labels_that_rest_on_small_maps_are_said_to(size, said):
+    maps = torch.randn(6, 9, *size, generator=torch.Generator().manual_seed(2))
+    notes = list(notes_of("layer4", netdissect(passes({"layer4": maps}), world())["layer4"]))
+    assert len(notes) == said
+    assert "of 9 units of layer4 are detectors (IoU at least 0.04)" in notes[0]
+    assert (
+        said == 1 or f"the maps of layer4 are {size[0]} x {size[1]}; on so few positions many labels move" in notes[1]
+    )
+
+
+def test_anchors_change_what_a_mask_covers():
+    probe, maps = world(), torch.randn(6, 9, 2, 2, generator=torch.Generator().manual_seed(2))
+    found = [netdissect(passes({"conv": maps}), probe, quantile=0.2, anchors=name)["conv"] for name in overlap.ANCHORS]
+    assert len({tuple(tally.iou.flatten().tolist()) for tally in found}) == 3
+    assert all(torch.equal(tally.threshold, found[0].threshold) for tally in found)
 
 
 def test_chunks_do_not_change_a_count(monkeypatch):
@@ -395,6 +454,12 @@ def test_a_setting_out_of_range_is_an_error(name, value):
         InputError, match=rf"^baseline\.{name} is {value}; expected it between 0 and 1 \(published: 0\.0"
     ):
         NetDissect(**{name: value})
+
+
+@pytest.mark.parametrize(("name", "nearest"), [("quantile_of", "upsampled"), ("anchors", "corners")])
+def test_a_setting_that_is_no_choice_is_an_error(name, nearest):
+    with pytest.raises(InputError, match=f"baseline.{name} '{nearest[:-1]}'.*did you mean '{nearest}'"):
+        NetDissect(**{name: nearest[:-1]})
 
 
 def test_the_config_binds_the_settings_as_published():

@@ -1,18 +1,18 @@
 """Network Dissection over a probe set: a pass for the thresholds, and a pass for the overlaps."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from cd_exp.baselines.method import Labelled, RunRecord
-from cd_exp.baselines.netdissect.overlap import Annotation, annotation, extent, overlap
+from cd_exp.baselines.netdissect.overlap import ANCHORS, Annotation, annotation, extent, overlap, upsampled
 from cd_exp.baselines.netdissect.table import as_table
 from cd_exp.baselines.netdissect.tally import Tally, detectors, kinds, labels
 from cd_exp.baselines.netdissect.thresholds import Histogram, add, begin, threshold
-from cd_exp.errors import InputError
+from cd_exp.errors import InputError, unknown
 from cd_exp.features import maps as activation_maps
 from cd_exp.metrics import accepted_columns
 from cd_exp.names import file_name
@@ -23,13 +23,20 @@ Passes = Callable[[], Iterator[tuple[Sequence[int], Mapping[str, Tensor]]]]
 `Float["batch neurons height width"]`, one row a place in the indices. A layer without extent has 1 x 1 maps."""
 
 
+QUANTILE_OF = ("maps", "upsampled")
+SMALL = 7  # positions along a side: on smaller maps the settings above move many labels
+
+
 @dataclass(frozen=True)
 class NetDissect:
     """Settings of `baseline=netdissect`.
 
     Args:
         quantile: the share of positions at which a unit counts as active.
-        min_iou: the IoU from which a unit is called a detector.
+        min_iou: the IoU from which a unit is called a detector; the others are marked `below_min_iou`.
+        quantile_of: what the quantile is taken over: `maps` as the layer gives them (2017), or `upsampled` ones (2020).
+        anchors: at which pixels the positions of a map lie, one of `overlap.ANCHORS`: `centres`, `receptive_fields`
+            (2017) or `corners`.
 
     Raises:
         InputError: for a setting out of its range.
@@ -37,11 +44,16 @@ class NetDissect:
 
     quantile: float = 0.005
     min_iou: float = 0.04
+    quantile_of: str = "maps"
+    anchors: str = "centres"
 
     def __post_init__(self) -> None:
         for name, published in {"quantile": 0.005, "min_iou": 0.04}.items():
             if not 0 < (value := getattr(self, name)) < 1:
                 raise InputError(f"baseline.{name} is {value}; expected it between 0 and 1 (published: {published})")
+        for name, choices in {"quantile_of": QUANTILE_OF, "anchors": tuple(ANCHORS)}.items():
+            if getattr(self, name) not in choices:
+                raise unknown(f"baseline.{name}", getattr(self, name), choices)
 
     def __call__(self, run: RunRecord) -> Labelled:
         """Label every unit of the run's layers from the probe's masks, and hand back the tallies as files."""
@@ -58,34 +70,52 @@ class NetDissect:
             store=run.store,
             settings=run.settings,
         )
-        found, files, notes = {}, {}, []
-        for layer, tally in netdissect(passes, probe, quantile=self.quantile, min_iou=self.min_iou).items():
+        found, files = {}, {}
+        notes: list[str] = []
+        for layer, tally in netdissect(passes, probe, **asdict(self)).items():
             truth = run.labels[layer].truth
             columns = accepted_columns(truth, tally.concepts) if truth else ()
             found[layer] = labels(tally, layer, accepted=columns, truth=truth)
             files[f"tally_{file_name(layer)}.csv"] = as_table(tally)
-            detecting = int(detectors(tally).sum())
-            notes.append(
-                f"Network Dissection: {detecting} of {len(found[layer].units)} units of {layer} are detectors "
-                f"(IoU at least {self.min_iou:g}); the others are marked below_min_iou"
-            )
+            notes += notes_of(layer, tally)
         return Labelled(found, files, tuple(notes))
 
 
+def notes_of(layer: str, tally: Tally) -> Iterator[str]:
+    """How many units are detectors, and whether the maps are so small that labels rest on a choice of settings."""
+    detecting = detectors(tally)
+    yield (
+        f"Network Dissection: {int(detecting.sum())} of {len(detecting)} units of {layer} are detectors "
+        f"(IoU at least {tally.min_iou:g}); the others are marked below_min_iou"
+    )
+    if 1 < max(tally.size) < SMALL:
+        yield (
+            f"Network Dissection: the maps of {layer} are {tally.size[0]} x {tally.size[1]}; on so few positions many "
+            "labels move with baseline.quantile_of, baseline.anchors and the number of images"
+        )
+
+
 def netdissect(
-    passes: Passes, probe: AnnotatedProbe, *, quantile: float = 0.005, min_iou: float = 0.04
+    passes: Passes,
+    probe: AnnotatedProbe,
+    *,
+    quantile: float = 0.005,
+    min_iou: float = 0.04,
+    quantile_of: str = "maps",
+    anchors: str = "centres",
 ) -> dict[str, Tally]:
     """Threshold every unit, then count what its mask shares with every annotated concept.
 
-    Three choices that published versions make differently:
+    Three choices that published versions make differently; the last two are settings:
 
     - An image counts in a concept's union only if it carries some concept of the same category, whether or not the unit
       is active there: the rule of the paper and of its code (`count_act_with_labelcat`). Its successor NetDissect-Lite
       leaves out of the union the active pixels of images where the unit's mask touches no pixel of the category, so its
       IoU is never lower.
-    - The quantile is taken over the maps as the layer gives them, as in 2017; the code of 2020 upsamples them first.
-    - Maps are upsampled to the size of each image's annotation by plain bilinear interpolation, corners not aligned.
-      The code of 2017 anchors them at the centres of the units' receptive fields.
+    - The quantile is taken over the maps as the layer gives them, as in 2017, or over upsampled ones, as in 2020.
+    - Maps are upsampled to the size of each image's annotation by bilinear interpolation. Each position stands in the
+      middle of its share of the pixels, or, as in 2017, at the centre of its receptive field. On maps of 2 x 2
+      positions either choice moves a quarter of the labels and more.
 
     A pixel to which two maps give the same concept counts once, as in the formula; the published code counts both.
 
@@ -94,6 +124,8 @@ def netdissect(
         probe: the same images with their annotations.
         quantile: the share of positions at which a unit counts as active.
         min_iou: the IoU from which a unit is called a detector.
+        quantile_of: `maps` or `upsampled`.
+        anchors: one of `overlap.ANCHORS`.
 
     Returns:
         A tally for each layer.
@@ -103,7 +135,9 @@ def netdissect(
 
     Source: Bau et al., CVPR 2017 (arXiv:1704.05796), section 2.
     """
-    thresholds = {name: threshold(seen, quantile=quantile) for name, seen in _histograms(passes, quantile).items()}
+    given = passes if quantile_of == "maps" else _upsampled(passes, probe, anchors)
+    thresholds = {name: threshold(seen, quantile=quantile) for name, seen in _histograms(given, quantile).items()}
+    sizes: dict[str, tuple[int, int]] = {}
     truth = torch.zeros(len(probe.concepts), dtype=torch.int64)
     counts = {name: _Counts.of(values, probe.categories) for name, values in thresholds.items()}
     for indices, layers in passes():
@@ -111,7 +145,8 @@ def netdissect(
         for annotated in annotations:
             truth[annotated.present] += extent(annotated)
         for name, maps in layers.items():
-            _count(counts[name], maps, thresholds[name], annotations)
+            sizes[name] = (maps.shape[2], maps.shape[3])
+            _count(counts[name], maps, thresholds[name], annotations, anchors=anchors)
     return {
         name: Tally(
             concepts=tuple(probe.concepts),
@@ -122,9 +157,25 @@ def netdissect(
             activation=count.activation.cpu(),
             intersection=count.intersection.cpu(),
             min_iou=min_iou,
+            size=sizes[name],
         )
         for name, count in counts.items()
     }
+
+
+def _upsampled(passes: Passes, probe: AnnotatedProbe, anchors: str) -> Passes:
+    """The same walk, an image at a time, its maps upsampled to its annotation."""
+
+    def walk() -> Iterator[tuple[Sequence[int], Mapping[str, Tensor]]]:
+        for indices, layers in passes():
+            for row, index in enumerate(indices):
+                size = torch.Size(probe.segmentation(index).maps.shape[1:])
+                yield (
+                    [index],
+                    {name: upsampled(maps[row], size, anchors=anchors)[None] for name, maps in layers.items()},
+                )
+
+    return walk
 
 
 def _histograms(passes: Passes, quantile: float) -> dict[str, Histogram]:
@@ -175,6 +226,8 @@ def _count(
     maps: Float[Tensor, "batch neurons height width"],
     thresholds: Float[Tensor, " neurons"],
     annotations: Sequence[Annotation],
+    *,
+    anchors: str,
 ) -> None:
     """Add a batch's pixels to the running sums, in place."""
     exceeding = (maps > thresholds[:, None, None]).nonzero()[:, 1]
@@ -182,6 +235,6 @@ def _count(
     counts.positions.add_(maps[:, 0].numel())
     for image, annotated in zip(maps, annotations, strict=True):
         here = annotated.to(maps.device)
-        active, area, both = overlap(image, thresholds, here)
+        active, area, both = overlap(image, thresholds, here, anchors=anchors)
         counts.intersection[active[:, None], here.present] += both
         counts.activation[active[:, None], counts.column[here.present].unique()] += area[:, None]

@@ -1,8 +1,8 @@
 """How many pixels of each annotated concept a unit's mask covers, one image at a time.
 
-A mask is what of the map, upsampled bilinearly to the annotation (corners not aligned, as in
-`torch.nn.functional.interpolate`), exceeds the threshold. Few positions do, and an upsampled pixel can exceed it only
-where one of the four positions around it does: only those pixels are computed, never the whole map.
+A mask is what of the map, upsampled bilinearly to the annotation, exceeds the threshold. Few positions do, and an
+upsampled pixel can exceed it only where one of the four positions around it does: only those pixels are computed, never
+the whole map. `ANCHORS` says at which pixel of the annotation a position of the map lies.
 """
 
 from collections.abc import Iterator
@@ -14,6 +14,19 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cd_exp.types import Segmentation
+
+ANCHORS = {
+    "centres": lambda pixel, positions, pixels: (pixel + 0.5) * positions / pixels - 0.5,
+    "receptive_fields": lambda pixel, positions, pixels: pixel * positions / pixels,
+    "corners": lambda pixel, positions, pixels: pixel * (positions - 1) / max(1, pixels - 1),
+}
+"""Where a pixel lies among the positions of a map.
+
+`centres`: each position covers its share of the pixels and stands in the middle of them (as
+`torch.nn.functional.interpolate`). `receptive_fields`: position i stands at pixel i x stride, the centre of the
+receptive field of convolutions with odd kernels that pad by half of them, as the code of 2017 anchors its maps.
+`corners`: the outermost positions stand on the outermost pixels (`align_corners`).
+"""
 
 CHUNK = 1 << 18  # pixels computed at once: bounds the memory where many are active
 
@@ -58,7 +71,11 @@ def extent(annotated: Annotation) -> Int[Tensor, " present"]:
 
 
 def overlap(
-    maps: Float[Tensor, "neurons height width"], threshold: Float[Tensor, " neurons"], annotated: Annotation
+    maps: Float[Tensor, "neurons height width"],
+    threshold: Float[Tensor, " neurons"],
+    annotated: Annotation,
+    *,
+    anchors: str = "centres",
 ) -> tuple[Int[Tensor, " active"], Int[Tensor, " active"], Int[Tensor, "active present"]]:
     """The active pixels of each unit in one image, and those of them that each concept covers.
 
@@ -66,6 +83,7 @@ def overlap(
         maps: activation maps of the image.
         threshold: of each unit; a pixel is active where the upsampled map exceeds it.
         annotated: the concepts present.
+        anchors: one of `ANCHORS`.
 
     Returns:
         The units with an active position, by number, their active pixels, and their pixels in common with each concept.
@@ -74,7 +92,8 @@ def overlap(
     units, places = len(active), len(annotated.present) + 1
     drawn = annotated.drawn.flatten(1)
     area, covered = active.new_zeros(units), active.new_zeros(units * places)
-    for unit, pixel in active_pixels(maps[active].float(), threshold[active], annotated.drawn.shape[1:]):
+    size = annotated.drawn.shape[1:]
+    for unit, pixel in active_pixels(maps[active].float(), threshold[active], size, anchors=anchors):
         area += torch.bincount(unit, minlength=units)
         covered += torch.bincount((unit * places + drawn[:, pixel]).reshape(-1), minlength=units * places)
     both = covered.view(units, places)[:, 1:]
@@ -82,13 +101,18 @@ def overlap(
 
 
 def active_pixels(
-    maps: Float[Tensor, "neurons height width"], threshold: Float[Tensor, " neurons"], size: torch.Size
+    maps: Float[Tensor, "neurons height width"],
+    threshold: Float[Tensor, " neurons"],
+    size: torch.Size,
+    *,
+    anchors: str = "centres",
 ) -> Iterator[tuple[Int[Tensor, " active"], Int[Tensor, " active"]]]:
     """Unit and pixel number of every active pixel, some at a time; pixels count along the rows of an image of `size`.
 
     A cell is a position with its successors below and to the right; its block are the pixels between them.
     """
-    down, along = (axis(*sides, device=maps.device) for sides in zip(maps.shape[1:], size, strict=True))
+    sides = zip(maps.shape[1:], size, strict=True)
+    down, along = (axis(*side, anchors=anchors, device=maps.device) for side in sides)
     cells = _spread(_spread(maps > threshold[:, None, None], 1), 2).nonzero()
     for unit, top, left in (some.unbind(1) for some in cells.split(max(1, CHUNK // (down.most * along.most)))):
         below, right = (top + 1).clamp_(max=maps.shape[1] - 1), (left + 1).clamp_(max=maps.shape[2] - 1)
@@ -116,9 +140,32 @@ class Axis:
         return self.weight.shape[1]
 
 
-def axis(positions: int, pixels: int, *, device: torch.device | None = None) -> Axis:
-    """The pixels' places among the positions: (pixel + 1/2) positions / pixels - 1/2, and not below 0."""
-    place = ((torch.arange(pixels, dtype=torch.float64, device=device) + 0.5) * positions / pixels - 0.5).clamp_(min=0)
+def upsampled(
+    maps: Float[Tensor, "neurons height width"], size: torch.Size, *, anchors: str = "centres"
+) -> Float[Tensor, "neurons tall wide"]:
+    """The whole maps, upsampled bilinearly to `size`."""
+    (height, tall), (width, wide) = zip(maps.shape[1:], size, strict=True)
+    down = _weights(height, tall, anchors=anchors, device=maps.device)
+    along = _weights(width, wide, anchors=anchors, device=maps.device)
+    return torch.einsum("ph,nhw,qw->npq", down, maps.float(), along)
+
+
+def _weights(positions: int, pixels: int, *, anchors: str, device: torch.device) -> Float[Tensor, "pixels positions"]:
+    """How much of each position is in each pixel."""
+    place = _place(positions, pixels, anchors=anchors, device=device)
+    return (
+        (1 - (place.clamp(max=positions - 1)[:, None] - torch.arange(positions, device=device)).abs()).clamp_(0).float()
+    )
+
+
+def _place(positions: int, pixels: int, *, anchors: str, device: torch.device | None) -> Float[Tensor, " pixels"]:
+    pixel = torch.arange(pixels, dtype=torch.float64, device=device)
+    return ANCHORS[anchors](pixel, positions, pixels).clamp_(min=0)
+
+
+def axis(positions: int, pixels: int, *, anchors: str = "centres", device: torch.device | None = None) -> Axis:
+    """The pixels' places among the positions by one of `ANCHORS`, and not below 0."""
+    place = _place(positions, pixels, anchors=anchors, device=device)
     first = place.long()
     count = torch.bincount(first, minlength=positions)
     start = count.cumsum(0) - count

@@ -22,7 +22,8 @@ class Tally:
 
     `activation[u, k]` are the active pixels of unit u on images that carry a concept of category `kinds[k]`, since an
     image without annotations of a category says nothing about it. `exceeding` is the share of positions where the
-    activation was counted above the threshold: the quantile asked for, to within the histogram's error.
+    activation was counted above the threshold: the quantile asked for, to within the histogram's error, where that was
+    taken over positions.
     """
 
     concepts: tuple[str, ...]
@@ -33,6 +34,7 @@ class Tally:
     activation: Int[Tensor, "neurons kinds"]
     intersection: Int[Tensor, "neurons concepts"]
     min_iou: float = 0.04
+    size: tuple[int, int] = (1, 1)  # positions of a map, down and along
 
     @property
     def kinds(self) -> tuple[str, ...]:
