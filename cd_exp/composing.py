@@ -20,12 +20,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from cd_exp import settings
+from cd_exp.config import check_groups
 from cd_exp.errors import InputError
 from cd_exp.refusals import explained
-from cd_exp.settings.checking import check_hydra, check_keys, check_values
+from cd_exp.settings.checking import check_choices, check_hydra, check_keys, check_values
 
 JOBS_LOOKED_AT = 500
 """Of a sweep, before it begins; composing one takes 0.1 s."""
@@ -109,6 +110,7 @@ def composed(hydra: Hydra, name: str, overrides: Sequence[str], mode: RunMode) -
         raise explained(error, overrides, known=lambda: _known(hydra, name, overrides, mode)) from error
     check_keys(found)
     check_hydra(found.hydra)
+    check_choices(found)
     HydraConfig.instance().set_config(found)
     return found
 
@@ -139,13 +141,19 @@ def jobs(hydra: Hydra, config: DictConfig) -> Iterator[Sequence[str]]:
     sweeper = config.hydra.sweeper
     if sweeper.get("_target_") != f"{BasicSweeper.__module__}.{BasicSweeper.__name__}":
         return
-    words = [f"{key}={value}" for key, value in (sweeper.params or {}).items()] + list(config.hydra.overrides.task)
+    words = [f"{key}={value}" for key, value in (sweeper.params or {}).items()] + typed(config.hydra.overrides.task)
     read = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(words)
     try:
         batches = BasicSweeper.split_arguments(read, None)
     except HydraException as error:
         raise InputError(" ".join(str(error).split())) from error
     yield from islice(chain.from_iterable(batches), JOBS_LOOKED_AT)
+
+
+def typed(overrides: Sequence[str]) -> list[str]:
+    """Overrides as they were typed: read plainly, an interpolation would be put in its place."""
+    plain: Any = OmegaConf.to_container(overrides, resolve=False) if isinstance(overrides, ListConfig) else overrides
+    return [str(text) for text in plain]
 
 
 def check_jobs(hydra: Hydra, name: str, config: DictConfig) -> None:
@@ -156,10 +164,11 @@ def check_jobs(hydra: Hydra, name: str, config: DictConfig) -> None:
     wrong: InputError | None = None
     sound = False
     for overrides in jobs(hydra, config):
-        found = composed(hydra, name, [*config.hydra.overrides.hydra, *overrides], RunMode.RUN)
+        found = composed(hydra, name, [*typed(config.hydra.overrides.hydra), *overrides], RunMode.RUN)
         if not sound:
             try:
                 check_values(found)
+                check_groups(found)
                 sound = True
             except InputError as error:
                 wrong = wrong or error

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from cd_exp import settings
 from cd_exp.errors import InputError, unknown
 from cd_exp.settings import directory, register
 
-__all__ = ["build", "check", "directory", "register"]
+__all__ = ["build", "check", "check_groups", "directory", "register"]
 
 TARGET, PARTIAL = "_target_", "_partial_"
 
@@ -40,6 +41,22 @@ def build(node: DictConfig | Mapping[str, Any] | None, *, group: str, leave_out:
     given = {key: value for key, value in plain.items() if key not in leave_out}
     check(given, where=group)
     return _built(given, group, group)
+
+
+def check_groups(config: DictConfig) -> None:
+    """Refuse what does not fit in any group, before one of them is built.
+
+    Raises:
+        InputError: names the setting and what it takes.
+    """
+    for group in settings.GROUPS:
+        node = OmegaConf.select(config, group)
+        try:
+            plain = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
+        except OmegaConfBaseException as error:
+            raise InputError(f"{group}: {' '.join(str(error).split('full_key')[0].split())}") from error
+        if isinstance(plain, Mapping):
+            check({key: value for key, value in plain.items() if key not in OF_THE_RUN.get(group, ())}, where=group)
 
 
 def check(node: Any, *, where: str) -> None:
@@ -77,7 +94,7 @@ def _check_arguments(function: Callable[..., Any], node: Mapping[str, Any], wher
     hints = typing.get_type_hints(_signed(function), include_extras=True)
     general = settings.OF_EVERY.get(group, ())
     for key, value in node.items():
-        if key == TARGET or (key == PARTIAL and group == "similarity"):
+        if key == TARGET or (key == PARTIAL and value is True and group == "similarity"):
             continue
         if key.startswith("_") or key not in {*parameters, *general}:
             now = settings.renamed(f"{where}.{key}")

@@ -6,7 +6,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,18 +83,28 @@ def fetch(
     target = folder / _stem(file.name) if unpack else file
     if unpack and target.is_dir():
         return target
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder} cannot be made for {file.name} ({error.strerror}); set {setting}") from error
-    with FileLock(folder / f".{file.name}.lock"):  # the jobs of a sweep want the same file at once
-        if unpack and target.is_dir():
-            return target
-        _retrieve(url, known_hash, file, setting)
-        if unpack:
-            with progress(f"unpacking {file.name}", None) as advance:
-                unpack_archive(file, target, advance=advance, remedy=f"set {setting} to a copy on another disk")
-            file.unlink()
+    lock = FileLock(folder / f".{file.name}.lock")  # the jobs of a sweep want the same file at once
+    try:
+        with lock:
+            if unpack and target.is_dir():
+                return target
+            _retrieve(url, known_hash, file, setting)
+            if unpack:
+                with progress(f"unpacking {file.name}", None) as advance:
+                    unpack_archive(file, target, advance=advance, remedy=f"set {setting} to a copy on another disk")
+                file.unlink()
+    except InputError:  # a refusal leaves no folder that was not there
+        if new:
+            Path(lock.lock_file).unlink(missing_ok=True)
+            with suppress(OSError):  # something came after all
+                for place in new:
+                    place.rmdir()
+        raise
     return target
 
 

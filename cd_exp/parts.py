@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -9,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from cd_exp.baselines import Method
 from cd_exp.cache import Store
 from cd_exp.clips import Clip
-from cd_exp.config import build
+from cd_exp.config import build, check_groups
 from cd_exp.features import Settings
 from cd_exp.models import TargetModel
 from cd_exp.settings import GROUPS
@@ -44,19 +45,20 @@ class Parts:
         Raises:
             InputError: before anything is computed.
         """
+        check_groups(config)
         groups = {group: OmegaConf.select(config, group) for group in GROUPS}
         several: Any = groups["baseline"] or {}
         chosen = {several.get("name", choices["baseline"]): several} if "_target_" in several else several
-        parts = Parts(
-            model=build(groups["model"], group="model"),
-            units=build(groups["units"], group="units") if groups["units"] else Layers(),
-            probe=build(groups["probe"], group="probe", leave_out=("on_error",)),
-            concepts=build(groups["concepts"], group="concepts"),
-            clip=build(groups["clip"], group="clip"),
+        parts = Parts(  # in this order: what may download a data set comes last
             similarity=build(groups["similarity"], group="similarity"),
             baselines={name: build(node, group="baseline") for name, node in chosen.items()},
             logger=build(groups["logger"], group="logger") if groups["logger"] else NoLogger(),
-            store=Store(config.cache.dir),
+            model=_keyed(build(groups["model"], group="model")),
+            units=build(groups["units"], group="units") if groups["units"] else Layers(),
+            clip=_keyed(build(groups["clip"], group="clip")),
+            concepts=build(groups["concepts"], group="concepts"),
+            probe=build(groups["probe"], group="probe", leave_out=("on_error",)),
+            store=Store(Path(config.cache.dir).expanduser()),
             settings=Settings(
                 device=config.device,
                 precision=config.features.precision,
@@ -82,3 +84,9 @@ class Parts:
                 method.check(self.probe)
         if hasattr(self.logger, "check"):
             self.logger.check()
+
+
+def _keyed(recipe: Any) -> Any:
+    """The recipe, after it said what its numbers depend on: files that are missing or no weights are told here."""
+    _ = recipe.key
+    return recipe

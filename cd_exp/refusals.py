@@ -38,17 +38,26 @@ def explained(error: Exception, overrides: Sequence[str], *, known: Callable[[],
 
 def _no_choice(error: MissingConfigException) -> InputError:
     group, _, choice = str(error.missing_cfg_file).removesuffix(".yaml").rpartition("/")
+    if not group:
+        return InputError(f"--config-name {choice}: there is no {choice}.yaml in the folders of YAML files")
     now = settings.renamed(f"{group}={choice}")
     if now:
         return InputError(f"{group}={choice} is not known: {now}")
-    return unknown(group or "--config-name", choice, error.options or (), where="known")
+    return unknown(group, choice, error.options or (), where="known")
 
 
 def _misspelt(match: re.Match[str], known: Callable[[], list[str]]) -> InputError:
     key = match.group(1)
     if not key:
         return InputError(f"a setting without a name cannot be read: {WRITE}")
-    return unknown_key(key, known())
+    names = known()
+    if key in names and key not in settings.GROUPS:
+        return InputError(f"{key} cannot be taken out or given anew, only given another value of its kind: {key}=VALUE")
+    if key in settings.GROUPS:
+        return InputError(
+            f"{key} is chosen by name, {key}=NAME, and its settings are given one by one: {key}.KEY=VALUE"
+        )
+    return unknown_key(key, names)
 
 
 def _twice(match: re.Match[str], known: Callable[[], list[str]]) -> InputError:

@@ -16,7 +16,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from cd_exp import distributed, run_folder, signals
-from cd_exp.composing import arguments, check_jobs, composed, composer
+from cd_exp.composing import arguments, check_jobs, composed, composer, typed
 from cd_exp.invocation import Invocation
 from cd_exp.settings.checking import check_folder, check_values
 from cd_exp.sweep.plan import swept
@@ -154,7 +154,7 @@ def job(settings: DictConfig) -> None:
         about = {
             "error": " ".join(str(error).split()),
             "kind": type(error).__name__,
-            "overrides": list(HydraConfig.get().overrides.task),
+            "overrides": typed(HydraConfig.get().overrides.task),
         }
         (folder / FAILED).write_text(json.dumps(about, indent=1))
         raise
@@ -164,7 +164,7 @@ def invoked() -> Invocation:
     """How the run at hand was asked for, as Hydra knows it."""
     known = HydraConfig.get()
     choices = {group: str(choice) for group, choice in known.runtime.choices.items()}
-    overrides = list(known.overrides.task)
+    overrides = typed(known.overrides.task)
     if known.mode != RunMode.MULTIRUN:
         return Invocation(choices, overrides)
     folder = Path(known.sweep.dir)
@@ -179,8 +179,8 @@ def _again() -> list[str]:
     flags = [f"--config-dir={path}" for path in folders]
     flags += [f"--config-path={own}", f"--config-name={known.job.config_name}"]
     parts = ("hydra.mode", "hydra.sweep", "hydra.run.dir", "hydra/launcher", "hydra.launcher", "hydra.callbacks")
-    hydras = [text for text in known.overrides.hydra if not text.lstrip("+~").startswith(parts)]
-    return [*flags, *hydras, *known.overrides.task]
+    hydras = [text for text in typed(known.overrides.hydra) if not text.lstrip("+~").startswith(parts)]
+    return [*flags, *hydras, *typed(known.overrides.task)]
 
 
 def _quoted(text: str) -> str:

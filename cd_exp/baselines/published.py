@@ -9,7 +9,7 @@ import numpy as np
 from cd_exp.baselines.layouts import Row, read_lines, read_row
 from cd_exp.baselines.method import RunRecord
 from cd_exp.errors import InputError, unknown
-from cd_exp.types import Labels
+from cd_exp.types import Labels, Probe
 
 
 def published(
@@ -40,6 +40,12 @@ class Published:
 
     paths: Mapping[str | None, Path]
     rename: Mapping[str, str] = field(default_factory=dict)
+
+    def check(self, probe: Probe) -> None:
+        """Refuse files that are not there, or are in no layout that is read."""
+        del probe
+        for layer, path in self.paths.items():
+            read_labels(path, layer=layer, rename=self.rename)
 
     def __call__(self, run: RunRecord) -> dict[str, Labels]:
         """The published labels of the run's layers."""

@@ -17,6 +17,7 @@ from cd_exp.settings.schema import GROUPS, kinds
 from cd_exp.settings.values import refusal
 
 CALLBACKS = ("hydra.experimental.callbacks.LogJobReturnCallback", "hydra.experimental.callbacks.PickleJobInfoCallback")
+LEVELS = ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG", "NOTSET")
 LOGGING = (
     "logging.FileHandler",
     "logging.Formatter",
@@ -128,6 +129,10 @@ def check_hydra(hydra: DictConfig) -> None:
     plain = OmegaConf.to_container(hydra, resolve=False)
     assert isinstance(plain, dict)
     for where, key, value in _targets(plain, "hydra"):
+        if key == "level":
+            if value not in LEVELS:
+                raise unknown(f"{where}.level", str(value), LEVELS, where="known")
+            continue
         allowed: Sequence[str] = LOGGING if key in ("class", "()") else CALLBACKS
         for part in ("launcher", "sweeper"):
             if where == f"hydra.{part}" and key == "_target_":
@@ -137,6 +142,14 @@ def check_hydra(hydra: DictConfig) -> None:
                 f"{where}.{key}={value} is not Hydra's own; of hydra.* only what Hydra and its plugins bring "
                 "is called; code of your own comes in by GROUP=custom, as in model=custom model.factory=FILE.py:name"
             )
+
+
+def check_choices(config: DictConfig) -> None:
+    """Refuse several choices where a group takes one, as in `similarity=[cos]`."""
+    for group in ("model", "probe", "concepts", "clip", "similarity"):
+        node = None if OmegaConf.is_missing(config, group) else config.get(group)
+        if node and "_target_" in node and group not in config.hydra.runtime.choices:
+            raise InputError(f"{group} takes one choice, {group}=NAME; for a run with each of several: -m {group}=A,B")
 
 
 def plugins(part: str) -> list[str]:
@@ -150,6 +163,6 @@ def _targets(node: Any, where: str) -> Iterator[tuple[str, str, Any]]:
     logging = where.startswith(("hydra.job_logging", "hydra.hydra_logging"))
     items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
     for key, value in items:
-        if key == "_target_" or (logging and key in ("class", "()")):
+        if key == "_target_" or (logging and key in ("class", "()", "level")):
             yield where, str(key), value
         yield from _targets(value, f"{where}.{key}")

@@ -7,7 +7,7 @@ what the annotation in its constructor's signature says, which may be as exact: 
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from annotated_types import Ge, Gt, Le, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from cd_exp.settings.values import Count, NotNegative, OneOf, Pattern, Positive, Share, Text, Texts, Whole
 
@@ -95,11 +95,11 @@ DECLARED: Mapping[str, Any] = {
     "units.tokens_per_image": Count,
     "units.truth": Mapping[str, str | list[str]],
     "units.names": Texts | None,
-    "baseline.quantile": Share,
-    "baseline.min_iou": Share,
+    "baseline.quantile": Annotated[float, Gt(0), Lt(1)],
+    "baseline.min_iou": Annotated[float, Gt(0), Lt(1)],
     "baseline.rename": Mapping[str, str],
     "baseline.layer": Text | None,
-    "baseline.published.path": Text | Mapping[str, Text],
+    "baseline.published.path": Text | Annotated[Mapping[str, Text], MinLen(1)],
     "baseline.name": Text,
     "baseline.options": Mapping[str, Any],
     "logger.project": Annotated[str, Pattern(TAG, "a name of at most 128 characters without / \\ # ? % :")],

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from cd_exp.manifest import sheltered
 from cd_exp.sweep.jobs import FAILED, OK, UNFINISHED, Job, Sweep, axes_of, text_of
 
 MARKS = (".hydra", "metrics.json", "error.json", "manifest.json")
@@ -41,7 +42,10 @@ def _job(folder: Path, *, name: str) -> Job:
     begun = _yaml(folder / ".hydra" / "overrides.yaml")
     if isinstance(begun, list):
         # A folder may be used again: results of an earlier job are not those of the one begun last.
-        if manifest is not None and manifest.get("overrides", begun) != begun:
+        if manifest is not None and manifest.get("overrides", begun) not in (
+            begun,
+            [sheltered(str(text)) for text in begun],
+        ):
             manifest = metrics = None
         error = error if error is None or error.get("overrides", begun) == begun else None
     if error is not None and metrics is not None and _age(folder / "metrics.json") >= _age(folder / "error.json"):

@@ -16,7 +16,7 @@ from cd_exp.errors import InputError, unknown
 from cd_exp.features import maps as activation_maps
 from cd_exp.metrics import accepted_columns
 from cd_exp.names import file_name
-from cd_exp.types import AnnotatedProbe
+from cd_exp.types import AnnotatedProbe, Probe
 
 Passes = Callable[[], Iterator[tuple[Sequence[int], Mapping[str, Tensor]]]]
 """Each call walks the probe set once, yielding the indices of some images and each layer's maps of them:
@@ -55,13 +55,18 @@ class NetDissect:
             if getattr(self, name) not in choices:
                 raise unknown(f"baseline.{name}", getattr(self, name), choices)
 
-    def __call__(self, run: RunRecord) -> Labelled:
-        """Label every unit of the run's layers from the probe's masks, and hand back the tallies as files."""
-        probe = run.probe
+    def check(self, probe: Probe) -> None:
+        """Refuse a probe set without masks."""
         if not isinstance(probe, AnnotatedProbe):
             raise InputError(
                 f"baseline=netdissect needs pixel masks, and probe {probe.name!r} has none; use probe=shapes or broden"
             )
+
+    def __call__(self, run: RunRecord) -> Labelled:
+        """Label every unit of the run's layers from the probe's masks, and hand back the tallies as files."""
+        probe = run.probe
+        self.check(probe)
+        assert isinstance(probe, AnnotatedProbe)
         passes = activation_maps(
             run.model,
             probe,
