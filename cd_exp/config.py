@@ -56,7 +56,7 @@ def check_groups(config: DictConfig) -> None:
         except OmegaConfBaseException as error:
             raise InputError(f"{group}: {' '.join(str(error).split('full_key')[0].split())}") from error
         if isinstance(plain, Mapping):
-            check({key: value for key, value in plain.items() if key not in OF_THE_RUN.get(group, ())}, where=group)
+            check(plain, where=group)
 
 
 def check(node: Any, *, where: str) -> None:
