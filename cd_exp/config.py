@@ -56,7 +56,8 @@ def check_groups(config: DictConfig) -> None:
         except OmegaConfBaseException as error:
             raise InputError(f"{group}: {' '.join(str(error).split('full_key')[0].split())}") from error
         if isinstance(plain, Mapping):
-            check(plain, where=group)
+            own = settings.OF_THE_RUN.get(group, ())
+            check({key: value for key, value in plain.items() if key not in own}, where=group)
 
 
 def check(node: Any, *, where: str) -> None:

@@ -3,7 +3,7 @@
 Importing this costs no torch: `--help` needs only the schema.
 """
 
-from cd_exp.settings.groups import OF_EVERY, declared
+from cd_exp.settings.groups import OF_EVERY, OF_THE_RUN, declared
 from cd_exp.settings.offered import offered, target
 from cd_exp.settings.renamed import renamed
 from cd_exp.settings.schema import GROUPS, Config, directory, kinds, register
@@ -12,6 +12,7 @@ from cd_exp.settings.values import Doc, OneOf, describe, fits, refusal
 __all__ = [
     "GROUPS",
     "OF_EVERY",
+    "OF_THE_RUN",
     "Config",
     "Doc",
     "OneOf",

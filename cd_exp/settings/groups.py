@@ -18,6 +18,9 @@ OF_EVERY: Mapping[str, tuple[str, ...]] = {
 }
 """Settings that every choice of a group takes, and one function instead of each constructor."""
 
+OF_THE_RUN: Mapping[str, tuple[str, ...]] = {"probe": ("on_error",)}
+"""Settings that lie in a group and are the run's own."""
+
 DECLARED: Mapping[str, Any] = {
     "model.name": Text,
     "model.layers": Texts,
