@@ -89,6 +89,7 @@ def test_spreadsheet_files_are_read(written):
 
 def test_the_config_binds(written):
     config = OmegaConf.load(CONFIG)
+    del config["defaults"]
     config.path = str(written(TALLY))
     config.layer = "layer4"
     baseline = hydra.utils.instantiate(config, _convert_="all")
