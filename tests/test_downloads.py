@@ -57,7 +57,7 @@ def test_a_wrong_checksum_leaves_nothing_behind(site, tmp_path):
     folder = tmp_path / "kept"
     with pytest.raises(InputError, match=r"its checksum is not md5:0123"):
         fetch(site.url + "data.bin", "md5:0123", folder)
-    assert [path.name for path in folder.iterdir()] == [".data.bin.lock"]
+    assert not folder.exists()
 
 
 def test_a_file_put_there_by_hand_needs_no_network(tmp_path):
@@ -243,7 +243,7 @@ def test_a_download_larger_than_the_disk_is_not_begun(site, tmp_path, monkeypatc
     monkeypatch.setattr("cd_exp.downloads.shutil.disk_usage", lambda folder: usage)
     with pytest.raises(InputError, match=r"data.bin has 0.0 GB, and the disk of .* has 0.0 GB free; free some, or set"):
         fetch(site.url + "data.bin", None, tmp_path / "kept")
-    assert [path.name for path in (tmp_path / "kept").iterdir()] == [".data.bin.lock"]
+    assert not (tmp_path / "kept").exists()
 
 
 def test_a_wrong_file_put_there_by_hand_is_refused_and_kept(tmp_path):
