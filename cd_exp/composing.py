@@ -24,7 +24,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from cd_exp import settings
 from cd_exp.config import check_groups
-from cd_exp.errors import InputError
+from cd_exp.errors import InputError, unknown
 from cd_exp.refusals import explained
 from cd_exp.settings.checking import check_choices, check_hydra, check_keys, check_values
 
@@ -113,6 +113,29 @@ def composed(hydra: Hydra, name: str, overrides: Sequence[str], mode: RunMode) -
     check_choices(found)
     HydraConfig.instance().set_config(found)
     return found
+
+
+def choice(group: str, name: str, *, setting: str) -> DictConfig:
+    """What a choice of a group says, composed as if it were chosen for a run.
+
+    Args:
+        group: as in `clip`.
+        name: one of its choices, of the package or of a folder given with --config-dir.
+        setting: that named it, for errors.
+
+    Raises:
+        InputError: there is no such choice.
+    """
+    begun = GlobalHydra.instance().hydra
+    hydra = begun or composer(arguments([])[0])
+    try:
+        known = hydra.config_loader.get_group_options(group)
+        if name not in known:
+            raise unknown(setting, name, known, where=f"a choice of the group {group}")
+        return hydra.compose_config("config", [f"{group}={name}"], RunMode.RUN, with_log_configuration=False)[group]
+    finally:
+        if begun is None:
+            GlobalHydra.instance().clear()
 
 
 def _known(hydra: Hydra, name: str, overrides: Sequence[str], mode: RunMode) -> list[str]:

@@ -13,9 +13,10 @@ from cd_exp.baselines import RunRecord
 from cd_exp.cache import key_of
 from cd_exp.dissection import Dissection, dissection
 from cd_exp.invocation import Invocation
+from cd_exp.judging import OwnLabels
 from cd_exp.manifest import commit, describe, plain
 from cd_exp.names import terminal_text
-from cd_exp.outcome import collect
+from cd_exp.outcome import Judging, collect
 from cd_exp.parts import Parts
 from cd_exp.tracking import About, Record
 from cd_exp.types import Outcome
@@ -56,6 +57,7 @@ def _run(
             parts.baselines,
             images=config.report.images,
             abstain=config.abstain.stability,
+            judging=Judging(parts.judge, OwnLabels(parts.similarity, config.top)) if parts.judge else None,
         )
         outcome = replace(outcome, seconds={**outcome.seconds, "total": time.perf_counter() - began})
         publish(parts, found, outcome, config, invocation, folder=folder)

@@ -1,6 +1,7 @@
 """The labels of all methods judged, compared and collected on the same units."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,30 @@ from cd_exp import marks
 from cd_exp.baselines import Labelled, Method, RunRecord, labelled
 from cd_exp.dissection import Dissection
 from cd_exp.evaluate import TextEncoder, compare_all, judge, sentence_encoder
+from cd_exp.faithfulness import Judge
 from cd_exp.features import text_embeddings, text_notes
+from cd_exp.judging import Judged, judged
 from cd_exp.metrics import summarise
 from cd_exp.probes import pixel_notes
 from cd_exp.types import OURS, Concepts, Judgement, Labels, Outcome, has_pictures
 
 
+@dataclass(frozen=True, eq=False)
+class Judging:
+    """Who scores the labels, and how our own are made: they are chosen anew on a part of the images for it."""
+
+    judge: Judge
+    ours: Method
+
+
 def collect(
-    run: RunRecord, found: Dissection, methods: Mapping[str, Method], *, images: int, abstain: float | None = None
+    run: RunRecord,
+    found: Dissection,
+    methods: Mapping[str, Method],
+    *,
+    images: int,
+    abstain: float | None = None,
+    judging: Judging | None = None,
 ) -> Outcome:
     """Judge our labels and those of the other methods by the same metrics, and compare them on the same units.
 
@@ -28,12 +45,16 @@ def collect(
         methods: the other methods, each labels by itself.
         images: how many top images to keep for each unit.
         abstain: the stability below which a unit keeps its label in the files but counts as abstained.
+        judging: scores all labels on images that they were not chosen on; None leaves that out.
     """
     others = {name: labelled(method, run) for name, method in methods.items()}
     units = {layer: len(labels.units) for layer, labels in found.labels.items()}
     by_method: dict[str, Mapping[str, Labels]] = {OURS: found.labels}
     by_method |= {name: other.labels for name, other in others.items()}
+    scored = judged(judging.judge, run, {OURS: judging.ours, **methods}, by_method) if judging else Judged(by_method)
+    by_method = dict(scored.methods)
     judgements = _judgements(run, found, by_method, abstain)
+    judgements |= {name: _unjudged(by_layer) for name, by_layer in scored.references.items()}
     metrics = {
         method: {
             layer: summarise(judgement, total_units=units[layer], seed=run.seed) for layer, judgement in by.items()
@@ -43,15 +64,15 @@ def collect(
     pictured = found.labels if has_pictures(run.probe) else ()  # without pictures there is nothing to show
     shown = {layer: top_images(found, layer, images) for layer in pictured}
     return Outcome(
-        labels=found.labels,
+        labels=by_method[OURS],
         metrics=metrics.pop(OURS),
         seconds=found.seconds,
         top_images=shown,
         probe=run.probe,
-        baselines={name: other.labels for name, other in others.items()},
+        baselines={name: by_method[name] for name in others},
         baseline_metrics=metrics,
         comparisons=list(compare_all(by_method, judgements, seed=run.seed)),
-        notes=[*notes(run, found, others), *_absent(run, judgements)],
+        notes=[*notes(run, found, others), *_absent(run, judgements), *scored.notes],
         files={name: text for other in others.values() for name, text in other.files.items()},
     )
 
@@ -61,14 +82,21 @@ def _judgements(
 ) -> dict[str, dict[str, Judgement]]:
     encode, sentences = text_encoder(run, found), sentence_encoder()
 
-    def judged(labels: Labels, truth: Sequence[Any] | None) -> Judgement:
+    def held_against(labels: Labels, truth: Sequence[Any] | None) -> Judgement:
         return judge(
             labels, truth, judgeable=run.concepts.names, clip_text=encode, sentences=sentences, abstain=abstain
         )
 
     return {
-        method: {layer: judged(labels, found.labels[layer].truth or None) for layer, labels in by_layer.items()}
+        method: {layer: held_against(labels, found.labels[layer].truth or None) for layer, labels in by_layer.items()}
         for method, by_layer in methods.items()
+    }
+
+
+def _unjudged(by_layer: Mapping[str, Labels]) -> dict[str, Judgement]:
+    """Floor and ceiling have scores, and are held against no truth."""
+    return {
+        layer: Judgement(labelled=labels.units, faithfulness=labels.faithfulness) for layer, labels in by_layer.items()
     }
 
 

@@ -10,7 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 from cd_exp.baselines import Method
 from cd_exp.cache import Store
 from cd_exp.clips import Clip
+from cd_exp.composing import choice
 from cd_exp.config import build, check_groups
+from cd_exp.faithfulness import Judge
 from cd_exp.features import Settings
 from cd_exp.models import TargetModel
 from cd_exp.settings import GROUPS
@@ -30,6 +32,7 @@ class Parts:
     clip: Clip
     similarity: Similarity
     baselines: Mapping[str, Method]
+    judge: Judge | None
     logger: Logger
     store: Store
     settings: Settings
@@ -52,6 +55,7 @@ class Parts:
         parts = Parts(  # in this order: what may download a data set comes last
             similarity=build(groups["similarity"], group="similarity"),
             baselines={name: build(node, group="baseline") for name, node in chosen.items()},
+            judge=_judge(config, groups["judge"]),
             logger=build(groups["logger"], group="logger") if groups["logger"] else NoLogger(),
             model=_keyed(build(groups["model"], group="model")),
             units=build(groups["units"], group="units") if groups["units"] else Layers(),
@@ -76,12 +80,14 @@ class Parts:
     def check(self) -> None:
         """Refuse parts that do not go together, as far as they can tell without computing anything.
 
-        A method or tracker that can tell has a `check` of its own: a method is given the probe.
+        A method or tracker that can tell has a `check` of its own: a method and a judge are given the probe.
         """
         self.settings.resolved()
         for method in self.baselines.values():
             if hasattr(method, "check"):
                 method.check(self.probe)
+        if self.judge is not None and hasattr(self.judge, "check"):
+            self.judge.check(self.probe)
         if hasattr(self.logger, "check"):
             self.logger.check()
 
@@ -90,3 +96,19 @@ def _keyed(recipe: Any) -> Any:
     """The recipe, after it said what its numbers depend on: files that are missing or no weights are told here."""
     _ = recipe.key
     return recipe
+
+
+def _judge(config: DictConfig, node: DictConfig | None) -> Judge | None:
+    """The judge; one that asks a CLIP backbone names a choice of the group `clip`."""
+    if node is None:
+        return None
+    if OmegaConf.is_missing(node, "clip") or not isinstance(node.get("clip"), str):
+        return build(node, group="judge")
+    held = config.copy()  # the choice's interpolations are seen from the whole configuration
+    OmegaConf.set_struct(held, False)
+    held.judge.clip = choice("clip", node.clip, setting="judge.clip")
+    for key in held.judge.clip:  # what has to be set is as in the run's own backbone, where that is of the same kind
+        same = held.judge.clip.get("_target_") == config.clip.get("_target_")
+        if same and OmegaConf.is_missing(held.judge.clip, key):
+            held.judge.clip[key] = config.clip[key]
+    return build(held.judge, group="judge")

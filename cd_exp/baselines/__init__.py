@@ -1,13 +1,17 @@
-"""Other methods' labels of the same units, each labels by itself: Network Dissection, and what was published."""
+"""Other methods' labels of the same units, each labels by itself."""
 
 from cd_exp.baselines.custom import Custom, custom
+from cd_exp.baselines.invert import Invert
+from cd_exp.baselines.linear_explanations import LinearExplanations
 from cd_exp.baselines.method import Labelled, Method, RunRecord, labelled
 from cd_exp.baselines.netdissect import NetDissect, netdissect
 from cd_exp.baselines.published import Published, published
 
 __all__ = [
     "Custom",
+    "Invert",
     "Labelled",
+    "LinearExplanations",
     "Method",
     "NetDissect",
     "Published",

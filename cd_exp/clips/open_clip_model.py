@@ -119,6 +119,12 @@ class OpenClip:
         context = self._tokenizer.context_length
         return (f"{self.name}: prompts longer than its context of {context} tokens, cut there: {len(long)} ({shown})",)
 
+    def logits(self) -> tuple[float, float | None]:
+        """The scale of the cosine and the bias as trained: SigLIP's loss has a bias, CLIP's has none."""
+        model, _ = self._built
+        bias = getattr(model, "logit_bias", None)
+        return float(model.logit_scale.exp()), None if bias is None else float(bias)  # type: ignore[operator]
+
     @cached_property
     def _built(self) -> "tuple[nn.Module, Callable[[Image], Tensor]]":
         return build(self.source, tag=self.pretrained, settings=self.preprocess, text_folder=self.tokenizer)

@@ -119,6 +119,7 @@ FAITHFULNESS = {
     "cosine": ("cosine", "cos.", "of the unit with what its label predicts, as (1 + cos) / 2"),
     "cosy_auc": ("CoSy AUC", "CoSy", "how well the unit tells pictures of its label from held-out images"),
     "cosy_mad": ("CoSy MAD", "MAD", "how far pictures of the label excite the unit beyond held-out images, in spreads"),
+    "selectivity": ("selectivity", "sel.ty", "response to what the label names, of the response to all that changes"),
 }
 
 

@@ -1,6 +1,6 @@
 """The embedded world's own images, rendered when they are asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -30,6 +30,11 @@ class Shapes:
     def ids(self) -> Sequence[str]:
         """Seed and number of each scene, and how many figures it has where these are two."""
         return Numbered(f"{self.seed}/", self.size, "" if self.objects == 1 else f"/{self.objects}")
+
+    def digests(self, rows: Sequence[int]) -> Iterator[str]:
+        """What decides the content of each of these scenes."""
+        made = world.fingerprint()
+        return (f"{made}/{self.ids[row]}" for row in rows)
 
     @cached_property
     def fingerprint(self) -> str:

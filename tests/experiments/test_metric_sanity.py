@@ -5,7 +5,7 @@ import torch
 
 from cd_exp.errors import InputError
 from experiments.metric_sanity import analysis
-from experiments.metric_sanity.metrics import METRICS
+from experiments.metric_sanity.metrics import METRICS, _ranks
 
 PUBLISHED_THAT_PASS = {"F1", "IoU", "correlation", "cosine", "AUPRC"}
 EXPLAINED = {"inverse AUPRC", "Spearman", "WPMI"}
@@ -72,3 +72,10 @@ def test_the_known_units_of_the_embedded_world(small):
 def test_too_few_images_for_one_positive():
     with pytest.raises(InputError, match="--images 5000: at least 10000 are needed"):
         analysis.main(["--images", "5000"])
+
+
+def test_ranks_of_two_values_are_those_of_any():
+    columns = torch.tensor([[0.0, 1.0], [1.0, 1.0], [0.0, 1.0]])
+    assert _ranks(columns).tolist() == [[1.5, 2.0], [3.0, 2.0], [1.5, 2.0]]
+    three = torch.tensor([[0.0], [2.0], [1.0], [2.0]])
+    assert _ranks(three)[:, 0].tolist() == [1, 3.5, 2, 3.5]

@@ -1,0 +1,307 @@
+"""INVERT: the formula of annotated concepts, of AND, OR and NOT, that tells best where a unit is active."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from cd_exp.baselines.method import Labelled, RunRecord
+from cd_exp.errors import InputError, unknown
+from cd_exp.faithfulness import atoms, classes_of, divided, predicted
+from cd_exp.names import csv_text, file_name
+from cd_exp.types import AnnotatedProbe, Labels, Probe
+
+OTHER_PART = 0.2
+"""Of the images: not searched on, so that the p of what was found means something."""
+LEVEL = 0.05
+VALUES = 2**26
+"""Of masks in memory at a time: units are searched in blocks."""
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A formula, read from left to right, with its AUC and how many images it holds for."""
+
+    text: str
+    auc: float
+    images: int
+
+
+@dataclass(frozen=True)
+class Invert:
+    """Settings of `baseline=invert`.
+
+    Args:
+        length: the most concepts in a formula.
+        beam: how many formulas of each length are built upon.
+        categories: of the concepts to build from; all of the probe's where not given.
+        min_share: the smallest share of images that a formula may hold for.
+        max_share: the largest.
+
+    Raises:
+        InputError: for a setting out of its range.
+
+    Source: Bykov et al., NeurIPS 2023 (arXiv:2311.13594).
+    """
+
+    length: int = 2
+    beam: int = 5
+    categories: Sequence[str] | None = None
+    min_share: float = 0.002
+    max_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.length < 1 or self.beam < 1:
+            raise InputError(f"baseline.length={self.length} and baseline.beam={self.beam} must be at least 1")
+        if not 0 <= self.min_share < self.max_share <= 1:
+            raise InputError(
+                f"baseline.min_share={self.min_share} and baseline.max_share={self.max_share}: shares of the images, "
+                "the first smaller (0.002 and 0.5)"
+            )
+
+    def check(self, probe: Probe) -> None:
+        """Refuse a probe that has neither masks nor classes."""
+        if not isinstance(probe, AnnotatedProbe):
+            classes_of(probe)
+
+    def __call__(self, run: RunRecord) -> Labelled:
+        """The best formulas of every unit, best first, and a file with their AUC and p on images not searched on."""
+        indices = [int(index) for index in run.features.kept]
+        names, present = self._atoms(run, indices)
+        searched, other = divided(
+            run.probe, indices, store=run.store, seed=run.seed + 1, share=OTHER_PART
+        )  # not the judge's own division, of which this is given one part
+        found, files, notes = {}, {}, []
+        for layer, activations in run.features.activations.items():
+            best = search(
+                activations[searched],
+                present[searched],
+                names,
+                length=self.length,
+                beam=self.beam,
+                shares=(self.min_share, self.max_share),
+            )
+            truth = run.labels[layer].truth
+            found[layer] = Labels(
+                layer=layer,
+                units=np.arange(len(best)),
+                top=tuple(tuple(formula.text for formula in own) for own in best),
+                similarity=np.array([own[0].auc if own else np.nan for own in best]),
+                truth=truth,
+                candidates=len(names),
+            )
+            told = significance([own[0].text if own else "" for own in best], activations[other], present[other], names)
+            files[f"invert_{file_name(layer)}.csv"] = _table(best, told, len(searched))
+            doubtful = sum(not (row[2] < LEVEL) for row in told)
+            if doubtful:
+                notes.append(f"invert: for {doubtful} of {len(best)} units of {layer} q is not below {LEVEL}")
+        return Labelled(found, files, tuple(notes))
+
+    def _atoms(self, run: RunRecord, indices: Sequence[int]) -> tuple[tuple[str, ...], Bool[Tensor, "images atoms"]]:
+        names, categories, present = atoms(run.probe, indices)
+        for category in self.categories or ():
+            if category not in categories:
+                raise unknown("baseline.categories", category, set(categories), where=f"in probe {run.probe.name}")
+        wanted = [column for column, own in enumerate(categories) if self.categories is None or own in self.categories]
+        return tuple(names[column] for column in wanted), torch.from_numpy(present[:, wanted])
+
+
+def search(
+    activations: Float[Tensor, "images neurons"],
+    present: Bool[Tensor, "images atoms"],
+    names: Sequence[str],
+    *,
+    length: int,
+    beam: int,
+    shares: tuple[float, float],
+    kept: int = 5,
+) -> list[tuple[Formula, ...]]:
+    """The best formulas of each unit by the AUC of its activations for where the formula holds.
+
+    AUC = 1/2 + sum of centred ranks where it holds / (images where it holds x the others). The activations are ranked
+    once (equal ones share their mean rank), and a beam's formulas meet all atoms in one matrix product: the sums for
+    OR and NOT follow from those for AND.
+
+    Args:
+        activations: of the units.
+        present: which images have which atom.
+        names: of the atoms.
+        length: the most atoms in a formula.
+        beam: how many formulas of each length are built upon.
+        shares: the smallest and the largest share of the images that a formula may hold for.
+        kept: how many formulas are returned for each unit.
+    """
+    block = max(1, VALUES // (len(present) * beam))
+    found: list[tuple[Formula, ...]] = []
+    for part in activations.split(block, dim=1):
+        found += _Search(part, present, names, beam=beam, shares=shares).run(length, kept)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Beam:
+    """Of each unit the formulas that are built upon; where there are fewer, AUC is -inf."""
+
+    masks: Bool[Tensor, "units beam images"]
+    auc: Float[Tensor, "units beam"]
+    texts: list[list[str]]
+
+
+class _Search:
+    """The beam search over the units of one block."""
+
+    def __init__(
+        self,
+        activations: Float[Tensor, "images units"],
+        present: Bool[Tensor, "images atoms"],
+        names: Sequence[str],
+        *,
+        beam: int,
+        shares: tuple[float, float],
+    ) -> None:
+        self.ranks = centred_ranks(activations).T.contiguous()  # units x images
+        self.atoms, self.names, self.beam = present.double(), list(names), beam
+        self.images = len(present)
+        self.allowed = (shares[0] * self.images, shares[1] * self.images)
+        self.sums, self.counts = self.ranks @ self.atoms, self.atoms.sum(0)
+
+    def run(self, length: int, kept: int) -> list[tuple[Formula, ...]]:
+        """The best formulas of each unit; of equal ones the shorter, and then the first found."""
+        sums = torch.cat([self.sums, -self.sums], dim=1)
+        counts = torch.cat([self.counts, self.images - self.counts]).expand_as(sums)
+        beam = self._chosen(sums, counts, lambda _, place: self._single(place))
+        every = [beam]
+        for _ in range(length - 1):
+            beam = self._longer(beam)
+            every.append(beam)
+        return [_best(unit, every, kept) for unit in range(len(self.ranks))]
+
+    def _longer(self, beam: _Beam) -> _Beam:
+        """Every formula of the beam with AND, OR, AND NOT, OR NOT and every atom."""
+        units = len(beam.masks)
+        masks = beam.masks.double()
+        both = masks @ self.atoms
+        together = (masks * self.ranks[:, None]) @ self.atoms
+        own, count = (masks * self.ranks[:, None]).sum(2)[..., None], masks.sum(2)[..., None]
+        atom, size = self.sums[:, None], self.counts
+        sums = torch.stack([together, own + atom - together, own - together, together - atom], dim=2)
+        counts = torch.stack([both, count + size - both, count - both, self.images - size + both], dim=2)
+        sums[~beam.auc.isfinite()] = -math.inf
+
+        def formula(unit: int, place: int) -> tuple[str, Tensor]:
+            step, column = divmod(place, len(self.names))
+            built, operator = divmod(step, len(_OPERATORS))
+            text, combine = _OPERATORS[operator]
+            mask = combine(beam.masks[unit, built], self.atoms[:, column] > 0)
+            return f"{beam.texts[unit][built]} {text} {self.names[column]}", mask
+
+        return self._chosen(sums.reshape(units, -1), counts.reshape(units, -1), formula)
+
+    def _single(self, place: int) -> tuple[str, Tensor]:
+        column, negated = place % len(self.names), place >= len(self.names)
+        mask = self.atoms[:, column] > 0
+        return (f"NOT {self.names[column]}", ~mask) if negated else (self.names[column], mask)
+
+    def _chosen(self, sums: Tensor, counts: Tensor, formula: Callable[[int, int], tuple[str, Tensor]]) -> _Beam:
+        """The best of the candidates of each unit, those that hold for the same images taken once."""
+        low, high = self.allowed
+        inside = (counts >= max(low, 1)) & (counts <= min(high, self.images - 1))
+        auc = torch.where(inside, 0.5 + sums / (counts * (self.images - counts)).clamp(min=1), -math.inf)
+        # Rounded, so that sums in another order are equal and the first candidate comes first.
+        rounded = (auc * 1e10).round() / 1e10
+        order = rounded.sort(dim=1, descending=True, stable=True).indices[:, : 64 * self.beam]
+        units = len(sums)
+        masks = torch.zeros(units, self.beam, self.images, dtype=torch.bool)
+        scores, texts = torch.full((units, self.beam), -math.inf, dtype=torch.float64), []
+        for unit in range(units):
+            own: list[str] = []
+            for place in order[unit].tolist():
+                if len(own) == self.beam or not auc[unit, place].isfinite():
+                    break
+                text, mask = formula(unit, place)
+                if any(torch.equal(mask, masks[unit, earlier]) for earlier in range(len(own))):
+                    continue
+                masks[unit, len(own)], scores[unit, len(own)] = mask, auc[unit, place]
+                own.append(text)
+            texts.append(own)
+        return _Beam(masks, scores, texts)
+
+
+_OPERATORS = (
+    ("AND", lambda formula, atom: formula & atom),
+    ("OR", lambda formula, atom: formula | atom),
+    ("AND NOT", lambda formula, atom: formula & ~atom),
+    ("OR NOT", lambda formula, atom: formula | ~atom),
+)
+
+
+def _best(unit: int, beams: Sequence[_Beam], kept: int) -> tuple[Formula, ...]:
+    """The best formulas of a unit over all lengths, the shorter first among equals."""
+    found = [
+        Formula(text, float(auc), int(mask.sum()))
+        for beam in beams
+        for text, auc, mask in zip(beam.texts[unit], beam.auc[unit], beam.masks[unit], strict=False)
+    ]
+    return tuple(sorted(found, key=lambda formula: -round(formula.auc, 10))[:kept])
+
+
+def centred_ranks(activations: Float[Tensor, "images neurons"]) -> Float[Tensor, "images neurons"]:
+    """The rank of each activation less the mean rank; equal activations share the mean of theirs."""
+    columns = activations.T.contiguous()
+    ordered = columns.sort(dim=1).values
+    low = torch.searchsorted(ordered, columns, right=False)
+    high = torch.searchsorted(ordered, columns, right=True)
+    return ((low + high).double() / 2 + 0.5 - (len(activations) + 1) / 2).T
+
+
+def significance(
+    formulas: Sequence[str],
+    activations: Float[Tensor, "images neurons"],
+    present: Bool[Tensor, "images atoms"],
+    names: Sequence[str],
+) -> list[tuple[float, float, float]]:
+    """AUC, p and q of each unit's formula: whether images where it holds excite the unit more.
+
+    One-sided Mann-Whitney test, by the normal approximation with the correction for equal activations; q is p adjusted
+    over the units by Benjamini and Hochberg. A formula that holds for none or all of the images has AUC NaN and p 1.
+    """
+    columns = {name: present[:, column].double() for column, name in enumerate(names)}
+    ranks, images = centred_ranks(activations), len(activations)
+    variances = ranks.square().mean(0)  # of a rank, with the correction for ties in it
+    area, p = [], []
+    for unit, text in enumerate(formulas):
+        holds = predicted(text, columns.get) if text else None
+        count = 0 if holds is None else int(holds.sum())
+        if holds is None or not 0 < count < images:
+            area.append(math.nan)
+            p.append(1.0)
+            continue
+        total, product = float((ranks[:, unit] * holds).sum()), count * (images - count)
+        spread = math.sqrt(product * float(variances[unit]) / (images - 1))
+        area.append(0.5 + total / product)
+        p.append(math.erfc(total / spread / math.sqrt(2)) / 2 if spread else 1.0)
+    return list(zip(area, p, adjusted(p), strict=True))
+
+
+def adjusted(p: Sequence[float]) -> list[float]:
+    """q of Benjamini and Hochberg 1995: the least false discovery rate at which each is called a finding."""
+    order = np.argsort(p)[::-1]
+    scaled = np.asarray(p)[order] * len(p) / np.arange(len(p), 0, -1)
+    q = np.empty(len(p))
+    q[order] = np.minimum.accumulate(np.minimum(scaled, 1))
+    return q.tolist()
+
+
+def _table(best: Sequence[tuple[Formula, ...]], told: Sequence[tuple[float, float, float]], images: int) -> str:
+    header = ("unit", "formula", "share", "auc", "auc_other_images", "p", "q")
+    rows = [
+        (unit, own[0].text, f"{own[0].images / images:.4f}", f"{own[0].auc:.6f}", f"{area:.6f}", f"{p:.3g}", f"{q:.3g}")
+        if own
+        else (unit, "", "", "", "", "", "")
+        for unit, (own, (area, p, q)) in enumerate(zip(best, told, strict=True))
+    ]
+    return csv_text([header, *rows])

@@ -1,0 +1,271 @@
+"""Linear explanations: a weighted sum of a few concepts that predicts the whole activation of a unit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cd_exp.baselines.method import Labelled, RunRecord
+from cd_exp.errors import InputError
+from cd_exp.faithfulness import atoms, classes_of, concept_values, divided
+from cd_exp.faithfulness.backbone import logits
+from cd_exp.features import text_embeddings
+from cd_exp.names import csv_text, file_name
+from cd_exp.types import AnnotatedProbe, Labels, Probe
+
+VALIDATION = 0.2
+"""Of the images: those that decide which concept comes next, and when to stop."""
+STEPS = 300
+"""Of the elastic net."""
+MOST_CONCEPTS = 4096
+"""In the elastic net: those with the highest correlation with some unit; their Gram matrix takes 130 MB."""
+
+
+@dataclass(frozen=True)
+class LinearExplanations:
+    """Settings of `baseline=linear_explanations`.
+
+    Args:
+        source: where a concept's values come from: `clip`, the run's backbone and concept set, or `annotations`, the
+            masks and classes of the probe.
+        gain: the least gain in validation correlation for which a further concept is taken.
+        length: the most concepts in a sum.
+        candidates: how many concepts the elastic net leaves for the greedy step.
+        penalty: of the elastic net, as a share of the least one that leaves no concept.
+        lasso: share of the penalty on absolute rather than squared weights.
+
+    Raises:
+        InputError: for a setting out of its range.
+
+    Source: Oikarinen and Weng, ICML 2024 (arXiv:2405.06855), section 3.
+    """
+
+    source: str = "clip"
+    gain: float = 0.02
+    length: int = 10
+    candidates: int = 30
+    penalty: float = 0.1
+    lasso: float = 0.99
+
+    def __post_init__(self) -> None:
+        if self.source not in ("clip", "annotations"):
+            raise InputError(f"baseline.source={self.source}: expected clip or annotations")
+
+    @property
+    def uses_clip(self) -> bool:
+        """Whether the run's backbone chooses the labels."""
+        return self.source == "clip"
+
+    def check(self, probe: Probe) -> None:
+        """Refuse annotations of a probe that has none."""
+        if self.source == "annotations" and not isinstance(probe, AnnotatedProbe):
+            classes_of(probe)
+
+    def __call__(self, run: RunRecord) -> Labelled:
+        """The concepts of each unit in the order they were taken, and the weighted sum as what explains it."""
+        fitted, checked = divided(
+            run.probe, run.features.kept, store=run.store, seed=run.seed + 1, share=VALIDATION
+        )  # not the judge's own division, of which this is given one part
+        names, values = self._concepts(run, fitted)
+        found, files = {}, {}
+        for layer in run.features.layers:
+            sums = explain(
+                run.features.activations[layer],
+                values,
+                fitted,
+                checked,
+                gain=self.gain,
+                length=self.length,
+                candidates=self.candidates,
+                penalty=self.penalty,
+                lasso=self.lasso,
+            )
+            found[layer] = Labels(
+                layer=layer,
+                units=np.arange(len(sums)),
+                top=tuple(tuple(names[column] for column in own.columns) for own in sums),
+                similarity=np.array([own.correlation if own.columns else np.nan for own in sums]),
+                truth=run.labels[layer].truth,
+                candidates=len(names),
+                judged_label=tuple(written(own, names) for own in sums),
+            )
+            files[f"linear_explanations_{file_name(layer)}.csv"] = _table(sums, names)
+        return Labelled(found, files)
+
+    def _concepts(
+        self, run: RunRecord, fitted: Int[np.ndarray, " fitted"]
+    ) -> tuple[tuple[str, ...], Float[Tensor, "images concepts"]]:
+        if self.source == "annotations":
+            names, _, present = atoms(run.probe, [int(index) for index in run.features.kept])
+            return names, torch.from_numpy(present).double()
+        texts = text_embeddings(run.clip, run.concepts, store=run.store, device=run.settings.device)
+        scale, bias = logits(run.clip, run.store)
+        images = run.features.images
+        values = concept_values(images, texts, scale=scale, bias=bias, calibration=images[torch.as_tensor(fitted)])
+        return run.concepts.names, values
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A weighted sum: columns of the concepts in the order they were taken, their weights, and how well it predicts."""
+
+    columns: tuple[int, ...]
+    weights: tuple[float, ...]
+    correlation: float
+
+
+def explain(
+    activations: Float[Tensor, "images neurons"],
+    values: Float[Tensor, "images concepts"],
+    fitted: Int[np.ndarray, " fitted"],
+    checked: Int[np.ndarray, " checked"],
+    *,
+    gain: float,
+    length: int,
+    candidates: int,
+    penalty: float,
+    lasso: float,
+) -> list[Sum]:
+    """A weighted sum of concepts for each unit: the elastic net proposes, then the best next one is taken.
+
+    On the fitted images the elastic net picks the candidates of each unit. Of these the one is taken, again and again,
+    with which the least-squares sum of the fitted images has the highest correlation with the unit on the checked ones,
+    while that gains at least `gain`. The first is taken whatever it gains, unless none varies with the unit.
+
+    Args:
+        activations: of the units.
+        values: of the concepts.
+        fitted: images that the weights come from.
+        checked: images that decide which concept comes next.
+        gain: the least for which a further concept is taken.
+        length: the most concepts in a sum.
+        candidates: how many concepts the elastic net leaves.
+        penalty: of the elastic net.
+        lasso: share of it on absolute weights.
+    """
+    best = _correlated(values, activations, MOST_CONCEPTS)
+    part = values[:, best].double()
+    first, second = (_Moments.of(part[rows], activations[rows].double()) for rows in (fitted, checked))
+    weights = elastic_net(first.gram, first.cross, penalty=penalty, lasso=lasso)
+    found = []
+    for unit in range(activations.shape[1]):
+        size = weights[:, unit].abs()
+        order = size.sort(descending=True, stable=True).indices[:candidates]
+        own = _greedy(first, second, unit, order[size[order] > 0], gain=gain, length=length)
+        found.append(Sum(tuple(int(best[column]) for column in own.columns), own.weights, own.correlation))
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Moments:
+    """All that least squares and correlations need of some images; concepts and units are centred and scaled."""
+
+    gram: Float[Tensor, "concepts concepts"]
+    cross: Float[Tensor, "concepts neurons"]
+    spread: Float[Tensor, " concepts"]
+
+    @classmethod
+    def of(cls, values: Float[Tensor, "images concepts"], activations: Float[Tensor, "images neurons"]) -> "_Moments":
+        scaled, spread = _standard(values)
+        wanted, _ = _standard(activations)
+        return cls(scaled.T @ scaled / len(values), scaled.T @ wanted / len(values), spread)
+
+
+def _standard(values: Float[Tensor, "images columns"]) -> tuple[Float[Tensor, "images columns"], Tensor]:
+    """Centred, and divided by the standard deviation; a column that does not vary is zero."""
+    varies = values.amax(dim=0) > values.amin(dim=0)
+    centred = (values - values.mean(dim=0)) * varies
+    spread = torch.where(varies, centred.square().mean(dim=0).sqrt(), 1)
+    return centred / spread, spread
+
+
+def elastic_net(
+    gram: Float[Tensor, "concepts concepts"],
+    cross: Float[Tensor, "concepts neurons"],
+    *,
+    penalty: float,
+    lasso: float,
+    steps: int = STEPS,
+) -> Float[Tensor, "concepts neurons"]:
+    """The weights of least squares with a penalty, of all units at once, by accelerated proximal steps.
+
+    min over w of |y - X w|^2 / 2n + s (lasso |w|_1 + (1 - lasso) |w|^2 / 2), with s = penalty * max |X'y / n| / lasso,
+    of which a penalty of 1 leaves no weight.
+
+    Args:
+        gram: X'X / n of standardised concepts.
+        cross: X'y / n.
+        penalty: share of the least that leaves no concept.
+        lasso: share of the penalty on absolute weights.
+        steps: how many.
+
+    Source: Zou and Hastie 2005; Beck and Teboulle 2009 for the steps.
+    """
+    strength = penalty * cross.abs().amax(dim=0) / lasso
+    smooth = torch.linalg.eigvalsh(gram)[-1] + strength.amax() * (1 - lasso)
+    weights, ahead, momentum = torch.zeros_like(cross), torch.zeros_like(cross), 1.0
+    for _ in range(steps):
+        slope = gram @ ahead - cross + strength * (1 - lasso) * ahead
+        moved = ahead - slope / smooth
+        stepped = moved.sign() * (moved.abs() - strength * lasso / smooth).clamp(min=0)
+        following = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
+        ahead = stepped + (momentum - 1) / following * (stepped - weights)
+        weights, momentum = stepped, following
+    return weights
+
+
+def _greedy(
+    first: _Moments, second: _Moments, unit: int, candidates: Int[Tensor, " candidates"], *, gain: float, length: int
+) -> Sum:
+    """Concepts one by one, each tried with those taken before by least squares; weights are per unit of the concept."""
+    taken: list[int] = []
+    weights, best = torch.zeros(0, dtype=torch.float64), 0.0
+    left = candidates.tolist()
+    while left and len(taken) < length:
+        tried = torch.tensor([[*taken, column] for column in left])
+        gram = first.gram[tried[:, :, None], tried[:, None, :]]
+        ridge = 1e-9 * torch.eye(gram.shape[1], dtype=gram.dtype)  # for concepts that are the same on these images
+        solved = torch.linalg.solve(gram + ridge, first.cross[tried, unit][..., None])[..., 0]
+        reached = _correlations(second, tried, solved / first.spread[tried] * second.spread[tried], unit)
+        place = int(reached.argmax())
+        if not reached[place] > best or (taken and reached[place] - best < gain):
+            break
+        best, weights = float(reached[place]), solved[place] / first.spread[tried[place]]
+        taken.append(left.pop(place))
+    return Sum(tuple(taken), tuple(weights.tolist()), best)
+
+
+def _correlations(
+    moments: _Moments, columns: Int[Tensor, "tried taken"], weights: Float[Tensor, "tried taken"], unit: int
+) -> Float[Tensor, " tried"]:
+    """Of the weighted sums with the unit, from the moments alone."""
+    gram = moments.gram[columns[:, :, None], columns[:, None, :]]
+    spread = torch.einsum("ti,tij,tj->t", weights, gram, weights).clamp(min=0).sqrt()
+    together = (weights * moments.cross[columns, unit]).sum(dim=1)
+    return torch.where(spread > 0, together / torch.where(spread > 0, spread, 1), 0)
+
+
+def _correlated(
+    values: Float[Tensor, "images concepts"], activations: Float[Tensor, "images neurons"], most: int
+) -> Int[Tensor, " concepts"]:
+    """The columns with the highest correlation with some unit, in their order."""
+    if values.shape[1] <= most:
+        return torch.arange(values.shape[1])
+    wanted, _ = _standard(activations.float())
+    blocks = [(_standard(block.float())[0].T @ wanted).abs().amax(dim=1) for block in values.split(most, dim=1)]
+    return torch.cat(blocks).topk(most).indices.sort().values
+
+
+def written(own: Sum, names: Sequence[str]) -> str:
+    """The sum as text, its largest weight as 1: a correlation does not ask for the scale."""
+    largest = max((abs(weight) for weight in own.weights), default=1.0)
+    terms = [f"{weight / largest:.2f} {names[column]}" for column, weight in zip(own.columns, own.weights, strict=True)]
+    return " + ".join(terms)
+
+
+def _table(sums: Sequence[Sum], names: Sequence[str]) -> str:
+    rows = [(unit, written(own, names), f"{own.correlation:.6f}") for unit, own in enumerate(sums)]
+    return csv_text([("unit", "explanation", "correlation"), *rows])

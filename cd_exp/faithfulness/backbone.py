@@ -1,0 +1,137 @@
+"""`judge=clip`: where a concept is, a CLIP backbone says, best another one than chose the labels."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cd_exp.cache import Store
+from cd_exp.clips import Clip
+from cd_exp.errors import MissingTexts
+from cd_exp.faithfulness.explanations import Values, concepts_of
+from cd_exp.faithfulness.held_out import SHARE, Explained, HeldOut, Scores
+from cd_exp.faithfulness.scoring import known_labels, score
+from cd_exp.features import text_embeddings
+from cd_exp.features.alone import image_embeddings
+from cd_exp.types import Concepts
+
+SCALE = 100.0
+"""Of a backbone that does not tell its own: CLIP's training ends at this one."""
+
+
+def concept_values(
+    scored: Float[Tensor, "images dim"],
+    texts: Float[Tensor, "concepts dim"],
+    *,
+    scale: float,
+    bias: float | None,
+    calibration: Float[Tensor, "others dim"],
+) -> Float[Tensor, "images concepts"]:
+    """How probable each concept is in each image.
+
+    sigmoid(scale cos + bias), with the backbone's own bias where it was trained with one (SigLIP). CLIP has none: there
+    bias_c = -log mean exp(scale cos) over the calibration images, so that a concept is present (1/2) where its
+    likelihood is the mean one, which is where its pointwise mutual information with the image is 0.
+
+    Args:
+        scored: image embeddings.
+        texts: of the concepts.
+        scale: of the cosine.
+        bias: added; None where the backbone has none.
+        calibration: embeddings of other images, for the bias.
+
+    Source: Oikarinen and Weng, ICML 2024 (arXiv:2405.06855), section 3; the bias for CLIP is ours.
+    """
+    normalise = torch.nn.functional.normalize
+    texts = normalise(texts.double(), dim=1)
+    logits = scale * normalise(scored.double(), dim=1) @ texts.T
+    if bias is not None:
+        return torch.sigmoid(logits + bias)
+    others = scale * normalise(calibration.double(), dim=1) @ texts.T
+    return torch.sigmoid(logits - (others.logsumexp(dim=0) - np.log(len(others))))
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """Settings of `judge=clip`.
+
+    Args:
+        clip: the backbone's recipe.
+        held_out: share of the images that labels are scored on, and not chosen on.
+        share: of these images in which a unit counts as active; None takes the label's own base rate.
+        scale: of the cosine; the backbone's own where not given, 100 where it tells none.
+        bias: the same; where there is none, the mean likelihood of each concept decides.
+    """
+
+    clip: Clip
+    held_out: float = SHARE
+    share: float | None = None
+    scale: float | None = None
+    bias: float | None = None
+
+    def __call__(self, held: HeldOut, asked: Sequence[Explained]) -> list[Scores]:
+        """The scores of every label, in the order asked."""
+        values = self._values(held, [label for one in asked for label in one.labels])
+        return [score(held.activations(one.layer)[:, one.units], one.labels, values, share=self.share) for one in asked]
+
+    def known(self, held: HeldOut, labels: Sequence[str]) -> Mapping[str, bool]:
+        """Of each label whether the backbone has its texts: all, but for finished embeddings."""
+        return known_labels(labels, self._values(held, labels))
+
+    def circular(self, clip: Clip) -> bool:
+        """Whether the labels were chosen by this very backbone."""
+        return clip.key == self.clip.key
+
+    def _values(self, held: HeldOut, labels: Sequence[str]) -> Values:
+        names = dict.fromkeys(name for label in labels for name in concepts_of(label) if name)
+        texts = self._texts(held, tuple(names))
+        if not texts:
+            return lambda _: None
+        if self.circular(held.clip):
+            images = held.features.images
+        else:
+            images = image_embeddings(self.clip, held.probe, store=held.store, settings=held.settings)
+            images = images[torch.as_tensor(np.asarray(held.features.kept))]
+        scale, bias = logits(self.clip, held.store)
+        found = concept_values(
+            images[torch.as_tensor(held.scored_on)],
+            torch.stack(list(texts.values())),
+            scale=scale if self.scale is None else self.scale,
+            bias=bias if self.bias is None else self.bias,
+            calibration=images[torch.as_tensor(held.chosen_on)],
+        )
+        columns = dict(zip(texts, found.unbind(dim=1), strict=True))
+        return columns.get
+
+    def _texts(self, held: HeldOut, names: tuple[str, ...]) -> dict[str, Tensor]:
+        """The embedding of each name; finished embeddings may lack some."""
+
+        def embed(some: tuple[str, ...]) -> Tensor:
+            concepts = Concepts(some, held.concepts.templates, name="judged")
+            return text_embeddings(self.clip, concepts, store=held.store, device=held.settings.device)
+
+        try:
+            return dict(zip(names, embed(names), strict=True)) if names else {}
+        except MissingTexts:
+            found = {}
+            for name in names:
+                try:
+                    found[name] = self.clip.embed(
+                        Concepts((name,), held.concepts.templates), device=torch.device("cpu")
+                    )[0]
+                except MissingTexts:
+                    continue
+            return found
+
+
+def logits(clip: Clip, store: Store) -> tuple[float, float | None]:
+    """A backbone's own scale and bias of the cosine, remembered; 100 and none where it does not tell."""
+    own: Any = getattr(clip, "logits", None)
+    if own is None:
+        return SCALE, None
+    told: tuple[float, float | None] = store.remember("logits", {"clip": clip.key}, own, tuple)
+    return told

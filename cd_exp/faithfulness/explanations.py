@@ -1,0 +1,82 @@
+"""What a label predicts: a concept's values, a formula of concepts, or a weighted sum of them.
+
+red                          the concept
+red AND NOT circle OR ring   a formula, read from left to right; NOT may also come first
+0.61 red + 0.30 circle       a weighted sum, less where a weight is negative
+"""
+
+import re
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Values = Callable[[str], Tensor | None]
+"""A concept's values in [0, 1], one an image; None where nothing is known of it."""
+
+_OPERATORS = re.compile(r" (AND NOT|OR NOT|AND|OR) ")
+_TERM = re.compile(r"(-?\d+\.\d{2,}) (.+)")  # two decimals at least: "3 dogs" is a concept
+_PLUS = re.compile(r" \+ (?=-?\d+\.\d{2,} )")
+
+
+def predicted(label: str, values: Values) -> Tensor | None:
+    """The values that a label predicts; None where nothing is known of a concept in it.
+
+    AND is the smaller value, OR the larger, NOT one less the value, which are the logical ones for 0 and 1. In a
+    weighted sum, concepts that nothing is known of are left out as long as one is left.
+
+    Args:
+        label: as in the description of this module; a concept that is called like a formula comes first.
+        values: of a concept.
+
+    >>> told = {"red": torch.tensor([1.0, 1.0, 0.0]), "circle": torch.tensor([1.0, 0.0, 0.0])}
+    >>> predicted("red AND NOT circle", told.get).tolist()
+    [0.0, 1.0, 0.0]
+    >>> predicted("0.50 red + 0.25 circle", told.get).tolist()
+    [0.75, 0.5, 0.0]
+    """
+    if not label:
+        return None
+    known = values(label)
+    if known is not None:
+        return known
+    terms = [_TERM.fullmatch(part) for part in _PLUS.split(label)]
+    if all(terms):
+        return _sum([(float(term[1]), term[2]) for term in terms if term], values)
+    return _formula(label, values)
+
+
+def concepts_of(label: str) -> tuple[str, ...]:
+    """The concepts in a label, taken for a formula or a weighted sum where it is written as one.
+
+    >>> concepts_of("NOT red OR circle"), concepts_of("0.50 red + -0.25 circle"), concepts_of("red")
+    (('red', 'circle'), ('red', 'circle'), ('red',))
+    """
+    terms = [_TERM.fullmatch(part) for part in _PLUS.split(label)]
+    if all(terms):
+        return tuple(term[2] for term in terms if term)
+    return tuple(part.removeprefix("NOT ") for part in _OPERATORS.split(label)[::2])
+
+
+def _sum(terms: list[tuple[float, str]], values: Values) -> Tensor | None:
+    known = [(weight, value) for weight, name in terms if (value := values(name)) is not None]
+    return sum((weight * value for weight, value in known[1:]), known[0][0] * known[0][1]) if known else None
+
+
+def _formula(label: str, values: Values) -> Tensor | None:
+    first, *rest = _OPERATORS.split(label)
+    found = _negated(first, values)
+    for operator, name in zip(rest[::2], rest[1::2], strict=True):
+        other = values(name)
+        if found is None or other is None:
+            return None
+        other = 1 - other if operator.endswith("NOT") else other
+        found = torch.minimum(found, other) if operator.startswith("AND") else torch.maximum(found, other)
+    return found
+
+
+def _negated(name: str, values: Values) -> Tensor | None:
+    if not name.startswith("NOT "):
+        return values(name)
+    value = values(name.removeprefix("NOT "))
+    return None if value is None else 1 - value

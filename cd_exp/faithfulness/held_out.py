@@ -1,0 +1,126 @@
+"""The images that labels are scored on, apart from those they are chosen on."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cd_exp.cache import Store, key_of
+from cd_exp.clips import Clip
+from cd_exp.errors import InputError
+from cd_exp.features import Features, Settings
+from cd_exp.models import TargetModel
+from cd_exp.probes.concat import Concat
+from cd_exp.probes.subset import Subset
+from cd_exp.types import Concepts, Probe
+from cd_exp.units import Layers, Units
+
+SHARE = 0.2
+"""Of the images, for the scores; labels are chosen on the others."""
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """What a judge has: the run's networks and features, and which of the images it scores on.
+
+    `chosen_on` and `scored_on` are rows of the features, ascending.
+    """
+
+    model: TargetModel
+    probe: Probe
+    concepts: Concepts
+    clip: Clip
+    features: Features
+    chosen_on: Int[np.ndarray, " chosen"]
+    scored_on: Int[np.ndarray, " scored"]
+    store: Store
+    settings: Settings
+    units: Units = Layers()  # noqa: RUF009  frozen
+    seed: int = 0
+
+    def activations(self, layer: str) -> Float[Tensor, "scored neurons"]:
+        """Those on the images that are scored on."""
+        return self.features.activations[layer][self.scored_on]
+
+    @property
+    def indices(self) -> Int[np.ndarray, " scored"]:
+        """The images that are scored on, as indices into the probe."""
+        return np.asarray(self.features.kept)[self.scored_on]
+
+
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """Labels of some units of a layer, to be scored: a concept, or a formula or weighted sum of concepts, each."""
+
+    layer: str
+    units: Int[np.ndarray, " units"]
+    labels: Sequence[str]
+
+
+Scores = Mapping[str, Float[np.ndarray, " units"]]
+"""By metric, one number a unit; NaN where the judge cannot tell what the label means."""
+
+
+def split(
+    digests: Sequence[str], *, seed: int, share: float = SHARE
+) -> tuple[Int[np.ndarray, " chosen"], Int[np.ndarray, " scored"]]:
+    """Which images labels are chosen on and which they are scored on, decided by the content of each image.
+
+    The images are ordered by a hash of the seed and their content, and the first round(share * images) are scored on,
+    with those of the same content: a copy never stands on both sides, and the order of the probe is irrelevant.
+
+    Args:
+        digests: a hash of each image's content.
+        seed: another one splits otherwise.
+        share: of the images to score on.
+
+    Raises:
+        InputError: fewer than two images on one of the sides.
+    """
+    hashed = [hashlib.sha256(f"{seed}\0{digest}".encode()).digest() for digest in digests]
+    last = sorted(hashed)[max(0, round(share * len(hashed)) - 1)] if hashed else b""
+    scored = np.array([value <= last for value in hashed], dtype=bool)
+    if scored.sum() < 2 or (~scored).sum() < 2:
+        raise InputError(
+            f"{len(digests)} images leave {int((~scored).sum())} to choose labels on and {int(scored.sum())} to score "
+            "them on; a judge needs at least two of each, so more (different) images"
+        )
+    return np.flatnonzero(~scored), np.flatnonzero(scored)
+
+
+def divided(
+    probe: Probe, kept: Sequence[int], *, store: Store, seed: int, share: float = SHARE
+) -> tuple[Int[np.ndarray, " chosen"], Int[np.ndarray, " scored"]]:
+    """`split` of some of a probe's images; their digests are remembered."""
+    indices = [int(index) for index in kept]
+    content = {"probe": probe.fingerprint, "kept": key_of({"kept": indices})}
+    return split(store.remember("contents", content, lambda: content_digests(probe, indices)), seed=seed, share=share)
+
+
+def content_digests(probe: Probe, indices: Sequence[int]) -> list[str]:
+    """A hash of each image's content: the probe's own `digests` where it knows them, else that of the pixels.
+
+    A picture that cannot be opened goes by its id: a run without pictures has nothing else.
+    """
+    if isinstance(probe, Subset):
+        return content_digests(probe.probe, probe.rows[list(indices)].tolist())
+    if isinstance(probe, Concat):
+        found = dict[int, str]()
+        for number, (member, end) in enumerate(zip(probe.probes, probe.ends, strict=True)):
+            first = probe.ends[number - 1] if number else 0
+            own = [index for index in indices if first <= index < end]
+            found |= zip(own, content_digests(member, [index - first for index in own]), strict=True)
+        return [found[index] for index in indices]
+    known: Callable[[Sequence[int]], Iterable[str]] | None = getattr(probe, "digests", None)
+    return list(known(indices)) if known is not None else [_pixels(probe, index) for index in indices]
+
+
+def _pixels(probe: Probe, index: int) -> str:
+    try:
+        picture = probe[index]
+    except (OSError, InputError):
+        return probe.ids[index]
+    return hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).hexdigest()

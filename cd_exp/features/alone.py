@@ -1,0 +1,131 @@
+"""Features that one process makes by itself while the others wait: pictures for a judge, another backbone's embeddings.
+
+What `extract` makes is shared among processes, which all have to take part; here only one does.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cd_exp.activations import Layer, pooled
+from cd_exp.cache import Entry, Store
+from cd_exp.clips import Clip
+from cd_exp.errors import InputError
+from cd_exp.features.layers import columns
+from cd_exp.features.loading import BATCH, Settings, bar, in_batches, load, placed
+from cd_exp.models import TargetModel
+from cd_exp.names import shortened
+from cd_exp.types import Probe
+from cd_exp.units import Units
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def responses(
+    model: TargetModel, probe: Probe, *, like: Probe, units: Units, store: Store, settings: Settings
+) -> Mapping[str, Float[Tensor, "images neurons"]]:
+    """The activations of a run's units on some pictures, from the cache where they are there.
+
+    Args:
+        model: the target network's recipe.
+        probe: the pictures.
+        like: the probe that the layers were found with.
+        units: what the columns are.
+        store: where the answer is kept.
+        settings: device, precision, batches.
+
+    Raises:
+        InputError: a picture that cannot be read, or units that no network gives.
+    """
+    if not units.patterns(model):
+        raise InputError(
+            "pictures can be shown to a network alone, and these units come from files; use judge=annotations"
+        )
+    found = columns(model, like, units, store)
+    entries = {layer.name: Entry("responses", _content(model, layer, probe, settings)) for layer in found}
+
+    def make(todo: Mapping[str, Entry]) -> dict[str, np.ndarray]:
+        device, _ = settings.resolved()
+        network = model.build()
+        wanted = [layer for layer in found if layer.name in todo]
+        with pooled(placed(network.module, device), wanted, name=model.name) as forward:
+            return _computed(probe, network.transform, forward, settings)
+
+    return _kept(entries, make, store, says=f"{model.name} on {probe.name}")
+
+
+def image_embeddings(clip: Clip, probe: Probe, *, store: Store, settings: Settings) -> Float[Tensor, "images dim"]:
+    """The embeddings of all images of a probe by some backbone, from the cache where they are there.
+
+    Raises:
+        InputError: a picture that cannot be read.
+    """
+    stored = clip.stored_images(probe.ids)
+    if stored is not None:
+        return torch.from_numpy(stored)
+
+    def make(_: Mapping[str, Entry]) -> dict[str, np.ndarray]:
+        tower = clip.image_tower()
+        module = placed(tower.module, settings.resolved()[0])
+
+        def forward(inputs: Tensor) -> dict[str, Tensor]:
+            with torch.inference_mode():
+                return {"images": module(inputs).float()}
+
+        return _computed(probe, tower.transform, forward, settings)
+
+    entry = Entry("embeddings", {"clip": clip.key, **_setting(probe, settings)})
+    return _kept({"images": entry}, make, store, says=f"{clip.name} on {probe.name}")["images"]
+
+
+def _content(model: TargetModel, layer: Layer, probe: Probe, settings: Settings) -> dict[str, Any]:
+    made = {"layer": layer.source, "pooling": asdict(layer.pooling)}
+    encoding = {"encoding": layer.encoding.key} if layer.encoding is not None else {}
+    return {"model": model.key, **made, **encoding, **_setting(probe, settings)}
+
+
+def _setting(probe: Probe, settings: Settings) -> dict[str, Any]:
+    return {"probe": probe.fingerprint, "precision": str(settings.resolved()[1])}
+
+
+def _kept(
+    entries: Mapping[str, Entry],
+    make: Callable[[Mapping[str, Entry]], Mapping[str, np.ndarray]],
+    store: Store,
+    *,
+    says: str,
+) -> dict[str, Tensor]:
+    with store.locked(list(entries.values())):
+        values = {name: store.find(entry) for name, entry in entries.items()}
+        todo = {name: entry for name, entry in entries.items() if values[name] is None}
+        if todo:
+            made = make(todo)
+            values |= {name: store.save(entry, made[name], says=f"{says}: {name}") for name, entry in todo.items()}
+    return {name: torch.from_numpy(value) for name, value in values.items() if value is not None}
+
+
+def _computed(
+    probe: Probe,
+    transform: "Callable[[Image], Tensor]",
+    forward: Callable[[Tensor], Mapping[str, Tensor]],
+    settings: Settings,
+) -> dict[str, np.ndarray]:
+    device, dtype = settings.resolved()
+    batches = in_batches(list(range(len(probe))), settings.batch_size or BATCH)
+    rows: dict[str, list[np.ndarray]] = {}
+    with bar(settings, f"features of {probe.name}", len(probe)) as step:
+        for indices, (inputs,), readable in load(probe, [transform], batches, settings, device):
+            if not all(readable):
+                bad = [probe.ids[index] for index, good in zip(indices, readable, strict=True) if not good]
+                raise InputError(f"pictures of {probe.name!r} cannot be read: {shortened(bad)}; mend or remove them")
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                for name, value in forward(inputs).items():
+                    rows.setdefault(name, []).append(value.cpu().numpy())
+            step(len(indices))
+    return {name: np.concatenate(parts) for name, parts in rows.items()}

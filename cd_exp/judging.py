@@ -1,0 +1,193 @@
+"""Labels chosen on one part of the images and scored on the other: ours, those of every method, floor and ceiling."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from cd_exp import similarity as similarities
+from cd_exp.baselines import Method, RunRecord, labelled
+from cd_exp.errors import InputError
+from cd_exp.faithfulness import Explained, HeldOut, Judge, Scores, divided, is_circular
+from cd_exp.features import Features, text_embeddings
+from cd_exp.labels import label
+from cd_exp.metrics import accepted_columns
+from cd_exp.types import OURS, Labels, Similarity
+
+FLOOR, CEILING = "random_labels", "true_labels"
+"""Beside every method: labels drawn from the words that the judge knows, and the true labels where these are known."""
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """The labels of every method with their scores; `references` are the floor and the ceiling."""
+
+    methods: Mapping[str, Mapping[str, Labels]]
+    references: Mapping[str, Mapping[str, Labels]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class OwnLabels:
+    """Our own labels as a method like any other: a function of what a run has."""
+
+    similarity: Similarity
+    top: int = 5
+
+    def __call__(self, run: RunRecord) -> dict[str, Labels]:
+        """The labels of every layer from the features of the record."""
+        device, _ = run.settings.resolved()
+        texts = text_embeddings(run.clip, run.concepts, store=run.store, device=run.settings.device)
+        match = similarities.concept_activations(run.features.images.to(device), texts.to(device))
+        found = {}
+        for layer, activations in run.features.activations.items():
+            truth = run.labels[layer].truth
+            found[layer] = label(
+                similarities.blocks(self.similarity, match, activations.to(device)),
+                run.concepts.names,
+                layer=layer,
+                accepted=accepted_columns(truth, run.concepts.names) if truth else (),
+                truth=truth,
+                k=self.top,
+            )
+        return found
+
+
+def judged(
+    judge: Judge,
+    run: RunRecord,
+    methods: Mapping[str, Method],
+    labels: Mapping[str, Mapping[str, Labels]],
+) -> Judged:
+    """Let every method choose labels anew on the larger part of the images, and score these on the other.
+
+    Args:
+        judge: tells where a concept is.
+        run: what the run has.
+        methods: all that label, ours among them, under the names of `labels`.
+        labels: of each method from all images; they come back with `judged_label` and `faithfulness`.
+
+    Raises:
+        InputError: as the judge does, or where the activations themselves were not kept.
+    """
+    held = _held_out(judge, run)
+    part = replace(run, features=subset(run.features, held.chosen_on))
+    part = replace(part, labels=labelled(methods[OURS], part).labels)
+    chosen = {name: part.labels if name == OURS else labelled(method, part).labels for name, method in methods.items()}
+    asked = {
+        (method, layer): Explained(layer, own.units, _chosen(own, chosen[method].get(layer)))
+        for method, by_layer in labels.items()
+        for layer, own in by_layer.items()
+    }
+    references = _references(judge, held, labels[OURS], seed=run.seed)
+    asked |= references
+    scores = dict(zip(asked, judge(held, list(asked.values())), strict=True))
+    circular = {OURS, *(name for name, method in methods.items() if getattr(method, "uses_clip", False))}
+    marked = circular if is_circular(judge, run.clip) else set()
+    found = {
+        method: {
+            layer: _with_scores(own, asked[method, layer], scores[method, layer], circular=method in marked)
+            for layer, own in by_layer.items()
+        }
+        for method, by_layer in labels.items()
+    }
+    return Judged(found, _reference_labels(references, scores), _notes(asked, scores, held))
+
+
+def subset(features: Features, rows: np.ndarray) -> Features:
+    """The features of some of the images."""
+    places = torch.as_tensor(rows)
+    return Features(
+        {layer: features.activations[layer][places] for layer in features.layers},
+        features.images[places],
+        np.asarray(features.kept)[rows].tolist(),
+        features.skipped,
+    )
+
+
+def _held_out(judge: Judge, run: RunRecord) -> HeldOut:
+    if not 0 < judge.held_out < 1:
+        raise InputError(f"judge.held_out={judge.held_out} must lie between 0 and 1; it is the share of images (0.2)")
+    chosen_on, scored_on = divided(run.probe, run.features.kept, store=run.store, seed=run.seed, share=judge.held_out)
+    return HeldOut(
+        model=run.model,
+        probe=run.probe,
+        concepts=run.concepts,
+        clip=run.clip,
+        features=run.features,
+        chosen_on=chosen_on,
+        scored_on=scored_on,
+        store=run.store,
+        settings=run.settings,
+        units=run.units,
+        seed=run.seed,
+    )
+
+
+def _chosen(own: Labels, part: Labels | None) -> tuple[str, ...]:
+    """The label of each unit from the larger part of the images: what the method explains, else its best concept."""
+    if part is None:
+        return ("",) * len(own.units)
+    names = dict(zip(part.units.tolist(), part.judged_label or part.descriptions, strict=True))
+    return tuple(names.get(unit, "") for unit in own.units.tolist())
+
+
+def _references(
+    judge: Judge, held: HeldOut, ours: Mapping[str, Labels], *, seed: int
+) -> dict[tuple[str, str], Explained]:
+    """Random labels of all units, and the true one of each unit that has one which the judge knows."""
+    truths = dict.fromkeys(name for labels in ours.values() for names in labels.truth for name in names or ())
+    known = judge.known(held, [*held.concepts.names, *truths])
+    words = [name for name in held.concepts.names if known[name]]
+    random = np.random.default_rng(seed)
+    found = {}
+    for layer, labels in ours.items():
+        if words:
+            drawn = random.integers(0, len(words), len(labels.units))
+            found[FLOOR, layer] = Explained(layer, labels.units, tuple(words[number] for number in drawn))
+        told = {
+            unit: next((name for name in names or () if known[name]), None)
+            for unit, names in zip(labels.units.tolist(), labels.truth, strict=False)
+        }
+        right = {unit: name for unit, name in told.items() if name is not None}
+        if right:
+            found[CEILING, layer] = Explained(layer, np.array(list(right)), tuple(right.values()))
+    return found
+
+
+def _reference_labels(
+    references: Mapping[tuple[str, str], Explained], scores: Mapping[tuple[str, str], Scores]
+) -> dict[str, dict[str, Labels]]:
+    found: dict[str, dict[str, Labels]] = {}
+    for (name, layer), one in references.items():
+        found.setdefault(name, {})[layer] = Labels(
+            layer=layer,
+            units=one.units,
+            top=tuple((label,) for label in one.labels),
+            similarity=np.full(len(one.units), np.nan),
+            judged_label=tuple(one.labels),
+            faithfulness=scores[name, layer],
+        )
+    return found
+
+
+def _with_scores(own: Labels, asked: Explained, scores: Scores, *, circular: bool) -> Labels:
+    marks = own.marks
+    if circular:
+        marks = tuple(mark | {"circular"} for mark in marks or (frozenset[str](),) * len(own.units))
+    return replace(own, judged_label=tuple(asked.labels), faithfulness=scores, marks=marks)
+
+
+def _notes(
+    asked: Mapping[tuple[str, str], Explained], scores: Mapping[tuple[str, str], Scores], held: HeldOut
+) -> tuple[str, ...]:
+    said = [f"labels were judged on {len(held.scored_on)} images, chosen for it on the {len(held.chosen_on)} others"]
+    for (method, layer), one in asked.items():
+        values = list(scores[method, layer].values())
+        unknown = len(one.labels) - int((~np.isnan(values)).any(axis=0).sum()) if values else len(one.labels)
+        if unknown and method not in (FLOOR, CEILING):
+            said.append(
+                f"the judge does not know the label of {unknown} of {len(one.labels)} units of {layer}, {method}"
+            )
+    return tuple(said)

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+
+from cd_exp import shapes
+from cd_exp.faithfulness.renders import drawable, renders
+
+
+def attributes(picture):
+    return dict(zip(shapes.KINDS, picture.attributes, strict=True))
+
+
+def test_the_scenes_of_a_label_show_it_and_pairs_differ_in_one_attribute():
+    found = renders(["red", "striped circle", "octagon"], scenes=20, pairs=5)
+    assert list(found.rows) == ["red", "striped circle"]
+    assert len(found) == 2 * (20 + 5 * 4)
+    for label, rows in found.rows.items():
+        named = shapes.named(label)
+        assert len({found.pictures[row].index for row in rows}) == 20
+        for row in rows:
+            assert named.items() <= attributes(found.pictures[row]).items()
+        changed = {"named": set(), "other": set()}
+        for kind, pairs in zip(changed, found.pairs_of(label), strict=True):
+            for first, second in pairs:
+                before, after = found.pictures[first], found.pictures[second]
+                assert before.index == after.index
+                differs = [key for key in shapes.KINDS if attributes(before)[key] != attributes(after)[key]]
+                assert len(differs) == 1
+                changed[kind].add(differs[0])
+        assert changed["named"] == set(named)
+        assert changed["other"] == set(shapes.KINDS) - set(named)
+
+
+def test_a_picture_is_the_scene_with_these_attributes():
+    found = renders(["red"], scenes=3, pairs=1)
+    assert len(found.ids) == len(set(found.ids)) == len(found)
+    one = found.pictures[1]
+    expected = shapes.scene(one.index, seed=3003, fixed=attributes(one))
+    np.testing.assert_array_equal(np.asarray(found[1]), expected.pixels)
+
+
+def test_formulas_and_sums_are_drawn_where_they_predict_most():
+    found = renders(["red AND NOT circle", "1.00 red + 0.50 circle", "NOT red"], scenes=30, pairs=1)
+    drawn = {label: [attributes(found.pictures[row]) for row in rows] for label, rows in found.rows.items()}
+    assert all(one["colour"] == 0 and one["shape"] != 0 for one in drawn["red AND NOT circle"])
+    assert all(one["colour"] == 0 and one["shape"] == 0 for one in drawn["1.00 red + 0.50 circle"])
+    assert all(one["colour"] != 0 for one in drawn["NOT red"])
+
+
+@pytest.mark.parametrize("label", ["octagon", "red AND octagon", "red AND blue", "", "red OR NOT red"])
+def test_what_the_world_cannot_draw(label):
+    assert not drawable(label)
+
+
+def test_the_scenes_of_a_label_do_not_depend_on_the_others():
+    alone, beside = renders(["red"], scenes=5, pairs=2), renders(["blue", "red"], scenes=5, pairs=2)
+    assert [alone.pictures[row] for row in alone.rows["red"]] == [beside.pictures[row] for row in beside.rows["red"]]
+    assert alone.fingerprint != beside.fingerprint

@@ -1,0 +1,148 @@
+"""Runs on the embedded world with each judge: labels are chosen on one part of the images and scored on the other."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cd_exp import shapes
+from cd_exp.cli import main
+
+SMALL = (
+    *("probe.size=400", "similarity.top_k=30", "stability.resamples=0", "logger=none", "features.progress=false"),
+    *("features.workers=0", "report.html=false", "report.figures=false", "report.explorer=none"),
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Run the command line in this process and return the folder."""
+    place = tmp_path_factory.mktemp("judging")
+    done = {}
+
+    def command(*words):
+        if words not in done:
+            folder = place / str(len(done))
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("CD_EXP_CACHE", str(place / "cache"))
+                patch.setattr("sys.argv", ["run.py", *words, *SMALL, f"hydra.run.dir={folder}"])
+                main()
+            done[words] = folder
+        return done[words]
+
+    return command
+
+
+def figures(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def rows(folder, name="labels.csv"):
+    return list(csv.DictReader((folder / name).open()))
+
+
+def test_annotations_score_every_method_between_floor_and_ceiling(run):
+    folder = run("judge=annotations", "baseline=invert")
+    found = figures(folder)
+    assert set(found["baselines"]) == {"invert", "random_labels", "true_labels"}
+    for score in ("pearson", "auprc", "f1", "iou", "cosine"):
+        key = f"faithfulness.{score}"
+        ours = found["layers"]["fc"]
+        floor, ceiling = (found["baselines"][name]["fc"][key] for name in ("random_labels", "true_labels"))
+        assert floor < ours[key] <= ceiling + 0.05
+        low, high = ours[f"{key}_ci95"]
+        assert low <= ours[key] <= high
+    assert found["baselines"]["random_labels"]["layer4"]["faithfulness_units"] == 96
+    assert found["baselines"]["true_labels"]["layer4"]["faithfulness_units"] == 28
+
+
+def test_labels_have_their_scores_and_what_was_scored(run):
+    folder = run("judge=annotations", "baseline=invert")
+    own = rows(folder)
+    assert len(own) == 196
+    judged = [row for row in own if row["faithfulness_f1"]]
+    assert judged
+    for row in own:
+        drawn = row["judged_label"] in shapes.CONCEPTS and shapes.named(row["judged_label"]) is not None
+        assert bool(row["faithfulness_f1"]) == drawn
+        assert "circular" not in row["marks"]
+    mean = np.mean([float(row["faithfulness_f1"]) for row in judged if row["layer"] == "fc"])
+    assert figures(folder)["layers"]["fc"]["faithfulness.f1"] == pytest.approx(mean, abs=1e-4)
+    assert any(row["judged_label"] != row["description"] for row in own)
+
+
+def test_labels_from_all_images_stay_as_they_are_without_a_judge(run):
+    with_judge, without = rows(run("judge=annotations", "baseline=invert")), rows(run())
+    assert [row["description"] for row in with_judge] == [row["description"] for row in without]
+    assert "judged_label" not in without[0]
+
+
+def test_the_formulas_of_invert_are_in_its_own_file(run):
+    folder = run("judge=annotations", "baseline=invert")
+    own = rows(folder, "invert_fc.csv")
+    assert len(own) == 100
+    assert set(own[0]) == {"unit", "formula", "share", "auc", "auc_other_images", "p", "q"}
+    right = sum(row["formula"] == shapes.CLASSES[int(row["unit"])] for row in own)
+    assert right > 60
+
+
+def test_renders_score_labels_and_count_those_that_cannot_be_drawn(run):
+    folder = run("judge=images", "judge.scenes=12", "judge.pairs=4")
+    found = figures(folder)
+    for layer in ("layer4", "fc"):
+        values = [found["baselines"][name][layer]["faithfulness.cosy_auc"] for name in ("random_labels", "true_labels")]
+        assert 0.4 < values[0] < 0.6
+        assert values[1] > 0.97
+    own = [row for row in rows(folder) if row["layer"] == "layer4"]
+    drawn = [row for row in own if row["faithfulness_cosy_auc"]]
+    assert found["layers"]["layer4"]["faithfulness_units"] == len(drawn) < 96
+    assert all(row["faithfulness_selectivity"] for row in drawn)
+
+
+def test_a_backbone_that_judges_its_own_labels_is_circular(run):
+    folder = run("judge=clip", "judge.clip=shapes", "baseline=linear_explanations")
+    assert all("circular" in row["marks"].split() for row in rows(folder))
+    other = rows(folder, "labels_linear_explanations.csv")
+    assert all("circular" in row["marks"].split() for row in other if row["judged_label"])
+    assert any(" + " in row["judged_label"] for row in other)
+    found = figures(folder)
+    floor = found["baselines"]["random_labels"]["fc"]["faithfulness.pearson"]
+    assert found["layers"]["fc"]["faithfulness.pearson"] > floor
+    assert found["baselines"]["linear_explanations"]["fc"]["faithfulness.pearson"] > floor
+
+
+def test_pictures_of_labels_from_a_folder(run, tmp_path):
+    for name in ("red", "blue", "circle"):
+        (tmp_path / name).mkdir()
+        for number in range(6):
+            Image.fromarray(shapes.scene(number, seed=77, fixed=shapes.named(name)).pixels).save(
+                tmp_path / name / f"{number}.png"
+            )
+    folder = run("judge=images", f"judge.folder={tmp_path}", "concepts=words", "concepts.names=[red,blue,circle,sea]")
+    scored = {row["judged_label"] for row in rows(folder) if row["faithfulness_cosy_auc"]}
+    assert scored
+    assert scored <= {"red", "blue", "circle"}
+    assert "faithfulness_selectivity" not in rows(folder)[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("judge=clip", "judge.clip=shapse"),
+            "'shapse' is not a choice of the group clip; did you mean 'shapes'",
+        ),
+        (("judge=clip",), "judge.clip must be set: add judge.clip=VALUE"),
+        (("judge=images", "judge.folder=nowhere"), "judge.folder=nowhere: there is no such folder"),
+        (("judge=annotations", "judge.held_out=1.5"), "judge.held_out=1.5"),
+        (("judge=images", "judge.scenes=3"), "judge.pairs=10 and judge.scenes=3"),
+        (("baseline=invert", "baseline.categories=[colour]"), "'colour' is not in probe shapes; did you mean 'color'"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line(run, capsys, words, message):
+    with pytest.raises(SystemExit) as ended:
+        run(*words)
+    assert ended.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.split())
