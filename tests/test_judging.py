@@ -40,7 +40,7 @@ def figures(folder):
 
 
 def rows(folder, name="labels.csv"):
-    return list(csv.DictReader((folder / name).open()))
+    return list(csv.DictReader((folder / name).read_text().splitlines()))
 
 
 def test_annotations_score_every_method_between_floor_and_ceiling(run):

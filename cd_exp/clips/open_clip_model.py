@@ -123,7 +123,7 @@ class OpenClip:
         """The scale of the cosine and the bias as trained: SigLIP's loss has a bias, CLIP's has none."""
         model, _ = self._built
         bias = getattr(model, "logit_bias", None)
-        return float(model.logit_scale.exp()), None if bias is None else float(bias)  # type: ignore[operator]
+        return float(model.logit_scale.detach().exp()), None if bias is None else float(bias.detach())  # type: ignore[operator]
 
     @cached_property
     def _built(self) -> "tuple[nn.Module, Callable[[Image], Tensor]]":
