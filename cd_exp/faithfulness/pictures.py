@@ -178,9 +178,9 @@ def in_folders(root: Path, labels: Sequence[str]) -> tuple[Probe, dict[str, list
     every = all_images(root=str(root))
     rows: dict[str, list[int]] = {label: [] for label in folders}
     wanted = set(folders.values())
-    chosen = np.array([row for row, name in enumerate(every.ids) if name.split("/")[0] in wanted])
+    chosen = np.array([row for row, name in enumerate(every.ids) if name.split("/")[0] in wanted], dtype=np.int64)
     for label, place in folders.items():
-        rows[label] = [new for new, row in enumerate(chosen) if every.ids[row].split("/")[0] == place]
+        rows[label] = [new for new, row in enumerate(chosen.tolist()) if every.ids[row].split("/")[0] == place]
     return Subset(every, chosen), {label: own for label, own in rows.items() if own}
 
 
