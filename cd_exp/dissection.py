@@ -88,13 +88,16 @@ def dissection(
     store: Store,
     settings: Settings,
     top: int,
+    shown: int = 0,
 ) -> Dissection:
-    """The same as `dissect`, with the features and the times kept."""
+    """The same as `dissect`, with the features and the times kept, and `shown` images of each unit for a report."""
     if not concepts.names:
         raise InputError(f"concept set {concepts.name!r} is empty; it needs at least one concept")
     began = time.perf_counter()
     units = Layers() if layers is None else as_units(layers)
-    features = extract(model, probe, clip, layers=units, store=store, settings=settings)
+    wanted = similarities.reads(similarity, len(probe)).strongest
+    strongest = None if wanted is None else max(wanted, shown)
+    features = extract(model, probe, clip, layers=units, store=store, settings=settings, strongest=strongest)
     texts = text_embeddings(clip, concepts, store=store, device=settings.device)
     extracted = time.perf_counter()
     device, _ = settings.resolved()

@@ -79,6 +79,7 @@ def dissected(parts: Parts, config: DictConfig) -> Dissection:
         store=parts.store,
         settings=parts.settings,
         top=config.top,
+        shown=config.report.images,
     )
 
 

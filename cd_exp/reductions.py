@@ -77,7 +77,7 @@ def strongest(neurons: Float[Tensor, "images neurons"], k: int) -> Strongest:
 def _strongest(neurons: Tensor, k: int) -> tuple[Tensor, Tensor]:
     values, indices = neurons.topk(k, dim=0)
     # topk promises nothing about equal values: where more reach the last one than fit, the first of them are taken.
-    last = values[-1]
+    last = values[-1] if k else torch.full_like(neurons[0], torch.inf)
     crowded = ((neurons >= last).sum(dim=0) > k).nonzero().flatten()
     if len(crowded):
         columns, limit = neurons[:, crowded], last[crowded]

@@ -64,7 +64,9 @@ def world(tmp_path):
     return tmp_path
 
 
-def run(world: Path, name: str, *, processes: int, broken: int = -1) -> subprocess.CompletedProcess[str]:
+def run(
+    world: Path, name: str, *, processes: int, broken: int = -1, keep: str = "dense"
+) -> subprocess.CompletedProcess[str]:
     folder = world / name
     folder.mkdir()
     (folder / "network.py").write_text(NETWORK.format(folder=str(folder), broken=broken))
@@ -84,6 +86,7 @@ def run(world: Path, name: str, *, processes: int, broken: int = -1) -> subproce
         "report.html": "false",
         "report.figures": "false",
         "features.workers": 0,
+        "features.keep": keep,
         "distributed.processes": processes,
         "hydra.run.dir": folder / "run",
     }
@@ -109,6 +112,17 @@ def test_two_processes_leave_what_one_leaves_and_take_each_image_once(world):
     metrics = [json.loads((world / name / "run" / "metrics.json").read_text())["layers"] for name in ("one", "two")]
     assert metrics[0] == metrics[1]
     assert not list((world / "two" / "cache").rglob(".tmp-*"))
+
+
+def test_lists_of_one_process_and_of_four_give_the_labels_of_all_activations(world):
+    given = {"dense": (1, "dense"), "lists": (1, "lists"), "four": (4, "lists")}
+    for name, (processes, keep) in given.items():
+        done = run(world, name, processes=processes, keep=keep)
+        assert done.returncode == 0, done.stderr
+    labels = {(world / name / "run" / "labels.csv").read_bytes() for name in given}
+    assert len(labels) == 1
+    assert not list((world / "four" / "cache" / "partial").iterdir())
+    assert not list((world / "four" / "cache").glob("activations/*"))
 
 
 @pytest.mark.parametrize("broken", [3, COUNT - 1], ids=["first process", "second process"])

@@ -23,7 +23,7 @@ def literal_strongest(neurons, k):
         sorted(range(len(neurons)), key=lambda image, unit=unit: (-float(neurons[image, unit]), image))[:k]
         for unit in range(neurons.shape[1])
     ]
-    indices = torch.tensor(columns).T
+    indices = torch.tensor(columns, dtype=torch.int64).T
     return neurons.gather(0, indices), indices
 
 
@@ -40,7 +40,7 @@ def test_the_examples_in_the_docstrings():
     assert doctest.testmod(reductions).failed == 0
 
 
-@given(MATRICES, st.integers(1, 15))
+@given(MATRICES, st.integers(0, 15))
 def test_the_strongest_images_are_those_of_a_sort(neurons, k):
     found = strongest(neurons, k)
     values, indices = literal_strongest(neurons, k)

@@ -51,6 +51,7 @@ class Features:
     kept: Sequence[int]
     skipped: Sequence[str]
     reduced: Mapping[str, Reduced] = field(default_factory=dict)
+    _counted: dict[tuple[str, bool], Statistics] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -81,5 +82,8 @@ class Features:
         """Moments, extremes and firing counts of each unit, with a histogram where asked for."""
         if layer in self.reduced:
             return self.reduced[layer].statistics
-        parts = self.activations[layer].split(ROWS)
-        return merge_statistics(reductions.statistics(part, histogram=histogram) for part in parts)
+        if (layer, histogram) not in self._counted:
+            parts = self.activations[layer].split(ROWS)
+            counted = merge_statistics(reductions.statistics(part, histogram=histogram) for part in parts)
+            self._counted[layer, histogram] = counted
+        return self._counted[layer, histogram]
