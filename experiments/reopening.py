@@ -1,10 +1,9 @@
-"""A finished run opened again: parts rebuilt from `manifest.json`, features read from the cache, labels made anew.
+"""A finished run opened again: parts rebuilt from `manifest.json`, features from the cache, labels from `labels.csv`.
 
-Relative paths are seen from where the run was started.
+Relative paths, and variables of the environment such as `CD_EXP_CACHE`, are to mean what they meant to the run.
 """
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,11 +12,13 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from cd_exp import similarity as similarities
-from cd_exp.dissection import Dissection, dissection
+from cd_exp.dissection import Dissection
 from cd_exp.errors import InputError, unknown
-from cd_exp.features import text_embeddings
+from cd_exp.features import extract, text_embeddings
 from cd_exp.parts import Parts
 from cd_exp.probes.shapes import Shapes
+from cd_exp.report.labels_csv import read_csv
+from cd_exp.report.stored import manifest_of
 from cd_exp.shapes import CLASSES, scene
 from cd_exp.types import Concepts, Match
 
@@ -74,30 +75,17 @@ class Run:
         return tuple(CLASSES[found.label] for found in scenes)
 
 
-def reopen(folder: Path, *, top: int | None = None) -> Run:
-    """The run in a folder.
-
-    Args:
-        folder: with `manifest.json`.
-        top: how many concepts to keep for each unit; as in the run where not given.
+def reopen(folder: Path) -> Run:
+    """The run in a folder: the labels that it wrote, and its features from the cache it used; nothing is computed anew.
 
     Raises:
-        InputError: the folder holds no run.
+        InputError: the folder holds no finished run, or the cache no longer has its features.
     """
-    if not (folder / "manifest.json").is_file():
-        raise InputError(f"{folder} holds no manifest.json; give the folder of a finished run")
-    config = OmegaConf.create(json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["config"])
+    config = OmegaConf.create(dict(manifest_of(folder)["config"]))
     config.baseline, config.logger = None, {"_target_": "cd_exp.tracking.NoLogger"}
     parts = Parts.of(config, {})
-    found = dissection(
-        parts.model,
-        parts.probe,
-        parts.concepts,
-        parts.clip,
-        parts.similarity,
-        layers=None,
-        store=parts.store,
-        settings=parts.settings,
-        top=top or config.top,
-    )
-    return Run(parts, found, parts.settings.resolved()[0])
+    settings = replace(parts.settings, only_stored=True)
+    features = extract(parts.model, parts.probe, parts.clip, layers=parts.units, store=parts.store, settings=settings)
+    texts = text_embeddings(parts.clip, parts.concepts, store=parts.store, device=settings.device)
+    found = Dissection(read_csv(folder / "labels.csv"), features, texts, seconds={})
+    return Run(parts, found, settings.resolved()[0])

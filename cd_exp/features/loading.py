@@ -37,6 +37,7 @@ class Settings:
         keep: `dense` keeps every activation; `lists` each unit's strongest images, as many as are needed, and its
             statistics; `auto` is dense up to `dense_limit`.
         dense_limit: GB (10^9 bytes) that the activations of all layers of a run may take under `auto`.
+        only_stored: refuse to compute what is not in the cache, as experiments on a finished run do.
     """
 
     device: str = "auto"
@@ -47,6 +48,7 @@ class Settings:
     progress: bool = True
     keep: str = "auto"
     dense_limit: float = 2.0
+    only_stored: bool = False
 
     def resolved(self) -> tuple[torch.device, torch.dtype]:
         """The device and the type that numbers are computed in."""

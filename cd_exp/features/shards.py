@@ -38,6 +38,11 @@ def make(
     main = distributed.is_main()
     with ExitStack() as stack:
         todo = _absent(collectors, verify=True) if main else {}
+        if todo and settings.only_stored:
+            raise InputError(
+                f"the cache {store.root} holds no features of {', '.join(todo)} for probe {probe.name!r}; make them "
+                "with the command of the run (command in its manifest.json), or name their cache with CD_EXP_CACHE"
+            )
         if todo:
             stack.enter_context(store.locked([collector.entry for collector in todo.values()]))
             todo = _absent(todo, verify=True)

@@ -1,5 +1,8 @@
 """The analyses on the embedded world, and their arithmetic on cases small enough to see through."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -17,12 +20,17 @@ from experiments.weights_and_similarity import analysis as weights_and_similarit
 
 
 @pytest.fixture(autouse=True)
-def at_root(monkeypatch):
-    """Paths in a manifest are seen from where the run was started."""
+def where_the_run_was_started(monkeypatch, world):
+    """Relative paths and variables of the environment in a manifest mean what they meant to the run."""
     monkeypatch.chdir(__file__.rpartition("/tests/")[0])
+    monkeypatch.setenv("CD_EXP_CACHE", str(world / "cache"))
 
 
-def test_a_run_opened_again_gives_the_labels_it_wrote(small):
+def test_a_run_opened_again_has_the_labels_it_wrote_whatever_newer_code_would_say(small, tmp_path):
+    table = (small / "labels.csv").read_text()
+    shutil.copytree(small, tmp_path / "run")
+    (tmp_path / "run" / "labels.csv").write_text(table.replace("red circle", "a name of old"))
+    assert "a name of old" in reopen(tmp_path / "run").found.labels["fc"].descriptions
     run = reopen(small)
     written = [line.split(",")[2] for line in (small / "labels.csv").read_text().splitlines()[1:]]
     assert [name for labels in run.found.labels.values() for name in labels.descriptions] == written
@@ -110,5 +118,15 @@ def test_qualitative_grid_is_a_picture(small, tmp_path):
 
 
 def test_a_folder_without_a_run_is_one_line(tmp_path):
-    with pytest.raises(InputError, match=r"holds no manifest.json; give the folder of a finished run"):
+    with pytest.raises(InputError, match=r"holds no metrics.json; give the folder of a finished run"):
         reopen(tmp_path)
+
+
+def test_features_that_are_gone_are_said_to_be_and_never_made(small, tmp_path):
+    shutil.copytree(small, tmp_path / "run")
+    manifest = json.loads((small / "manifest.json").read_text())
+    manifest["config"]["cache"]["dir"] = str(tmp_path / "cache")
+    (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match=r"cache holds no features of layer4, fc, .*; make them with the command of"):
+        reopen(tmp_path / "run")
+    assert not list((tmp_path / "cache").rglob("*.npy"))
