@@ -23,6 +23,7 @@ class Hub:
 
     url: str
     asked: list[str] = field(default_factory=list)
+    cut: bool = False  # whether to hang up half-way through every file
 
 
 def commit_of(repository: str) -> str:
@@ -31,7 +32,7 @@ def commit_of(repository: str) -> str:
 
 
 @contextmanager
-def serving_hub(repositories: Mapping[str, Mapping[str, bytes]], *, token: str = "good") -> Iterator[Hub]:
+def serving_hub(repositories: Mapping[str, Mapping[str, bytes | Path]], *, token: str = "good") -> Iterator[Hub]:
     """Serves repositories as the hub does: `OWNER/NAME/resolve/main/FILE`, with its headers and error codes.
 
     A name tells how a repository behaves: `gated/...` and `private/...` want the token, `cut/...` hangs up half-way.
@@ -61,9 +62,10 @@ def serving_hub(repositories: Mapping[str, Mapping[str, bytes]], *, token: str =
                 return self.say(401 if not given else 404, {"X-Error-Code": "RepoNotFound"})
             if file not in repositories[repository]:
                 return self.say(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit_of(repository)})
-            data = repositories[repository][file]
+            found = repositories[repository][file]
+            data = found.read_bytes() if isinstance(found, Path) else found
             facts = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": commit_of(repository)}
-            return self.say(200, facts, data, body=body, half=repository.startswith("cut/"))
+            return self.say(200, facts, data, body=body, half=hub.cut or repository.startswith("cut/"))
 
         def say(
             self, status: int, facts: Mapping[str, str], data: bytes = b"", *, body: bool = False, half: bool = False

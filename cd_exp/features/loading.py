@@ -234,6 +234,8 @@ class _Decoded(torch.utils.data.Dataset["tuple[list[Tensor], bool] | InputError"
         """What each transform makes of one image, None where it cannot be read."""
         try:
             picture = self.probe[index]
+        except InputError:  # a wrong kind of item of the user's own set, which is no damaged file
+            raise
         except UNREADABLE:
             return None
         return [transformed(transform, picture, image=self.probe.ids[index]) for transform in self.transforms]

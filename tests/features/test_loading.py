@@ -1,0 +1,44 @@
+"""How images reach the networks, whatever their probe set does."""
+
+import pytest
+import torch
+from PIL import Image
+from torchvision import transforms
+
+from cd_exp import probes
+from cd_exp.errors import InputError
+from cd_exp.features.loading import Settings, load
+
+QUIET = Settings(device="cpu", workers=0, progress=False)
+
+
+class Faulty:
+    """A set whose second picture cannot be opened, as whatever the reader of its format raises."""
+
+    name, ids, fingerprint = "faulty", ("0", "1", "2"), "faulty"
+
+    def __init__(self, fault: Exception) -> None:
+        self.fault = fault
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> Image.Image:
+        if index == 1:
+            raise self.fault
+        return Image.new("RGB", (8, 8))
+
+
+@pytest.mark.parametrize("fault", [OSError("cut off"), SyntaxError("broken PNG file"), ValueError("bad header")])
+def test_whatever_a_damaged_picture_raises_it_is_unreadable(fault):
+    batches = load(Faulty(fault), [transforms.ToTensor()], [[0, 1, 2]], QUIET, torch.device("cpu"))
+    ((_, (inputs,), readable),) = batches
+    assert readable == [True, False, True]
+    assert len(inputs) == 3
+
+
+def test_a_set_of_ids_is_refused_before_any_worker_starts(tmp_path):
+    (tmp_path / "images.txt").write_text("a\nb\n")
+    probe = probes.ids(path=str(tmp_path / "images.txt"))
+    with pytest.raises(InputError, match=r"probe=ids has no pictures, and this needs them"):
+        next(load(probe, [transforms.ToTensor()], [[0, 1]], QUIET, torch.device("cpu")))
