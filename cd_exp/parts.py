@@ -13,7 +13,7 @@ from cd_exp.clips import Clip
 from cd_exp.composing import choice
 from cd_exp.config import build, check_groups
 from cd_exp.faithfulness import Judge
-from cd_exp.features import Settings
+from cd_exp.features import Settings, check_texts
 from cd_exp.models import TargetModel
 from cd_exp.settings import GROUPS
 from cd_exp.tracking import Logger, NoLogger
@@ -90,6 +90,7 @@ class Parts:
             self.judge.check(self.probe)
         if hasattr(self.logger, "check"):
             self.logger.check()
+        check_texts(self.clip, self.concepts, store=self.store)
 
 
 def _keyed(recipe: Any) -> Any:

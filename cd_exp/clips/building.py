@@ -4,6 +4,7 @@ import json
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,11 +48,18 @@ class Source:
         if self.config is not None:
             found = read_config(self.config)
             return found["model_cfg"] if self.folder else found
-        import open_clip
+        shipped = library_configs()
+        if self.architecture not in shipped:
+            raise unknown("CLIP architecture", self.architecture, shipped)
+        return json.loads(shipped[self.architecture].read_text(encoding="utf-8"))
 
-        if self.architecture not in open_clip.list_models():
-            raise unknown("CLIP architecture", self.architecture, open_clip.list_models())
-        return open_clip.get_model_config(self.architecture)
+
+def library_configs() -> Mapping[str, Path]:
+    """The architectures that open_clip ships, read from its files: importing it takes seconds."""
+    found = find_spec("open_clip")
+    assert found is not None
+    assert found.origin is not None
+    return {path.stem: path for path in sorted((Path(found.origin).parent / "model_configs").glob("*.json"))}
 
 
 def of_library(architecture: str, weights: Path, config: str | None) -> Source:
@@ -142,8 +150,8 @@ def tag_settings(architecture: str, tag: str) -> Mapping[str, Any]:
     """What open_clip knows of a tag of an architecture."""
     import open_clip
 
-    if architecture not in open_clip.list_models():
-        raise unknown("CLIP architecture", architecture, open_clip.list_models())
+    if architecture not in library_configs():
+        raise unknown("CLIP architecture", architecture, library_configs())
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if tag not in tags:
         raise unknown("weights", tag, tags, where=f"a tag of {architecture}")

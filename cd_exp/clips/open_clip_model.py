@@ -88,6 +88,14 @@ class OpenClip:
             "preprocessing": {"tag": self.pretrained, **preprocessing.checked(self.preprocess)},
         }
 
+    def check(self) -> None:
+        """Refuse what is missing for texts, before any picture is opened: a tokenizer of the hub, in the first place.
+
+        Raises:
+            InputError: says what is missing, and the setting that points to a local copy.
+        """
+        _ = self._tokenizer_folder
+
     def stored_images(self, ids: Sequence[str]) -> None:
         """None: the image tower computes them."""
 
@@ -131,9 +139,14 @@ class OpenClip:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        folder = tokenizers.tokenizer_folder(self.tokenizer) if self.tokenizer else self.source.tokenizer
         text = self.source.settings()["text_cfg"]
-        return tokenizers.build(text, architecture=self.architecture, folder=folder, bpe=self.bpe)
+        return tokenizers.build(text, architecture=self.architecture, folder=self._tokenizer_folder, bpe=self.bpe)
+
+    @cached_property
+    def _tokenizer_folder(self) -> Path | None:
+        if self.tokenizer:
+            return tokenizers.tokenizer_folder(self.tokenizer)
+        return self.source.tokenizer or tokenizers.hub_tokenizer(self.source.settings()["text_cfg"])
 
     def _weights(self) -> Path:
         """The local file of the weights, downloaded where it is not there."""

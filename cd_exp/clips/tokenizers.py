@@ -41,32 +41,42 @@ def tokenizer_folder(folder: str) -> Path:
     return place
 
 
+def hub_tokenizer(text: Mapping[str, Any]) -> Path | None:
+    """The local folder of the tokenizer that a configuration names on the hub, downloaded where it is not there.
+
+    None for a text tower with open_clip's own tokenizer.
+
+    Raises:
+        InputError: it is not found locally and cannot be downloaded.
+    """
+    named = text.get("hf_tokenizer_name")
+    return hub_folder(str(named), CONTENT, optional=FILES, setting=SETTING) if named else None
+
+
 def build(text: Mapping[str, Any], *, architecture: str, folder: Path | None, bpe: str | None) -> Any:
     """The tokenizer of a text tower.
 
     Args:
         text: the tower's part of the model's configuration.
         architecture: whose it is, for the error.
-        folder: a local folder with the tokenizer; None takes the hub's where the configuration names one there.
+        folder: a local folder with a tokenizer of the hub; None for open_clip's own.
         bpe: other merges than OpenAI's.
 
     Raises:
         InputError: a file cannot be read, or does not fit the tower.
     """
     options, length = dict(text.get("tokenizer_kwargs") or {}), text.get("context_length") or 77
-    named = text.get("hf_tokenizer_name")
-    if folder is None and not named:
+    if folder is None:
         tokenizer = _simple(bpe, {**options, "context_length": length})
         size = tokenizer.vocab_size
     else:
-        place = folder or hub_folder(str(named), CONTENT, optional=FILES, setting=SETTING)
         tokenizer = _from_folder(
-            place, {**options, "context_length": length, "tokenizer_mode": text.get("tokenizer_mode")}
+            folder, {**options, "context_length": length, "tokenizer_mode": text.get("tokenizer_mode")}
         )
         size = len(tokenizer.tokenizer)
     wanted = text.get("vocab_size")
     if wanted and (size > wanted or (bpe and size != wanted)):
-        setting = f"clip.bpe={bpe}" if bpe else SETTING.replace("FOLDER", str(folder or named))
+        setting = f"clip.bpe={bpe}" if bpe else SETTING.replace("FOLDER", str(folder))
         raise InputError(
             f"{setting} has {size} tokens, {architecture} knows {wanted}; it is the tokenizer of another one"
         )

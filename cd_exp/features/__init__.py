@@ -9,6 +9,6 @@ from cd_exp.features.extraction import extract
 from cd_exp.features.layers import find_layers
 from cd_exp.features.loading import Settings
 from cd_exp.features.record import Features
-from cd_exp.features.texts import text_embeddings, text_notes
+from cd_exp.features.texts import check_texts, text_embeddings, text_notes
 
-__all__ = ["Features", "Settings", "extract", "find_layers", "maps", "text_embeddings", "text_notes"]
+__all__ = ["Features", "Settings", "check_texts", "extract", "find_layers", "maps", "text_embeddings", "text_notes"]

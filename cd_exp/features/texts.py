@@ -25,6 +25,16 @@ def text_embeddings(clip: Clip, concepts: Concepts, *, store: Store, device: str
     return torch.from_numpy(np.array(store.obtain(_texts(clip, concepts), make)))
 
 
+def check_texts(clip: Clip, concepts: Concepts, *, store: Store) -> None:
+    """Refuse before any picture is opened that the texts are neither stored nor can be embedded.
+
+    Raises:
+        InputError: says what is missing, and the setting that points to a local copy.
+    """
+    if hasattr(clip, "check") and not store.folder(_texts(clip, concepts)).exists():
+        clip.check()
+
+
 def text_notes(clip: Clip, concepts: Concepts, *, store: Store) -> Sequence[str]:
     """What was noted when the texts were embedded, kept with them: prompts longer than CLIP reads."""
     return tuple(store.manifest(_texts(clip, concepts)).facts.get("notes", ()))

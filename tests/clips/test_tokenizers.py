@@ -1,4 +1,7 @@
 import gzip
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -51,6 +54,31 @@ def test_without_one_a_line_within_ten_seconds_names_the_setting(tmp_path, monke
         "timm/ViT-B-16-SigLIP/tokenizer.json is not on this machine and http://127.0.0.1:9 cannot be reached; "
         "set clip.tokenizer=FOLDER to a local copy"
     )
+
+
+def test_a_missing_tokenizer_is_refused_before_a_run_opens_a_picture(tmp_path):
+    """In a fresh interpreter, on the command line: a line, no folder, and open_clip is not even imported."""
+    (tmp_path / "w.bin").write_bytes(b"x")
+    script = (
+        "import sys\nfrom cd_exp import cli\n"
+        "try:\n    cli.main()\nfinally:\n    assert 'open_clip' not in sys.modules, 'it takes seconds to import'\n"
+    )
+    words = ["clip=siglip_b_16", f"clip.weights={tmp_path}/w.bin", f"hydra.run.dir={tmp_path}/run", "logger=none"]
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    settings = {
+        "HF_ENDPOINT": "http://127.0.0.1:9",
+        "HF_HOME": str(tmp_path / "home"),
+        "CD_EXP_CACHE": str(tmp_path / "c"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words], env={**clean, **settings}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert done.stderr == (
+        "error: timm/ViT-B-16-SigLIP/tokenizer.json is not on this machine and http://127.0.0.1:9 (of HF_ENDPOINT) "
+        "cannot be reached; set clip.tokenizer=FOLDER to a local copy\n"
+    )
+    assert not (tmp_path / "run").exists()
 
 
 def test_folders_that_hold_no_tokenizer(folder, tmp_path):
