@@ -102,6 +102,8 @@ def pictures(probe: Probe, transform: "Callable[[Image], Tensor]") -> Tensor:
     for index in range(len(probe)):
         try:
             picture = probe[index]
+        except InputError:  # a set without pictures, or the user's own that gives something else
+            raise
         except UNREADABLE:
             continue
         inputs.append(transformed(transform, picture, image=probe.ids[index]))
