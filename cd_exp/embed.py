@@ -90,9 +90,11 @@ def embed(probe: Probe, clip: Clip, sets: dict[str, Concepts], *, settings: Sett
     rows = image_embeddings(probe, clip, settings=settings)
     device, _ = settings.resolved()
     notes = [*getattr(probe, "notes", ())]
+    lines = {name: row for row, name in reversed(list(enumerate(probe.ids)))}  # an image that is listed twice, once
+    names = sorted(lines, key=lines.__getitem__)
     with temporary_folder(out.parent, out.name) as half:
-        np.save(half / IMAGES, rows)
-        write(half / IDS, "".join(f"{name}\n" for name in probe.ids))
+        np.save(half / IMAGES, rows[[lines[name] for name in names]])
+        write(half / IDS, "".join(f"{name}\n" for name in names))
         for name, concepts in sets.items():
             np.save(half / f"{name}{TEXTS}", clip.embed(concepts, device=device).numpy())
             write(half / f"{name}{NAMES}", "".join(f"{word}\n" for word in concepts.names))

@@ -49,7 +49,7 @@ def test_labels_from_the_folder_are_those_from_the_clip(photographs, monkeypatch
 
 def test_a_list_of_paths_and_templates(photographs, monkeypatch):
     monkeypatch.chdir(photographs)
-    (photographs / "photos/list.txt").write_text("03.png\n01.png\n")
+    (photographs / "photos/list.txt").write_text("03.png\n01.png\n03.png\n")
     arguments = ["photos/list.txt", "out", "--clip", "shapes", "--concepts", "words.txt", "--template", "a {}"]
     assert embed.main([*arguments, "--set", "features.progress=false"]) == 0
     assert (photographs / "out/images.txt").read_text() == "03.png\n01.png\n"

@@ -158,13 +158,8 @@ class OpenClip:
             raise InputError(f"clip {self.architecture}: set clip.pretrained=TAG or clip.weights=FILE")
         if self.hub is not None:
             return hub_file(self.hub, *HUB_FILES, setting="clip.weights=FILE")
-        import open_clip
-
-        known = tag_settings(self.architecture, self.pretrained)
-        if known.get("hf_hub"):
-            repository, _, filename = known["hf_hub"].rpartition("/")
-            return hub_file(repository, *([filename] if filename else HUB_FILES), setting="clip.weights=FILE")
-        return Path(open_clip.download_pretrained(known))
+        repository, _, filename = tag_settings(self.architecture, self.pretrained)["hf_hub"].rpartition("/")
+        return hub_file(repository, *([filename] if filename else HUB_FILES), setting="clip.weights=FILE")
 
 
 def shapes_clip() -> OpenClip:
