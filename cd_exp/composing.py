@@ -173,7 +173,7 @@ def jobs(hydra: Hydra, config: DictConfig) -> Iterator[Sequence[str]]:
     yield from islice(chain.from_iterable(batches), JOBS_LOOKED_AT)
 
 
-def typed(overrides: Sequence[str]) -> list[str]:
+def typed(overrides: Any) -> list[str]:
     """Overrides as they were typed: read plainly, an interpolation would be put in its place."""
     plain: Any = OmegaConf.to_container(overrides, resolve=False) if isinstance(overrides, ListConfig) else overrides
     return [str(text) for text in plain]

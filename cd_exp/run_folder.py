@@ -30,22 +30,30 @@ def own(folder: Path, *, setting: str, timed: bool) -> Iterator[Path]:
         InputError: the folder cannot be made, or another run is at work in it.
     """
     new = [place for place in folder.absolute().parents if not place.exists()]
+    if timed or not folder.exists():
+        new.insert(0, folder)
     place = _reserved(folder, setting=setting, timed=timed, new=new)
+    with _held(place, setting=setting), _as_before(place, [place if path == folder else path for path in new]):
+        yield place
+
+
+@contextmanager
+def _as_before(place: Path, new: list[Path]) -> Iterator[None]:
     files = {name: _content(place / name) for name in BEGUN}
-    if not any(place.iterdir()):
-        new.insert(0, place)
-    if not (place / ".hydra").exists():
-        new.insert(0, place / ".hydra")
+    times = {path: path.stat().st_mtime_ns for path in (place / ".hydra", place) if path.exists()}
+    made = [*([] if (place / ".hydra").exists() else [place / ".hydra"]), *new]
     results, recorded = _changed(place / "metrics.json"), (place / "wandb").exists()
     try:
-        with _held(place, setting=setting):
-            yield place
+        yield
     except BaseException as error:
         refused = isinstance(error, InputError) or not isinstance(error, Exception)
         if refused and results == _changed(place / "metrics.json"):
             if not recorded:
                 shutil.rmtree(place / "wandb", ignore_errors=True)  # of this run alone
-            _restore(place, files, new)
+            _restore(place, files, made)
+            for path, time in times.items():
+                if path.exists():
+                    os.utime(path, ns=(time, time))
         raise
 
 

@@ -57,7 +57,7 @@ class NetDissect:
 
     def check(self, probe: Probe) -> None:
         """Refuse a probe set without masks."""
-        if not isinstance(probe, AnnotatedProbe):
+        if not hasattr(probe, "segmentation"):  # isinstance would ask for the fingerprint, which reads every image
             raise InputError(
                 f"baseline=netdissect needs pixel masks, and probe {probe.name!r} has none; use probe=shapes or broden"
             )
