@@ -69,7 +69,9 @@ def extract(
     if stored is None:
         content = {"clip": clip.key, "probe": probe.fingerprint, "precision": str(dtype)}
         collectors[IMAGES] = Dense(store, Entry("images", content), images=len(probe))
-    make(model, probe, clip, found, collectors, store, settings)
+    first = {collector.entry.key: name for name, collector in reversed(collectors.items())}
+    made = {name: collectors[name] for name in first.values()}  # two names may mean one reading: layer4, layer4:avg
+    make(model, probe, clip, [layer for layer in found if layer.name in made], made, store, settings)
     given, notes = units.given(probe.ids)
     for note in notes:
         store.report(note)

@@ -93,6 +93,47 @@ def test_a_second_run_reads_and_an_added_layer_is_all_that_is_computed(model, cl
     assert [len(store.read), len(store.made)] == [2, 0]
 
 
+@pytest.fixture(scope="module")
+def transformer(tmp_path_factory):
+    import timm
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "vit.safetensors"
+    network = timm.create_model("test_vit", img_size=32)
+    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, path)
+    return TimmModel(
+        name="tiny_vit", architecture="test_vit", layers=["norm"], weights=str(path), options={"img_size": 32}
+    )
+
+
+def test_pooling_and_prefix_tokens_are_part_of_the_key(transformer, clip, tmp_path):
+    """Each reading of one layer is computed anew, and gives what the bare network gives."""
+    network, probe = transformer.build(), Pictures(4)
+    with torch.inference_mode():
+        tokens = network.module.forward_features(torch.stack([network.transform(probe[index]) for index in range(4)]))
+    expected = {
+        ("norm", None): tokens[:, 0],
+        ("norm:patch_mean", None): tokens[:, 1:].mean(1),
+        ("norm:max", None): tokens[:, 1:].amax(1),
+        ("norm:max", 0): tokens.amax(1),
+        ("norm:patch_mean", 0): tokens.mean(1),
+    }
+    for (layer, prefix), values in expected.items():
+        model = TimmModel(**{**vars_of(transformer), "prefix_tokens": prefix})
+        store = Store(tmp_path / "cache")
+        found = extract(model, probe, clip, layers=[layer], store=store, settings=QUIET)
+        assert torch.allclose(found.activations[layer], values, atol=1e-4)
+        assert any(name.startswith("activations") for name in store.made)
+
+
+def test_two_names_of_one_reading_are_both_reported(model, clip, tmp_path):
+    names = ["layer4", "layer4:avg", "fc", "fc@1"]
+    found = extract(model, Pictures(4), clip, layers=names, store=Store(tmp_path / "cache"), settings=QUIET)
+    assert set(found.layers) == set(names)
+    assert torch.equal(found.activations["layer4"], found.activations["layer4:avg"])
+    assert torch.equal(found.activations["fc"], found.activations["fc@1"])
+
+
 @pytest.mark.parametrize("change", ["weights", "images", "precision"])
 def test_whatever_changes_the_numbers_is_computed_anew(model, clip, tmp_path, change):
     probe = Pictures(6)
