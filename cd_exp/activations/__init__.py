@@ -2,7 +2,8 @@
 
 from cd_exp.activations.layer import Layer
 from cd_exp.activations.looking import Looked, look
+from cd_exp.activations.ordering import in_order
 from cd_exp.activations.running import hooked, mapped, pooled
 from cd_exp.activations.selection import Wanted, module_of, resolve
 
-__all__ = ["Layer", "Looked", "Wanted", "hooked", "look", "mapped", "module_of", "pooled", "resolve"]
+__all__ = ["Layer", "Looked", "Wanted", "hooked", "in_order", "look", "mapped", "module_of", "pooled", "resolve"]

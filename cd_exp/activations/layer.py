@@ -63,6 +63,14 @@ class Layer:
         call = f"@{self.call}" if self.call > 1 else ""
         return self.module + call + (f"/{self.element}" if self.element else "")
 
+    @property
+    def key(self) -> dict[str, Any]:
+        """All of the layer that changes its numbers, as plain JSON values."""
+        key: dict[str, Any] = {"layer": self.source, "pooling": asdict(self.pooling)}
+        if self.encoding is not None:
+            key["encoding"] = self.encoding.key
+        return {**key, "behaviour": self.behaviour} if self.behaviour else key
+
     def reduce(self, output: Tensor) -> Float[Tensor, "images neurons"]:
         """One number a unit and image."""
         if self.encoding is None:

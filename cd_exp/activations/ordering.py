@@ -58,12 +58,8 @@ def _follows(answers: Float[Tensor, "fields height width"]) -> bool:
     height, width = answers.shape[1:]
     rows, columns = min(_FIELDS, height), min(_FIELDS, width)
     by_part = nn.functional.adaptive_avg_pool2d(answers[None], (rows, columns))[0].flatten(1)
-    fields = answers.unflatten(0, (_FIELDS, _FIELDS)).shape[0]
     share = by_part / by_part.mean(0, keepdim=True).clamp_min(1e-12)
-    expected = [
-        (row * rows // _FIELDS) * columns + column * columns // _FIELDS
-        for row in range(fields)
-        for column in range(fields)
-    ]
-    right = share.argmax(1) == torch.tensor(expected)
+    sides = range(_FIELDS)
+    belongs = [(row * rows // _FIELDS) * columns + column * columns // _FIELDS for row in sides for column in sides]
+    right = share.argmax(1) == torch.tensor(belongs)
     return rows * columns == 1 or float(right.float().mean()) >= _LEAST

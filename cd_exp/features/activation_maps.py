@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cd_exp.activations import mapped
+from cd_exp.activations import in_order, mapped
 from cd_exp.cache import Store
 from cd_exp.errors import InputError
-from cd_exp.features.layers import columns
+from cd_exp.features.layers import columns, pictures
 from cd_exp.features.loading import BATCH, Settings, bar, in_batches, load, placed
 from cd_exp.models import TargetModel
 from cd_exp.types import Probe
@@ -31,6 +31,7 @@ def maps(
         raise InputError("these units come from files and have no activation maps; Network Dissection needs a network")
     device, dtype = settings.resolved()
     network = model.build()
+    found = in_order(network.module, found, pictures(probe, network.transform)[:2], name=model.name)
     module = placed(network.module, device)
 
     def one_pass() -> Iterator[tuple[Sequence[int], Mapping[str, Tensor]]]:

@@ -4,7 +4,6 @@ What `extract` makes is shared among processes, which all have to take part; her
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,9 +84,7 @@ def image_embeddings(clip: Clip, probe: Probe, *, store: Store, settings: Settin
 
 
 def _content(model: TargetModel, layer: Layer, probe: Probe, settings: Settings) -> dict[str, Any]:
-    made = {"layer": layer.source, "pooling": asdict(layer.pooling)}
-    encoding = {"encoding": layer.encoding.key} if layer.encoding is not None else {}
-    return {"model": model.key, **made, **encoding, **_setting(probe, settings)}
+    return {"model": model.key, **layer.key, **_setting(probe, settings)}
 
 
 def _setting(probe: Probe, settings: Settings) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The features of a probe set, from the cache where they are there: what is kept of each layer is decided here."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -99,15 +98,7 @@ def _gigabytes(layers: Sequence[Layer], probe: Probe) -> float:
 
 
 def _content(model: TargetModel, layer: Layer, probe: Probe, dtype: torch.dtype) -> dict[str, object]:
-    content: dict[str, object] = {
-        "model": model.key,
-        "layer": layer.source,
-        "pooling": asdict(layer.pooling),
-        "probe": probe.fingerprint,
-        "precision": str(dtype),
-        **({"encoding": layer.encoding.key} if layer.encoding is not None else {}),
-    }
-    return {**content, "behaviour": layer.behaviour} if layer.behaviour else content
+    return {"model": model.key, **layer.key, "probe": probe.fingerprint, "precision": str(dtype)}
 
 
 def _opened(

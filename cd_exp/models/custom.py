@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cd_exp import user_code
-from cd_exp.errors import InputError
+from cd_exp.errors import InputError, fault
 from cd_exp.models.recipe import Network, Recipe, read_names
 from cd_exp.models.transforms import ImageTransform, adapted
 from cd_exp.models.weights import existing, load_weights
@@ -42,7 +42,7 @@ class CustomModel(Recipe):
 
     @cached_property
     def _made(self) -> tuple[nn.Module, ImageTransform, Sequence[str | None] | None, tuple[str, ...]]:
-        made = self._function(self.options)
+        made = self._called()
         if isinstance(made, nn.Module):
             made = (made, None, None)
         if not (isinstance(made, tuple) and len(made) in (2, 3) and isinstance(made[0], nn.Module)):
@@ -53,6 +53,14 @@ class CustomModel(Recipe):
             load_weights(module, weights, key=self.checkpoint_key, prefix=self.checkpoint_prefix)
         adapted_transform, notes = adapted(transform, module, name=self.name)
         return module, adapted_transform, classes, notes
+
+    def _called(self) -> Any:
+        try:
+            return self._function(self.options)
+        except InputError:
+            raise
+        except Exception as error:  # the code is the user's: whatever it raises says what does not fit
+            raise InputError(f"model.factory={self.factory} failed: {fault(error)}") from error
 
     @cached_property
     def classes(self) -> tuple[str, ...] | None:
@@ -84,6 +92,8 @@ class CustomModel(Recipe):
 def _hash(module: nn.Module) -> str:
     numbers = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
+        if nn.parameter.is_lazy(value):
+            raise InputError(f"{name} has no size yet; show the network one picture in model.factory (a lazy layer)")
         if isinstance(value, Tensor) and not value.is_quantized:
             numbers.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
             numbers.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)

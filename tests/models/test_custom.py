@@ -20,6 +20,12 @@ def make(units=3):
 
 def wrong():
     return 1
+
+def failing():
+    return {}["weights"]
+
+def lazy():
+    return nn.Sequential(nn.LazyLinear(3))
 """
 
 
@@ -52,6 +58,8 @@ def test_a_network_whose_parameters_changed_has_another_key(own):
     [
         ("{own}:mak", r"function 'mak' is not in .*did you mean 'make'"),
         ("{own}:wrong", r"returned a int; it must return .nn.Module, transform or None, class"),
+        ("{own}:failing", r"model.factory=.*:failing failed: KeyError: 'weights' \(mine.py, line 13\)"),
+        ("{own}:lazy", "0.bias has no size yet; show the network one picture"),
         ("{own}", "write FILE.py:function"),
         ("none.py:make", "there is no such file"),
         ("no_such_package:make", "No module named 'no_such_package'"),
@@ -163,3 +171,80 @@ def test_weights_are_loaded_into_the_users_network(own, tmp_path):
     torch.save({"model_state_dict": state, "epoch": 3}, tmp_path / "weights.pth")
     model = CustomModel(name="mine", layers=["1"], factory=f"{own}:make", weights=str(tmp_path / "weights.pth"))
     assert torch.equal(model.build().module[1].weight, torch.ones(3, 12))
+
+
+KINDS = """
+import numpy as np
+import torch
+from torch import nn
+
+def pixels(picture):
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1) / 255
+
+class Viewed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(256, 3)
+    def forward(self, x):
+        return self.fc(self.conv(x).view(len(x), -1))
+
+def seeded(make):
+    torch.manual_seed(0)
+    return make()
+
+def flat():
+    return seeded(lambda: nn.Sequential(nn.Linear(192, 5), nn.ReLU())), lambda picture: pixels(picture).flatten()
+
+def viewed():
+    return seeded(Viewed), pixels
+
+def double():
+    make = lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 3)).double()
+    return seeded(make), lambda picture: pixels(picture).double()
+
+def numpy():
+    return seeded(lambda: nn.Sequential(nn.Conv2d(3, 4, 1))), lambda picture: np.array(picture).transpose(2, 0, 1) / 255
+
+def batch():
+    return seeded(lambda: nn.Sequential(nn.Conv2d(3, 4, 1))), lambda picture: pixels(picture)[None]
+
+def dictionary():
+    class Named(nn.Module):
+        def forward(self, x):
+            return {"maps": x, "pooled": x.mean((2, 3))}
+    return nn.Sequential(Named()), pixels
+
+def one_by_one():
+    class Squeezed(nn.Module):
+        def forward(self, x):
+            return x.mean((2, 3)).squeeze()
+    return nn.Sequential(Squeezed()), pixels
+"""
+
+
+@pytest.mark.parametrize(
+    ("factory", "layer", "units"),
+    [
+        ("flat", "1", 5),
+        ("viewed", "fc", 3),
+        ("double", "1", 3),
+        ("numpy", "0", 4),
+        ("batch", "0", 4),
+        ("dictionary", "0/pooled", 3),
+        ("one_by_one", "0", 3),
+    ],
+)
+def test_what_users_bring_is_read(tmp_path, factory, layer, units):
+    np.save(tmp_path / "image_embeddings.npy", np.eye(4, dtype=np.float32))
+    (tmp_path / "images.txt").write_text("".join(f"{name}\n" for name in Pictures.ids))
+    (tmp_path / "kinds.py").write_text(KINDS)
+    model = CustomModel(name="mine", layers=[layer], factory=f"{tmp_path / 'kinds.py'}:{factory}")
+    settings = Settings(device="cpu", progress=False, workers=0, batch_size=3)  # the last batch is one picture
+    clip, store = Precomputed(str(tmp_path)), Store(tmp_path / "cache")
+    found = extract(model, Pictures(), clip, layers=[layer], store=store, settings=settings).activations[layer]
+    assert found.shape == (4, units)
+    network = model.build()
+    with torch.inference_mode():
+        given = network.module(torch.stack([network.transform(Pictures()[index]) for index in range(4)]))
+    given = given["pooled"] if isinstance(given, dict) else given
+    assert torch.allclose(found, given.mean((2, 3)) if given.ndim == 4 else given, atol=1e-5)
