@@ -16,18 +16,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from cd_exp import whole_files
 from cd_exp.errors import InputError, unknown
 from cd_exp.flattening import flat
 from cd_exp.names import file_name
+from cd_exp.pictures import strip
 from cd_exp.types import OURS, Outcome
 
 if TYPE_CHECKING:
     import wandb
 
 MODES = ("offline", "online", "disabled")
+SIZE = 96  # pixels of a picture in the table of labels; one strip a unit, for a file a picture takes four times as long
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ class Wandb:
                 indices = outcome.top_images[layer][place][: self.images].tolist()
                 row = rows[layer, units[place]]
                 numbers = {name: float(row[name]) if row[name] else None for name in ("similarity", "rank_of_truth")}
-                picture = wandb.Image(_strip(outcome, indices), caption=row["description"])
+                picture = wandb.Image(strip(outcome.probe, indices, SIZE, gap=0), caption=row["description"])
                 yield {**row, "unit": units[place], **numbers, "images": picture}
 
     def _shown(self, outcome: Outcome) -> Iterator[tuple[str, list[int]]]:
@@ -301,14 +302,6 @@ def _artifact(run: "wandb.Run", folder: Path) -> "wandb.Artifact":
         if (folder / name).is_file():
             artifact.add_file(str(folder / name), name=name)
     return artifact
-
-
-def _strip(outcome: Outcome, indices: Sequence[int], *, size: int = 96) -> Image.Image:
-    """The images side by side: one file a unit, where one a picture would take four times the time to stage."""
-    canvas = Image.new("RGB", (len(indices) * size, size))
-    for place, index in enumerate(indices):
-        canvas.paste(ImageOps.fit(outcome.probe[index], (size, size)), (place * size, 0))
-    return canvas
 
 
 @contextmanager

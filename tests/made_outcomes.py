@@ -71,7 +71,14 @@ def made_labels(layer: str, units: int, *, judged: bool, accuracy=0.6, ranked=Tr
         similarity=np.where([bool(row) for row in top], generator.normal(0.3, 0.1, units), np.nan),
         truth=tuple((name,) if judged else None for name in names),
         ranks=ranks if judged and ranked else None,
+        **(believed(ranks, generator) if judged and ranked else {}),
     )
+
+
+def believed(ranks, generator) -> dict:
+    """Stability, higher where the label is right; below one half a unit abstains."""
+    stability = np.round(np.clip(0.4 + 0.3 * (ranks == 1) + generator.normal(0, 0.2, len(ranks)), 0, 1), 2)
+    return {"stability": stability, "marks": tuple(frozenset(["abstained"] if s < 0.5 else []) for s in stability)}
 
 
 def judged_metrics(units: int, top1: float, **more) -> dict:

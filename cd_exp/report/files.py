@@ -13,7 +13,7 @@ from cd_exp.report.labels_csv import as_csv
 from cd_exp.types import Outcome
 from cd_exp.whole_files import write as write_file
 
-DRAWN = ("accuracy", "ranks", "agreement", "units")
+DRAWN = ("accuracy", "ranks", "risk_coverage", "agreement", "units")
 
 
 def write(folder: Path, outcome: Outcome, *, manifest: Mapping[str, Any]) -> tuple[Path, ...]:

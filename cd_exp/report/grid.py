@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from cd_exp.names import cut
-from cd_exp.report.pictures import rendered, strip
+from cd_exp.pictures import rendered, strip
 from cd_exp.report.summary import Shown
 from cd_exp.types import Probe
 

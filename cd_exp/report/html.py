@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from cd_exp.flattening import flat
+from cd_exp.pictures import data_uri, jpeg, thumbnail
 from cd_exp.report.files import as_json
-from cd_exp.report.pictures import data_uri, jpeg, thumbnail
 from cd_exp.report.summary import Shown, cell, chosen, columns, differences, right, rows, truth
-from cd_exp.types import OURS, Outcome
+from cd_exp.types import MARKS, OURS, Outcome
 from cd_exp.whole_files import write as write_file
 
 CAP = 5000  # rows of the list of units; about 350 bytes each
 FIGURES = {
     "accuracy": "Accuracy of the labels by layer and method, with intervals of 95 %",
     "ranks": "Share of units whose truth is among the k best concepts",
+    "risk_coverage": "Share of wrong labels among the most stable ones, by how many units they are",
     "agreement": "Share of units given the same name by two methods",
 }
 
@@ -32,7 +33,16 @@ class Line:
     truth: str
     rank: float
     right: bool | None
+    stability: float
+    marks: tuple[str, ...]
     others: tuple[str, ...]
+
+    @property
+    def verdict(self) -> str:
+        """What the list can be narrowed to: a label given up is neither right nor wrong."""
+        if "abstained" in self.marks:
+            return "abstained"
+        return {True: "right", False: "wrong", None: "unknown"}[self.right]
 
 
 def page(
@@ -83,7 +93,9 @@ def page(
         gallery=[(unit, [(index, str(outcome.probe.ids[index])) for index in unit.images]) for unit in gallery],
         pictures=list(_pictures(outcome, gallery)),
         others=tuple(outcome.baselines),
-        lines=_lines(outcome),
+        lines=(lines := _lines(outcome)),
+        stable=any(labels.stability is not None for labels in outcome.labels.values()),
+        marked=any(line.marks for line in lines),
         capped=max(0, total - CAP),
         settings=[(key, _written(value)) for key, value in flat(manifest.get("config", {}), separator=".").items()],
         manifest=as_json(manifest, "manifest"),
@@ -129,6 +141,8 @@ def _layer(outcome: Outcome, layer: str) -> Iterator[Line]:
             truth=", ".join(truth(labels, place)),
             rank=float("nan") if labels.ranks is None else float(labels.ranks[place]),
             right=right(labels, place),
+            stability=float("nan") if labels.stability is None else float(labels.stability[place]),
+            marks=tuple(mark for mark in MARKS if labels.marks and mark in labels.marks[place]),
             others=tuple(names.get(unit, "") for names in named),
         )
 

@@ -1,8 +1,4 @@
-"""The figures of a run: accuracy by method, ranks of the truth, agreement between methods, units with their images.
-
-Colours are those of Okabe and Ito, which stay apart for colour-blind readers; what colour says is also said by words,
-marks or places.
-"""
+"""The figures of a run: accuracy, ranks of the truth, risk and coverage, agreement of methods, units with images."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,10 +8,12 @@ import numpy as np
 from jaxtyping import Float
 from PIL.Image import Image
 
+from cd_exp.drawing import GRID, WIDEST, plot, style
 from cd_exp.metrics import agreement as agreeing
 from cd_exp.names import cut
+from cd_exp.pictures import png, rendered, vectors
+from cd_exp.report.curves import known_ranks, known_stability, ranks, risk_coverage
 from cd_exp.report.grid import grid
-from cd_exp.report.pictures import png, rendered, vectors
 from cd_exp.report.summary import Row, chosen, rows
 from cd_exp.types import OURS, Labels, Outcome
 from cd_exp.whole_files import write as write_file
@@ -24,11 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-DASHES = ("-", "--", ":", "-.")
 PANELS = 4  # layers of the agreement figure
 CARDS = 120  # of units: more are looked at in the explorer, not in one picture
-WIDEST = 30  # characters of a name that a figure has room for
 
 
 def figures(
@@ -41,7 +36,7 @@ def figures(
     title: str = "",
     vector: bool = False,
 ) -> tuple[Path, ...]:
-    """Draw what there is to draw into `folder/figures`: `accuracy`, `ranks`, `agreement` and `units`, each a PNG.
+    """Draw what there is to draw into `folder/figures`: `accuracy`, `ranks`, `risk_coverage`, `agreement`, `units`.
 
     Args:
         folder: the run folder.
@@ -53,7 +48,8 @@ def figures(
         vector: whether each is a PDF and an SVG too, but for `units`, which is pictures.
 
     Returns:
-        The files drawn. Without truth there is no accuracy and no ranks, without a baseline no agreement.
+        The files drawn. Without truth there is no accuracy, no ranks and no risk; without stability no risk; without a
+        baseline no agreement.
     """
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     paths = []
@@ -76,8 +72,10 @@ def figures(
 def _drawn(outcome: Outcome, units: int, images: int, method: str) -> Iterator[tuple[str, "Image | Figure"]]:
     if judged := [row for row in rows(outcome, method) if "top1" in row.metrics]:
         yield "accuracy", accuracy(judged)
-    if curves := {layer: found for layer, labels in outcome.labels.items() if len(found := _known_ranks(labels))}:
+    if curves := {layer: found for layer, labels in outcome.labels.items() if len(found := known_ranks(labels))}:
         yield "ranks", ranks(curves)
+    if believed := {layer: pair for layer, labels in outcome.labels.items() if (pair := known_stability(labels))}:
+        yield "risk_coverage", risk_coverage(believed)
     several = [layer for layer in outcome.labels if any(layer in layers for layers in outcome.baselines.values())]
     if several:
         yield "agreement", agreement(outcome, several[-PANELS:], method)
@@ -93,17 +91,17 @@ def accuracy(judged: Sequence[Row]) -> "Figure":
     lines = [(layer, row) for layer in layers for row in [None, *judged] if row is None or row.layer == layer]
     if len(methods) == 1:
         lines = [(layer, row) for layer, row in lines if row is not None]
-    figure, axes = _figure(7.2, 0.9 + 0.3 * len(lines))
+    figure, axes = plot(7.2, 0.9 + 0.3 * len(lines))
     for height, (layer, row) in enumerate(lines):
         if row is None:
             heading: dict[str, Any] = {"weight": "bold", "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
             axes.text(-1, height, cut(layer, WIDEST), va="center", parse_math=False, **heading)
         else:
-            _interval(axes, row, height, COLOURS[methods.index(row.method) % len(COLOURS)])
+            _interval(axes, row, height, style(methods.index(row.method))[0])
     names = [cut(row.method if len(methods) > 1 else row.layer, WIDEST) for _, row in lines if row is not None]
     axes.set_yticks([height for height, (_, row) in enumerate(lines) if row is not None], names, parse_math=False)
     axes.set(xlim=(-1, 101), ylim=(len(lines) - 0.4, -0.6), xlabel="top-1: judged units labelled right, % [95 %]")
-    axes.grid(axis="x", color="#e4e4e4", linewidth=0.8)
+    axes.grid(axis="x", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     return figure
 
@@ -114,35 +112,6 @@ def _interval(axes: "Axes", row: Row, height: int, colour: str) -> None:
     axes.plot(value, height, "o", color=colour, markersize=7)
     text = f"{value:.1f}   n = {row.metrics['judged']}"
     axes.text(1.01, height, text, va="center", fontsize=9, transform=axes.get_yaxis_transform())
-
-
-def ranks(curves: dict[str, Float[np.ndarray, " judged"]]) -> "Figure":
-    """The share of units whose truth is among the k best concepts: top-1 at the left edge, top-5 at 5."""
-    figure, axes = _figure(6.4, 3.8)
-    largest = max(10.0, *(float(found.max()) for found in curves.values()))
-    for number, (layer, found) in enumerate(curves.items()):
-        places = np.unique([1.0, *found, largest])
-        share = 100 * np.searchsorted(np.sort(found), places, side="right") / len(found)
-        colour, dash = COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
-        axes.step(places, share, where="post", color=colour, linestyle=dash, linewidth=2, label=cut(layer, WIDEST))
-    axes.set(
-        xscale="log",
-        xlim=(1, largest),
-        ylim=(0, 101),
-        xlabel="k, of all concepts",
-        ylabel="units with their truth in the best k, %",
-    )
-    axes.set_xticks([k for k in (1, 5, 10, 100, 1000, 10000) if k <= largest])
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.minorticks_off()
-    axes.grid(color="#e4e4e4", linewidth=0.8)
-    for text in axes.legend(frameon=False, loc="lower right").get_texts():
-        text.set_parse_math(False)
-    return figure
-
-
-def _known_ranks(labels: Labels) -> Float[np.ndarray, " judged"]:
-    return np.empty(0) if labels.ranks is None else labels.ranks[~np.isnan(labels.ranks)]
 
 
 def agreement(outcome: Outcome, layers: Sequence[str], method: str = OURS) -> "Figure":
@@ -175,14 +144,3 @@ def _heat(axes: "Axes", names: Sequence[str], values: Float[np.ndarray, "methods
     for (row, column), value in np.ndenumerate(values):
         if not np.isnan(value):
             axes.text(column, row, f"{value:.0f}", ha="center", va="center", color="black" if value > 55 else "white")
-
-
-def _figure(width: float, height: float) -> tuple["Figure", "Axes"]:
-    """One plot of `width` x `height` inches, apart from pyplot and its list of open figures."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(length=0)
-    return figure, axes

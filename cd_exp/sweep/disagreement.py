@@ -5,6 +5,7 @@ from itertools import product
 from string import ascii_letters
 from typing import TYPE_CHECKING
 
+from cd_exp.drawing import CONSENSUS, OTHER, RIGHT, WIDEST, WRONG
 from cd_exp.names import cut
 from cd_exp.sweep.consensus import Vote
 from cd_exp.sweep.jobs import Job, Sweep
@@ -16,9 +17,7 @@ if TYPE_CHECKING:
 
 UNITS = 40  # rows, those on which configurations agree least
 JOBS = 40  # columns
-WIDEST = 34  # characters of a name
 LETTERS = ascii_letters + "+"
-RIGHT, WRONG, CONSENSUS, OTHER = "#0072B2", "#F3D9B1", "#8FB8DE", "#F1F1F1"
 
 
 def disagreement(sweep: Sweep, votes: Sequence[Vote], *, title: str) -> "Figure | None":

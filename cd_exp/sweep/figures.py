@@ -1,8 +1,4 @@
-"""The figures of a sweep: accuracy by the axes, the same as a heat map, and where configurations disagree.
-
-Colours are those of Okabe and Ito and of cividis, which stay apart for colour-blind readers; numbers and letters say
-the same.
-"""
+"""The figures of a sweep: accuracy by the axes, the same as a heat map, and where configurations disagree."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cd_exp.drawing import GRID, WIDEST, plot, style
 from cd_exp.names import cut, file_name
 from cd_exp.sweep.consensus import Vote, by_layer
-from cd_exp.sweep.disagreement import WIDEST, disagreement
+from cd_exp.sweep.disagreement import disagreement
 from cd_exp.sweep.jobs import Job, Sweep
 from cd_exp.sweep.rows import LAST, View, views
 from cd_exp.sweep.tables import layout
@@ -21,9 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = "osD^vP*"
-TALLEST = 100  # inches, either way: a sweep of a thousand jobs is still a picture
 FAMILIES = ("accuracy", "heat", "disagreement")
 
 
@@ -40,7 +34,7 @@ def figures(sweep: Sweep, votes: Sequence[Vote]) -> tuple[Path, ...]:
     Returns:
         The files drawn.
     """
-    from cd_exp.report.pictures import png, rendered
+    from cd_exp.pictures import png, rendered
     from cd_exp.whole_files import write as write_file
 
     folder = sweep.folder / "figures"
@@ -78,7 +72,7 @@ def accuracy(sweep: Sweep, view: View) -> "Figure":
     levels = sweep.levels(across) if len(sweep.axes) > 1 else ()
     names = rows if levels else sweep.levels(across)
     step = 1 / (max(1, len(levels)) + 1)
-    figure, axes = _figure(7.4, 1.1 + len(names) * max(0.3, 0.17 * (len(levels) + 1)) + 0.2 * (len(levels) // 4))
+    figure, axes = plot(7.4, 1.1 + len(names) * max(0.3, 0.17 * (len(levels) + 1)) + 0.2 * (len(levels) // 4))
     for job in sweep.finished:
         if job.name in view.metrics:
             value = job.value(across) or ""
@@ -91,10 +85,10 @@ def accuracy(sweep: Sweep, view: View) -> "Figure":
     axes.set_xlabel(f"{cut(view.title, WIDEST)}: top-1, judged units labelled right, % [95 %]", parse_math=False)
     down = " · ".join(axis for axis in sweep.axes if axis != across) or across
     axes.set_ylabel(cut(down, WIDEST), parse_math=False)
-    axes.grid(axis="x", color="#e4e4e4", linewidth=0.8)
+    axes.grid(axis="x", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     for between in range(1, len(names) if levels else 0):
-        axes.axhline(between - 0.5, color="#e4e4e4", linewidth=0.8)
+        axes.axhline(between - 0.5, color=GRID, linewidth=0.8)
     if levels:
         _legend(axes, across, levels)
     return figure
@@ -114,10 +108,10 @@ def heat(sweep: Sweep, view: View) -> "Figure":
     for place, jobs in found.items():
         judged = [view.metrics[job.name]["top1"] for job in jobs if job.name in view.metrics]
         values[place] = np.mean(judged) if judged else np.nan
-    figure, axes = _figure(2.6 + 0.85 * len(columns), 1.3 + 0.42 * len(rows))
+    figure, axes = plot(2.6 + 0.85 * len(columns), 1.3 + 0.42 * len(rows))
     low, high = (np.nanmin(values), np.nanmax(values)) if np.isfinite(values).any() else (0, 100)
     axes.imshow(values, vmin=low, vmax=max(high, low + 1), cmap="cividis", aspect="auto")
-    axes.set_facecolor("#e4e4e4")
+    axes.set_facecolor(GRID)
     for (row, column), value in np.ndenumerate(values):
         bright = np.isnan(value) or value > (low + high) / 2
         text = view.cell(found[row, column][0]) if np.isnan(value) and (row, column) in found else f"{value:.1f}"
@@ -132,17 +126,17 @@ def heat(sweep: Sweep, view: View) -> "Figure":
 
 
 def _interval(axes: "Axes", metrics: Any, height: float, number: int) -> None:
-    colour, (low, high) = COLOURS[number % len(COLOURS)], metrics["ci95"]
+    (colour, marker, _), (low, high) = style(number), metrics["ci95"]
     axes.plot([low, high], [height, height], color=colour, linewidth=2.2, solid_capstyle="round", alpha=0.55)
-    axes.plot(metrics["top1"], height, MARKERS[number // len(COLOURS) % len(MARKERS)], color=colour, markersize=6)
+    axes.plot(metrics["top1"], height, marker, color=colour, markersize=6)
 
 
 def _legend(axes: "Axes", across: str, levels: Sequence[str]) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], color=COLOURS[n % len(COLOURS)], marker=MARKERS[n // len(COLOURS) % len(MARKERS)], linestyle="")
-        for n in range(len(levels))
+        Line2D([], [], color=colour, marker=marker, linestyle="")
+        for colour, marker, _ in map(style, range(len(levels)))
     ]
     names, place = [cut(level, 20) for level in levels], (0, 1)
     columns = max(1, min(6, 60 // (6 + max(map(len, names)))))
@@ -151,14 +145,3 @@ def _legend(axes: "Axes", across: str, levels: Sequence[str]) -> None:
     legend.set_alignment("left")
     for text in (legend.get_title(), *legend.get_texts()):
         text.set_parse_math(False)
-
-
-def _figure(width: float, height: float) -> tuple["Figure", "Axes"]:
-    """One plot of `width` x `height` inches, apart from pyplot and its list of open figures."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(min(width, TALLEST), min(height, TALLEST)), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(length=0)
-    return figure, axes

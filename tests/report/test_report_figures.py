@@ -5,14 +5,17 @@ import pytest
 from PIL import Image
 
 from cd_exp import report
-from cd_exp.report.pictures import strip, thumbnail
-from cd_exp.report.plots import agreement, ranks
+from cd_exp.pictures import strip, thumbnail
+from cd_exp.report.curves import ranks, risk_coverage
+from cd_exp.report.plots import agreement
 from cd_exp.types import Labels
 
 
 def test_all_figures_are_drawn_of_a_run_with_a_baseline(outcome, tmp_path):
     paths = report.figures(tmp_path, outcome, units=7, images=3)
-    assert [path.name for path in paths] == ["accuracy.png", "ranks.png", "agreement.png", "units.png"]
+    assert [path.name for path in paths] == [
+        "accuracy.png", "ranks.png", "risk_coverage.png", "agreement.png", "units.png",
+    ]  # fmt: skip
     for path in paths:
         with Image.open(path) as image:
             assert min(image.size) > 200
@@ -37,6 +40,14 @@ def test_the_curve_of_ranks_starts_at_top_1():
     (line,) = ranks({"fc": np.array([1.0, 1.0, 4.0, 40.0])}).axes[0].get_lines()
     places, share = line.get_data()
     assert dict(zip(places.tolist(), share.tolist(), strict=True)) == {1: 50, 4: 75, 40: 100}
+
+
+def test_risk_is_drawn_against_coverage():
+    stability, right = np.array([1.0, 0.5, 0.75, 0.25]), np.array([True, False, True, False])
+    line, _ = risk_coverage({"fc": (stability, right)}).axes[0].get_lines()
+    coverage, risk = line.get_data()
+    assert coverage.tolist() == [25, 50, 75, 100]
+    assert risk.tolist() == pytest.approx([0, 0, 100 / 3, 50])
 
 
 def test_agreement_compares_names_by_the_documented_rule(outcome):

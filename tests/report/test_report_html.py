@@ -58,7 +58,7 @@ def test_nothing_is_loaded_from_anywhere(text):
 
 def test_the_page_holds_figures_pictures_and_every_unit(text, outcome):
     page = Page(text)
-    assert len(page.all("figure")) == 3
+    assert len(page.all("figure")) == 4
     assert len([item for item in page.all("li") if "data-item" in item]) == 6
     assert len(page.all("img")) == 3
     pictures = [span for span in page.all("span") if span.get("role") == "img"]
@@ -72,6 +72,14 @@ def test_the_page_holds_figures_pictures_and_every_unit(text, outcome):
         map(len, (labels.units for labels in outcome.labels.values()))
     )
     assert all(head.get("scope") in ("col", "row") for head in page.all("th"))
+
+
+def test_labels_given_up_stand_apart_from_right_and_wrong_ones(text, outcome):
+    marks = outcome.labels["fc"].marks
+    rows = [row for row in Page(text).all("tr") if row.get("data-layer") == "fc"]
+    assert [row["data-verdict"] == "abstained" for row in rows] == ["abstained" in found for found in marks]
+    assert {"right", "wrong", "abstained"} == {row["data-verdict"] for row in rows}
+    assert '<option value="abstained">abstained</option>' in text
 
 
 def test_metrics_tests_and_settings_are_on_the_page(text):
