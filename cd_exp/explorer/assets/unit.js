@@ -79,7 +79,7 @@ function maps(run, layer, place, detail) {
 function heat(run, image, values, width, height) {
   const canvas = h("canvas", {width, height, className: "heat", ariaHidden: true}), [left, top, right, bottom] = run.region;
   const context = canvas.getContext("2d"), pixels = context.createImageData(width, height);
-  values.forEach((value, i) => pixels.data.set([8, 10, 20, Math.round(2.15 * (100 - value))], 4 * i));
+  values.forEach((value, i) => pixels.data.set([8, 10, 20, Math.round(1.8 * (100 - value))], 4 * i));
   context.putImageData(pixels, 0, 0);
   Object.assign(canvas.style, {left: `${100 * left}%`, top: `${100 * top}%`, width: `${100 * (right - left)}%`, height: `${100 * (bottom - top)}%`});
   return h("figure", {className: "card"}, h("span", {className: "overlaid"}, picture(run, image), canvas));
