@@ -11,6 +11,12 @@ class VirtualList {
     this.head = h("div", {role: "rowgroup", className: "head"});
     this.body = h("div", {role: "rowgroup", className: "body"}, this.rows);
     this.node.append(this.head, this.body);
+    this.rows.addEventListener("click", event => {
+      const row = event.target.closest("[role=row]");
+      if (!row || event.target.closest("a, button")) return;
+      this.select(Number(row.id.slice(4)));
+      this.open(this.at);
+    });
     this.node.addEventListener("scroll", () => this.draw(), {passive: true});
     this.observer = new ResizeObserver(() => this.draw());
     this.observer.observe(this.node);
@@ -28,8 +34,8 @@ class VirtualList {
     const view = this.node.clientHeight || 600;
     this.body.style.height = `${this.total / this.shrink}px`;
     const top = this.node.scrollTop * this.shrink;
-    const first = Math.max(0, Math.floor(top / this.height) - 4);
-    const last = Math.min(this.count, Math.ceil((top + view) / this.height) + 4);
+    const first = Math.max(0, Math.floor(top / this.height) - 2);
+    const last = Math.min(this.count, Math.ceil((top + view) / this.height) + 2);
     const key = `${first} ${last} ${this.at}`;
     this.rows.style.transform = `translateY(${first * this.height - top + this.node.scrollTop}px)`;
     if (key === this.drawn) return;
@@ -42,7 +48,6 @@ class VirtualList {
       node.setAttribute("aria-rowindex", i + 2);
       node.setAttribute("aria-selected", i === this.at ? "true" : "false");
       node.id = `row-${i}`;
-      node.addEventListener("click", event => { if (!event.target.closest("a, button")) { this.select(i); this.open(i); } });
       nodes.push(node);
     }
     this.rows.replaceChildren(...nodes);

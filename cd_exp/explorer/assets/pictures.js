@@ -1,27 +1,30 @@
-// Thumbnails, cut out of sheets by their place.
+// Thumbnails, cut out of sheets by their place. A rule for each sheet leaves a picture one style of its own.
 
-const addresses = new Map();
+const rules = new CSSStyleSheet();
+const classes = new Map();
+document.adoptedStyleSheets = [rules];
 
-function sheetAddress(name) {
-  if (!addresses.has(name)) {
-    const element = inside(name);
-    const address = element
-      ? URL.createObjectURL(new Blob([bytes(element.textContent)], {type: "image/jpeg"}))
-      : `data/${encodeURIComponent(name)}.jpg`;
-    addresses.set(name, `url("${address}")`);
+function sheetClass(run, number) {
+  const {columns, sheets, heights, size} = run.images, key = `${sheets[number]} ${heights[number]}`;
+  if (!classes.has(key)) {
+    const name = sheets[number], element = inside(name);
+    const address = element ? URL.createObjectURL(new Blob([bytes(element.textContent)], {type: "image/jpeg"})) : `data/${encodeURIComponent(name)}.jpg`;
+    const found = `sheet-${classes.size}`, whole = new URL(address, location.href).href;  // a rule of a script has no address of its own
+    rules.insertRule(`.${found} { background-image: url("${whole}"); background-size: ${100 * columns}% ${100 * heights[number]}%; ${size <= 64 ? "image-rendering: pixelated;" : ""} }`);
+    classes.set(key, found);
   }
-  return addresses.get(name);
+  return classes.get(key);
 }
 
 // The picture at a place among the shown ones, `side` CSS pixels wide (as wide as its box where not given).
-function picture(run, at, side, label) {
-  const node = h("span", {className: "picture", role: "img", ariaLabel: label ?? run.images.ids[at], title: label ?? run.images.ids[at]});
-  if (side) { node.style.width = `${side}px`; node.style.height = `${side}px`; }
-  const {columns, sheets, heights, size} = run.images, each = columns * columns, sheet = Math.floor(at / each), rows = heights[sheet];
-  const within = at % each, x = within % columns, y = Math.floor(within / columns);
-  node.style.backgroundImage = sheetAddress(sheets[sheet]);
-  node.style.backgroundSize = `${100 * columns}% ${100 * rows}%`;
+function picture(run, at, side) {
+  const {columns, heights} = run.images, each = columns * columns, sheet = Math.floor(at / each), rows = heights[sheet];
+  const within = at % each, x = within % columns, y = Math.floor(within / columns), node = document.createElement("span");
+  node.className = `picture ${sheetClass(run, sheet)}`;
+  node.setAttribute("role", "img");
+  node.setAttribute("aria-label", run.images.ids[at]);
+  node.title = run.images.ids[at];
   node.style.backgroundPosition = `${columns > 1 ? 100 * x / (columns - 1) : 0}% ${rows > 1 ? 100 * y / (rows - 1) : 0}%`;
-  if (size <= 64) node.classList.add("tiny");
+  if (side) { node.style.width = `${side}px`; node.style.height = `${side}px`; }
   return node;
 }
