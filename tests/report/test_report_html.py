@@ -60,7 +60,7 @@ def test_the_page_holds_figures_pictures_and_every_unit(text, outcome):
     page = Page(text)
     assert len(page.all("figure")) == 4
     assert len([item for item in page.all("li") if "data-item" in item]) == 6
-    assert len(page.all("img")) == 3
+    assert len(page.all("img")) == len(page.all("figure"))
     pictures = [span for span in page.all("span") if span.get("role") == "img"]
     assert len(pictures) == 6 * 4
     assert all(picture["aria-label"] for picture in pictures)
