@@ -71,8 +71,8 @@ def judged(
     Raises:
         InputError: as the judge does, or where the activations themselves were not kept.
     """
-    held = _held_out(judge, run)
-    part = replace(run, features=subset(run.features, held.chosen_on))
+    held = held_out_of(judge, run)
+    part = chosen_part(run, held)
     part = replace(part, labels=labelled(methods[OURS], part).labels)
     chosen = {name: part.labels if name == OURS else labelled(method, part).labels for name, method in methods.items()}
     asked = {
@@ -106,7 +106,13 @@ def subset(features: Features, rows: np.ndarray) -> Features:
     )
 
 
-def _held_out(judge: Judge, run: RunRecord) -> HeldOut:
+def chosen_part(run: RunRecord, held: HeldOut) -> RunRecord:
+    """What a method has that chooses labels for the judge: the larger part of the images."""
+    return replace(run, features=subset(run.features, held.chosen_on))
+
+
+def held_out_of(judge: Judge, run: RunRecord) -> HeldOut:
+    """What the judge has, the images divided by their content."""
     if not 0 < judge.held_out < 1:
         raise InputError(f"judge.held_out={judge.held_out} must lie between 0 and 1; it is the share of images (0.2)")
     chosen_on, scored_on = divided(run.probe, run.features.kept, store=run.store, seed=run.seed, share=judge.held_out)

@@ -67,9 +67,9 @@ class Run:
         return self.parts.model.build().module.get_submodule(self.final).weight.detach().to(self.device)
 
     def true_classes(self) -> tuple[str, ...] | None:
-        """The class of each image where the probe set knows it, which is the embedded world's alone."""
+        """The class of each image where there is one: in the embedded world's scenes of one object."""
         probe = self.parts.probe
-        if not isinstance(probe, Shapes):
+        if not isinstance(probe, Shapes) or probe.objects != 1:
             return None
         scenes = (scene(index, seed=probe.seed) for index in self.found.features.kept)
         return tuple(CLASSES[found.label] for found in scenes)
@@ -82,7 +82,7 @@ def reopen(folder: Path) -> Run:
         InputError: the folder holds no finished run, or the cache no longer has its features.
     """
     config = OmegaConf.create(dict(manifest_of(folder)["config"]))
-    config.baseline, config.logger = None, {"_target_": "cd_exp.tracking.NoLogger"}
+    config.baseline, config.judge, config.logger = None, None, {"_target_": "cd_exp.tracking.NoLogger"}
     parts = Parts.of(config, {})
     settings = replace(parts.settings, only_stored=True)
     features = extract(parts.model, parts.probe, parts.clip, layers=parts.units, store=parts.store, settings=settings)

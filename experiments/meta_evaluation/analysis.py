@@ -1,0 +1,203 @@
+"""Which score tells the truth: over units with a known one, does it put right labels above wrong ones?
+
+Every similarity function labels the units on the larger part of the images; a judge scores these labels, the true ones
+and random ones on the other. Three questions:
+
+- right above wrong: for a unit, how often is the score of its true label above that of a wrong label that some function
+  gave it, or that was drawn at random (equal ones count half)? The mean over units.
+- told apart: over all units and functions, the area under the ROC curve of the score for "this label is right".
+- order of methods: Spearman's correlation, over the functions, of the mean score with the share that is right.
+
+python -m experiments.meta_evaluation.analysis RUN --judge annotations|images|clip [--layers fc]
+
+`clip` asks the run's own backbone, which is circular.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.stats import rankdata
+
+from cd_exp import similarity
+from cd_exp.errors import InputError, unknown
+from cd_exp.faithfulness import Annotations, Backbone, Explained, Judge, Pictures
+from cd_exp.judging import OwnLabels, chosen_part, held_out_of
+from cd_exp.main import record
+from cd_exp.metrics.confidence import auc
+from cd_exp.settings import directory
+from cd_exp.types import Labels
+from experiments.against_published import say
+from experiments.reopening import Run, reopen
+
+FUNCTIONS = tuple(
+    sorted(path.stem for path in (directory() / "similarity").glob("*.yaml") if hasattr(similarity, path.stem))
+)
+"""Every similarity function that the package offers, with its default settings."""
+RANDOM = 5
+"""Labels drawn for each unit."""
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """The known units of all layers together: which labels are right, and what every score says of each.
+
+    Rows are units; columns of `right` and of the scores are the functions, then the true and the random labels.
+    """
+
+    functions: tuple[str, ...]
+    right: Bool[np.ndarray, "units labels"]
+    scores: Mapping[str, Float[np.ndarray, "units labels"]]
+
+    def take(self, rows: np.ndarray) -> "Scored":
+        """The same of some of the units."""
+        return Scored(self.functions, self.right[rows], {name: values[rows] for name, values in self.scores.items()})
+
+
+def right_above_wrong(scored: Scored, metric: str) -> float:
+    """How often the true label's score is above a wrong label's of the same unit; NaN scores are left out."""
+    values = scored.scores[metric]
+    true = values[:, len(scored.functions), None]
+    told = ~scored.right & ~np.isnan(values) & ~np.isnan(true)
+    wins = np.where(told, (true > values) + (true == values) / 2, 0)
+    pairs = told.sum(axis=1)
+    with_pairs = pairs > 0
+    return float((wins.sum(axis=1)[with_pairs] / pairs[with_pairs]).mean()) if with_pairs.any() else float("nan")
+
+
+def told_apart(scored: Scored, metric: str) -> float:
+    """The area under the ROC curve of the score for whether a label is right, over units and functions."""
+    values = scored.scores[metric][:, : len(scored.functions)].ravel()
+    known = ~np.isnan(values)
+    area = auc(values[known], scored.right[:, : len(scored.functions)].ravel()[known])
+    return float("nan") if area is None else area
+
+
+def order_of_methods(scored: Scored, metric: str) -> float:
+    """Spearman's correlation of mean score and accuracy over the functions."""
+    values = scored.scores[metric][:, : len(scored.functions)]
+    some = ~np.isnan(values).all(axis=0)
+    means = np.array([np.nanmean(column) for column in values[:, some].T])
+    ranks = [rankdata(means), rankdata(scored.right[:, : len(scored.functions)].mean(axis=0)[some])]
+    if len(means) < 3 or min(np.ptp(rank) for rank in ranks) == 0:
+        return float("nan")
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+QUESTIONS: Mapping[str, Callable[[Scored, str], float]] = {
+    "right above wrong": right_above_wrong,
+    "told apart": told_apart,
+    "order of methods": order_of_methods,
+}
+
+
+Question = Callable[[Scored, str], float]
+
+
+def interval(scored: Scored, metric: str, question: Question, *, seed: int) -> tuple[float, float]:
+    """The 95 % percentile bootstrap over units."""
+    rng, units = np.random.default_rng(seed), len(scored.right)
+    drawn = [question(scored.take(rng.integers(0, units, units)), metric) for _ in range(RESAMPLES)]
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def gathered(run: Run, judge: Judge, *, layers: Sequence[str], seed: int) -> Scored:
+    """Every function's labels of the known units, scored."""
+    own = record(run.parts, run.found, seed=seed)
+    held = held_out_of(judge, own)
+    part = chosen_part(own, held)
+    by_function = {name: OwnLabels(getattr(similarity, name))(part) for name in FUNCTIONS if hasattr(similarity, name)}
+    known = judge.known(held, run.parts.concepts.names)
+    words = [name for name in run.parts.concepts.names if known[name]]
+    random = np.random.default_rng(seed)
+    right, scores = [], dict[str, list[np.ndarray]]()
+    for layer in layers:
+        labels = {name: found[layer] for name, found in by_function.items()}
+        rows = _judged(labels[FUNCTIONS[0]])
+        if not len(rows):
+            continue
+        accepted = [run.found.labels[layer].truth[row] or () for row in rows]
+        columns = [[own.descriptions[row] for row in rows] for own in labels.values()]
+        columns.append([names[0] for names in accepted])
+        columns += [[words[place] for place in random.integers(0, len(words), len(rows))] for _ in range(RANDOM)]
+        good = [_ranks(own)[rows] == 1 for own in labels.values()]
+        for column in columns[len(good) :]:
+            good.append(np.array([label in names for label, names in zip(column, accepted, strict=True)]))
+        right.append(np.stack(good, axis=1))
+        units = run.found.labels[layer].units[rows]
+        told = judge(held, [Explained(layer, units, tuple(column)) for column in columns])
+        for metric in told[0]:
+            scores.setdefault(metric, []).append(np.stack([one[metric] for one in told], axis=1))
+    if not right:
+        raise InputError(
+            f"nothing is known of the units of {', '.join(layers)}; the scores can be held against nothing"
+        )
+    return Scored(
+        tuple(by_function), np.concatenate(right), {name: np.concatenate(own) for name, own in scores.items()}
+    )
+
+
+def _ranks(labels: Labels) -> Float[np.ndarray, " units"]:
+    return np.full(len(labels.units), np.nan) if labels.ranks is None else labels.ranks
+
+
+def _judged(labels: Labels) -> np.ndarray:
+    return np.flatnonzero(~np.isnan(_ranks(labels)))
+
+
+def accuracies(scored: Scored) -> str:
+    """A row a function: per cent right, and the mean of every score."""
+    lines = [["function", "right %", *scored.scores], ["---"] * (2 + len(scored.scores))]
+    for column, name in enumerate(scored.functions):
+        means = [f"{np.nanmean(values[:, column]):.3f}" for values in scored.scores.values()]
+        lines.append([name, f"{100 * scored.right[:, column].mean():.1f}", *means])
+    for offset, name in enumerate(("true label", "random label")):
+        part = slice(len(scored.functions) + offset, None if offset else len(scored.functions) + 1)
+        lines.append([name, "", *(f"{np.nanmean(values[:, part]):.3f}" for values in scored.scores.values())])
+    return _rows(lines)
+
+
+def answers(scored: Scored, *, seed: int) -> str:
+    """A row a score: the three answers with their intervals."""
+    lines = [["score", *QUESTIONS], ["---"] * (1 + len(QUESTIONS))]
+    for metric in scored.scores:
+        cells = []
+        for question in QUESTIONS.values():
+            low, high = interval(scored, metric, question, seed=seed)
+            cells.append(f"{question(scored, metric):.3f} [{low:.3f}, {high:.3f}]")
+        lines.append([metric, *cells])
+    return _rows(lines)
+
+
+def _rows(lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> str:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="a finished run whose units are known in part")
+    parser.add_argument("--judge", choices=("annotations", "images", "clip"), required=True)
+    parser.add_argument("--layers", nargs="+", help="all that something is known of, where not given")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args(arguments)
+    run = reopen(given.run)
+    judges: dict[str, Judge] = {"annotations": Annotations(), "images": Pictures(), "clip": Backbone(run.parts.clip)}
+    judge = judges[given.judge]
+    if hasattr(judge, "check"):
+        judge.check(run.parts.probe)
+    for layer in given.layers or ():
+        if layer not in run.found.labels:
+            raise unknown("layer", layer, run.found.labels, where="in this run")
+    layers = given.layers or [layer for layer, labels in run.found.labels.items() if labels.truth]
+    scored = gathered(run, judge, layers=layers, seed=given.seed)
+    head = f"{len(scored.right)} units of {', '.join(layers)}, judge={given.judge}:"
+    return "\n\n".join([head, accuracies(scored), answers(scored, seed=given.seed)])
+
+
+if __name__ == "__main__":
+    say(main)

@@ -1,0 +1,110 @@
+"""The experiments on planted units and on what scores are worth, on few images; their arithmetic on small cases."""
+
+import numpy as np
+import pytest
+import torch
+
+from cd_exp.errors import InputError
+from cd_exp.shapes import ATTRIBUTES
+from cd_exp.types import Labels
+from experiments.meta_evaluation import analysis as meta_evaluation
+from experiments.meta_evaluation import renderer
+from experiments.planted import analysis as planted
+
+
+@pytest.fixture(autouse=True)
+def at_root(monkeypatch):
+    """Paths in a manifest are seen from where the run was started."""
+    monkeypatch.chdir(__file__.rpartition("/tests/")[0])
+
+
+def attributes(images=400):
+    generator = torch.Generator().manual_seed(0)
+    return (torch.rand(images, len(ATTRIBUTES), generator=generator) < 0.2).float()
+
+
+def test_planted_units_are_what_they_are_called():
+    shown = attributes()
+    units = planted.planted(shown, seed=0)
+    assert {name: values.shape[1] for name, values in units.items()} == {
+        **dict.fromkeys(planted.FAMILIES, 28),
+        "double": 378,
+    }
+    assert torch.equal(units["exact"], shown)
+    assert torch.equal(units["shifted"] - 5, shown)
+    assert torch.equal(units["negated"], 1 - shown)
+    noise = units["noisy"] - shown
+    assert noise.std().item() == pytest.approx(0.5, abs=0.01)
+    first, second = planted.PAIRS[100]
+    pair = units["noisy"][:, [first, second]]
+    scored = (pair - pair.mean(0)) / pair.std(0)
+    torch.testing.assert_close(units["double"][:, 100], scored.amax(dim=1))
+
+
+def test_both_words_of_a_double_unit():
+    top = [("octagon",)] * len(planted.PAIRS)
+    top[0] = ("red", "octagon", "orange", "sea", "sky")  # the pair of red and orange
+    top[1] = ("red OR yellow",)  # and of red and yellow
+    top[2] = ("octagon", "green")
+    labels = Labels("double", np.arange(len(top)), tuple(top), np.zeros(len(top)))
+    found = planted.both(labels)
+    assert found["both among five"].nonzero()[0].tolist() == [0, 1]
+    assert found["one among five"].nonzero()[0].tolist() == [0, 1, 2]
+    assert found["first label"].nonzero()[0].tolist() == [0, 1]
+
+
+def test_planted_units_on_shapes(small):
+    text = planted.main([str(small)])
+    first, last = (part.splitlines() for part in (text.split("\n\n")[1], text.split("\n\n")[5]))
+    lines = {line.split(" | ")[0].removeprefix("| "): line for line in (*first, *last)}
+    assert lines["invert, 1 atom"].split(" | ")[1].startswith("100.0")  # exact units, 28 of 28
+    assert lines["invert, 1 atom"].split(" | ")[4].startswith("100.0")  # and negated ones
+    assert "28 of 28" in lines["f1"].split(" | ")[1]
+    with pytest.raises(InputError, match=r"holds no manifest\.json"):
+        planted.main([str(small / "nowhere")])
+
+
+def scored(right, values):
+    """One function, then the true label and one random one."""
+    right = np.array(right)
+    return meta_evaluation.Scored(("a", "b", "c"), right, {"f1": np.array(values, dtype=float)})
+
+
+def test_the_three_questions_on_a_case_to_see_through():
+    case = scored(
+        [[True, False, False, True, False], [False, False, True, True, False]],
+        [[0.9, 0.5, 0.9, 0.9, 0.1], [0.4, 0.8, 0.7, 0.7, np.nan]],
+    )
+    # unit 0: above .5 and .1, equal to .9; unit 1: above .4, below .8; nothing is known of the random one
+    assert meta_evaluation.right_above_wrong(case, "f1") == pytest.approx(((2.5 / 3) + (1 / 2)) / 2)
+    # right .9 and .7; wrong .5, .9, .4, .8
+    assert meta_evaluation.told_apart(case, "f1") == pytest.approx((3.5 + 2) / 8)
+    # mean scores .65, .65, .8; right 50 %, 0 %, 50 %
+    ranks = np.corrcoef([1.5, 1.5, 3], [2.5, 1, 2.5])[0, 1]
+    assert meta_evaluation.order_of_methods(case, "f1") == pytest.approx(ranks)
+    low, high = meta_evaluation.interval(case, "f1", meta_evaluation.right_above_wrong, seed=0)
+    assert low == pytest.approx(0.5)
+    assert high == pytest.approx(2.5 / 3)
+
+
+@pytest.mark.parametrize("judge", ["annotations", "clip"])
+def test_meta_evaluation_on_shapes(small, judge, monkeypatch):
+    monkeypatch.setattr(meta_evaluation, "RESAMPLES", 20)
+    text = meta_evaluation.main([str(small), "--judge", judge])
+    assert "128 units of layer4, fc" in text
+    answers = text.split("\n\n")[2]
+    for line in answers.splitlines()[2:]:
+        assert float(line.split(" | ")[1].split(" ")[0]) > 0.6
+
+
+def test_a_layer_of_which_nothing_is_known(small):
+    with pytest.raises(InputError, match="layer 'layer3' is not in this run"):
+        meta_evaluation.main([str(small), "--judge", "annotations", "--layers", "layer3"])
+
+
+def test_the_renderer_tells_true_labels_from_others(small):
+    text = renderer.main([str(small), "--scenes", "12"])
+    lines = dict(line.split(": ") for line in text.splitlines())
+    assert float(lines["named units of layer4, least CoSy AUC of the true attribute"].split(" ")[0]) > 0.95
+    assert 0.4 < float(lines["all units, mean CoSy AUC of random labels"].split(" ")[0]) < 0.6
+    assert int(lines["units of fc whose true class is above every other class"].split(" of ")[0]) > 90
