@@ -111,11 +111,15 @@ def spearman(activations: Paired, concept: Paired, _: float | Tensor) -> Tensor:
     return faithfulness.pearson(_ranks(activations), _ranks(concept))
 
 
-def spearman_untied(activations: Paired, concept: Paired, share: float | Tensor) -> Tensor:
+def spearman_untied(activations: Paired, concept: Paired, _: float | Tensor) -> Tensor:
     """The same with equal values put in a random order, as noise added to them does."""
     noise = torch.Generator().manual_seed(0)
-    columns = [torch.rand(values.shape, generator=noise) + _ranks(values).double() for values in (activations, concept)]
-    return spearman(columns[0], columns[1], share)
+    ranks = []
+    for values in (activations, concept):
+        order = (torch.rand(values.shape, generator=noise) / 2 + _ranks(values)).argsort(dim=0)
+        places = torch.arange(len(values), dtype=torch.float64)[:, None].expand(values.shape)
+        ranks.append(torch.zeros_like(places).scatter(0, order, places))
+    return faithfulness.pearson(*ranks)
 
 
 def wpmi(activations: Paired, concept: Paired, _: float | Tensor, *, prior_weight: float = PRIOR_WEIGHT) -> Tensor:
