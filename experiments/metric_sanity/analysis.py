@@ -28,6 +28,8 @@ from experiments.metric_sanity.metrics import METRICS, Metric
 from experiments.reopening import reopen
 
 BASE_RATES = (0.499, 0.1, 0.01, 0.001, 0.0001)
+POSITIVES, FEWEST = 10_000, 100_000
+"""An ideal unit has so many images with its concept, as far as --images lets it, and so many images at least."""
 FALL = -0.001
 PASS = 0.9
 
@@ -155,7 +157,7 @@ def deviations(by_rate: Mapping[float, Mapping[str, Fall]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> str:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", nargs="?", type=Path, help="a finished run on the embedded world")
-    parser.add_argument("--images", type=int, default=1_000_000, help="of the ideal units")
+    parser.add_argument("--images", type=int, default=1_000_000, help="of the ideal units, at most")
     parser.add_argument("--units", type=int, default=10, help="ideal units at each base rate")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args(arguments)
@@ -163,7 +165,8 @@ def main(arguments: Sequence[str] | None = None) -> str:
         raise InputError(f"--images {asked.images}: at least {round(1 / min(BASE_RATES))} are needed for one positive")
     by_rate = {}
     for number, rate in enumerate(BASE_RATES):
-        concept = ideal(rate, images=asked.images, units=asked.units, seed=asked.seed + number)
+        images = min(asked.images, max(FEWEST, round(POSITIVES / rate)))
+        concept = ideal(rate, images=images, units=asked.units, seed=asked.seed + number)
         by_rate[rate] = falls(METRICS, concept.float(), concept, seed=asked.seed + 100 + number)
     settings = {f"ideal, {rate}": found for rate, found in by_rate.items()}
     if asked.run:
