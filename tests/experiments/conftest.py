@@ -17,6 +17,12 @@ def world(tmp_path_factory):
     return tmp_path_factory.mktemp("experiments")
 
 
+@pytest.fixture(autouse=True)
+def cache_of_the_runs(world, monkeypatch):
+    """A manifest says `CD_EXP_CACHE` and not what it was: who opens a run again has it in the environment."""
+    monkeypatch.setenv("CD_EXP_CACHE", str(world / "cache"))
+
+
 @pytest.fixture(scope="session")
 def run(world):
     """Run the command line in this process, once for the same words, and return the folder of the run or sweep."""
