@@ -127,6 +127,9 @@ def test_features_that_are_gone_are_said_to_be_and_never_made(small, tmp_path):
     manifest = json.loads((small / "manifest.json").read_text())
     manifest["config"]["cache"]["dir"] = str(tmp_path / "cache")
     (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(InputError, match=r"cache holds no features of clip images, fc, layer4 for probe .*; make them with the command of"):
+    with pytest.raises(
+        InputError,
+        match=r"cache holds no features of clip images, fc, layer4 for probe .*; make them with the command of",
+    ):
         reopen(tmp_path / "run")
     assert not list((tmp_path / "cache").rglob("*.npy"))

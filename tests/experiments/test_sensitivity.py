@@ -22,7 +22,8 @@ def test_each_setting_has_its_points_and_the_runs_own_changes_nothing(run, tmp_p
         assert by[own][5].startswith("0.0 ["), own
     assert not by["top_k", "5"][5].startswith("0.0 [")
     assert all(re.fullmatch(r"\d+\.\d \[\d+\.\d, \d+\.\d\]", row[3]) for row in rows)
-    assert Image.open(tmp_path / "s.png").width > 1000
+    with Image.open(tmp_path / "s.png") as picture:
+        assert picture.width > 1000
 
 
 def test_another_function_is_refused(run):
