@@ -10,7 +10,7 @@ from cd_exp.types import Match
 
 
 def _terms(*, top_k: int) -> Terms:
-    return Terms(top_k, None, lambda ranks, cells: cells / top_k, ranked=False)
+    return Terms(top_k, None, lambda ranks, cells: cells / top_k, position=None)
 
 
 @declare(strongest=lambda images, top_k, **_: top_k, terms=_terms)

@@ -29,14 +29,15 @@ class Terms:
     Attributes:
         count: how many ranks.
         scale: S is the softmax over concepts of scale * P; None: S is P itself.
-        term: of the rank, from 0, and of S; both broadcast. It varies smoothly with the rank.
-        ranked: whether the term depends on the rank at all.
+        term: of the rank, from 0, and of S; both broadcast, and the rank need not be whole.
+        position: a rising function of the rank in which the term is nearly linear, whatever S; None where the term does
+            not depend on the rank.
     """
 
     count: int
     scale: float | None
     term: Callable[[Tensor, Tensor], Tensor]
-    ranked: bool
+    position: Callable[[Tensor], Tensor] | None
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,10 @@ def _terms(
         member = first_membership - ranks / top_k * (first_membership - last_membership)
         return torch.addcmul(1 - member + min_probability, member, cells).log_()
 
-    return Terms(top_k, scale, term, ranked=True)
+    def position(ranks: Tensor) -> Tensor:  # the term itself where S is 0; log(exp(position) + S) is smooth in it
+        return term(ranks, torch.zeros_like(ranks))
+
+    return Terms(top_k, scale, term, position)
 
 
 @declare(strongest=lambda images, top_k, **_: top_k, terms=_terms)

@@ -99,14 +99,22 @@ def whitened_wpmi(
 
 
 def _scored(
-    match: Match, weights: Float[Tensor, "images neurons"], *, gain: float, offset: Float[Tensor, " concepts"]
+    match: Match,
+    weights: Float[Tensor, "images neurons"],
+    *,
+    gain: float,
+    prior_weight: float,
+    penalty: Float[Tensor, " concepts"],
 ) -> Float[Tensor, "neurons concepts"]:
-    """M - offset, for whitened matches and for weights of the images that need not sum to 1."""
+    """The scores from whitened matches and from weights of the images that need not sum to 1."""
+    units, concepts = weights.shape[1], len(match.texts)
     means = gain * (weights / weights.sum(dim=0).clamp(min=1e-30)).T @ match.images
     centre = means @ match.texts.mean(dim=0)
-    scores = torch.empty(means.shape[0], len(match.texts), device=means.device)
-    for columns in slices(len(match.texts), max(1, 2**23 // len(means))):
-        scores[:, columns] = means @ match.texts[columns].T - centre[:, None] - offset[columns]
+    scores = torch.empty(units, concepts, device=means.device)
+    for columns in slices(concepts, max(1, 2**23 // units)):
+        part = means @ match.texts[columns].T - centre[:, None]
+        prior = part.logsumexp(dim=0) - math.log(units)
+        scores[:, columns] = part - prior_weight * prior - penalty[columns]
     return scores
 
 
@@ -129,19 +137,10 @@ def _prepared(
         at_least(name, value, 0)
     at_least("gain", gain, 1e-30)
     penalty = _penalty(names, shape(match)[1], name_weight).to(neurons.device)
-    images, loadings = _whitened_match(match, ridge=ridge, shrinkage=shrinkage)
+    whitened = Match(*_whitened_match(match, ridge=ridge, shrinkage=shrinkage))
     weights = _weights(neurons, ridge=ridge, threshold=threshold)
-    whitened, units = Match(images, loadings), neurons.shape[1]
-    means = gain * weights.T @ images
-    centre = means @ loadings.mean(dim=0)
-    prior = torch.cat(
-        [
-            (means @ loadings[columns].T - centre[:, None]).logsumexp(dim=0)
-            for columns in slices(len(loadings), max(1, 2**23 // units))
-        ]
-    )
-    offset = prior_weight * units / (units + half_prior_units) * (prior - math.log(units)) + penalty
-    return whitened, weights, partial(_scored, gain=gain, offset=offset)
+    weight = prior_weight * neurons.shape[1] / (neurons.shape[1] + half_prior_units)
+    return whitened, weights, partial(_scored, gain=gain, prior_weight=weight, penalty=penalty)
 
 
 def _penalty(names: Sequence[str] | None, concepts: int, weight: float) -> Float[Tensor, " concepts"]:

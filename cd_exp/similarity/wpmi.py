@@ -13,7 +13,7 @@ from cd_exp.similarity.top_images import Bags, top_images
 
 
 def _terms(*, top_k: int, scale: float, min_probability: float, **_: object) -> Terms:
-    return Terms(top_k, scale, lambda ranks, cells: cells.add(min_probability).log_(), ranked=False)
+    return Terms(top_k, scale, lambda ranks, cells: cells.add(min_probability).log_(), position=None)
 
 
 @declare(strongest=lambda images, top_k, **_: top_k, terms=_terms)
