@@ -20,6 +20,7 @@ from cd_exp.similarity.match import Neurons
 from cd_exp.stability import Candidates, candidates_kept, reach
 from cd_exp.types import Accepted, Labels, Match, Similarity, Strongest
 
+
 @dataclass(frozen=True, eq=False)
 class Scored:
     """The labels of every layer, and what resamples choose from."""
