@@ -80,6 +80,8 @@ def dissected(parts: Parts, config: DictConfig) -> Dissection:
         settings=parts.settings,
         top=config.top,
         shown=config.report.images,
+        resamples=config.stability.resamples,
+        seed=config.seed,
     )
 
 

@@ -195,7 +195,7 @@ def batched(inputs: Sequence[Tensor]) -> Tensor:
 
 
 @contextmanager
-def bar(settings: Settings, what: str, total: int) -> Iterator[Callable[[int], None]]:
+def bar(settings: Settings, what: str, total: int) -> Iterator[Callable[[float], None]]:
     """A progress bar on standard error, of the main process only."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     shown = settings.progress and distributed.is_main()

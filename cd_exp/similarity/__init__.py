@@ -25,7 +25,7 @@ from cd_exp.similarity.cos_cubed import cos_cubed
 from cd_exp.similarity.match import ConceptMatch, concept_activations
 from cd_exp.similarity.mean_embedding import mean_embedding
 from cd_exp.similarity.rank_reorder import rank_reorder
-from cd_exp.similarity.reads import Reads, ceiling, declare, needs_dead, reads
+from cd_exp.similarity.reads import Reads, Terms, ceiling, declare, needs_dead, reads
 from cd_exp.similarity.soft_wpmi import soft_wpmi
 from cd_exp.similarity.whitened_wpmi import whitened_wpmi
 from cd_exp.similarity.wpmi import wpmi
@@ -33,6 +33,7 @@ from cd_exp.similarity.wpmi import wpmi
 __all__ = [
     "ConceptMatch",
     "Reads",
+    "Terms",
     "blocks",
     "ceiling",
     "concept_activations",

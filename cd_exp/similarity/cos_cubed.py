@@ -1,15 +1,26 @@
 """Cosine of cubed, centred activations."""
 
+from collections.abc import Callable
+from functools import partial
+
 from jaxtyping import Float
 from torch import Tensor
 
 from cd_exp.similarity.match import ConceptMatch, checked, shape, slices, take, tile
+from cd_exp.similarity.reads import declare
 from cd_exp.types import Match
 
 IMAGES, CONCEPTS = 2**13, 2**10
 """The most images and concepts of one tile: 32 MiB."""
 
 
+def _prepared(
+    match: ConceptMatch, neurons: Float[Tensor, "images neurons"], *, min_norm: float
+) -> tuple[ConceptMatch, Tensor, Callable[..., Tensor]]:
+    return *_centred(*checked(match, neurons)), partial(_of_centred, min_norm=min_norm)
+
+
+@declare(prepare=_prepared)
 def cos_cubed(
     match: ConceptMatch, neurons: Float[Tensor, "images neurons"], *, min_norm: float = 1e-3
 ) -> Float[Tensor, "neurons concepts"]:
@@ -32,13 +43,17 @@ def cos_cubed(
 
     Source: CLIP-Dissect (arXiv:2204.10965), appendix.
     """
-    match, neurons = checked(match, neurons)
+    return _of_centred(*_centred(*checked(match, neurons)), min_norm=min_norm)
+
+
+def _of_centred(
+    match: ConceptMatch, neurons: Float[Tensor, "images neurons"], *, min_norm: float
+) -> Float[Tensor, "neurons concepts"]:
     images, concepts = shape(match)
-    match, mean = _centred(match), neurons.mean(dim=0)
     scores = neurons.new_zeros(neurons.shape[1], concepts)
     squares, powers = neurons.new_zeros(concepts), neurons.new_zeros(neurons.shape[1])
     for rows in slices(images, IMAGES):
-        cubes, part = (neurons[rows] - mean).pow_(3), take(match, rows)
+        cubes, part = neurons[rows].pow(3), take(match, rows)
         powers += cubes.square().sum(dim=0)
         for columns in slices(concepts, CONCEPTS):
             matched = tile(part, columns).pow_(3)
@@ -48,8 +63,11 @@ def cos_cubed(
     return scores.div_(powers.sqrt_().clamp_(min=min_norm)[:, None])
 
 
-def _centred(match: ConceptMatch) -> ConceptMatch:
+def _centred(
+    match: ConceptMatch, neurons: Float[Tensor, "images neurons"]
+) -> tuple[ConceptMatch, Float[Tensor, "images neurons"]]:
     """p_t - mean over images = (I - mean of I) t: centring the images centres every concept."""
+    neurons = neurons - neurons.mean(dim=0)
     if isinstance(match, Match):
-        return Match(match.images - match.images.mean(dim=0), match.texts)
-    return match - match.mean(dim=0)
+        return Match(match.images - match.images.mean(dim=0), match.texts), neurons
+    return match - match.mean(dim=0), neurons

@@ -101,15 +101,16 @@ def some_units(neurons: Neurons, units: slice) -> Strongest | Float[Tensor, "ima
     return replace(neurons, values=neurons.values[:, units], indices=neurons.indices[:, units], dead=unresponsive)
 
 
+def lists_side_by_side(layers: Sequence[Strongest]) -> Strongest:
+    """The units of several layers as if they were of one; their lists have the same length."""
+    values, indices = (torch.cat([getattr(one, name) for one in layers], dim=1) for name in ("values", "indices"))
+    return Strongest(values, indices, layers[0].images, torch.cat([dead(one) for one in layers]))
+
+
 def side_by_side(layers: Sequence[Strongest | Tensor]) -> Strongest | Float[Tensor, "images neurons"]:
-    """The units of several layers as if they were of one; lists of the same length, or activations."""
-    if len(layers) == 1:
-        return layers[0]
+    """The units of several layers as if they were of one: lists of the same length, or activations."""
     lists = [layer for layer in layers if isinstance(layer, Strongest)]
-    if not lists:
-        return torch.cat([layer for layer in layers if isinstance(layer, Tensor)], dim=1)
-    values, indices = (torch.cat([getattr(one, name) for one in lists], dim=1) for name in ("values", "indices"))
-    return Strongest(values, indices, lists[0].images, torch.cat([dead(one) for one in lists]))
+    return lists_side_by_side(lists) if lists else torch.cat([one for one in layers if isinstance(one, Tensor)], dim=1)
 
 
 def _fitting(match: ConceptMatch, neurons: Neurons) -> None:
@@ -159,6 +160,15 @@ def tile(match: ConceptMatch, concepts: slice, out: Tensor | None = None) -> Flo
     if isinstance(match, Match):
         return torch.mm(match.images, match.texts[concepts].T, out=out)
     return match[:, concepts].contiguous() if out is None else out.copy_(match[:, concepts])
+
+
+def some_of(
+    match: ConceptMatch, images: Int[Tensor, " taken"], concepts: Int[Tensor, " chosen"]
+) -> Float[Tensor, "taken chosen"]:
+    """The matrix itself for some of the images and some of the concepts."""
+    if isinstance(match, Match):
+        return match.images[images] @ match.texts[concepts].T
+    return match[images][:, concepts]
 
 
 def slices(total: int, length: int) -> Iterator[slice]:

@@ -5,11 +5,15 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from cd_exp.similarity.match import ConceptMatch, Neurons, at_least, listed
-from cd_exp.similarity.reads import declare
+from cd_exp.similarity.reads import Terms, declare
 from cd_exp.types import Match
 
 
-@declare(strongest=lambda images, top_k, **_: top_k)
+def _terms(*, top_k: int) -> Terms:
+    return Terms(top_k, None, lambda ranks, cells: cells / top_k, position=None)
+
+
+@declare(strongest=lambda images, top_k, **_: top_k, terms=_terms)
 def mean_embedding(match: ConceptMatch, neurons: Neurons, *, top_k: int = 30) -> Float[Tensor, "neurons concepts"]:
     """Mean match of each concept over the images that a unit responds to most.
 

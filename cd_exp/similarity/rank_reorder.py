@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cd_exp.errors import InputError
-from cd_exp.similarity.match import ConceptMatch, Neurons, at_least, listed, shape, slices, take, tile
+from cd_exp.similarity.match import ConceptMatch, Neurons, at_least, listed, shape, slices, some_of, take, tile
 from cd_exp.similarity.reads import declare
 
 CELLS = 2**24
@@ -32,7 +32,8 @@ def rank_reorder(
     scale_power: float = 0.5,
     permutations: int = 5,
     seed: int = 0,
-) -> Float[Tensor, "neurons concepts"]:
+    columns: Int[Tensor, "neurons chosen"] | None = None,
+) -> Float[Tensor, "neurons _"]:
     """How much better than chance the matches put a unit's strongest activations in order.
 
     On unit k's strongest images, with their activations a sorted upwards as s:
@@ -51,6 +52,7 @@ def rank_reorder(
         scale_power: of the mean match.
         permutations: random orders to average over.
         seed: of the random orders.
+        columns: for each unit the concepts to score, in place of all of them.
 
     Raises:
         InputError: for activations that are not finite, images that differ, or a setting out of range.
@@ -68,14 +70,20 @@ def rank_reorder(
     chance = _by_chance(fall, power=power, permutations=permutations, seed=seed)
     needed, rows = torch.unique(chosen.T.contiguous(), return_inverse=True)
     match, concepts = take(match, needed), shape(match)[1]
+
+    def scored(matched: Float[Tensor, "top block"], unit: int) -> Float[Tensor, " block"]:
+        error = _disorder(matched, fall[unit], power=power)
+        ratio = torch.where(chance[unit] > 0, error / chance[unit], 1.0)
+        return -ratio / matched.mean(dim=0).clamp(min=MIN_MEAN) ** scale_power
+
+    if columns is not None:
+        own = (some_of(match, rows[unit], columns[unit]) for unit in range(len(rows)))
+        return torch.stack([scored(matched, unit) for unit, matched in enumerate(own)])
     scores = values.new_empty(values.shape[1], concepts)
-    for columns in slices(concepts, min(1024, max(16, CELLS // len(needed)))):
-        part = tile(match, columns)
+    for block in slices(concepts, min(1024, max(16, CELLS // len(needed)))):
+        part = tile(match, block)
         for unit in range(len(rows)):
-            matched = part.index_select(0, rows[unit])
-            error = _disorder(matched, fall[unit], power=power)
-            ratio = torch.where(chance[unit] > 0, error / chance[unit], 1.0)
-            scores[unit, columns] = -ratio / matched.mean(dim=0).clamp(min=MIN_MEAN) ** scale_power
+            scores[unit, block] = scored(part.index_select(0, rows[unit]), unit)
     return scores
 
 

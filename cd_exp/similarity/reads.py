@@ -1,4 +1,4 @@
-"""What a similarity function reads of a layer, declared where it is defined."""
+"""What a similarity function says of itself where it is defined: what it reads, and how it is resampled."""
 
 import inspect
 import math
@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
+
+from torch import Tensor
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -19,23 +21,55 @@ class Reads:
 
 
 @dataclass(frozen=True)
+class Terms:
+    """Scores that are, but for a number for each concept of the layer, a sum over a unit's strongest images.
+
+    score[k, t] = sum over ranks r of `term(r, S[image of rank r, t])` + a number for t.
+
+    Attributes:
+        count: how many ranks.
+        scale: S is the softmax over concepts of scale * P; None: S is P itself.
+        term: of the rank, from 0, and of S; both broadcast, and the rank need not be whole.
+        position: a rising function of the rank in which the term is nearly linear, whatever S; None where the term does
+            not depend on the rank.
+    """
+
+    count: int
+    scale: float | None
+    term: Callable[[Tensor, Tensor], Tensor]
+    position: Callable[[Tensor], Tensor] | None
+
+
+@dataclass(frozen=True)
 class Declaration:
     """What a function says of itself; one that says nothing reads everything and scores each unit by itself."""
 
     strongest: Callable[..., int] | None = None
     whole_layer: bool = False
+    terms: Callable[..., Terms] | None = None
+    prepare: Callable[..., tuple[Any, Tensor, Callable[..., Tensor]]] | None = None
 
 
-def declare(*, strongest: Callable[..., int] | None = None, whole_layer: bool = False) -> Callable[[F], F]:
+def declare(
+    *,
+    strongest: Callable[..., int] | None = None,
+    whole_layer: bool = False,
+    terms: Callable[..., Terms] | None = None,
+    prepare: Callable[..., tuple[Any, Tensor, Callable[..., Tensor]]] | None = None,
+) -> Callable[[F], F]:
     """Declare a similarity function.
 
     Args:
         strongest: `(images, **settings) -> int`, how many of each unit's strongest images it reads; not given, all.
         whole_layer: whether the score of a unit depends on the other units, so that no layer can be cut.
+        terms: `(**settings) -> Terms`, for a function that is a sum over the strongest images: makes resampling cheap.
+        prepare: `(match, neurons, **settings) -> match, neurons, function`, for a function that takes means or a prior
+            over all images: these are taken once, and `function(match, neurons)` is what is left to do for a resample
+            of the rows of both.
     """
 
     def mark(function: F) -> F:
-        vars(function)["declaration"] = Declaration(strongest, whole_layer)
+        vars(function)["declaration"] = Declaration(strongest, whole_layer, terms, prepare)
         return function
 
     return mark

@@ -9,11 +9,24 @@ from torch import Tensor
 from cd_exp.errors import InputError
 from cd_exp.similarity.match import ConceptMatch, Neurons, at_least, listed
 from cd_exp.similarity.prior import subtract_prior
-from cd_exp.similarity.reads import declare
+from cd_exp.similarity.reads import Terms, declare
 from cd_exp.similarity.soft_likelihood import soft_likelihood
 
 
-@declare(strongest=lambda images, top_k, **_: top_k)
+def _terms(
+    *, top_k: int, scale: float, first_membership: float, last_membership: float, min_probability: float, **_: object
+) -> Terms:
+    def term(ranks: Tensor, cells: Tensor) -> Tensor:
+        member = first_membership - ranks / top_k * (first_membership - last_membership)
+        return torch.addcmul(1 - member + min_probability, member, cells).log_()
+
+    def position(ranks: Tensor) -> Tensor:  # the term itself where S is 0; log(exp(position) + S) is smooth in it
+        return term(ranks, torch.zeros_like(ranks))
+
+    return Terms(top_k, scale, term, position)
+
+
+@declare(strongest=lambda images, top_k, **_: top_k, terms=_terms)
 def soft_wpmi(
     match: ConceptMatch,
     neurons: Neurons,

@@ -25,6 +25,7 @@ class Block:
     tiles: list[tuple[slice, Float[Tensor, "images _"]]]
     rows: Int[Tensor, "neurons ranks"]  # of the tiles, for each unit's image of each rank
     here: Bool[Tensor, "neurons ranks"]  # whether that image is in this block; its row means nothing otherwise
+    of: int  # how many top images there are in all blocks
 
 
 def top_images(
@@ -47,7 +48,7 @@ def top_images(
     buffer = lists.values.new_empty(size * concepts)
     for part in slices(len(needed), size):
         tiles = probabilities(take(match, needed[part]), scale=scale, width=width, buffer=buffer)
-        yield Block(tiles, places - part.start, (places >= part.start) & (places < part.stop))
+        yield Block(tiles, places - part.start, (places >= part.start) & (places < part.stop), len(needed))
 
 
 def _width(units: int, device: torch.device) -> int:

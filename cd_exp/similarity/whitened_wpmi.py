@@ -1,7 +1,8 @@
 """WhitenedWPMI: matches and activations compared after what all concepts and all units share is taken out."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -22,7 +23,7 @@ NONZERO = 1e-7
 """Eigenvalues below this share of the largest are zero as far as float32 embeddings and activations can tell."""
 
 
-@declare(whole_layer=True)
+@declare(whole_layer=True, prepare=lambda *given, **settings: _prepared(*given, **settings))
 def whitened_wpmi(
     match: ConceptMatch,
     neurons: Float[Tensor, "images neurons"],
@@ -82,22 +83,64 @@ def whitened_wpmi(
     >>> whitened_wpmi(match, torch.eye(4)[:, :2]).argmax(dim=1)
     tensor([0, 1])
     """
+    match, neurons, scored = _prepared(
+        match,
+        neurons,
+        gain=gain,
+        ridge=ridge,
+        threshold=threshold,
+        prior_weight=prior_weight,
+        half_prior_units=half_prior_units,
+        shrinkage=shrinkage,
+        name_weight=name_weight,
+        names=names,
+    )
+    return scored(match, neurons)
+
+
+def _scored(
+    match: Match,
+    weights: Float[Tensor, "images neurons"],
+    *,
+    gain: float,
+    prior_weight: float,
+    penalty: Float[Tensor, " concepts"],
+) -> Float[Tensor, "neurons concepts"]:
+    """The scores from whitened matches and from weights of the images that need not sum to 1."""
+    units, concepts = weights.shape[1], len(match.texts)
+    means = gain * (weights / weights.sum(dim=0).clamp(min=1e-30)).T @ match.images
+    centre = means @ match.texts.mean(dim=0)
+    scores = torch.empty(units, concepts, device=means.device)
+    for columns in slices(concepts, max(1, 2**23 // units)):
+        part = means @ match.texts[columns].T - centre[:, None]
+        prior = part.logsumexp(dim=0) - math.log(units)
+        scores[:, columns] = part - prior_weight * prior - penalty[columns]
+    return scores
+
+
+def _prepared(
+    match: ConceptMatch,
+    neurons: Float[Tensor, "images neurons"],
+    *,
+    gain: float,
+    ridge: float,
+    threshold: float,
+    prior_weight: float,
+    half_prior_units: float,
+    shrinkage: float,
+    name_weight: float,
+    names: Sequence[str] | None,
+) -> tuple[Match, Float[Tensor, "images neurons"], Callable[..., Tensor]]:
+    """The whitened matches as a product, the weights of the images, and what is left to do with some of the rows."""
     match, neurons = checked(match, neurons)
     for name, value in (("ridge", ridge), ("shrinkage", shrinkage), ("half_prior_units", half_prior_units)):
         at_least(name, value, 0)
     at_least("gain", gain, 1e-30)
-    units, concepts = neurons.shape[1], shape(match)[1]
-    penalty = _penalty(names, concepts, name_weight).to(neurons.device)
-    images, loadings = _whitened_match(match, ridge=ridge, shrinkage=shrinkage)
-    means = gain * _weighted_means(images, neurons, ridge=ridge, threshold=threshold)
-    centre = means @ loadings.mean(dim=0)
-    weight = prior_weight * units / (units + half_prior_units)
-    scores = neurons.new_empty(units, concepts)
-    for columns in slices(concepts, max(1, 2**23 // units)):
-        part = means @ loadings[columns].T - centre[:, None]
-        prior = part.logsumexp(dim=0) - math.log(units)
-        scores[:, columns] = part - weight * prior - penalty[columns]
-    return scores
+    penalty = _penalty(names, shape(match)[1], name_weight).to(neurons.device)
+    whitened = Match(*_whitened_match(match, ridge=ridge, shrinkage=shrinkage))
+    weights = _weights(neurons, ridge=ridge, threshold=threshold)
+    weight = prior_weight * neurons.shape[1] / (neurons.shape[1] + half_prior_units)
+    return whitened, weights, partial(_scored, gain=gain, prior_weight=weight, penalty=penalty)
 
 
 def _penalty(names: Sequence[str] | None, concepts: int, weight: float) -> Float[Tensor, " concepts"]:
@@ -155,10 +198,10 @@ def _factors(match: ConceptMatch) -> tuple[Float[Tensor, "images dim"], Float[Te
     return torch.eye(len(match), dtype=match.dtype, device=match.device), match.T
 
 
-def _weighted_means(
-    images: Float[Tensor, "images rank"], neurons: Float[Tensor, "images neurons"], *, ridge: float, threshold: float
-) -> Float[Tensor, "neurons rank"]:
-    """w' images, a block of units at a time."""
+def _weights(
+    neurons: Float[Tensor, "images neurons"], *, ridge: float, threshold: float
+) -> Float[Tensor, "images neurons"]:
+    """w, a block of units at a time."""
     count, units = neurons.shape
     if min(count, units) > LARGEST:
         raise InputError(
@@ -170,11 +213,11 @@ def _weighted_means(
     by_units = units <= count
     gram = columns.T @ columns if by_units else columns @ columns.T
     root = _inverse_root(gram / count, ridge)
-    means = images.new_empty(units, images.shape[1])
+    weights = torch.empty_like(columns)
     for part in slices(units, max(1, 2**23 // count)):
         whitened = columns @ root[:, part] if by_units else root @ columns[:, part]
-        means[part] = _excess(_unit(whitened.T).T * math.sqrt(count), threshold).T @ images
-    return means
+        weights[:, part] = _excess(_unit(whitened.T).T * math.sqrt(count), threshold)
+    return weights
 
 
 def _excess(whitened: Float[Tensor, "images block"], threshold: float) -> Float[Tensor, "images block"]:

@@ -8,11 +8,15 @@ from torch import Tensor
 
 from cd_exp.similarity.match import ConceptMatch, Neurons, at_least, listed, shape
 from cd_exp.similarity.prior import subtract_prior
-from cd_exp.similarity.reads import declare
+from cd_exp.similarity.reads import Terms, declare
 from cd_exp.similarity.top_images import Bags, top_images
 
 
-@declare(strongest=lambda images, top_k, **_: top_k)
+def _terms(*, top_k: int, scale: float, min_probability: float, **_: object) -> Terms:
+    return Terms(top_k, scale, lambda ranks, cells: cells.add(min_probability).log_(), position=None)
+
+
+@declare(strongest=lambda images, top_k, **_: top_k, terms=_terms)
 def wpmi(
     match: ConceptMatch,
     neurons: Neurons,

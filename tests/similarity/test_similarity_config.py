@@ -9,7 +9,7 @@ from cd_exp import similarity
 
 VARIANTS = {"whitened_wpmi_names": ("whitened_wpmi", {"name_weight": 0.2})}
 """A choice that is another function with some settings changed: a row of its own in every table."""
-GIVEN = ("prior", "names", "layers")
+GIVEN = ("prior", "names", "layers", "columns")
 """What the program hands to a function that asks for it."""
 
 

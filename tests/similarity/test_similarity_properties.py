@@ -149,6 +149,14 @@ def test_lists_of_the_strongest_images_give_what_all_activations_give(world, nam
             FUNCTIONS[name](match, strongest(neurons, wanted - 1))
 
 
+def test_rank_reorder_scores_some_concepts_of_each_unit(world):
+    match, neurons = world
+    columns = torch.stack([torch.arange(17).roll(unit)[:5] for unit in range(9)])
+    for either in (match, match.images @ match.texts.T):
+        whole = FUNCTIONS["rank_reorder"](either, neurons)
+        assert_close(FUNCTIONS["rank_reorder"](either, neurons, columns=columns), whole.gather(1, columns), **CLOSE)
+
+
 def test_what_a_function_reads_follows_its_settings():
     assert similarity.reads(similarity.soft_wpmi, 1000) == Reads(strongest=100, everything=False)
     assert similarity.reads(partial(similarity.soft_wpmi, top_k=7), 1000) == Reads(strongest=7, everything=False)

@@ -1,0 +1,109 @@
+"""What a similarity function is given of each layer, and the labels and marks that come of its scores."""
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
+
+import torch
+from torch import Tensor
+
+from cd_exp import marks
+from cd_exp.features import Features
+from cd_exp.labels import label
+from cd_exp.metrics import accepted_columns
+from cd_exp.reductions import Statistics
+from cd_exp.similarity import ceiling, layers_together, needs_dead, reads
+from cd_exp.similarity.match import Neurons
+from cd_exp.stability import Candidates, candidates_kept, reach
+from cd_exp.types import Accepted, Labels, Match, Similarity, Strongest
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """The labels of every layer, and what resamples choose from."""
+
+    labels: Mapping[str, Labels]
+    candidates: Mapping[str, Candidates]
+
+
+def with_names(similarity: Similarity, names: Sequence[str]) -> Similarity:
+    """Give the concepts' names to a function that asks for them."""
+    return partial(similarity, names=names) if "names" in inspect.signature(similarity).parameters else similarity
+
+
+def images_needed(similarity: Similarity, images: int, resamples: int, *, shown: int) -> int | None:
+    """How many of each unit's strongest images are read or shown; None for a function that reads everything."""
+    strongest = reads(similarity, images).strongest
+    if strongest is None:
+        return None
+    return min(images, max(shown, reach(strongest) if resamples else strongest))
+
+
+def activations(
+    features: Features, layer: str, similarity: Similarity, resamples: int, device: torch.device
+) -> Neurons:
+    """What the function and its resamples read of a layer; shorter lists where no longer ones were kept."""
+    images = len(features.images)
+    wanted = reads(similarity, images).strongest
+    if wanted is None:
+        return features.activations[layer].to(device)
+    longer = min(images, reach(wanted)) if resamples else wanted
+    kept = len(features.reduced[layer].strongest.values) if layer in features.reduced else images
+    lists = features.strongest(layer, max(wanted, min(longer, kept)))
+    dead = features.statistics(layer).dead.to(device) if needs_dead(similarity) else None
+    return Strongest(lists.values.to(device), lists.indices.to(device), lists.images, dead)
+
+
+def label_units(
+    similarity: Similarity,
+    match: Match,
+    layers: Mapping[str, Neurons],
+    names: Sequence[str],
+    *,
+    truth: Mapping[str, Sequence[Accepted]],
+    top: int,
+    resamples: int = 0,
+) -> Scored:
+    """The labels of all layers, whose units are scored together, and the candidates of resamples to come."""
+    labels, candidates = {}, {}
+    number = candidates_kept(similarity, sum(neurons.shape[1] for neurons in layers.values()), resamples)
+    pieces = layers_together(similarity, match, layers)
+    for layer, blocks in groupby(pieces, key=itemgetter(0)):
+        kept: list[Candidates] = []
+        labels[layer] = label(
+            _remembered(blocks, kept, number),
+            names,
+            layer=layer,
+            accepted=accepted_columns(truth[layer], names),
+            truth=truth[layer],
+            k=top,
+        )
+        if kept:
+            candidates[layer] = Candidates(*(torch.cat(parts) for parts in zip(*kept, strict=True)))
+    return Scored(labels, candidates)
+
+
+def _remembered(
+    blocks: Iterator[tuple[str, slice, Tensor]], kept: list[Candidates], number: int
+) -> Iterator[tuple[slice, Tensor]]:
+    """Pass the scores on, and keep so many of each unit's best."""
+    for _, part, scores in blocks:
+        if number:
+            kept.append(Candidates(*scores.topk(min(number, scores.shape[1]), dim=1)))
+        yield part, scores
+
+
+def marked(labels: Labels, statistics: Statistics, similarity: Similarity) -> Labels:
+    """The labels with the marks of their units."""
+    dead, least = statistics.dead.numpy(), statistics.least.numpy()
+    counted = len(dead) - int(dead.sum()) if needs_dead(similarity) else len(dead)
+    found = marks.marks(
+        dead=dead,
+        always=marks.always_on((statistics.firing / statistics.images).numpy(), least),
+        second=labels.similarity - (0 if labels.margin is None else labels.margin),
+        ceiling=ceiling(similarity, max(1, counted)),
+    )
+    return replace(labels, marks=found)

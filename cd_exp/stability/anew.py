@@ -1,0 +1,95 @@
+"""The scores of a resample from sums of terms: the prior over the units is taken anew, from each unit's candidates."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from cd_exp.similarity.prior import EPSILON
+
+COVERED = 1e-3
+"""A share of a prior below this is no more than the error of interpolated terms."""
+
+
+class LayerPrior(NamedTuple):
+    """The weight of the prior of a layer, and which of its units it is over."""
+
+    weight: float
+    counted: Bool[Tensor, " neurons"]
+
+
+class Candidates(NamedTuple):
+    """The best concepts of each unit, best first."""
+
+    scores: Float[Tensor, "neurons candidates"]
+    columns: Int[Tensor, "neurons candidates"]
+
+
+def winners(
+    sums: Float[Tensor, "neurons draws candidates"],
+    candidates: Candidates,
+    prior: LayerPrior | None,
+    concepts: int,
+) -> Int[Tensor, "resamples neurons"]:
+    """The column of each unit's label in every resample.
+
+    The sum of terms is the likelihood L, and score = L - weight * prior, where the prior of a concept is the log of the
+    mean of exp L over the units. A unit adds to it what its own L adds where the concept is among its candidates; all
+    other units together keep the share that they have with all images. What is equal within the rounding of L goes to
+    the higher L, as in the scores themselves. A function without such a prior differs by the sums alone.
+
+    Args:
+        sums: of the terms; draw 0 is all images as they are.
+        candidates: of each unit.
+        prior: of the function.
+        concepts: how many there are.
+    """
+    columns = candidates.columns
+    if prior is None:
+        offset = candidates.scores.double() - sums[:, 0]
+        best = [(sums[:, draw] + offset).argmax(dim=1) for draw in range(1, sums.shape[1])]
+    else:
+        usual, rest = _prior_of_all(sums[:, 0].double(), candidates, prior, concepts)
+        best = [_best(sums[:, draw], columns, prior, usual, rest) for draw in range(1, sums.shape[1])]
+    return torch.stack([columns.gather(1, at[:, None])[:, 0] for at in best])
+
+
+def _prior_of_all(
+    likelihood: Float[Tensor, "neurons candidates"], candidates: Candidates, prior: LayerPrior, concepts: int
+) -> tuple[Float[Tensor, " concepts"], Float[Tensor, " concepts"]]:
+    """The prior of each concept with all images, as the scores have it, and the share of the units not seen here."""
+    scores, columns = candidates.scores.flatten(), candidates.columns.flatten()
+    highest = scores.new_full((concepts,), -torch.inf).scatter_reduce(0, columns, scores, "amax")
+    chosen = scores == highest[columns]  # the unit that a concept fits best: its score is the least rounded
+    usual = likelihood.new_zeros(concepts)
+    usual[columns[chosen]] = (likelihood.flatten()[chosen] - scores[chosen].double()) / prior.weight
+    rest = 1 - _share(likelihood, candidates.columns, prior, usual)
+    return usual, torch.where(rest > COVERED, rest, 0.0)
+
+
+def _share(
+    likelihood: Float[Tensor, "neurons candidates"],
+    columns: Int[Tensor, "neurons candidates"],
+    prior: LayerPrior,
+    usual: Float[Tensor, " concepts"],
+) -> Float[Tensor, " concepts"]:
+    """The mean of exp L over the units, of those whose candidate a concept is, as a share of that of all images."""
+    counted = prior.counted if prior.counted.any() else torch.ones_like(prior.counted)
+    factors = (likelihood - usual[columns]).exp() * counted[:, None]
+    return torch.zeros_like(usual).index_add_(0, columns.flatten(), factors.flatten()) / counted.sum()
+
+
+def _best(
+    sums: Float[Tensor, "neurons candidates"],
+    columns: Int[Tensor, "neurons candidates"],
+    prior: LayerPrior,
+    usual: Float[Tensor, " concepts"],
+    rest: Float[Tensor, " concepts"],
+) -> Int[Tensor, " neurons"]:
+    likelihood = sums.double()
+    change = (_share(likelihood, columns, prior, usual) + rest).clamp(min=1e-300).log()
+    scores = likelihood - prior.weight * (usual + change)[columns]
+    best, at = scores.max(dim=1, keepdim=True)
+    tied = scores >= best - EPSILON / 2 * likelihood.gather(1, at).abs()
+    return torch.where(tied, likelihood, -torch.inf).argmax(dim=1)

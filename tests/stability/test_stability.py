@@ -1,0 +1,218 @@
+"""Resamples held against the literal way: the images drawn anew, every function called on what was drawn."""
+
+import importlib
+import math
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from cd_exp import similarity
+from cd_exp.labelling import label_units
+from cd_exp.labels import label
+from cd_exp.reductions import strongest
+from cd_exp.similarity import softmax
+from cd_exp.similarity.reads import declaration, settings
+from cd_exp.stability import _counted, candidates_kept, doing, draws, reach, terms_of, with_stability
+from cd_exp.stability.repeated import drawn_again
+from cd_exp.types import Labels, Match
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "similarity"))
+from small_similarity import FUNCTIONS, draw
+
+WITH_TERMS = [name for name in FUNCTIONS if terms_of(FUNCTIONS[name])]
+RESAMPLES = 25
+
+
+def names_of(match):
+    return [f"word {column:03}" for column in range(len(match.texts))]
+
+
+def found(function, match, layers, resamples=RESAMPLES, seed=3):
+    names = names_of(match)
+    scored = label_units(function, match, layers, names, truth=dict.fromkeys(layers, ()), top=3, resamples=resamples)
+    return with_stability(
+        scored.labels, scored.candidates, function, match, layers, names, resamples=resamples, seed=seed
+    )
+
+
+def literal(function, match, neurons, resamples=RESAMPLES, seed=3):
+    """The share of resamples that give each unit's label, from the function called on the rows that were drawn."""
+    names = names_of(match)
+    kept = label(function(match, neurons), names, layer="fc").descriptions
+    agreed = np.zeros(len(kept))
+    for often in draws(len(neurons), resamples, seed=seed):
+        rows = torch.arange(len(neurons)).repeat_interleave(often.long())
+        scores = function(Match(match.images[rows], match.texts), neurons[rows])
+        agreed += [one == other for one, other in zip(label(scores, names, layer="fc").descriptions, kept, strict=True)]
+    return agreed / resamples
+
+
+@pytest.mark.parametrize("name", [*WITH_TERMS, "cos", "rank_reorder"])
+def test_stability_is_the_share_of_resamples_that_give_the_label(name):
+    match, neurons = draw(images=80, concepts=30, units=12)
+    mine = found(FUNCTIONS[name], match, {"fc": neurons})["fc"].stability
+    wanted = literal(FUNCTIONS[name], match, neurons)
+    assert np.abs(mine - wanted).mean() < (0.01 if name == "soft_wpmi" else 1e-9)
+
+
+def test_a_prior_over_units_whose_candidates_are_few_is_nearly_that_of_all(monkeypatch):
+    match, neurons = draw(images=80, concepts=400, units=60)
+    function = partial(similarity.soft_wpmi, top_k=11)
+    exact = literal(function, match, neurons)
+    monkeypatch.setattr(importlib.import_module("cd_exp.stability"), "CANDIDATES", (60, 60))
+    few = found(function, match, {"fc": neurons})["fc"].stability
+    assert np.abs(few - exact).mean() < 0.06
+
+
+@pytest.mark.parametrize("name", ["wpmi", "soft_wpmi"])
+def test_a_prior_that_is_given_stays(name):
+    match, neurons = draw(images=80, concepts=40, units=12)
+    given = torch.linspace(-40, -20, 40)
+    function = partial(FUNCTIONS[name], prior=given)
+    assert (
+        np.abs(found(function, match, {"fc": neurons})["fc"].stability - literal(function, match, neurons)).mean()
+        < 0.01
+    )
+
+
+def test_saturated_units_keep_the_likelier_label():
+    """At the ceiling the scores of a resample are equal too, and go to the higher likelihood."""
+    match, neurons = draw(images=80, concepts=40, units=12)
+    match = Match(8 * match.images, 8 * match.texts)
+    mine = found(FUNCTIONS["soft_wpmi"], match, {"fc": neurons})["fc"].stability
+    assert np.abs(mine - literal(FUNCTIONS["soft_wpmi"], match, neurons)).mean() < 0.02
+
+
+def test_dead_units_stay_out_of_the_prior_when_told_to():
+    match, neurons = draw(images=80, concepts=40, units=12)
+    neurons = torch.cat([neurons, torch.zeros(80, 3)], dim=1)
+    function = partial(FUNCTIONS["wpmi"], prior_units="alive", prior_weight=1.0)
+    mine = found(function, match, {"fc": neurons})["fc"].stability[:12]
+    assert np.abs(mine - literal(function, match, neurons)[:12]).mean() < 1e-9
+
+
+def test_terms_follow_the_membership_of_the_rank_in_the_resample():
+    """A membership that falls from 1 to 0 makes the rank count for much."""
+    match, neurons = draw(images=80, concepts=40, units=30)
+    function = partial(similarity.soft_wpmi, top_k=20, first_membership=1.0, last_membership=0.0, scale=30.0)
+    mine = found(function, match, {"fc": neurons})["fc"].stability
+    assert np.abs(mine - literal(function, match, neurons)).mean() < 0.02
+    flat = found(partial(function, last_membership=1.0), match, {"fc": neurons})["fc"].stability
+    assert np.abs(mine - flat).mean() > 0.02
+
+
+@pytest.mark.parametrize("name", ["cos_cubed", "whitened_wpmi"])
+def test_what_is_taken_over_all_images_stays_that_of_all_images(name):
+    match, neurons = draw(images=80, concepts=40, units=12)
+    function = getattr(similarity, name)
+    if name == "cos_cubed":
+        centred = Match(match.images - match.images.mean(dim=0), match.texts), neurons - neurons.mean(dim=0)
+
+        def resampled(rows):
+            p, a = (centred[0].images[rows] @ match.texts.T) ** 3, centred[1][rows] ** 3
+            return (a.T @ p) / a.norm(dim=0)[:, None] / p.norm(dim=0)
+    else:
+        given = settings(similarity.whitened_wpmi)
+        whitened, weights, rest = declaration(similarity.whitened_wpmi).prepare(match, neurons, **given)
+        assert_close(rest(whitened, weights), similarity.whitened_wpmi(match, neurons))
+
+        def resampled(rows):
+            chosen = weights[rows] / weights[rows].sum(dim=0)
+            means = 10 * chosen.T @ whitened.images[rows] @ whitened.texts.T
+            means = means - means.mean(dim=1, keepdim=True)
+            return means - 0.85 * 12 / (12 + 5) * (means.logsumexp(dim=0) - math.log(12))
+
+    kept = function(match, neurons).argmax(dim=1)
+    agreed = torch.zeros(12)
+    for often in draws(80, RESAMPLES, seed=3):
+        agreed += resampled(torch.arange(80).repeat_interleave(often.long())).argmax(dim=1) == kept
+    mine = found(function, match, {"fc": neurons})["fc"].stability
+    np.testing.assert_allclose(mine, agreed.numpy() / RESAMPLES, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_layers_together_are_as_each_alone_and_a_seed_gives_the_same_again(name):
+    match, neurons = draw(images=60, concepts=20, units=10)
+    layers = {"a": neurons[:, :6], "b": neurons[:, 6:]}
+    both = found(FUNCTIONS[name], match, layers)
+    for layer, own in layers.items():
+        alone = found(FUNCTIONS[name], match, {layer: own})[layer]
+        np.testing.assert_array_equal(both[layer].stability, alone.stability)
+        assert both[layer].stable_set == alone.stable_set
+    other = found(FUNCTIONS[name], match, layers, seed=4)
+    assert any((both[layer].stability != other[layer].stability).any() for layer in layers)
+
+
+@pytest.mark.parametrize("name", WITH_TERMS)
+def test_blocks_of_images_and_units_change_nothing(name, monkeypatch):
+    match, neurons = draw(images=60, concepts=20, units=10)
+    whole = found(FUNCTIONS[name], match, {"fc": neurons})["fc"]
+    monkeypatch.setattr(softmax, "BLOCK_BYTES", 7 * 4 * 20)
+    monkeypatch.setattr(importlib.import_module("cd_exp.stability.weighted"), "CELLS", 1)
+    parts = found(FUNCTIONS[name], match, {"fc": neurons})["fc"]
+    assert np.abs(whole.stability - parts.stability).mean() < 0.01
+
+
+@pytest.mark.parametrize("name", [*WITH_TERMS, "rank_reorder"])
+def test_lists_give_what_all_activations_give(name):
+    match, neurons = draw(images=60, concepts=20, units=10)
+    count = reach(similarity.reads(FUNCTIONS[name], 60).strongest)
+    lists = found(FUNCTIONS[name], match, {"fc": strongest(neurons, count)})["fc"]
+    np.testing.assert_allclose(lists.stability, found(FUNCTIONS[name], match, {"fc": neurons})["fc"].stability)
+
+
+def test_an_image_takes_as_many_ranks_as_it_was_drawn():
+    neurons = torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0]])
+    drawn = drawn_again(strongest(neurons, 3), torch.tensor([2, 0, 1]), 3)
+    assert drawn.indices.T.tolist() == [[0, 0, 2], [2, 0, 0]]
+    assert drawn.values.T.tolist() == [[3, 3, 1], [3, 1, 1]]
+
+
+def test_draws_are_as_many_as_there_are_images():
+    counts = draws(50, 30, seed=0)
+    assert (counts.sum(dim=1) == 50).all()
+    assert 0.5 < (counts > 0).float().mean() < 0.75  # 1 - 1/e of the images
+    assert torch.equal(counts, draws(50, 30, seed=0))
+
+
+def test_the_stable_set_makes_up_nine_tenths():
+    labels = Labels("fc", np.arange(3), (("b",), ("a",), ("c",)), np.zeros(3))
+    columns = torch.tensor([[1, 0, 0], [1, 0, 1], [1, 0, 2], [1, 0, 2], [1, 0, 2], [1, 0, 2], [1, 0, 2], [1, 0, 2],
+                            [1, 0, 2], [0, 0, 2]])  # fmt: skip
+    counted = _counted(labels, columns, ["a", "b", "c"])
+    assert counted.stability.tolist() == [0.9, 1.0, 0.8]
+    assert counted.stable_set == (("b",), ("a",), ("c", "a"))
+
+
+def test_two_concepts_of_one_name_are_one_label():
+    labels = Labels("fc", np.arange(1), (("crane",),), np.zeros(1))
+    assert _counted(labels, torch.tensor([[0], [1]]), ["crane", "crane"]).stability.tolist() == [1.0]
+
+
+def test_what_takes_long_is_said_beforehand():
+    assert doing(similarity.soft_wpmi, 40) == "stability"
+    assert doing(similarity.cos, 40) == "stability (up to 40 times scoring; stability.resamples=0 for none)"
+    assert doing(similarity.cos, 10) == "stability"
+
+
+def test_memory_bounds_the_candidates():
+    kept = partial(candidates_kept, similarity.soft_wpmi)
+    assert [kept(units, 40) for units in (1000, 12_000, 100_000)] == [256, 136, 64]
+    assert kept(1000, 0) == 0
+    assert candidates_kept(similarity.cos, 1000, 40) == 0
+    assert candidates_kept(similarity.rank_reorder, 1000, 40) == 32
+
+
+@pytest.mark.parametrize("name", [*WITH_TERMS, "cos", "rank_reorder"])
+def test_progress_adds_up_to_all(name):
+    match, neurons = draw(images=60, concepts=20, units=10)
+    names, layers, done = names_of(match), {"fc": neurons}, []
+    scored = label_units(FUNCTIONS[name], match, layers, names, truth={"fc": ()}, top=3, resamples=7)
+    with_stability(scored.labels, scored.candidates, FUNCTIONS[name], match, layers, names, resamples=7, seed=0,
+                   step=done.append)  # fmt: skip
+    assert sum(done) == pytest.approx(1)
