@@ -110,7 +110,7 @@ def test_the_table_and_the_files_stay_in_the_run_folder(outcome, written):
         rows = {(row["layer"], row["unit"]): row for row in csv.DictReader(file)}
     assert len(table["data"]) == 7
     assert table["columns"] == [*next(iter(rows.values())), "images"]
-    for layer, unit, description, similarity, _, _, rank, image in table["data"]:
+    for layer, unit, description, similarity, _, _, rank, *_, image in table["data"]:
         row = rows[layer, str(unit)]
         assert (description, similarity) == (row["description"], float(row["similarity"]))
         assert rank == (float(row["rank_of_truth"]) if row["rank_of_truth"] else None)
