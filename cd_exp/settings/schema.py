@@ -15,7 +15,7 @@ from annotated_types import Ge, Le
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
-from cd_exp.settings.values import Count, Doc, NotNegative, OneOf, Pattern, Share, Text, Whole
+from cd_exp.settings.values import Count, Doc, NotNegative, OneOf, Pattern, Share, Text, Whole, parts
 
 OPEN = ("options", "rename", "hidden_truth", "truth")
 """Mappings of a group whose keys are the user's: `model.options.KEY=VALUE` needs no `+`."""
@@ -131,6 +131,11 @@ def kinds(section: type = Config, above: str = "") -> Mapping[str, Any]:
         elif name not in GROUPS or above:
             found[f"{above}{name}"] = kind
     return found
+
+
+def meanings() -> Mapping[str, str]:
+    """What each setting outside the groups means, in a sentence."""
+    return {name: next(mark.text for mark in parts(kind)[1] if isinstance(mark, Doc)) for name, kind in kinds().items()}
 
 
 def register() -> None:

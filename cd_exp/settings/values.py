@@ -50,7 +50,14 @@ Share = Annotated[float, Ge(0), Le(1)]
 Text = Annotated[str, MinLen(1)]
 Texts = Annotated[list[Text], MinLen(1)]
 
-PLAIN = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
+PLAIN = {
+    Any: "anything",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    type(None): "null",
+}
 
 
 def parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:

@@ -1,0 +1,150 @@
+"""The page of all settings, made from what declares them: `python -m cd_exp.settings > docs/settings.md`.
+
+What a setting outside the groups means stands in the schema. A choice of a group is described by its YAML file:
+header, defaults, and the comment beside each key, or else the constructor's docstring.
+"""
+
+import functools
+import inspect
+import re
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from cd_exp.settings.groups import ON_ERROR, declared
+from cd_exp.settings.offered import target
+from cd_exp.settings.schema import GROUPS, directory, kinds, meanings
+from cd_exp.settings.values import describe
+
+HEAD = "| setting | default | takes | meaning |\n| --- | --- | --- | --- |"
+UNNAMED = ("_target_", "_partial_", "defaults")
+
+
+def page() -> str:
+    """The whole page, in Markdown."""
+    parts = ["# Settings", INTRODUCTION, "## Outside the groups", HEAD + "\n" + "\n".join(_general())]
+    for group in GROUPS:
+        parts += [f"## {group}", *_group(group)]
+    return "\n\n".join(parts) + "\n"
+
+
+INTRODUCTION = """\
+Made by `python -m cd_exp.settings` from the declarations that are also what every value is checked against, before
+anything is computed. Change a setting with `KEY=VALUE`, choose one of each group with `GROUP=CHOICE`; lists are written
+`KEY=[a,b]`. A misspelt key is refused, with or without `+`. `???` is a setting that must be given."""
+
+
+def _general() -> Iterator[str]:
+    defaults = _plain(OmegaConf.load(directory() / "config.yaml"))
+    for name, kind in kinds().items():
+        default: Any = functools.reduce(lambda node, key: node[key], name.split("."), defaults)
+        yield _row(name, default, describe(kind), meanings()[name])
+
+
+def _of_every(group: str) -> Iterator[str]:
+    """What all choices of a group take, as the main YAML has it."""
+    path = directory() / "config.yaml"
+    beside = comments(path)
+    for key, default in (_plain(OmegaConf.load(path)).get(group) or {}).items():
+        kind = ON_ERROR if key == "on_error" else declared(group, "", key)
+        yield _row(f"{group}.{key}", default, describe(kind), beside[f"{group}.{key}"])
+
+
+def _plain(node: Any) -> dict[str, Any]:
+    """Plain values with interpolations as they are written."""
+    values = OmegaConf.to_container(node, resolve=False)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def _group(group: str) -> Iterator[str]:
+    general = list(_of_every(group))
+    if general:
+        yield "Of every choice:"
+        yield HEAD + "\n" + "\n".join(general)
+    elsewhere: dict[str, str] = {}
+    for path in sorted((directory() / group).glob("*.yaml")):
+        elsewhere |= {key: text for key, text in comments(path).items() if text and key not in elsewhere}
+    presets: dict[str, list[str]] = {}
+    for path in sorted((directory() / group).glob("*.yaml")):
+        node = _plain(OmegaConf.load(path))
+        if "_target_" not in node:
+            of = next(str(base) for base in node["defaults"] if isinstance(base, str) and base != "_self_")
+            presets.setdefault(of, []).append(path.stem)
+            continue
+        yield f"### {group}={path.stem}\n\n{_header(path)}"
+        rows = list(_settings(group, path, node, elsewhere))
+        if rows:
+            yield HEAD + "\n" + "\n".join(rows)
+    for of, names in presets.items():
+        yield f"Starting from `{group}={of}`: {', '.join(f'`{group}={name}`' for name in names)}."
+
+
+def _settings(group: str, path: Path, node: Mapping[str, Any], elsewhere: Mapping[str, str]) -> Iterator[str]:
+    function = target(str(node["_target_"]), group=group, where=group)
+    hints = typing.get_type_hints(
+        vars(function)["__init__"] if isinstance(function, type) else function, include_extras=True
+    )
+    beside, described = comments(path), arguments(function)
+    for key, default in node.items():
+        if key in UNNAMED:
+            continue
+        kind = declared(group, function.__name__, key) or hints.get(key, Any)
+        inner = default if isinstance(default, Mapping) else {}
+        yield _row(
+            f"{group}.{key}",
+            "" if inner else default,
+            describe(kind),
+            beside.get(key) or described.get(key) or elsewhere.get(key, ""),
+        )
+        for name, value in inner.items():
+            yield _row(f"{group}.{key}.{name}", value, "", beside.get(f"{key}.{name}", ""))
+
+
+def _row(name: str, default: Any, takes: str, meaning: str) -> str:
+    shown = "null" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+    cells = (f"`{name}`", f"`{shown}`" if shown else "", takes, meaning)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _header(path: Path) -> str:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    said = []
+    for line in lines:
+        if not line.startswith("#"):
+            break
+        said.append(line.removeprefix("#").strip())
+    return " ".join(said)
+
+
+def comments(path: Path) -> Mapping[str, str]:
+    """What stands beside each key of a YAML file, by dotted name."""
+    found: dict[str, str] = {}
+    above = ""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        match = re.match(r"^( *)(\w+):(?:[^#]*?\s#\s*(.*))?", line)
+        if match:
+            indent, key, text = match.groups()
+            above = above if indent else key
+            found[f"{above}.{key}" if indent else key] = text or ""
+    return found
+
+
+def arguments(function: Any) -> Mapping[str, str]:
+    """What a docstring in Google's form says of each argument."""
+    text = inspect.getdoc(function) or ""
+    _, _, listed = text.partition("Args:\n")
+    found: dict[str, str] = {}
+    key = ""
+    for line in listed.splitlines():
+        if not line.startswith("    "):
+            break
+        match = re.match(r"^    (\w+): (.*)$", line)
+        if match:
+            key, found[match.group(1)] = match.groups()
+        elif key:
+            found[key] += f" {line.strip()}"
+    return found

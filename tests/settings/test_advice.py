@@ -1,0 +1,141 @@
+"""What errors and YAML comments advise can be typed, and works."""
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+
+from cd_exp import settings
+from cd_exp.composing import arguments, composed, composer
+from cd_exp.config import check_groups
+from cd_exp.errors import InputError
+from cd_exp.settings.checking import check_values
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted(
+    path.relative_to(ROOT / "conf") for path in (ROOT / "conf").glob("*/*.yaml") if path.parent.name != "hydra"
+)
+WORD = re.compile(r"(?<![\w./@{])[+~]?[a-z][\w./@]*=(?:\[[^\]\s]*\]|\{[^}\s]*\}|[^\s,;)\]]+)|(?<!\S)~[a-z][\w.]+")
+SECTIONS = {name.partition(".")[0] for name in settings.kinds() if "." in name}
+NAMED = rf"(?<![\w./'-])(?:{'|'.join([*settings.GROUPS, *SECTIONS])})\.[a-z_]+(?:\.[a-z_]+)*"
+SETTING = re.compile(
+    rf"{NAMED}(?==)|(?<=set ){NAMED}|(?<=add ){NAMED}|(?<=use ){NAMED}|(?<=lower ){NAMED}|(?<=or ){NAMED}"
+)
+
+
+@pytest.fixture
+def looked_at():
+    """Compose and check, without building anything."""
+
+    def check(*words):
+        found, _ = arguments(words)
+        try:
+            config = composed(composer(found), "config", found.overrides, RunMode(1))
+            check_values(config)
+            check_groups(config)
+        finally:
+            GlobalHydra.instance().clear()
+
+    return check
+
+
+def advised(path: Path) -> list[list[str]]:
+    """The settings that each comment line of a YAML file shows, as they would be typed."""
+    lines = []
+    for line in (ROOT / "conf" / path).read_text().splitlines():
+        _, mark, comment = line.partition("#")
+        words = [word.rstrip(".:)") for word in WORD.findall(comment)] if mark else []
+        if words:
+            lines.append(words)
+    return lines
+
+
+ADVISED = [(path, words) for path in FILES for words in advised(path)]
+
+
+def refusal(check, *words) -> str:
+    try:
+        check(*words)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize(("path", "words"), ADVISED, ids=[f"{path}: {' '.join(words)}" for path, words in ADVISED])
+def test_what_a_yaml_comment_shows_can_be_typed(path, words, looked_at):
+    group, choice = path.parent.name, path.stem
+    words = [word for word in words if not word.startswith("-")]
+    chosen = [] if any(word.startswith(f"{group}=") for word in words) else [f"{group}={choice}"]
+    said = refusal(looked_at, *chosen, *words)
+    assert not said or " must be set: add " in said  # what must be given besides is another matter
+
+
+def test_no_yaml_comment_shows_a_mapping_with_spaces():
+    shown = [line for path in FILES for line in (ROOT / "conf" / path).read_text().splitlines() if "#" in line]
+    assert not [line for line in shown if re.search(r"#.*\{\w+: ", line)]
+
+
+REMEDIES = [
+    ("model.layers=fc", "model.layers=[fc]"),
+    ("concepts=words concepts.names=red", "concepts=words concepts.names=[red]"),
+    ("logger.tags=x", "logger.tags=[x]"),
+    ("similarty=cos", "similarity=cos"),
+    ("+similarity.topk=3", "similarity.top_k=3"),
+    ("features.workerss=2", "features.workers=2"),
+    ("features.on_error=skip", "probe.on_error"),
+    ("hydra.run.dirr=x", "hydra.run.dir=x"),
+    ("+seed=3", "seed=3"),
+    ("+similarity=cos", "similarity=cos"),
+    ("logger.mode=onlin", "logger.mode=online"),
+    ("~seed", "seed=3"),
+    ("similarity=[cos]", "similarity=cos"),
+    ("a=[", "seed=3"),
+    ("model=resnet5", "model=resnet50"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "right"), REMEDIES)
+def test_the_remedy_that_an_error_names_works(wrong, right, looked_at):
+    said = refusal(looked_at, *wrong.split())
+    key, _, value = right.split()[-1].partition("=")
+    assert key in said or "KEY=VALUE" in said or f"did you mean {value!r}" in said
+    assert not refusal(looked_at, *(right if value else f"{right}=skip").split())
+
+
+def strings() -> list[tuple[Path, str]]:
+    """Every piece of text in the package."""
+    found = []
+    for path in sorted((ROOT / "cd_exp").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append((path.relative_to(ROOT), node.value))
+    return found
+
+
+def known() -> set[str]:
+    """Every setting there is: of the schema, of every choice, and of each constructor."""
+    names = {*settings.kinds(), *(f"{group}.{key}" for group, keys in settings.OF_EVERY.items() for key in keys)}
+    names |= {f"{group}.{key}" for group, keys in settings.OF_THE_RUN.items() for key in keys}
+    for group in settings.GROUPS:
+        for name in settings.offered()[group]:
+            parameters = inspect.signature(settings.target(name, group=group, where=group)).parameters
+            names |= {f"{group}.{key}" for key in parameters}
+    return names
+
+
+NO_SETTINGS = {"report.html", "features.images", "units.npy", "judge.json"}
+"""Names of files and of attributes that look like settings."""
+
+
+def test_whatever_the_package_calls_a_setting_is_one():
+    names, wrong = known(), set()
+    for path, text in strings():
+        for name in SETTING.findall(text):
+            first = ".".join(name.split(".")[:2])
+            if first not in names and first not in NO_SETTINGS and path.name != "renamed.py":
+                wrong.add(name)
+    assert not wrong

@@ -1,0 +1,88 @@
+"""Every setting is declared once, stands in the YAML files, and is on the page of settings."""
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from cd_exp import settings
+from cd_exp.settings.documentation import arguments, comments, page
+from cd_exp.settings.schema import meanings
+from cd_exp.settings.values import fits
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "settings.md"
+
+
+def test_the_page_is_what_the_declarations_give():
+    assert PAGE.read_text() == page(), "python -m cd_exp.settings > docs/settings.md"
+
+
+def test_every_setting_of_the_page_has_a_kind_and_a_meaning():
+    rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| `")]
+    assert len(rows) > 150
+    assert not [row for row in rows if row.endswith("|  |")]
+
+
+@pytest.mark.parametrize("name", settings.kinds())
+def test_the_main_yaml_has_every_setting_with_the_default_of_the_schema(name, monkeypatch):
+    monkeypatch.delenv("CD_EXP_CACHE", raising=False)
+    written = OmegaConf.select(OmegaConf.load(ROOT / "conf" / "config.yaml"), name)
+    default = OmegaConf.select(OmegaConf.structured(settings.Config), name)
+    assert written == default or name == "cache.dir"  # which the environment may give
+    assert fits(written, settings.kinds()[name])
+    assert meanings()[name]
+
+
+@pytest.mark.parametrize("group", settings.GROUPS)
+def test_what_is_offered_exists_and_is_the_groups_own(group):
+    assert settings.offered()[group]
+    for name in settings.offered()[group]:
+        assert callable(settings.target(name, group=group, where=group))
+
+
+def test_every_declared_setting_of_a_group_is_one_of_its_constructors_or_of_every_choice():
+    from cd_exp.settings.groups import DECLARED
+
+    takes: dict[str, set[str]] = {}
+    for group in settings.GROUPS:
+        takes[group] = set(settings.OF_EVERY.get(group, ())) | set(settings.OF_THE_RUN.get(group, ()))
+        for name in settings.offered()[group]:
+            takes[group] |= set(inspect.signature(settings.target(name, group=group, where=group)).parameters)
+    assert not [name for name in DECLARED if name.rpartition(".")[2] not in takes[name.partition(".")[0]]]
+
+
+def test_comments_and_docstrings_are_read(tmp_path):
+    (tmp_path / "a.yaml").write_text("# head\nx: 1   # one\ny: '#2'\nz:\n  w: 3  # three\n")
+    assert comments(tmp_path / "a.yaml") == {"x": "one", "y": "", "z": "", "z.w": "three"}
+
+    def function(a, b):
+        """Does.
+
+        Args:
+            a: first,
+                and more.
+            b: second.
+
+        Raises:
+            ValueError: never.
+        """
+
+    assert arguments(function) == {"a": "first, and more.", "b": "second."}
+
+
+def test_the_schema_costs_no_torch():
+    code = "import sys, cd_exp.settings.checking; assert not {'torch', 'pydantic', 'timm'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_what_was_renamed_or_removed_is_gone_and_its_successor_is_there():
+    from cd_exp.settings.renamed import CHOICES, SETTINGS
+
+    for choice in CHOICES:
+        group, _, name = choice.partition("=")
+        assert not (ROOT / "conf" / group / f"{name}.yaml").exists()
+    assert not set(SETTINGS) & set(settings.kinds())

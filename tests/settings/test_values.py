@@ -1,0 +1,80 @@
+"""What a setting takes: kinds, their words, and the refusal of everything else."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import pytest
+from annotated_types import Ge, Le, Lt, MinLen
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cd_exp.settings.values import Count, OneOf, Pattern, Positive, Share, Text, Texts, Whole, describe, fits, refusal
+
+MODE = Annotated[str, OneOf("offline", "online")]
+DEVICE = Annotated[str, Pattern(r"cpu|cuda(:\d+)?", "cpu or cuda:N")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad", "words"),
+    [
+        (Whole, [0, 7], [-1, 1.0, "1", True, None, [1]], "a whole number from 0"),
+        (Count | None, [1, None], [0, "x"], "a whole number from 1, or null"),
+        (
+            Annotated[Annotated[int, Ge(0), Le(9)] | None, "doc"],
+            [0, 9, None],
+            [10, -1],
+            "a whole number from 0 to 9, or null",
+        ),
+        (Share, [0, 1, 0.5], [-0.1, 1.1, math.nan, math.inf, True, "0.5"], "a number from 0 to 1"),
+        (Annotated[float, Lt(1)], [0.5, -3], [1, 1.0], "a number below 1"),
+        (Positive, [1e-9, 3], [0, -1, math.nan, math.inf], "a number above 0"),
+        (float, [0, -1.5], [math.nan, -math.inf, "1"], "a number"),
+        (bool, [True, False], [0, 1, "true", None], "true or false"),
+        (Text, ["x", " x "], ["", "  ", 3, None], "text"),
+        (Texts, [["a"], ("a", "b")], [[], "abc", ["a", 1], [""], None], "a list of text with at least one entry"),
+        (Sequence[float] | None, [[0, 1.5], None, []], ["ab", [math.nan]], "a list of a number, or null"),
+        (Mapping[str, int], [{}, {"a": 1}], [{"a": "b"}, {1: 1}, [1]], "a mapping {key: value}"),
+        (Annotated[Mapping[str, str], MinLen(1)], [{"a": "b"}], [{}], "a mapping {key: value}"),
+        (MODE, ["offline"], ["off", "", None, 3], "one of offline, online"),
+        (Whole | Annotated[str, OneOf("all")], [3, "all"], [-1, "al"], "a whole number from 0, or one of all"),
+        (DEVICE, ["cpu", "cuda", "cuda:3"], ["gpu", "cuda:x", "cpu "], "cpu or cuda:N"),
+        (Any, [None, 3, "x", object()], [], "anything"),
+    ],
+)
+def test_a_kind_takes_what_it_says(kind, good, bad, words):
+    assert all(fits(value, kind) for value in good)
+    assert not any(fits(value, kind) for value in bad)
+    assert describe(kind) == words
+    for value in good:
+        assert refusal("x.y", value, kind) is None
+    for value in bad:
+        assert str(refusal("x.y", value, kind)).startswith("x.y")
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "message"),
+    [
+        ("fc", Texts, "x=fc is text, expected a list of text with at least one entry: write x=[fc]"),
+        (0, Count, "x=0 is out of range, expected a whole number from 1"),
+        (2.5, Count, "x=2.5 is of type float, expected a whole number from 1"),
+        (True, Count, "x=True is of type bool, expected a whole number from 1"),
+        (None, Count, "x=null is empty, expected a whole number from 1"),
+        ([], Texts, "x=[] is empty, expected a list of text with at least one entry"),
+        ("", Text, "x='' is empty, expected text"),
+        ("onlin", MODE, "x 'onlin' is not known; did you mean 'online'?"),
+        (math.nan, Positive, "x=nan is out of range, expected a number above 0"),
+    ],
+)
+def test_a_refusal_says_what_came_what_is_taken_and_the_remedy(value, kind, message):
+    assert str(refusal("x", value, kind)) == message
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5))
+def test_any_value_is_taken_or_refused_in_words(value):
+    for kind in (Whole, Count | None, Share, Texts, MODE, Mapping[str, Any], bool):
+        wrong = refusal("x", value, kind)
+        assert (wrong is None) == fits(value, kind)
+        assert (
+            wrong is None or describe(kind) in str(wrong) or "did you mean" in str(wrong) or "choose from" in str(wrong)
+        )
