@@ -49,7 +49,8 @@ def wait() -> None:
     try:
         _state().wait_for_everyone()
     except RuntimeError as error:  # its connection is closed, and what went wrong there is told there
-        print("error: another process of this run failed", file=sys.stderr)
+        if not signals.launched():  # the launcher shows the error itself
+            print("error: another process of this run failed", file=sys.stderr)
         raise SystemExit(FOLLOWS) from error
 
 
@@ -84,6 +85,7 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
     shared[signals.LAUNCHED] = "1"
     with ExitStack() as stack:
         running: list[tuple[subprocess.Popen[bytes], IO[bytes]]] = []
+        stack.callback(_end, running)
         for rank in range(processes):
             ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
             log = stack.enter_context(tempfile.TemporaryFile())
@@ -95,18 +97,23 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
                 start_new_session=True,  # the terminal's Ctrl-C reaches this process, which then ends those it launched
                 preexec_fn=signals.end_with_parent,
             )
-            stack.callback(_end, started)
             running.append((started, log))
         _wait_for(running)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all it started: asked first, so that it puts away what it has, then made to."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
+def _end(running: list[tuple[subprocess.Popen[bytes], IO[bytes]]]) -> None:
+    """End the processes and all they started: each is asked first, and puts away what it has, then all are made to."""
+    for process, _ in running:
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
+            os.kill(process.pid, signal.SIGTERM)  # not its decoding workers, of whose end it would complain
+    until = time.monotonic() + PATIENCE
+    for process, _ in running:
         with suppress(subprocess.TimeoutExpired):
-            process.wait(PATIENCE)
+            process.wait(max(0.0, until - time.monotonic()))
+    for process, _ in running:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _wait_for(running: list[tuple[subprocess.Popen[bytes], IO[bytes]]]) -> None:

@@ -1,0 +1,61 @@
+"""Ctrl-C and SIGTERM while features are made: one line, the right status, no process and no folder left."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+WORDS = ["probe.size=3000", "similarity.top_k=20", "logger=none", "features.progress=false", "features.workers=2"]
+WORDS += ["stability.resamples=0", "report.html=false", "report.figures=false", "report.explorer=none"]
+
+
+def alive(mark: str) -> list[str]:
+    """The command lines of all processes that have the mark in theirs."""
+    found = []
+    for place in Path("/proc").iterdir():
+        try:
+            line = (place / "cmdline").read_text() if place.name.isdecimal() else ""
+        except OSError:
+            continue
+        if mark in line:
+            found.append(line)
+    return found
+
+
+def command(place: Path, processes: int) -> list[str]:
+    folders = [f"cache.dir={place}/cache", f"hydra.run.dir={place}/run", f"distributed.processes={processes}"]
+    return [sys.executable, str(ROOT / "run.py"), *WORDS, *folders]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_that_is_told_to_end_ends(tmp_path, processes, number, status):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    words = command(tmp_path, processes)
+    running = subprocess.Popen(words, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    while running.poll() is None and not list((tmp_path / "cache").rglob("partial/*/*.npy")):
+        time.sleep(0.1)
+    running.send_signal(number)
+    told = time.monotonic()
+    said = running.communicate()[1]
+    while alive(str(tmp_path)) and time.monotonic() - told < 20:
+        time.sleep(0.1)
+    assert not alive(str(tmp_path))
+    assert time.monotonic() - told < 5 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    assert running.returncode == status, said
+    assert said.startswith("error: stopped by "), said
+    assert said.count("\n") == 1, said
+    assert not (tmp_path / "run").exists()
+    stored = {path.name for path in (tmp_path / "cache").rglob("partial/*/*.npy")}
+    assert stored
+
+    again = subprocess.run(command(tmp_path, 1), cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["layers"]
