@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
-from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
 from cd_exp.settings.values import Count, Doc, NotNegative, OneOf, Pattern, Share, Text, Whole, parts
@@ -143,6 +142,8 @@ def register() -> None:
 
     `conf/config.yaml` begins with `schema`; a YAML whose `options` are the user's own begins with `open_options`.
     """
+    from hydra.core.config_store import ConfigStore  # a library that only declares settings needs no Hydra
+
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for key in OPEN:
