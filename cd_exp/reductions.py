@@ -20,7 +20,11 @@ BINS = 64
 """Of a histogram, over [-reach, reach); `reach` is the power of two above the largest magnitude of the unit."""
 
 SMALLEST = -100  # exponent of the least reach: what is smaller in magnitude shares the bins beside 0
-COLUMNS = 4096  # units at a time: bounds the memory of masks and of positions
+COLUMNS, ROWS = 2048, 32  # units and images of a tile that stays in the cache of a CPU, in double precision too
+NARROW = 512  # the same for a histogram, which looks at all images of a block at once
+ELEMENTS = 2**25  # activations at a time where lists are made: bounds the memory of copies and masks
+HALF = 5  # BINS / 2 is 2 to this
+FIELDS = ("least", "greatest", "total", "squares", "firing")
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,25 +72,26 @@ def strongest(neurons: Float[Tensor, "images neurons"], k: int) -> Strongest:
     ([1, 2], [3.0, 3.0])
     """
     images, units = neurons.shape
-    k = min(k, images)
-    parts = [_strongest(neurons[:, start : start + COLUMNS], k) for start in range(0, units, COLUMNS)]
-    values = torch.cat([part[0] for part in parts], dim=1)
-    return Strongest(values, torch.cat([part[1] for part in parts], dim=1), images)
+    k, size = min(k, images), max(1, ELEMENTS // max(1, images))
+    parts = [_strongest(neurons[:, start : start + size].T.contiguous(), k) for start in range(0, units, size)]
+    values, indices = (torch.cat(column).T.contiguous() for column in zip(*parts, strict=True))
+    return Strongest(values, indices, images)
 
 
-def _strongest(neurons: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    values, indices = neurons.topk(k, dim=0)
+def _strongest(neurons: Float[Tensor, "neurons images"], k: int) -> tuple[Tensor, Tensor]:
+    values, indices = neurons.topk(k, dim=1)
     # topk promises nothing about equal values: where more reach the last one than fit, the first of them are taken.
-    last = values[-1] if k else torch.full_like(neurons[0], torch.inf)
-    crowded = ((neurons >= last).sum(dim=0) > k).nonzero().flatten()
+    last = values[:, -1:] if k else torch.full_like(neurons[:, :1], torch.inf)
+    crowded = ((neurons >= last).sum(dim=1) > k).nonzero().flatten()
     if len(crowded):
-        columns, limit = neurons[:, crowded], last[crowded]
-        above, equal = columns > limit, columns == limit
-        chosen = above | (equal & (equal.cumsum(dim=0, dtype=torch.int32) <= k - above.sum(dim=0)))
-        indices[:, crowded] = chosen.T.nonzero()[:, 1].view(-1, k).T
-    indices = indices.sort(dim=0).values
-    values, order = neurons.gather(0, indices).sort(dim=0, descending=True, stable=True)
-    return values, indices.gather(0, order)
+        rows, limit = neurons[crowded], last[crowded]
+        above, equal = rows > limit, rows == limit
+        left = k - above.sum(dim=1, keepdim=True)
+        chosen = above | (equal & (equal.cumsum(dim=1, dtype=torch.int32) <= left))
+        indices[crowded] = chosen.nonzero()[:, 1].view(-1, k)
+    indices = indices.sort(dim=1).values
+    values, order = neurons.gather(1, indices).sort(dim=1, descending=True, stable=True)
+    return values, indices.gather(1, order)
 
 
 def merge_strongest(lists: Sequence[Strongest], k: int) -> Strongest:
@@ -102,17 +107,27 @@ def merge_strongest(lists: Sequence[Strongest], k: int) -> Strongest:
 
 def statistics(neurons: Float[Tensor, "images neurons"], *, histogram: bool = False) -> Statistics:
     """The statistics of each unit over the images given."""
-    least, greatest = neurons.aminmax(dim=0)
-    wide = neurons.double()
-    return Statistics(
-        images=len(neurons),
-        least=least,
-        greatest=greatest,
-        total=wide.sum(dim=0),
-        squares=wide.square_().sum(dim=0),
-        firing=(neurons > 0).sum(dim=0),
-        counts=_counts(neurons, _exponent(least, greatest)) if histogram else None,
-    )
+    parts = [_statistics(part, histogram=histogram) for part in neurons.split(COLUMNS, dim=1)]
+    columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in FIELDS}
+    counts = torch.cat([part.counts for part in parts if part.counts is not None]) if histogram else None
+    return Statistics(len(neurons), **columns, counts=counts)
+
+
+def _statistics(neurons: Tensor, *, histogram: bool) -> Statistics:
+    """In tiles that stay in the cache of a CPU: 0.2 s for 1,024 images x 36,864 units, where whole columns take 0.6."""
+    rows = neurons.split(ROWS if neurons.device.type == "cpu" else len(neurons))
+    extremes = [part.aminmax(dim=0) for part in rows]
+    least = torch.stack([part.min for part in extremes]).amin(dim=0)
+    greatest = torch.stack([part.max for part in extremes]).amax(dim=0)
+    total, squares = (torch.zeros_like(least, dtype=torch.float64) for _ in range(2))
+    firing = torch.zeros_like(least, dtype=torch.int64)
+    for part in rows:
+        wide = part.double()
+        total += wide.sum(dim=0)
+        squares += wide.square_().sum(dim=0)
+        firing += (part > 0).sum(dim=0, dtype=torch.int32)
+    counts = _counts(neurons, _exponent(least, greatest)) if histogram else None
+    return Statistics(len(neurons), least, greatest, total, squares, firing, counts)
 
 
 def merge_statistics(parts: Iterable[Statistics]) -> Statistics:
@@ -149,10 +164,10 @@ def _counts(neurons: Tensor, exponent: Tensor) -> Int[Tensor, "neurons bins"]:
     bins of the old one, and histograms of different reach add up without error.
     """
     found = []
-    for start in range(0, neurons.shape[1], COLUMNS):
-        part, scale = neurons[:, start : start + COLUMNS], -exponent[start : start + COLUMNS]
-        bins = torch.ldexp(part, scale).mul_(BINS // 2).floor_().long().add_(BINS // 2)
-        bins += torch.arange(part.shape[1], device=part.device) * BINS
+    scale = torch.ldexp(torch.ones_like(exponent, dtype=neurons.dtype), HALF - exponent)
+    for part, factor in zip(neurons.split(NARROW, dim=1), scale.split(NARROW), strict=True):
+        bins = (part * factor).floor_().int()
+        bins += torch.arange(part.shape[1], device=part.device, dtype=torch.int32) * BINS + BINS // 2
         found.append(torch.bincount(bins.flatten(), minlength=part.shape[1] * BINS).view(-1, BINS))
     return torch.cat(found).int()
 
@@ -161,6 +176,8 @@ def _coarser(one: Statistics, exponent: Tensor) -> Int[Tensor, "neurons bins"]:
     """The histogram over a wider reach: signed bin i goes to i >> (how many times the reach doubles)."""
     assert one.counts is not None
     doubled = (exponent - _exponent(one.least, one.greatest)).clamp_max(31)
+    if not doubled.any():
+        return one.counts
     bins = torch.arange(-BINS // 2, BINS // 2, device=exponent.device)
     target = (bins >> doubled[:, None]) + BINS // 2
     return torch.zeros_like(one.counts).scatter_add_(1, target, one.counts)

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cd_exp.reductions import Statistics, merge_statistics, merge_strongest, statistics, strongest
+from cd_exp.reductions import COLUMNS, Statistics, merge_statistics, merge_strongest, statistics, strongest
 from cd_exp.types import Strongest
 
 
@@ -57,8 +57,7 @@ class Accumulator:
             best = Strongest(best.values, images[best.indices], len(rows))
             self.lists = best if self.lists is None else merge_strongest([self.lists, best], self.k)
         else:
-            chosen, units = (rows > self.lists.values[-1]).nonzero(as_tuple=True)
-            self.waiting.append((rows[chosen, units], images[chosen], units))
+            self._wait(rows, images, self.lists.values[-1])
             if sum(len(values) for values, _, _ in self.waiting) > self.lists.values.numel():
                 self._sort_in()
 
@@ -71,18 +70,40 @@ class Accumulator:
         lists = Strongest(self.lists.values, self.lists.indices, self.counted.images)
         return Reduced(lists, self.counted)
 
+    def _wait(self, rows: Tensor, images: Tensor, last: Tensor) -> None:
+        """Put aside what exceeds the last of each list, unit by unit: values, image numbers, and how many a unit."""
+        units, chosen = (rows > last).T.contiguous().nonzero(as_tuple=True)
+        counts = torch.bincount(units, minlength=rows.shape[1])
+        self.waiting.append((rows[chosen, units], images[chosen], counts))
+
     def _sort_in(self) -> None:
-        """Sort what waits into the lists; entries stand in ascending order of images among equals, and stay so."""
+        """Sort what waits into the lists.
+
+        Equal values stay in the order they stand in, and that is by image number: those of the list first, then block
+        by block as they came.
+        """
         if not self.waiting or self.lists is None:
             return
         kept, units = self.lists.values.shape
-        places = torch.arange(units, device=self.lists.values.device).expand(kept, units)
-        listed = (self.lists.values.flatten(), self.lists.indices.flatten(), places.flatten())
-        values, images, owners = (torch.cat(column) for column in zip(listed, *self.waiting, strict=True))
-        order = values.argsort(descending=True, stable=True)
-        order = order[owners[order].argsort(stable=True)]
-        counts = torch.bincount(owners, minlength=units)
-        rank = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts).repeat_interleave(counts)
-        order = order[rank < kept].view(units, kept).T
-        self.lists = Strongest(values[order], images[order], self.lists.images)
+        counts = torch.stack([count for _, _, count in self.waiting])
+        starts = [count.cumsum(0) - count for count in counts]
+        values, indices = [], []
+        for low in range(0, units, COLUMNS):
+            part = slice(low, min(low + COLUMNS, units))
+            width = kept + int(counts[:, part].sum(dim=0).max())
+            row = torch.full((part.stop - low, width), -torch.inf, device=counts.device)
+            numbers = torch.zeros(row.shape, dtype=torch.int64, device=counts.device)
+            row[:, :kept], numbers[:, :kept] = self.lists.values[:, part].T, self.lists.indices[:, part].T
+            filled = torch.full((part.stop - low,), kept, device=counts.device)
+            for (value, image, count), start in zip(self.waiting, starts, strict=True):
+                here, many = slice(int(start[low]), int(start[part.stop - 1] + count[part.stop - 1])), count[part]
+                unit = torch.arange(len(many), device=counts.device).repeat_interleave(many)
+                place = torch.arange(len(unit), device=counts.device) - (many.cumsum(0) - many)[unit] + filled[unit]
+                row[unit, place], numbers[unit, place] = value[here], image[here]
+                filled += many
+            ordered, order = row.sort(dim=1, descending=True, stable=True)
+            values.append(ordered[:, :kept])
+            indices.append(numbers.gather(1, order[:, :kept]))
+        lists = (torch.cat(column).T.contiguous() for column in (values, indices))
+        self.lists = Strongest(*lists, self.lists.images)
         self.waiting.clear()
