@@ -134,6 +134,15 @@ def test_two_names_of_one_reading_are_both_reported(model, clip, tmp_path):
     assert torch.equal(found.activations["fc"], found.activations["fc@1"])
 
 
+def test_the_pooling_is_part_of_the_key(model, clip, tmp_path):
+    """Of a network whose key covers it all, so that nothing else tells the two apart."""
+    first = extract(model, Pictures(6), clip, layers=["layer1"], store=Store(tmp_path / "cache"), settings=QUIET)
+    store = Store(tmp_path / "cache")
+    found = extract(model, Pictures(6), clip, layers=["layer1:max"], store=store, settings=QUIET)
+    assert len(store.made) == 1
+    assert not torch.equal(found.activations["layer1:max"], first.activations["layer1"])
+
+
 @pytest.mark.parametrize("change", ["weights", "images", "precision"])
 def test_whatever_changes_the_numbers_is_computed_anew(model, clip, tmp_path, change):
     probe = Pictures(6)

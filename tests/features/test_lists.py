@@ -69,10 +69,10 @@ def take(tmp_path):
     return partial(taken, tmp_path)
 
 
-def taken(folder, store, settings, k=7, probe=None):
+def taken(folder, store, settings, k=7, probe=None, layers=LAYERS):
     model = CustomModel(name="tiny", factory=f"{folder / 'network.py'}:tiny", layers=list(LAYERS))
     clip = Precomputed(str(folder))
-    return extract(model, probe or Noise(), clip, layers=LAYERS, store=store, settings=settings, strongest=k)
+    return extract(model, probe or Noise(), clip, layers=layers, store=store, settings=settings, strongest=k)
 
 
 def killed(folder, cache, last, checkpoint):
@@ -158,18 +158,38 @@ def test_a_run_killed_in_between_continues_and_gives_the_same(server, take, tmp_
 
 
 def test_a_run_that_is_stopped_by_an_exception_keeps_its_shards(take, tmp_path):
-    class Stopped(Noise):
-        def __getitem__(self, index):
-            if index > 20 and len(self.shown) > 6:
-                raise KeyboardInterrupt
-            return super().__getitem__(index)
-
     with pytest.raises(KeyboardInterrupt):
         take(Store(tmp_path / "cache"), LISTS, probe=Stopped())
     probe = Noise()
     found = take(Store(tmp_path / "cache"), LISTS, probe=probe)
     assert probe.shown[LOOKED:] == list(range(16, COUNT))
     assert_same(found, take(Store(tmp_path / "dense"), DENSE))
+
+
+class Stopped(Noise):
+    """Stops the run when it comes to image 21."""
+
+    def __getitem__(self, index):
+        if index > 20:
+            raise KeyboardInterrupt
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("settings", [DENSE, LISTS], ids=["dense", "lists"])
+def test_a_layer_that_is_further_than_another_does_not_stand_for_it(take, tmp_path, settings):
+    store = Store(tmp_path / "cache")
+    with pytest.raises(KeyboardInterrupt):
+        take(store, settings, probe=Stopped(), layers=("1",))
+    assert_same(take(store, settings), take(Store(tmp_path / "dense"), DENSE))
+
+
+@pytest.mark.parametrize("settings", [DENSE, LISTS], ids=["dense", "lists"])
+def test_precision_is_part_of_the_key(take, tmp_path, settings):
+    first = take(Store(tmp_path / "cache"), settings, layers=("1",)).strongest("1", 3)
+    again = Store(tmp_path / "cache")
+    found = take(again, replace(settings, precision="bfloat16"), layers=("1",)).strongest("1", 3)
+    assert len(again.made) == 1
+    assert not torch.equal(found.values, first.values)
 
 
 def test_a_piece_beside_the_one_that_took_its_place_counts_once(take, tmp_path, monkeypatch):
