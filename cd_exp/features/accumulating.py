@@ -104,6 +104,6 @@ class Accumulator:
             ordered, order = row.sort(dim=1, descending=True, stable=True)
             values.append(ordered[:, :kept])
             indices.append(numbers.gather(1, order[:, :kept]))
-        lists = (torch.cat(column).T.contiguous() for column in (values, indices))
-        self.lists = Strongest(*lists, self.lists.images)
+        listed, of_images = (torch.cat(column).T.contiguous() for column in (values, indices))
+        self.lists = Strongest(listed, of_images, self.lists.images)
         self.waiting.clear()
