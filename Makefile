@@ -1,10 +1,10 @@
-# `make run` and `make test` on a fresh machine set everything up first. Needs Python 3.11 or newer and make, nothing else.
+# `make run`, `make test` and `make docs` set everything up first. They need Python 3.11 or newer and make, nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 STAMP := .venv/.installed
 
-.PHONY: run test slurm-test lint bench lock clean
+.PHONY: run test slurm-test lint docs bench lock clean
 
 run: $(STAMP)
 	$(BIN)/python run.py
@@ -21,6 +21,14 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --cache-dir .cache/import_linter
+
+# docs/_build/site: pages, notebooks executed, and the explorer of a run; no network. index.html leads to the first page.
+docs: $(STAMP)
+	rm -rf docs/_build
+	$(BIN)/python run.py hydra.run.dir=docs/_build/shapes logger=none features.progress=false
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs . docs/_build/site
+	cp -r docs/_build/shapes/explorer docs/_build/shapes/report.html docs/_build/site
+	@echo "open docs/_build/site/index.html"
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
