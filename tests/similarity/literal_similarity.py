@@ -95,18 +95,32 @@ def whitened(columns, ridge):
     return standardised(columns @ vectors @ np.diag((values.clip(0) + ridge * mean) ** -0.5) @ vectors.T)
 
 
+def off_centre(columns, width):
+    correlations = np.corrcoef(columns.T)
+    off = []
+    for row in correlations:
+        weights = np.exp((row - 1) / width)
+        # the cosine of a concept with a weighted sum of concepts, from their correlations alone
+        length = np.sqrt(weights @ correlations @ weights)
+        off.append(1 - weights @ row / length)
+    return np.array(off)
+
+
 def whitened_wpmi(
-    match, neurons, ridge=5, gain=10, threshold=0.5, prior_weight=0.85, half=5, shrinkage=0.2, nested=0, name_weight=0
-):
-    deviations = match.std(axis=0)
+    match, neurons, match_ridge=5, unit_ridge=5, few=50, gain=10, threshold=0.5, prior_weight=0.85, half=5,
+    shrinkage=0.2, centre_weight=60, centre_width=0.015, nested=0, name_weight=0,
+):  # fmt: skip
+    deviations, units = match.std(axis=0), neurons.shape[1]
     middle = np.sort(deviations)[(len(deviations) - 1) // 2]  # torch's median: the lower of two
-    factors = whitened(match, ridge) * deviations / np.sqrt(deviations**2 + (shrinkage * middle) ** 2)
+    white = whitened(match, match_ridge)
+    factors = white * deviations / np.sqrt(deviations**2 + (shrinkage * middle) ** 2)
     rows = []
-    for b in whitened(neurons, ridge).T:
+    for b in whitened(neurons, unit_ridge * (1 + few / units)).T:
         median = np.sort(b)[(len(b) - 1) // 2]
         deviation = np.sort(np.abs(b - median))[(len(b) - 1) // 2]
         weights = np.maximum((b - median) / (1.4826 * deviation) - threshold, 0)
         row = gain * (weights / weights.sum()) @ factors
         rows.append(row - row.mean())
-    rows, units = np.array(rows), neurons.shape[1]
-    return rows - prior_weight * units / (units + half) * prior(rows) - name_weight * np.array(nested)
+    rows = np.array(rows)
+    penalty = centre_weight * off_centre(white, centre_width) + name_weight * np.array(nested)
+    return rows - prior_weight * units / (units + half) * prior(rows) - penalty

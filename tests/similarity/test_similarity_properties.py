@@ -348,7 +348,9 @@ def test_a_layer_without_units_is_refused(world, function):
         ("soft_wpmi", {"min_probability": 0.0}, "min_probability=0.0 is too small"),
         ("soft_wpmi", {"first_membership": 1.5}, "are probabilities; give 0 to 1"),
         ("mean_embedding", {"top_k": 0}, "top_k=0 is too small"),
-        ("whitened_wpmi", {"ridge": -1.0}, "ridge=-1.0 is too small"),
+        ("whitened_wpmi", {"match_ridge": -1.0}, "match_ridge=-1.0 is too small"),
+        ("whitened_wpmi", {"unit_ridge": -1.0}, "unit_ridge=-1.0 is too small"),
+        ("whitened_wpmi", {"centre_width": 0.0}, "centre_width=0.0 is too small"),
         ("whitened_wpmi", {"gain": 0.0}, "gain=0.0 is too small"),
         (
             "whitened_wpmi",

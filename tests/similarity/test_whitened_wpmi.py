@@ -11,8 +11,8 @@ from small_similarity import draw
 from torch.testing import assert_close
 
 from cd_exp.errors import InputError
-from cd_exp.similarity import whitened_wpmi
-from cd_exp.similarity.whitened_wpmi import nested
+from cd_exp.similarity import concept_activations, whitened_wpmi
+from cd_exp.similarity.penalties import nested, off_centre
 from cd_exp.types import Match
 
 worlds = st.builds(
@@ -34,13 +34,13 @@ def test_settings_follow_the_formula():
     match, neurons = draw()
     names = [*"abcdefghijklmno", "a b", "x"]
     mine = whitened_wpmi(
-        match, neurons, ridge=2.0, gain=4.0, threshold=1.0, prior_weight=0.5, half_prior_units=9.0, shrinkage=1.0,
-        name_weight=0.3, names=names,
+        match, neurons, match_ridge=2.0, unit_ridge=3.0, few_units=7.0, gain=4.0, threshold=1.0, prior_weight=0.5,
+        half_prior_units=9.0, shrinkage=1.0, centre_weight=2.0, centre_width=0.5, name_weight=0.3, names=names,
     )  # fmt: skip
     dense = (match.images.double() @ match.texts.double().T).numpy()
     wanted = literal.whitened_wpmi(
-        dense, neurons.double().numpy(), ridge=2, gain=4, threshold=1, prior_weight=0.5, half=9, shrinkage=1,
-        nested=[0] * 15 + [1, 0], name_weight=0.3,
+        dense, neurons.double().numpy(), match_ridge=2, unit_ridge=3, few=7, gain=4, threshold=1, prior_weight=0.5,
+        half=9, shrinkage=1, centre_weight=2, centre_width=0.5, nested=[0] * 15 + [1, 0], name_weight=0.3,
     )  # fmt: skip
     assert_close(mine, torch.from_numpy(wanted).float(), rtol=1e-4, atol=1e-4)
 
@@ -65,9 +65,9 @@ def test_duplicates_score_the_same():
 def test_blocks_inside_change_nothing(monkeypatch):
     match, neurons = draw(images=40, units=50)
     whole = whitened_wpmi(match, neurons)
-    module = importlib.import_module("cd_exp.similarity.whitened_wpmi")
-    slices = module.slices
-    monkeypatch.setattr(module, "slices", lambda total, length: slices(total, 3))
+    for name in ("whitened_wpmi", "whitening", "penalties"):
+        module = importlib.import_module(f"cd_exp.similarity.{name}")
+        monkeypatch.setattr(module, "slices", lambda total, length, slices=module.slices: slices(total, 3))
     assert_close(whitened_wpmi(match, neurons), whole, rtol=1e-5, atol=1e-5)
 
 
@@ -82,8 +82,7 @@ def test_a_dead_unit_and_a_concept_that_never_varies_are_finite():
 
 
 def test_a_layer_too_large_is_refused_with_a_way_out(monkeypatch):
-    module = importlib.import_module("cd_exp.similarity.whitened_wpmi")
-    monkeypatch.setattr(module, "LARGEST", 8)
+    monkeypatch.setattr("cd_exp.similarity.whitening.LARGEST", 8)
     with pytest.raises(InputError, match=r"of 60 images and 9 units, at most 8; take fewer images \(probe"):
         whitened_wpmi(*draw())
 
@@ -92,3 +91,22 @@ def test_a_name_is_nested_by_words():
     names = ["red", "red circle", "circled", "Red", "dark red circle", "red  circle", "shark", "great white shark"]
     assert nested(names) == [False, True, False, False, True, True, False, True]
     assert nested(["a b", "b a", "a"]) == [True, True, False]
+
+
+def test_the_middle_of_near_synonyms_wins_whatever_their_order():
+    """A word, and phrases of it with words that CLIP hardly sees; each of them is moved a little its own way."""
+    generator = torch.Generator().manual_seed(0)
+    words = torch.nn.functional.normalize(torch.randn(4, 40, generator=generator), dim=1)
+    phrases = words.repeat_interleave(6, dim=0) + 0.02 * torch.randn(24, 40, generator=generator)
+    texts = torch.cat([phrases, words])
+    shown = torch.rand(400, 4, generator=generator)
+    match = concept_activations(shown @ words + 0.1 * torch.randn(400, 40, generator=generator), texts)
+    assert whitened_wpmi(match, shown).argmax(dim=1).tolist() == [24, 25, 26, 27]
+    assert whitened_wpmi(match, shown, centre_weight=0.0).argmax(dim=1).tolist() != [24, 25, 26, 27]
+
+
+def test_a_concept_by_itself_is_not_off_centre():
+    assert off_centre(torch.eye(5, dtype=torch.float64), width=0.015).abs().max() < 1e-6
+    rows = torch.eye(5, dtype=torch.float64)
+    rows[2] = 0
+    assert off_centre(rows, width=0.5)[2] == 0

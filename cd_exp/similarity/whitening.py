@@ -1,0 +1,103 @@
+"""Columns divided by the square root of their covariance, with a ridge: what all of them share is taken out.
+
+With std(Y) the columns of Y standardised over images, e and V the eigenvalues and eigenvectors of
+std(Y)' std(Y) / images, and m the mean of the eigenvalues that are not zero,
+
+    whiten(Y) = std(std(Y) V diag((e + ridge m)^-1/2) V')
+
+All of it is in double: eigenvalues that differ by their rounding in float32 would change the ridge.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cd_exp.errors import InputError
+from cd_exp.similarity.match import ConceptMatch, slices
+from cd_exp.types import Match
+
+LARGEST = 2**14
+"""The largest eigenproblem, in rows: 2 GiB in double."""
+
+ROUNDING = 1e-13
+"""Directions whose variance is below this share of the largest are left out, as rounding."""
+
+NONZERO = 1e-7
+"""Eigenvalues below this share of the largest are zero as far as float32 embeddings and activations can tell."""
+
+
+def whitened_match(
+    match: ConceptMatch, *, ridge: float, shrinkage: float
+) -> tuple[Float[Tensor, "images rank"], Float[Tensor, "concepts rank"]]:
+    """X as a product of two: `images @ loadings.T`, the first with orthogonal columns of mean 0 and mean square 1."""
+    images, texts = _factors(match)
+    centred = images - images.mean(dim=0)
+    values, vectors = torch.linalg.eigh(centred.T @ centred / len(centred))
+    kept = values > ROUNDING * values[-1].clamp(min=1e-30)
+    roots, vectors = values[kept].sqrt(), vectors[:, kept]
+    loadings = (texts @ vectors) * roots
+    deviations = torch.linalg.vector_norm(loadings, dim=1, keepdim=True)
+    loadings = unit_rows(loadings)
+    # std(P) = orthogonal columns times loadings': P is whitened where its loadings are.
+    loadings = unit_rows(loadings @ _inverse_root(loadings.T @ loadings, ridge))
+    floor = shrinkage * deviations.median()
+    loadings *= deviations / (deviations.square() + floor.square()).sqrt().clamp(min=1e-30)
+    return centred @ (vectors / roots), loadings
+
+
+def _factors(match: ConceptMatch) -> tuple[Float[Tensor, "images dim"], Float[Tensor, "concepts dim"]]:
+    """Any match as a product, with the smaller of images and concepts as its dimension where it has none."""
+    if isinstance(match, Match):
+        return match.images.double(), match.texts.double()
+    match = match.double()
+    if match.shape[1] <= match.shape[0]:
+        return match, torch.eye(match.shape[1], dtype=match.dtype, device=match.device)
+    return torch.eye(len(match), dtype=match.dtype, device=match.device), match.T
+
+
+def image_weights(
+    neurons: Float[Tensor, "images neurons"], *, ridge: float, threshold: float
+) -> Float[Tensor, "images neurons"]:
+    """w, a block of units at a time."""
+    count, units = neurons.shape
+    if min(count, units) > LARGEST:
+        raise InputError(
+            f"whitened_wpmi solves an eigenproblem of the smaller of {count} images and {units} units, at most "
+            f"{LARGEST}; take fewer images (probe.size={LARGEST}) or fewer units, or similarity=soft_wpmi"
+        )
+    columns = neurons.double()
+    columns = unit_rows((columns - columns.mean(dim=0)).T).T * math.sqrt(count)
+    by_units = units <= count
+    gram = columns.T @ columns if by_units else columns @ columns.T
+    root = _inverse_root(gram / count, ridge)
+    weights = torch.empty_like(columns)
+    for part in slices(units, max(1, 2**23 // count)):
+        whitened = columns @ root[:, part] if by_units else root @ columns[:, part]
+        weights[:, part] = _excess(unit_rows(whitened.T).T * math.sqrt(count), threshold)
+    return weights
+
+
+def _excess(whitened: Float[Tensor, "images block"], threshold: float) -> Float[Tensor, "images block"]:
+    """How far each activation lies above the threshold, as a share of its unit's sum; 0 for a unit that never does."""
+    centred = whitened - whitened.median(dim=0).values
+    excess = (centred - threshold * 1.4826 * centred.abs().median(dim=0).values).clamp_(min=0)
+    return excess / excess.sum(dim=0).clamp(min=1e-30)
+
+
+def _inverse_root(gram: Float[Tensor, "rows rows"], ridge: float) -> Float[Tensor, "rows rows"]:
+    """V diag((e + ridge m)^-1/2) V', where e and V are those of `gram` and m is the mean of the e that are not zero."""
+    if not len(gram):  # matches that do not vary
+        return gram
+    values, vectors = torch.linalg.eigh(gram)
+    present = values > NONZERO * values[-1].clamp(min=1e-30)
+    mean = values[present].mean() if present.any() else values.new_ones(())
+    scaled = (values.clamp(min=0) + ridge * mean).clamp(min=NONZERO * mean).rsqrt()
+    return (vectors * scaled) @ vectors.T
+
+
+def unit_rows(rows: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
+    """Rows of length one; one of zeros stays as it is."""
+    norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return rows / norms.where(norms > 0, 1.0)
