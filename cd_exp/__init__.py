@@ -1,26 +1,34 @@
 """CLIP-Dissect: name the neurons of a vision network with words, and measure how right the words are.
 
-from cd_exp import dissect, similarity
-labels = dissect(model, probe, concepts, clip, similarity.soft_wpmi, layers=["fc"])
+from cd_exp import dissect
+found = dissect(net, images="photos/", words=["cat", "dog"], clip="vit_b_16", layers=["layer4"])
 """
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cd_exp.version import VERSION
+
+if TYPE_CHECKING:
+    from cd_exp.features import Settings
+    from cd_exp.library import dissect
 
 # Before torch loads OpenMP: its threads otherwise spin while they wait, against the processes that decode images. On
 # two busy cores 3,072 images of `shapes` took 56 s with spinning threads and 9 s without.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = VERSION
-__all__ = ["dissect"]
+__all__ = ["Settings", "dissect"]
 
 
 def __getattr__(name: str) -> Any:
-    """`dissect` is imported when it is asked for, because torch comes with it."""
+    """What the library offers is imported when it is asked for, because torch comes with it."""
     if name == "dissect":
-        from cd_exp.dissection import dissect
+        from cd_exp.library import dissect
 
         return dissect
+    if name == "Settings":
+        from cd_exp.features import Settings
+
+        return Settings
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

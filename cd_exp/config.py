@@ -21,6 +21,8 @@ from cd_exp.settings import directory, register
 __all__ = ["build", "check", "check_groups", "directory", "register"]
 
 TARGET, PARTIAL = "_target_", "_partial_"
+HELD = "held"
+"""In place of a target, where a program gave the object itself to `cd_exp.dissect`."""
 
 
 def build(node: DictConfig | Mapping[str, Any] | None, *, group: str, leave_out: tuple[str, ...] = ()) -> Any:
@@ -35,6 +37,8 @@ def build(node: DictConfig | Mapping[str, Any] | None, *, group: str, leave_out:
         InputError: a target that the group does not offer, an unknown or missing argument, a value of the wrong kind.
     """
     plain = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
+    if isinstance(plain, Mapping) and HELD in plain:
+        raise InputError(f"{group} was an object of a program ({plain[HELD]}), which no configuration can build again")
     if not isinstance(plain, Mapping) or TARGET not in plain:
         choices = sorted(path.stem for path in (directory() / group).glob("*.yaml"))
         raise InputError(f"nothing is chosen for {group}; add {group}=NAME, with one of {', '.join(choices)}")

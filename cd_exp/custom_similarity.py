@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -30,18 +30,35 @@ def custom(*, function: str, options: Mapping[str, Any] | None = None) -> Simila
     own, bound = load(function, setting="similarity.function"), dict(options or {})
     positional = list(inspect.signature(own.function).parameters)[:2]
     check_options(functools.partial(own.function, *[None] * len(positional)), bound, setting=own.setting)
-    if len(positional) < 2:
-        raise InputError(f"similarity.function={function} takes {len(positional)} arguments, expected (match, neurons)")
+    return functools.partial(checked(own.function, source=f"similarity.function={function}", bound=bound), **bound)
 
-    @functools.wraps(own.function)
+
+def checked(function: Callable[..., Any], *, source: str, bound: Collection[str] = ()) -> Similarity:
+    """The function, whose scores are looked at whenever it gives some.
+
+    Args:
+        function: the user's.
+        source: what named it, for errors.
+        bound: keywords that it will be called with.
+
+    Raises:
+        InputError: it does not take what a similarity function is given; when called, that it gives something else.
+    """
+    taken = list(inspect.signature(function).parameters.values())
+    places = [given for given in taken if given.kind in (given.POSITIONAL_ONLY, given.POSITIONAL_OR_KEYWORD)]
+    if len(places) < 2 and not any(given.kind is given.VAR_POSITIONAL for given in taken):
+        raise InputError(f"{source} takes {len(taken)} arguments, expected (match, neurons)")
+    for given in [*places[2:], *(given for given in taken if given.kind is given.KEYWORD_ONLY)]:
+        if given.default is given.empty and given.name not in {*bound, "names"}:  # a run gives the words' names
+            raise InputError(f"{source} needs {given.name}, which no run gives: bind it with functools.partial")
+
+    @functools.wraps(function)
     def scored(match: Any, neurons: Any, **settings: Any) -> Tensor:
-        scores = own.function(match, neurons, **settings)
+        scores = function(match, neurons, **settings)
         wanted = (neurons.shape[1], shape(match)[1])
         came = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         if came != wanted:
-            raise InputError(
-                f"similarity.function={function} returned {came}, expected a tensor of neurons x concepts, {wanted}"
-            )
+            raise InputError(f"{source} returned {came}, expected a tensor of neurons x concepts, {wanted}")
         return scores.float()
 
-    return functools.partial(scored, **bound)
+    return scored

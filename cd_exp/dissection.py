@@ -33,48 +33,6 @@ class Dissection:
     seconds: Mapping[str, float]
 
 
-def dissect(
-    model: TargetModel,
-    probe: Probe,
-    concepts: Concepts,
-    clip: Clip,
-    similarity: Similarity,
-    *,
-    layers: Sequence[str] | None = None,
-    store: Store | None = None,
-    settings: Settings = Settings(),  # noqa: B008  frozen
-    top: int = 5,
-    resamples: int = 0,
-    seed: int = 0,
-) -> Mapping[str, Labels]:
-    """Name the units of a network with words.
-
-    Args:
-        model: the target network, from `cd_exp.models`.
-        probe: the images to show it, from `cd_exp.probes`.
-        concepts: the words to choose from, from `cd_exp.concepts`.
-        clip: the CLIP backbone that knows both, from `cd_exp.clips`.
-        similarity: one of `cd_exp.similarity`, with settings bound by `functools.partial`.
-        layers: module paths or patterns (`layer*`, `fc`, `layer4:max`); the model's own choice when not given.
-        store: where features are kept between runs; `outputs/cache` when not given.
-        settings: device, precision, batches.
-        top: how many concepts to keep for each unit.
-        resamples: how often the images are drawn anew to see which labels stay.
-        seed: of these draws.
-
-    Returns:
-        The labels by layer. Where the model's truth is known, each unit has the rank of its truth.
-
-    Raises:
-        InputError: for whatever the caller can mend: an unknown layer, unreadable images, an empty concept set.
-    """
-    store = store or Store("outputs/cache")
-    return dissection(
-        model, probe, concepts, clip, similarity,
-        layers=layers, store=store, settings=settings, top=top, resamples=resamples, seed=seed,
-    ).labels  # fmt: skip
-
-
 def dissection(
     model: TargetModel,
     probe: Probe,
@@ -90,7 +48,28 @@ def dissection(
     resamples: int = 0,
     seed: int = 0,
 ) -> Dissection:
-    """The same as `dissect`, with the features and the times kept, and `shown` images of each unit for a report."""
+    """Name the units of a network with words.
+
+    Args:
+        model: the target network, from `cd_exp.models`.
+        probe: the images to show it, from `cd_exp.probes`.
+        concepts: the words to choose from, from `cd_exp.concepts`.
+        clip: the CLIP backbone that knows both, from `cd_exp.clips`.
+        similarity: one of `cd_exp.similarity`, with settings bound by `functools.partial`.
+        layers: module paths or patterns (`layer*`, `fc`, `layer4:max`), or other units; None is the model's own choice.
+        store: where features are kept between runs.
+        settings: device, precision, batches.
+        top: how many concepts to keep for each unit.
+        shown: how many of each unit's strongest images a report wants.
+        resamples: how often the images are drawn anew to count how stable a label is.
+        seed: of these draws.
+
+    Returns:
+        The labels by layer, with the features. Where the model's truth is known, each unit has the rank of its truth.
+
+    Raises:
+        InputError: for whatever the caller can mend: an unknown layer, unreadable images, an empty concept set.
+    """
     if not concepts.names:
         raise InputError(f"concept set {concepts.name!r} is empty; it needs at least one concept")
     began = time.perf_counter()

@@ -88,7 +88,7 @@ def compared(folders: Sequence[Path], out: Path) -> Path:
 
 def asked(folder: Path, manifest: Mapping[str, Any], outcome: Outcome, queries: Sequence[str]) -> explorer.Content:
     """The same run with words asked for, from the features in the cache."""
-    from cd_exp.main import dissected, record
+    from cd_exp.results import dissected, record
 
     config = OmegaConf.create(dict(manifest["config"]))
     parts = Parts.of(config, manifest["choices"])

@@ -5,30 +5,20 @@ the installed packages that it imports, at any depth) has a digest, which belong
 An edited file is loaded anew, in the same process too.
 """
 
-import ast
 import hashlib
 import importlib
 import importlib.util
 import inspect
-import site
 import sys
-import sysconfig
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from cd_exp.errors import InputError, unknown
-
-INSTALLED = tuple(
-    Path(folder).resolve()
-    for folder in (*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages())
-    if Path(folder).name not in ("bin", "Scripts", "include") and Path(folder).resolve() != Path(sys.prefix).resolve()
-)
-OURS = "cd_exp"
+from cd_exp.sources import file_of, is_installed, sources_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +70,7 @@ def load(spec: str, *, setting: str) -> UserFunction:
         raise InputError(f"{setting}={spec}: write FILE.py:function or package.module:function")
     path = _file(place, setting) if place.endswith(".py") else None
     folder = path.parent if path else None
-    if path in _loaded and _sources_of(_loaded[path][0], folder) != _loaded[path][1]:
+    if path in _loaded and sources_of(_loaded[path][0], folder) != _loaded[path][1]:
         _forget(path.parent)
     with _importable(folder), _explained(spec, setting):
         module = _import_file(path) if path else importlib.import_module(place)
@@ -90,7 +80,7 @@ def load(spec: str, *, setting: str) -> UserFunction:
         raise unknown("function", name, names, where=f"in {place} ({setting}={spec})")
     if not callable(function):
         raise InputError(f"{setting}={spec}: {name} is of type {type(function).__name__}, expected a function")
-    sources = _sources_of(module, folder) if path else _as_imported.setdefault(place, _sources_of(module, None))
+    sources = sources_of(module, folder) if path else _as_imported.setdefault(place, sources_of(module, None))
     return UserFunction(spec, setting, function, sources, folder)
 
 
@@ -149,7 +139,7 @@ def _import_file(path: Path) -> ModuleType:
     except BaseException:
         del sys.modules[name]
         raise
-    _loaded[path] = (module, _sources_of(module, path.parent))
+    _loaded[path] = (module, sources_of(module, path.parent))
     return module
 
 
@@ -201,88 +191,8 @@ def _importable(folder: Path | None) -> Iterator[None]:
         sys.dont_write_bytecode = written
         sys.path.remove(str(folder))
         for name in set(sys.modules) - before:
-            path = _path(sys.modules[name])
-            if path is not None and path.is_relative_to(folder) and not _installed(path):
+            path = file_of(sys.modules[name])
+            if path is not None and path.is_relative_to(folder) and not is_installed(path):
                 mine[name] = sys.modules[name]
         for name, module in hidden.items():
             sys.modules.setdefault(name, module)
-
-
-def _path(module: ModuleType | None) -> Path | None:
-    name = getattr(module, "__file__", None)
-    return Path(name).resolve() if name else None
-
-
-def _installed(path: Path) -> bool:
-    return any(path.is_relative_to(folder) for folder in INSTALLED)
-
-
-def _sources_of(module: ModuleType, folder: Path | None) -> Mapping[str, str]:
-    """SHA-256 of the module's file and of all that it imports from outside the installed packages, by module name."""
-    own, found = _path(module), dict[str, str]()
-    if own is None or (_installed(own) and folder is None):
-        return {module.__name__: "installed"}
-    search = [str(folder), *sys.path] if folder else list(sys.path)
-    waiting = [("__main__", own, "")]
-    if folder is None:
-        waiting = [(name, path, name) for name, path in _located(module.__name__, search)]
-    while waiting:
-        name, path, package = waiting.pop()
-        if name in found:
-            continue
-        source = path.read_bytes()
-        found[name] = hashlib.sha256(source).hexdigest()
-        if path.suffix == ".py":
-            for imported in _imports(source, package, is_package=path.name == "__init__.py"):
-                for known, place in _located(imported, search):
-                    waiting.append((known, place, known))
-    return found
-
-
-def _imports(source: bytes, name: str, *, is_package: bool) -> Iterator[str]:
-    """The dotted names that a source imports anywhere; of `from a import b`, both `a` and `a.b`."""
-    try:
-        tree = ast.parse(source)
-    except SyntaxError:  # a module that cannot be imported either
-        return
-    for node in ast.walk(tree):
-        match node:
-            case ast.Import(names=names):
-                yield from (alias.name for alias in names)
-            case ast.ImportFrom(module=module, names=names, level=level):
-                parts = name.split(".") if name else []
-                above = parts[: len(parts) - level + is_package] if level else []
-                base = ".".join([*above, *([module] if module else [])])
-                if base:
-                    yield base
-                yield from (f"{base}.{alias.name}".lstrip(".") for alias in names)
-            case ast.Call(
-                func=ast.Attribute(attr="import_module") | ast.Name(id="import_module" | "__import__"),
-                args=[ast.Constant(value=str(given)), *_],
-            ):
-                yield given
-
-
-def _located(name: str, search: list[str]) -> Iterator[tuple[str, Path]]:
-    """The module and its packages, each with its file, as far as they lie outside the installed packages and ours."""
-    parts, places = name.split("."), search
-    if parts[0] == OURS or parts[0] in sys.builtin_module_names:
-        return
-    for depth in range(1, len(parts) + 1):
-        known = ".".join(parts[:depth])
-        spec = PathFinder.find_spec(known, places) or _spec(known)
-        if spec is None:
-            return
-        if spec.origin and Path(spec.origin).is_file():
-            path = Path(spec.origin).resolve()
-            if _installed(path):
-                return
-            yield known, path
-        if spec.submodule_search_locations is None:
-            return
-        places = list(spec.submodule_search_locations)
-
-
-def _spec(name: str) -> ModuleSpec | None:
-    """Of a module that was imported in another way than by path, as editable installations are."""
-    return getattr(sys.modules.get(name), "__spec__", None)

@@ -150,7 +150,7 @@ WRONG = {
         ("mine = 3\n", "mine is of type int, expected a function"),
     ],
     "probe": [
-        ("def mine():\n    return 3\n", "returned int, expected a torch Dataset or a list of PIL pictures"),
+        ("def mine():\n    return 3\n", "gives int, expected a torch Dataset with a length, or a list of PIL pictures"),
         ("def mine():\n    return ['a.png']\n", "image 0 is of type str, expected a PIL picture"),
         (
             "import torch\ndef mine():\n    return torch.zeros(9, 3, 8, 8)\n",

@@ -5,7 +5,19 @@ are stored never imports timm. Preprocessing travels with the weights.
 """
 
 from cd_exp.models.custom import CustomModel
+from cd_exp.models.in_hand import InHand, left_as_it_was
 from cd_exp.models.recipe import Network, TargetModel, read_names, truth_for
 from cd_exp.models.timm_model import TimmModel, places365, shapes_model
 
-__all__ = ["CustomModel", "Network", "TargetModel", "TimmModel", "places365", "read_names", "shapes_model", "truth_for"]
+__all__ = [
+    "CustomModel",
+    "InHand",
+    "Network",
+    "TargetModel",
+    "TimmModel",
+    "left_as_it_was",
+    "places365",
+    "read_names",
+    "shapes_model",
+    "truth_for",
+]

@@ -1,17 +1,16 @@
 """A target network from the user's own code."""
 
-import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cd_exp import user_code
 from cd_exp.errors import InputError, fault
+from cd_exp.models.content import numbers_of, text_of
 from cd_exp.models.recipe import Network, Recipe, read_names
 from cd_exp.models.transforms import ImageTransform, adapted
 from cd_exp.models.weights import existing, load_weights
@@ -77,9 +76,9 @@ class CustomModel(Recipe):
         return {
             **self._function.key,
             "options": dict(self.options),
-            "network": _without_addresses(repr(module)),
-            "transform": _without_addresses(repr(transform)),
-            "parameters": _hash(module),
+            "network": text_of(module),
+            "transform": text_of(transform),
+            "parameters": numbers_of(module),
         }
 
     def build(self) -> Network:
@@ -87,24 +86,6 @@ class CustomModel(Recipe):
         module, transform, _, notes = self._made
         module.eval().float().to("cpu").to(memory_format=torch.contiguous_format)  # a run may have moved it since
         return Network(module, transform, self.prefix_tokens, notes)
-
-
-def _hash(module: nn.Module) -> str:
-    numbers = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        if nn.parameter.is_lazy(value):
-            raise InputError(f"{name} has no size yet; show the network one picture in model.factory (a lazy layer)")
-        if isinstance(value, Tensor) and not value.is_quantized:
-            numbers.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            numbers.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        else:  # quantised weights and what is no tensor
-            numbers.update(f"{name} {value}".encode())
-    return numbers.hexdigest()
-
-
-def _without_addresses(text: str) -> str:
-    """An object's address is of this process."""
-    return re.sub(r" at 0x[0-9a-f]+", "", text)
 
 
 def _described(made: object) -> str:

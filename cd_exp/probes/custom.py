@@ -11,6 +11,7 @@ from PIL import Image
 from cd_exp.downloads import progress
 from cd_exp.errors import InputError
 from cd_exp.probes.fingerprints import fingerprint
+from cd_exp.probes.pictures import DAMAGE, as_rgb
 from cd_exp.types import AnnotatedProbe, Segmentation
 from cd_exp.user_code import load
 
@@ -19,12 +20,12 @@ MASKS = ("concepts", "categories", "segmentation")
 
 @dataclass(frozen=True, eq=False)
 class Custom:
-    """What a function of the user's own returned: a torch `Dataset`, or any sequence of PIL pictures."""
+    """A torch `Dataset`, or any sequence of PIL pictures, of the user's own."""
 
     name: str
     pictures: Any
     ids: tuple[str, ...]
-    factory: str
+    source: str  # what gave them, for errors
 
     @cached_property
     def fingerprint(self) -> str:
@@ -37,7 +38,9 @@ class Custom:
                 try:
                     picture = self[index]
                     yield hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).hexdigest()
-                except OSError:  # reported when the picture is opened
+                except InputError:
+                    raise
+                except (OSError, SyntaxError, ValueError):  # reported when the picture is opened
                     yield "unreadable"
                 advance(1)
 
@@ -52,10 +55,13 @@ class Custom:
         picture = item[0] if isinstance(item, tuple) and item else item
         if not isinstance(picture, Image.Image):
             raise InputError(
-                f"probe.factory={self.factory}: image {index} is of type {type(picture).__name__}, expected a PIL "
+                f"{self.source}: image {index} is of type {type(picture).__name__}, expected a PIL "
                 "picture; leave out the transform of a data set, which is the network's own"
             )
-        return picture.convert("RGB")
+        try:
+            return as_rgb(picture)
+        except DAMAGE as error:  # a picture that was opened, and is read only now
+            raise OSError(f"{self.source}: image {index} cannot be read as a picture: {error}") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +83,7 @@ class CustomAnnotated(Custom):
         found = self.pictures.annotations.segmentation(index)
         if not isinstance(found, Segmentation):
             raise InputError(
-                f"probe.factory={self.factory}: annotations.segmentation({index}) is of type {type(found).__name__}, "
+                f"{self.source}: annotations.segmentation({index}) is of type {type(found).__name__}, "
                 "expected a cd_exp.types.Segmentation"
             )
         return found
@@ -96,23 +102,34 @@ def custom(*, factory: str, options: Mapping[str, Any] | None = None, name: str 
         InputError: there is no such function, or it returns something else.
     """
     made = load(factory, setting="probe.factory")(options or {})
+    return of_pictures(made, source=f"probe.factory={factory}", name=name)
+
+
+def of_pictures(made: Any, *, source: str, name: str) -> Custom | AnnotatedProbe:
+    """A probe set of pictures in memory, or of a data set's.
+
+    Args:
+        made: a torch `Dataset` or a sequence of PIL pictures, with `.ids` and `.annotations` where it has any.
+        source: what gave it, for errors.
+        name: how the set is called in tables.
+
+    Raises:
+        InputError: it is something else.
+    """
     if isinstance(made, (str, bytes, Mapping)) or not (hasattr(made, "__getitem__") and hasattr(made, "__len__")):
         raise InputError(
-            f"probe.factory={factory} returned {type(made).__name__}, expected a torch Dataset or a list of PIL "
-            "pictures"
+            f"{source} gives {type(made).__name__}, expected a torch Dataset with a length, or a list of PIL pictures"
         )
     given = getattr(made, "ids", None)
     ids = tuple(f"{index:05d}" for index in range(len(made))) if given is None else tuple(map(str, given))
     if len(ids) != len(made):
-        raise InputError(f"probe.factory={factory} returned {len(made)} pictures with {len(ids)} ids; give one each")
+        raise InputError(f"{source} gives {len(made)} pictures with {len(ids)} ids; give one each")
     annotations = getattr(made, "annotations", None)
     missing = [key for key in MASKS if annotations is not None and not hasattr(annotations, key)]
     if missing:
-        raise InputError(
-            f"probe.factory={factory}: annotations lack {', '.join(missing)}; they need {', '.join(MASKS)}"
-        )
+        raise InputError(f"{source}: annotations lack {', '.join(missing)}; they need {', '.join(MASKS)}")
     kind = Custom if annotations is None else CustomAnnotated
-    probe = kind(name, made, ids, factory)
+    probe = kind(name, made, ids, source)
     if len(probe):
         probe[0]  # a wrong kind of item is told before anything runs
     return probe

@@ -69,7 +69,7 @@ def rgb(source: Path | bytes, *, where: str, reading: Reading = AS_PUBLISHED) ->
     """
     try:
         with _opened(source) as picture:
-            return _rgb(picture, reading)
+            return as_rgb(picture, reading)
     except DAMAGE as error:
         raise OSError(f"{where} cannot be read as a picture: {error}") from error
 
@@ -99,7 +99,8 @@ def _opened(source: Path | bytes) -> Iterator[Image.Image]:
             yield picture
 
 
-def _rgb(picture: Image.Image, reading: Reading) -> Image.Image:
+def as_rgb(picture: Image.Image, reading: Reading = AS_PUBLISHED) -> Image.Image:
+    """An open picture as 8-bit RGB, as `rgb` gives that of a file."""
     if reading.orient == "exif":
         picture = ImageOps.exif_transpose(picture)
     if reading.range is not None:

@@ -4,11 +4,13 @@ write(folder, outcome, manifest=manifest)           # labels.csv, metrics.json, 
 figures(folder, outcome)                            # figures/*.png
 page(folder, outcome, manifest=manifest)            # report.html, with the figures of the folder
 show(console, outcome, folder)                      # the table a terminal user sees
+as_frame(labels)                                    # the columns of labels.csv as a table of pandas
 """
 
 from cd_exp.report.files import write
+from cd_exp.report.frame import as_frame
 from cd_exp.report.html import page
 from cd_exp.report.plots import figures
 from cd_exp.report.table import show
 
-__all__ = ["figures", "page", "show", "write"]
+__all__ = ["as_frame", "figures", "page", "show", "write"]

@@ -26,8 +26,8 @@ from cd_exp import similarity
 from cd_exp.errors import InputError, unknown
 from cd_exp.faithfulness import Annotations, Backbone, Explained, Judge, Pictures
 from cd_exp.judging import OwnLabels, chosen_part, held_out_of
-from cd_exp.main import record
 from cd_exp.metrics.confidence import auc
+from cd_exp.results import record
 from cd_exp.settings import directory
 from cd_exp.types import Labels
 from experiments.against_published import say

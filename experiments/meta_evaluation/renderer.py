@@ -15,7 +15,7 @@ from jaxtyping import Float
 from cd_exp.faithfulness import HeldOut, Pictures
 from cd_exp.faithfulness.pictures import Shown, scores_of
 from cd_exp.judging import held_out_of
-from cd_exp.main import record
+from cd_exp.results import record
 from cd_exp.shapes import ATTRIBUTES, CLASSES
 from experiments.against_published import say
 from experiments.reopening import reopen

@@ -29,9 +29,9 @@ from cd_exp.baselines import Invert, LinearExplanations, Method, RunRecord, labe
 from cd_exp.errors import InputError
 from cd_exp.faithfulness import presence, score
 from cd_exp.judging import OwnLabels
-from cd_exp.main import record
 from cd_exp.metrics.intervals import proportion
 from cd_exp.probes.shapes import Shapes
+from cd_exp.results import record
 from cd_exp.shapes import ATTRIBUTES, SHAPES
 from cd_exp.types import Labels
 from experiments.against_published import say

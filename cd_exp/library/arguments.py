@@ -1,0 +1,220 @@
+"""Each argument of `dissect` as the recipe it stands for, or a refusal that names the argument."""
+
+import functools
+import inspect
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from torch import nn
+
+from cd_exp import probes
+from cd_exp import settings as declared
+from cd_exp.cache import Store
+from cd_exp.clips import Clip
+from cd_exp.concepts import file, words
+from cd_exp.custom_similarity import checked
+from cd_exp.errors import InputError
+from cd_exp.features import Settings
+from cd_exp.models import InHand, read_names
+from cd_exp.models.recipe import Recipe
+from cd_exp.probes.custom import of_pictures
+from cd_exp.probes.image_files import ImageFiles
+from cd_exp.settings.groups import ON_ERROR
+from cd_exp.types import Concepts, Probe, Similarity
+from cd_exp.units import Layers, Units
+
+OF_MODELS = ("name", "layers", "key", "build")
+OF_PROBES = ("name", "ids", "fingerprint", "__len__", "__getitem__")
+OF_CLIPS = ("name", "key", "image_tower", "embed")
+
+
+def as_model(
+    net: Any, layers: Any, *, transform: Any, truth: Any, units_axis: int | None, prefix_tokens: int | None
+) -> Any:
+    """The target network's recipe, a `TargetModel`."""
+    names = _names_by_layer(truth)
+    if transform is not None and not callable(transform):
+        raise _wrong("transform", transform, "a function from a picture to a tensor")
+    if isinstance(net, nn.Module):
+        if layers is None:
+            modules = [path for path, _ in net.named_modules() if path]
+            raise InputError(f"layers must be given for a network: a list of {', '.join(modules[-4:])}, ...")
+        patterns = () if isinstance(layers, Units) else _patterns(layers)
+        own: Mapping[str, Any] = {"units_axis": units_axis, "prefix_tokens": prefix_tokens, "hidden_truth": names}
+        return InHand(type(net).__name__, patterns, module=net, transform=transform, **own)
+    if not _has(net, OF_MODELS) or isinstance(net, type):
+        raise _wrong("net", net, "an nn.Module, or a recipe of cd_exp.models")
+    settled = {"transform": transform, "units_axis": units_axis, "prefix_tokens": prefix_tokens}
+    for argument, value in settled.items():
+        if value is not None:
+            raise InputError(f"{argument} goes with an nn.Module; the recipe {net.name} has its own")
+    if not names:
+        return net
+    if not isinstance(net, Recipe):
+        raise InputError(f"truth cannot be added to a {type(net).__name__}, which is no recipe of cd_exp.models")
+    hidden = {layer: of for layer, of in names.items() if layer != net.final}
+    known = {"class_names": names[net.final]} if net.final in names else {}
+    return replace(net, hidden_truth={**net.hidden_truth, **hidden}, **known)
+
+
+def _names_by_layer(truth: Any) -> dict[str, Any]:
+    if truth is None:
+        return {}
+    if not isinstance(truth, Mapping) or not all(isinstance(layer, str) for layer in truth):
+        raise _wrong("truth", truth, '{layer: names}, as in truth={"fc": ["cat", "dog"]}')
+    names: dict[str, Any] = {}
+    for layer, given in truth.items():
+        where = f"truth[{layer!r}]"
+        if isinstance(given, (str, os.PathLike)):
+            given = read_names(os.fspath(given), setting=where)
+        else:
+            if not isinstance(given, Sequence):
+                raise _wrong(where, given, "a list of names, or a file")
+            other = next((name for name in given if name is not None and not isinstance(name, str)), None)
+            if other is not None:
+                raise InputError(f"{where} holds {other!r}, expected names as text, empty where nothing is known")
+            given = tuple(name or "" for name in given)
+        names[layer.partition(":")[0]] = given
+    return names
+
+
+def as_units(layers: Any, *, truth: Any) -> Units:
+    """What is named."""
+    if layers is None or isinstance(layers, Layers):
+        return Layers() if layers is None else layers
+    if not isinstance(layers, Units):
+        return Layers(_patterns(layers))
+    if truth is not None:
+        raise InputError("truth goes with layers of a network; give these units theirs where they are made")
+    return layers
+
+
+def _patterns(layers: Any) -> tuple[str, ...]:
+    if isinstance(layers, str):
+        raise InputError(f"layers={layers!r} is text, expected a list: layers=[{layers!r}]")
+    if (
+        not isinstance(layers, Sequence)
+        or isinstance(layers, bytes)
+        or not all(isinstance(layer, str) and layer for layer in layers)
+    ):
+        raise _wrong("layers", layers, "a list of module paths, or units of cd_exp.units")
+    if not layers:
+        raise InputError("layers is empty, expected at least one module path")
+    return tuple(layers)
+
+
+def as_probe(images: Any, *, cache: Path) -> Probe:
+    """The probe set."""
+    wanted = "a folder, a list of PIL pictures or paths, a torch Dataset of pictures, or a probe set of cd_exp.probes"
+    if images is None or isinstance(images, (Image.Image, bytes, Mapping, set, type)):
+        raise _wrong("images", images, wanted)
+    if isinstance(images, (str, os.PathLike)):
+        return _of_folder(Path(images).expanduser(), cache)
+    if _has(images, OF_PROBES):
+        return images
+    if not (hasattr(images, "__getitem__") and hasattr(images, "__len__")):
+        raise _wrong("images", images, wanted)
+    if isinstance(images, Sequence) and images and all(isinstance(item, (str, os.PathLike)) for item in images):
+        return _of_files([os.fspath(item) for item in images], cache)
+    listed = [_opened(item) for item in images] if isinstance(images, Sequence) else images
+    name = "images" if isinstance(images, Sequence) else type(images).__name__
+    return of_pictures(listed, source="images", name=name)
+
+
+def _of_folder(folder: Path, cache: Path) -> Probe:
+    if not folder.is_dir():
+        what = "a file, expected a folder, or a list of files" if folder.exists() else "no such folder"
+        raise InputError(f"images={folder} is {what} (seen from {Path.cwd()})")
+    return probes.viewed(probes.folder, {"root": str(folder), "cache": str(cache)})
+
+
+def _of_files(paths: Sequence[str], cache: Path) -> Probe:
+    paths = [str(Path(path).expanduser()) for path in paths]
+    missing = [path for path in paths if not Path(path).is_file()]
+    if missing:
+        raise InputError(f"images: {len(missing)} of {len(paths)} files are not there, first {missing[0]}")
+    return ImageFiles(name="images", root=Path.cwd(), ids=paths, cache=str(cache))
+
+
+def _opened(item: Any) -> Any:
+    """A path among pictures as its picture."""
+    if not isinstance(item, (str, os.PathLike)):
+        return item
+    try:
+        return Image.open(item)
+    except OSError as error:
+        raise InputError(f"images holds {os.fspath(item)!r}, which cannot be read as a picture: {error}") from error
+
+
+def as_concepts(given: Any) -> Concepts:
+    """The concept set."""
+    if isinstance(given, Concepts):
+        return given
+    if isinstance(given, (str, os.PathLike)):
+        path = Path(given).expanduser()
+        if not path.is_file():
+            raise InputError(
+                f"words={os.fspath(given)!r} is no file (seen from {Path.cwd()}); expected a list of words, a file of "
+                "one a line, or a concept set of cd_exp.concepts"
+            )
+        return file(path=str(path))
+    if not isinstance(given, Sequence) or isinstance(given, bytes):
+        raise _wrong("words", given, "a list of words, a file of one a line, or a concept set of cd_exp.concepts")
+    return words(names=list(given))
+
+
+def as_clip(clip: Any) -> Clip:
+    """The backbone, where it is not given by name."""
+    if not _has(clip, OF_CLIPS) or isinstance(clip, type):
+        raise _wrong("clip", clip, "a name of conf/clip, as 'vit_b_16', or a recipe of cd_exp.clips")
+    return clip
+
+
+def as_similarity(similarity: Any) -> Similarity:
+    """The function, where it is not given by name."""
+    if not callable(similarity) or isinstance(similarity, type):
+        raise _wrong("similarity", similarity, "a name of conf/similarity, or a function (match, neurons)")
+    own, bound = similarity, {}
+    if isinstance(similarity, functools.partial) and not similarity.args:
+        own, bound = similarity.func, similarity.keywords
+    if (getattr(own, "__module__", None) or "").startswith("cd_exp."):
+        return similarity
+    return functools.partial(checked(own, source="similarity", bound=bound), **bound)
+
+
+def as_store(store: Any) -> Store:
+    """The cache, with a record of its own of what is read and made."""
+    if store is None:
+        return Store(Path(os.environ.get("CD_EXP_CACHE") or "outputs/cache").expanduser())
+    if not isinstance(store, (str, os.PathLike, Store)):
+        raise _wrong("store", store, "a folder, or a cd_exp.cache.Store")
+    return Store(store.root if isinstance(store, Store) else Path(store).expanduser())
+
+
+def check_numbers(settings: Any, *, top: Any, resamples: Any, seed: Any) -> None:
+    """Refuse settings of a wrong kind or out of range."""
+    if not isinstance(settings, Settings):
+        raise _wrong("settings", settings, "a cd_exp.Settings")
+    kinds = {name.rpartition(".")[2]: kind for name, kind in declared.kinds().items() if not name.startswith("report.")}
+    kinds["on_error"] = ON_ERROR
+    given = {"top": top, "resamples": resamples, "seed": seed}
+    given |= {f"settings.{field.name}": getattr(settings, field.name) for field in fields(settings)}
+    for name, value in given.items():
+        kind = kinds.get(name.rpartition(".")[2])
+        wrong = declared.refusal(name, value, kind) if kind is not None else None
+        if wrong:
+            raise wrong
+
+
+def _has(thing: Any, names: Sequence[str]) -> bool:
+    """Whether an object has these, without asking for their values, which may be long to compute."""
+    return all(inspect.getattr_static(thing, name, None) is not None for name in names)
+
+
+def _wrong(argument: str, came: Any, expected: str) -> InputError:
+    what = "is not given" if came is None else f"is of type {type(came).__name__}"
+    return InputError(f"{argument} {what}, expected {expected}")

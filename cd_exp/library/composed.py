@@ -1,0 +1,87 @@
+"""The configuration that a call stands for: that of the command line, with what the program holds put in."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from hydra import version
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from cd_exp.composing import arguments, composer
+from cd_exp.config import HELD, build
+from cd_exp.errors import unknown
+from cd_exp.parts import Parts
+
+
+def composed(given: Mapping[str, object]) -> tuple[DictConfig, dict[str, str]]:
+    """The default configuration with the groups that are given by name.
+
+    Args:
+        given: by group a name, or an object, which is left to others.
+
+    Returns:
+        The configuration, and the names by group.
+
+    Raises:
+        InputError: a name is none of its group.
+    """
+    names = {group: name for group, name in given.items() if isinstance(name, str)}
+    with _own_hydra():
+        hydra = composer(arguments([])[0])
+        for group, name in names.items():
+            known = [choice for choice in hydra.config_loader.get_group_options(group) if choice != "custom"]
+            if name not in known:
+                raise unknown(group, name, known)
+        overrides = [f"{group}={name}" for group, name in names.items()]
+        whole = hydra.compose_config("config", overrides, RunMode.RUN, with_log_configuration=False)
+        config = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
+        OmegaConf.set_struct(config, False)
+        for group in names:
+            OmegaConf.resolve(config[group])
+    return config, names
+
+
+def built(group: str, config: DictConfig) -> Any:
+    """The part that a group's choice describes."""
+    return build(config[group], group=group)
+
+
+@contextmanager
+def _own_hydra() -> Iterator[None]:
+    """Hydra for a moment of our own: the program that calls may be an application of Hydra itself."""
+    place, base = GlobalHydra.instance(), version.VersionBase.instance()
+    theirs, their_base = place.hydra, base.version_base
+    place.hydra = None
+    try:
+        yield
+    finally:
+        place.hydra, base.version_base = theirs, their_base
+
+
+def described(
+    parts: Parts, config: DictConfig, names: Mapping[str, str], *, top: int, resamples: int, seed: int
+) -> DictConfig:
+    """The configuration as the manifest of a saved result tells it: objects by what they are called."""
+    held = {"model": parts.model, "units": parts.units, "probe": parts.probe, "concepts": parts.concepts}
+    held |= {"clip": parts.clip, "similarity": parts.similarity}
+    for group, part in held.items():
+        if group not in names:
+            config[group] = _told(part)
+    config.logger, config.top, config.seed = None, top, seed
+    config.stability.resamples = resamples
+    config.device, config.probe.on_error = parts.settings.device, parts.settings.on_error
+    for key in ("precision", "batch_size", "workers", "progress", "keep", "dense_limit"):
+        config.features[key] = getattr(parts.settings, key)
+    return config
+
+
+def _told(part: Any) -> dict[str, Any]:
+    """What an object is, as plain values."""
+    function = getattr(part, "func", part)  # with settings bound
+    named = function if hasattr(function, "__qualname__") else type(part)
+    told: dict[str, Any] = {HELD: f"{named.__module__}.{named.__qualname__}"}
+    told |= {key: str(value) for key in ("name", "root") if (value := getattr(part, key, None)) is not None}
+    layers = getattr(part, "layers", None)
+    return told | ({"layers": list(layers)} if layers is not None else {})

@@ -1,0 +1,108 @@
+"""`dissect` for programs and notebooks: it takes what people hold."""
+
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
+
+from torch import nn
+
+from cd_exp.features import Settings
+from cd_exp.invocation import Invocation
+from cd_exp.library import arguments
+from cd_exp.library.composed import built, composed, described
+from cd_exp.library.result import Result
+from cd_exp.library.wording import of_arguments
+from cd_exp.models import left_as_it_was
+from cd_exp.parts import Parts
+from cd_exp.results import dissected
+from cd_exp.tracking import NoLogger
+
+
+def dissect(
+    net: Any,
+    images: Any = None,
+    words: Any = None,
+    clip: Any = None,
+    similarity: Any = "soft_wpmi",
+    *,
+    layers: Any = None,
+    truth: Any = None,
+    transform: Any = None,
+    store: Any = None,
+    settings: Any = Settings(),  # noqa: B008  frozen
+    top: Any = 5,
+    resamples: Any = 40,
+    seed: Any = 0,
+    units_axis: Any = None,
+    prefix_tokens: Any = None,
+) -> Result:
+    """Name the units of a network with words.
+
+    Args:
+        net: the network, an `nn.Module`, which is left as it was; or a recipe of `cd_exp.models`.
+        images: what it is shown: a folder, a list of PIL pictures or paths, a torch `Dataset` of pictures (or of pairs
+            of a picture and a class), or a probe set of `cd_exp.probes`. Two at least.
+        words: to choose from: a list, a text file of one a line, or a concept set of `cd_exp.concepts`.
+        clip: the backbone that knows both: a name of `conf/clip`, as `vit_b_16`, or a recipe of `cd_exp.clips`.
+        similarity: how activations and matches are compared: a name of `conf/similarity`, or a function
+            `(match, neurons, **settings) -> neurons x concepts`, as those of `cd_exp.similarity`.
+        layers: module paths or patterns (`layer*`, `fc`, `layer4:max`), or units of `cd_exp.units`. A recipe has a
+            choice of its own.
+        truth: the names of units where they are known, by layer: `{"fc": names}`. The names are a list in the order of
+            the units, with an empty text where nothing is known, or a file of one a line.
+        transform: from a picture to the network's input; None takes that of a network of timm, or of ImageNet with a
+            note.
+        store: where features are kept between calls: a folder, or a `cd_exp.cache.Store`. None takes the environment's
+            `CD_EXP_CACHE`, or `outputs/cache`.
+        settings: `cd_exp.Settings`: device, precision, batches, what to do with unreadable images.
+        top: how many concepts to keep for each unit.
+        resamples: how often the images are drawn anew to count how stable a label is; 0 leaves it out.
+        seed: of these draws.
+        units_axis: the axis of the layers' outputs that holds the units, where they do not tell themselves.
+        prefix_tokens: how many tokens of a transformer are no patches, where it does not tell itself.
+
+    Returns:
+        The labels by layer, as a mapping, with what is told of them: tables, pictures, figures, files.
+
+    Raises:
+        InputError: whatever the caller can mend, with the argument named.
+    """
+    began = time.perf_counter()
+    with of_arguments():
+        arguments.check_numbers(settings, top=top, resamples=resamples, seed=seed)
+        kept = arguments.as_store(store)
+        config, names = composed({"clip": clip, "similarity": similarity})
+        parts = Parts(
+            model=arguments.as_model(
+                net, layers, transform=transform, truth=truth, units_axis=units_axis, prefix_tokens=prefix_tokens
+            ),
+            units=arguments.as_units(layers, truth=truth),
+            concepts=arguments.as_concepts(words),
+            clip=built("clip", config) if "clip" in names else arguments.as_clip(clip),
+            similarity=built("similarity", config) if "similarity" in names else arguments.as_similarity(similarity),
+            probe=arguments.as_probe(images, cache=kept.root),
+            baselines={},
+            judge=None,
+            logger=NoLogger(),
+            store=kept,
+            settings=settings,
+        )
+        parts.check()
+        settled = described(parts, config, names, top=top, resamples=resamples, seed=seed)
+        with left_as_it_was(net) if isinstance(net, nn.Module) else nullcontext():
+            found = dissected(parts, settled)
+    return Result.of(parts, found, settled, Invocation(_choices(parts, names)), began=began)
+
+
+def _choices(parts: Parts, names: Mapping[str, str]) -> dict[str, str]:
+    """What each part is called, in place of the choices of a command line."""
+    similarity = getattr(parts.similarity, "func", parts.similarity)
+    called = {
+        "model": parts.model.name,
+        "probe": parts.probe.name,
+        "concepts": parts.concepts.name,
+        "clip": parts.clip.name,
+        "similarity": getattr(similarity, "__name__", type(similarity).__name__),
+    }
+    return {**called, **names}
