@@ -81,7 +81,11 @@ def label(
 
 
 def alphabetical(names: Sequence[str]) -> Int[Tensor, " concepts"]:
-    """Where each column stands in the order of the names, from 0; equal names in the order of their columns."""
+    """Where each column stands in the order of the names, from 0; equal names in the order of their columns.
+
+    >>> alphabetical(["dog", "cat", "ant"])
+    tensor([2, 1, 0])
+    """
     order = sorted(range(len(names)), key=lambda column: (names[column], column))
     place = torch.empty(len(names), dtype=torch.int64)
     place[order] = torch.arange(len(names))
@@ -91,7 +95,12 @@ def alphabetical(names: Sequence[str]) -> Int[Tensor, " concepts"]:
 def best(
     scores: Float[Tensor, "block concepts"], place: Int[Tensor, " concepts"], *, k: int
 ) -> tuple[Float[Tensor, "block kept"], Int[Tensor, "block kept"]]:
-    """The `k` highest scores of each unit and their columns, best first, the lowest place first among equals."""
+    """The `k` highest scores of each unit and their columns, best first, the lowest place first among equals.
+
+    >>> scores, columns = best(torch.tensor([[0.5, 0.9, 0.9]]), alphabetical(["dog", "cat", "ant"]), k=2)
+    >>> columns
+    tensor([[2, 1]])
+    """
     values, columns = scores.topk(k, dim=1)
     # topk promises nothing about equal scores: where more reach the last value than fit, a stable sort decides.
     crowded = (scores >= values[:, -1:]).sum(dim=1) > k
@@ -107,7 +116,12 @@ def best(
 def rank(
     scores: Float[Tensor, "block concepts"], accepted: Sequence[Columns], place: Int[Tensor, " concepts"]
 ) -> Float[np.ndarray, " block"]:
-    """The rank, from 1, of each unit's best accepted concept in the order of `best`; NaN where none is accepted."""
+    """The rank, from 1, of each unit's best accepted concept in the order of `best`; NaN where none is accepted.
+
+    >>> scores, place = torch.tensor([[0.5, 0.9, 0.9], [0.1, 0.2, 0.3]]), alphabetical(["dog", "cat", "ant"])
+    >>> rank(scores, [np.array([1]), None], place)
+    array([ 2., nan])
+    """
     ranks = np.full(len(scores), np.nan)
     given = {unit: columns for unit, columns in enumerate(accepted) if columns is not None and len(columns)}
     if not given:

@@ -113,6 +113,9 @@ def choose(
         prefix: how many tokens come before the patches.
         class_token: whether the first of them is a class token.
 
+    >>> choose((8, 512, 7, 7), "auto", axis=1, layer="layer4").pool, choose((8, 1000), "auto", axis=1, layer="fc").pool
+    ('avg', 'none')
+
     Raises:
         InputError: the pooling does not fit the output.
     """

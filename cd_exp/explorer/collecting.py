@@ -53,21 +53,17 @@ def collect(
     pictures, cosines = shown_for(features.images, found.texts[[column for _, column in used]], count=OF_A_CONCEPT)
     lists = [strongest, {layer: part.weaker for layer, part in spreads.items()}, pictures]
     most = _kept(lists)
-    of_units = _distinct(lists[:2], most)
-    others = np.concatenate([pictures[:, : most[2]].ravel(), *(words.pictures for words in asked)]).astype(int)
-    groups = [of_units, np.setdiff1d(others, of_units)]
+    groups = _groups(lists, most, asked)
     kept = np.asarray(features.kept)
     sheets = thumbnails(run.probe, [kept[group].tolist() for group in groups], store=run.store)
     rows, places = np.concatenate(groups), np.full(len(kept), -1)
     places[rows] = [sheets.places[image] for image in kept[rows].tolist()]
-    run_part = described(
-        outcome, _about(run, manifest), manifest, title=title, judged=judged(run, outcome), names=names
-    )
+    known, about = judged(run, outcome), _about(run, manifest)
+    run_part = described(outcome, about, manifest, title=title, judged=known, names=names)
     run_part["images"] = _images(run, sheets)
     run_part["concepts"] = {
         "name": packed([names.number(name) for name, _ in used]),
-        "pictures": packed(places[pictures[:, : most[2]]]),
-        "cosines": packed(cosines[:, : most[2]]),
+        **{"pictures": packed(places[pictures[:, : most[2]]]), "cosines": packed(cosines[:, : most[2]])},
     }
     run_part["queries"] = [words.packed(places) for words in asked]
     parts: dict[str, Any] = {"run": run_part}
@@ -76,16 +72,22 @@ def collect(
     run_part["region"] = [region.left, region.top, region.right, region.bottom] if region else []
     for number, (layer, labels) in enumerate(outcome.labels.items()):
         images = strongest[layer].indices.T.numpy()[:, : most[0]]
-        run_part["layers"][number]["pictures"] = packed(places[images])
+        run_part["layers"][number] |= {"pictures": packed(places[images]), "detail": f"layer-{number}"}
         parts[f"layer-{number}"] = {
             "values": packed(strongest[layer].values.T.float().numpy()[:, : most[0]]),
             **_from_activations(features, layer, places, most, spreads),
             **described_labels(labels, names),
             **({"maps": packed(heat[layer])} if layer in heat else {}),
         }
-        run_part["layers"][number]["detail"] = f"layer-{number}"
     run_part["names"] = names.texts
     return Content(parts, sheets.files)
+
+
+def _groups(lists: Sequence[Any], most: Sequence[int], asked: Sequence[Asked]) -> list[np.ndarray]:
+    """The images shown of units, and those shown of concepts and of words asked for alone."""
+    of_units = _distinct(lists[:2], most)
+    others = np.concatenate([lists[2][:, : most[2]].ravel(), *(words.pictures for words in asked)]).astype(int)
+    return [of_units, np.setdiff1d(others, of_units)]
 
 
 def _from_activations(

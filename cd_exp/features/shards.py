@@ -1,7 +1,7 @@
 """Making features shard by shard: a kill loses at most the shard in flight, and processes share the rest."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
 import numpy as np
@@ -133,12 +133,17 @@ def _fill(
         step = stack.enter_context(bar(settings, f"features of {probe.name}", total))
         for collector in todo.values():
             stack.callback(collector.close)
-        if settings.batch_size is None and device.type == "cuda":
-            from accelerate.utils import find_executable_batch_size
+        _in_batches_that_fit(shards, settings, device)
 
-            find_executable_batch_size(shards, starting_batch_size=256)()
-        else:
-            shards(settings.batch_size or BATCH)
+
+def _in_batches_that_fit(compute: Callable[[int], None], settings: Settings, device: torch.device) -> None:
+    """Call with a batch size; one that was not set is halved on CUDA until a batch fits."""
+    if settings.batch_size is None and device.type == "cuda":
+        from accelerate.utils import find_executable_batch_size
+
+        find_executable_batch_size(compute, starting_batch_size=256)()
+    else:
+        compute(settings.batch_size or BATCH)
 
 
 class _Gathered:

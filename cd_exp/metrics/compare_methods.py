@@ -20,6 +20,12 @@ def compare_methods(a: Judgement, b: Judgement, *, seed: int = 0, resamples: int
     Returns:
         For each such figure `KEY_difference`, `KEY_difference_ci95`, `KEY_p`, two-sided, and `KEY_n`, the units in
         common; `judged`, how many units both are judged on, where both are.
+
+    >>> def right_on(*units):
+    ...     return Judgement(units=np.arange(8), top1=np.isin(np.arange(8), units))
+    >>> found = compare_methods(right_on(0, 1, 2, 3, 4, 5), right_on(0))
+    >>> found["judged"], found["top1_difference"], round(found["top1_p"], 4)
+    (8, 62.5, 0.0312)
     """
     found: dict[str, Any] = {}
     if a.units is not None and b.units is not None:
@@ -48,7 +54,11 @@ def _difference(figure: Figure, a: Judgement, b: Judgement, *, seed: int, resamp
 
 
 def adjusted(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of a table of comparisons with `KEY_p_adjusted` beside each `KEY_p`: Holm's over all these tests."""
+    """The rows of a table of comparisons with `KEY_p_adjusted` beside each `KEY_p`: Holm's over all these tests.
+
+    >>> adjusted([{"layer": "fc", "top1_p": 0.01}, {"layer": "layer4", "top1_p": 0.04}])[0]
+    {'layer': 'fc', 'top1_p': 0.01, 'top1_p_adjusted': 0.02}
+    """
     tests = [(number, key) for number, row in enumerate(rows) for key in row if key.endswith("_p")]
     found = [dict(row) for row in rows]
     for (number, key), p in zip(tests, holm([rows[number][key] for number, key in tests]), strict=True):
@@ -60,6 +70,11 @@ def agreement(a: Labels, b: Labels) -> float | None:
     """The share, in per cent, of the units both methods list on which they give the same name by the documented rule.
 
     A unit that either leaves unlabelled counts as disagreement. None where they list no unit in common.
+
+    >>> def labels(*names):
+    ...     return Labels("fc", np.arange(len(names)), tuple((name,) for name in names), np.zeros(len(names)))
+    >>> agreement(labels("red", "dog"), labels("Red", "cat"))
+    50.0
     """
     in_a, in_b = _common(a.units, b.units)
     if not len(in_a):

@@ -37,6 +37,10 @@ def auc_interval(score: Scores, right: Right) -> tuple[float, float] | None:
         None where one side has fewer than two units, or the score separates right from wrong without a fault: the
         variance is then not known.
 
+    >>> low, high = auc_interval(np.array([0.9, 0.8, 0.4, 0.5, 0.1, 0.2]), np.array([True] * 3 + [False] * 3))
+    >>> f"{low:.2f} {high:.2f}"
+    '0.26 0.99'
+
     Source: DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988); Pepe, The Statistical Evaluation of Medical Tests
     (2003), section 5.2.4, for the logit.
     """
@@ -53,7 +57,11 @@ def auc_interval(score: Scores, right: Right) -> tuple[float, float] | None:
 
 
 def auc_difference(score: Scores, other: Scores, right: Right) -> float | None:
-    """`auc` of one score less that of another, over the same units."""
+    """`auc` of one score less that of another, over the same units.
+
+    >>> auc_difference(np.array([3.0, 2.0, 1.0]), np.array([1.0, 2.0, 3.0]), np.array([True, False, False]))
+    1.0
+    """
     first, second = auc(score, right), auc(other, right)
     return None if first is None or second is None else first - second
 
@@ -76,6 +84,10 @@ def risk_coverage(score: Scores, right: Right) -> tuple[Float[np.ndarray, " unit
 
     Returns:
         Coverage and risk, both in per cent.
+
+    >>> coverage, risk = risk_coverage(np.array([0.9, 0.5, 0.4, 0.1]), np.array([True, False, True, True]))
+    >>> coverage.tolist(), risk.round(1).tolist()
+    ([25.0, 50.0, 75.0, 100.0], [0.0, 50.0, 33.3, 25.0])
     """
     count, wrong = _groups(score, right)
     units = len(score)

@@ -53,7 +53,11 @@ def paired_shares(a: Right, b: Right) -> Difference:
 
 
 def mcnemar(only_a: Int[np.ndarray, " cases"], only_b: Int[np.ndarray, " cases"]) -> Float[np.ndarray, " cases"]:
-    """The two-sided mid-p of McNemar's test, from how many units each method alone has right; see `paired_shares`."""
+    """The two-sided mid-p of McNemar's test, from how many units each method alone has right; see `paired_shares`.
+
+    >>> mcnemar(np.array([6, 3]), np.array([0, 3])).tolist()
+    [0.015625, 1.0]
+    """
     from scipy.special import bdtr  # scipy.stats would take longer to import than all tests of a run
 
     fewer, both = np.minimum(only_a, only_b), only_a + only_b
@@ -69,6 +73,10 @@ def tango(
 
     z(d) = (b - c - n d) / sqrt(n (2 q + d (1 - d))), with b, c the units one method alone has right and q the maximum
     likelihood estimate of the share only the second has right where the difference is d.
+
+    >>> low, high = tango(np.array([6]), np.array([0]), units=7)
+    >>> f"{low[0]:.3f} {high[0]:.3f}"
+    '0.199 0.974'
     """
     b, c = only_a.astype(np.float64), only_b.astype(np.float64)
     estimate = (b - c) / units

@@ -67,6 +67,10 @@ def bootstrap(
 
 
 def percentiles(distribution: Float[np.ndarray, " resamples"]) -> tuple[float, float]:
-    """What lies between the 2.5th and the 97.5th percentile of a bootstrap distribution."""
+    """What lies between the 2.5th and the 97.5th percentile of a bootstrap distribution.
+
+    >>> [round(end, 6) for end in percentiles(np.arange(41.0))]
+    [1.0, 39.0]
+    """
     low, high = np.quantile(distribution, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

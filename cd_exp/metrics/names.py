@@ -133,6 +133,9 @@ def same_as_published(label: str, truth: str) -> bool:
     Not symmetric: a truth written as Broden writes its scenes (`bakery-shop-s`) gets slashes for hyphens, a label does
     not. Places365 writes the slash itself.
 
+    >>> same_as_published("bakery/shop", "bakery-shop-s"), same_as_published("bakery-shop", "bakery/shop")
+    (True, False)
+
     Source: CLIP-Dissect's published notebook of table 2, and `get_places_id_to_broden_label` of its `data_utils.py`.
     """
     label, truth = (_PLACES.sub(r"\1", name) for name in (label, truth))
@@ -145,6 +148,9 @@ def places_classes(lines: Iterable[str]) -> tuple[str, ...]:
     """The class names of a Places365 list, `/b/bakery/shop 23` a line, ordered by the number where there is one.
 
     Blank lines are dropped. The names keep Places365's own spelling: `bakery/shop`, `airplane_cabin`.
+
+    >>> places_classes(["/b/bakery/shop 1", "/a/airfield 0"])
+    ('airfield', 'bakery/shop')
     """
     numbered = []
     for index, line in enumerate(line.strip() for line in lines if line.strip()):
@@ -163,7 +169,11 @@ def naming_of(truth: Sequence[Accepted]) -> Naming:
 
 
 def named_in(truth: Sequence[Accepted], names: Collection[str]) -> tuple[bool, ...]:
-    """For each unit whether any of its right names is among `names`; False where nothing is known of it."""
+    """For each unit whether any of its right names is among `names`; False where nothing is known of it.
+
+    >>> named_in([("Red",), ("dog", "hound"), None], ["red", "hound"])
+    (True, True, False)
+    """
     listed, true = Naming.of(names), naming_of(truth)
     known = frozenset().union(*map(listed.normal_forms, names))
     return tuple(any(not known.isdisjoint(true.normal_forms(name)) for name in accepted or ()) for accepted in truth)
@@ -178,6 +188,9 @@ def accepted_columns(truth: Sequence[Accepted], names: Sequence[str]) -> tuple[I
 
     Returns:
         None for a unit of which nothing is known; an empty array for one that no concept names.
+
+    >>> accepted_columns([("red",), None, ("wolf",)], ["dog", "Red", "red"])
+    (array([1, 2]), None, array([], dtype=int64))
     """
     if len(truth) == len(names) and all(
         accepted is not None and ", ".join(accepted) == name for accepted, name in zip(truth, names, strict=True)

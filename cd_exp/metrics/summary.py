@@ -17,6 +17,12 @@ def summarise(judgement: Judgement, *, total_units: int, seed: int = 0, resample
 
     Returns:
         `units` of the layer, then for each figure its `key` and `interval_key`: [low, high].
+
+    >>> import numpy as np
+    >>> judgement = Judgement(units=np.arange(4), top1=np.array([True, True, True, False]))
+    >>> found = summarise(judgement, total_units=5)
+    >>> found["units"], found["judged"], found["top1"], [round(end, 1) for end in found["ci95"]]
+    (5, 4, 75.0, [19.4, 99.4])
     """
     found: dict[str, Any] = {"units": total_units}
     for figure in FIGURES:

@@ -14,14 +14,10 @@ all that a new one needs.
 tensor([1, 0])
 """
 
-from importlib import import_module
-from inspect import Parameter, signature
-from pkgutil import iter_modules
-from typing import Any
-
 from cd_exp.similarity.blocks import blocks, layers_together
 from cd_exp.similarity.cos import cos
 from cd_exp.similarity.cos_cubed import cos_cubed
+from cd_exp.similarity.finding import named_as_their_file
 from cd_exp.similarity.match import ConceptMatch, concept_activations
 from cd_exp.similarity.mean_embedding import mean_embedding
 from cd_exp.similarity.rank_reorder import rank_reorder
@@ -50,17 +46,4 @@ __all__ = [
     "wpmi",
 ]
 
-
-def _named_as_their_file() -> dict[str, Any]:
-    """The functions of this folder whose form is `(match, neurons, *, settings with defaults)`."""
-    found = {}
-    for module in [module.name for module in iter_modules(__path__)]:
-        function = getattr(import_module(f"{__name__}.{module}"), module, None)
-        if callable(function):
-            names, defaults = zip(*((p.name, p.default) for p in signature(function).parameters.values()), strict=True)
-            if names[:2] == ("match", "neurons") and Parameter.empty not in defaults[2:]:
-                found[module] = function
-    return found
-
-
-globals().update(_named_as_their_file())
+globals().update(named_as_their_file())

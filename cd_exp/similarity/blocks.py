@@ -43,6 +43,11 @@ def layers_together(
     Yields:
         A layer, some of its units, and their scores, in order.
 
+    >>> from cd_exp.similarity import cos
+    >>> layers = {"layer4": torch.rand(3, 4), "fc": torch.rand(3, 2)}
+    >>> [(layer, tuple(scores.shape)) for layer, _, scores in layers_together(cos, torch.eye(3), layers)]
+    [('layer4', (4, 3)), ('fc', (2, 3))]
+
     Raises:
         InputError: as the function does; a unit is named by its number in its layer.
     """
@@ -94,6 +99,12 @@ def blocks(
 
     Yields:
         The units, and their scores, in order.
+
+    >>> from cd_exp.similarity import cos
+    >>> match, neurons = torch.eye(3), torch.rand(3, 5)
+    >>> pieces = [scores for _, scores in blocks(cos, match, neurons, units=2)]
+    >>> torch.allclose(torch.cat(pieces), cos(match, neurons))
+    True
 
     Raises:
         InputError: as the function does; a unit is named by its number in the layer.

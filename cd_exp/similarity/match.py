@@ -24,6 +24,10 @@ def concept_activations(
 ) -> Match:
     """The match of every image and concept, P = images @ texts.T on L2-normalised rows, in factored form and float32.
 
+    >>> match = concept_activations(torch.tensor([[3.0, 4.0]]), torch.tensor([[2.0, 0.0], [0.0, 5.0]]))
+    >>> match.images @ match.texts.T
+    tensor([[0.6000, 0.8000]])
+
     Raises:
         InputError: where the two come from different spaces, or an embedding has no direction (zeros, NaN, infinite).
 

@@ -66,6 +66,11 @@ def declare(
         prepare: `(match, neurons, **settings) -> match, neurons, function`, for a function that takes means or a prior
             over all images: these are taken once, and `function(match, neurons)` is what is left to do for a resample
             of the rows of both.
+
+    >>> @declare(strongest=lambda images, *, top_k=10: top_k)
+    ... def mine(match, neurons, *, top_k=10): ...
+    >>> reads(mine, 1000).strongest
+    10
     """
 
     def mark(function: F) -> F:
@@ -81,7 +86,12 @@ def declaration(function: Callable[..., Any]) -> Declaration:
 
 
 def reads(function: Callable[..., Any], images: int) -> Reads:
-    """What the function, with the settings bound to it, reads of a layer's activations on `images` images."""
+    """What the function, with the settings bound to it, reads of a layer's activations on `images` images.
+
+    >>> from cd_exp.similarity import cos, wpmi
+    >>> reads(partial(wpmi, top_k=28), 1000).strongest, reads(cos, 1000).everything
+    (28, True)
+    """
     strongest = declaration(function).strongest
     if strongest is None:
         return Reads(strongest=None, everything=True)
@@ -89,7 +99,12 @@ def reads(function: Callable[..., Any], images: int) -> Reads:
 
 
 def ceiling(function: Callable[..., Any], units: int) -> float | None:
-    """What no score exceeds under a prior of weight 1 over so many units, log(units); None where there is no limit."""
+    """What no score exceeds under a prior of weight 1 over so many units, log(units); None where there is no limit.
+
+    >>> from cd_exp.similarity import cos, soft_wpmi
+    >>> round(ceiling(soft_wpmi, 512), 3), ceiling(cos, 512)
+    (6.238, None)
+    """
     found = settings(function)
     if "prior" not in found or found["prior"] is not None or found.get("prior_weight") != 1:
         return None
@@ -97,7 +112,12 @@ def ceiling(function: Callable[..., Any], units: int) -> float | None:
 
 
 def needs_dead(function: Callable[..., Any]) -> bool:
-    """Whether the function leaves dead units out of the prior."""
+    """Whether the function leaves dead units out of the prior.
+
+    >>> from cd_exp.similarity import soft_wpmi
+    >>> needs_dead(soft_wpmi), needs_dead(partial(soft_wpmi, prior_units="alive"))
+    (False, True)
+    """
     return settings(function).get("prior_units") == "alive"
 
 
