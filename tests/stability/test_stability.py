@@ -17,8 +17,9 @@ from cd_exp.labels import label
 from cd_exp.reductions import strongest
 from cd_exp.similarity import softmax
 from cd_exp.similarity.reads import declaration, settings
-from cd_exp.stability import _counted, candidates_kept, doing, draws, reach, terms_of, with_stability
+from cd_exp.stability import candidates_kept, doing, draws, reach, terms_of, with_stability
 from cd_exp.stability.repeated import drawn_again
+from cd_exp.stability.resampling import _counted
 from cd_exp.types import Labels, Match
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "similarity"))
@@ -64,7 +65,7 @@ def test_a_prior_over_units_whose_candidates_are_few_is_nearly_that_of_all(monke
     match, neurons = draw(images=80, concepts=400, units=60)
     function = partial(similarity.soft_wpmi, top_k=11)
     exact = literal(function, match, neurons)
-    monkeypatch.setattr(importlib.import_module("cd_exp.stability"), "CANDIDATES", (60, 60))
+    monkeypatch.setattr(importlib.import_module("cd_exp.stability.resampling"), "CANDIDATES", (60, 60))
     few = found(function, match, {"fc": neurons})["fc"].stability
     assert np.abs(few - exact).mean() < 0.06
 
