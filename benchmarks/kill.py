@@ -1,7 +1,8 @@
-"""`kill -9` at random moments during extraction: every run after it must end with the same labels and leave no litter.
+"""SIGKILL, SIGTERM and SIGINT at random moments of a run: the next one ends with the same labels and leaves no litter.
 
-One job is begun, killed and begun again until so many kills have hit it; whenever it ends by itself its results are
-compared with those of a run that nobody killed, and it starts from an empty cache.
+One job is begun, stopped and begun again until so many signals have hit it; whenever it ends by itself its results are
+compared with those of a run that nobody stopped, and it starts from an empty cache. `--only SIGTERM` is one of them.
+After each signal no process of the job may be left five seconds later; what can be answered is answered in one line.
 """
 
 import random
@@ -18,13 +19,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmarks.processes import processes_of
 from cd_exp.cache import digest
 from cd_exp.cache.mark import entry_folders
 from cd_exp.features.shards import SHARD
 
 ROOT = Path(__file__).parents[1]
 COUNT = 5 * SHARD + 300
-KILLS = 20
+TIMES = 20
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+ALL_GONE = 5.0  # seconds
 NETWORK = """
 import time
 import numpy as np, torch
@@ -45,46 +49,75 @@ def tiny():
 
 
 def run(quick: bool = False, only: Sequence[str] = (), runs: int = 5) -> dict[str, Any]:
-    """Kill, print a line for each time the job ended by itself, and return what belongs into the record."""
+    """Stop, print a line for each time the job ended by itself, and return what belongs into the record."""
+    found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         world(folder)
         began = time.perf_counter()
         _wait(_begin(folder, "whole"))
         whole, seconds = results(folder, "whole"), time.perf_counter() - began
-        found = _killed(folder, whole, kills=3 if quick else KILLS)
-    return {"quick": quick, "images": COUNT, "seconds_unkilled": seconds, **found}
+        for number in SIGNALS:
+            if not only or number.name in only:
+                found[number.name] = _stopped(folder, whole, number, times=3 if quick else TIMES)
+    return {"quick": quick, "images": COUNT, "seconds_unstopped": seconds, **found}
 
 
-def _killed(folder: Path, whole: dict[str, str], *, kills: int) -> dict[str, Any]:
-    draw, hit, moments, ended, resumed = random.Random(0), 0, [], 0, 0
-    while hit < kills or (folder / "job" / "cache").exists():
+def _stopped(folder: Path, whole: dict[str, str], number: signal.Signals, *, times: int) -> dict[str, Any]:
+    draw, ended, resumed, slowest = random.Random(0), 0, 0, 0.0
+    moments: list[float] = []
+    while len(moments) < times or (folder / "job" / "cache").exists():
         locks = folder / "job" / "cache" / "locks"
         shutil.rmtree(locks, ignore_errors=True)
         before = _shards(folder)
         job = _begin(folder, "job")
         while job.poll() is None and not locks.exists():
             time.sleep(0.002)
-        moment = draw.uniform(0, 5)  # seconds; reading, extracting, merging and labelling all fall into it
-        if hit < kills:
+        moment = draw.uniform(0, 5)  # seconds; reading, extracting and labelling all fall into it
+        if len(moments) < times:
             try:
                 job.wait(moment)
             except subprocess.TimeoutExpired:
-                job.send_signal(signal.SIGKILL)
-                job.wait()
-                hit, moments, resumed = hit + 1, [*moments, round(moment, 2)], resumed + bool(before)
-                continue
+                took = _stop(job, number)
+                if took is not None:
+                    slowest, resumed = max(slowest, took), resumed + bool(before)
+                    moments.append(round(moment, 2))
+                    continue
         _wait(job)
         ended += 1
         same = results(folder, "job") == whole
         litter = [str(path) for path in (folder / "job" / "cache").rglob(".tmp-*")]
         litter += [str(path) for path in (folder / "job" / "cache" / "partial").iterdir()]
-        print(f"after {hit} kills: labels and features identical: {same}; left over: {litter or 'nothing'}", flush=True)
+        said = f"labels and features identical: {same}; left over: {litter or 'nothing'}"
+        print(f"{number.name}: after {len(moments)} times: {said}", flush=True)
         if not same or litter:
             raise SystemExit(1)
         shutil.rmtree(folder / "job")
-    print(f"{hit} kills, {ended} runs ended, {resumed} runs began from shards that a killed one left", flush=True)
-    return {"kills": hit, "moments_s": moments, "ended": ended, "resumed": resumed, "identical": True, "litter": 0}
+    print(
+        f"{number.name}: {times} times, no process left after {slowest:.1f} s at most; {ended} runs ended, {resumed} "
+        "began from shards that a stopped one left",
+        flush=True,
+    )
+    kept = {"moments_s": moments, "ended": ended, "resumed": resumed, "slowest_s": slowest}
+    return {"times": times, **kept, "identical": True, "litter": 0, "processes_left": 0}
+
+
+def _stop(job: subprocess.Popen[bytes], number: signal.Signals) -> float | None:
+    """Send the signal to the job alone; the seconds until no process of its session is left, None where it was done."""
+    began = time.perf_counter()
+    job.send_signal(number)
+    _, said = job.communicate(timeout=ALL_GONE)
+    while left := processes_of(job.pid):
+        if time.perf_counter() - began > ALL_GONE:
+            raise RuntimeError(f"{ALL_GONE:g} s after {number.name} {len(left)} processes are left: {left}")
+        time.sleep(0.02)
+    lines = said.decode().splitlines()
+    if job.returncode == 0:
+        return None
+    expected = -number if number == signal.SIGKILL else 128 + number
+    if job.returncode != expected or (number != signal.SIGKILL and len(lines) != 1):
+        raise RuntimeError(f"{number.name}: exit {job.returncode}, expected {expected}; said {lines}")
+    return time.perf_counter() - began
 
 
 def results(folder: Path, name: str) -> dict[str, str]:
@@ -109,14 +142,16 @@ def world(folder: Path) -> None:
 def _begin(folder: Path, name: str) -> subprocess.Popen[bytes]:
     settings = {
         **{"model": "custom", "model.factory": f"{folder}/network.py:tiny", "model.layers": "['1','3']"},
-        **{"probe": "folder", "probe.root": folder / "images", "features.workers": 0},
+        **{"probe": "folder", "probe.root": folder / "images", "features.workers": 1},
         **{"concepts": "file", "concepts.path": folder / "some_names.txt"},
         **{"clip": "precomputed", "clip.folder": folder},
         **{"logger": "none", "report.html": "false", "report.figures": "false"},
         **{"cache.dir": folder / name / "cache", "hydra.run.dir": folder / name / "run"},
     }
     command = [sys.executable, "run.py", *(f"{key}={value}" for key, value in settings.items())]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    )
 
 
 def _shards(folder: Path) -> int:
@@ -124,6 +159,6 @@ def _shards(folder: Path) -> int:
 
 
 def _wait(job: subprocess.Popen[bytes]) -> None:
-    _, said = job.communicate()
+    _, said = job.communicate() if job.returncode is None else (b"", b"")
     if job.returncode:
         raise RuntimeError(said.decode())

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from benchmarks.processes import resident
 from cd_exp import similarity
-from cd_exp.cache import Entry, Store, digest
+from cd_exp.cache import Store, digest
 from cd_exp.clips import Precomputed
 from cd_exp.features import Settings, extract
 from cd_exp.features.shards import SHARD
@@ -69,29 +69,16 @@ def _apart(name: str, size: int, shrink: int) -> dict[str, float]:
     return found
 
 
-class Watched(Store):
-    """A store that knows when its last shard was saved, and the peak of memory until then."""
-
-    saved, peak_mib = 0.0, 0.0
-
-    def save_shard(self, entry: Entry, number: int, values: np.ndarray) -> None:
-        super().save_shard(entry, number, values)
-        self.saved, self.peak_mib = time.perf_counter(), _peak()
-
-
 def extraction(images: int, shrink: int = 1) -> dict[str, float]:
-    """Everything but the networks and the pictures: batches, pooling, shards, checksums, the merge.
-
-    Until the last shard is saved the work is shared by all processes; the merge after it is the first one's alone.
-    """
+    """Everything but the networks and the pictures: batches, pooling, shards and their checksums."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "network.py").write_text(NETWORK)
         (folder / "images.txt").write_text("\n".join(map(str, range(images))))
         np.save(folder / "image_embeddings.npy", np.ones((images, 8), dtype=np.float32))
         model = CustomModel(name="wide", factory=f"{folder}/network.py:wide", layers=["1"])
-        settings = Settings(device="cpu", workers=0, batch_size=256, progress=False)
-        clip, store = Precomputed(str(folder)), Watched(folder / "cache")
+        settings = Settings(device="cpu", workers=0, batch_size=256, progress=False, keep="dense")
+        clip, store = Precomputed(str(folder)), Store(folder / "cache")
         began = time.perf_counter()
         extract(model, Grey(images), clip, layers=["1"], store=store, settings=settings)
         ended = time.perf_counter()
@@ -99,11 +86,9 @@ def extraction(images: int, shrink: int = 1) -> dict[str, float]:
         hashed = time.perf_counter()
         digest(values)
         return {
-            "shared_us_per_image": 1e6 * (store.saved - began) / images,
-            "merge_us_per_image": 1e6 * (ended - store.saved) / images,
+            "us_per_image": 1e6 * (ended - began) / images,
             "bytes_per_image": values.stat().st_size / images,
-            "shared_peak_mib": store.peak_mib,
-            "merge_peak_mib": _peak(),  # with the pages of files that are mapped, which the system may drop
+            "peak_mib": _peak(),
             "hashed_mb_per_s": values.stat().st_size / (time.perf_counter() - hashed) / 1e6,
         }
 

@@ -154,9 +154,13 @@ def sentence_encoder(model: str = SENTENCES, *, device: str = "cpu") -> TextEnco
 
 
 def _downloaded(model: str) -> bool:
-    from huggingface_hub import try_to_load_from_cache  # 0.5 s
+    from huggingface_hub import constants
 
     name = model if "/" in model else f"sentence-transformers/{model}"
+    if not (Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}").is_dir():
+        return False
+    from huggingface_hub import try_to_load_from_cache  # half a second
+
     return isinstance(try_to_load_from_cache(name, "modules.json"), str)
 
 

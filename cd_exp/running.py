@@ -19,8 +19,6 @@ from cd_exp import distributed, run_folder, signals
 from cd_exp.composing import arguments, check_jobs, composed, composer, typed
 from cd_exp.invocation import Invocation
 from cd_exp.settings.checking import check_folder, check_values
-from cd_exp.sweep.plan import swept
-from cd_exp.sweep.resuming import resumed
 
 if TYPE_CHECKING:
     from cd_exp.parts import Parts
@@ -36,6 +34,8 @@ def obey(words: Sequence[str]) -> None:
         InputError: whatever the user can mend. Then no folder is new and none changed.
     """
     if words[:1] == ["--resume"]:
+        from cd_exp.sweep.resuming import resumed
+
         with resumed(Path(*words[1:2])) as again:
             obey(again)
         return
@@ -167,6 +167,8 @@ def invoked() -> Invocation:
     overrides = typed(known.overrides.task)
     if known.mode != RunMode.MULTIRUN:
         return Invocation(choices, overrides)
+    from cd_exp.sweep.plan import swept  # numpy comes with it, which neither help nor a refusal waits for
+
     folder = Path(known.sweep.dir)
     return Invocation(choices, overrides, swept(folder, overrides), folder.name)
 

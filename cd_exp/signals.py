@@ -1,5 +1,6 @@
 """How a run ends that is told to: Ctrl-C and SIGTERM give one line and status 130 or 143, and no process stays."""
 
+import atexit
 import ctypes
 import os
 import signal
@@ -7,7 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, TracebackType
 
 LAUNCHED = "CD_EXP_LAUNCHED"
 """Set in the processes that one run launches: the launcher speaks for them where they are told to end."""
@@ -30,6 +31,7 @@ def heeded() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    atexit.register(_ignore)  # all is put away by then: Python's own end is not broken off with lines of its own
     before = {number: signal.signal(number, _stop) for number in NAMES}
     try:
         yield
@@ -39,9 +41,13 @@ def heeded() -> Iterator[None]:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    for again in NAMES:  # a second Ctrl-C does not break off what is put away
-        signal.signal(again, signal.SIG_IGN)
+    _ignore()  # a second Ctrl-C does not break off what is put away
     raise Stopped(number)
+
+
+def _ignore() -> None:
+    for number in NAMES:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def launched() -> bool:
@@ -56,7 +62,14 @@ def end_with_parent(number: int = signal.SIGKILL) -> None:
 
 
 def in_worker(worker: int) -> None:
-    """For a process that decodes images: Ctrl-C is its parent's business, whose death ends it."""
+    """For a process that decodes images: Ctrl-C is its parent's business, whose death ends it without a word."""
     del worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = _unless_cut_off
     end_with_parent()
+
+
+def _unless_cut_off(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The thread that hands tensors to the parent has no more to say than that the parent is gone."""
+    if not issubclass(kind, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from cd_exp import signals
+
 ROOT = Path(__file__).parents[1]
-WORDS = ["probe.size=3000", "similarity.top_k=20", "logger=none", "features.progress=false", "features.workers=2"]
+WORDS = ["probe.size=3000", "similarity.top_k=20", "logger=none", "features.workers=2"]
 WORDS += ["stability.resamples=0", "report.html=false", "report.figures=false", "report.explorer=none"]
 
 
@@ -59,3 +61,18 @@ def test_a_run_that_is_told_to_end_ends(tmp_path, processes, number, status):
     again = subprocess.run(command(tmp_path, 1), cwd=tmp_path, env=environment, capture_output=True, check=False)
     assert again.returncode == 0, again.stderr
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["layers"]
+
+
+def test_a_decoding_process_whose_parent_is_gone_says_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(signals, "end_with_parent", lambda: None)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        signals.in_worker(0)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    for error in (ConnectionResetError(104, "reset"), BrokenPipeError(), EOFError()):
+        sys.excepthook(type(error), error, None)
+    assert capsys.readouterr().err == ""
+    sys.excepthook(ZeroDivisionError, ZeroDivisionError("ours"), None)
+    assert "ZeroDivisionError: ours" in capsys.readouterr().err

@@ -112,18 +112,32 @@ class Store:
             parse: makes of the plain value what is returned; KeyError, TypeError or ValueError where a stored one does
                 not have the form.
         """
-        path = self.root / kind / f"{key_of({'kind': kind, **content})}.json"
+        found = self.recall(kind, content, parse)
+        return parse(self.note(kind, content, make())) if found is None else found
+
+    def recall(
+        self, kind: str, content: Mapping[str, Any], parse: Callable[[Any], Value] = lambda value: value
+    ) -> Value | None:
+        """A small JSON value that was noted, or None; a damaged one is reported. Arguments as for `remember`."""
+        path = self._small(kind, content)
         try:
             return parse(read_sealed(path)["value"])
         except FileNotFoundError:
-            pass
+            return None
         except (Damaged, KeyError, TypeError, ValueError):
             self.report(f"{kind}/{path.name} was damaged, or made by another version; it is made again")
-        text = seal({"content": dict(content), "value": make()})
+            return None
+
+    def note(self, kind: str, content: Mapping[str, Any], value: Any) -> Any:
+        """Keep a small JSON value; returned as it will be read."""
+        text = seal({"content": dict(content), "value": value})
         with suppress(InputError):  # a cache that may not be written to, or a full disk: found out again next time
             self._begin()
-            write(path, text)
-        return parse(json.loads(text)["value"])
+            write(self._small(kind, content), text)
+        return json.loads(text)["value"]
+
+    def _small(self, kind: str, content: Mapping[str, Any]) -> Path:
+        return self.root / kind / f"{key_of({'kind': kind, **content})}.json"
 
     @contextmanager
     def locked(self, entries: Sequence[Entry]) -> Iterator[None]:

@@ -6,16 +6,13 @@ It is compared with a tolerance, and is therefore no part of a hash: layouts of 
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cd_exp import whole_files
 from cd_exp.activations import Layer, Looked
 from cd_exp.cache import Entry, Store
 
@@ -39,23 +36,26 @@ def behaving(looked: Looked, *, model: Mapping[str, Any], images: str, store: St
 
 
 def _known(values: Tensor, entry: Entry, store: Store) -> str:
-    path = store.root / entry.kind / f"{entry.key}.json"
     given = values.float().cpu()
+    name = _named(given, store.recall(entry.kind, entry.content, _parsed) or {})  # without a lock: nothing is written
+    if name:
+        return name
     with store.locked([entry]):
-        known = _read(path)
-        for name, earlier in known.items():
-            if _same(given, torch.tensor(earlier)):
-                return name
-        name = hashlib.sha256(given.contiguous().numpy().tobytes()).hexdigest()[:16]
-        whole_files.write(path, json.dumps({**known, name: given.tolist()}))
+        known = store.recall(entry.kind, entry.content, _parsed) or {}
+        name = _named(given, known)
+        if not name:
+            name = hashlib.sha256(given.contiguous().numpy().tobytes()).hexdigest()[:16]
+            kept = {other: earlier.tolist() for other, earlier in known.items()}
+            store.note(entry.kind, entry.content, {**kept, name: given.tolist()})
     return name
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):  # a damaged record only costs that features are made again
-        return {}
+def _named(given: Tensor, known: Mapping[str, Tensor]) -> str:
+    return next((name for name, earlier in known.items() if _same(given, earlier)), "")
+
+
+def _parsed(value: Any) -> dict[str, Tensor]:
+    return {str(name): torch.tensor(rows, dtype=torch.float32) for name, rows in dict(value).items()}
 
 
 def _same(given: Tensor, earlier: Tensor) -> bool:

@@ -196,10 +196,11 @@ def batched(inputs: Sequence[Tensor]) -> Tensor:
 
 @contextmanager
 def bar(settings: Settings, what: str, total: int) -> Iterator[Callable[[float], None]]:
-    """A progress bar on standard error, of the main process only."""
+    """A progress bar on standard error, of the main process and on a terminal only: a log would get an empty line."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    shown = settings.progress and distributed.is_main()
-    with Progress(*columns, console=Console(stderr=True), disable=not shown, transient=True) as progress:
+    console = Console(stderr=True)
+    shown = settings.progress and distributed.is_main() and console.is_interactive
+    with Progress(*columns, console=console, disable=not shown, transient=True) as progress:
         task = progress.add_task(for_terminal(what), total=total)
         yield lambda count: progress.advance(task, count)
 
