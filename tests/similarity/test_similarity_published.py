@@ -134,13 +134,14 @@ def test_golden_rank_reorder(golden):
     assert_close(mine, wanted, rtol=1e-3, atol=0)
 
 
-def test_few_images_and_many_give_the_same_cosine():
-    """Fewer images than dimensions take another road than the Gram matrix."""
+@pytest.mark.parametrize(("images", "dim"), [(16, 32), (150, 300)])
+def test_few_images_and_many_give_the_same_cosine(images, dim):
+    """Fewer images than dimensions take another road than the Gram matrix, of which only half is made, in blocks."""
     generator = torch.Generator().manual_seed(0)
-    match = Match(*(torch.nn.functional.normalize(torch.randn(n, 32, generator=generator)) for n in (16, 9)))
-    neurons = torch.rand(16, 4, generator=generator)
-    doubled = Match(match.images.repeat(3, 1), match.texts)
-    assert_close(similarity.cos(match, neurons), similarity.cos(doubled, neurons.repeat(3, 1)), rtol=1e-5, atol=1e-6)
+    match = Match(*(torch.nn.functional.normalize(torch.randn(n, dim, generator=generator)) for n in (images, 9)))
+    neurons = torch.rand(images, 4, generator=generator)
+    many = Match(match.images.repeat(3, 1), match.texts)
+    assert_close(similarity.cos(match, neurons), similarity.cos(many, neurons.repeat(3, 1)), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("degree", range(1, len(soft_likelihood.LIMITS) + 1))
