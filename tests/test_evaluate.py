@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from cd_exp.baselines import published
 from cd_exp.errors import InputError
-from cd_exp.evaluate import accepted_columns, judge, sentence_encoder
+from cd_exp.evaluate import accepted_columns, compare_all, judge, sentence_encoder
 from cd_exp.labels import label
 from cd_exp.metrics import compare_methods, places_classes, summarise
-from cd_exp.types import Labels
+from cd_exp.types import Judgement, Labels
 
 REFERENCE = Path(__file__).parents[1] / "../shared/reference"
 
@@ -102,6 +102,23 @@ def test_cosines_run_over_every_unit_with_truth_and_label():
     assert found.named.tolist() == [0, 1, 4]
     assert found.clip_cosine == pytest.approx([1, 0.5, 0])
     assert found.sentence_cosine == pytest.approx(found.clip_cosine)
+
+
+def test_cosines_are_of_the_first_name_of_a_class():
+    found = judge(by_name(["a", "b"]), [("ab", "cd", "ef"), ("ef", "b")], clip_text=letters)
+    assert found.clip_cosine == pytest.approx([2**-0.5, 0])
+
+
+def test_the_seed_of_a_run_draws_the_signs_of_its_comparisons():
+    generator = np.random.default_rng(0)
+    units = np.arange(40)
+    judgements = {
+        name: {"fc": Judgement(units=units, rank=generator.integers(1, 90, 40).astype(float))} for name in "ab"
+    }
+    methods = {name: {"fc": by_name([name] * 40)} for name in "ab"}
+    first, again, other = (compare_all(methods, judgements, seed=seed)[0] for seed in (1, 1, 2))
+    assert first == again
+    assert first["mean_rank_difference_ci95"] != other["mean_rank_difference_ci95"]
 
 
 def test_each_text_is_encoded_once():

@@ -1,4 +1,4 @@
-"""`python -m cd_exp.settings`: the page of all settings, for `docs/settings.md`."""
+"""`python -m cd_exp.settings`: the page of all settings, in Markdown."""
 
 from cd_exp.settings.documentation import page
 

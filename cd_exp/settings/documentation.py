@@ -1,4 +1,4 @@
-"""The page of all settings, made from what declares them: `python -m cd_exp.settings > docs/settings.md`.
+"""The page of all settings, made from what declares them: `python -m cd_exp.settings`, and by `make docs`.
 
 What a setting outside the groups means stands in the schema. A choice of a group is described by its YAML file:
 header, defaults, and the comment beside each key, or else the constructor's docstring.

@@ -1,6 +1,6 @@
 """The settings of a run that belong to no group: each with its type, its range and its meaning, once and here.
 
-To add one: a line in its section below, and one in `conf/config.yaml`. The check, the message and `docs/settings.md`
+To add one: a line in its section below, and one in `conf/config.yaml`. The check, the message and the page of settings
 follow from it.
 """
 

@@ -1,4 +1,4 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torchvision import transforms
 
 from cd_exp.cache import Store
-from cd_exp.clips import Precomputed
+from cd_exp.clips import Precomputed, shapes_clip
 from cd_exp.errors import InputError
 from cd_exp.features import Settings, extract, find_layers, maps, text_embeddings
 from cd_exp.features.loading import split_transform
@@ -162,6 +162,17 @@ def test_whatever_changes_the_numbers_is_computed_anew(model, clip, tmp_path, ch
     store = Store(tmp_path / "cache")
     extract(model, probe, clip, layers=["fc"], store=store, settings=settings)
     assert len(store.made) == 1
+
+
+def test_the_precision_of_image_embeddings_is_part_of_their_key(model, tmp_path):
+    made = []
+    for precision in ("float32", "bfloat16"):
+        store = Store(tmp_path / "cache")
+        settings = replace(QUIET, precision=precision)
+        extract(model, Pictures(3), shapes_clip(), layers=["fc"], store=store, settings=settings)
+        made.append({name for name in store.made if name.startswith("images/")})
+    assert all(made)
+    assert made[0].isdisjoint(made[1])
 
 
 def vars_of(model):

@@ -134,6 +134,30 @@ def test_golden_rank_reorder(golden):
     assert_close(mine, wanted, rtol=1e-3, atol=0)
 
 
+@pytest.mark.parametrize(("of_units", "of_matches"), [(0.01, 1.0), (1.0, 0.01), (0.01, 0.01)])
+def test_norms_below_the_least_count_as_the_least(world, of_units, of_matches):
+    match, neurons = world
+    small, faint = of_units * neurons, of_matches * dense(match)
+    wanted = literal.cos_cubed(faint.double().numpy(), small.double().numpy())
+    assert np.abs(wanted).max() < 0.5 * np.abs(literal.cos_cubed(dense(match).double().numpy(), neurons.numpy())).max()
+    assert_close(similarity.cos_cubed(faint, small).double(), torch.from_numpy(wanted), rtol=1e-3, atol=1e-12)
+
+
+def test_a_small_mean_match_is_taken_as_it_is_and_one_below_zero_as_a_millionth(world):
+    match, neurons = world
+    run = partial(similarity.rank_reorder, neurons=neurons, top_fraction=0.5)
+    positive = dense(match).abs()
+    assert_close(run(1e-4 * positive), 100 * run(positive), rtol=1e-4, atol=0)
+    below = positive - 2
+    assert_close(run(below), 1000 * run(below, scale_power=0.0), rtol=1e-4, atol=0)
+
+
+def test_matches_far_below_zero_have_a_softmax_too():
+    match = -1 - torch.rand(6, 5, generator=torch.Generator().manual_seed(0))
+    (_, found), *_ = softmax.probabilities(match, scale=200.0, width=5, buffer=torch.empty(30))
+    assert_close(found, (200 * match).softmax(dim=1))
+
+
 @pytest.mark.parametrize(("images", "dim"), [(16, 32), (150, 300)])
 def test_few_images_and_many_give_the_same_cosine(images, dim):
     """Fewer images than dimensions take another road than the Gram matrix, of which only half is made, in blocks."""
