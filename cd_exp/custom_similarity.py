@@ -18,7 +18,7 @@ def custom(*, function: str, options: Mapping[str, Any] | None = None) -> Simila
 
     `match` has the embeddings, `match.images @ match.texts.T` is the match of every image and concept. A layer too
     large for one piece is scored some units at a time: a unit's scores must not depend on the other units, unless the
-    function takes a `prior`, as `cd_exp.similarity.soft_wpmi` does.
+    function takes a `prior`, as `cd_exp.similarity.soft_wpmi` does. One that takes `names` is given the concepts'.
 
     Args:
         function: `FILE.py:name` or `package.module:name`.
@@ -28,8 +28,9 @@ def custom(*, function: str, options: Mapping[str, Any] | None = None) -> Simila
         InputError: there is no such function, it takes no such option, or returns something else.
     """
     own, bound = load(function, setting="similarity.function"), dict(options or {})
-    positional = list(inspect.signature(own.function).parameters)[:2]
-    check_options(functools.partial(own.function, *[None] * len(positional)), bound, setting=own.setting)
+    taken = list(inspect.signature(own.function).parameters)
+    given = {"names": None} if "names" in taken[2:] and "names" not in bound else {}
+    check_options(functools.partial(own.function, *[None] * len(taken[:2]), **given), bound, setting=own.setting)
     return functools.partial(checked(own.function, source=f"similarity.function={function}", bound=bound), **bound)
 
 

@@ -47,6 +47,7 @@ def dissection(
     shown: int = 0,
     resamples: int = 0,
     seed: int = 0,
+    everything: bool = False,
 ) -> Dissection:
     """Name the units of a network with words.
 
@@ -63,6 +64,7 @@ def dissection(
         shown: how many of each unit's strongest images a report wants.
         resamples: how often the images are drawn anew to count how stable a label is.
         seed: of these draws.
+        everything: whether all activations are read by others besides, whatever the function reads.
 
     Returns:
         The labels by layer, with the features. Where the model's truth is known, each unit has the rank of its truth.
@@ -75,7 +77,7 @@ def dissection(
     began = time.perf_counter()
     units = Layers() if layers is None else as_units(layers)
     similarity = with_names(similarity, concepts.names)
-    needed = images_needed(similarity, len(probe), resamples, shown=shown)
+    needed = None if everything else images_needed(similarity, len(probe), resamples, shown=shown)
     features = extract(model, probe, clip, layers=units, store=store, settings=settings, strongest=needed)
     texts = text_embeddings(clip, concepts, store=store, device=settings.device)
     extracted = time.perf_counter()

@@ -6,13 +6,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from cd_exp import similarity as similarities
 from cd_exp.baselines import Method, RunRecord, labelled
 from cd_exp.errors import InputError
 from cd_exp.faithfulness import Explained, HeldOut, Judge, Scores, divided, is_circular
 from cd_exp.features import Features, text_embeddings
-from cd_exp.labels import label
-from cd_exp.metrics import accepted_columns
+from cd_exp.labelling import activations, label_units, with_names
+from cd_exp.similarity import concept_activations
 from cd_exp.types import OURS, Labels, Similarity
 
 FLOOR, CEILING = "random_labels", "true_labels"
@@ -30,7 +29,7 @@ class Judged:
 
 @dataclass(frozen=True, eq=False)
 class OwnLabels:
-    """Our own labels as a method like any other: a function of what a run has."""
+    """Our own labels as a method like any other: made by the function that makes a run's, of what a run has."""
 
     similarity: Similarity
     top: int = 5
@@ -39,19 +38,11 @@ class OwnLabels:
         """The labels of every layer from the features of the record."""
         device, _ = run.settings.resolved()
         texts = text_embeddings(run.clip, run.concepts, store=run.store, device=run.settings.device)
-        match = similarities.concept_activations(run.features.images.to(device), texts.to(device))
-        found = {}
-        for layer, activations in run.features.activations.items():
-            truth = run.labels[layer].truth
-            found[layer] = label(
-                similarities.blocks(self.similarity, match, activations.to(device)),
-                run.concepts.names,
-                layer=layer,
-                accepted=accepted_columns(truth, run.concepts.names) if truth else (),
-                truth=truth,
-                k=self.top,
-            )
-        return found
+        match = concept_activations(run.features.images.to(device), texts.to(device))
+        similarity = with_names(self.similarity, run.concepts.names)
+        given = {layer: activations(run.features, layer, similarity, 0, device) for layer in run.features.layers}
+        truth = {layer: labels.truth for layer, labels in run.labels.items()}
+        return dict(label_units(similarity, match, given, run.concepts.names, truth=truth, top=self.top).labels)
 
 
 def judged(

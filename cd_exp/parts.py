@@ -77,6 +77,12 @@ class Parts:
         parts.check()
         return parts
 
+    @property
+    def reads_activations(self) -> bool:
+        """Whether a judge or another method reads all activations, whatever the similarity function reads."""
+        methods = self.baselines.values()
+        return self.judge is not None or any(getattr(method, "reads_activations", False) for method in methods)
+
     def check(self) -> None:
         """Refuse parts that do not go together, as far as they can tell without computing anything.
 

@@ -31,6 +31,7 @@ def dissected(parts: Parts, config: DictConfig) -> Dissection:
         shown=config.report.images,
         resamples=config.stability.resamples,
         seed=config.seed,
+        everything=parts.reads_activations,
     )
 
 

@@ -10,10 +10,11 @@ from PIL import Image
 from cd_exp import shapes
 from cd_exp.cli import main
 
-SMALL = (
-    *("probe.size=400", "similarity.top_k=30", "stability.resamples=0", "logger=none", "features.progress=false"),
+QUIET = (
+    *("probe.size=400", "stability.resamples=0", "logger=none", "features.progress=false"),
     *("features.workers=0", "report.html=false", "report.figures=false", "report.explorer=none"),
 )
+SMALL = (*QUIET, "similarity.top_k=30")
 
 
 @pytest.fixture(scope="module")
@@ -22,12 +23,12 @@ def run(tmp_path_factory):
     place = tmp_path_factory.mktemp("judging")
     done = {}
 
-    def command(*words):
+    def command(*words, settings=SMALL):
         if words not in done:
             folder = place / str(len(done))
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("CD_EXP_CACHE", str(place / "cache"))
-                patch.setattr("sys.argv", ["run.py", *words, *SMALL, f"hydra.run.dir={folder}"])
+                patch.setattr("sys.argv", ["run.py", *words, *settings, f"hydra.run.dir={folder}"])
                 main()
             done[words] = folder
         return done[words]
@@ -125,6 +126,35 @@ def test_pictures_of_labels_from_a_folder(run, tmp_path):
     assert scored
     assert scored <= {"red", "blue", "circle"}
     assert "faithfulness_selectivity" not in rows(folder)[0]
+
+
+OWN = """
+import torch
+
+def by_name(match, neurons, *, names):
+    \"\"\"How often a name's mean match is exceeded where the unit is active; a name of one letter never wins.\"\"\"
+    images = match.images @ match.texts.T
+    short = torch.tensor([len(name) < 2 for name in names])
+    return (neurons.T @ (images > images.mean(0)).to(neurons)).masked_fill(short, 0)
+"""
+
+
+def test_own_labels_are_made_by_the_function_that_makes_a_runs(run, tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    custom = ("similarity=custom", f"similarity.function={tmp_path / 'own.py'}:by_name")
+    for words in (custom, ("similarity=whitened_wpmi",)):
+        own = rows(run("judge=annotations", "judge.held_out=0.02", *words, settings=QUIET))
+        same = [row["judged_label"] == row["description"] for row in own]
+        assert np.mean(same) > 0.7, "392 of 400 images say mostly the same as all of them"
+
+
+@pytest.mark.parametrize("words", [("judge=annotations",), ("baseline=invert",), ("baseline=linear_explanations",)])
+def test_whoever_reads_all_activations_has_them_kept_or_is_refused_before_extraction(run, capsys, tmp_path, words):
+    with pytest.raises(SystemExit) as ended:
+        run(*words, "features.keep=lists", f"cache.dir={tmp_path}")
+    assert ended.value.code == 2
+    assert "this run reads all activations of 400 images x 196 units" in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.rglob("*.npy"))
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,11 @@ class Invert:
                 "the first smaller (0.002 and 0.5)"
             )
 
+    @property
+    def reads_activations(self) -> bool:
+        """Yes: each unit's strongest images alone are not enough."""
+        return True
+
     def check(self, probe: Probe) -> None:
         """Refuse a probe that has neither masks nor classes."""
         if not isinstance(probe, AnnotatedProbe):
@@ -76,7 +81,8 @@ class Invert:
             run.probe, indices, store=run.store, seed=run.seed + 1, share=OTHER_PART
         )  # not the judge's own division, of which this is given one part
         found, files, notes = {}, {}, []
-        for layer, activations in run.features.activations.items():
+        for layer in run.features.layers:
+            activations = run.features.activations[layer]
             best = search(
                 activations[searched],
                 present[searched],

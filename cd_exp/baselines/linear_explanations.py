@@ -59,6 +59,11 @@ class LinearExplanations:
         """Whether the run's backbone chooses the labels."""
         return self.source == "clip"
 
+    @property
+    def reads_activations(self) -> bool:
+        """Yes: each unit's strongest images alone are not enough."""
+        return True
+
     def check(self, probe: Probe) -> None:
         """Refuse annotations of a probe that has none."""
         if self.source == "annotations" and not isinstance(probe, AnnotatedProbe):
