@@ -45,6 +45,15 @@ cache.dir=FILE | that is a file; give a folder
 cache.dir=FILE/below | is a file; give a folder
 cache=null | cache is no setting itself; it holds cache.dir
 report=none | report is no setting itself; it holds report.html
+seed=99999999999999999999 | seed=99999999999999999999 is out of range, expected a whole number from 0 below
+distributed.processes=99999 | distributed.processes=99999 is out of range, expected a whole number from 1 to 256
+distributed.processes=256 | distributed.processes=256: this machine does at most
+hydra.run.dir='' | hydra.run.dir='' is empty, expected text
+hydra.output_subdir=/tmp/elsewhere | expected the name of a folder in the run folder, or null
+hydra.output_subdir=.. | expected the name of a folder in the run folder, or null
+-m seed=1,2 hydra.sweeper.max_batch_size=-1 | expected a whole number from 1, or null
+-m seed=1,2 hydra.sweep.dir='' | hydra.sweep.dir='' is empty, expected text
+units=directions units.layer=layer4 units.path=GARBAGE | cannot be read as tensors: it is no file of torch tensors
 hydra.run.dir=FILE | that is a file; give a folder
 hydra.run.dir=FILE/below | is a file; give a folder
 similarity.scale=nan | similarity.scale=nan is out of range, expected a number above 0
@@ -220,6 +229,7 @@ def place(tmp_path_factory) -> Path:
     """A working directory with a few things in it, and a run folder of before."""
     folder = tmp_path_factory.mktemp("wrong")
     (folder / "file").write_text("")
+    (folder / "garbage").write_text("root:x:0:0:root:/root:/bin/bash")
     (folder / "empty").mkdir()
     (folder / "images").mkdir()
     for index in range(3):
@@ -231,7 +241,7 @@ def place(tmp_path_factory) -> Path:
 
 
 def words_of(line: str, place: Path) -> list[str]:
-    for name, path in (("FILE", "file"), ("EMPTY", "empty"), ("IMAGES", "images")):
+    for name, path in (("FILE", "file"), ("GARBAGE", "garbage"), ("EMPTY", "empty"), ("IMAGES", "images")):
         line = line.replace(f"={name}", f"={place / path}")
     words = line.split(" ")
     typed = {word.lstrip("+~").partition("=")[0] for word in words}

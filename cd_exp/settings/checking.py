@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
@@ -14,9 +14,18 @@ from cd_exp.errors import InputError, unknown
 from cd_exp.settings.groups import ON_ERROR
 from cd_exp.settings.renamed import renamed
 from cd_exp.settings.schema import GROUPS, kinds
-from cd_exp.settings.values import refusal
+from cd_exp.settings.values import Count, Pattern, Text, refusal
 
 CALLBACKS = ("hydra.experimental.callbacks.LogJobReturnCallback", "hydra.experimental.callbacks.PickleJobInfoCallback")
+HYDRA = {
+    "run.dir": Text,
+    "sweep.dir": Text,
+    "sweep.subdir": Text,
+    "output_subdir": Annotated[str, Pattern(r"[^/\\]*[^/\\.][^/\\]*", "the name of a folder in the run folder")] | None,
+    "sweeper.max_batch_size": Count | None,
+}
+"""Of Hydra's own settings, which it does not bound, those that would fail late or write where nobody meant."""
+MOST_PROCESSES = 8
 LEVELS = ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG", "NOTSET")
 LOGGING = (
     "logging.FileHandler",
@@ -95,6 +104,9 @@ def check_values(config: DictConfig) -> None:
     if wrong:
         raise wrong
     check_folder("cache.dir", config.cache.dir)
+    processes, most = config.distributed.processes, max(MOST_PROCESSES, os.cpu_count() or 1)
+    if processes > most:
+        raise InputError(f"distributed.processes={processes}: this machine does at most {most}; give fewer")
 
 
 def chosen(config: DictConfig, name: str) -> Any:
@@ -128,6 +140,13 @@ def check_hydra(hydra: DictConfig) -> None:
     """
     plain = OmegaConf.to_container(hydra, resolve=False)
     assert isinstance(plain, dict)
+    for name, kind in HYDRA.items():
+        value: Any = plain
+        for part in name.split("."):
+            value = value.get(part, "${") if isinstance(value, dict) else value
+        wrong = None if "${" in str(value) or value == "???" else refusal(f"hydra.{name}", value, kind)
+        if wrong:
+            raise wrong
     for where, key, value in _targets(plain, "hydra"):
         if key == "level":
             if value not in LEVELS:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, Lt
 from omegaconf import MISSING, OmegaConf
 
 from cd_exp.settings.values import Count, Doc, NotNegative, OneOf, Pattern, Share, Text, Whole, parts
@@ -72,7 +72,10 @@ class ReportSettings:
 class DistributedSettings:
     """Processes of one run."""
 
-    processes: Annotated[Count, Doc("processes on this machine; torchrun and Slurm decide for themselves")] = 1
+    processes: Annotated[
+        Annotated[int, Ge(1), Le(256)],
+        Doc("processes on this machine, at most one a processor, or 8; torchrun and Slurm decide for themselves"),
+    ] = 1
 
 
 @dataclass
@@ -102,7 +105,7 @@ class Config:
     baseline: Annotated[Any, Doc("another method on the same units")] = None
     judge: Annotated[Any, Doc("who judges labels where no truth is known")] = None
     logger: Annotated[Any, Doc("the tracker")] = None
-    seed: Annotated[Whole, Doc("of every random draw")] = 0
+    seed: Annotated[Annotated[int, Ge(0), Lt(2**63)], Doc("of every random draw")] = 0
     top: Annotated[Count, Doc("concepts kept for each unit")] = 5
     device: Annotated[
         str,

@@ -78,7 +78,12 @@ def _pickled(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if data[:1] == b"{":
         line, _, data = data.partition(b"\n")
         settings = json.loads(line)
-    state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise
+    except Exception as error:  # of any kind where the bytes are no such file at all
+        raise ValueError(f"it is no file of torch tensors ({_line(error)})") from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not any(torch.is_tensor(value) for value in state.values()):
