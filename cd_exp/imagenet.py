@@ -16,6 +16,14 @@ def lemmas() -> tuple[str, ...]:
     return tuple(info.index_to_description(index) for index in range(info.num_classes()))
 
 
+def of_wordnet() -> dict[str, str]:
+    """The synonyms of each class by its number in WordNet, as `n01440764`: ImageNet's folders are called so."""
+    from timm.data import ImageNetInfo
+
+    info = ImageNetInfo()
+    return {number: info.label_name_to_description(number) for number in info.label_names()}
+
+
 def openai() -> tuple[str, ...]:
     """The names that OpenAI chose for CLIP."""
     from open_clip import IMAGENET_CLASSNAMES

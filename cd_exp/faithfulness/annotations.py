@@ -70,27 +70,28 @@ def atoms(
     if isinstance(probe, AnnotatedProbe):
         return tuple(probe.concepts), tuple(probe.categories), _masked(probe, indices)
     classes = classes_of(probe)
-    names = tuple(dict.fromkeys(classes))
-    present = np.array([[classes[index] == name for name in names] for index in indices], dtype=bool)
+    columns = {name: column for column, name in enumerate(dict.fromkeys(name for name in classes if name))}
+    present = np.zeros((len(indices), len(columns)), dtype=bool)
+    for row, index in enumerate(indices):
+        if classes[index]:
+            present[row, columns[classes[index]]] = True
+    names = tuple(columns)
     return names, ("class",) * len(names), present
 
 
 def classes_of(probe: Probe) -> Sequence[str]:
-    """The class of each image: the probe's own, else the folder that each picture lies in.
+    """The class of each image, as the probe knows it; "" for an image of none.
 
     Raises:
-        InputError: there is none.
+        InputError: the probe knows none.
     """
     own: Sequence[str] | None = getattr(probe, "image_classes", None)
-    if own is not None:
-        return own
-    folders = [name.replace("\\", "/").rpartition("/")[0] for name in probe.ids]
-    if not all(folders):
+    if own is None:
         raise InputError(
-            f"judge=annotations needs pixel masks or classes, and probe {probe.name!r} has neither; use probe=shapes, "
-            "probe=broden, a probe=folder with a folder for each class, or judge=clip"
+            f"pixel masks or classes of the images are needed, and probe {probe.name!r} has neither; use probe=shapes, "
+            "probe=broden, a probe=folder with a folder for each class, or probe=cifar100 (judge=clip needs none)"
         )
-    return [folder.rpartition("/")[2] for folder in folders]
+    return own
 
 
 def _masked(probe: AnnotatedProbe, indices: Sequence[int]) -> Bool[np.ndarray, "images concepts"]:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from cd_exp.downloads import Archive, locate
 from cd_exp.errors import InputError, unknown
+from cd_exp.lines import read_lines
 from cd_exp.probes.fingerprints import file_digests, fingerprint
 from cd_exp.probes.id_lists import Numbered
 
@@ -19,6 +20,7 @@ CIFAR100 = Archive(f"{SITE}cifar-100-binary.tar.gz", "md5:03b5dce01913d631647c71
 FILES10 = {"train": tuple(f"data_batch_{number}.bin" for number in range(1, 6)), "val": ("test_batch.bin",)}
 FILES100 = {"train": ("train.bin",), "val": ("test.bin",)}
 SIDE = 32
+NAMES10, NAMES100 = "batches.meta.txt", "fine_label_names.txt"  # of the classes, in the archives
 PIXELS = 3 * SIDE * SIDE  # of one record: the red plane, the green, the blue
 
 
@@ -32,6 +34,7 @@ class Cifar:
     files: tuple[str, ...]
     sizes: tuple[int, ...]  # records in each file
     record: int  # bytes
+    names: str  # the file with the names of the classes
     cache: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -44,6 +47,23 @@ class Cifar:
     def fingerprint(self) -> str:
         """A hash of the files' content."""
         return fingerprint(file_digests(self.root, self.files, self.cache), str(self.record))
+
+    @cached_property
+    def image_classes(self) -> Sequence[str]:
+        """The class of each image; the fine one of CIFAR-100, the last byte of the labels.
+
+        Raises:
+            InputError: the file with the names of the classes is missing, or has no name for an image's class.
+        """
+        if not (self.root / self.names).is_file():
+            raise InputError(f"{self.root / self.names} is missing: it names the classes, and the archive holds it")
+        names = [line.strip() for line in read_lines(str(self.root / self.names), setting="probe.root") if line.strip()]
+        label = self.record - PIXELS - 1
+        columns = [np.memmap(self.root / file, np.uint8, "r").reshape(-1, self.record)[:, label] for file in self.files]
+        numbers = np.concatenate(columns)
+        if numbers.max() >= len(names):
+            raise InputError(f"{self.root / self.names} names {len(names)} classes, and an image is of {numbers.max()}")
+        return [names[number] for number in numbers]
 
     def __len__(self) -> int:
         return sum(self.sizes)
@@ -82,7 +102,7 @@ def cifar100(
     Raises:
         InputError: it is not found locally and cannot be downloaded, a file is cut off, or there is no such split.
     """
-    return _cifar("cifar100", split, FILES100, archive, root=root, data_dir=data_dir, record=2 + PIXELS)
+    return _cifar("cifar100", split, FILES100, archive, root=root, data_dir=data_dir, names=NAMES100, labels=2)
 
 
 def cifar10(
@@ -92,7 +112,7 @@ def cifar10(
 
     The folder is the one with `data_batch_1.bin` to `data_batch_5.bin` and `test_batch.bin`.
     """
-    return _cifar("cifar10", split, FILES10, archive, root=root, data_dir=data_dir, record=1 + PIXELS)
+    return _cifar("cifar10", split, FILES10, archive, root=root, data_dir=data_dir, names=NAMES10, labels=1)
 
 
 def _cifar(
@@ -103,16 +123,17 @@ def _cifar(
     *,
     root: str | None,
     data_dir: str,
-    record: int,
+    names: str,
+    labels: int,
 ) -> Cifar:
     if split not in splits:
         raise unknown("split", split, splits, where=f"in {name}")
     files = splits[split]
     place = locate(replace(archive, marker=files[0]), root=root, data_dir=data_dir, setting="probe.root")
-    sizes = []
+    sizes, record = [], labels + PIXELS
     for file in files:
         length = (place / file).stat().st_size if (place / file).is_file() else 0
         if length == 0 or length % record:
             raise InputError(f"{place / file} has {length} bytes, not a multiple of {record}: it is missing or cut off")
         sizes.append(length // record)
-    return Cifar(name=name, split=split, root=place, files=files, sizes=tuple(sizes), record=record)
+    return Cifar(name=name, split=split, root=place, files=files, sizes=tuple(sizes), record=record, names=names)

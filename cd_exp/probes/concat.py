@@ -45,6 +45,12 @@ class Concat:
         """What the sets have to say of themselves."""
         return tuple(note for probe in self.probes for note in getattr(probe, "notes", ()))
 
+    @cached_property
+    def image_classes(self) -> Sequence[str] | None:
+        """The class of each image, where all of the sets know it."""
+        each = [getattr(probe, "image_classes", None) for probe in self.probes]
+        return None if any(own is None for own in each) else [name for own in each for name in own or ()]
+
     @property
     def ids_only(self) -> bool:
         """Whether images of a set cannot be opened."""

@@ -11,6 +11,7 @@ from PIL import Image
 from cd_exp.downloads import progress
 from cd_exp.errors import InputError
 from cd_exp.probes.fingerprints import fingerprint
+from cd_exp.probes.image_classes import folder_classes, of_dataset
 from cd_exp.probes.pictures import DAMAGE, as_rgb
 from cd_exp.types import AnnotatedProbe, Segmentation
 from cd_exp.user_code import load
@@ -31,6 +32,14 @@ class Custom:
     def fingerprint(self) -> str:
         """A hash of every picture's pixels and their order: code can give anything, so each run looks at all."""
         return fingerprint(self._digests())
+
+    @cached_property
+    def image_classes(self) -> Sequence[str] | None:
+        """The class of each picture, where the user's object has them or the ids are paths with folders."""
+        own = of_dataset(self.pictures)
+        if own is not None and len(own) != len(self):
+            raise InputError(f"{self.source} gives {len(self)} pictures with {len(own)} classes; give one each")
+        return own or folder_classes(self.ids)
 
     def _digests(self) -> Iterator[str]:
         with progress("reading the probe images", len(self)) as advance:
@@ -94,7 +103,8 @@ def custom(*, factory: str, options: Mapping[str, Any] | None = None, name: str 
 
     Args:
         factory: `FILE.py:function` or `package.module:function`; it returns a torch `Dataset` or a sequence of PIL
-            pictures, with `.ids` and `.annotations` (`concepts`, `categories`, `segmentation(index)`) where it has any.
+            pictures, with `.ids`, `.image_classes` (or `.classes` and `.targets` as torchvision's sets have) and
+            `.annotations` (`concepts`, `categories`, `segmentation(index)`) where it has any.
         options: its keywords.
         name: how the set is called in tables.
 

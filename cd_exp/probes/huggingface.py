@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,19 @@ class HuggingFace(Pictures):
 
     dataset: Any  # datasets.Dataset of one column, left undecoded
     column: str
+    labels: Any = None  # the column with the classes, as a Dataset of its own
+
+    @cached_property
+    def image_classes(self) -> Sequence[str] | None:
+        """The class of each image, where a column has them; one that is not given is no class."""
+        if self.labels is None:
+            return None
+        (column,) = self.labels.features
+        names = getattr(self.labels.features[column], "names", None)
+        given = self.labels[:][column]
+        if names is None:
+            return ["" if label is None else str(label) for label in given]
+        return ["" if label is None or label < 0 else names[label] for label in given]
 
     def digests(self, rows: Sequence[int]) -> Iterator[str]:
         """The hash of each of these images. Nothing is remembered here: every run reads every image once."""
@@ -42,6 +56,7 @@ def huggingface(
     path: str,
     split: str,
     column: str = "image",
+    label: str | None = None,
     config: str | None = None,
     revision: str | None = None,
 ) -> HuggingFace:
@@ -52,11 +67,12 @@ def huggingface(
             `save_to_disk` wrote.
         split: which of its splits.
         column: the column with the images.
+        label: the column with their classes, numbers with names or texts; by default the only one with names.
         config: which of its configurations, where it has several.
         revision: the commit on the hub, to be sure of the same images later.
 
     Raises:
-        InputError: `datasets` is not installed, the dataset cannot be had, or has no such split or image column.
+        InputError: `datasets` is not installed, the dataset cannot be had, or has no such split or column.
     """
     try:
         import datasets
@@ -83,5 +99,22 @@ def huggingface(
         raise InputError(f"probe.column={column} of {path} holds {type(table.features[column]).__name__}, not images")
     if not len(table):
         raise InputError(f"probe.path={path} probe.split={split} holds no image")
+    classes = _labels(table, label, path)
     undecoded = table.select_columns([column]).cast_column(column, datasets.Image(decode=False))
-    return HuggingFace(name=path, ids=Numbered(f"{split}/", len(table)), dataset=undecoded, column=column)
+    ids = Numbered(f"{split}/", len(table))
+    return HuggingFace(name=path, ids=ids, dataset=undecoded, column=column, labels=classes)
+
+
+def _labels(table: Any, label: str | None, path: str) -> Any:
+    """The column with the classes alone; None where none is named and not exactly one has named numbers."""
+    import datasets
+
+    named = [name for name, kind in table.features.items() if isinstance(kind, datasets.ClassLabel)]
+    if label is None:
+        return table.select_columns(named) if len(named) == 1 else None
+    if label not in table.features:
+        raise unknown("column", label, table.features, where=f"in {path}")
+    kind = table.features[label]
+    if label not in named and getattr(kind, "dtype", None) not in ("string", "large_string"):
+        raise InputError(f"probe.label={label} of {path} holds {type(kind).__name__}, not the names of classes")
+    return table.select_columns([label])

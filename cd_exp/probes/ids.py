@@ -9,6 +9,7 @@ from cd_exp.errors import InputError
 from cd_exp.probes.files import listed_ids
 from cd_exp.probes.fingerprints import fingerprint
 from cd_exp.probes.id_lists import Names
+from cd_exp.probes.image_classes import folder_classes
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -28,6 +29,11 @@ class Ids:
     def fingerprint_of(self, rows: Sequence[int]) -> str:
         """The fingerprint of a set of these images alone."""
         return fingerprint((self.ids[row] for row in rows), "ids")
+
+    @cached_property
+    def image_classes(self) -> Sequence[str] | None:
+        """The folder in each id; None where one has none."""
+        return folder_classes(self.ids)
 
     def __len__(self) -> int:
         return len(self.ids)

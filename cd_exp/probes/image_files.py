@@ -10,6 +10,7 @@ from PIL.Image import Image
 from cd_exp.errors import InputError
 from cd_exp.names import shortened
 from cd_exp.probes.fingerprints import file_digests, fingerprint
+from cd_exp.probes.image_classes import folder_classes
 from cd_exp.probes.pictures import AS_PUBLISHED, Reading, Values, rgb, values
 
 
@@ -61,6 +62,11 @@ class ImageFiles(Pictures):
     """A probe set of picture files: `ids` are their paths below `root`."""
 
     root: Path = field()
+
+    @cached_property
+    def image_classes(self) -> Sequence[str] | None:
+        """The folder of each picture; None where one lies in none."""
+        return folder_classes(self.ids)
 
     def source(self, index: int) -> Path:
         """The file."""

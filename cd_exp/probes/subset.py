@@ -48,6 +48,12 @@ class Subset:
         """What the set has to say of itself."""
         return tuple(getattr(self.probe, "notes", ()))
 
+    @cached_property
+    def image_classes(self) -> Sequence[str] | None:
+        """The class of each of these images, where the set knows it."""
+        own = getattr(self.probe, "image_classes", None)
+        return None if own is None else [own[row] for row in self.rows.tolist()]
+
     @property
     def ids_only(self) -> bool:
         """Whether the set's images cannot be opened."""

@@ -16,6 +16,7 @@ from cd_exp.errors import InputError
 from cd_exp.names import shortened
 from cd_exp.probes.fingerprints import UNREADABLE, remembered
 from cd_exp.probes.id_lists import Joined
+from cd_exp.probes.image_classes import folder_classes
 from cd_exp.probes.image_files import Pictures
 from cd_exp.probes.tar_index import index_of, nothing, refuse_several, wanted
 
@@ -28,6 +29,11 @@ class Shards(Pictures):
     shard: Int[np.ndarray, " images"]  # the number of the file
     start: Int[np.ndarray, " images"]  # bytes into it
     size: Int[np.ndarray, " images"]  # bytes
+
+    @cached_property
+    def image_classes(self) -> Sequence[str] | None:
+        """The folder of each member inside its shard; None where one lies in none."""
+        return folder_classes(name.partition("/")[2] for name in self.ids)
 
     def source(self, index: int) -> bytes:
         """The encoded picture."""

@@ -77,11 +77,23 @@ def falls(
     fewer, more = (change(concept, generator).float() for change in (missing, extra))
     found = {}
     for metric in metrics:
-        before = metric.score(activations, concept.float(), share)
-        after = [metric.score(activations, changed, share) - before for changed in (fewer, more)]
+        before = _by_unit(metric, activations, concept.float(), share)
+        after = [_by_unit(metric, activations, changed, share) - before for changed in (fewer, more)]
         span = metric.span or before.abs().clamp(min=1)  # no range: a fall is measured against the score itself
         found[metric.name] = Fall(*((difference / span).numpy() for difference in after))
     return found
+
+
+def _by_unit(
+    metric: Metric, activations: Float[Tensor, "images units"], concept: Float[Tensor, "images units"], share: Tensor
+) -> Float[Tensor, " units"]:
+    """The score of one unit after the other.
+
+    A column of a million images is small enough for the allocator to use its memory again: less than half the
+    processor time of ten at once, most of which went into fresh pages (5.2 s instead of 12.2 s for all scores).
+    """
+    columns = zip(activations.split(1, dim=1), concept.split(1, dim=1), share.split(1), strict=True)
+    return torch.cat([metric.score(own.contiguous(), told.contiguous(), of) for own, told, of in columns])
 
 
 def ideal(rate: float, *, images: int, units: int, seed: int) -> Bool[Tensor, "images units"]:

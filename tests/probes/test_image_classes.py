@@ -1,0 +1,118 @@
+"""Every set whose images have classes tells them under one name, and judges and methods read them there."""
+
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cd_exp import probes
+from cd_exp.errors import InputError
+from cd_exp.faithfulness import Annotations, presence
+from cd_exp.probes.custom import of_pictures
+from cd_exp.types import Probe
+
+
+def labels_of(probe: Probe, *names: str) -> list[list[float] | None]:
+    values = presence(probe, range(len(probe)))
+    return [None if values(name) is None else values(name).tolist() for name in names]
+
+
+@pytest.fixture
+def cifar(tmp_path):
+    """Three records a file: the last byte before the pixels is the class, the coarse one of CIFAR-100 is not read."""
+    pixels = bytes(3072)
+    for number in range(1, 6):
+        records = [bytes([label]) + pixels for label in (0, 2, number % 3)]
+        (tmp_path / f"data_batch_{number}.bin").write_bytes(b"".join(records))
+    (tmp_path / "train.bin").write_bytes(b"".join(bytes([9, label]) + pixels for label in (1, 0, 1)))
+    (tmp_path / "batches.meta.txt").write_text("airplane\nautomobile\nbird\n\n")
+    (tmp_path / "fine_label_names.txt").write_text("apple\naquarium_fish\n")
+    return tmp_path
+
+
+def test_cifar_by_the_names_in_the_archive(cifar):
+    few = probes.cifar100(root=str(cifar))
+    assert list(few.image_classes) == ["aquarium_fish", "apple", "aquarium_fish"]
+    assert labels_of(few, "aquarium fish", "Apple", "pear") == [[1, 0, 1], [0, 1, 0], None]
+    many = probes.cifar10(root=str(cifar))
+    assert list(many.image_classes)[:6] == ["airplane", "bird", "automobile", "airplane", "bird", "bird"]
+    part = probes.subset(many, limit=4, seed=1)
+    assert list(part.image_classes) == [many.image_classes[row] for row in part.rows]
+    assert probes.concat(probes=[few, part]).image_classes == [*few.image_classes, *part.image_classes]
+
+
+def test_cifar_without_its_names_is_refused_before_anything_runs(cifar):
+    (cifar / "fine_label_names.txt").write_text("apple\n")
+    with pytest.raises(InputError, match=r"fine_label_names.txt names 1 classes, and an image is of 1"):
+        Annotations().check(probes.cifar100(root=str(cifar)))
+    (cifar / "fine_label_names.txt").unlink()
+    with pytest.raises(InputError, match=r"fine_label_names.txt is missing: it names the classes"):
+        Annotations().check(probes.cifar100(root=str(cifar)))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_column_of_a_hugging_face_set(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    picture = tmp_path / "1.png"
+    Image.new("RGB", (3, 2)).save(picture)
+    images = [{"bytes": picture.read_bytes(), "path": None}] * 3
+    kinds = {
+        "image": datasets.Image(),
+        "breed": datasets.ClassLabel(names=["poodle", "pug"]),
+        "text": datasets.Value("string"),
+        "number": datasets.Value("int64"),
+    }
+    columns = {"image": images, "breed": [1, -1, 0], "text": ["a", None, "b"], "number": [0, 1, 2]}
+    datasets.Dataset.from_dict(columns, features=datasets.Features(kinds)).save_to_disk(tmp_path / "saved")
+    place = {"path": str(tmp_path / "saved"), "split": "train"}
+    probe = probes.huggingface(**place)
+    assert list(probe.image_classes) == ["pug", "", "poodle"]
+    assert labels_of(probe, "pug", "poodle", "") == [[1, 0, 0], [0, 0, 1], None]
+    assert list(probes.huggingface(**place, label="text").image_classes) == ["a", "", "b"]
+    assert probe.fingerprint == probes.huggingface(**place, label="text").fingerprint
+    with pytest.raises(InputError, match=r"probe.label=number of .* holds Value, not the names of classes"):
+        probes.huggingface(**place, label="number")
+    with pytest.raises(InputError, match=r"column 'bred' is not in .*saved; did you mean 'breed'"):
+        probes.huggingface(**place, label="bred")
+    columns["other"], kinds["other"] = [0, 0, 0], datasets.ClassLabel(names=["x"])
+    datasets.Dataset.from_dict(columns, features=datasets.Features(kinds)).save_to_disk(tmp_path / "two")
+    assert probes.huggingface(path=str(tmp_path / "two"), split="train").image_classes is None, "which is meant?"
+
+
+def test_folders_of_trees_shards_and_lists(tmp_path):
+    for name in ("dog/1.png", "grey_wolf/2.png"):
+        (tmp_path / name).parent.mkdir()
+        Image.new("RGB", (3, 2)).save(tmp_path / name)
+    assert probes.folder(root=str(tmp_path)).image_classes == ["dog", "grey_wolf"]
+    (tmp_path / "images.txt").write_text("dog/1.png\ngrey_wolf/2.png\n")
+    assert probes.ids(path=str(tmp_path / "images.txt")).image_classes == ["dog", "grey_wolf"]
+    for name, inside in (("sorted", "dog/1.png"), ("flat", "1.png")):
+        with tarfile.open(tmp_path / f"{name}.tar", "w") as archive:
+            archive.add(tmp_path / "dog/1.png", inside)
+    assert probes.tar(path=str(tmp_path / "sorted.tar")).image_classes == ["dog"]
+    flat = probes.tar(path=str(tmp_path / "flat.tar"))
+    assert flat.image_classes is None, "a shard is no class"
+    with pytest.raises(InputError, match="probe 'tar' has neither"):
+        Annotations().check(flat)
+
+
+def test_the_numbers_of_imagenets_folders_are_its_names(tmp_path):
+    for number in ("n01440764", "n02979186"):
+        (tmp_path / number).mkdir()
+        Image.new("RGB", (3, 2)).save(tmp_path / number / f"{number}_1.png")
+    probe = probes.folder(root=str(tmp_path))
+    assert labels_of(probe, "tench", "cassette player", "n01440764") == [[1, 0], [0, 1], None]
+
+
+def test_a_users_own_set_tells_them_as_torchvisions_do():
+    class Own(list):
+        pass
+
+    pictures = Own([Image.fromarray(np.zeros((2, 3, 3), np.uint8))] * 3)
+    assert of_pictures(pictures, source="mine", name="own").image_classes is None
+    pictures.classes, pictures.targets = ["cat", "dog"], [1, 0, 1]
+    assert of_pictures(pictures, source="mine", name="own").image_classes == ["dog", "cat", "dog"]
+    pictures.image_classes = ["a", "b"]
+    with pytest.raises(InputError, match="mine gives 3 pictures with 2 classes; give one each"):
+        _ = of_pictures(pictures, source="mine", name="own").image_classes
