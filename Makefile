@@ -4,13 +4,17 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 STAMP := .venv/.installed
 
-.PHONY: run test slurm-test lint docs bench lock clean
+.PHONY: run test slow-test slurm-test lint docs bench lock clean
 
 run: $(STAMP)
 	$(BIN)/python run.py
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# What takes a minute or more each.
+slow-test: $(STAMP)
+	$(BIN)/python -m pytest -m slow
 
 # Starts munge and Slurm on this machine, as root; needs Debian's slurm-wlm and munge.
 slurm-test: $(STAMP)

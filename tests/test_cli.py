@@ -273,6 +273,8 @@ def test_the_real_photographs_give_the_published_numbers(run):
             "logger=none",
             "report.html=false",
             "report.figures=false",
+            "report.explorer=none",
+            "stability.resamples=0",
             "features.progress=false",
             folder=name,
         )

@@ -86,6 +86,8 @@ def run(
         "cache.dir": folder / "cache",
         "report.html": "false",
         "report.figures": "false",
+        "report.explorer": "none",
+        "stability.resamples": 3,
         "features.workers": 0,
         "features.keep": keep,
         "distributed.processes": processes,

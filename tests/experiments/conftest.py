@@ -8,7 +8,8 @@ from cd_exp import cli
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT / "../shared/real"
-QUICK = ("logger=none", "features.progress=false", "features.workers=0", "report.html=false", "report.figures=false")
+NO_PAGES = ("report.html=false", "report.figures=false", "report.explorer=none")
+QUICK = ("logger=none", "features.progress=false", "features.workers=0", "stability.resamples=0", *NO_PAGES)
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +37,7 @@ def run(world):
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(ROOT)
             patch.setenv("CD_EXP_CACHE", str(world / "cache"))
-            patch.setattr("sys.argv", ["run.py", *words, *QUICK, where])
+            patch.setattr("sys.argv", ["run.py", *QUICK, *words, where])
             cli.main()
         done[words] = folder
         return folder

@@ -63,6 +63,7 @@ def test_vit_labels_hidden_units_of_blocks(run):
         vit.main([str(folder)])
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/real is not here")
 def test_table3_on_real_photos_holds_every_known_number(run):

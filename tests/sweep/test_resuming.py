@@ -18,7 +18,8 @@ from cd_exp.sweep.resuming import missing, resumed
 
 ROOT = Path(__file__).parents[2]
 WORDS = ["similarity=wpmi,soft_wpmi", "probe.size=200,300", "similarity.top_k=20", "features.workers=0"]
-QUIET = ["features.progress=false", "report.html=false", "report.figures=false"]
+QUIET = ["features.progress=false", "report.html=false", "report.figures=false", "report.explorer=none"]
+QUIET += ["stability.resamples=3"]
 TIMES = ("seconds", "folder")
 
 
