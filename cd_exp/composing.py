@@ -1,4 +1,4 @@
-"""From what was typed to a checked configuration: Hydra composes, and nothing is made before everything was looked at.
+"""From what was typed to a checked configuration: Hydra composes; everything is checked before anything is created.
 
 Hydra's own messages are put into one line with a remedy that works: its "+key" would silence a misspelt key.
 """

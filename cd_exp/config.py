@@ -122,7 +122,7 @@ def _signed(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _built(node: Any, where: str, group: str) -> Any:
-    """The values with every node that names a target replaced by what it describes, innermost first."""
+    """The values with every node that names a target replaced by the object it describes, innermost first."""
     if isinstance(node, list):
         return [_built(item, f"{where}[{index}]", group) for index, item in enumerate(node)]
     if isinstance(node, str) and node.startswith("~/"):

@@ -35,7 +35,7 @@ def is_main() -> bool:
 
 
 def share(items: Sequence[Item]) -> list[Item]:
-    """This process's part of the items: every item goes to exactly one process, none is padded."""
+    """The items of this process: every item goes to exactly one process, without padding."""
     if world()[1] == 1:
         return list(items)
     with _state().split_between_processes(list(items)) as mine:
@@ -43,12 +43,12 @@ def share(items: Sequence[Item]) -> list[Item]:
 
 
 def wait() -> None:
-    """Return when every process has come this far; end where one has failed and never will."""
+    """Barrier: return when every process has reached this point; exit if one of them has failed."""
     if world()[1] == 1:
         return
     try:
         _state().wait_for_everyone()
-    except RuntimeError as error:  # its connection is closed, and what went wrong there is told there
+    except RuntimeError as error:  # its connection is closed; the failing process prints its own error
         if not signals.launched():  # the launcher shows the error itself
             print("error: another process of this run failed", file=sys.stderr)
         raise SystemExit(FOLLOWS) from error

@@ -225,7 +225,7 @@ def _answer(url: str) -> Any:
 
 @contextmanager
 def progress(task: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on the terminal, on standard error, gone when done; nothing where nobody watches.
+    """A progress bar on standard error, removed when done; nothing where standard error is not a terminal.
 
     Args:
         task: what is done.

@@ -28,7 +28,7 @@ def style(number: int) -> tuple[str, str, str]:
 
 
 def plot(width: float, height: float) -> tuple["Figure", "Axes"]:
-    """One plot of `width` x `height` inches, apart from pyplot and its list of open figures."""
+    """A figure of `width` x `height` inches with one plot, not registered with pyplot."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(min(width, TALLEST), min(height, TALLEST)), dpi=150, layout="constrained")

@@ -12,7 +12,7 @@ class InputError(ValueError):
 
 
 class MissingTexts(InputError):
-    """A backbone of finished embeddings has none of some text; what only compares with that text is left out."""
+    """Precomputed embeddings lack some text; figures that only compare with that text are left out."""
 
 
 def unknown(kind: str, name: str, choices: Iterable[str], *, where: str = "") -> InputError:

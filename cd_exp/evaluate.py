@@ -48,8 +48,8 @@ def judge(
     Args:
         labels: of any method.
         truth: the names that are right, by unit number; `labels.truth` where absent.
-        judgeable: the names a method could have given, where that is less than its concepts show: Broden's scenes, for
-            a network of Places365 classes. Compared by the documented rule.
+        judgeable: restricts judging to units whose true name is in this vocabulary, as Broden's scenes for a network of
+            Places365 classes. Compared by the documented rule.
         clip_text: CLIP's text tower, for the cosine between label and truth.
         sentences: a sentence encoder, as of `sentence_encoder`, for the same.
         abstain: units of a lower stability count as not labelled in `kept`; None where nothing abstains.

@@ -133,7 +133,7 @@ def _chosen(own: Labels, part: Labels | None) -> tuple[str, ...]:
 def _references(
     judge: Judge, held: HeldOut, ours: Mapping[str, Labels], *, seed: int
 ) -> dict[tuple[str, str], Explained]:
-    """Random labels of all units, and the true one of each unit that has one which the judge knows."""
+    """Random labels for all units, and the true label of each unit whose truth the judge knows."""
     truths = dict.fromkeys(name for labels in ours.values() for names in labels.truth for name in names or ())
     known = judge.known(held, [*held.concepts.names, *truths])
     words = [name for name in held.concepts.names if known[name]]

@@ -1,4 +1,4 @@
-"""What a similarity function is given of each layer, and the labels and marks that come of its scores."""
+"""The inputs of a similarity function for each layer, and the labels and marks that follow from its scores."""
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ from cd_exp.types import Accepted, Labels, Match, Similarity, Strongest
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """The labels of every layer, and what resamples choose from."""
+    """The labels of every layer, and the candidate concepts of resamples."""
 
     labels: Mapping[str, Labels]
     candidates: Mapping[str, Candidates]
@@ -89,7 +89,7 @@ def label_units(
 def _remembered(
     blocks: Iterator[tuple[str, slice, Tensor]], kept: list[Candidates], number: int
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Pass the scores on, and keep so many of each unit's best."""
+    """Yield the scores unchanged, and keep each unit's `number` best as candidates."""
     for _, part, scores in blocks:
         if number:
             kept.append(Candidates(*scores.topk(min(number, scores.shape[1]), dim=1)))

@@ -54,17 +54,17 @@ def label(
     """
     tops, kept, ranks = [], [], []
     margins: list[np.ndarray] = []
-    done, place = 0, alphabetical(names)
+    done, position = 0, alphabetical(names)
     for units, block in _blocks(scores):
         _check(units, block, names, layer=layer, done=done)
         done += len(block)
-        values, columns = best(block, place.to(block.device), k=min(max(k, 2), len(names)))
+        values, columns = best(block, position.to(block.device), k=min(max(k, 2), len(names)))
         tops += [tuple(names[column] for column in row[:k]) for row in columns.tolist()]
         kept.append(values[:, :k].cpu().numpy())
         if len(names) > 1:
             margins.append((values[:, 0] - values[:, 1]).cpu().numpy())
         if len(accepted):
-            ranks.append(rank(block, accepted[done - len(block) : done], place.to(block.device)))
+            ranks.append(rank(block, accepted[done - len(block) : done], position.to(block.device)))
     top_scores = np.concatenate(kept) if kept else np.empty((0, 1))
     _check_lengths(done, layer=layer, accepted=accepted, truth=truth)
     return Labels(
@@ -87,15 +87,15 @@ def alphabetical(names: Sequence[str]) -> Int[Tensor, " concepts"]:
     tensor([2, 1, 0])
     """
     order = sorted(range(len(names)), key=lambda column: (names[column], column))
-    place = torch.empty(len(names), dtype=torch.int64)
-    place[order] = torch.arange(len(names))
-    return place
+    position = torch.empty(len(names), dtype=torch.int64)
+    position[order] = torch.arange(len(names))
+    return position
 
 
 def best(
-    scores: Float[Tensor, "block concepts"], place: Int[Tensor, " concepts"], *, k: int
+    scores: Float[Tensor, "block concepts"], position: Int[Tensor, " concepts"], *, k: int
 ) -> tuple[Float[Tensor, "block kept"], Int[Tensor, "block kept"]]:
-    """The `k` highest scores of each unit and their columns, best first, the lowest place first among equals.
+    """The `k` highest scores of each unit and their columns, best first, the lowest position first among equals.
 
     >>> scores, columns = best(torch.tensor([[0.5, 0.9, 0.9]]), alphabetical(["dog", "cat", "ant"]), k=2)
     >>> columns
@@ -105,21 +105,21 @@ def best(
     # topk promises nothing about equal scores: where more reach the last value than fit, a stable sort decides.
     crowded = (scores >= values[:, -1:]).sum(dim=1) > k
     if crowded.any():
-        order = place.argsort()
+        order = position.argsort()
         ranked = scores[crowded][:, order].sort(dim=1, descending=True, stable=True).indices[:, :k]
         columns[crowded] = order[ranked]
-    columns = columns.gather(1, place[columns].argsort(dim=1))
+    columns = columns.gather(1, position[columns].argsort(dim=1))
     values, order = scores.gather(1, columns).sort(dim=1, descending=True, stable=True)
     return values, columns.gather(1, order)
 
 
 def rank(
-    scores: Float[Tensor, "block concepts"], accepted: Sequence[Columns], place: Int[Tensor, " concepts"]
+    scores: Float[Tensor, "block concepts"], accepted: Sequence[Columns], position: Int[Tensor, " concepts"]
 ) -> Float[np.ndarray, " block"]:
     """The rank, from 1, of each unit's best accepted concept in the order of `best`; NaN where none is accepted.
 
-    >>> scores, place = torch.tensor([[0.5, 0.9, 0.9], [0.1, 0.2, 0.3]]), alphabetical(["dog", "cat", "ant"])
-    >>> rank(scores, [np.array([1]), None], place)
+    >>> scores, position = torch.tensor([[0.5, 0.9, 0.9], [0.1, 0.2, 0.3]]), alphabetical(["dog", "cat", "ant"])
+    >>> rank(scores, [np.array([1]), None], position)
     array([ 2., nan])
     """
     ranks = np.full(len(scores), np.nan)
@@ -128,15 +128,15 @@ def rank(
         return ranks
     known = list(given)
     rows = scores if len(known) == len(scores) else scores[known]
-    # In order of place, so that argmax takes the first among equals; filled up with the unit's own first column, which
+    # In order of position, so that argmax takes the first among equals; padded with the unit's own first column, which
     # it then never prefers.
-    order = place.cpu()
+    order = position.cpu()
     ragged = [(own := torch.as_tensor(columns))[order[own].argsort()] for columns in given.values()]
     filled = pad_sequence(ragged, batch_first=True, padding_value=-1)
     columns = torch.where(filled < 0, filled[:, :1], filled).to(scores.device)
     target = columns.gather(1, rows.gather(1, columns).argmax(dim=1, keepdim=True))
     score = rows.gather(1, target)
-    before = place < place[target]
+    before = position < position[target]
     ahead = ((rows > score) | ((rows == score) & before)).sum(dim=1)
     ranks[known] = 1 + ahead.cpu().numpy()
     return ranks

@@ -1,4 +1,4 @@
-"""Lines of a text file as they stand, with a place named where the text is none."""
+"""The lines of a text file, unchanged; an error names the line that cannot be decoded."""
 
 import codecs
 import json

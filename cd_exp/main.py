@@ -49,10 +49,10 @@ def _run(
         outcome = collected(parts, found, config)
         outcome = replace(outcome, seconds={**outcome.seconds, "total": time.perf_counter() - began})
         publish(parts, found, outcome, config, invocation, folder=folder)
-        place = logged.finish(outcome, folder=folder)
+        where = logged.finish(outcome, folder=folder)
         report.show(Console(), outcome, folder)
-        if place:
-            Console().print(terminal_text(f"W&B: {place}"), soft_wrap=True)
+        if where:
+            Console().print(terminal_text(f"W&B: {where}"), soft_wrap=True)
 
 
 def about(config: DictConfig, invocation: Invocation) -> About:

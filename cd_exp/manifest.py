@@ -115,7 +115,7 @@ def _watched() -> Iterator[list[str]]:
 
 
 def sheltered(text: str) -> str:
-    """Text without where on this machine the user works: paths below here are relative, those of home begin with ~."""
+    """Text without absolute paths: those below the working directory become relative, those of home begin with ~."""
     here, home = str(Path.cwd()), str(Path.home())
     for place, short in ((here, ""), (home, "~/")):
         if place not in ("/", ""):

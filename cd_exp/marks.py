@@ -1,4 +1,4 @@
-"""Marks of units whose label means little, and what a reader is told of them."""
+"""Marks of units whose label means little, and the notes about them."""
 
 from collections.abc import Iterator, Mapping
 

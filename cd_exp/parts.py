@@ -100,7 +100,7 @@ class Parts:
 
 
 def _keyed(recipe: Any) -> Any:
-    """The recipe, after it said what its numbers depend on: files that are missing or no weights are told here."""
+    """The recipe, its key computed: missing files, or files that are no weights, are reported here."""
     _ = recipe.key
     return recipe
 

@@ -33,7 +33,7 @@ def strip(probe: Probe, indices: Sequence[int], size: int, *, gap: int) -> Image
 
 
 def rendered(figure: "Figure") -> Image.Image:
-    """A matplotlib figure as an image, apart from pyplot and whatever display there is."""
+    """A matplotlib figure as an image, without pyplot or a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)

@@ -16,7 +16,7 @@ from cd_exp.types import Outcome
 
 
 def remake(folders: Sequence[Path], *, out: Path | None = None, queries: Sequence[str] = ()) -> list[Path]:
-    """Make the pages of a run, of a sweep with its jobs, or one page that compares several runs.
+    """Make the pages of a run, of a sweep with its jobs, or one page that compares several runs, from stored files.
 
     Args:
         folders: of runs, or of one sweep.

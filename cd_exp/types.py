@@ -177,7 +177,7 @@ class Outcome:
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """What is annotated in one image. Concepts are numbered by their place in `AnnotatedProbe.concepts`, -1 is none.
+    """What is annotated in one image. Concepts are indices into `AnnotatedProbe.concepts`; -1 is background.
 
     `maps` may overlap: several maps of one category mean that a pixel carries several concepts of it. `whole` lists the
     concepts that hold for every pixel (Broden's scenes and textures). The size of the maps may differ between images.

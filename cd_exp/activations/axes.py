@@ -89,7 +89,7 @@ class AxisFacts:
             self._carry(module, read, given[0])
 
     def _carry(self, module: nn.Module, read: Tensor, given: Tensor) -> None:
-        """What keeps a shape keeps the meaning of its axes, unless the sizes could have changed places unseen."""
+        """An output of the input's shape keeps its axes, unless axes of equal size could have been swapped."""
         if read.shape[FIRST] == read.shape[LAST] and not isinstance(module, _ELEMENTWISE) and list(module.children()):
             return
         for one, other in ((read, given), (given, read)):
@@ -114,7 +114,7 @@ def axis_by_type(module: nn.Module, shape: Sequence[int]) -> int | None:
 
 
 def axis_by_size(shape: Sequence[int], other: Sequence[int]) -> int | None:
-    """The one axis that a second input size left alone; axes of one are no units unless all are.
+    """The only axis whose size is the same for a second input size; axes of size 1 hold no units unless all are.
 
     Returns:
         The axis, 0 where several were left alone while others changed, None where nothing changed.

@@ -185,7 +185,7 @@ def _layer(
 def _given(
     network: nn.Module, layers: Sequence[Layer], pictures: Tensor, *, name: str
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """What the layers give for the pictures, with a note on those whose values hang on the batch or on chance."""
+    """The layers' outputs for the pictures, with a note on those whose values depend on the batch or are random."""
     with pooled(network, layers, name=name) as forward:
         values, fewer = forward(pictures), forward(pictures[:-1])
         hanging = [layer for layer in values if not _same(values[layer][:-1], fewer[layer])]

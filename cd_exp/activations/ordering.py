@@ -54,7 +54,7 @@ def _changed(pictures: Tensor, row: int, column: int) -> Tensor:
 
 
 def _follows(answers: Float[Tensor, "fields height width"]) -> bool:
-    """Whether the map, cut into parts, answers to each field most where it lies."""
+    """Whether a change in one part of the image changes the map most in the same part."""
     height, width = answers.shape[1:]
     rows, columns = min(_FIELDS, height), min(_FIELDS, width)
     by_part = nn.functional.adaptive_avg_pool2d(answers[None], (rows, columns))[0].flatten(1)

@@ -120,7 +120,7 @@ def _running(
 
 
 def _layout(network: nn.Module, run: Callable[[Tensor], object], inputs: Tensor) -> torch.memory_format:
-    """Channels-last, unless the network refuses it (`view`) or gives other numbers (`as_strided`): then the usual one.
+    """Channels-last, unless the network fails with it (`view`) or gives other values (`as_strided`).
 
     The network is left in the layout that is returned.
     """

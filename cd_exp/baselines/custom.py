@@ -12,7 +12,7 @@ from cd_exp.user_code import load
 
 @dataclass(frozen=True, eq=False)
 class Custom:
-    """A method of the user's own, what it gives looked at."""
+    """A method of the user's own; what it returns is checked."""
 
     name: str
     factory: str

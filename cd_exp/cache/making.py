@@ -1,4 +1,4 @@
-"""An array in the making: shards of rows are written in place, so that no merge copies them and no byte is read twice.
+"""An unfinished array: shards of rows are written where they belong, so that no merge copies or rereads them.
 
 `partial/KEY/values.npy` has its final size from the first shard on (a sparse file: nothing is taken on the disk before
 it is written). Beside it lies a small record for each finished shard, with its checksum; a shard without a record, or

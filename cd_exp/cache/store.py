@@ -149,11 +149,11 @@ class Store:
             yield
 
     def making(self, entry: Entry, *, rows: int, shard: int) -> Making:
-        """An array in the making."""
+        """An unfinished array, to be filled shard by shard."""
         return Making(self.root / "partial" / entry.key, entry, rows=rows, shard=shard, remedy=REMEDY)
 
     def pieces(self, entry: Entry) -> Pieces:
-        """A reduction in the making."""
+        """An unfinished reduction, to be filled piece by piece."""
         return Pieces(self.root / "partial" / entry.key, entry, remedy=REMEDY)
 
     def publish(self, making: Making, **facts: Any) -> np.ndarray:
@@ -172,7 +172,7 @@ class Store:
         discard(self.folder(entry))
 
     def report(self, said: str) -> None:
-        """Tell the reader of the run, once."""
+        """Add a note to the report of the run, once."""
         if said not in self.reports:
             self.reports.append(said)
 

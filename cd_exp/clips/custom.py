@@ -148,7 +148,7 @@ def _rows(values: Any, count: int, where: str) -> Float[Tensor, "rows dim"]:
 
 
 def _pictures() -> list[Image.Image]:
-    """Noise and a gradient: any two backbones, or settings of one, make something else of them."""
+    """Noise and a gradient: two different backbones, or settings of one, embed them differently."""
     noise = np.random.default_rng(0).integers(0, 256, (240, 260, 3), dtype=np.uint8)
     ramp = np.broadcast_to(np.linspace(0, 255, 260, dtype=np.uint8)[None, :, None], (240, 260, 3))
     return [Image.fromarray(noise), Image.fromarray(np.ascontiguousarray(ramp))]

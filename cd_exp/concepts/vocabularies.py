@@ -76,7 +76,7 @@ def broden(
 
     Args:
         root: the unpacked archive, the folder with `label.csv`; by default it is downloaded.
-        data_dir: where to.
+        data_dir: directory to download into.
         clean: as words, without the marks of scenes and colours: `wine_cellar-bottle_storage-s` becomes
             `wine cellar-bottle storage`, `red-c` becomes `red`. (The published list kept `-c`.)
         url: the archive, or a mirror of it.
@@ -84,7 +84,7 @@ def broden(
         templates: prompts.
 
     Raises:
-        InputError: it is neither there nor to be had.
+        InputError: it is not found locally and cannot be downloaded.
     """
     archive = Archive(url, checksum, "label.csv")
     table = locate(archive, root=root, data_dir=data_dir, setting="concepts.root") / "label.csv"

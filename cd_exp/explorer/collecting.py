@@ -93,7 +93,7 @@ def _groups(lists: Sequence[Any], most: Sequence[int], asked: Sequence[Asked]) -
 def _from_activations(
     features: Features, layer: str, places: np.ndarray, most: Sequence[int], spreads: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What takes all activations of a layer; of one that is kept as lists there is the histogram alone."""
+    """What needs all activations of a layer; a layer that is kept as lists has only its histogram."""
     if layer not in spreads:
         return _histogram(features.statistics(layer))
     near, shown = alike(features.activations[layer]), spreads[layer]
@@ -128,7 +128,7 @@ def _histogram(found: Statistics) -> dict[str, Any]:
 
 
 def _at(places: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The rows put at their places; zeros between them."""
+    """The rows scattered to their indices; zeros elsewhere."""
     found = np.zeros((places.max() + 1, *rows.shape[1:]), rows.dtype)
     found[places] = rows
     return found
@@ -171,7 +171,7 @@ def _concepts_used(run: RunRecord, outcome: Outcome) -> list[tuple[str, int]]:
 
 
 def _images(run: RunRecord, sheets: Sheets) -> dict[str, Any]:
-    """The shown images by their place among the thumbnails; a place that holds none has index -1."""
+    """The shown images in the order of the thumbnails; an empty slot has index -1."""
     index = np.full(1 + max(sheets.places.values()), -1)
     index[list(sheets.places.values())] = list(sheets.places)
     return {

@@ -1,4 +1,4 @@
-"""`judge=annotations`: where a concept is, the probe's own masks and classes say."""
+"""`judge=annotations`: the probe's own masks and classes tell which images show a concept."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

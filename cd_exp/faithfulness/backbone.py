@@ -1,4 +1,4 @@
-"""`judge=clip`: where a concept is, a CLIP backbone says, best another one than chose the labels."""
+"""`judge=clip`: a CLIP backbone, preferably not the one that chose the labels, tells which images show a concept."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

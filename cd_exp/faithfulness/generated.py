@@ -1,4 +1,4 @@
-"""Scores from pictures made for a label: do they excite the unit more than others do, and is it for what is named?"""
+"""Scores from pictures generated for a label: do they activate the unit more than others, because of what is named?"""
 
 import torch
 from jaxtyping import Float, Int

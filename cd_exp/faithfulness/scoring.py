@@ -1,4 +1,4 @@
-"""The scores of labels whose values are known in every image: annotations, or another backbone's opinion."""
+"""The scores of labels whose values are known in every image: from annotations, or from another backbone."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a network of the user's own code does, as a part of the key of what is stored of it.
+"""The outputs of a network of the user's own code for a few pictures, as part of its cache key.
 
 Code can depend on what no hash of a text sees: a plain attribute, an environment variable, a file it reads. So what
 each layer gives for the probe's first pictures is kept beside the features and compared when they are asked for again.

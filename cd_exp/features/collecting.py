@@ -1,4 +1,4 @@
-"""What becomes of a layer's activations as shards of images pass: kept as they are, or reduced.
+"""How a layer's activations are stored, shard by shard: as they are, or reduced.
 
 Either way a finished shard survives a kill, processes share the shards, and neither changes a number.
 """
@@ -164,7 +164,7 @@ class Lists:
         self.store.drop_partial(self.entry)
 
     def _apart(self) -> list[dict[str, np.ndarray]]:
-        """Pieces that have no shard in common: a kill may leave one beside the larger one that took its place."""
+        """Pieces without a shard in common: a killed process may leave one beside the larger one that replaces it."""
         chosen: list[dict[str, np.ndarray]] = []
         covered: set[int] = set()
         for _, piece in sorted(self.pieces.load(), key=lambda pair: -len(pair[1]["shards"])):

@@ -73,7 +73,7 @@ def _tidy(todo: Mapping[str, Collector], store: Store) -> None:
 
 
 def _room(probe: Probe, layers: Sequence[Layer], todo: Mapping[str, Collector], store: Store) -> None:
-    """Refuse before the first image what would not fit on the disk.
+    """Refuse, before the first image, features that would not fit on the disk.
 
     Raises:
         InputError: with the size and the settings that change it.

@@ -50,14 +50,14 @@ def built(group: str, config: DictConfig) -> Any:
 
 @contextmanager
 def _own_hydra() -> Iterator[None]:
-    """Hydra for a moment of our own: the program that calls may be an application of Hydra itself."""
-    place, base = GlobalHydra.instance(), version.VersionBase.instance()
-    theirs, their_base = place.hydra, base.version_base
-    place.hydra = None
+    """Use Hydra without disturbing the calling program, which may be a Hydra application itself."""
+    running, base = GlobalHydra.instance(), version.VersionBase.instance()
+    theirs, their_base = running.hydra, base.version_base
+    running.hydra = None
     try:
         yield
     finally:
-        place.hydra, base.version_base = theirs, their_base
+        running.hydra, base.version_base = theirs, their_base
 
 
 def described(

@@ -1,4 +1,4 @@
-"""Labels as HTML for a notebook. Names come from anywhere, and are text here, whatever they hold."""
+"""Labels as HTML for a notebook. Names may hold anything and are escaped."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -44,8 +44,8 @@ def _filled(
 
 def _rows(labels: Labels, most: int) -> Iterator[Mapping[str, Any]]:
     header = columns({labels.layer: labels})
-    for place, cells in zip(range(most), unit_rows(labels, header), strict=False):
-        yield {**dict(zip(header, cells, strict=True)), "right": right(labels, place)}
+    for row, cells in zip(range(most), unit_rows(labels, header), strict=False):
+        yield {**dict(zip(header, cells, strict=True)), "right": right(labels, row)}
 
 
 @cache

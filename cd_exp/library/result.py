@@ -1,4 +1,4 @@
-"""What `dissect` gives back: the labels of each layer, with all that can be told of them."""
+"""What `dissect` returns: the labels of each layer, with tables, pictures, metrics and files."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -83,12 +83,12 @@ class Result(Mapping[str, Labels]):
         """
         if not isinstance(folder, (str, Path)):
             raise InputError(f"folder is of type {type(folder).__name__}, expected the path of a folder")
-        place = Path(folder).expanduser()
-        if place.exists() and not place.is_dir():
+        path = Path(folder).expanduser()
+        if path.exists() and not path.is_dir():
             raise InputError(f"folder={folder} is a file, expected the path of a folder")
-        with run_folder.own(place, setting="folder", timed=False) as own:
+        with run_folder.own(path, setting="folder", timed=False) as own:
             publish(self._parts, self._found, self.outcome, self._config, self._invocation, folder=own)
-        return place
+        return path
 
     def __getitem__(self, layer: str) -> LayerLabels:
         return self.labels[layer]

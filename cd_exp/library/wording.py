@@ -1,4 +1,4 @@
-"""What errors say of settings of the command line, said of arguments of `dissect`."""
+"""Error messages that name settings of the command line, reworded to name arguments of `dissect`."""
 
 import re
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ SAID = (
 
 
 def in_words_of_arguments(said: str) -> str:
-    """A message with settings as arguments.
+    """The message with each setting replaced by the argument that stands for it.
 
     >>> in_words_of_arguments("mend or remove them, or set probe.on_error=skip")
     'mend or remove them, or set settings=Settings(on_error="skip")'
@@ -39,7 +39,7 @@ def in_words_of_arguments(said: str) -> str:
 
 @contextmanager
 def of_arguments() -> Iterator[None]:
-    """Within the block, refusals are said of arguments."""
+    """Within the block, an `InputError` names arguments in place of settings."""
     try:
         yield
     except InputError as error:

@@ -88,6 +88,6 @@ def agreement(a: Labels, b: Labels) -> float | None:
 def _common(
     a: Int[np.ndarray, " units_a"], b: Int[np.ndarray, " units_b"]
 ) -> tuple[Int[np.ndarray, " common"], Int[np.ndarray, " common"]]:
-    """Where the units of both stand in each."""
+    """The indices of the units in common, in each of the two."""
     _, in_a, in_b = np.intersect1d(a, b, assume_unique=True, return_indices=True)
     return in_a, in_b

@@ -28,5 +28,5 @@ def numbers_of(module: nn.Module) -> str:
 
 
 def text_of(thing: object) -> str:
-    """How an object shows itself, without its address, which is of this process."""
+    """The `repr` of an object without memory addresses, which differ between processes."""
     return re.sub(r" at 0x[0-9a-f]+", "", repr(thing))

@@ -65,7 +65,7 @@ def _definition(step: object) -> object:
 
 @contextmanager
 def left_as_it_was(module: nn.Module) -> Iterator[None]:
-    """Give each part of a network its mode, device and type back when the block is left: it is somebody else's."""
+    """Restore mode, device and type of every part of a network at the end of the block: it is the caller's."""
     modes = [(part, part.training, dict(part._buffers)) for part in module.modules()]
     numbers = [(parameter, parameter.data) for parameter in module.parameters()]
     try:

@@ -54,7 +54,7 @@ class TargetModel(Protocol):
 
     @property
     def own_code(self) -> bool:
-        """Whether the network comes from code that no key can cover, so that its behaviour has to be looked at."""
+        """Whether the network comes from code that no key can cover, so that its outputs have to be compared."""
 
     def build(self) -> Network:
         """The network in evaluation mode, on the CPU in float32."""
@@ -78,7 +78,7 @@ class Recipe:
 
     @property
     def own_code(self) -> bool:
-        """Whether the network comes from code that no key can cover, so that its behaviour has to be looked at."""
+        """Whether the network comes from code that no key can cover, so that its outputs have to be compared."""
         return False
 
     @cached_property

@@ -90,7 +90,7 @@ def places365(
     class_names: str | None = None,
     folder: str,
 ) -> TimmModel:
-    """The ResNet-18 trained on Places365, from its authors' place; both files can be local copies instead.
+    """The ResNet-18 trained on Places365, from its authors' server; both files can be local copies instead.
 
     Source: the Places365 models (Zhou et al., TPAMI 2017), the target of Table 2 of CLIP-Dissect.
     """

@@ -41,7 +41,7 @@ class Broden(ImageFiles):
     rows: tuple[Row, ...]
     concepts: tuple[str, ...]
     categories: tuple[str, ...]
-    numbers: Int[np.ndarray, " labels"]  # of label number: the concept's place, NONE for 0, UNKNOWN
+    numbers: Int[np.ndarray, " labels"]  # of label number: the concept's index, NONE for 0, UNKNOWN
 
     def segmentation(self, index: int) -> Segmentation:
         """The masks of one image, in their own size, and what holds for all of it.
@@ -100,29 +100,29 @@ def broden(
     Raises:
         InputError: it is not found locally and cannot be downloaded, or its tables do not fit each other.
     """
-    place = locate(archive, root=root, data_dir=data_dir, setting="probe.root")
+    base = locate(archive, root=root, data_dir=data_dir, setting="probe.root")
     if split not in (None, *SPLITS):
         raise unknown("split", str(split), SPLITS, where="in broden")
-    names, categories, numbers = _labels(place)
-    table = read_table(place / "index.csv", META)
-    known = [row["name"] for row in read_table(place / "category.csv", ("name",))]
+    names, categories, numbers = _labels(base)
+    table = read_table(base / "index.csv", META)
+    known = [row["name"] for row in read_table(base / "category.csv", ("name",))]
     columns = [column for column in table[0] if column not in META]
     for column in columns:
         if column not in known:
-            raise unknown("category", column, known, where=f"in {place / 'category.csv'}, but index.csv has it")
+            raise unknown("category", column, known, where=f"in {base / 'category.csv'}, but index.csv has it")
     listed = [
-        _row(cells, line, columns, place) for line, cells in enumerate(table, 2) if split in (None, cells["split"])
+        _row(cells, line, columns, base) for line, cells in enumerate(table, 2) if split in (None, cells["split"])
     ]
     rows = tuple(row for row in listed if row.masks or row.whole)
     if not rows:
-        raise InputError(f"{place / 'index.csv'} lists no annotated image" + (f" of split {split}" if split else ""))
+        raise InputError(f"{base / 'index.csv'} lists no annotated image" + (f" of split {split}" if split else ""))
     images = [row.image for row in rows]
-    require(place / "images", images, listed_in=str(place / "index.csv"))
+    require(base / "images", images, listed_in=str(base / "index.csv"))
     bare = len(listed) - len(rows)
-    notes = (f"{place / 'index.csv'}: images without any annotation, left out: {bare}",) if bare else ()
+    notes = (f"{base / 'index.csv'}: images without any annotation, left out: {bare}",) if bare else ()
     return Broden(
         name="broden",
-        root=place / "images",
+        root=base / "images",
         ids=Names(images),
         notes=notes,
         rows=rows,
@@ -132,7 +132,7 @@ def broden(
     )
 
 
-def _row(cells: Mapping[str, str], line: int, columns: list[str], place: Path) -> Row:
+def _row(cells: Mapping[str, str], line: int, columns: list[str], base: Path) -> Row:
     """Reads one line; a number in a category's cell holds for the whole image, anything else is a mask."""
     items = [item for column in columns for item in cells[column].split(";") if item]
     whole = tuple(int(item) for item in items if item.isdecimal())
@@ -140,33 +140,33 @@ def _row(cells: Mapping[str, str], line: int, columns: list[str], place: Path) -
     try:
         return Row(cells["image"], line, int(cells["sh"]), int(cells["sw"]), masks, whole)
     except ValueError as error:
-        raise InputError(f"{place / 'index.csv'}, line {line}: sh and sw must be whole numbers ({error})") from error
+        raise InputError(f"{base / 'index.csv'}, line {line}: sh and sw must be whole numbers ({error})") from error
 
 
-def _labels(place: Path) -> tuple[tuple[str, ...], tuple[str, ...], Int[np.ndarray, " labels"]]:
-    """Names, their categories, and the place of each label number."""
-    table = sorted(read_table(place / "label.csv", ("number", "name", "category")), key=lambda row: int(row["number"]))
-    known = [row["name"] for row in read_table(place / "category.csv", ("name",))]
+def _labels(base: Path) -> tuple[tuple[str, ...], tuple[str, ...], Int[np.ndarray, " labels"]]:
+    """Names, their categories, and the concept index of each label number."""
+    table = sorted(read_table(base / "label.csv", ("number", "name", "category")), key=lambda row: int(row["number"]))
+    known = [row["name"] for row in read_table(base / "category.csv", ("name",))]
     for row in table:
         for category in re.findall(r"([^;(]+)\(", row["category"]):
             if category not in known:
-                where = f"in {place / 'category.csv'}, but label {row['name']!r} of label.csv has it"
+                where = f"in {base / 'category.csv'}, but label {row['name']!r} of label.csv has it"
                 raise unknown("category", category, known, where=where)
     numbers = np.full(max(int(row["number"]) for row in table) + 2, UNKNOWN, np.int32)
     numbers[0] = NONE
     numbers[[int(row["number"]) for row in table]] = np.arange(len(table))
-    main = _main_categories(place, known)
+    main = _main_categories(base, known)
     missing = [row["name"] for row in table if int(row["number"]) not in main]
     if missing:
-        raise InputError(f"{place}: no c_*.csv lists {missing[0]!r} ({len(missing)} such labels of label.csv)")
+        raise InputError(f"{base}: no c_*.csv lists {missing[0]!r} ({len(missing)} such labels of label.csv)")
     return tuple(row["name"] for row in table), tuple(main[int(row["number"])] for row in table), numbers
 
 
-def _main_categories(place: Path, categories: list[str]) -> dict[int, str]:
+def _main_categories(base: Path, categories: list[str]) -> dict[int, str]:
     """The category in which each label number covers most; between equals the later one, as in the original."""
     best: dict[int, tuple[float, int]] = {}
     for rank, category in enumerate(categories):
-        for row in read_table(place / f"c_{category}.csv", ("number", "coverage")):
+        for row in read_table(base / f"c_{category}.csv", ("number", "coverage")):
             number = int(row["number"])
             best[number] = max(best.get(number, (0.0, -1)), (float(row["coverage"] or 0), rank))
     return {number: categories[rank] for number, (_, rank) in best.items()}

@@ -26,7 +26,7 @@ PIXELS = 3 * SIDE * SIDE  # of one record: the red plane, the green, the blue
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Cifar:
-    """Images in files of records: a byte or two of labels, then the pixels. Each is read from its place on demand."""
+    """Images in files of records: a byte or two of labels, then the pixels. Each is read from its offset on demand."""
 
     name: str
     split: str
@@ -129,11 +129,11 @@ def _cifar(
     if split not in splits:
         raise unknown("split", split, splits, where=f"in {name}")
     files = splits[split]
-    place = locate(replace(archive, marker=files[0]), root=root, data_dir=data_dir, setting="probe.root")
+    base = locate(replace(archive, marker=files[0]), root=root, data_dir=data_dir, setting="probe.root")
     sizes, record = [], labels + PIXELS
     for file in files:
-        length = (place / file).stat().st_size if (place / file).is_file() else 0
+        length = (base / file).stat().st_size if (base / file).is_file() else 0
         if length == 0 or length % record:
-            raise InputError(f"{place / file} has {length} bytes, not a multiple of {record}: it is missing or cut off")
+            raise InputError(f"{base / file} has {length} bytes, not a multiple of {record}: it is missing or cut off")
         sizes.append(length // record)
-    return Cifar(name=name, split=split, root=place, files=files, sizes=tuple(sizes), record=record, names=names)
+    return Cifar(name=name, split=split, root=base, files=files, sizes=tuple(sizes), record=record, names=names)

@@ -42,7 +42,7 @@ class Concat:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the sets have to say of themselves."""
+        """The notes of the sets."""
         return tuple(note for probe in self.probes for note in getattr(probe, "notes", ()))
 
     @cached_property

@@ -37,12 +37,12 @@ def dtd(
     Raises:
         InputError: it is not found locally and cannot be downloaded, or there is no such split.
     """
-    place = locate(archive, root=root, data_dir=data_dir, setting="probe.root")
+    base = locate(archive, root=root, data_dir=data_dir, setting="probe.root")
     if split is None:
-        listed = image_tree(place / "images").images
+        listed = image_tree(base / "images").images
     elif split in SPLITS:
-        listed = read_lines(place / "labels" / f"{split}{partition}.txt", setting="probe.partition")
+        listed = read_lines(base / "labels" / f"{split}{partition}.txt", setting="probe.partition")
     else:
         raise unknown("split", split, SPLITS, where="in dtd")
-    require(place / "images", listed, listed_in="dtd")
-    return ImageFiles(name="dtd", root=place / "images", ids=Names(listed))
+    require(base / "images", listed, listed_in="dtd")
+    return ImageFiles(name="dtd", root=base / "images", ids=Names(listed))

@@ -24,9 +24,9 @@ def files(*, path: str, root: str | None = None, name: str = "files") -> ImageFi
         InputError: the list or its folder is not there, lists nothing, or lists files that are not there.
     """
     listed, notes = listed_ids(path)
-    place = existing_folder(root or Path(path).parent)
-    require(place, listed, listed_in=path)
-    return ImageFiles(name=name, root=place, ids=Names(listed), notes=notes)
+    base = existing_folder(root or Path(path).parent)
+    require(base, listed, listed_in=path)
+    return ImageFiles(name=name, root=base, ids=Names(listed), notes=notes)
 
 
 def listed_ids(path: str) -> tuple[list[str], tuple[str, ...]]:

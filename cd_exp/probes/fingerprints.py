@@ -1,4 +1,4 @@
-"""Fingerprints of many images at the price of looking at each one's content once."""
+"""Fingerprints of many images; the content of an unchanged file is read only once."""
 
 import hashlib
 import json

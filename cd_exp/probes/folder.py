@@ -51,12 +51,12 @@ def folder(*, root: str, name: str = "folder") -> ImageFiles:
     Raises:
         InputError: there is no such folder, no image in it, or a file name that is not UTF-8.
     """
-    place = existing_folder(root)
-    tree = image_tree(place)
+    base = existing_folder(root)
+    tree = image_tree(base)
     if not tree.images:
         passed = f" ({tree.others.total()} other files)" if tree.others else ""
         raise InputError(f"probe.root={root} holds no image{passed}; their names end in {', '.join(sorted(KINDS))}")
-    return ImageFiles(name=name, root=place, ids=Names(tree.images), notes=tree.notes(place))
+    return ImageFiles(name=name, root=base, ids=Names(tree.images), notes=tree.notes(base))
 
 
 def image_tree(root: Path) -> Tree:
@@ -80,7 +80,7 @@ def image_tree(root: Path) -> Tree:
 
 
 def _walk(root: str, tree: Tree, inside: str = "", above: tuple[Identity, ...] = ()) -> Iterator[str]:
-    """Relative paths of all files; what they are not is put into the tree."""
+    """Relative paths of all files; special files, repeated folders and circular links are recorded in the tree."""
     status = Path(root, inside).stat()
     here = (status.st_dev, status.st_ino)
     if here in above:

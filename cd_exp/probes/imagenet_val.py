@@ -22,10 +22,10 @@ def imagenet_val(*, root: str | None = None) -> ImageFiles:
     if root is None:
         remedy = "set probe.root=DIR to a copy of the validation images"
         raise InputError(f"probe.root is not set, and ImageNet is not for anonymous download; {remedy}")
-    place = existing_folder(root)
-    found = sorted(image_tree(place).images, key=lambda path: path.rpartition("/")[2])
+    base = existing_folder(root)
+    found = sorted(image_tree(base).images, key=lambda path: path.rpartition("/")[2])
     if not found:
         wanted = "it must hold ILSVRC2012_val_00000001.JPEG and so on, or class folders with them"
         raise InputError(f"probe.root={root} holds no image; {wanted}")
-    notes = (f"{place}: {len(found)} images, where ImageNet has {IMAGES}",) if len(found) != IMAGES else ()
-    return ImageFiles(name="imagenet_val", root=place, ids=Names(found), notes=notes)
+    notes = (f"{base}: {len(found)} images, where ImageNet has {IMAGES}",) if len(found) != IMAGES else ()
+    return ImageFiles(name="imagenet_val", root=base, ids=Names(found), notes=notes)

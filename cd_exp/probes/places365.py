@@ -22,8 +22,8 @@ def places365(*, root: str | None = None, data_dir: str = "data", archive: Archi
     Raises:
         InputError: they are not found locally and cannot be downloaded.
     """
-    place = locate(archive, root=root, data_dir=data_dir, setting="probe.root")
-    listed = sorted(image_tree(place).images, key=lambda path: path.rpartition("/")[2])
+    base = locate(archive, root=root, data_dir=data_dir, setting="probe.root")
+    listed = sorted(image_tree(base).images, key=lambda path: path.rpartition("/")[2])
     if not listed:
-        raise InputError(f"{place} holds no image; probe.root must be the folder with the validation images")
-    return ImageFiles(name="places365", root=place, ids=Names(listed))
+        raise InputError(f"{base} holds no image; probe.root must be the folder with the validation images")
+    return ImageFiles(name="places365", root=base, ids=Names(listed))

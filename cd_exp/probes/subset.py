@@ -45,7 +45,7 @@ class Subset:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the set has to say of itself."""
+        """The notes of the set."""
         return tuple(getattr(self.probe, "notes", ()))
 
     @cached_property

@@ -72,7 +72,7 @@ def metrics(outcome: Outcome) -> dict[str, Any]:
 
 
 def as_json(value: Any, where: str, *, allow_none: bool = True) -> str:
-    """JSON text of plain values, numpy's and paths; the place of what JSON cannot hold is named."""
+    """JSON text of plain values, numpy's and paths; an error names the key of a value that JSON cannot hold."""
     return json.dumps(_plain(value, where, allow_none), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 

@@ -131,18 +131,18 @@ def _layer(outcome: Outcome, layer: str) -> Iterator[Line]:
         dict(zip(found[layer].units.tolist(), found[layer].descriptions, strict=True)) if layer in found else {}
         for found in outcome.baselines.values()
     ]
-    for place, (unit, description) in enumerate(zip(labels.units.tolist(), labels.descriptions, strict=True)):
+    for row, (unit, description) in enumerate(zip(labels.units.tolist(), labels.descriptions, strict=True)):
         yield Line(
             layer=layer,
             unit=unit,
             description=description,
-            similarity=float(labels.similarity[place]),
-            top=" · ".join(labels.top[place][1:5]),
-            truth=", ".join(truth(labels, place)),
-            rank=float("nan") if labels.ranks is None else float(labels.ranks[place]),
-            right=right(labels, place),
-            stability=float("nan") if labels.stability is None else float(labels.stability[place]),
-            marks=tuple(mark for mark in MARKS if labels.marks and mark in labels.marks[place]),
+            similarity=float(labels.similarity[row]),
+            top=" · ".join(labels.top[row][1:5]),
+            truth=", ".join(truth(labels, row)),
+            rank=float("nan") if labels.ranks is None else float(labels.ranks[row]),
+            right=right(labels, row),
+            stability=float("nan") if labels.stability is None else float(labels.stability[row]),
+            marks=tuple(mark for mark in MARKS if labels.marks and mark in labels.marks[row]),
             others=tuple(names.get(unit, "") for names in named),
         )
 

@@ -61,38 +61,38 @@ def chosen(outcome: Outcome, cap: int, *, images: int = 5) -> tuple[Shown, ...]:
     layers = [layer for layer in outcome.labels if layer in outcome.top_images][-cap:] if cap > 0 else []
     bounds = np.linspace(0, cap, len(layers) + 1).astype(int).tolist()
     return tuple(
-        _shown(outcome, layer, place, images)
+        _shown(outcome, layer, row, images)
         for layer, (low, high) in zip(layers, pairwise(bounds), strict=True)
-        for place in spread(len(outcome.labels[layer].units), high - low)
+        for row in spread(len(outcome.labels[layer].units), high - low)
     )
 
 
-def _shown(outcome: Outcome, layer: str, place: int, images: int) -> Shown:
+def _shown(outcome: Outcome, layer: str, row: int, images: int) -> Shown:
     labels = outcome.labels[layer]
     return Shown(
         layer=layer,
-        unit=int(labels.units[place]),
-        description=labels.descriptions[place],
-        truth=", ".join(truth(labels, place)),
-        right=right(labels, place),
-        images=tuple(int(index) for index in outcome.top_images[layer][place][:images]),
+        unit=int(labels.units[row]),
+        description=labels.descriptions[row],
+        truth=", ".join(truth(labels, row)),
+        right=right(labels, row),
+        images=tuple(int(index) for index in outcome.top_images[layer][row][:images]),
     )
 
 
-def truth(labels: Labels, place: int) -> tuple[str, ...]:
-    """The accepted names of the unit at `place`; none where nothing is known."""
-    return (labels.truth[place] or ()) if labels.truth else ()
+def truth(labels: Labels, row: int) -> tuple[str, ...]:
+    """The accepted names of the unit at `row`; none where nothing is known."""
+    return (labels.truth[row] or ()) if labels.truth else ()
 
 
-def right(labels: Labels, place: int) -> bool | None:
+def right(labels: Labels, row: int) -> bool | None:
     """Whether the label is the truth; None where the truth is unknown or no concept names it."""
-    if labels.ranks is None or np.isnan(labels.ranks[place]):
+    if labels.ranks is None or np.isnan(labels.ranks[row]):
         return None
-    return bool(labels.ranks[place] == 1)
+    return bool(labels.ranks[row] == 1)
 
 
 def spread(count: int, wanted: int) -> list[int]:
-    """`wanted` places (or all, where there are fewer) evenly from 0 to `count - 1`."""
+    """`wanted` indices (or all, where there are fewer) evenly from 0 to `count - 1`."""
     return np.linspace(0, count - 1, min(wanted, count)).round().astype(int).tolist()
 
 

@@ -21,7 +21,7 @@ def show(console: Console, outcome: Outcome, folder: Path, *, method: str = OURS
     """Print the results by layer and method, the paired tests, some labels to read, and where the files are.
 
     Args:
-        console: where to.
+        console: what to print on.
         outcome: what the run found.
         folder: the run folder, named at the end.
         method: what our own labels are called beside those of a baseline.
@@ -121,10 +121,10 @@ def examples(outcome: Outcome) -> Table:
 def _examples(outcome: Outcome) -> Iterator[tuple[bool | None, str, str, str, str]]:
     layers = list(outcome.labels.values())[-2:]
     for labels in layers:
-        for place in spread(len(labels.units), EXAMPLES // len(layers)):
-            description = labels.descriptions[place] or "(none)"
-            names = ", ".join(truth(labels, place))
-            yield right(labels, place), labels.layer, str(labels.units[place]), description, names
+        for row in spread(len(labels.units), EXAMPLES // len(layers)):
+            description = labels.descriptions[row] or "(none)"
+            names = ", ".join(truth(labels, row))
+            yield right(labels, row), labels.layer, str(labels.units[row]), description, names
 
 
 def _table(*headings: str, right_from: int = 1, wrap: bool = False) -> Table:

@@ -31,7 +31,7 @@ def show(
     """Print a sweep.
 
     Args:
-        console: where to.
+        console: what to print on.
         sweep: the jobs.
         explained: as `variance.explained` finds it.
         agreed: the consensus, layer by layer.

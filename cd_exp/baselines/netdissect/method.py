@@ -109,7 +109,7 @@ def netdissect(
     quantile_of: str = "maps",
     anchors: str = "centres",
 ) -> dict[str, Tally]:
-    """Threshold every unit, then count what its mask shares with every annotated concept.
+    """Threshold every unit, then count the pixels that its mask shares with every annotated concept.
 
     Three choices that published versions make differently; the last two are settings:
 

@@ -33,15 +33,18 @@ CHUNK = 1 << 18  # pixels computed at once: bounds the memory where many are act
 
 @dataclass(frozen=True, eq=False)
 class Annotation:
-    """One image's concepts. `drawn` holds places in `present`, from 1; 0 is none, and no pixel has a concept twice."""
+    """One image's concepts. `indices` holds, per pixel, 1 + the index into `present`; 0 is background.
+
+    No pixel has the same concept in two maps.
+    """
 
     present: Int[Tensor, " present"]
-    drawn: Int[Tensor, "maps height width"]
-    whole: Bool[Tensor, " present"]  # the concepts that hold for every pixel, and are then not drawn
+    indices: Int[Tensor, "maps height width"]
+    whole: Bool[Tensor, " present"]  # the concepts that hold for every pixel, and are then in no map
 
     def to(self, device: torch.device) -> "Annotation":
         """The same on a device."""
-        return Annotation(self.present.to(device), self.drawn.to(device), self.whole.to(device))
+        return Annotation(self.present.to(device), self.indices.to(device), self.whole.to(device))
 
 
 def annotation(segmentation: Segmentation, *, concepts: int) -> Annotation:
@@ -66,8 +69,8 @@ def annotation(segmentation: Segmentation, *, concepts: int) -> Annotation:
 
 def extent(annotated: Annotation) -> Int[Tensor, " present"]:
     """The pixels of each concept present."""
-    drawn = torch.bincount(annotated.drawn.reshape(-1), minlength=len(annotated.present) + 1)[1:]
-    return drawn + annotated.whole * annotated.drawn.shape[1:].numel()
+    pixels = torch.bincount(annotated.indices.reshape(-1), minlength=len(annotated.present) + 1)[1:]
+    return pixels + annotated.whole * annotated.indices.shape[1:].numel()
 
 
 def overlap(
@@ -90,12 +93,12 @@ def overlap(
     """
     active = (maps.amax((1, 2)) > threshold).nonzero()[:, 0]
     units, places = len(active), len(annotated.present) + 1
-    drawn = annotated.drawn.flatten(1)
+    indices = annotated.indices.flatten(1)
     area, covered = active.new_zeros(units), active.new_zeros(units * places)
-    size = annotated.drawn.shape[1:]
+    size = annotated.indices.shape[1:]
     for unit, pixel in active_pixels(maps[active].float(), threshold[active], size, anchors=anchors):
         area += torch.bincount(unit, minlength=units)
-        covered += torch.bincount((unit * places + drawn[:, pixel]).reshape(-1), minlength=units * places)
+        covered += torch.bincount((unit * places + indices[:, pixel]).reshape(-1), minlength=units * places)
     both = covered.view(units, places)[:, 1:]
     return active, area, torch.where(annotated.whole, area[:, None], both)
 
