@@ -18,6 +18,10 @@ SAID = (
     (r"\bprobe\.(?:root|path|factory)\b", "images"),
     (r"\bconcepts\.(?:path|names|factory)\b", "words"),
     (r"\bsimilarity\.function\b", "similarity"),
+    (
+        r"\bclip\.(\w+) must be set: add clip\.\w+=VALUE",
+        r"this clip needs \1: give a recipe of cd_exp.clips with \1=...",
+    ),
     (r"\bfeatures\.keep=(\w+)", r'settings=Settings(keep="\1")'),
     (r"\bset device=cpu\b", 'set settings=Settings(device="cpu")'),
     (r"\bstability\.(resamples)\b", r"\1"),

@@ -67,12 +67,13 @@ def _definition(step: object) -> object:
 def left_as_it_was(module: nn.Module) -> Iterator[None]:
     """Restore mode, device and type of every part of a network at the end of the block: it is the caller's."""
     modes = [(part, part.training, dict(part._buffers)) for part in module.modules()]
-    numbers = [(parameter, parameter.data) for parameter in module.parameters()]
+    owned = [*module.parameters(), *(one.grad for one in module.parameters() if one.grad is not None)]
+    numbers = [(tensor, tensor.data) for tensor in owned]
     try:
         yield
     finally:
         for part, training, buffers in modes:
             part.training = training
             part._buffers.update(buffers)
-        for parameter, before in numbers:  # the very numbers: float64 does not survive a way through float32
-            parameter.data = before
+        for tensor, before in numbers:  # the very numbers: float64 does not survive a way through float32
+            tensor.data = before

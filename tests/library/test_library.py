@@ -189,14 +189,17 @@ def test_a_network_is_left_as_it_was():
     net.train()
     net.mixed.eval()
     net.mixed.weight.data += 1e-12
+    net(torch.rand(2, 3, 4, 4).double()).sum().backward()
     weight, buffer = net.mixed.weight, net.seen
-    before = weight.detach().clone()
+    before, gradient = weight.detach().clone(), weight.grad.clone()
     small(net=net)
     assert (net.training, net.mixed.training) == (True, False)
     assert net.mixed.weight is weight
     assert net.seen is buffer
     assert weight.dtype == torch.float64
     assert torch.equal(weight, before)
+    assert weight.grad.dtype == torch.float64
+    assert torch.equal(weight.grad, gradient)
 
 
 def made(cache):
@@ -396,6 +399,7 @@ WRONG = {
         (3, "clip is of type int"),
         ("shape", "clip 'shape' is not known; did you mean 'shapes'"),
         (clips.OpenClip, "clip is of type"),
+        ("open_clip", "this clip needs architecture: give a recipe of cd_exp.clips with architecture="),
         (Colours(), "clip is of type Colours"),
     ],
     "layers": [
