@@ -2,13 +2,14 @@
 
 One setting is varied at a time, the others stay as the run had them; labels are compared with the run's own.
 
-python -m experiments.sensitivity.analysis RUN [RUN ...] [--out sensitivity.png]
+python -m experiments.sensitivity.analysis RUN [RUN ...] [--layers layer4 fc] [--out sensitivity.pdf]
 """
 
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from cd_exp import similarity as similarities
+from cd_exp.drawing import COLOURS, GRID, MARKERS
 from cd_exp.errors import InputError
 from cd_exp.evaluate import accepted_columns
 from cd_exp.labels import label
@@ -32,12 +34,16 @@ PRIOR_WEIGHTS = (0.0, 0.5, 1.0)
 IMAGES = (1.0, 0.5, 0.25, 0.1)  # shares of the probe set
 CONCEPTS = (1.0, 0.5, 0.2)  # shares of the words; the truth is always among them
 SEED = 0
+HEADINGS = {"scale": "scale", "top_k": "top_k", "prior_weight": "prior weight", "images": "images", "concepts": "words"}
+PRINTED = {"font.size": 7, "axes.linewidth": 0.5, "legend.frameon": False, "pdf.fonttype": 42, "svg.hashsalt": "same"}
+"""Fonts as text in a PDF that a column of two takes as it is."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """What one value of one setting gives on one layer."""
+    """What one value of one setting gives on one layer of a network."""
 
+    model: str
     layer: str
     setting: str
     value: float
@@ -69,10 +75,9 @@ def points(run: Run, layer: str) -> Iterator[Point]:
         rows = torch.randperm(len(neurons), generator=generator)[: round(share * len(neurons))].sort().values
         yield point("images", len(rows), rows, None)
     named = {column for columns in accepted_columns(truth, names) if columns is not None for column in columns.tolist()}
-    for share in CONCEPTS:
-        others = [column for column in torch.randperm(len(names), generator=generator).tolist() if column not in named]
-        kept = sorted([*named, *others[: max(0, round(share * len(names)) - len(named))]])
-        yield point("concepts", len(kept), None, kept)
+    others = [column for column in torch.randperm(len(names), generator=generator).tolist() if column not in named]
+    for count in sorted({max(len(named), round(share * len(names))) for share in CONCEPTS}, reverse=True):
+        yield point("concepts", count, None, sorted([*named, *others[: count - len(named)]]))
 
 
 def _point(
@@ -92,16 +97,17 @@ def _point(
     found = label(scores, names, layer=layer, accepted=columns, truth=truth, k=1)
     ranks = np.full(0, np.nan) if found.ranks is None else found.ranks
     other = np.array([a != b for a, b in zip(first, found.descriptions, strict=True)])
-    return Point(layer, setting, value, ranks[~np.isnan(ranks)] == 1, other)
+    return Point(run.parts.model.name, layer, setting, value, ranks[~np.isnan(ranks)] == 1, other)
 
 
 def markdown(found: Sequence[Point]) -> str:
     """A row for each point, with its intervals."""
-    lines = ["| layer | setting | value | top-1 % [95 %] | n | labels changed % [95 %] | n |", "| --- " * 7 + "|"]
+    lines = ["| network | layer | setting | value | top-1 % [95 %] | n | labels changed % [95 %] | n |"]
+    lines.append("| --- " * 8 + "|")
     for point in found:
         right = _share(point.right) if len(point.right) else "not known"
-        cells = (point.layer, point.setting, f"{point.value:g}", right, len(point.right), _share(point.changed))
-        lines.append(f"| {' | '.join(map(str, cells))} | {len(point.changed)} |")
+        own = (point.model, point.layer, point.setting, f"{point.value:g}", right, len(point.right) or "")
+        lines.append(f"| {' | '.join(map(str, own))} | {_share(point.changed)} | {len(point.changed)} |")
     return "\n".join(lines)
 
 
@@ -111,41 +117,57 @@ def _share(hits: Bool[np.ndarray, " units"]) -> str:
 
 
 def draw(found: Sequence[Point], path: Path) -> None:
-    """One row for accuracy, one for labels changed, a column for each setting, a line for each layer."""
+    """Accuracy above, labels changed below, a column for each setting, a line for each layer of each network."""
+    import matplotlib as mpl
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     settings = tuple(dict.fromkeys(point.setting for point in found))
-    figure = Figure(figsize=(2.4 * len(settings), 4.6), layout="constrained")
-    axes = figure.subplots(2, len(settings), squeeze=False, sharey="row")
-    for column, setting in enumerate(settings):
-        for layer in dict.fromkeys(point.layer for point in found):
-            here = [point for point in found if (point.setting, point.layer) == (setting, layer)]
-            for row, field in enumerate(("right", "changed")):
-                shown = [(point.value, getattr(point, field)) for point in here if len(getattr(point, field))]
-                if not shown:
-                    continue
-                values, hits = zip(*shown, strict=True)
-                shares = np.array([100 * hit.mean() for hit in hits])
-                bounds = np.array([proportion(hit) for hit in hits]).T
-                errors = np.abs(bounds - shares)
-                axes[row, column].errorbar(
-                    values, shares, yerr=errors, marker="o", markersize=3, capsize=2, label=layer
-                )
-        axes[1, column].set_xlabel(setting)
-        if setting != "prior_weight":
-            axes[1, column].set_xscale("log")
-            axes[0, column].set_xscale("log")
-    axes[0, 0].set_ylabel("top-1 %")
-    axes[1, 0].set_ylabel("labels changed %")
-    axes[0, 0].legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=150)
+    lines = tuple(dict.fromkeys((point.model, point.layer) for point in found))
+    with mpl.rc_context(PRINTED):
+        figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+        axes = figure.subplots(2, len(settings), squeeze=False, sharey=True)
+        for number, line in enumerate(lines):
+            for column, setting in enumerate(settings):
+                here = [point for point in found if (point.model, point.layer, point.setting) == (*line, setting)]
+                for row, field in enumerate(("right", "changed")):
+                    _curve(axes[row, column], here, field, label=" ".join(line), number=number)
+        for column, setting in enumerate(settings):
+            axes[1, column].set_xlabel(HEADINGS[setting])
+            axes[0, column].tick_params(labelbottom=False)
+            for axis in axes[:, column]:
+                axis.set_ylim(-4, 104)
+                axis.grid(visible=True, linewidth=0.3, color=GRID)
+                if setting != "prior_weight":
+                    axis.set_xscale("log")
+                    axis.minorticks_off()
+                    values = [point.value for point in found if point.setting == setting]
+                    subs = (1,) if max(values) > 100 * min(values) else (1, 2, 5)  # no more labels than there is room
+                    axis.xaxis.set_major_locator(LogLocator(subs=subs))
+                    axis.xaxis.set_major_formatter("{x:g}")
+        axes[0, 0].set_ylabel("top-1 %")
+        axes[1, 0].set_ylabel("labels changed %")
+        figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(lines))
+        figure.savefig(path, dpi=200)
+
+
+def _curve(axis: Any, points: Sequence[Point], field: str, *, label: str, number: int) -> None:
+    """Shares with their intervals against the values, as far as the truth is known."""
+    shown = [(point.value, getattr(point, field)) for point in points if len(getattr(point, field))]
+    if shown:
+        values, hits = zip(*sorted(shown, key=itemgetter(0)), strict=True)
+        shares = np.array([100 * hit.mean() for hit in hits])
+        errors = np.abs(np.array([proportion(hit) for hit in hits]).T - shares)
+        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+        looks: dict[str, Any] = {"markersize": 3, "linewidth": 1, "capsize": 1.5}
+        axis.errorbar(values, shares, yerr=errors, color=colour, marker=marker, label=label, **looks)
 
 
 def main(arguments: list[str] | None = None) -> str:
     parser = argparse.ArgumentParser(description="Accuracy and labels changed against each setting.")
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of runs with soft_wpmi")
     parser.add_argument("--layers", nargs="+", help="the layers; those of the run where not given")
-    parser.add_argument("--out", type=Path, help="a figure")
+    parser.add_argument("--out", type=Path, nargs="+", default=[], help="figures: .pdf, .svg or .png")
     asked = parser.parse_args(arguments)
     found: list[Point] = []
     for folder in asked.runs:
@@ -154,8 +176,8 @@ def main(arguments: list[str] | None = None) -> str:
             raise InputError(f"{folder} is no run with similarity=soft_wpmi, whose settings are varied here")
         for layer in asked.layers or run.found.labels:
             found += points(run, layer)
-    if asked.out:
-        draw(found, asked.out)
+    for path in asked.out:
+        draw(found, path)
     return markdown(found)
 
 
