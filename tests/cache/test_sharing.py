@@ -1,5 +1,6 @@
 """A cache that several people use, one that may only be read, and a disk that is full."""
 
+import codecs
 import os
 import resource
 import stat
@@ -16,6 +17,7 @@ from cd_exp.errors import InputError
 ENTRY = Entry("images", {"probe": "def"})
 VALUES = np.arange(12, dtype=np.float32).reshape(4, 3)
 NOBODY = 65534
+codecs.lookup("cp437")  # of zip files, loaded while it may be: the interpreter may lie in a folder closed to others
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 
 READ = """
