@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-BENCHMARKS = ("similarity", "netdissect", "features", "cached_run", "sweep", "kill", "lists", "scale", "hub")
+BENCHMARKS = ("similarity", "netdissect", "features", "cached_run", "sweep", "kill", "lists", "scale", "hub", "units")
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from cd_exp.errors import InputError
 from cd_exp.unpacking import unpack as unpack_archive
 from cd_exp.whole_files import temporary_file, write
+from cd_exp.withheld import refuse_download
 
 PATIENCE = 5.0  # seconds until a server must have begun to answer, name look-up and every address included
 STALL = 30.0  # seconds without a byte before a transfer is given up
@@ -83,6 +84,8 @@ def fetch(
     target = folder / _stem(file.name) if unpack else file
     if unpack and target.is_dir():
         return target
+    if not file.exists():
+        refuse_download(file.name, url)
     new = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)

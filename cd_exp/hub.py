@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cd_exp.errors import InputError
+from cd_exp.withheld import refuse_download
 
 SECONDS = 4.0  # huggingface_hub itself retries for most of a minute before it gives up
 
@@ -25,6 +26,7 @@ def hub_file(repository: str, *filenames: str, setting: str) -> Path:
     found = _cached(repository, filenames)
     if found is not None:
         return found
+    refuse_download(f"{repository}/{filenames[0]}", f"{_endpoint()}/{repository}/resolve/main/{filenames[0]}")
     remedy = f"set {setting} to a local copy"
     missing = f"{repository}/{filenames[0]} is not on this machine"
     _refuse_unreachable(missing, remedy)

@@ -63,16 +63,7 @@ class Parts:
             concepts=build(groups["concepts"], group="concepts"),
             probe=build(groups["probe"], group="probe", leave_out=("on_error",)),
             store=Store(Path(config.cache.dir).expanduser()),
-            settings=Settings(
-                device=config.device,
-                precision=config.features.precision,
-                batch_size=config.features.batch_size,
-                workers=config.features.workers,
-                on_error=config.probe.on_error,
-                progress=config.features.progress,
-                keep=config.features.keep,
-                dense_limit=config.features.dense_limit,
-            ),
+            settings=settings_of(config),
         )
         parts.check()
         return parts
@@ -97,6 +88,20 @@ class Parts:
         if hasattr(self.logger, "check"):
             self.logger.check()
         check_texts(self.clip, self.concepts, store=self.store)
+
+
+def settings_of(config: DictConfig) -> Settings:
+    """How features are computed."""
+    return Settings(
+        device=config.device,
+        precision=config.features.precision,
+        batch_size=config.features.batch_size,
+        workers=config.features.workers,
+        on_error=config.probe.on_error,
+        progress=config.features.progress,
+        keep=config.features.keep,
+        dense_limit=config.features.dense_limit,
+    )
 
 
 def _keyed(recipe: Any) -> Any:

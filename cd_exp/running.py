@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from cd_exp import distributed, run_folder, signals
 from cd_exp.composing import arguments, check_jobs, composed, composer, typed
+from cd_exp.errors import InputError
 from cd_exp.invocation import Invocation
 from cd_exp.settings.checking import check_folder, check_values
 
@@ -81,6 +82,9 @@ def _single(hydra: Hydra, config: DictConfig) -> None:
     check_values(config)
     check_folder("hydra.run.dir", config.hydra.run.dir)
     invocation = invoked()
+    if config.plan:
+        _plan(config, invocation)
+        return
     parts = Parts.of(config, invocation.choices)
     folder = Path(config.hydra.run.dir).expanduser()
     if signals.launched() or not distributed.is_main():  # the folder is made by the process that leads
@@ -92,6 +96,17 @@ def _single(hydra: Hydra, config: DictConfig) -> None:
         with read_write(config.hydra):
             config.hydra.run.dir, config.hydra.mode = str(place), RunMode.RUN
         _job_of(hydra, config, invocation, parts)
+
+
+def _plan(config: DictConfig, invocation: Invocation) -> None:
+    """What the run would take, in place of the run."""
+    from rich.console import Console
+
+    from cd_exp import plan
+
+    found = plan.planned(config, invocation.choices)
+    if distributed.is_main():
+        plan.show(Console(), found)
 
 
 def _job_of(hydra: Hydra, config: DictConfig, invocation: Invocation, parts: "Parts") -> None:
@@ -126,6 +141,8 @@ def _work(settings: DictConfig, invocation: Invocation, parts: "Parts", *, folde
 def _sweep(hydra: Hydra, name: str, overrides: Sequence[str]) -> None:
     """A run for each combination of values; what finished is gathered, however the sweep ends."""
     config = composed(hydra, name, [*overrides, "hydra.mode=MULTIRUN"], RunMode.MULTIRUN)
+    if config.plan:
+        raise InputError("plan=true is the plan of one run; leave -m and its several values out")
     check_jobs(hydra, name, config)
     check_folder("hydra.sweep.dir", config.hydra.sweep.dir)
     timed = "${now:" in str(OmegaConf.to_container(config.hydra.sweep, resolve=False))

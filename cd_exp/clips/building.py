@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -126,6 +127,36 @@ def build(
     """
     import open_clip  # 10 s, and not needed where the embeddings are stored
 
+    name, options = _named(source, tag=tag, settings=settings, text_folder=text_folder)
+    weights = None if source.folder else str(source.weights)
+    fault = _fault(source.weights)
+    if fault:
+        raise InputError(f"{source.weights} {fault}; {source.architecture} needs a file of weights")
+    try:
+        built, transform = open_clip.create_model_from_pretrained(name, pretrained=weights, **options)
+    except FAULTS as error:
+        raise InputError(f"{source.weights} do not fit {source.architecture}: {_mismatch(error)}") from error
+    return built.eval(), transform
+
+
+def outline(
+    source: Source, *, tag: str | None, settings: Mapping[str, Any] | None, text_folder: str | None
+) -> "tuple[nn.Module, Callable[[Image], Tensor]]":
+    """As `build`, without any numbers: a model on torch's `meta` device, whose files of weights need not be there."""
+    import open_clip
+
+    name, options = _named(source, tag=tag, settings=settings, text_folder=text_folder)
+    with torch.device("meta"):
+        built, _, transform = open_clip.create_model_and_transforms(name, load_weights=False, device="meta", **options)
+    return built.eval(), transform
+
+
+def _named(
+    source: Source, *, tag: str | None, settings: Mapping[str, Any] | None, text_folder: str | None
+) -> tuple[str, dict[str, Any]]:
+    """What open_clip is to build: its name there, and the settings of its preprocessing and its text tower."""
+    import open_clip
+
     model = source.settings()
     if source.folder is None and source.config is not None:
         open_clip.add_model_config(source.config)
@@ -134,16 +165,7 @@ def build(
     known = {} if source.folder else preprocessing.of_weights(source.architecture, tag)
     options = preprocessing.arguments({**known, **preprocessing.checked(settings)})
     text = _text_tower(model["text_cfg"], text_folder, source)
-    name = source.architecture if source.folder is None else f"local-dir:{source.folder}"
-    weights = None if source.folder else str(source.weights)
-    fault = _fault(source.weights)
-    if fault:
-        raise InputError(f"{source.weights} {fault}; {source.architecture} needs a file of weights")
-    try:
-        built, transform = open_clip.create_model_from_pretrained(name, pretrained=weights, **options, **text)
-    except FAULTS as error:
-        raise InputError(f"{source.weights} do not fit {source.architecture}: {_mismatch(error)}") from error
-    return built.eval(), transform
+    return source.architecture if source.folder is None else f"local-dir:{source.folder}", {**options, **text}
 
 
 def tag_settings(architecture: str, tag: str) -> Mapping[str, Any]:

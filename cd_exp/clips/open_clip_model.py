@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from cd_exp import shapes
 from cd_exp.cache import digest
 from cd_exp.clips import preprocessing, tokenizers
-from cd_exp.clips.building import Source, build, of_folder, of_hub, of_library, tag_settings
+from cd_exp.clips.building import Source, build, of_folder, of_hub, of_library, outline, tag_settings
 from cd_exp.clips.clip import ImageTower
 from cd_exp.errors import InputError
 from cd_exp.hub import hub_file
 from cd_exp.names import shortened
 from cd_exp.types import Concepts
+from cd_exp.withheld import ToDownload
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -103,6 +104,16 @@ class OpenClip:
         """The image tower in evaluation mode, on the CPU in float32."""
         model, transform = self._built
         return ImageTower(_Images(model).eval(), transform)
+
+    def outline(self) -> "tuple[nn.Module, Callable[[Image], Tensor]]":
+        """The model without any numbers, on torch's `meta` device, and what it does to a picture."""
+        try:
+            source = self.source
+        except ToDownload:
+            if ":" in self.architecture:  # only the download says what it is
+                raise
+            source = of_library(self.architecture, Path(), self.config)
+        return outline(source, tag=self.pretrained, settings=self.preprocess, text_folder=self.tokenizer)
 
     def embed(self, concepts: Concepts, *, device: torch.device) -> Float[Tensor, "concepts dim"]:
         """The text embedding of each concept; several templates are averaged after normalising."""

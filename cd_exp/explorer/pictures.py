@@ -46,7 +46,7 @@ class Pictures:
 
     def __getitem__(self, index: int) -> Image.Image:
         """The thumbnail; raises OSError where the explorer does not hold it."""
-        if index not in self._places:
+        if index not in self._places or not self._sheets:
             raise OSError(f"image {index} is not among the pictures of the explorer")
         layout, place = self._images, self._places[index]
         columns, size = layout["columns"], layout["size"]

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 from cd_exp.cache import Entry, Store
-from cd_exp.types import Probe
+from cd_exp.types import Probe, has_pictures
 
 SIZES = ((1000, 128), (4000, 96), (10000, 64))
 """Up to how many images, how wide in pixels at most; beyond, `SMALLEST`."""
@@ -37,6 +37,8 @@ class Sheets:
     @property
     def heights(self) -> list[int]:
         """How many rows each sheet has."""
+        if not self.files:
+            return []
         last = [0] * len(self.files)
         for place in self.places.values():
             sheet, within = divmod(place, self.columns**2)
@@ -58,7 +60,13 @@ def thumbnails(probe: Probe, groups: Sequence[Sequence[int]], *, store: Store) -
         probe: the images.
         groups: which of them; a group begins a new sheet, so that runs which share it share its sheets.
         store: where thumbnails are kept between runs.
+
+    Returns:
+        The sheets. Images that are known by their ids alone have their places and no sheet.
     """
+    if not has_pictures(probe):
+        indices = [index for group in groups for index in group]
+        return Sheets(SMALLEST, SHEET // SMALLEST, {index: place for place, index in enumerate(indices)}, {})
     size = size_for(probe, [index for group in groups for index in group])
     columns = SHEET // size
     places: dict[int, int] = {}

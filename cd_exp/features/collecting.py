@@ -40,6 +40,9 @@ class Collector(Protocol):
     def bytes_to_come(self, units: int) -> int:
         """How much more will be written for a layer of so many units."""
 
+    def size(self, units: int) -> int:
+        """How much the entry takes for a layer of so many units, once it is there."""
+
     def mend(self) -> list[str]:
         """Remove what a kill left half-written and what is damaged; says which. Call it under the lock."""
 
@@ -74,6 +77,10 @@ class Dense:
     def bytes_to_come(self, units: int) -> int:
         """As `Collector`."""
         return 4 * units * max(0, self.making.rows - SHARD * len(self.making.finished()))
+
+    def size(self, units: int) -> int:
+        """As `Collector`."""
+        return 4 * units * self.making.rows
 
     def mend(self) -> list[str]:
         """As `Collector`."""
@@ -116,7 +123,11 @@ class Lists:
 
     def bytes_to_come(self, units: int) -> int:
         """As `Collector`; the pieces of the processes and their merged whole."""
-        return (distributed.world()[1] + 1) * units * (8 * self.kept + 4 * BINS + 40)
+        return (distributed.world()[1] + 1) * self.size(units)
+
+    def size(self, units: int) -> int:
+        """As `Collector`."""
+        return units * (8 * self.kept + 4 * BINS + 40)
 
     def mend(self) -> list[str]:
         """As `Collector`; pieces of shorter lists than are wanted now go as well."""

@@ -54,27 +54,51 @@ def extract(
         raise InputError(f"probe {probe.name!r} has {len(probe)} image; at least two are needed to tell units apart")
     units = as_units(layers)
     found = columns(model, probe, units, store)
-    _, dtype = settings.resolved()
-    collectors: dict[str, Collector] = {}
-    dense = _kept_dense(found, probe, settings)
-    for layer in found:
-        content = _content(model, layer, probe, dtype)
-        activations, lists = Entry("activations", content), Entry("lists", {**content, "bins": BINS})
-        if dense or (settings.keep == "auto" and store.holds(activations, verify=False)):
-            collectors[layer.name] = Dense(store, activations, images=len(probe))
-        else:
-            collectors[layer.name] = Lists(store, lists, images=len(probe), kept=_needed(strongest, found, probe))
+    collectors = layer_collectors(model, probe, found, store=store, settings=settings, strongest=strongest)
     stored = clip.stored_images(probe.ids)
     if stored is None:
-        content = {"clip": clip.key, "probe": probe.fingerprint, "precision": str(dtype)}
-        collectors[IMAGES] = Dense(store, Entry("images", content), images=len(probe))
-    first = {collector.entry.key: name for name, collector in reversed(collectors.items())}
-    made = {name: collectors[name] for name in first.values()}  # two names may mean one reading: layer4, layer4:avg
+        collectors[IMAGES] = image_collector(clip, probe, store=store, settings=settings)
+    made = distinct(collectors)
     make(model, probe, clip, [layer for layer in found if layer.name in made], made, store, settings)
     given, notes = units.given(probe.ids)
     for note in notes:
         store.report(note)
     return _opened(probe, collectors, stored, given, store, settings)
+
+
+def layer_collectors(
+    model: TargetModel,
+    probe: Probe,
+    layers: Sequence[Layer],
+    *,
+    store: Store,
+    settings: Settings,
+    strongest: int | None,
+) -> dict[str, Collector]:
+    """What takes the activations of each layer: every one is kept, or each unit's strongest images."""
+    _, dtype = settings.resolved()
+    dense = _kept_dense(layers, probe, settings)
+    found: dict[str, Collector] = {}
+    for layer in layers:
+        content = _content(model, layer, probe, dtype)
+        activations, lists = Entry("activations", content), Entry("lists", {**content, "bins": BINS})
+        if dense or (settings.keep == "auto" and store.holds(activations, verify=False)):
+            found[layer.name] = Dense(store, activations, images=len(probe))
+        else:
+            found[layer.name] = Lists(store, lists, images=len(probe), kept=_needed(strongest, layers, probe))
+    return found
+
+
+def image_collector(clip: Clip, probe: Probe, *, store: Store, settings: Settings) -> Collector:
+    """What takes CLIP's embeddings of the images."""
+    content = {"clip": clip.key, "probe": probe.fingerprint, "precision": str(settings.resolved()[1])}
+    return Dense(store, Entry("images", content), images=len(probe))
+
+
+def distinct(collectors: dict[str, Collector]) -> dict[str, Collector]:
+    """One collector for each entry: two names may mean one reading, as layer4 and layer4:avg."""
+    first = {collector.entry.key: name for name, collector in reversed(collectors.items())}
+    return {name: collectors[name] for name in first.values()}
 
 
 def _kept_dense(layers: Sequence[Layer], probe: Probe, settings: Settings) -> bool:

@@ -39,21 +39,31 @@ def find_layers(model: TargetModel, probe: Probe, patterns: Sequence[str], store
         layers = behaving(looked, model=model.key, images=probe.fingerprint, store=store)
         notes = [*more, *looked.notes]
     else:
-        content = {
-            "look": _LOOK,
-            "model": model.key,
-            "layers": list(patterns),
-            "truth": sorted(_with_truth(model)),
-            "units_axis": model.units_axis,
-            "prefix_tokens": model.prefix_tokens,
-            "images": probe.fingerprint,  # their size decides where the transform does not
-        }
+        content = _content(model, probe, patterns)
         layers, notes = store.remember("layers", content, lambda: _plain(*_looked(model, probe, patterns)), _parsed)
     for layer in layers:
         truth_for(model, layer.name, units=layer.units)
     for note in notes:
         store.report(note)
     return layers
+
+
+def known_layers(model: TargetModel, probe: Probe, patterns: Sequence[str], store: Store) -> list[Layer] | None:
+    """The layers as an earlier look found them; None where there was none, or where each run has to look anew."""
+    found = None if model.own_code else store.recall("layers", _content(model, probe, patterns), _parsed)
+    return None if found is None else found[0]
+
+
+def _content(model: TargetModel, probe: Probe, patterns: Sequence[str]) -> dict[str, Any]:
+    return {
+        "look": _LOOK,
+        "model": model.key,
+        "layers": list(patterns),
+        "truth": sorted(_with_truth(model)),
+        "units_axis": model.units_axis,
+        "prefix_tokens": model.prefix_tokens,
+        "images": probe.fingerprint,  # their size decides where the transform does not
+    }
 
 
 def columns(model: TargetModel, probe: Probe, units: Units, store: Store) -> list[Layer]:

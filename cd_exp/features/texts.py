@@ -35,6 +35,11 @@ def check_texts(clip: Clip, concepts: Concepts, *, store: Store) -> None:
         clip.check()
 
 
+def texts_stored(clip: Clip, concepts: Concepts, *, store: Store) -> bool:
+    """Whether the texts are embedded already."""
+    return store.holds(_texts(clip, concepts), verify=False) is not None
+
+
 def text_notes(clip: Clip, concepts: Concepts, *, store: Store) -> Sequence[str]:
     """What was noted when the texts were embedded, kept with them: prompts longer than CLIP reads."""
     return tuple(store.manifest(_texts(clip, concepts)).facts.get("notes", ()))

@@ -7,6 +7,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from cd_exp import shapes
 from cd_exp.cache import digest
 from cd_exp.downloads import fetch
@@ -54,18 +57,30 @@ class TimmModel(Recipe):
     def build(self) -> Network:
         """The network in evaluation mode, on the CPU in float32."""
         weights = self.weights_file
+        module = self._created()
+        load_weights(module, weights, key=self.checkpoint_key, prefix=self.checkpoint_prefix)
+        return self._network(module)
+
+    def outline(self) -> Network:
+        """The network without any numbers, on torch's `meta` device: shapes and cost can be told from it."""
+        with torch.device("meta"):
+            module = self._created()
+        return self._network(module)
+
+    def _network(self, module: nn.Module) -> Network:
+        return Network(module.eval(), timm_transform(module, size=self.options.get("img_size")), self.prefix_tokens)
+
+    def _created(self) -> nn.Module:
         import timm  # 8 s, and not needed where the features are stored
 
         try:
-            module = timm.create_model(self.architecture, pretrained=False, **dict(self.options))
+            return timm.create_model(self.architecture, pretrained=False, **dict(self.options))
         except RuntimeError as error:
             if "Unknown model" not in str(error):
                 raise
             raise unknown("architecture", self.architecture, timm.list_models(pretrained=True)) from error
         except TypeError as error:
             raise InputError(f"model.options: {self.architecture} cannot be built with them: {fault(error)}") from error
-        load_weights(module, weights, key=self.checkpoint_key, prefix=self.checkpoint_prefix)
-        return Network(module.eval(), timm_transform(module, size=self.options.get("img_size")), self.prefix_tokens)
 
 
 def shapes_model(*, layers: Sequence[str], final: str = "fc") -> TimmModel:

@@ -13,6 +13,7 @@ from cd_exp.downloads import progress, reachable
 from cd_exp.errors import InputError, unknown
 from cd_exp.probes.id_lists import Numbered
 from cd_exp.probes.image_files import Pictures
+from cd_exp.withheld import refuse_download
 
 HUB = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
 
@@ -78,6 +79,8 @@ def huggingface(
         import datasets
     except ImportError as error:
         raise InputError("probe=huggingface needs the extra: pip install 'cd-exp[huggingface]'") from error
+    if not Path(path).exists() and not os.environ.get("HF_HUB_OFFLINE"):
+        refuse_download(f"dataset {path}", f"{HUB}/datasets/{path}")  # it may be in the hub's cache all the same
     if not Path(path).exists() and not os.environ.get("HF_HUB_OFFLINE") and not reachable(HUB):
         raise InputError(
             f"probe.path={path} is no folder here and {HUB} cannot be reached; "

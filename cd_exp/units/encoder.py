@@ -1,5 +1,6 @@
 """Encoders on a layer's output: latents of sparse autoencoders, and directions."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
@@ -64,7 +65,7 @@ class Encoder:
 
     def __call__(self, positions: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch latents"]:
         """The latents of each position."""
-        with torch.autocast(positions.device.type, enabled=False):  # the network may run in half precision; this not
+        with _single_precision(positions.device.type):
             latents = (self.scale * (positions.float() - self.centre)) @ self.weight + self.bias
         if self.activation == "none":
             return latents
@@ -75,6 +76,11 @@ class Encoder:
         if self.threshold is not None:
             return fired * (latents > self.threshold)
         return fired
+
+
+def _single_precision(device: str) -> AbstractContextManager[object]:
+    """The network may run in half precision, this not; on torch's `meta` device nothing does."""
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 @cache

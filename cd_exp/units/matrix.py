@@ -98,6 +98,11 @@ class Matrix:
             raise InputError(f"{place} names {twice!r} twice; a row has one image")
         return found
 
+    @cached_property
+    def widths(self) -> dict[str, int]:
+        """How many units each layer has."""
+        return {layer: int(_source(path).shape[1]) for layer, path in self.files.items()}
+
     def selected(self, ids: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
         """The places in `images.txt` of these images, and a note where it names others that are passed over.
 
@@ -121,7 +126,7 @@ class Matrix:
             InputError: the file is no matrix of numbers, or has another number of rows than there are images.
         """
         path = self.files[layer]
-        source = _Dense(path) if path.suffix == ".npy" else _opened(path)
+        source = _source(path)
         expected = len(self.rows) * self.tokens_per_image
         if source.shape[0] != expected:
             tokens = f" x {self.tokens_per_image} tokens" if self.tokens_per_image > 1 else ""
@@ -161,6 +166,10 @@ class _Csr:
 
     def take(self, rows: np.ndarray) -> Tensor:
         return torch.from_numpy(self.matrix[rows].toarray().astype(np.float32, copy=False))
+
+
+def _source(path: Path) -> "_Dense | _Csr":
+    return _Dense(path) if path.suffix == ".npy" else _opened(path)
 
 
 def _opened(path: Path) -> "_Dense | _Csr":

@@ -20,11 +20,12 @@ function sheetClass(run, number) {
 function picture(run, at, side) {
   const {columns, heights} = run.images, each = columns * columns, sheet = Math.floor(at / each), rows = heights[sheet];
   const within = at % each, x = within % columns, y = Math.floor(within / columns), node = document.createElement("span");
-  node.className = `picture ${sheetClass(run, sheet)}`;
   node.setAttribute("role", "img");
   node.setAttribute("aria-label", run.images.ids[at]);
   node.title = run.images.ids[at];
-  node.style.backgroundPosition = `${columns > 1 ? 100 * x / (columns - 1) : 0}% ${rows > 1 ? 100 * y / (rows - 1) : 0}%`;
+  node.className = heights.length ? `picture ${sheetClass(run, sheet)}` : "picture absent";
+  if (!heights.length) node.textContent = run.images.ids[at];  // images that are known by their ids alone
+  else node.style.backgroundPosition = `${columns > 1 ? 100 * x / (columns - 1) : 0}% ${rows > 1 ? 100 * y / (rows - 1) : 0}%`;
   if (side) { node.style.width = `${side}px`; node.style.height = `${side}px`; }
   return node;
 }

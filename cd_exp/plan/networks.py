@@ -1,0 +1,197 @@
+"""The layers of a network, what its forward pass costs, and what its pictures look like, without its weights."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from cd_exp.activations import Layer, decide, pooled, resolve
+from cd_exp.cache import Store
+from cd_exp.errors import InputError
+from cd_exp.features.layers import find_layers, known_layers
+from cd_exp.features.loading import BATCH, Settings
+from cd_exp.models import Network, TargetModel, truth_for
+from cd_exp.plan.costs import Cost, counted
+from cd_exp.plan.machine import measured
+from cd_exp.plan.span import Span
+from cd_exp.types import Probe
+from cd_exp.units import Units
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """What can be told of a network.
+
+    Attributes:
+        module: on the `meta` device, unless it had to be built.
+        transform: of its pictures.
+        cost: of a batch of `BATCH` pictures.
+        weights: bytes of its parameters.
+        made: seconds that it took to import and outline it.
+        width: of what it gives for a picture, where that is one tensor.
+    """
+
+    module: nn.Module
+    transform: "Callable[[Image], Tensor]"
+    cost: Cost
+    weights: int
+    made: float
+    width: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        return _device(self.module)
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """The target network of a run."""
+
+    layers: list[Layer]
+    outline: Callable[[], Outline]
+
+
+def target(model: TargetModel, probe: Probe, units: Units, store: Store, *, keyed: bool) -> Target:
+    """The layers of a network, from an earlier look where there was one, or else from its outline.
+
+    Args:
+        model: its recipe.
+        probe: the pictures.
+        units: what the columns are; they need a network.
+        store: where earlier looks are remembered.
+        keyed: whether its weights are there.
+
+    Raises:
+        InputError: as `cd_exp.features.find_layers`.
+    """
+    patterns = units.patterns(model)
+    began = time.perf_counter()
+    network: list[Network] = []
+
+    def network_of() -> Network:
+        if not network:
+            network.append(_outlined(model) or model.build())
+        return network[0]
+
+    found = known_layers(model, probe, patterns, store) if keyed and not model.own_code else None
+    if found is None and model.own_code:
+        found = find_layers(model, probe, patterns, store)
+    if found is None:
+        found = _decided(model, network_of(), probe, patterns)
+    layers = [units.columns(layer, model=model.name) for layer in found]
+
+    def outline() -> Outline:
+        given = network_of()
+        return _outline(given.module, given.transform, probe, layers, name=model.name, began=began)
+
+    return Target(layers, outline)
+
+
+def _outlined(model: TargetModel) -> Network | None:
+    """The network without weights; None where it cannot be had without."""
+    if not hasattr(model, "outline"):
+        return None
+    try:
+        with quiet():
+            return model.outline()
+    except (RuntimeError, NotImplementedError, TypeError):  # an architecture that computes with its own numbers
+        return None
+
+
+def _decided(model: TargetModel, network: Network, probe: Probe, patterns: Any) -> list[Layer]:
+    pictures = _inputs(network.transform, probe, 3, network.module)
+    wanted = resolve(network.module, patterns, name=model.name)
+    options = {"prefix": network.prefix_tokens, "units_axis": model.units_axis}
+    layers = []
+    for layer in decide(network.module, wanted, pictures, name=model.name, **options).values():
+        if isinstance(layer, InputError):
+            raise layer
+        truth_for(model, layer.name, units=layer.units)
+        layers.append(layer)
+    return layers
+
+
+def tower(clip: Any, probe: Probe) -> Outline:
+    """The image tower of a CLIP backbone."""
+    began = time.perf_counter()
+    if hasattr(clip, "outline"):
+        with quiet():
+            module, transform = clip.outline()
+    else:
+        built = clip.image_tower()
+        module, transform = built.module, built.transform
+    return _outline(module, transform, probe, [], name=clip.name, began=began)
+
+
+def _outline(
+    module: nn.Module,
+    transform: "Callable[[Image], Tensor]",
+    probe: Probe,
+    layers: list[Layer],
+    *,
+    name: str,
+    began: float,
+) -> Outline:
+    inputs = _inputs(transform, probe, BATCH, module)
+    made = time.perf_counter() - began
+    forward: Callable[[Tensor], object] = getattr(module, "encode_image", module)
+    if layers:
+        with pooled(module, layers, name=name) as forward:
+            cost = counted(forward, inputs)
+    else:
+        cost = counted(forward, inputs)
+    width = cost.given[-1] if cost.given else 0
+    weights = sum(value.nbytes for value in module.state_dict().values() if isinstance(value, Tensor))
+    return Outline(module, transform, cost, weights, made, width)
+
+
+def _inputs(transform: "Callable[[Image], Tensor]", probe: Probe, count: int, module: nn.Module) -> Tensor:
+    """A batch of the size that the transform gives, on the device of the network."""
+    picture = transform(probe[0])
+    return picture.new_empty((count, *picture.shape), device=_device(module)).zero_()
+
+
+def _device(module: nn.Module) -> torch.device:
+    first = next(iter(module.state_dict().values()), None)
+    return first.device if isinstance(first, Tensor) else torch.device("cpu")
+
+
+def text_seconds(clip: Any, prompts: int, settings: Settings, image: Outline | None) -> Span:
+    """Of embedding so many prompts; anything up to a tenth of a second each where the tower cannot be outlined."""
+    if not hasattr(clip, "outline"):
+        return Span(0.0, 0.1 * prompts + 1)
+    began = time.perf_counter()
+    if image is None:
+        with quiet():
+            module, _ = clip.outline()
+    else:
+        module = image.module
+    context = int(getattr(module, "context_length", 77))
+    made = time.perf_counter() - began
+    tokens = torch.zeros(BATCH, context, dtype=torch.long, device=_device(module))
+    try:
+        cost = counted(module.encode_text, tokens)
+    except (RuntimeError, NotImplementedError, ValueError, TypeError):  # a tower that looks at the tokens themselves
+        return Span(0.0, 0.1 * prompts + 1)
+    spent = cost.seconds(measured(settings.resolved()[0])).times(prompts / BATCH)
+    return Span(0.5 * spent.low + 0.05 * made, spent.high + 1.5 * made + 1.0)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the libraries' warnings that weights are random: there are none."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,96 @@
+"""The parts of a run as far as they can be built without downloading anything."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from cd_exp.cache import Store
+from cd_exp.clips import Clip
+from cd_exp.config import build, check_groups
+from cd_exp.features import Settings, check_texts
+from cd_exp.models import TargetModel
+from cd_exp.parts import Parts, settings_of
+from cd_exp.types import Concepts, Probe, Similarity
+from cd_exp.units import Layers, Units
+from cd_exp.withheld import ToDownload, downloads_withheld
+
+
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """What is there of a run; what has to be downloaded first is None.
+
+    Attributes:
+        model_keyed: whether the network's weights are there; without them nothing of it can be stored.
+        clip_keyed: the same of the backbone.
+        downloads: what has to be downloaded.
+    """
+
+    model: TargetModel | None
+    units: Units
+    probe: Probe | None
+    concepts: Concepts | None
+    clip: Clip | None
+    similarity: Similarity
+    store: Store
+    settings: Settings
+    model_keyed: bool = True
+    clip_keyed: bool = True
+    downloads: tuple[ToDownload, ...] = ()
+
+    @staticmethod
+    def of(config: DictConfig, choices: Mapping[str, str]) -> "Pieces":
+        """The parts of a configuration, all of them checked where all are there.
+
+        Raises:
+            InputError: as `Parts.of`, but for what would be downloaded.
+        """
+        with downloads_withheld():
+            try:
+                parts = Parts.of(config, choices)
+            except ToDownload:
+                return _one_by_one(config)
+        return Pieces(
+            parts.model, parts.units, parts.probe, parts.concepts, parts.clip, parts.similarity, parts.store,
+            parts.settings,
+        )  # fmt: skip
+
+
+def _one_by_one(config: DictConfig) -> Pieces:
+    check_groups(config)
+    missing: list[ToDownload] = []
+
+    def there(make: Callable[[], Any]) -> Any:
+        try:
+            return make()
+        except ToDownload as download:
+            missing.append(download)
+            return None
+
+    def built(group: str, **options: Any) -> Any:
+        return there(lambda: build(OmegaConf.select(config, group), group=group, **options))
+
+    store = Store(Path(config.cache.dir).expanduser())
+    model, clip, concepts = built("model"), built("clip"), built("concepts")
+    model_keyed = model is not None and there(lambda: model.key) is not None
+    clip_keyed = clip is not None and there(lambda: clip.key) is not None
+    if concepts is not None and clip_keyed:
+        there(lambda: check_texts(clip, concepts, store=store))  # its tokenizer
+    for recipe, keyed in ((model, model_keyed), (clip, clip_keyed)):
+        if recipe is not None and not keyed:
+            vars(recipe)["key"] = {}  # a cached property that needs the weights; nothing is looked for under it
+    return Pieces(
+        model=model,
+        units=built("units") if config.units else Layers(),
+        probe=built("probe", leave_out=("on_error",)),
+        concepts=concepts,
+        clip=clip,
+        similarity=built("similarity"),
+        store=store,
+        settings=settings_of(config),
+        model_keyed=model_keyed,
+        clip_keyed=clip_keyed,
+        downloads=tuple({download.address: download for download in missing}.values()),
+    )

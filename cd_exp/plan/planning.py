@@ -1,0 +1,148 @@
+"""`plan=true`: what a run would have, read, compute and take, without doing it."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from cd_exp.labelling import images_needed, with_names
+from cd_exp.plan.downloads import size_of
+from cd_exp.plan.features import COMPUTED, Features, Step, of_images, of_matrix, of_network, of_texts, passing
+from cd_exp.plan.networks import Outline, Target
+from cd_exp.plan.pieces import Pieces
+from cd_exp.plan.scoring import Sizes, scoring
+from cd_exp.plan.span import Span, total
+from cd_exp.similarity.blocks import RESULT_BYTES
+from cd_exp.similarity.softmax import BLOCK_BYTES
+from cd_exp.types import Probe
+from cd_exp.units import Matrix
+
+PROCESS = 900_000_000
+"""Bytes that Python and the libraries take with nothing loaded."""
+
+
+@dataclass(frozen=True)
+class Download:
+    """Something to be downloaded; `bytes` is None where nobody says how much it is."""
+
+    name: str
+    address: str
+    bytes: int | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do.
+
+    Attributes:
+        downloads: what has to be fetched first.
+        steps: what is read, computed and scored, in order.
+        images: how many; None where the probe set has to be downloaded first.
+        memory: bytes at the peak, about.
+        disk: below which folder features are kept, and the bytes free there.
+        notes: what the seconds leave out, and what a reader should know.
+    """
+
+    downloads: tuple[Download, ...]
+    steps: tuple[Step, ...]
+    images: int | None
+    memory: int
+    disk: tuple[Path, int]
+    notes: tuple[str, ...]
+
+    @property
+    def bytes(self) -> int:
+        """That all steps add to the cache."""
+        return sum(step.bytes for step in self.steps)
+
+    @property
+    def seconds(self) -> Span:
+        """Of all steps."""
+        return total(step.seconds for step in self.steps)
+
+
+def planned(config: DictConfig, choices: Mapping[str, str]) -> Plan:
+    """The plan of a run.
+
+    Raises:
+        InputError: whatever the run itself would refuse before it begins.
+    """
+    pieces = Pieces.of(config, choices)
+    downloads = tuple(Download(one.name, one.address, size_of(one.address)) for one in pieces.downloads)
+    disk = pieces.store.root, _free(pieces.store.root)
+    notes = list(_left_out(config, choices))
+    probe, clip, concepts, model = pieces.probe, pieces.clip, pieces.concepts, pieces.model
+    if probe is None or clip is None or concepts is None or model is None:
+        notes.append("steps and seconds can be told once this is there")
+        return Plan(downloads, (), None if probe is None else len(probe), PROCESS, disk, tuple(notes))
+    resamples = config.stability.resamples
+    similarity = with_names(pieces.similarity, concepts.names)
+    strongest = images_needed(similarity, len(probe), resamples, shown=config.report.images)
+    target: Target | None = None
+    if isinstance(pieces.units, Matrix):
+        features = of_matrix(pieces.units, probe)
+    else:
+        features, target = of_network(pieces, model, probe, strongest=strongest)
+    images, dim, tower = of_images(pieces, clip, probe)
+    texts = of_texts(pieces, clip, concepts, dim, tower)
+    steps, networks = _with_pass([*features.steps, images], target, tower, pieces, probe)
+    sizes = Sizes(len(probe), features.layers, dim)
+    device, _ = pieces.settings.resolved()
+    scored, stable = scoring(
+        similarity, concepts.names, sizes, resamples=resamples, listed=features.listed, device=device
+    )
+    steps += [texts, Step("similarity", config_name(choices), f"{sizes.units:,} x {len(concepts.names):,}", 0, scored)]
+    if resamples:
+        steps.append(Step("stability", f"{resamples} resamples", "", 0, stable))
+    memory = _memory(features, networks, sizes, concepts=len(concepts.names), dim=dim)
+    built = [outline for outline in networks if outline.device.type != "meta"]
+    notes += ["a network was built to look at it: it comes from code of its own"] if built else []
+    return Plan(downloads, tuple(steps), len(probe), memory, disk, (*notes, *features.notes, *pieces.store.reports))
+
+
+def config_name(choices: Mapping[str, str]) -> str:
+    """The similarity function as it was chosen."""
+    return choices.get("similarity", "")
+
+
+def _with_pass(
+    steps: Sequence[Step], target: Target | None, tower: Outline | None, pieces: Pieces, probe: Probe
+) -> tuple[list[Step], list[Outline]]:
+    """The steps with the pass over the images that makes what is missing, and the networks that it needs."""
+    missing = [step for step in steps if step.how.startswith(COMPUTED)]
+    if not missing:
+        return list(steps), []
+    of_layers = target is not None and any(step.what in {layer.name for layer in target.layers} for step in missing)
+    networks = [target.outline()] if of_layers and target is not None else []
+    networks += [tower] if tower is not None else []
+    seconds = passing(probe, networks, pieces.settings, images=len(probe))
+    return [*steps, Step("one pass over the images", COMPUTED, f"{len(probe):,} images", 0, seconds)], networks
+
+
+def _memory(features: Features, networks: Sequence[Outline], sizes: Sizes, *, concepts: int, dim: int) -> int:
+    """About the peak: the networks with a batch, or else the scoring with what it reads."""
+    passing_by = sum(outline.weights + 2 * outline.cost.largest for outline in networks)
+    tiles = min(BLOCK_BYTES, 4 * sizes.images * concepts)
+    scores = min(RESULT_BYTES, 4 * sizes.units * concepts)
+    embeddings = 8 * dim * (sizes.images + concepts)
+    read = 0 if features.listed else 4 * sizes.images * sizes.units
+    return PROCESS + max(passing_by + features.memory, tiles + 2 * scores + embeddings + read)
+
+
+def _left_out(config: DictConfig, choices: Mapping[str, str]) -> list[str]:
+    """What the seconds do not count."""
+    later = [f"{group}={choices[group]}" for group in ("baseline", "judge") if config.get(group)]
+    parts = [*later, "report and figures", *(["explorer"] if config.report.explorer != "none" else [])]
+    several = config.distributed.processes > 1
+    return [
+        f"not in the seconds: {', '.join(parts)}",
+        *(["the seconds are those of one process"] if several else []),
+    ]
+
+
+def _free(folder: Path) -> int:
+    """Bytes free on the disk of a folder that may not be there yet."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    return shutil.disk_usage(there).free

@@ -1,0 +1,79 @@
+"""A plan for a terminal."""
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from cd_exp.names import terminal_text
+from cd_exp.plan.planning import Plan
+from cd_exp.plan.span import Span
+
+
+def show(console: Console, plan: Plan) -> None:
+    """Print what a run would download, read and compute, what it would take, and what would not fit."""
+    for download in plan.downloads:
+        size = "of unknown size" if download.bytes is None else written(download.bytes)
+        console.print(terminal_text(f"download: {download.name}, {size}, from {download.address}"), soft_wrap=True)
+    if plan.steps:
+        console.print(_table(plan))
+    for note in plan.notes:
+        console.print(terminal_text(f"note: {note}", style="yellow"))
+    images = "images unknown" if plan.images is None else f"{plan.images:,} images"
+    folder, free = plan.disk
+    line = f"plan: {images}, {written(plan.bytes)} more below {folder} ({written(free)} free)"
+    if plan.steps:
+        line += f", about {written(plan.memory)} of memory, {seconds(plan.seconds)}"
+    console.print(terminal_text(line), soft_wrap=True)
+    if plan.bytes > free:
+        console.print(terminal_text(
+            f"it does not fit: set cache.dir to a larger disk, features.keep=lists, or fewer model.layers ({folder} "
+            f"lacks {written(plan.bytes - free)})", style="red"), soft_wrap=True)  # fmt: skip
+
+
+def _table(plan: Plan) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading, side in (
+        ("step", "left"),
+        ("how", "left"),
+        ("size", "right"),
+        ("disk", "right"),
+        ("seconds", "right"),
+    ):
+        table.add_column(heading, justify=side)  # type: ignore[arg-type]
+    for step in plan.steps:
+        disk = written(step.bytes) if step.bytes else ""
+        spent = seconds(step.seconds, unit="") if step.seconds.high else ""
+        table.add_row(*(terminal_text(cell) for cell in (step.what, step.how, step.size, disk, spent)))
+    return table
+
+
+def seconds(span: Span, *, unit: str = " s") -> str:
+    """A span of seconds in words, rounded outwards.
+
+    >>> seconds(Span(0.31, 12.2)), seconds(Span(61, 7300))
+    ('0.3 to 13 s', '61 s to 2.1 h')
+    """
+    low, high = _time(span.low, down=True), _time(span.high, down=False)
+    if not unit:
+        return f"{low} - {high}".replace(" s", "")
+    return f"{low.removesuffix(' s')} to {high}" if low.endswith(" s") and high.endswith(" s") else f"{low} to {high}"
+
+
+def _time(value: int | float, *, down: bool) -> str:
+    if value < 10:
+        return f"{int(value * 10 + (0 if down else 0.99)) / 10:g} s"
+    if value < 600:
+        return f"{int(value + (0 if down else 0.99))} s"
+    return f"{value / 60:.0f} min" if value < 5400 else f"{value / 3600:.1f} h"
+
+
+def written(count: int) -> str:
+    """Bytes in words.
+
+    >>> written(1_234), written(56_700_000)
+    ('1.2 kB', '56.7 MB')
+    """
+    for size, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} B"
