@@ -6,12 +6,14 @@ Source: CLIP-Dissect (arXiv:2204.10965), section 3.
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from jaxtyping import Float
 from torch import Tensor
 
 from cd_exp.cache import Store
 from cd_exp.clips import Clip
+from cd_exp.distributed import gathered, share_by_size
 from cd_exp.errors import InputError
 from cd_exp.features import Features, Settings, extract, text_embeddings
 from cd_exp.features.loading import bar
@@ -21,6 +23,9 @@ from cd_exp.similarity import concept_activations
 from cd_exp.stability import doing, with_stability
 from cd_exp.types import Concepts, Labels, Probe, Similarity
 from cd_exp.units import Layers, Units, as_units
+
+LONG = 2.0
+"""Seconds after which scoring shows a progress bar."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,17 +88,20 @@ def dissection(
     extracted = time.perf_counter()
     device, _ = settings.resolved()
     match = concept_activations(features.images.to(device), texts.to(device))
-    given = {layer: activations(features, layer, similarity, resamples, device) for layer in features.layers}
-    truth = {layer: units.truth_of(model, layer, units=features.units(layer)) for layer in features.layers}
-    scored = label_units(similarity, match, given, concepts.names, truth=truth, top=top, resamples=resamples)
+    sizes = {layer: features.units(layer) for layer in features.layers}
+    truth = {layer: units.truth_of(model, layer, units=size) for layer, size in sizes.items()}
+    mine = share_by_size(sizes)  # of several processes each scores some of the layers
+    given = {layer: activations(features, layer, similarity, resamples, device) for layer in mine}
+    with bar(settings, "scoring of units", sum(sizes[layer] for layer in mine), after=LONG) as step:
+        score = partial(label_units, top=top, resamples=resamples, units=sum(sizes.values()), step=step)
+        scored = score(similarity, match, given, concepts.names, truth=truth)
     labels = {layer: marked(found, features.statistics(layer), similarity) for layer, found in scored.labels.items()}
     seconds = {"features": extracted - began, "similarity": time.perf_counter() - extracted}
-    if resamples:
+    if resamples and mine:
         labelled = time.perf_counter()
-        with bar(settings, doing(similarity, resamples), 100) as step:
-            labels = with_stability(
-                labels, scored.candidates, similarity, match, given, concepts.names,
-                resamples=resamples, seed=seed, step=lambda share: step(100 * share),
-            )  # fmt: skip
+        with bar(settings, doing(similarity, resamples), 100, after=LONG) as step:
+            stable = partial(with_stability, resamples=resamples, seed=seed, step=lambda share: step(100 * share))
+            labels = stable(labels, scored.candidates, similarity, match, given, concepts.names)
         seconds["stability"] = time.perf_counter() - labelled
-    return Dissection(labels, features, texts, seconds)
+    labels = gathered(labels)
+    return Dissection({layer: labels[layer] for layer in features.layers}, features, texts, seconds)

@@ -7,8 +7,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from typing import IO, Any, TypeVar
 
@@ -42,13 +42,44 @@ def share(items: Sequence[Item]) -> list[Item]:
         return mine
 
 
+def share_by_size(sizes: Mapping[str, int]) -> list[str]:
+    """This process's part of items of different size: each item, the largest first, goes to who has least so far.
+
+    >>> share_by_size({"layer3": 1024, "layer4": 2048})
+    ['layer3', 'layer4']
+    """
+    rank, count = world()
+    loads, owners = [0] * count, {}
+    for name in sorted(sizes, key=lambda name: -sizes[name]):
+        owners[name] = loads.index(min(loads))
+        loads[owners[name]] += sizes[name]
+    return [name for name in sizes if owners[name] == rank]
+
+
+def gathered(part: Mapping[str, Item]) -> dict[str, Item]:
+    """What all processes have, by name, in each of them; ends where one has failed and never comes."""
+    if world()[1] == 1:
+        return dict(part)
+    from accelerate.utils import gather_object
+
+    with _ending_with_the_others():
+        parts = gather_object([dict(part)])
+    return {name: value for one in parts for name, value in one.items()}
+
+
 def wait() -> None:
     """Barrier: return when every process has reached this point; exit if one of them has failed."""
     if world()[1] == 1:
         return
-    try:
+    with _ending_with_the_others():
         _state().wait_for_everyone()
-    except RuntimeError as error:  # its connection is closed; the failing process prints its own error
+
+
+@contextmanager
+def _ending_with_the_others() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # the other's connection is closed; the failing process prints its own error
         if not signals.launched():  # the launcher shows the error itself
             print("error: another process of this run failed", file=sys.stderr)
         raise SystemExit(FOLLOWS) from error

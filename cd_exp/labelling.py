@@ -1,7 +1,7 @@
 """The inputs of a similarity function for each layer, and the labels and marks that follow from its scores."""
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
@@ -66,15 +66,30 @@ def label_units(
     truth: Mapping[str, Sequence[Accepted]],
     top: int,
     resamples: int = 0,
+    units: int | None = None,
+    step: Callable[[int], None] = lambda units: None,
 ) -> Scored:
-    """The labels of all layers, whose units are scored together, and the candidates of resamples to come."""
+    """The labels of all layers, whose units are scored together, and the candidates of resamples to come.
+
+    Args:
+        similarity: with its settings bound.
+        match: concept activations of all images.
+        layers: what the function reads of each layer.
+        names: of the concepts.
+        truth: the accepted names of each unit, by layer.
+        top: how many concepts to keep for each unit.
+        resamples: to come.
+        units: of all layers of the run, where other processes score the others.
+        step: told how many more units have their labels.
+    """
     labels, candidates = {}, {}
-    number = candidates_kept(similarity, sum(neurons.shape[1] for neurons in layers.values()), resamples)
+    units = sum(neurons.shape[1] for neurons in layers.values()) if units is None else units
+    number = candidates_kept(similarity, units, resamples)
     pieces = layers_together(similarity, match, layers)
     for layer, blocks in groupby(pieces, key=itemgetter(0)):
         kept: list[Candidates] = []
         labels[layer] = label(
-            _remembered(blocks, kept, number),
+            _remembered(blocks, kept, number, step),
             names,
             layer=layer,
             accepted=accepted_columns(truth[layer], names),
@@ -87,13 +102,14 @@ def label_units(
 
 
 def _remembered(
-    blocks: Iterator[tuple[str, slice, Tensor]], kept: list[Candidates], number: int
+    blocks: Iterator[tuple[str, slice, Tensor]], kept: list[Candidates], number: int, step: Callable[[int], None]
 ) -> Iterator[tuple[slice, Tensor]]:
     """Yield the scores unchanged, and keep each unit's `number` best as candidates."""
     for _, part, scores in blocks:
         if number:
             kept.append(Candidates(*scores.topk(min(number, scores.shape[1]), dim=1)))
         yield part, scores
+        step(len(scores))
 
 
 def marked(labels: Labels, statistics: Statistics, similarity: Similarity) -> Labels:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cd_exp import distributed
 from cd_exp.activations.looking import IMAGES as LOOK
 from cd_exp.features.shards import SHARD
 
@@ -74,7 +75,7 @@ def run(
     settings = {
         "model": "custom",
         "model.factory": f"{folder}/network.py:tiny",
-        "model.layers": "['1']",
+        "model.layers": "['0','1']",  # one for each process to score
         "probe": "folder",
         "probe.root": world / "images",
         "concepts": "file",
@@ -140,3 +141,15 @@ def test_the_error_of_one_process_is_one_line_and_ends_all(world, broken):
     assert "gives values that are not finite, first at unit 0" in done.stderr
     assert all(line.startswith("error: ") for line in lines), done.stderr
     assert not (world / "broken" / "run" / "labels.csv").exists()
+
+
+@pytest.mark.parametrize(("rank", "mine"), [(0, ["b"]), (1, ["a", "c"])])
+def test_layers_go_to_who_has_least_to_score(monkeypatch, rank, mine):
+    monkeypatch.setenv("RANK", str(rank))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert distributed.share_by_size({"a": 300, "b": 500, "c": 200}) == mine
+
+
+def test_one_process_scores_all_layers_and_gathers_its_own():
+    assert distributed.share_by_size({"a": 3, "b": 5}) == ["a", "b"]
+    assert distributed.gathered({"a": 1}) == {"a": 1}

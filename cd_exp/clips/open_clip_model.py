@@ -89,6 +89,11 @@ class OpenClip:
             "preprocessing": {"tag": self.pretrained, **preprocessing.checked(self.preprocess)},
         }
 
+    @property
+    def dim(self) -> int:
+        """The length of an embedding."""
+        return int(self.source.settings()["embed_dim"])
+
     def check(self) -> None:
         """Refuse what is missing for texts, before any picture is opened: a tokenizer of the hub, in the first place.
 

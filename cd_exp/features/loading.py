@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -195,14 +196,30 @@ def batched(inputs: Sequence[Tensor]) -> Tensor:
 
 
 @contextmanager
-def bar(settings: Settings, what: str, total: int) -> Iterator[Callable[[float], None]]:
-    """A progress bar on standard error, of the main process and on a terminal only: a log would get an empty line."""
+def bar(settings: Settings, what: str, total: int, *, after: float = 0.0) -> Iterator[Callable[[float], None]]:
+    """A progress bar on standard error, of the main process and on a terminal only: a log would get an empty line.
+
+    Args:
+        settings: whether there is one.
+        what: is done.
+        total: how much there is to do.
+        after: seconds; work that is done by then has none.
+    """
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     shown = settings.progress and distributed.is_main() and console.is_interactive
-    with Progress(*columns, console=console, disable=not shown, transient=True) as progress:
-        task = progress.add_task(for_terminal(what), total=total)
+    progress = Progress(*columns, console=console, disable=not shown, transient=True)
+    task = progress.add_task(for_terminal(what), total=total)
+    late = threading.Timer(after, progress.start)
+    late.daemon = True
+    (late if after else progress).start()
+    try:
         yield lambda count: progress.advance(task, count)
+    finally:
+        if after:
+            late.cancel()
+            late.join()
+        progress.stop()
 
 
 def _bytes(picture: "Image") -> Tensor:

@@ -47,7 +47,7 @@ def make(
             stack.enter_context(store.locked([collector.entry for collector in todo.values()]))
             todo = _absent(todo, verify=True)
             _tidy(todo, store)
-            _room(probe, layers, todo, store)
+            _room(probe, layers, getattr(clip, "dim", 0), todo, store)
         distributed.wait()
         todo = todo if main else _absent(collectors, verify=False)  # as the first process has left it
         if todo:
@@ -72,17 +72,18 @@ def _tidy(todo: Mapping[str, Collector], store: Store) -> None:
             store.report(said)
 
 
-def _room(probe: Probe, layers: Sequence[Layer], todo: Mapping[str, Collector], store: Store) -> None:
+def _room(probe: Probe, layers: Sequence[Layer], dim: int, todo: Mapping[str, Collector], store: Store) -> None:
     """Refuse, before the first image, features that would not fit on the disk.
 
     Raises:
         InputError: with the size and the settings that change it.
     """
-    needed = sum(todo[layer.name].bytes_to_come(layer.units) for layer in layers if layer.name in todo)
+    widths = {**{layer.name: layer.units for layer in layers}, IMAGES: dim}
+    needed = sum(collector.bytes_to_come(widths[name]) for name, collector in todo.items())
     free = shutil.disk_usage(store.root).free
     if needed > free:
         raise InputError(
-            f"the activations of {len(probe)} images need {needed / 1e9:.1f} GB more below {store.root}, which has "
+            f"the features of {len(probe)} images need {needed / 1e9:.1f} GB more below {store.root}, which has "
             f"{free / 1e9:.1f} GB free; set cache.dir to a larger disk, features.keep=lists, or fewer model.layers"
         )
 

@@ -23,6 +23,7 @@ class Pieces:
     """What is there of a run; what has to be downloaded first is None.
 
     Attributes:
+        everything: whether another method reads all activations.
         model_keyed: whether the network's weights are there; without them nothing of it can be stored.
         clip_keyed: the same of the backbone.
         downloads: what has to be downloaded.
@@ -36,6 +37,7 @@ class Pieces:
     similarity: Similarity
     store: Store
     settings: Settings
+    everything: bool = False
     model_keyed: bool = True
     clip_keyed: bool = True
     downloads: tuple[ToDownload, ...] = ()
@@ -54,7 +56,7 @@ class Pieces:
                 return _one_by_one(config)
         return Pieces(
             parts.model, parts.units, parts.probe, parts.concepts, parts.clip, parts.similarity, parts.store,
-            parts.settings,
+            parts.settings, everything=parts.reads_activations,
         )  # fmt: skip
 
 

@@ -80,6 +80,7 @@ def planned(config: DictConfig, choices: Mapping[str, str]) -> Plan:
     resamples = config.stability.resamples
     similarity = with_names(pieces.similarity, concepts.names)
     strongest = images_needed(similarity, len(probe), resamples, shown=config.report.images)
+    strongest = None if pieces.everything else strongest
     target: Target | None = None
     if isinstance(pieces.units, Matrix):
         features = of_matrix(pieces.units, probe)

@@ -1,5 +1,7 @@
 """How images reach the networks, whatever their probe set does."""
 
+import threading
+
 import pytest
 import torch
 from PIL import Image
@@ -7,7 +9,7 @@ from torchvision import transforms
 
 from cd_exp import probes
 from cd_exp.errors import InputError
-from cd_exp.features.loading import Settings, load
+from cd_exp.features.loading import Settings, bar, load
 
 QUIET = Settings(device="cpu", workers=0, progress=False)
 
@@ -42,3 +44,13 @@ def test_a_set_of_ids_is_refused_before_any_worker_starts(tmp_path):
     probe = probes.ids(path=str(tmp_path / "images.txt"))
     with pytest.raises(InputError, match=r"probe=ids has no pictures, and this needs them"):
         next(load(probe, [transforms.ToTensor()], [[0, 1]], QUIET, torch.device("cpu")))
+
+
+def test_short_work_has_no_bar_and_long_work_has_one(monkeypatch):
+    started = threading.Event()
+    monkeypatch.setattr("cd_exp.features.loading.Progress.start", lambda self: started.set())
+    with bar(Settings(), "scoring", 10, after=0.2) as step:
+        step(10)
+    assert not started.wait(0.3)
+    with bar(Settings(), "scoring", 10, after=0.01):
+        assert started.wait(5)
