@@ -1,5 +1,7 @@
 """A plan for a terminal."""
 
+import math
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -60,11 +62,12 @@ def seconds(span: Span, *, unit: str = " s") -> str:
 
 
 def _time(value: int | float, *, down: bool) -> str:
+    whole = math.floor if down else math.ceil
     if value < 10:
-        return f"{int(value * 10 + (0 if down else 0.99)) / 10:g} s"
+        return f"{whole(10 * value) / 10:g} s"
     if value < 600:
-        return f"{int(value + (0 if down else 0.99))} s"
-    return f"{value / 60:.0f} min" if value < 5400 else f"{value / 3600:.1f} h"
+        return f"{whole(value)} s"
+    return f"{whole(value / 60)} min" if value < 5400 else f"{whole(value / 360) / 10:g} h"
 
 
 def written(count: int) -> str:
