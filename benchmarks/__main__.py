@@ -12,7 +12,19 @@ from pathlib import Path
 
 import torch
 
-BENCHMARKS = ("similarity", "netdissect", "features", "cached_run", "sweep", "kill", "lists", "scale", "hub", "units")
+BENCHMARKS = (
+    "similarity",
+    "netdissect",
+    "features",
+    "cached_run",
+    "sweep",
+    "kill",
+    "lists",
+    "scale",
+    "hub",
+    "units",
+    "labeller",
+)
 
 
 def main() -> None:

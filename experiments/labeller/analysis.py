@@ -1,0 +1,188 @@
+"""Our own labeller against the published one: images, units, concept sets, terms, constants, order, held-out images.
+
+Constants were chosen on units of even number; the odd ones are reported. Concepts are in random order throughout, and
+equal scores count as shares.
+
+python -m experiments.labeller.analysis PHOTOGRAPHS SHAPES [--only rules layers terms constants order heldout]
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cd_exp.faithfulness import Backbone, Explained
+from cd_exp.judging import chosen_part, held_out_of
+from cd_exp.labelling import with_names
+from cd_exp.labels import label
+from cd_exp.metrics.differences import paired_means
+from cd_exp.metrics.intervals import bootstrap, proportion
+from cd_exp.results import record
+from cd_exp.similarity import concept_activations, whitened_wpmi
+from cd_exp.types import Match
+from experiments.against_published import say
+from experiments.labeller.cases import Case, Right, photographs, right, shapes
+from experiments.labeller.rules import ABLATIONS, RULES, VALUES
+from experiments.reopening import Run, reopen
+
+SIZES = (5, 20, 100, 200)
+ORDERS = 3
+RESAMPLES = 9999
+
+
+def percent(values: np.ndarray) -> str:
+    """A share in per cent with its 95 % interval over units."""
+    whole = bool(((values == 0) | (values == 1)).all())
+    low, high = proportion(values == 1) if whole else _bootstrap(100 * values)
+    return f"{100 * values.mean():.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _bootstrap(values: np.ndarray) -> tuple[float, float]:
+    return bootstrap(values, seed=0, resamples=RESAMPLES) or (float("nan"), float("nan"))
+
+
+def against(own: Right, other: Right) -> str:
+    """The paired difference in points, its 95 % interval and p."""
+    found = paired_means(100 * own.top1, 100 * other.top1, seed=0, resamples=RESAMPLES)
+    ends = "" if found.interval is None else f" [{found.interval[0]:+.1f}, {found.interval[1]:+.1f}]"
+    return f"{found.value:+.1f}{ends}, p {found.p:.2g}"
+
+
+def rules(real: Run, world: Run) -> str:
+    """Every rule on every case, even units and odd ones."""
+    lines = [["case", "rule", "n odd", "top-1 % even", "top-1 % odd", "top-5 % odd", "all, top-1/5", "odd - soft_wpmi"]]
+    for case in (*photographs(real, seed=0), *shapes(world)):
+        found = {name: right(rule, case) for name, rule in RULES.items()}
+        base = found["soft_wpmi"].part(1)
+        for name, own in found.items():
+            even, odd = own.part(0), own.part(1)
+            whole = f"{100 * own.top1.mean():.1f} / {100 * own.top5.mean():.1f}"
+            shares = (percent(even.top1), percent(odd.top1), percent(odd.top5), whole)
+            lines.append([case.name, name, str(len(odd.units)), *shares, against(odd, base)])
+    return table(lines)
+
+
+def layers(real: Run, world: Run) -> str:
+    """Layers of few units, drawn by chance so that each unit is in one of them."""
+    lines = [["case", "n", *RULES, "whitened_wpmi - soft_wpmi"]]
+    for whole in (next(photographs(real, seed=0)), *shapes(world)):
+        for size in (size for size in SIZES if size < whole.neurons.shape[1]):
+            case = whole.in_groups(size, seed=0)
+            found = {name: right(rule, case) for name, rule in RULES.items()}
+            shares = [f"{100 * own.top1.mean():.1f}" for own in found.values()]
+            difference = against(found["whitened_wpmi"], found["soft_wpmi"])
+            lines.append([case.name, str(len(found["soft_wpmi"].units)), *shares, difference])
+    return table(lines)
+
+
+def _main_cases(real: Run, world: Run) -> tuple[Case, ...]:
+    return next(photographs(real, seed=0)), *shapes(world)
+
+
+def terms(real: Run, world: Run) -> str:
+    """Odd units with each term taken away, against the rule itself, and small layers for what depends on their size."""
+    cases = _main_cases(real, world)
+    small = next(case for case in cases if case.name == "shapes fc").in_groups(20, seed=0)
+    lines = [["rule", *(case.name for case in cases), small.name]]
+    found: dict[str, list[Right]] = {}
+    for name, rule in ABLATIONS.items():
+        found[name] = [*(right(rule, case).part(1) for case in cases), right(rule, small)]
+        pairs = zip(found[name], found["whitened_wpmi"], strict=True)
+        lines.append([name, *(f"{100 * own.top1.mean():.1f} ({against(own, base)})" for own, base in pairs)])
+    return table(lines)
+
+
+def constants(real: Run, world: Run) -> str:
+    """One constant varied at a time; even and odd units."""
+    cases = _main_cases(real, world)
+    lines = [["constant", "value", *(f"{case.name}, even / odd" for case in cases)]]
+    for name, values in VALUES.items():
+        for value in values:
+            found = [right(partial(whitened_wpmi, **{name: value}), case) for case in cases]
+            shares = [f"{100 * own.part(0).top1.mean():.1f} / {100 * own.part(1).top1.mean():.1f}" for own in found]
+            lines.append([name, f"{value:g}", *shares])
+    return table(lines)
+
+
+def order(real: Run, world: Run) -> str:
+    """Labels that change where concepts are shuffled, and where images are reordered."""
+    lines = [["layer", "units", "rule", "labels changed, concepts shuffled", "images reordered"]]
+    generator = torch.Generator().manual_seed(0)
+    for name, run in (("photographs", real), ("shapes", world)):
+        match, names = run.match(), run.parts.concepts.names
+        for layer in run.found.labels:
+            neurons = run.activations(layer)
+            for rule in ("soft_wpmi", "whitened_wpmi", "whitened_wpmi_names"):
+                first = labels(rule, match, neurons, names)
+                changed = [[0], [0]]
+                for _ in range(ORDERS):
+                    columns = torch.randperm(len(names), generator=generator)
+                    rows = torch.randperm(len(neurons), generator=generator)
+                    words = tuple(names[column] for column in columns.tolist())
+                    shuffled = labels(rule, Match(match.images, match.texts[columns]), neurons, words)
+                    reordered = labels(rule, Match(match.images[rows], match.texts), neurons[rows], names)
+                    for counts, other in zip(changed, (shuffled, reordered), strict=True):
+                        counts.append(sum(a != b for a, b in zip(first, other, strict=True)))
+                most = [f"{max(counts)}" for counts in changed]
+                lines.append([f"{name} {layer}", str(len(first)), rule, *most])
+    return f"Most of {ORDERS} orders:\n\n" + table(lines)
+
+
+def labels(rule: str, match: Match, neurons: torch.Tensor, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The labels as a run gives them."""
+    return label(with_names(RULES[rule], names)(match, neurons), names, layer="layer").descriptions
+
+
+def heldout(real: Run, world: Run) -> str:
+    """How well labels predict their units on images they were not chosen on; CLIP itself is the judge."""
+    lines = [["layer", "units", *(f"{name}, mean correlation [95 %]" for name in RULES), "whitened_wpmi - soft_wpmi"]]
+    for name, run in (("photographs", real), ("shapes", world)):
+        own, judge = record(run.parts, run.found, seed=0), Backbone(run.parts.clip)
+        held = held_out_of(judge, own)
+        part = chosen_part(own, held)
+        match, names = concept_activations(part.features.images, run.found.texts), run.parts.concepts.names
+        for layer, neurons in part.features.activations.items():
+            asked = [Explained(layer, own.labels[layer].units, labels(rule, match, neurons, names)) for rule in RULES]
+            told = dict(zip(RULES, (np.nan_to_num(found["pearson"]) for found in judge(held, asked)), strict=True))
+            means = [f"{values.mean():.3f} [{_ends(values)}]" for values in told.values()]
+            found = paired_means(told["whitened_wpmi"], told["soft_wpmi"], seed=0, resamples=RESAMPLES)
+            ends = "" if found.interval is None else f" [{found.interval[0]:+.3f}, {found.interval[1]:+.3f}]"
+            lines.append([f"{name} {layer}", str(neurons.shape[1]), *means, f"{found.value:+.3f}{ends}"])
+    return table(lines)
+
+
+def _ends(values: np.ndarray) -> str:
+    return ", ".join(f"{end:.3f}" for end in _bootstrap(values))
+
+
+def table(lines: Sequence[Sequence[str]]) -> str:
+    """Markdown; the first line is the head."""
+    rows = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in rows)
+
+
+PARTS: dict[str, Callable[[Run, Run], str]] = {
+    "rules": rules,
+    "layers": layers,
+    "terms": terms,
+    "constants": constants,
+    "order": order,
+    "heldout": heldout,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> str:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photographs", type=Path, help="a finished run with experiment=real_photos")
+    parser.add_argument("shapes", type=Path, help="a finished run of the embedded world")
+    parser.add_argument("--only", nargs="+", choices=tuple(PARTS), default=tuple(PARTS), help="all where not given")
+    given = parser.parse_args(arguments)
+    real, world = reopen(given.photographs), reopen(given.shapes)
+    return "\n\n".join(f"## {name}\n\n{PARTS[name](real, world)}" for name in given.only)
+
+
+if __name__ == "__main__":
+    say(main)
