@@ -8,7 +8,7 @@ import numpy as np
 from cd_exp.baselines import RunRecord
 from cd_exp.dissection import Dissection
 from cd_exp.evaluate import judge
-from cd_exp.explorer.content import TOP, Content, described, described_labels
+from cd_exp.explorer.content import TOP, Content, described, described_labels, labels_alone
 from cd_exp.explorer.encoding import Names, packed
 from cd_exp.explorer.evidence import alike, excited, shown_for, spread
 from cd_exp.explorer.maps import heat_maps, rows_of
@@ -16,7 +16,7 @@ from cd_exp.explorer.query import Asked
 from cd_exp.explorer.sheets import Sheets, thumbnails
 from cd_exp.features import Features
 from cd_exp.reductions import Statistics
-from cd_exp.types import OURS, Outcome
+from cd_exp.types import OURS, Outcome, has_pictures
 
 STRONGEST = 10  # images of a unit
 OF_A_CONCEPT = 8  # images that CLIP thinks show it
@@ -35,7 +35,7 @@ def collect(
     asked: Sequence[Asked] = (),
     maps: bool = False,
 ) -> Content:
-    """What the explorer shows of a run.
+    """What the explorer shows of a run: where the images are known by their ids alone, the labels.
 
     Args:
         run: what the run has.
@@ -46,6 +46,8 @@ def collect(
         asked: words asked for besides, with the units that answer to them.
         maps: whether to show where in its strongest images a unit is active.
     """
+    if not has_pictures(run.probe):
+        return labels_alone(outcome, manifest=manifest, title=title)
     features, names = found.features, Names()
     strongest = {layer: features.strongest(layer, _available(features, layer)) for layer in outcome.labels}
     spreads = {layer: spread(features.activations[layer]) for layer in outcome.labels if layer in features.activations}

@@ -1,20 +1,22 @@
 import base64
 import hashlib
 import re
+from dataclasses import replace
 from io import BytesIO
 from typing import ClassVar
 
 import numpy as np
 import pytest
 from made_outcomes import HOSTILE, Discs
-from made_runs import made_content
+from made_runs import MANIFEST, made_content, made_run
 from PIL import Image
 
 from cd_exp.cache import Store
 from cd_exp.errors import InputError
-from cd_exp.explorer import clear, page_of, read, runs_of, write
+from cd_exp.explorer import clear, collect, page_of, read, runs_of, write
 from cd_exp.explorer.encoding import unpacked
 from cd_exp.explorer.sheets import square, thumbnails
+from cd_exp.probes.ids import Ids
 
 
 @pytest.mark.parametrize("layout", ["single", "folder"])
@@ -135,3 +137,12 @@ def test_with_very_many_images_fewer_of_each_unit_are_kept(tmp_path, monkeypatch
     assert shown.shape[1] < 10
     assert (unpacked(content.parts["run"]["images"]["index"]) >= 0).sum() <= 50
     assert "weaker" in content.parts["layer-0"]
+
+
+def test_of_images_without_pictures_the_labels_are_shown(tmp_path):
+    run, found, outcome = made_run({"fc": 12}, tmp_path)
+    known_by_id = replace(run, probe=Ids(name="ids", ids=[f"{row}.png" for row in range(60)]))
+    content = collect(known_by_id, found, outcome, manifest=MANIFEST, title="ids")
+    assert not content.sheets
+    assert not unpacked(content.parts["run"]["layers"][0]["pictures"]).size
+    assert content.parts["run"]["names"]

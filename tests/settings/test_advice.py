@@ -1,19 +1,14 @@
 """What errors and YAML comments advise can be typed, and works."""
 
 import ast
-import inspect
 import re
 from pathlib import Path
 
 import pytest
-from hydra.core.global_hydra import GlobalHydra
-from hydra.types import RunMode
+from composing_lines import composes, known
 
 from cd_exp import settings
-from cd_exp.composing import arguments, composed, composer
-from cd_exp.config import check_groups
 from cd_exp.errors import InputError
-from cd_exp.settings.checking import check_values
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(
@@ -25,22 +20,6 @@ NAMED = rf"(?<![\w./'-])(?:{'|'.join([*settings.GROUPS, *SECTIONS])})\.[a-z_]+(?
 SETTING = re.compile(
     rf"{NAMED}(?==)|(?<=set ){NAMED}|(?<=add ){NAMED}|(?<=use ){NAMED}|(?<=lower ){NAMED}|(?<=or ){NAMED}"
 )
-
-
-@pytest.fixture
-def looked_at():
-    """Compose and check, without building anything."""
-
-    def check(*words):
-        found, _ = arguments(words)
-        try:
-            config = composed(composer(found), "config", found.overrides, RunMode(1))
-            check_values(config)
-            check_groups(config)
-        finally:
-            GlobalHydra.instance().clear()
-
-    return check
 
 
 def advised(path: Path) -> list[list[str]]:
@@ -57,20 +36,20 @@ def advised(path: Path) -> list[list[str]]:
 ADVISED = [(path, words) for path in FILES for words in advised(path)]
 
 
-def refusal(check, *words) -> str:
+def refusal(*words) -> str:
     try:
-        check(*words)
+        composes(*words)
     except InputError as error:
         return str(error)
     return ""
 
 
 @pytest.mark.parametrize(("path", "words"), ADVISED, ids=[f"{path}: {' '.join(words)}" for path, words in ADVISED])
-def test_what_a_yaml_comment_shows_can_be_typed(path, words, looked_at):
+def test_what_a_yaml_comment_shows_can_be_typed(path, words):
     group, choice = path.parent.name, path.stem
     words = [word for word in words if not word.startswith("-")]
     chosen = [] if any(word.startswith(f"{group}=") for word in words) else [f"{group}={choice}"]
-    said = refusal(looked_at, *chosen, *words)
+    said = refusal(*chosen, *words)
     assert not said or " must be set: add " in said  # what must be given besides is another matter
 
 
@@ -99,11 +78,11 @@ REMEDIES = [
 
 
 @pytest.mark.parametrize(("wrong", "right"), REMEDIES)
-def test_the_remedy_that_an_error_names_works(wrong, right, looked_at):
-    said = refusal(looked_at, *wrong.split())
+def test_the_remedy_that_an_error_names_works(wrong, right):
+    said = refusal(*wrong.split())
     key, _, value = right.split()[-1].partition("=")
     assert key in said or "KEY=VALUE" in said or f"did you mean {value!r}" in said
-    assert not refusal(looked_at, *(right if value else f"{right}=skip").split())
+    assert not refusal(*(right if value else f"{right}=skip").split())
 
 
 def strings() -> list[tuple[Path, str]]:
@@ -114,17 +93,6 @@ def strings() -> list[tuple[Path, str]]:
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.append((path.relative_to(ROOT), node.value))
     return found
-
-
-def known() -> set[str]:
-    """Every setting there is: of the schema, of every choice, and of each constructor."""
-    names = {*settings.kinds(), *(f"{group}.{key}" for group, keys in settings.OF_EVERY.items() for key in keys)}
-    names |= {f"{group}.{key}" for group, keys in settings.OF_THE_RUN.items() for key in keys}
-    for group in settings.GROUPS:
-        for name in settings.offered()[group]:
-            parameters = inspect.signature(settings.target(name, group=group, where=group)).parameters
-            names |= {f"{group}.{key}" for key in parameters}
-    return names
 
 
 NO_SETTINGS = {"report.html", "features.images", "units.npy", "judge.json"}
