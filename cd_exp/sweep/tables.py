@@ -131,7 +131,8 @@ def variance(title: str, found: Mapping[str, Any]) -> "Table":
     residual = found["residual"]
     for name, part in [*found["axes"].items(), ("residual", residual)]:
         cells = [str(part.get("levels", "")), _number(part, "eta_squared", "{:.1f}", 100), str(part["df"])]
-        table.add_row(*map(_words, [name, *cells, _number(part, "f", "{:.2f}"), _number(part, "p", "{:.2g}")]))
+        tests = [_number(part, "f", "{:.2f}"), _number(part, "p", "{:.2g}"), _number(part, "p_adjusted", "{:.2g}")]
+        table.add_row(*map(_words, [name, *cells, *tests]))
     return table
 
 

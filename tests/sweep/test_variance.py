@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from made_sweeps import finished
 from scipy import stats
 
-from cd_exp.sweep import read
+from cd_exp.sweep import read, tables
 from cd_exp.sweep.variance import EQUAL, INTERACTION, SATURATED, UNBALANCED, explained, variance
 
 sizes = st.lists(st.integers(2, 4), min_size=1, max_size=3)
@@ -144,3 +144,11 @@ def test_a_sweep_has_one_analysis_for_each_layer_with_truth(tmp_path):
 def test_a_single_job_is_no_sweep_to_analyse(tmp_path):
     finished(tmp_path, 0, "similarity=cos")
     assert explained(read(tmp_path)) == {}
+
+
+def test_the_table_prints_the_raw_and_the_adjusted_p():
+    tested = {"levels": 2, "df": 1, "eta_squared": 0.5, "f": 9.0, "p": 0.012, "p_adjusted": 0.024}
+    table = tables.variance("fc", {"axes": {"clip": tested}, "residual": {"df": 6, "eta_squared": 0.5}})
+    columns = {str(column.header): [str(cell) for cell in column.cells] for column in table.columns}
+    assert columns["p"] == ["0.012", ""]
+    assert columns["Holm"] == ["0.024", ""]
