@@ -63,10 +63,8 @@ def collect(
     known, about = judged(run, outcome), _about(run, manifest)
     run_part = described(outcome, about, manifest, title=title, judged=known, names=names)
     run_part["images"] = _images(run, sheets)
-    run_part["concepts"] = {
-        "name": packed([names.number(name) for name, _ in used]),
-        **{"pictures": packed(places[pictures[:, : most[2]]]), "cosines": packed(cosines[:, : most[2]])},
-    }
+    numbers = [names.number(name) for name, _ in used]
+    run_part["concepts"] = _of_concepts(numbers, places[pictures[:, : most[2]]], cosines[:, : most[2]])
     run_part["queries"] = [words.packed(places) for words in asked]
     parts: dict[str, Any] = {"run": run_part}
     shown = rows_of({layer: part.indices[: most[0]] for layer, part in strongest.items()}, features.kept)
@@ -83,6 +81,11 @@ def collect(
         }
     run_part["names"] = names.texts
     return Content(parts, sheets.files)
+
+
+def _of_concepts(numbers: Sequence[int], pictures: np.ndarray, cosines: np.ndarray) -> dict[str, Any]:
+    """The names of concepts, with the images that CLIP thinks show each."""
+    return {"name": packed(numbers), "pictures": packed(pictures), "cosines": packed(cosines)}
 
 
 def _groups(lists: Sequence[Any], most: Sequence[int], asked: Sequence[Asked]) -> list[np.ndarray]:
