@@ -122,6 +122,7 @@ def test_two_processes_leave_what_one_leaves_and_take_each_image_once(world):
     assert not list((world / "two" / "cache").rglob(".tmp-*"))
 
 
+@pytest.mark.slow
 def test_lists_of_one_process_and_of_four_give_the_labels_of_all_activations(world):
     given = {"dense": (1, "dense"), "lists": (1, "lists"), "four": (4, "lists")}
     for name, (processes, keep) in given.items():

@@ -1,8 +1,11 @@
 """A run against a hub and an archive on this machine, with small networks; `python -m benchmarks hub` has the full."""
 
+import pytest
+
 from benchmarks.hub import run
 
 
+@pytest.mark.slow
 def test_a_run_downloads_what_it_needs_once_and_says_what_is_missing():
     only = ("first run", "again, offline", "no hub", "wrong checksum")  # the others take a run's time each
     step = run(quick=True, only=only, runs=1)["step"]
