@@ -5,24 +5,22 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from omegaconf import DictConfig
 from rich.console import Console
 
 from cd_exp import distributed, report
 from cd_exp.invocation import Invocation
-from cd_exp.manifest import commit, plain
+from cd_exp.manifest import commit
 from cd_exp.names import terminal_text
 from cd_exp.parts import Parts
 from cd_exp.results import collected, dissected, publish
 from cd_exp.tracking import About, Record
 
 
-def run(parts: Parts, config: DictConfig, invocation: Invocation, *, folder: Path) -> None:
-    """Do what the configuration says, and leave the results in the run folder.
+def run(parts: Parts, invocation: Invocation, *, folder: Path) -> None:
+    """Do what the parts are for, and leave the results in the run folder.
 
     Args:
         parts: as `Parts.of` built and checked them.
-        config: the composed configuration.
         invocation: how the run was asked for.
         folder: where the results go.
 
@@ -30,35 +28,34 @@ def run(parts: Parts, config: DictConfig, invocation: Invocation, *, folder: Pat
         InputError: for whatever the user can mend.
     """
     began = time.perf_counter()
-    with parts.logger.begin(folder, about(config, invocation)) if distributed.is_main() else nullcontext() as logged:
-        _run(parts, config, invocation, folder=folder, began=began, logged=logged)
+    with parts.logger.begin(folder, about(parts, invocation)) if distributed.is_main() else nullcontext() as logged:
+        _run(parts, invocation, folder=folder, began=began, logged=logged)
     distributed.leave()
 
 
 def _run(
     parts: Parts,
-    config: DictConfig,
     invocation: Invocation,
     *,
     folder: Path,
     began: float,
     logged: Record | None,
 ) -> None:
-    found = dissected(parts, config)
+    found = dissected(parts)
     if logged is not None:
-        outcome = collected(parts, found, config)
+        outcome = collected(parts, found)
         outcome = replace(outcome, seconds={**outcome.seconds, "total": time.perf_counter() - began})
-        publish(parts, found, outcome, config, invocation, folder=folder)
+        publish(parts, found, outcome, invocation, folder=folder)
         where = logged.finish(outcome, folder=folder)
         report.show(Console(), outcome, folder)
         if where:
             Console().print(terminal_text(f"W&B: {where}"), soft_wrap=True)
 
 
-def about(config: DictConfig, invocation: Invocation) -> About:
+def about(parts: Parts, invocation: Invocation) -> About:
     """How the tracker files the run: settings, choices and commit, under a name that tells it from others."""
     return About(
-        config={**plain(config), "choices": dict(invocation.choices), "commit": commit()},
+        config={**parts.options.settings, "choices": dict(invocation.choices), "commit": commit()},
         name=invocation.name,
         group=invocation.sweep,
         job_type="sweep" if invocation.sweep else "run",

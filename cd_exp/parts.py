@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -15,10 +15,53 @@ from cd_exp.config import build, check_groups
 from cd_exp.faithfulness import Judge
 from cd_exp.features import Settings, check_texts
 from cd_exp.models import TargetModel
+from cd_exp.plain_config import environment, plain
 from cd_exp.settings import GROUPS
 from cd_exp.tracking import Logger, NoLogger
 from cd_exp.types import Concepts, Probe, Similarity
 from cd_exp.units import Layers, Units
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run does with its parts, as plain values.
+
+    Attributes:
+        settings: the whole configuration, for readers of the results.
+        environment: a digest of what the environment gave to each setting that reads it.
+        seed: of every random draw.
+        top: concepts kept for each unit.
+        resamples: redrawings of the images that the stability of a label is counted over.
+        abstain: the stability below which a label counts as abstained.
+        html: whether `report.html` is written.
+        figures: whether `figures/` is drawn.
+        explorer: `auto`, `single`, `folder` or `none`.
+        units: how many units are shown with pictures.
+        images: how many pictures of each.
+        maps: whether the explorer shows where in its top images a unit is active.
+        vector: whether figures are written as PDF and SVG too.
+    """
+
+    settings: Mapping[str, Any]
+    environment: Mapping[str, str]
+    seed: int
+    top: int
+    resamples: int
+    abstain: float | None
+    html: bool
+    figures: bool
+    explorer: Literal["auto", "single", "folder", "none"]
+    units: int
+    images: int
+    maps: bool
+    vector: bool
+
+    @staticmethod
+    def of(config: DictConfig) -> "Options":
+        """Those of a composed configuration."""
+        own = {"seed": config.seed, "top": config.top}
+        own |= {"resamples": config.stability.resamples, "abstain": config.abstain.stability}
+        return Options(plain(config), environment(config), **own, **OmegaConf.to_container(config.report))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +79,7 @@ class Parts:
     logger: Logger
     store: Store
     settings: Settings
+    options: Options
 
     @staticmethod
     def of(config: DictConfig, choices: Mapping[str, str]) -> "Parts":
@@ -64,6 +108,7 @@ class Parts:
             probe=build(groups["probe"], group="probe", leave_out=("on_error",)),
             store=Store(Path(config.cache.dir).expanduser()),
             settings=settings_of(config),
+            options=Options.of(config),
         )
         parts.check()
         return parts

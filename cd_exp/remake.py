@@ -90,10 +90,9 @@ def asked(folder: Path, manifest: Mapping[str, Any], outcome: Outcome, queries: 
     """The same run with words asked for, from the features in the cache."""
     from cd_exp.results import dissected, record
 
-    config = OmegaConf.create(dict(manifest["config"]))
-    parts = Parts.of(config, manifest["choices"])
-    found = dissected(parts, config)
-    run = record(parts, found, seed=config.seed)
+    parts = Parts.of(OmegaConf.create(dict(manifest["config"])), manifest["choices"])
+    found = dissected(parts)
+    run = record(parts, found, seed=parts.options.seed)
     words = explorer.ask(run, found, parts.similarity, list(dict.fromkeys(queries)))
     title = next(iter(explorer.runs_of(explorer.read(folder)).values())).parts["run"]["title"]
-    return explorer.collect(run, found, outcome, manifest=manifest, title=title, asked=words, maps=config.report.maps)
+    return explorer.collect(run, found, outcome, manifest=manifest, title=title, asked=words, maps=parts.options.maps)

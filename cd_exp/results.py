@@ -1,8 +1,7 @@
 """What the parts of a run give: labels, then all methods judged and compared, then the files of a run folder."""
 
 from pathlib import Path
-
-from omegaconf import DictConfig
+from typing import Any
 
 from cd_exp import explorer, report
 from cd_exp.baselines import RunRecord
@@ -16,7 +15,7 @@ from cd_exp.parts import Parts
 from cd_exp.types import Outcome
 
 
-def dissected(parts: Parts, config: DictConfig) -> Dissection:
+def dissected(parts: Parts) -> Dissection:
     """The labels of the parts, with the features they came from."""
     return dissection(
         parts.model,
@@ -27,23 +26,23 @@ def dissected(parts: Parts, config: DictConfig) -> Dissection:
         layers=parts.units,
         store=parts.store,
         settings=parts.settings,
-        top=config.top,
-        shown=config.report.images,
-        resamples=config.stability.resamples,
-        seed=config.seed,
+        top=parts.options.top,
+        shown=parts.options.images,
+        resamples=parts.options.resamples,
+        seed=parts.options.seed,
         everything=parts.reads_activations,
     )
 
 
-def collected(parts: Parts, found: Dissection, config: DictConfig) -> Outcome:
+def collected(parts: Parts, found: Dissection) -> Outcome:
     """The labels of all methods judged by the same metrics and compared on the same units."""
     return collect(
-        record(parts, found, seed=config.seed),
+        record(parts, found, seed=parts.options.seed),
         found,
         parts.baselines,
-        images=config.report.images,
-        abstain=config.abstain.stability,
-        judging=Judging(parts.judge, OwnLabels(parts.similarity, config.top)) if parts.judge else None,
+        images=parts.options.images,
+        abstain=parts.options.abstain,
+        judging=Judging(parts.judge, OwnLabels(parts.similarity, parts.options.top)) if parts.judge else None,
     )
 
 
@@ -63,13 +62,13 @@ def record(parts: Parts, found: Dissection, *, seed: int) -> RunRecord:
     )
 
 
-def publish(
-    parts: Parts, found: Dissection, outcome: Outcome, config: DictConfig, invocation: Invocation, *, folder: Path
-) -> None:
+def publish(parts: Parts, found: Dissection, outcome: Outcome, invocation: Invocation, *, folder: Path) -> None:
     """Write the files of the run folder."""
+    options = parts.options
     manifest = describe(
-        config,
+        options.settings,
         invocation,
+        environment=options.environment,
         layers=list(outcome.labels),
         baselines=list(outcome.baselines),
         files=list(outcome.files),
@@ -86,14 +85,14 @@ def publish(
     )
     report.write(folder, outcome, manifest=manifest)
     title = " · ".join(dict.fromkeys(invocation.choices[group] for group in ("model", "probe", "clip", "similarity")))
-    shown = {"units": config.report.units, "images": config.report.images}
-    if config.report.figures:
-        report.figures(folder, outcome, **shown, title=title, vector=config.report.vector)
-    if config.report.explorer == "none":
+    shown: dict[str, Any] = {"units": options.units, "images": options.images}
+    if options.figures:
+        report.figures(folder, outcome, **shown, title=title, vector=options.vector)
+    if options.explorer == "none":
         explorer.clear(folder)
     else:
-        ours = record(parts, found, seed=config.seed)
-        content = explorer.collect(ours, found, outcome, manifest=manifest, title=title, maps=config.report.maps)
-        explorer.write(folder, explorer.page_of({folder.name: content}, title=title), layout=config.report.explorer)
-    if config.report.html:
+        ours = record(parts, found, seed=parts.options.seed)
+        content = explorer.collect(ours, found, outcome, manifest=manifest, title=title, maps=options.maps)
+        explorer.write(folder, explorer.page_of({folder.name: content}, title=title), layout=options.explorer)
+    if options.html:
         report.page(folder, outcome, manifest=manifest, **shown)

@@ -135,7 +135,7 @@ def _work(settings: DictConfig, invocation: Invocation, parts: "Parts", *, folde
         return
     from cd_exp.main import run
 
-    run(parts, settings, invocation, folder=folder)
+    run(parts, invocation, folder=folder)
 
 
 def _sweep(hydra: Hydra, name: str, overrides: Sequence[str]) -> None:

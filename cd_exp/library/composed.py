@@ -12,7 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from cd_exp.composing import arguments, composer
 from cd_exp.config import HELD, build
 from cd_exp.errors import unknown
-from cd_exp.parts import Parts
+from cd_exp.features import Settings
+from cd_exp.parts import Options
 
 
 def composed(given: Mapping[str, object]) -> tuple[DictConfig, dict[str, str]]:
@@ -61,20 +62,25 @@ def _own_hydra() -> Iterator[None]:
 
 
 def described(
-    parts: Parts, config: DictConfig, names: Mapping[str, str], *, top: int, resamples: int, seed: int
-) -> DictConfig:
-    """The configuration as the manifest of a saved result tells it: objects by what they are called."""
-    held = {"model": parts.model, "units": parts.units, "probe": parts.probe, "concepts": parts.concepts}
-    held |= {"clip": parts.clip, "similarity": parts.similarity}
+    held: Mapping[str, Any],
+    config: DictConfig,
+    names: Mapping[str, str],
+    *,
+    settings: Settings,
+    top: int,
+    resamples: int,
+    seed: int,
+) -> Options:
+    """What the run is to do; in its settings, which a saved manifest shows, objects stand by their names."""
     for group, part in held.items():
         if group not in names:
             config[group] = _told(part)
     config.logger, config.top, config.seed = None, top, seed
     config.stability.resamples = resamples
-    config.device, config.probe.on_error = parts.settings.device, parts.settings.on_error
+    config.device, config.probe.on_error = settings.device, settings.on_error
     for key in ("precision", "batch_size", "workers", "progress", "keep", "dense_limit"):
-        config.features[key] = getattr(parts.settings, key)
-    return config
+        config.features[key] = getattr(settings, key)
+    return Options.of(config)
 
 
 def _told(part: Any) -> dict[str, Any]:

@@ -73,26 +73,24 @@ def dissect(
         arguments.check_numbers(settings, top=top, resamples=resamples, seed=seed)
         kept = arguments.as_store(store)
         config, names = composed({"clip": clip, "similarity": similarity})
-        parts = Parts(
-            model=arguments.as_model(
+        held = {
+            "model": arguments.as_model(
                 net, layers, transform=transform, truth=truth, units_axis=units_axis, prefix_tokens=prefix_tokens
             ),
-            units=arguments.as_units(layers, truth=truth),
-            concepts=arguments.as_concepts(words),
-            clip=built("clip", config) if "clip" in names else arguments.as_clip(clip),
-            similarity=built("similarity", config) if "similarity" in names else arguments.as_similarity(similarity),
-            probe=arguments.as_probe(images, cache=kept.root),
-            baselines={},
-            judge=None,
-            logger=NoLogger(),
-            store=kept,
-            settings=settings,
+            "units": arguments.as_units(layers, truth=truth),
+            "concepts": arguments.as_concepts(words),
+            "clip": built("clip", config) if "clip" in names else arguments.as_clip(clip),
+            "similarity": built("similarity", config) if "similarity" in names else arguments.as_similarity(similarity),
+            "probe": arguments.as_probe(images, cache=kept.root),
+        }
+        settled = described(held, config, names, settings=settings, top=top, resamples=resamples, seed=seed)
+        parts = Parts(
+            **held, baselines={}, judge=None, logger=NoLogger(), store=kept, settings=settings, options=settled
         )
         parts.check()
-        settled = described(parts, config, names, top=top, resamples=resamples, seed=seed)
         with left_as_it_was(net) if isinstance(net, nn.Module) else nullcontext():
-            found = dissected(parts, settled)
-    return Result.of(parts, found, settled, Invocation(_choices(parts, names)), began=began)
+            found = dissected(parts)
+    return Result.of(parts, found, Invocation(_choices(parts, names)), began=began)
 
 
 def _choices(parts: Parts, names: Mapping[str, str]) -> dict[str, str]:

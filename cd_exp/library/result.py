@@ -7,8 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
-
 from cd_exp import run_folder
 from cd_exp.dissection import Dissection
 from cd_exp.errors import InputError
@@ -46,21 +44,20 @@ class Result(Mapping[str, Labels]):
     labels: Mapping[str, LayerLabels]
     _parts: Parts
     _found: Dissection
-    _config: DictConfig
     _invocation: Invocation
     _seconds: Mapping[str, float]
 
     @staticmethod
-    def of(parts: Parts, found: Dissection, config: DictConfig, invocation: Invocation, *, began: float) -> "Result":
+    def of(parts: Parts, found: Dissection, invocation: Invocation, *, began: float) -> "Result":
         """The result of parts that were put together at `began` (of `time.perf_counter`)."""
         labels = {layer: LayerLabels(**vars(labels)) for layer, labels in found.labels.items()}
         seconds = {**found.seconds, "total": time.perf_counter() - began}
-        return Result(labels, parts, found, config, invocation, seconds)
+        return Result(labels, parts, found, invocation, seconds)
 
     @cached_property
     def outcome(self) -> Outcome:
         """The labels held against the truth, where it is known, with the images that excite each unit most."""
-        return replace(collected(self._parts, self._found, self._config), seconds=self._seconds)
+        return replace(collected(self._parts, self._found), seconds=self._seconds)
 
     @property
     def metrics(self) -> Mapping[str, Mapping[str, Any]]:
@@ -87,7 +84,7 @@ class Result(Mapping[str, Labels]):
         if path.exists() and not path.is_dir():
             raise InputError(f"folder={folder} is a file, expected the path of a folder")
         with run_folder.own(path, setting="folder", timed=False) as own:
-            publish(self._parts, self._found, self.outcome, self._config, self._invocation, folder=own)
+            publish(self._parts, self._found, self.outcome, self._invocation, folder=own)
         return path
 
     def __getitem__(self, layer: str) -> LayerLabels:

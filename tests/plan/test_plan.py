@@ -44,7 +44,7 @@ def done(folder: Path, *words: str) -> dict[str, float]:
     """The seconds of the run itself."""
     config = compose("config", overrides=[*words, *PLAIN])
     folder.mkdir()
-    run(Parts.of(config, CHOICES), config, Invocation(CHOICES, ()), folder=folder)
+    run(Parts.of(config, CHOICES), Invocation(CHOICES, ()), folder=folder)
     return json.loads((folder / "metrics.json").read_text())["seconds"]
 
 
