@@ -28,7 +28,7 @@ def folder(tmp_path, cache, monkeypatch) -> Path:
 
 
 def done(script: list[str], folder: Path) -> None:
-    made = subprocess.run(script, cwd=folder, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)
+    made = subprocess.run(script, cwd=folder, capture_output=True, text=True, timeout=900, stdin=subprocess.DEVNULL)
     assert made.returncode == 0, f"{script[-1]}\n{made.stdout[-2000:]}\n{made.stderr[-2000:]}"
     assert "Traceback" not in made.stderr
 
