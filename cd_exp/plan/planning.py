@@ -134,11 +134,13 @@ def _memory(features: Features, networks: Sequence[Outline], sizes: Sizes, *, co
 
 def _left_out(config: DictConfig, choices: Mapping[str, str]) -> list[str]:
     """What the seconds do not count."""
+    pages = config.report.explorer != "none"
     later = [f"{group}={choices[group]}" for group in ("baseline", "judge") if config.get(group)]
-    parts = [*later, "report and figures", *(["explorer"] if config.report.explorer != "none" else [])]
+    parts = [*later, "report and figures", *(["explorer"] if pages else [])]
     several = config.distributed.processes > 1
     return [
         f"not in the seconds: {', '.join(parts)}",
+        "not in the bytes: the run folder" + (" and the explorer's thumbnails" if pages else ""),
         *(["the seconds are those of one process"] if several else []),
     ]
 

@@ -56,9 +56,10 @@ def seconds(span: Span, *, unit: str = " s") -> str:
     ('0.3 to 13 s', '61 s to 2.1 h')
     """
     low, high = _time(span.low, down=True), _time(span.high, down=False)
-    if not unit:
-        return f"{low} - {high}".replace(" s", "")
-    return f"{low.removesuffix(' s')} to {high}" if low.endswith(" s") and high.endswith(" s") else f"{low} to {high}"
+    both = low.endswith(" s") and high.endswith(" s")
+    if both:
+        return f"{low.removesuffix(' s')} to {high}" if unit else f"{low} - {high}".replace(" s", "")
+    return f"{low} to {high}"
 
 
 def _time(value: int | float, *, down: bool) -> str:

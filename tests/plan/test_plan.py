@@ -172,3 +172,4 @@ def test_sizes_and_times_are_written_for_people():
     assert (written(999), written(1_500), written(2_000_000_000)) == ("999 B", "1.5 kB", "2.0 GB")
     assert seconds(Span(0.31, 12.2)) == "0.3 to 13 s"
     assert seconds(Span(61, 7300)) == "61 s to 2.1 h"
+    assert seconds(Span(93, 1080), unit="") == "93 s to 18 min"
