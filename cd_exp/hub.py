@@ -123,6 +123,8 @@ def _downloaded(repository: str, filename: str, missing: str, remedy: str) -> Pa
         return None
     except HfHubHTTPError as error:
         raise InputError(f"{missing} and {page} cannot be downloaded ({_reason(error)}); {remedy}") from error
+    except RecursionError as error:  # each time it gets a little further, and huggingface_hub begins anew without end
+        raise InputError(f"{missing} and its download was cut off hundreds of times; try later, or {remedy}") from error
     except (OSError, HTTPError) as error:  # cut off, of another size than announced, or a full disk
         raise InputError(f"{missing} and its download failed ({_reason(error)}); try again, or {remedy}") from error
 

@@ -108,3 +108,17 @@ def test_without_a_network(ask, hub):
     assert said.endswith("and HF_HUB_OFFLINE is set; set clip.weights=FILE to a local copy")
     (said,) = ask(NET, HF_ENDPOINT="http://hub.invalid", HTTP_PROXY="http://127.0.0.1:9")
     assert "the proxy of HTTPS_PROXY or HTTP_PROXY does not answer" in said
+
+
+def test_a_transfer_that_is_cut_off_without_end_is_one_line(monkeypatch):
+    import huggingface_hub
+
+    from cd_exp.errors import InputError
+    from cd_exp.hub import _downloaded
+
+    def endless(*_):
+        return endless()
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", endless)
+    with pytest.raises(InputError, match=r"net is missing and its download was cut off hundreds of times; try later"):
+        _downloaded("timm/net", "model.safetensors", "net is missing", "set model.weights=FILE")
