@@ -102,7 +102,7 @@ function conceptView(main, run, state) {
   fill(main,
     h("header", {className: "title"}, h("p", {className: "crumbs"}, h("a", {href: href({view: "concepts", concept: ""}, state)}, "concepts"), " / "), h("h1", null, name)),
     images.length ? section("Pictures that CLIP thinks show it", "with the cosine of picture and word",
-      h("div", {className: "cards large"}, images.map((image, i) => card(run, image, number(cosines[i], 3))))) : h("p", {className: "soft"}, "No pictures were stored for it."),
+      h("div", {className: "cards large"}, images.map((image, i) => card(run, image, number(cosines[i], 3))))) : h("p", {className: "soft"}, numberOf === -2 && !query ? "This run has no concept of that name." : "No pictures were stored for it."),
     query ? asked(run, query, state) : null,
     [...layers].map(([layer, {first, five, truth}]) => first.length + five.length + truth.length
       ? section(run.layers[layer].name, "", units("first among its concepts", first), units("among the five best", five), units("the truth of", truth)) : null));

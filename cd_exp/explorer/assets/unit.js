@@ -89,7 +89,7 @@ function weaker(run, place, detail) {
   if (!detail.weaker) return null;
   const images = unpacked(detail.weaker), values = unpacked(detail.weaker_values), [, levels, beside] = detail.weaker.shape;
   if (!beside) return null;
-  return section("Weaker pictures", "about the 75th and the 50th percentile of all images: what the unit answers to half-heartedly",
+  return section("Weaker pictures", "about the 75th and the 50th percentile of all images: what the unit answers to weakly",
     h("div", {className: "groups"}, ["75th", "50th"].slice(0, levels).map((words, level) => h("div", null, h("h3", null, `${words} percentile`),
       h("div", {className: "cards"}, Array.from({length: beside}, (_, i) => {
         const at = (place * levels + level) * beside + i;
@@ -113,10 +113,10 @@ function scores(run, at, place, detail, table) {
   if (at < 0) return null;
   const five = table.five(at), values = table === run.main && detail.scores ? Array.from(row(unpacked(detail.scores), place)) : [table.numbers("similarity")[at]];
   const least = Math.min(0, ...values.filter(value => !Number.isNaN(value))), most = Math.max(...values.filter(value => !Number.isNaN(value)), least + 1e-12);
-  return section("Best concepts", table.method === run.main.method ? "with the score of the similarity function" : table.method,
+  return section("Best concepts", [table.method === run.main.method ? "with the score of the similarity function" : table.method, values.length < five.length ? "; only that of the first is stored" : ""].join(""),
     h("ol", {className: "bars"}, five.map((name, i) => h("li", null,
       conceptLink(run.name(name), current()), h("span", {className: "n"}, number(values[i])),
-      h("meter", {min: 0, max: 1, value: Number.isNaN(values[i] ?? NaN) ? 0 : (values[i] - least) / (most - least), ariaHidden: true})))));
+      values.length < 2 || Number.isNaN(values[i]) ? null : h("meter", {min: 0, max: 1, value: (values[i] - least) / (most - least), ariaHidden: true})))));
 }
 
 function stableSet(run, place, detail) {
