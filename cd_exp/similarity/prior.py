@@ -83,12 +83,19 @@ def layer_prior(
 def order_ties(scores: Float[Tensor, "neurons concepts"], prior: Float[Tensor, " concepts"], *, weight: float) -> None:
     """Order, in place, what lies within rounding of each unit's best score by likelihood, the highest first.
 
-    The rounding is that of the likelihood to float32, half of its last digit. Within it a higher
-    likelihood is a higher prior, since score = likelihood - weight * prior. The scores get steps of one rounding of the
-    best score, as far as these fit in, so that no score moves by more than its own uncertainty.
+    The rounding is that of the likelihood to float32, half of its last digit; of several concepts that share the best
+    score exactly, the widest of theirs, whichever comes first. Within it a higher likelihood is a higher prior, since
+    score = likelihood - weight * prior. The scores get steps of one rounding of the best score, as far as these fit in,
+    so that no score moves by more than its own uncertainty (or one digit of float32, where that is more).
     """
     best, at = scores.max(dim=1)
-    rounding = EPSILON / 2 * (best.double() + weight * prior[at]).abs().float()
+    rounding = EPSILON / 2 * (best.double() + weight * prior[at]).abs()
+    shared = ((scores == best[:, None]).sum(dim=1) > 1).nonzero().flatten()
+    if len(shared):
+        top = best[shared].double()[:, None]
+        of_each = (top + weight * prior).abs().masked_fill_(scores[shared] != best[shared][:, None], 0.0)
+        rounding[shared] = EPSILON / 2 * of_each.amax(dim=1)
+    rounding = rounding.float()
     tied = scores >= (best - rounding)[:, None]
     rows = (tied.sum(dim=1) > 1).nonzero().flatten()
     if not len(rows):
@@ -99,7 +106,7 @@ def order_ties(scores: Float[Tensor, "neurons concepts"], prior: Float[Tensor, "
     last = torch.where(tied, level, -1).cummax(dim=1).values
     opens = tied & (level > torch.nn.functional.pad(last[:, :-1], (1, 0), value=-1))
     step = EPSILON * best[rows].abs().clamp(min=1)[:, None]
-    lower = torch.minimum((opens.cumsum(dim=1) - 1) * step, rounding[rows][:, None])
+    lower = torch.minimum((opens.cumsum(dim=1) - 1) * step, rounding[rows][:, None].maximum(step))
     kept = scores[rows][:, order]
     several = opens.sum(dim=1, keepdim=True) > 1
     scores[rows[:, None], order] = torch.where(tied & several, best[rows][:, None] - lower, kept)

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from small_similarity import FUNCTIONS, draw
 from torch.testing import assert_close
@@ -16,6 +16,7 @@ from cd_exp.errors import InputError
 from cd_exp.labels import label
 from cd_exp.reductions import strongest
 from cd_exp.similarity import Reads
+from cd_exp.similarity.prior import subtract_prior
 from cd_exp.similarity.reads import declaration
 from cd_exp.types import Match
 
@@ -74,6 +75,7 @@ def labels(function, match, neurons, names):
 
 
 @given(worlds, names, st.integers(0, 99), st.booleans())
+@example(draw(images=16, concepts=2, units=2, seed=17), "soft_wpmi", 0, True)  # every score is exactly 0
 @settings(max_examples=40, deadline=None)
 def test_no_label_hangs_on_the_order_of_units_images_or_concepts(world, name, seed, saturated):
     match, neurons = world
@@ -105,6 +107,18 @@ def test_equal_scores_at_the_ceiling_go_to_the_higher_likelihood(name):
     for unit in range(2):
         tied = scores[unit] >= math.log(2) - 1e-6
         assert likelihood[unit][tied].max() == likelihood[unit][scores[unit].argmax()]
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("likelihood", [[0.0, -48.893], [-0.125, -0.25], [-3e-7, -4e-7]])
+def test_exactly_equal_scores_go_to_the_higher_likelihood_whichever_comes_first(likelihood, flip):
+    """Two units alike: every score is exactly 0, however small the likelihoods and their rounding are."""
+    order = [1, 0] if flip else [0, 1]
+    given = torch.tensor([likelihood, likelihood])[:, order]
+    scores = subtract_prior(given, torch.tensor([[1.0, 2.0], [3.0, 4.0]]), weight=1.0)
+    assert scores.abs().max() <= 4e-6
+    assert [order[column] for column in scores.argmax(dim=1).tolist()] == [0, 0]
+    assert (scores[:, order.index(0)] > scores[:, order.index(1)]).all()
 
 
 @pytest.mark.parametrize("name", ["wpmi", "soft_wpmi"])
