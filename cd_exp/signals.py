@@ -1,6 +1,5 @@
 """How a run ends that is told to: Ctrl-C and SIGTERM give one line and status 130 or 143, and no process stays."""
 
-import atexit
 import ctypes
 import os
 import signal
@@ -27,17 +26,20 @@ class Stopped(BaseException):
 
 @contextmanager
 def heeded() -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into `Stopped` within the block, in the main thread."""
+    """Turn SIGINT and SIGTERM into `Stopped` within the block, in the main thread.
+
+    After it all is put away and the process is at its end, which they do not break off: Python's own way out would end
+    without a line, or with many.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    atexit.register(_ignore)  # all is put away by then: Python's own end is not broken off with lines of its own
-    before = {number: signal.signal(number, _stop) for number in NAMES}
+    for number in NAMES:
+        signal.signal(number, _stop)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        _ignore()
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -1,6 +1,7 @@
 """Fixtures that several folders of tests share."""
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
@@ -26,3 +27,13 @@ def many_units() -> Outcome:
 @pytest.fixture
 def manifest() -> dict:
     return MANIFEST
+
+
+@pytest.fixture(autouse=True)
+def signals_as_they_were():
+    """The command line leaves signals unheeded: there the process is at its end, here it goes on."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        if signal.getsignal(number) != handler:
+            signal.signal(number, handler)

@@ -76,3 +76,21 @@ def test_a_decoding_process_whose_parent_is_gone_says_nothing(monkeypatch, capsy
     assert capsys.readouterr().err == ""
     sys.excepthook(ZeroDivisionError, ZeroDivisionError("ours"), None)
     assert "ZeroDivisionError: ours" in capsys.readouterr().err
+
+
+AT_THE_END = """
+import sys, threading, time
+from cd_exp import signals
+with signals.heeded():
+    threading.Thread(target=lambda: time.sleep(1.5)).start()
+print("done", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_is_done_is_not_broken_off(number):
+    running = subprocess.Popen([sys.executable, "-c", AT_THE_END], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert running.stdout.readline() == b"done\n"
+    running.send_signal(number)
+    assert running.communicate()[1] == b""
+    assert running.returncode == 0
