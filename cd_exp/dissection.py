@@ -18,8 +18,10 @@ from cd_exp.errors import InputError
 from cd_exp.features import Features, Settings, extract, text_embeddings
 from cd_exp.features.loading import bar
 from cd_exp.labelling import activations, images_needed, label_units, marked, with_names
+from cd_exp.marks import few_units
 from cd_exp.models import TargetModel
 from cd_exp.similarity import concept_activations
+from cd_exp.similarity.reads import declaration
 from cd_exp.stability import doing, with_stability
 from cd_exp.types import Concepts, Labels, Probe, Similarity
 from cd_exp.units import Layers, Units, as_units
@@ -30,12 +32,13 @@ LONG = 2.0
 
 @dataclass(frozen=True, eq=False)
 class Dissection:
-    """The labels of every layer, with the features they came from and the seconds each step took."""
+    """The labels of every layer, their features, the seconds of each step, and what to know beside them."""
 
     labels: Mapping[str, Labels]
     features: Features
     texts: Float[Tensor, "concepts dim"]
     seconds: Mapping[str, float]
+    notes: Sequence[str] = ()
 
 
 def dissection(
@@ -104,4 +107,5 @@ def dissection(
             labels = stable(labels, scored.candidates, similarity, match, given, concepts.names)
         seconds["stability"] = time.perf_counter() - labelled
     labels = gathered(labels)
-    return Dissection({layer: labels[layer] for layer in features.layers}, features, texts, seconds)
+    notes = tuple(few_units(sizes, declaration(similarity).least_units))
+    return Dissection({layer: labels[layer] for layer in features.layers}, features, texts, seconds, notes)

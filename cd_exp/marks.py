@@ -76,3 +76,17 @@ def notes(labels: Mapping[str, Labels]) -> Iterator[str]:
             count = sum(mark in unit for unit in found.marks)
             if count:
                 yield text.format(n=count, units=len(found.units), layer=layer)
+
+
+def few_units(units: Mapping[str, int], least: int) -> Iterator[str]:
+    """A sentence for each layer of fewer units than the similarity function declares that it needs.
+
+    >>> list(few_units({"fc": 10, "layer4": 512}, 50))
+    ['fc has 10 units, and this similarity function is unsure below 50: hold its labels against those of soft_wpmi']
+    """
+    for layer, count in units.items():
+        if count < least:
+            yield (
+                f"{layer} has {count} units, and this similarity function is unsure below {least}: hold its labels "
+                "against those of soft_wpmi"
+            )

@@ -120,7 +120,7 @@ def notes(run: RunRecord, found: Dissection, others: Mapping[str, Labelled]) -> 
     said += [note for other in others.values() for note in other.notes]
     if found.features.skipped:
         said.append(f"{len(found.features.skipped)} unreadable images were left out, first {found.features.skipped[0]}")
-    return [*said, *marks.notes(found.labels)]
+    return [*said, *found.notes, *marks.notes(found.labels)]
 
 
 def text_encoder(run: RunRecord, found: Dissection) -> TextEncoder:

@@ -100,6 +100,7 @@ def planned(config: DictConfig, choices: Mapping[str, str]) -> Plan:
     memory = _memory(features, networks, sizes, concepts=len(concepts.names), dim=dim)
     built = [outline for outline in networks if outline.device.type != "meta"]
     notes += ["a network was built to look at it: it comes from code of its own"] if built else []
+    notes += ["all activations are read: features.keep=lists will not do"] if strongest is None else []
     return Plan(downloads, tuple(steps), len(probe), memory, disk, (*notes, *features.notes, *pieces.store.reports))
 
 

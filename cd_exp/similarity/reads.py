@@ -48,6 +48,7 @@ class Declaration:
     whole_layer: bool = False
     terms: Callable[..., Terms] | None = None
     prepare: Callable[..., tuple[Any, Tensor, Callable[..., Tensor]]] | None = None
+    least_units: int = 1
 
 
 def declare(
@@ -56,6 +57,7 @@ def declare(
     whole_layer: bool = False,
     terms: Callable[..., Terms] | None = None,
     prepare: Callable[..., tuple[Any, Tensor, Callable[..., Tensor]]] | None = None,
+    least_units: int = 1,
 ) -> Callable[[F], F]:
     """Declare a similarity function.
 
@@ -66,6 +68,8 @@ def declare(
         prepare: `(match, neurons, **settings) -> match, neurons, function`, for a function that takes means or a prior
             over all images: these are taken once, and `function(match, neurons)` is what is left to do for a resample
             of the rows of both.
+        least_units: in a layer of fewer units its labels are to be held against those of another function, which a run
+            says.
 
     >>> @declare(strongest=lambda images, *, top_k=10: top_k)
     ... def mine(match, neurons, *, top_k=10): ...
@@ -74,7 +78,7 @@ def declare(
     """
 
     def mark(function: F) -> F:
-        vars(function)["declaration"] = Declaration(strongest, whole_layer, terms, prepare)
+        vars(function)["declaration"] = Declaration(strongest, whole_layer, terms, prepare, least_units)
         return function
 
     return mark

@@ -15,7 +15,7 @@ from cd_exp.similarity.whitening import image_weights, whitened_match
 from cd_exp.types import Match
 
 
-@declare(whole_layer=True, prepare=lambda *given, **settings: _prepared(*given, **settings))
+@declare(whole_layer=True, least_units=50, prepare=lambda *given, **settings: _prepared(*given, **settings))
 def whitened_wpmi(
     match: ConceptMatch,
     neurons: Float[Tensor, "images neurons"],

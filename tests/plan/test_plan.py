@@ -143,6 +143,12 @@ def test_what_is_judged_later_is_said(tmp_path):
     assert "not in the seconds: judge=annotations, report and figures" in found.notes
 
 
+@pytest.mark.parametrize(("choice", "whole"), [("soft_wpmi", False), ("whitened_wpmi", True), ("cos", True)])
+def test_a_function_that_reads_all_activations_is_told(tmp_path, choice, whole):
+    found = planned("probe.size=600", f"similarity={choice}", f"cache.dir={tmp_path}/cache")
+    assert ("all activations are read: features.keep=lists will not do" in found.notes) == whole
+
+
 def test_the_command_prints_it_and_leaves_nothing(tmp_path):
     words = [*SMALL, "plan=true", f"cache.dir={tmp_path}/cache", "hydra.run.dir=out"]
     command = [sys.executable, str(ROOT / "run.py"), *words]

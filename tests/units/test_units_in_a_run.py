@@ -156,3 +156,19 @@ def test_names_in_a_file_of_matrix_units_are_judged(tmp_path, parts, store):
     assert labels.truth == (("red",), None, ("star",))
     assert np.isnan(labels.ranks[1])
     assert not np.isnan(labels.ranks[[0, 2]]).any()
+
+
+@pytest.mark.parametrize(("function", "rows", "said"), [
+    ("whitened_wpmi", 49, ["layer4.directions has 49 units, and this similarity function is unsure below 50"]),
+    ("whitened_wpmi", 50, []),
+    ("soft_wpmi", 3, []),
+])  # fmt: skip
+def test_a_layer_too_small_for_the_function_is_said(parts, store, tmp_path, function, rows, said):
+    np.save(tmp_path / "few.npy", np.random.default_rng(0).standard_normal((rows, WIDTH)).astype(np.float32))
+    units = directions(layer="layer4", path=str(tmp_path / "few.npy"))
+    model, probe, clip = parts
+    named = getattr(similarity, function)
+    found = dissection(
+        model, probe, concepts.shapes(), clip, named, layers=units, store=store, settings=QUIET, top=5
+    )  # fmt: skip
+    assert [note.partition(":")[0] for note in found.notes] == said
