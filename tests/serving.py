@@ -1,6 +1,7 @@
 """A web server on this machine, for what downloads itself."""
 
 import hashlib
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -65,7 +66,11 @@ def serving_hub(repositories: Mapping[str, Mapping[str, bytes | Path]], *, token
             found = repositories[repository][file]
             data = found.read_bytes() if isinstance(found, Path) else found
             facts = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": commit_of(repository)}
-            return self.say(200, facts, data, body=body, half=hub.cut or repository.startswith("cut/"))
+            half, start = hub.cut or repository.startswith("cut/"), _start(self.headers.get("Range"))
+            if not start:
+                return self.say(200, facts, data, body=body, half=half)
+            facts["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+            return self.say(206, facts, data[start:], body=body, half=half)
 
         def say(
             self, status: int, facts: Mapping[str, str], data: bytes = b"", *, body: bool = False, half: bool = False
@@ -85,6 +90,12 @@ def serving_hub(repositories: Mapping[str, Mapping[str, bytes | Path]], *, token
     with listening(Handler) as url:
         hub = Hub(url.rstrip("/"))
         yield hub
+
+
+def _start(asked: str | None) -> int:
+    """The first byte of `bytes=START-`, as who goes on with a transfer asks for it; 0 for the whole."""
+    found = re.fullmatch(r"bytes=(\d+)-(\d*)", asked or "")
+    return int(found[1]) if found else 0
 
 
 @contextmanager
