@@ -51,7 +51,8 @@ def winners(
         best = [(sums[:, draw] + offset).argmax(dim=1) for draw in range(1, sums.shape[1])]
     else:
         usual, rest = _prior_of_all(sums[:, 0].double(), candidates, prior, concepts)
-        best = [_best(sums[:, draw], columns, prior, usual, rest) for draw in range(1, sums.shape[1])]
+        own = usual[columns]
+        best = [_best(sums[:, draw].double(), columns, prior, own, rest) for draw in range(1, sums.shape[1])]
     return torch.stack([columns.gather(1, at[:, None])[:, 0] for at in best])
 
 
@@ -64,32 +65,42 @@ def _prior_of_all(
     chosen = scores == highest[columns]  # the unit that a concept fits best: its score is the least rounded
     usual = likelihood.new_zeros(concepts)
     usual[columns[chosen]] = (likelihood.flatten()[chosen] - scores[chosen].double()) / prior.weight
-    rest = 1 - _share(likelihood, candidates.columns, prior, usual)
+    rest = 1 - _share(likelihood - usual[candidates.columns], candidates.columns, prior, concepts)
     return usual, torch.where(rest > COVERED, rest, 0.0)
 
 
 def _share(
-    likelihood: Float[Tensor, "neurons candidates"],
+    above: Float[Tensor, "neurons candidates"],
     columns: Int[Tensor, "neurons candidates"],
     prior: LayerPrior,
-    usual: Float[Tensor, " concepts"],
+    concepts: int,
 ) -> Float[Tensor, " concepts"]:
-    """The mean of exp L over the units, of those whose candidate a concept is, as a share of that of all images."""
+    """The mean of exp L over the units, of those whose candidate a concept is, as a share of that of all images.
+
+    Args:
+        above: L less the usual prior of the concept.
+        columns: of the concepts.
+        prior: says which units count.
+        concepts: how many there are.
+    """
     counted = prior.counted if prior.counted.any() else torch.ones_like(prior.counted)
-    factors = (likelihood - usual[columns]).exp() * counted[:, None]
-    return torch.zeros_like(usual).index_add_(0, columns.flatten(), factors.flatten()) / counted.sum()
+    factors = above.exp()
+    if not counted.all():
+        factors *= counted[:, None]
+    return factors.new_zeros(concepts).index_add_(0, columns.flatten(), factors.flatten()) / counted.sum()
 
 
 def _best(
-    sums: Float[Tensor, "neurons candidates"],
+    likelihood: Float[Tensor, "neurons candidates"],
     columns: Int[Tensor, "neurons candidates"],
     prior: LayerPrior,
-    usual: Float[Tensor, " concepts"],
+    usual: Float[Tensor, "neurons candidates"],
     rest: Float[Tensor, " concepts"],
 ) -> Int[Tensor, " neurons"]:
-    likelihood = sums.double()
-    change = (_share(likelihood, columns, prior, usual) + rest).clamp(min=1e-300).log()
-    scores = likelihood - prior.weight * (usual + change)[columns]
+    above = likelihood - usual
+    change = (_share(above, columns, prior, len(rest)) + rest).clamp(min=1e-300).log()
+    scores = above if prior.weight == 1 else torch.add(likelihood, usual, alpha=-prior.weight)
+    scores -= (prior.weight * change)[columns]
     best, at = scores.max(dim=1, keepdim=True)
     tied = scores >= best - EPSILON / 2 * likelihood.gather(1, at).abs()
     return torch.where(tied, likelihood, -torch.inf).argmax(dim=1)

@@ -1,6 +1,7 @@
 """All resamples at once, for a function that is a sum over each unit's strongest images."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -22,8 +23,11 @@ NODES = 3
 DEVIATIONS = 3.5
 """The ranks for which an image's term is interpolated: as many standard deviations around its place; rarely further."""
 
-CELLS = 2**23
-"""The most terms that are held at a time: 32 MiB."""
+LEVEL = 1e-6
+"""Terms that differ by less over all ranks do not depend on the rank."""
+
+CELLS = 2**21
+"""The most terms that are held at a time: 8 MiB, which a CPU keeps near."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +105,7 @@ def _sums(
     rows = block.rows[units].gather(1, order) * inside
     tile = block.tiles[0][1]
     cells = tile.flatten().take(rows[:, :, None] * tile.shape[1] + columns[:, None, :])
-    starts, stops = _ranks(indices, counts, terms.count)
-    weights, nodes = node_weights(terms, starts, stops)
+    weights, nodes = node_weights(terms, _ranks(indices, counts, terms.count))
     weights = weights.gather(2, order[None, :, :, None].expand(len(weights), -1, -1, weights.shape[3]))
     weights = (weights * inside[None, :, :, None]).flatten(2).transpose(0, 1)
     values = terms.term(nodes[order][..., None], cells[:, :, None, :])
@@ -111,45 +114,47 @@ def _sums(
 
 def _ranks(
     indices: Int[Tensor, "kept block"], counts: Int[Tensor, "resamples images"], count: int
-) -> tuple[Int[Tensor, "draws block kept"], Int[Tensor, "draws block kept"]]:
-    """The ranks that each listed image takes in each draw, from and up to; draw 0 takes every image once."""
+) -> Int[Tensor, "draws block upto"]:
+    """The rank in each draw at which each listed image begins, and where the last one ends; draw 0 takes all once."""
     kept, units = indices.shape
-    often = counts[:, indices.T].long()
+    often = counts[:, indices.T]
     often = torch.cat([often.new_ones(1, units, kept), often])
-    stops = often.cumsum(dim=2)
-    return (stops - often).clamp(max=count), stops.clamp(max=count)
+    upto = often.cumsum(dim=2, dtype=torch.int32).clamp_(max=count)
+    return torch.nn.functional.pad(upto, (1, 0))
 
 
 def node_weights(
-    terms: Terms, starts: Int[Tensor, "draws block kept"], stops: Int[Tensor, "draws block kept"]
+    terms: Terms, ranks: Int[Tensor, "draws block upto"]
 ) -> tuple[Float[Tensor, "draws block kept nodes"], Float[Tensor, "kept nodes"]]:
     """Weights of the term of each listed image at some ranks, whose weighted sum is the sum over the ranks it takes.
 
     A term that does not depend on the rank is taken once and counted. Another is interpolated over the ranks that the
     image can come to, its place in the list give or take `DEVIATIONS` sqrt(place + 1): between its values at a few of
-    them, by polynomials of `terms.position`.
+    them, by polynomials of `terms.position`. The sum of a polynomial over some ranks is that of its powers.
     """
-    kept = starts.shape[2]
-    places = torch.arange(kept, dtype=torch.float64, device=starts.device)
-    if terms.position is None:
-        return (stops - starts).float()[..., None], places.float()[:, None]
+    places = torch.arange(ranks.shape[2] - 1, dtype=torch.float64, device=ranks.device)
+    position = _position(terms, places.device)
+    if position is None:
+        return ranks.diff(dim=2).float()[..., None], places.float()[:, None]
     spread, last = DEVIATIONS * (places + 1).sqrt(), terms.count - 1
-    low, high = (places - spread).clamp(0, last), (places + spread).clamp(0, last)
-    shares = torch.linspace(0, 1, NODES, dtype=torch.float64, device=starts.device)
-    nodes = low[:, None] + (high - low).clamp(min=1e-3)[:, None] * shares
-    upto = _summed_basis(terms.position(nodes), terms.position(torch.arange(terms.count).to(nodes)))
-    at = torch.arange(kept, device=starts.device)
-    return (upto[at, stops] - upto[at, starts]).float(), nodes.float()
+    # Of an image far down the list only the last ranks count, and it may come to them from afar: no narrow window.
+    latest = max(0.0, last - DEVIATIONS / 2 * math.sqrt(terms.count))
+    low, high = (places - spread).clamp(0, latest), (places + spread).clamp(0, last)
+    shares = torch.linspace(0, 1, NODES, dtype=torch.float64, device=ranks.device)
+    nodes = low[:, None] + (high - low).clamp(min=1)[:, None] * shares
+    powers = torch.arange(NODES, device=ranks.device)
+    whole = torch.arange(terms.count, dtype=torch.float64, device=ranks.device)
+    upto = torch.nn.functional.pad((position(whole)[:, None] ** powers).cumsum(dim=0), (0, 0, 1, 0))
+    basis = torch.linalg.inv(position(nodes)[..., None] ** powers)  # powers x nodes, of each place
+    taken = torch.nn.functional.embedding(ranks, upto).diff(dim=2)
+    return torch.einsum("dukp,kpn->dukn", taken, basis).float(), nodes.float()
 
 
-def _summed_basis(
-    nodes: Float[Tensor, "kept nodes"], ranks: Float[Tensor, " ranks"]
-) -> Float[Tensor, "kept upto nodes"]:
-    """Lagrange's polynomials of the nodes, summed over the ranks before each of 0 ... count."""
-    basis = nodes.new_ones(len(nodes), len(ranks), nodes.shape[1])
-    for one in range(nodes.shape[1]):
-        for other in range(nodes.shape[1]):
-            if one != other:
-                distance = (nodes[:, one] - nodes[:, other])[:, None]
-                basis[:, :, one] *= (ranks - nodes[:, other, None]) / distance
-    return torch.nn.functional.pad(basis.cumsum(dim=1), (0, 0, 1, 0))
+def _position(terms: Terms, device: torch.device) -> Callable[[Tensor], Tensor] | None:
+    """`terms.position`, from -1 to 1 over the ranks; None where it does not tell them apart."""
+    if terms.position is None:
+        return None
+    first, last = terms.position(torch.tensor([0.0, terms.count], dtype=torch.float64, device=device)).tolist()
+    if abs(first - last) < LEVEL:
+        return None
+    return lambda ranks: (2 * terms.position(ranks) - first - last) / (last - first)

@@ -4,11 +4,14 @@ import importlib
 import math
 import sys
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from cd_exp import similarity
@@ -20,6 +23,7 @@ from cd_exp.similarity.reads import declaration, settings
 from cd_exp.stability import candidates_kept, doing, draws, reach, terms_of, with_stability
 from cd_exp.stability.repeated import drawn_again
 from cd_exp.stability.resampling import _counted
+from cd_exp.stability.weighted import node_weights
 from cd_exp.types import Labels, Match
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "similarity"))
@@ -103,8 +107,34 @@ def test_terms_follow_the_membership_of_the_rank_in_the_resample():
     function = partial(similarity.soft_wpmi, top_k=20, first_membership=1.0, last_membership=0.0, scale=30.0)
     mine = found(function, match, {"fc": neurons})["fc"].stability
     assert np.abs(mine - literal(function, match, neurons)).mean() < 0.02
-    flat = found(partial(function, last_membership=1.0), match, {"fc": neurons})["fc"].stability
+    level = partial(function, last_membership=1.0)
+    flat = found(level, match, {"fc": neurons})["fc"].stability
+    assert np.abs(flat - literal(level, match, neurons)).mean() < 0.02
     assert np.abs(mine - flat).mean() > 0.02
+
+
+@given(
+    count=st.integers(1, 60),
+    first=st.floats(0.9, 0.999),
+    last=st.floats(0.9, 0.999),
+    undrawn=st.integers(0, 20),
+    often=st.lists(st.sampled_from([0, 0, 1, 1, 1, 2, 3]), min_size=1, max_size=90),
+    cell=st.floats(0, 1),
+)
+@example(count=1, first=1.0, last=0.0, undrawn=0, often=[1], cell=0.5)
+@example(count=5, first=0.9, last=0.9 + 2**-52, undrawn=0, often=[1, 2], cell=0.5)
+@example(count=1, first=0.0, last=2**-52, undrawn=0, often=[0], cell=0.0)
+def test_interpolated_terms_add_up_to_those_of_each_rank(count, first, last, undrawn, often, cell):
+    """Even where many images in a row are not drawn, and the rest come far from their place."""
+    settings = {"top_k": count, "first_membership": first, "last_membership": last, "scale": 30.0}
+    terms = terms_of(partial(similarity.soft_wpmi, **settings))
+    ranks = torch.tensor([0, *[0] * undrawn, *often]).cumsum(0).clamp(max=count)
+    weights, nodes = node_weights(terms, ranks.view(1, 1, -1))
+    sums = (weights[0, 0] * terms.term(nodes, torch.tensor(cell))).sum(dim=1)
+    each = [terms.term(torch.arange(*ends), torch.tensor(cell)).sum() for ends in pairwise(ranks.tolist())]
+    np.testing.assert_allclose(weights[0, 0].sum(dim=1), ranks.diff(), atol=1e-4)
+    assert torch.isfinite(sums).all()
+    np.testing.assert_allclose(sums.sum(), sum(each), rtol=0.05, atol=0.2)
 
 
 @pytest.mark.parametrize("name", ["cos_cubed", "whitened_wpmi"])
