@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export OMP_WAIT_POLICY ?= PASSIVE
+# Tests begin hundreds of processes, and each would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 STAMP := .venv/.installed
 
 .PHONY: run test slow-test slurm-test lint docs bench lock clean
@@ -12,9 +14,9 @@ run: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-# What takes a minute or more each.
+# What takes many seconds each.
 slow-test: $(STAMP)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal
 
 # Starts munge and Slurm on this machine, as root; needs Debian's slurm-wlm and munge.
 slurm-test: $(STAMP)

@@ -103,6 +103,7 @@ def seen(folder: Path) -> list[list[int]]:
     return [[int(line) for line in path.read_text().split()] for path in folder.glob("seen-*")]
 
 
+@pytest.mark.slow
 def test_two_processes_leave_what_one_leaves_and_take_each_image_once(world):
     one = run(world, "one", processes=1)
     assert one.returncode == 0, one.stderr
@@ -134,7 +135,9 @@ def test_lists_of_one_process_and_of_four_give_the_labels_of_all_activations(wor
     assert not list((world / "four" / "cache").glob("activations/*"))
 
 
-@pytest.mark.parametrize("broken", [3, COUNT - 1], ids=["first process", "second process"])
+@pytest.mark.parametrize(
+    "broken", [3, pytest.param(COUNT - 1, marks=pytest.mark.slow)], ids=["first process", "second process"]
+)
 def test_the_error_of_one_process_is_one_line_and_ends_all(world, broken):
     done = run(world, "broken", processes=2, broken=broken)
     assert done.returncode == 2, done.stderr

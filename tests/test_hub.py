@@ -65,6 +65,7 @@ def test_a_file_is_downloaded_once_from_the_mirror(ask, hub, tmp_path):
     assert (tmp_path / f"home/hub/models--timm--net/snapshots/{commit_of('timm/net')}/model.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_what_each_failure_says(ask, hub):
     missing = "{0}/model.safetensors is not on this machine and "
     remedy = "set clip.weights=FILE to a local copy"

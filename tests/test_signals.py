@@ -37,7 +37,9 @@ def command(place: Path, processes: int) -> list[str]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
+)
 def test_a_run_that_is_told_to_end_ends(tmp_path, processes, number, status):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     words = command(tmp_path, processes)

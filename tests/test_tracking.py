@@ -143,6 +143,7 @@ def test_a_run_that_fails_is_finished_and_marked_and_the_next_has_its_own_config
     assert (config["job"], "old" in config) == (1, False)
 
 
+@pytest.mark.slow
 def test_a_run_begun_again_in_its_folder_goes_on_under_its_id_and_another_project_has_another(outcome, written):
     logged(outcome, written, Wandb(units=0))
     time.sleep(1.1)  # W&B names its folders by the second
@@ -172,6 +173,7 @@ def test_the_artifact_has_page_and_figures_and_no_file_of_others(outcome, writte
     assert "labels_of_others.csv" not in staged
 
 
+@pytest.mark.slow
 def test_system_metrics_are_sampled_unless_they_are_turned_off(tmp_path):
     for wanted in (True, False):
         place = tmp_path / str(wanted)

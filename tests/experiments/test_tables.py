@@ -21,6 +21,7 @@ def axes(**values):
     return "hydra.sweeper.params={" + ",".join(f"{key}:'{value}'" for key, value in values.items()) + "}"
 
 
+@pytest.mark.slow
 def test_table3_has_a_row_a_job_and_features_once_a_probe_set(run):
     folder = run("-m", "experiment=table3_shapes",
                  axes(**{"probe.size": "300,200", "similarity": "cos,rank_reorder,soft_wpmi"}))  # fmt: skip

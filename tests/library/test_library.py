@@ -84,6 +84,7 @@ def same(one, other):
     np.testing.assert_allclose(one.similarity, other.similarity, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_in_a_fresh_interpreter(photos, cache):
     code = (
         "import torchvision\nfrom cd_exp import dissect\n"

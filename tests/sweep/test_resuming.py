@@ -58,6 +58,7 @@ def through(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_that_is_resumed_equals_one_that_ran_through(through, tmp_path):
     folder = tmp_path / "sweep"
     killed = start(folder, through / "cache", "logger=none")
@@ -76,6 +77,7 @@ def test_a_killed_sweep_that_is_resumed_equals_one_that_ran_through(through, tmp
     assert resume(folder, through / "cache").returncode == 0
 
 
+@pytest.mark.slow
 def test_only_what_is_missing_or_failed_runs_again_each_in_its_own_folder(through, tmp_path):
     folder = tmp_path / "sweep"
     shutil.copytree(through / "sweep", folder)
