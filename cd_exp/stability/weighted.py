@@ -152,9 +152,10 @@ def node_weights(
 
 def _position(terms: Terms, device: torch.device) -> Callable[[Tensor], Tensor] | None:
     """`terms.position`, from -1 to 1 over the ranks; None where it does not tell them apart."""
-    if terms.position is None:
+    position = terms.position
+    if position is None:
         return None
-    first, last = terms.position(torch.tensor([0.0, terms.count], dtype=torch.float64, device=device)).tolist()
+    first, last = position(torch.tensor([0.0, terms.count], dtype=torch.float64, device=device)).tolist()
     if abs(first - last) < LEVEL:
         return None
-    return lambda ranks: (2 * terms.position(ranks) - first - last) / (last - first)
+    return lambda ranks: (2 * position(ranks) - first - last) / (last - first)
