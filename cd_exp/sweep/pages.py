@@ -7,7 +7,9 @@ from typing import Any
 from cd_exp.sweep.consensus import Vote, by_layer, consensus
 from cd_exp.sweep.jobs import Sweep
 from cd_exp.sweep.rows import table
-from cd_exp.sweep.variance import explained
+from cd_exp.sweep.variance import explained, tested
+
+EFFECT = ("levels", "separable", "eta_squared", "df", "f", "p", "p_adjusted")
 
 
 def gather_pages(sweep: Sweep, folder: Path) -> Path | None:
@@ -45,10 +47,11 @@ def described(sweep: Sweep, title: str) -> dict[str, Any]:
     names = Names()
     votes = by_layer(consensus(sweep))
     several = len({model for model, _ in votes}) > 1
+    shown = tested(explained(sweep))
     effects = [
-        {"layer": layer, "axis": axis} | {key: part.get(key) for key in ("levels", "eta_squared", "f", "p")}
-        for layer, found in explained(sweep).items()
-        for axis, part in found["axes"].items()
+        {"layer": layer, "axis": axis} | {key: part.get(key) for key in EFFECT}
+        for layer, found in shown.items()
+        for axis, part in [*found["axes"].items(), ("residual", found["residual"])]
     ]
     jobs = [job.name for job in sweep.finished]
     known = {figure.key: {"heading": figure.heading, "digits": digits_of(figure.digits)} for figure in FIGURES}
@@ -61,6 +64,7 @@ def described(sweep: Sweep, title: str) -> dict[str, Any]:
         "columns": columns,
         "rows": rows,
         "explained": effects,
+        "notes": [*dict.fromkeys(note for found in shown.values() for note in found["notes"])],
         "layers": [
             {"words": f"{model} · {layer}" if several else layer, "layer": layer, **_votes(found, jobs, names)}
             for (model, layer), found in votes.items()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from cd_exp.names import terminal_text
 from cd_exp.sweep.jobs import FAILED, OK, Job, Sweep
 from cd_exp.sweep.rows import View, views
+from cd_exp.sweep.variance import tested
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,11 +42,10 @@ def show(
         _show_view(console, sweep, view)
     if not seen:
         console.print(plain(sweep, None))
-    # Without a residual an axis explains all by arithmetic alone: that stays in the file.
-    tested = {title: found for title, found in explained.items() if found["residual"]["df"]}
-    for title, found in tested.items():
+    shown = tested(explained)
+    for title, found in shown.items():
         console.print(variance(title, found))
-    for note in dict.fromkeys(note for found in tested.values() for note in found["notes"]):
+    for note in dict.fromkeys(note for found in shown.values() for note in found["notes"]):
         console.print(_words(f"note: {note}", "dim"))
     if len(sweep.finished) > 1 and agreed:
         console.print(consensus(agreed))

@@ -39,6 +39,11 @@ def explained(sweep: Sweep) -> dict[str, Any]:
     return {view.title: _of_view(sweep, view) for view in views(sweep) if len(view.metrics) > 1 and sweep.axes}
 
 
+def tested(explained: Mapping[str, Any]) -> dict[str, Any]:
+    """What is shown of it: without a residual an axis explains all by arithmetic alone, which stays in `anova.json`."""
+    return {title: found for title, found in explained.items() if found["residual"]["df"]}
+
+
 def _of_view(sweep: Sweep, view: View) -> dict[str, Any]:
     jobs = [job for job in sweep.finished if job.name in view.metrics]
     accuracy = np.array([view.metrics[job.name]["top1"] for job in jobs])

@@ -10,6 +10,7 @@ from made_sweeps import finished
 from scipy import stats
 
 from cd_exp.sweep import read, tables
+from cd_exp.sweep.pages import described
 from cd_exp.sweep.variance import EQUAL, INTERACTION, SATURATED, UNBALANCED, explained, variance
 
 sizes = st.lists(st.integers(2, 4), min_size=1, max_size=3)
@@ -139,6 +140,17 @@ def test_a_sweep_has_one_analysis_for_each_layer_with_truth(tmp_path):
     found = explained(read(tmp_path))
     assert list(found) == ["act", "fc"]
     assert found["fc"]["axes"]["similarity"]["ss"] == pytest.approx(312.5)
+
+
+def test_the_page_shows_what_the_terminal_shows_and_no_share_that_arithmetic_alone_gives(tmp_path):
+    jobs = [("cos", 20, 10), ("cos", 100, 30), ("wpmi", 20, 50), ("wpmi", 100, 55)]
+    for number, (similarity, top_k, accuracy) in enumerate(jobs):
+        finished(tmp_path, number, f"similarity={similarity}", f"similarity.top_k={top_k}", accuracy=accuracy)
+        page = described(read(tmp_path), "Sweep")
+        assert bool(page["explained"]) == bool(page["notes"]) == (number == 3)
+    assert [part["axis"] for part in page["explained"]] == ["similarity", "similarity.top_k", "residual"]
+    assert page["explained"][0]["p_adjusted"] > page["explained"][0]["p"]
+    assert INTERACTION in page["notes"]
 
 
 def test_a_single_job_is_no_sweep_to_analyse(tmp_path):

@@ -20,7 +20,7 @@ function sweepView(main, sweep, state, runs) {
     return low === undefined || low === null ? "" : ` [${written(name, low)}, ${written(name, high)}]`;
   };
   fill(main, h("h1", null, sweep.title),
-    section("Jobs", `${sweep.jobs.toLocaleString("en")} jobs, ${sweep.finished.toLocaleString("en")} finished; the axes are ${sweep.axes.join(", ") || "none"}. A click on a heading sorts.`,
+    section("Jobs", `${sweep.jobs.toLocaleString("en")} jobs, ${sweep.finished.toLocaleString("en")} finished; ${sweep.axes.length > 1 ? "the axes are" : "the axis is"} ${sweep.axes.join(", ") || "none"}. A click on a heading sorts.`,
       h("div", {className: "scroll"}, h("table", {className: "jobs"},
         h("thead", null, h("tr", null, shownColumns.map(i => h("th", {scope: "col", className: typeof sweep.rows.find(row => row[i] !== null)?.[i] === "number" ? "n" : "", ariaSort: heads[i] === key ? (down > 0 ? "ascending" : "descending") : "none"},
           h("button", {type: "button", onclick: () => change({sort: sort === `-${heads[i]}` ? heads[i] : `-${heads[i]}`})}, heading(heads[i]), heads[i] === key ? (down > 0 ? " ▲" : " ▼") : ""))))),
@@ -29,9 +29,10 @@ function sweepView(main, sweep, state, runs) {
           const text = typeof value === "number" ? written(name, value) + bounds(row, name) : value ?? "";
           return h("td", {className: typeof value === "number" ? "n" : value === "failed" ? "bad" : ""}, name === "job" && runs.has(String(value)) ? h("a", {href: href({view: "overview", run: value, sort: ""}, state)}, text) : text);
         }))))))),
-    sweep.explained.length ? section("What explains the accuracy", "the share of the variance that each axis adds to the others; p of its F test",
-      h("div", {className: "scroll"}, h("table", null, h("thead", null, h("tr", null, ["layer", "axis", "levels", "explains", "F", "p"].map((head, i) => h("th", {scope: "col", className: i > 1 ? "n" : ""}, head)))),
-        h("tbody", null, sweep.explained.map(part => h("tr", null, h("th", {scope: "row"}, part.layer), h("td", null, part.axis), h("td", {className: "n"}, part.levels ?? ""), h("td", {className: "n"}, part.eta_squared === null ? "" : `${(100 * part.eta_squared).toFixed(1)} %`), h("td", {className: "n"}, number(part.f, 3)), h("td", {className: "n"}, number(part.p, 2)))))))) : null,
+    sweep.explained.length ? section("What explains the accuracy", "the share of the variance that each axis adds to the others; p of its F test, and p by Holm over the axes",
+      h("div", {className: "scroll"}, h("table", null, h("thead", null, h("tr", null, ["layer", "axis", "levels", "explains", "df", "F", "p", "Holm"].map((head, i) => h("th", {scope: "col", className: i > 1 ? "n" : ""}, head)))),
+        h("tbody", null, sweep.explained.map(part => h("tr", null, h("th", {scope: "row"}, part.layer), h("td", null, part.axis), [part.levels ?? "", part.separable === false ? "not separable" : typeof part.eta_squared === "number" ? `${(100 * part.eta_squared).toFixed(1)} %` : "", part.df, number(part.f, 3), number(part.p, 2), number(part.p_adjusted, 2)].map(value => h("td", {className: "n"}, value))))))),
+      h("ul", {className: "notes"}, sweep.notes.map(note => h("li", null, note)))) : null,
     sideBySide(sweep, state, runs));
   return {};
 }
