@@ -95,6 +95,7 @@ def test_refused_connection_is_a_quick_one_line_error(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_server_that_never_answers_is_given_up_within_ten_seconds(tmp_path):
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))

@@ -208,6 +208,7 @@ def test_online_without_a_key_is_an_error_and_no_menu(outcome, written, no_key):
     assert not (written / "wandb" / "latest-run").exists()
 
 
+@pytest.mark.slow
 def test_on_a_terminal_no_menu_waits_and_without_a_network_an_error_comes_in_bounded_time(tmp_path, no_key):
     """In a process of its own: W&B keeps the address of its server for the life of a process."""
     code = f"""

@@ -139,7 +139,11 @@ def test_a_longer_list_serves_a_shorter_one_and_a_shorter_one_is_made_longer(tak
         take(Store(tmp_path / "other"), LISTS, k=9).strongest("3", 12)
 
 
-@pytest.mark.parametrize("checkpoint", [-1.0, 1e9], ids=["every shard written", "written at the end alone"])
+@pytest.mark.parametrize(
+    "checkpoint",
+    [-1.0, pytest.param(1e9, marks=pytest.mark.slow)],
+    ids=["every shard written", "written at the end alone"],
+)
 def test_a_run_killed_in_between_continues_and_gives_the_same(server, take, tmp_path, checkpoint):
     cache = tmp_path / "cache"
     for last in (6, 20, 30):

@@ -64,6 +64,7 @@ def test_a_run_without_pictures_leaves_out_only_what_shows_them(world):
     assert set(content.parts["run"]["images"]["ids"]) <= {f"{number}.jpg" for number in range(IMAGES)}
 
 
+@pytest.mark.slow
 def test_sparse_files_of_the_same_numbers_give_the_same_file(world):
     quick = ("report.html=false", "report.figures=false", "report.explorer=none")
     one, other = (run(world, kind, *quick) / "labels.csv" for kind in ("dense", "sparse"))
