@@ -23,6 +23,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Int
@@ -65,14 +66,7 @@ class Naming:
     @staticmethod
     def of(names: Iterable[str]) -> "Naming":
         """The naming of a list, such as a concept set, the classes of a network or the labels of a file."""
-        listed = tuple(dict.fromkeys(names))
-        parts = [part.strip() for name in listed for part in name.split(",")]
-        marked = [part for part in parts if _MARK.search(part)]
-        alien = any(part.lower().endswith("-c") and not _MARKED.search(part) for part in marked)
-        broden = bool(marked) and not alien and _SOME * len(marked) >= len(listed)
-        plain_words = Naming(broden)
-        words = Counter(word for name in listed for word in plain_words.normal_forms(name))
-        return Naming(broden, frozenset(word for word, count in words.items() if count > 1))
+        return _naming(tuple(dict.fromkeys(names)))
 
     def plain(self, name: str) -> str:
         """The name as a text encoder should read it: without Broden's marks, or the dressing of a Places365 line.
@@ -96,6 +90,17 @@ class Naming:
             if bare and _form(bare[1]) not in self.ambiguous:
                 found.add(_form(bare[1]))
         return frozenset(found - {""} or {""})
+
+
+@lru_cache(maxsize=8)  # the concept set is looked at for every layer
+def _naming(listed: tuple[str, ...]) -> Naming:
+    parts = [part.strip() for name in listed for part in name.split(",")]
+    marked = [part for part in parts if _MARK.search(part)]
+    alien = any(part.lower().endswith("-c") and not _MARKED.search(part) for part in marked)
+    broden = bool(marked) and not alien and _SOME * len(marked) >= len(listed)
+    plain_words = Naming(broden)
+    words = Counter(word for name in listed for word in plain_words.normal_forms(name))
+    return Naming(broden, frozenset(word for word, count in words.items() if count > 1))
 
 
 def _form(part: str) -> str:
@@ -196,13 +201,22 @@ def accepted_columns(truth: Sequence[Accepted], names: Sequence[str]) -> tuple[I
         accepted is not None and ", ".join(accepted) == name for accepted, name in zip(truth, names, strict=True)
     ):
         return tuple(np.array([column]) for column in range(len(names)))
-    columns, listed, true = defaultdict(set), Naming.of(names), naming_of(truth)
-    for column, name in enumerate(names):
-        for form in listed.normal_forms(name):
-            columns[form].add(column)
+    if all(accepted is None for accepted in truth):
+        return (None,) * len(truth)
+    columns, true = _columns(tuple(names)), naming_of(truth)
 
     def right(accepted: Sequence[str]) -> Int[np.ndarray, " _"]:
         found = (columns.get(form, set()) for name in accepted for form in true.normal_forms(name))
         return np.array(sorted(set().union(*found)), dtype=np.int64)
 
     return tuple(None if accepted is None else right(accepted) for accepted in truth)
+
+
+@lru_cache(maxsize=4)
+def _columns(names: tuple[str, ...]) -> dict[str, set[int]]:
+    """The columns of the names of each form."""
+    columns, listed = defaultdict(set), Naming.of(names)
+    for column, name in enumerate(names):
+        for form in listed.normal_forms(name):
+            columns[form].add(column)
+    return dict(columns)

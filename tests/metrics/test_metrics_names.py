@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from cd_exp.metrics.names import (
     Naming,
+    _columns,
     accepted_columns,
     named_in,
     naming_of,
@@ -186,3 +187,13 @@ def test_both_rules_on_the_published_tally_of_places365():
     assert sum(same(labels[i], classes[i]) for i in judged) == 141
     assert sum(same_as_published(labels[i], classes[i]) for i in judged) == 117
     assert sum("/" in classes[i] for i in judged) == 61
+
+
+def test_the_concepts_are_read_once_for_all_layers_and_not_at_all_where_nothing_is_known():
+    names = tuple(f"word {number} of a list" for number in range(50))
+    _columns.cache_clear()
+    assert accepted_columns((None,) * 3, names) == (None,) * 3
+    assert _columns.cache_info().misses == 0
+    for truth in ([("word 3 of a list",)], [None, ("word 4 of a list",), ("none",)]):
+        accepted_columns(truth, names)
+    assert _columns.cache_info().misses == 1
