@@ -20,7 +20,7 @@ BINS = 64
 """Of a histogram, over [-reach, reach); `reach` is the power of two above the largest magnitude of the unit."""
 
 SMALLEST = -100  # exponent of the least reach: what is smaller in magnitude shares the bins beside 0
-COLUMNS, ROWS = 2048, 32  # units and images of a tile that stays in the cache of a CPU, in double precision too
+COLUMNS, ROWS = 2048, 64  # units and images of a tile that stays in the cache of a CPU, in double precision too
 NARROW = 512  # the same for a histogram, which looks at all images of a block at once
 ELEMENTS = 2**25  # activations at a time where lists are made: bounds the memory of copies and masks
 HALF = 5  # BINS / 2 is 2 to this
@@ -114,11 +114,10 @@ def statistics(neurons: Float[Tensor, "images neurons"], *, histogram: bool = Fa
 
 
 def _statistics(neurons: Tensor, *, histogram: bool) -> Statistics:
-    """In tiles that stay in the cache of a CPU: 0.2 s for 1,024 images x 36,864 units, where whole columns take 0.6."""
+    """In tiles that stay in the cache of a CPU: 0.08 s for 1,024 images x 36,864 units, where whole columns take 0.6."""
     rows = neurons.split(ROWS if neurons.device.type == "cpu" else len(neurons))
-    extremes = [part.aminmax(dim=0) for part in rows]
-    least = torch.stack([part.min for part in extremes]).amin(dim=0)
-    greatest = torch.stack([part.max for part in extremes]).amax(dim=0)
+    least = torch.stack([part.amin(dim=0) for part in rows]).amin(dim=0)  # `aminmax` takes four times as long
+    greatest = torch.stack([part.amax(dim=0) for part in rows]).amax(dim=0)
     total, squares = (torch.zeros_like(least, dtype=torch.float64) for _ in range(2))
     firing = torch.zeros_like(least, dtype=torch.int64)
     for part in rows:
