@@ -86,7 +86,7 @@ def alphabetical(names: Sequence[str]) -> Int[Tensor, " concepts"]:
     >>> alphabetical(["dog", "cat", "ant"])
     tensor([2, 1, 0])
     """
-    order = sorted(range(len(names)), key=lambda column: (names[column], column))
+    order = sorted(range(len(names)), key=names.__getitem__)  # stable
     position = torch.empty(len(names), dtype=torch.int64)
     position[order] = torch.arange(len(names))
     return position
