@@ -51,24 +51,30 @@ def read_encoder(
             but `jumprelu`.
 
     Raises:
-        InputError: there is no encoder in the file, its tensors do not fit each other, or `k` or a threshold is
-            missing.
+        InputError: there is no encoder in the file, its tensors do not fit each other or are not finite, or `k` or a
+            threshold is missing.
     """
     found, settings = tensors(path, setting="units.weights")
     found = _without_prefix(found)
-    weight, bias = _folded(found, *_affine(path, found))
+    weight, bias = _folded(path, found, *_affine(path, found))
     width, latents = weight.shape
+    if not weight.numel():
+        raise InputError(f"units.weights={path}: its encoder is {width} x {latents}, with nothing in it")
     subtracts = activation != "jumprelu" if centred is None else centred
     centre = _vector(path, found, CENTRES, width) if subtracts else None
-    return Encoder(
+    encoder = Encoder(
         weight=weight,
         bias=bias,
         centre=weight.new_zeros(width) if centre is None else centre,
         scale=_scale(path, found),
         activation=activation,
-        k=_k(path, found, settings, k) if activation == "topk" else 0,
+        k=_k(path, found, settings, k, latents) if activation == "topk" else 0,
         threshold=_threshold(path, found, threshold, latents) if activation in ("batchtopk", "jumprelu") else None,
     )
+    for name in ("weight", "bias", "centre"):
+        if not bool(torch.isfinite(getattr(encoder, name)).all()):
+            raise InputError(f"units.weights={path}: the {name} of its encoder has numbers that are not finite")
+    return encoder
 
 
 def _without_prefix(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -102,14 +108,17 @@ def _affine(path: Path, found: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     return weight.contiguous(), weight.new_zeros(weight.shape[1]) if bias is None else bias
 
 
-def _folded(found: Mapping[str, Tensor], weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+def _folded(path: Path, found: Mapping[str, Tensor], weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """Weight and bias with the batch norm that follows them, as it is in evaluation mode."""
     if f"{NORM}running_mean" not in found:
         return weight, bias
-    mean, variance = found[f"{NORM}running_mean"].float(), found[f"{NORM}running_var"].float()
-    gain = (variance + 1e-5).rsqrt()  # torch's default
-    gain = gain * found.get(f"{NORM}weight", torch.ones_like(gain)).float()
-    return weight * gain, (bias - mean) * gain + found.get(f"{NORM}bias", torch.zeros_like(gain)).float()
+    names = ("running_mean", "running_var", "weight", "bias")
+    mean, variance, gain, shift = (_vector(path, found, (f"{NORM}{name}",), len(bias)) for name in names)
+    if mean is None or variance is None:
+        raise InputError(f"units.weights={path} has {NORM}running_mean and no {NORM}running_var")
+    factor = (variance + 1e-5).rsqrt()  # torch's default
+    factor = factor if gain is None else factor * gain
+    return weight * factor, (bias - mean) * factor + (0 if shift is None else shift)
 
 
 def _vector(path: Path, found: Mapping[str, Tensor], keys: tuple[str, ...], length: int) -> Tensor | None:
@@ -127,21 +136,34 @@ def _scale(path: Path, found: Mapping[str, Tensor]) -> float:
         return 1.0
     if found[key].numel() != 1:
         raise InputError(f"units.weights={path}: {key} is {_shape(found[key])}; expected one number")
-    return float(found[key])
+    scale = float(found[key])
+    if not math.isfinite(scale) or not scale:
+        raise InputError(f"units.weights={path}: {key} is {scale:g}; expected a number other than 0")
+    return scale
 
 
-def _k(path: Path, found: Mapping[str, Tensor], settings: Mapping[str, Any], given: int | None) -> int:
-    if given is not None:
-        return given
+def _k(path: Path, found: Mapping[str, Tensor], settings: Mapping[str, Any], given: int | None, latents: int) -> int:
+    k = _k_of_file(found, settings) if given is None else given
+    if k is None:
+        raise InputError(
+            f"units.activation=topk needs the number of latents that fire, and {path} has none; set units.k=NUMBER"
+        )
+    if k not in range(1, latents + 1):
+        whose = f"{path} says k = {k:g}" if given is None else f"units.k={given}"
+        raise InputError(
+            f"{whose}, and the encoder has {latents} latents; set units.k to a whole number from 1 to that"
+        )
+    return int(k)
+
+
+def _k_of_file(found: Mapping[str, Tensor], settings: Mapping[str, Any]) -> float | None:
     for key in ("k", "top_k"):
         if key in found and found[key].numel() == 1:
-            return int(found[key])
-        named = [value for name, value in _named(settings) if name == key and isinstance(value, int)]
+            return float(found[key])
+        named = [value for name, value in _named(settings) if name == key and type(value) in (int, float)]
         if named:
-            return named[0]
-    raise InputError(
-        f"units.activation=topk needs the number of latents that fire, and {path} has none; set units.k=NUMBER"
-    )
+            return float(named[0])
+    return None
 
 
 def _named(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -3,7 +3,7 @@
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -71,11 +71,18 @@ class Encoder:
             return latents
         fired = latents.clamp(min=0)
         if self.activation == "topk":
-            kept = fired.topk(min(self.k, self.units), dim=-1)
+            kept = fired.topk(self.k, dim=-1)
             return torch.zeros_like(fired).scatter_(-1, kept.indices, kept.values)
         if self.threshold is not None:
             return fired * (latents > self.threshold)
         return fired
+
+
+def check_names(*, pool: str, activation: str = "none") -> None:
+    """Refuse a pooling or an activation that there is not."""
+    for setting, name, known in (("pool", pool, get_args(Pool)), ("activation", activation, get_args(Activation))):
+        if name not in known:
+            raise InputError(f"units.{setting}={name}: expected one of {', '.join(known)}")
 
 
 def _single_precision(device: str) -> AbstractContextManager[object]:
@@ -110,7 +117,7 @@ def pooled(latents: Float[Tensor, "images positions latents"], pool: Pool) -> Fl
     if pool == "cls":
         return latents[:, 0]
     if pool == "fraction":
-        return (latents > 0).float().mean(dim=1)
+        return ((latents > 0) + 0 * latents).mean(dim=1)  # what is not finite stays so, and is refused
     return latents.mean(dim=1)
 
 
@@ -120,6 +127,8 @@ def projection(matrix: Float[Tensor, "directions width"], *, path: str) -> Encod
     Raises:
         InputError: a row that is zero or not finite.
     """
+    if not matrix.numel():
+        raise InputError(f"{path} is {len(matrix)} x {matrix.shape[1]}; expected at least one direction")
     broken = (~torch.isfinite(matrix).all(dim=1) | ~matrix.any(dim=1)).nonzero().flatten()
     if len(broken):
         raise InputError(f"{path}: direction {int(broken[0])} of {len(matrix)} is zero or not finite; leave it out")

@@ -54,22 +54,48 @@ def tensors(path: Path, *, setting: str) -> tuple[dict[str, Tensor], dict[str, A
     `sae.pt` has it.
 
     Raises:
-        InputError: it cannot be read, or pickles an object.
+        InputError: it cannot be read, pickles an object, or holds what is no plain tensor of real numbers.
     """
+    found, settings = _read(path, setting=setting)
+    for name, tensor in found.items():
+        if tensor.is_complex() or tensor.layout != torch.strided or tensor.is_meta:
+            kind = f"{tensor.dtype} ({tensor.layout}, {tensor.device})".replace("torch.", "")
+            raise InputError(f"{setting}={path}: {name} is of {kind}; expected plain real numbers")
+    return found, settings
+
+
+def _read(path: Path, *, setting: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path), {}
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as found:
-                return {name: torch.from_numpy(found[name]) for name in found.files}, {}
-        return _pickled(path)
+        return (_arrays(path), {}) if path.suffix == ".npz" else _pickled(path)
     except pickle.UnpicklingError as error:
         first, second = (line.format(path=str(path)) for line in CONVERT)
         raise InputError(
             f"{setting}={path} pickles an object, which is never loaded; convert it: {first} ; {second}"
         ) from error
-    except (SafetensorError, RuntimeError, ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except (
+        SafetensorError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        OSError,
+        EOFError,
+        KeyError,
+        zipfile.BadZipFile,
+    ) as error:
         raise InputError(f"{setting}={path} cannot be read as tensors: {_line(error)}") from error
+
+
+def _arrays(path: Path) -> dict[str, Tensor]:
+    """The numeric arrays of a `.npz`, in this machine's byte order; names and texts beside them are passed over."""
+    opened = np.load(path, allow_pickle=False)
+    if isinstance(opened, np.ndarray):
+        raise ValueError("it is a single array, as .npy is")
+    with opened as found:
+        arrays = {name: found[name] for name in found.files}
+    numeric = {name: values for name, values in arrays.items() if values.dtype.kind in "fiubc"}
+    return {name: torch.from_numpy(values.astype(values.dtype.newbyteorder("="))) for name, values in numeric.items()}
 
 
 def _pickled(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -78,12 +104,16 @@ def _pickled(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if data[:1] == b"{":
         line, _, data = data.partition(b"\n")
         settings = json.loads(line)
+    if data[:1] not in (b"P", b"\x80"):  # a zip archive, or a pickle as torch wrote it before
+        raise ValueError("it is no file of torch tensors; read are .safetensors, .npz, and .pt of tensors only")
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise
     except Exception as error:  # of any kind where the bytes are no such file at all
         raise ValueError(f"it is no file of torch tensors ({_line(error)})") from error
+    if torch.is_tensor(state):
+        return {"the tensor": state}, settings
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not any(torch.is_tensor(value) for value in state.values()):

@@ -18,7 +18,7 @@ from cd_exp.lines import read_lines
 from cd_exp.models import TargetModel
 from cd_exp.names import shortened
 from cd_exp.types import Accepted
-from cd_exp.units.encoder import Pool, pooled
+from cd_exp.units.encoder import Pool, check_names, pooled
 from cd_exp.units.files import array, existing
 from cd_exp.units.recipes import named
 
@@ -45,6 +45,12 @@ class Matrix:
     tokens_per_image: int = 1
     pool: Pool = "max"
     truth: Mapping[str, str | Sequence[str]] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no pooling is."""
+        check_names(pool=self.pool)
+        if self.tokens_per_image < 1:
+            raise InputError(f"units.tokens_per_image={self.tokens_per_image}; expected a whole number from 1 on")
 
     @cached_property
     def key(self) -> Mapping[str, Any]:
@@ -80,9 +86,13 @@ class Matrix:
             if place.suffix not in KINDS:
                 raise InputError(f"units.path={self.path} is no {' or '.join(KINDS)} file")
             return {place.stem: place}
-        found = {path.stem: path for path in sorted(place.iterdir()) if path.suffix in KINDS}
+        paths = [path for path in sorted(place.iterdir()) if path.suffix in KINDS and not path.name.startswith(".")]
+        found = {path.stem: path for path in paths}
         if not found:
             raise InputError(f"units.path={self.path} holds no LAYER.npy or LAYER.npz")
+        if len(found) != len(paths):
+            twice = next(path for path in paths if found[path.stem] != path)
+            raise InputError(f"{twice} and {found[twice.stem].name} beside it are both layer {twice.stem!r}; keep one")
         return found
 
     @cached_property
@@ -134,7 +144,9 @@ class Matrix:
                 f"{path} has {source.shape[0]} rows for {len(self.rows)} images{tokens} of {IMAGES}; "
                 "set units.tokens_per_image where an image has several"
             )
-        if self.tokens_per_image == 1:
+        if not source.shape[1]:
+            raise InputError(f"{path} has no columns; expected [images, units]")
+        if self.tokens_per_image == 1 and self.pool != "fraction":
             return _checked(source.take(places), path)
         parts = []
         for start in range(0, len(places), 256):  # as many images at a time, since an image may have hundreds of rows
@@ -150,6 +162,7 @@ class _Dense:
 
     def __init__(self, path: Path, values: np.ndarray | None = None) -> None:
         self.values = array(path, setting="units.path") if values is None else values
+        _real(path, self.values)
         if self.values.ndim != 2:
             raise InputError(f"{path} has {self.values.ndim} axes; expected [images, units]")
         self.shape = self.values.shape
@@ -182,20 +195,34 @@ def _opened(path: Path) -> "_Dense | _Csr":
             missing = [name for name in CSR if name not in names]
             if missing:
                 raise InputError(f"{path} has no {missing[0]!r}; a sparse matrix has {', '.join(CSR)} (scipy's CSR)")
-            form = found["format"].item().decode() if "format" in names else "csr"
-            if form != "csr":
+            form = found["format"].item() if "format" in names else "csr"
+            if form not in ("csr", b"csr"):
+                form = form.decode() if isinstance(form, bytes) else form
                 raise InputError(f"{path} is a sparse matrix of format {form}; save it as CSR: matrix.tocsr()")
-            from scipy.sparse import csr_array
-
-            matrix = csr_array((found["data"], found["indices"], found["indptr"]), shape=tuple(found["shape"]))
-            matrix.check_format(full_check=True)
+            return _Csr(_csr(path, {name: found[name] for name in CSR}))
     except InputError:
         raise
     except (ValueError, OSError, EOFError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be read as a matrix: {' '.join(str(error).split())[:200]}") from error
-    if matrix.dtype.kind not in "fiub":
-        raise InputError(f"{path} holds {matrix.dtype}; expected real numbers")
-    return _Csr(matrix)
+
+
+def _csr(path: Path, parts: Mapping[str, np.ndarray]) -> Any:
+    """scipy's matrix in single precision: half is none of its types, and small integers given twice would wrap."""
+    from scipy.sparse import csr_array
+
+    _real(path, parts["data"])
+    for name in CSR[1:]:
+        if parts[name].dtype.kind not in "iu":
+            raise InputError(f"{path}: {name} holds {parts[name].dtype}; expected whole numbers")
+    data = parts["data"] if parts["data"].dtype.kind == "b" else parts["data"].astype(np.float32, copy=False)
+    matrix = csr_array((data, parts["indices"], parts["indptr"]), shape=tuple(parts["shape"]))
+    matrix.check_format(full_check=True)
+    return matrix
+
+
+def _real(path: Path, values: np.ndarray) -> None:
+    if values.dtype.kind not in "fiub":
+        raise InputError(f"{path} holds {values.dtype}; expected real numbers")
 
 
 def _checked(values: Tensor, path: Path) -> Tensor:

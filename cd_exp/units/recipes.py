@@ -14,7 +14,7 @@ from cd_exp.errors import InputError
 from cd_exp.models import TargetModel, read_names, truth_for
 from cd_exp.types import Accepted
 from cd_exp.units.autoencoder import read_encoder
-from cd_exp.units.encoder import Activation, Encoder, Pool, encoded, projection
+from cd_exp.units.encoder import Activation, Encoder, Pool, check_names, encoded, projection
 from cd_exp.units.files import array, existing, tensors
 
 Truth = Mapping[str, str | Sequence[str]]
@@ -192,6 +192,7 @@ def sae(
     Raises:
         InputError: the file has no encoder that can be read.
     """
+    check_names(pool=pool, activation=activation)
     path = existing(weights, setting="units.weights")
     encoder = read_encoder(path, activation=activation, k=k, threshold=threshold, centred=centred)
     about = {"activation": activation, "k": k, "threshold": threshold, "pool": pool, "centred": centred}
@@ -210,13 +211,14 @@ def directions(*, layer: str, path: str, pool: Pool = "mean", truth: Truth | Non
     Raises:
         InputError: the file holds no matrix, or one with a direction of zeros.
     """
+    check_names(pool=pool)
     file = existing(path, setting="units.path")
     if file.suffix == ".npy":
         matrix = torch.from_numpy(array(file, setting="units.path").astype("float32"))
     else:
         found, _ = tensors(file, setting="units.path")
         if len(found) != 1:
-            raise InputError(f"units.path={path} holds {', '.join(found)}; expected one matrix")
+            raise InputError(f"units.path={path} holds {', '.join(found) or 'no numbers'}; expected one matrix")
         matrix = next(iter(found.values())).float()
     if matrix.ndim != 2:
         raise InputError(f"units.path={path} has {matrix.ndim} axes; expected [directions, width]")

@@ -5,11 +5,24 @@ import re
 import numpy as np
 import pytest
 import torch
-from small_encoders import LATENTS, LAYOUTS, POSITIONS, THRESHOLD, WEIGHT, WIDTH, linear, literal, w_enc, written
+from small_encoders import (
+    LATENTS,
+    LAYOUTS,
+    POSITIONS,
+    THRESHOLD,
+    WEIGHT,
+    WIDTH,
+    linear,
+    literal,
+    overcomplete,
+    w_enc,
+    written,
+)
 
 from cd_exp.errors import InputError
+from cd_exp.units import directions
 from cd_exp.units.autoencoder import read_encoder
-from cd_exp.units.encoder import pooled, projection
+from cd_exp.units.encoder import check_names, pooled, projection
 
 
 def same(given, *, activation, **settings):
@@ -54,6 +67,8 @@ def test_positions_are_pooled_as_asked():
     assert pooled(latents, "cls").tolist() == [[0.0, 2.0]]
     torch.testing.assert_close(pooled(latents, "mean"), torch.tensor([[1.0, 5 / 3]]))
     torch.testing.assert_close(pooled(latents, "fraction"), torch.tensor([[1 / 3, 2 / 3]]))
+    broken = torch.tensor([[[torch.nan, 1.0], [1.0, 1.0]]])  # not half of the positions: it is refused where it is kept
+    assert pooled(broken, "fraction").isnan().tolist() == [[True, False]]
 
 
 def test_directions_project_and_a_zero_one_is_named():
@@ -80,6 +95,24 @@ class Thing:
         ({**linear(), "threshold": torch.tensor(-1.0)}, {"activation": "batchtopk"}, "was never set in training"),
         ({**w_enc(), "threshold": torch.zeros(3)}, {"activation": "batchtopk"}, "expected 1 or 10"),
         ({**w_enc(), "scale": torch.zeros(3)}, {}, "scale is 3; expected one number"),
+        ({**w_enc(), "scale": torch.tensor(0.0)}, {}, "scale is 0; expected a number other than 0"),
+        ({**w_enc(), "W_enc": WEIGHT * torch.nan}, {}, "the weight of its encoder has numbers that are not finite"),
+        ({**w_enc(), "b_enc": torch.full((LATENTS,), torch.inf)}, {}, "the bias of its encoder has numbers that"),
+        (
+            {**w_enc(), "W_enc": WEIGHT.to(torch.complex64)},
+            {},
+            r"W_enc is of complex64 .*; expected plain real numbers",
+        ),
+        ({"W_enc": torch.zeros(WIDTH, 0)}, {}, "its encoder is 6 x 0, with nothing in it"),
+        (
+            {**w_enc(), "k": torch.tensor(-2)},
+            {"activation": "topk"},
+            r"says k = -2, and the encoder has 10 latents; set",
+        ),
+        ({**w_enc(), "k": torch.tensor(2.5)}, {"activation": "topk"}, r"says k = 2\.5, and the encoder has 10 latents"),
+        (w_enc(), {"activation": "topk", "k": 11}, r"units\.k=11, and the encoder has 10 latents; set units\.k to"),
+        ({**overcomplete(), "encoder.final_block.1.running_mean": torch.zeros(3)}, {}, "running_mean has 3 numbers"),
+        (WEIGHT, {}, "has no encoder: expected one of W_enc, .*; it has the tensor"),
         ({"settings": Thing()}, {}, "pickles an object, which is never loaded; convert it: state = torch.load"),
         ([1, 2], {}, "it holds a list, not named tensors"),
     ],
@@ -97,6 +130,44 @@ def test_a_file_of_something_else_is_one_line(tmp_path, content, kind):
     path.write_bytes(content)
     with pytest.raises(InputError, match=re.escape(str(path))):
         read_encoder(path, activation="relu")
+
+
+def test_a_text_is_no_pickle(tmp_path):
+    (tmp_path / "sae.txt").write_text("0.1 0.2")
+    with pytest.raises(InputError, match=r"it is no file of torch tensors; read are \.safetensors, \.npz, and \.pt"):
+        read_encoder(tmp_path / "sae.txt", activation="relu")
+
+
+def test_arrays_of_another_byte_order_are_read_and_texts_beside_them_are_passed_over(tmp_path):
+    arrays = {name: tensor.numpy().astype(">f4") for name, tensor in w_enc().items()}
+    np.savez(tmp_path / "sae.npz", **arrays, format=np.array("W_enc"))
+    same(read_encoder(tmp_path / "sae.npz", activation="relu")(POSITIONS), activation="relu")
+    np.save(tmp_path / "one.npy", WEIGHT.numpy())
+    (tmp_path / "one.npy").rename(tmp_path / "one.npz")
+    with pytest.raises(InputError, match=r"cannot be read as tensors: it is a single array"):
+        read_encoder(tmp_path / "one.npz", activation="relu")
+
+
+def test_directions_come_as_a_bare_tensor_too(tmp_path):
+    torch.save(WEIGHT.T, tmp_path / "d.pt")
+    encoding = directions(layer="fc", path=str(tmp_path / "d.pt")).encoding
+    torch.testing.assert_close(encoding(POSITIONS), (POSITIONS @ WEIGHT).mean(dim=1))
+
+
+@pytest.mark.parametrize("matrix", [np.zeros((0, 4)), np.zeros((4, 0)), np.array([["a"]])])
+def test_directions_of_nothing_are_one_line(tmp_path, matrix):
+    np.savez(tmp_path / "d.npz", matrix)
+    with pytest.raises(
+        InputError, match=r"d\.npz (is . x .; expected at least one|holds no numbers; expected one matrix)"
+    ):
+        directions(layer="fc", path=str(tmp_path / "d.npz"))
+
+
+def test_a_pooling_or_activation_that_there_is_not_is_one_line():
+    with pytest.raises(InputError, match=r"units\.pool=median: expected one of max, mean, cls, fraction"):
+        check_names(pool="median")
+    with pytest.raises(InputError, match=r"units\.activation=tanh: expected one of none, relu, topk"):
+        check_names(pool="max", activation="tanh")
 
 
 def test_what_converts_a_pickle_works(tmp_path, monkeypatch):

@@ -58,7 +58,7 @@ def test_sparse_and_dense_are_the_same_with_tokens_too(tmp_path_factory, seed, t
         "cls": by_image[:, 0],
         "fraction": (by_image > 0).mean(1),
     }
-    np.testing.assert_allclose(found, dense[::-1] if tokens == 1 else literal[pool], rtol=1e-6)
+    np.testing.assert_allclose(found, literal[pool], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,58 @@ def test_a_sparse_matrix_without_shape_or_with_broken_parts_is_one_line(tmp_path
     np.savez(tmp_path / "a.npz", data=parts.data, indices=parts.indices + 99, indptr=parts.indptr, shape=(4, 5))
     with pytest.raises(InputError, match=r"a\.npz cannot be read as a matrix"):
         Matrix(str(tmp_path)).activations("a", np.arange(4))
+
+
+@pytest.mark.parametrize("kind", ["float16", ">f4", ">f2", "int8", "uint64", "bool"])
+def test_numbers_of_any_kind_are_the_same_dense_and_sparse(tmp_path, kind):
+    dense = np.maximum(10 * values(), 0).astype(kind)
+    rows, columns = np.nonzero(dense)
+    parts = {"data": dense[rows, columns], "indices": columns.astype(">i8"), "shape": dense.shape, "format": "csr"}
+    parts["indptr"] = np.concatenate([[0], np.cumsum((dense != 0).sum(1))]).astype("u1")
+    place = folder(tmp_path, dense=np.asfortranarray(dense))
+    np.savez(place / "sparse.npz", **parts)
+    np.savez(place / "single.npz", dense)
+    for found in Matrix(str(place)).given(IDS)[0].values():
+        np.testing.assert_array_equal(found, dense.astype(np.float32))
+
+
+def test_a_cell_given_twice_is_the_sum(tmp_path):
+    np.savez(
+        folder(tmp_path) / "a.npz", data=np.int8([100] * 3), indices=[1, 0, 1], indptr=[0, 3, 3, 3, 3], shape=(4, 2)
+    )
+    assert Matrix(str(tmp_path)).activations("a", np.arange(2)).tolist() == [[100.0, 200.0], [0.0, 0.0]]
+
+
+@pytest.mark.parametrize("wrong", [values().astype(complex), values().astype(str), np.zeros((4, 5), "M8[s]")])
+def test_a_single_array_of_no_real_numbers_is_one_line(tmp_path, wrong):
+    np.savez(folder(tmp_path) / "a.npz", wrong)
+    with pytest.raises(InputError, match=r"a\.npz holds .*; expected real numbers"):
+        Matrix(str(tmp_path)).activations("a", np.arange(4))
+
+
+def test_columns_that_are_no_whole_numbers_and_no_columns_at_all_are_one_line(tmp_path):
+    parts = csr_array(values())
+    folder(tmp_path)
+    np.savez(tmp_path / "a.npz", data=parts.data, indices=parts.indices + 0.7, indptr=parts.indptr, shape=(4, 5))
+    with pytest.raises(InputError, match=r"a\.npz: indices holds float64; expected whole numbers"):
+        Matrix(str(tmp_path)).activations("a", np.arange(4))
+    np.save(tmp_path / "b.npy", np.zeros((4, 0)))
+    with pytest.raises(InputError, match=r"b\.npy has no columns; expected \[images, units\]"):
+        Matrix(str(tmp_path)).activations("b", np.arange(4))
+
+
+def test_two_files_of_one_layer_are_one_line_and_hidden_ones_are_no_layers(tmp_path):
+    place = folder(tmp_path, a=values())
+    (place / "._a.npy").write_bytes(b"what some systems leave beside a file")
+    assert list(Matrix(str(place)).files) == ["a"]
+    save_npz(place / "a.npz", csr_array(2 * values()))
+    with pytest.raises(InputError, match=r"a\.npy and a\.npz beside it are both layer 'a'; keep one"):
+        _ = Matrix(str(place)).files
+
+
+def test_an_image_of_no_rows_is_one_line():
+    with pytest.raises(InputError, match=r"units\.tokens_per_image=0; expected a whole number from 1 on"):
+        Matrix("folder", tokens_per_image=0)
 
 
 def test_a_folder_without_what_is_needed_is_one_line(tmp_path):
