@@ -8,11 +8,12 @@ from itertools import groupby
 from operator import itemgetter
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cd_exp import marks
 from cd_exp.features import Features
-from cd_exp.labels import label
+from cd_exp.labels import alphabetical, best, label
 from cd_exp.metrics import accepted_columns
 from cd_exp.reductions import Statistics
 from cd_exp.similarity import ceiling, layers_together, needs_dead, reads
@@ -89,7 +90,7 @@ def label_units(
     for layer, blocks in groupby(pieces, key=itemgetter(0)):
         kept: list[Candidates] = []
         labels[layer] = label(
-            _remembered(blocks, kept, number, step),
+            _remembered(blocks, kept, number, step, names),
             names,
             layer=layer,
             accepted=accepted_columns(truth[layer], names),
@@ -102,14 +103,29 @@ def label_units(
 
 
 def _remembered(
-    blocks: Iterator[tuple[str, slice, Tensor]], kept: list[Candidates], number: int, step: Callable[[int], None]
+    blocks: Iterator[tuple[str, slice, Tensor]],
+    kept: list[Candidates],
+    number: int,
+    step: Callable[[int], None],
+    names: Sequence[str],
 ) -> Iterator[tuple[slice, Tensor]]:
     """Yield the scores unchanged, and keep each unit's `number` best as candidates."""
     for _, part, scores in blocks:
         if number:
-            kept.append(Candidates(*scores.topk(min(number, scores.shape[1]), dim=1)))
+            kept.append(_candidates(scores, number, names))
         yield part, scores
         step(len(scores))
+
+
+def _candidates(scores: Float[Tensor, "block concepts"], number: int, names: Sequence[str]) -> Candidates:
+    """Each unit's best concepts; its label is among them, however many share the best score."""
+    number = min(number, scores.shape[1])
+    values, columns = scores.topk(number, dim=1)
+    level = values[:, 0] == values[:, -1]
+    if number < len(names) and level.any():
+        place = alphabetical(names).to(scores.device)
+        values[level], columns[level] = best(scores[level], place, k=number)
+    return Candidates(values, columns)
 
 
 def marked(labels: Labels, statistics: Statistics, similarity: Similarity) -> Labels:

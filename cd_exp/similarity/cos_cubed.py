@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -50,17 +51,20 @@ def _of_centred(
     match: ConceptMatch, neurons: Float[Tensor, "images neurons"], *, min_norm: float
 ) -> Float[Tensor, "neurons concepts"]:
     images, concepts = shape(match)
+    # Squares of cubes are sixth powers, which leave float32 from a million on: a power of two for each unit is exact.
+    reach = torch.maximum(neurons.amax(dim=0), -neurons.amin(dim=0)).clamp_(min=1)
+    small = torch.ldexp(torch.ones_like(reach), -torch.frexp(reach).exponent)
     scores = neurons.new_zeros(neurons.shape[1], concepts)
     squares, powers = neurons.new_zeros(concepts), neurons.new_zeros(neurons.shape[1])
     for rows in slices(images, IMAGES):
-        cubes, part = neurons[rows].pow(3), take(match, rows)
+        cubes, part = (neurons[rows] * small).pow_(3), take(match, rows)
         powers += cubes.square().sum(dim=0)
         for columns in slices(concepts, CONCEPTS):
             matched = tile(part, columns).pow_(3)
             scores[:, columns] += cubes.T @ matched
             squares[columns] += matched.square_().sum(dim=0)
     scores /= squares.sqrt_().clamp_(min=min_norm)
-    return scores.div_(powers.sqrt_().clamp_(min=min_norm)[:, None])
+    return scores.div_(powers.sqrt_().maximum(min_norm * small.pow(3))[:, None])
 
 
 def _centred(

@@ -9,8 +9,9 @@ from cd_exp.similarity.reads import Terms, declare
 from cd_exp.types import Match
 
 
-def _terms(*, top_k: int) -> Terms:
-    return Terms(top_k, None, lambda ranks, cells: cells / top_k, position=None)
+def _terms(*, top_k: int, images: int | None = None) -> Terms:
+    counted = top_k if images is None else min(top_k, images)
+    return Terms(top_k, None, lambda ranks, cells: cells / counted, position=None)
 
 
 @declare(strongest=lambda images, top_k, **_: top_k, terms=_terms)

@@ -65,6 +65,7 @@ def declare(
         strongest: `(images, **settings) -> int`, how many of each unit's strongest images it reads; not given, all.
         whole_layer: whether the score of a unit depends on the other units, so that no layer can be cut.
         terms: `(**settings) -> Terms`, for a function that is a sum over the strongest images: makes resampling cheap.
+            A parameter `images` is given how many there are.
         prepare: `(match, neurons, **settings) -> match, neurons, function`, for a function that takes means or a prior
             over all images: these are taken once, and `function(match, neurons)` is what is left to do for a resample
             of the rows of both.

@@ -11,6 +11,12 @@ from cd_exp.similarity.prior import EPSILON
 COVERED = 1e-3
 """A share of a prior below this is no more than the error of interpolated terms."""
 
+FAR = 600.0
+"""Above a prior by so much a concept fits one unit alone; exp of more is none in double precision."""
+
+SAME = 4 * EPSILON
+"""Sums that differ by less, as a share of them, differ by the order in which they were added up."""
+
 
 class LayerPrior(NamedTuple):
     """The weight of the prior of a layer, and which of its units it is over."""
@@ -30,29 +36,31 @@ def winners(
     sums: Float[Tensor, "neurons draws candidates"],
     candidates: Candidates,
     prior: LayerPrior | None,
-    concepts: int,
+    place: Int[Tensor, " concepts"],
 ) -> Int[Tensor, "resamples neurons"]:
     """The column of each unit's label in every resample.
 
     The sum of terms is the likelihood L, and score = L - weight * prior, where the prior of a concept is the log of the
     mean of exp L over the units. A unit adds to it what its own L adds where the concept is among its candidates; all
     other units together keep the share that they have with all images. What is equal within the rounding of L goes to
-    the higher L, as in the scores themselves. A function without such a prior differs by the sums alone.
+    the higher L, and of equal L to the first name, as in the scores themselves. A function without such a prior differs
+    by the sums alone.
 
     Args:
         sums: of the terms; draw 0 is all images as they are.
         candidates: of each unit.
         prior: of the function.
-        concepts: how many there are.
+        place: of each concept in the order of the names.
     """
     columns = candidates.columns
+    order = place[columns]
     if prior is None:
         offset = candidates.scores.double() - sums[:, 0]
-        best = [(sums[:, draw] + offset).argmax(dim=1) for draw in range(1, sums.shape[1])]
+        best = [_first(sums[:, draw] + offset, sums[:, draw], order) for draw in range(1, sums.shape[1])]
     else:
-        usual, rest = _prior_of_all(sums[:, 0].double(), candidates, prior, concepts)
+        usual, rest = _prior_of_all(sums[:, 0].double(), candidates, prior, len(place))
         own = usual[columns]
-        best = [_best(sums[:, draw].double(), columns, prior, own, rest) for draw in range(1, sums.shape[1])]
+        best = [_best(sums[:, draw].double(), columns, prior, own, rest, order) for draw in range(1, sums.shape[1])]
     return torch.stack([columns.gather(1, at[:, None])[:, 0] for at in best])
 
 
@@ -84,7 +92,7 @@ def _share(
         concepts: how many there are.
     """
     counted = prior.counted if prior.counted.any() else torch.ones_like(prior.counted)
-    factors = above.exp()
+    factors = above.clamp(max=FAR).exp()
     if not counted.all():
         factors *= counted[:, None]
     return factors.new_zeros(concepts).index_add_(0, columns.flatten(), factors.flatten()) / counted.sum()
@@ -96,6 +104,7 @@ def _best(
     prior: LayerPrior,
     usual: Float[Tensor, "neurons candidates"],
     rest: Float[Tensor, " concepts"],
+    order: Int[Tensor, "neurons candidates"],
 ) -> Int[Tensor, " neurons"]:
     above = likelihood - usual
     change = (_share(above, columns, prior, len(rest)) + rest).clamp(min=1e-300).log()
@@ -103,4 +112,15 @@ def _best(
     scores -= (prior.weight * change)[columns]
     best, at = scores.max(dim=1, keepdim=True)
     tied = scores >= best - EPSILON / 2 * likelihood.gather(1, at).abs()
-    return torch.where(tied, likelihood, -torch.inf).argmax(dim=1)
+    return _first(torch.where(tied, likelihood, -torch.inf), likelihood, order)
+
+
+def _first(
+    scores: Float[Tensor, "neurons candidates"],
+    sums: Float[Tensor, "neurons candidates"],
+    order: Int[Tensor, "neurons candidates"],
+) -> Int[Tensor, " neurons"]:
+    """The best candidate of each unit; of those equal but for the rounding of their sums, the first in order."""
+    best, at = scores.max(dim=1, keepdim=True)
+    equal = scores >= best - SAME * sums.gather(1, at).abs()
+    return torch.where(equal, order, torch.iinfo(order.dtype).max).argmin(dim=1)

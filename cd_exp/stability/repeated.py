@@ -1,14 +1,14 @@
 """Resamples one by one, for a function that is no sum over each unit's strongest images."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from cd_exp.labels import alphabetical, best
+from cd_exp.labels import best
 from cd_exp.similarity import ConceptMatch, layers_together, reads
 from cd_exp.similarity.match import Neurons, take
 from cd_exp.similarity.reads import declaration, settings
@@ -22,7 +22,7 @@ def repeated(
     function: Callable[..., Tensor],
     match: ConceptMatch,
     layers: Mapping[str, Neurons],
-    names: Sequence[str],
+    place: Int[Tensor, " concepts"],
     candidates: Mapping[str, Candidates],
     counts: Int[Tensor, "resamples images"],
     step: Callable[[float], None],
@@ -33,8 +33,7 @@ def repeated(
     """
     if takes_columns(function):
         lists = {layer: neurons for layer, neurons in layers.items() if isinstance(neurons, Strongest)}
-        return _of_candidates(function, match, lists, candidates, counts, step)
-    place = alphabetical(names).to(counts.device)
+        return _of_candidates(function, match, lists, candidates, place, counts, step)
     chosen: dict[str, list[Tensor]] = {layer: [] for layer in layers}
     score = _scorer(function, match, layers)
     for often in counts:
@@ -54,6 +53,7 @@ def _of_candidates(
     match: ConceptMatch,
     layers: Mapping[str, Strongest],
     candidates: Mapping[str, Candidates],
+    place: Int[Tensor, " concepts"],
     counts: Int[Tensor, "resamples images"],
     step: Callable[[float], None],
 ) -> dict[str, Int[Tensor, "resamples neurons"]]:
@@ -62,8 +62,10 @@ def _of_candidates(
     for often in counts:
         for layer, lists in layers.items():
             columns = candidates[layer].columns
-            at = function(match, drawn_again(lists, often, count), columns=columns).argmax(dim=1, keepdim=True)
-            chosen[layer].append(columns.gather(1, at)[:, 0])
+            scores = function(match, drawn_again(lists, often, count), columns=columns)
+            equal = scores == scores.amax(dim=1, keepdim=True)
+            first = torch.where(equal, place[columns], len(place)).argmin(dim=1, keepdim=True)
+            chosen[layer].append(columns.gather(1, first)[:, 0])
         step(1 / len(counts))
     return {layer: torch.stack(found) for layer, found in chosen.items()}
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from cd_exp.labels import alphabetical
 from cd_exp.reductions import strongest
 from cd_exp.similarity import ConceptMatch, reads
 from cd_exp.similarity.match import Neurons, shape
@@ -93,12 +94,13 @@ def with_stability(
     """
     device = match.images.device if not isinstance(match, Tensor) else match.device
     counts = draws(shape(match)[0], resamples, seed=seed).to(device)
-    terms = terms_of(function)
+    place = alphabetical(names).to(device)
+    terms = terms_of(function, len(counts[0]))
     if terms is None:
-        chosen = repeated(function, match, _as_read(function, layers), names, candidates, counts, step)
+        chosen = repeated(function, match, _as_read(function, layers), place, candidates, counts, step)
     else:
         chosen = weighted(
-            terms, prior_of(function), match, _lists(layers, reach(terms.count)), candidates, counts, step
+            terms, prior_of(function), match, _lists(layers, reach(terms.count)), candidates, place, counts, step
         )
     return {layer: _counted(found, chosen[layer], names) for layer, found in labels.items()}
 

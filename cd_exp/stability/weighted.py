@@ -42,15 +42,18 @@ class Prior:
         return LayerPrior(self.weight, prior_mask(neurons, self.units))
 
 
-def terms_of(function: Callable[..., Tensor]) -> Terms | None:
-    """What the function sums over the strongest images, with its settings; None where it is no such sum."""
+def terms_of(function: Callable[..., Tensor], images: int | None = None) -> Terms | None:
+    """What the function sums over the strongest of so many images, with its settings; None where it is no such sum."""
     declared = declaration(function).terms
     if declared is None:
         return None
     taken = inspect.signature(declared).parameters.values()
     names = {item.name for item in taken}
     everything = any(item.kind is item.VAR_KEYWORD for item in taken)
-    return declared(**{name: value for name, value in settings(function).items() if everything or name in names})
+    given = settings(function) | {"images": images}
+    return declared(
+        **{name: value for name, value in given.items() if name in names or (everything and name != "images")}
+    )
 
 
 def prior_of(function: Callable[..., Tensor]) -> Prior | None:
@@ -67,6 +70,7 @@ def weighted(
     match: ConceptMatch,
     layers: Mapping[str, Strongest],
     candidates: Mapping[str, Candidates],
+    place: Int[Tensor, " concepts"],
     counts: Int[Tensor, "resamples images"],
     step: Callable[[float], None],
 ) -> dict[str, Int[Tensor, "resamples neurons"]]:
@@ -79,9 +83,8 @@ def weighted(
             sums[units] += _sums(terms, block, units, lists.indices[:, units], columns[units], counts)
             step((units.stop - units.start) / len(columns) * len(block.tiles[0][1]) / block.of)
     parts = zip(layers, sums.split([len(one.columns) for one in candidates.values()]), strict=True)
-    concepts = shape(match)[1]
     return {
-        layer: winners(part, candidates[layer], None if prior is None else prior.of(layers[layer]), concepts)
+        layer: winners(part, candidates[layer], None if prior is None else prior.of(layers[layer]), place)
         for layer, part in parts
     }
 

@@ -263,6 +263,13 @@ def test_edge_cases_are_finite(function, kind):
     assert scores.isfinite().all()
 
 
+@pytest.mark.parametrize("size", [1e3, 1e6, 1e12])
+def test_large_activations_score_as_small_ones(world, function, size):
+    """Finite is not enough: sixth powers that left float32 gave every unit scores of zero, and the first name."""
+    match, neurons = world
+    torch.testing.assert_close(function(match, size * neurons), function(match, neurons), rtol=1e-3, atol=1e-4)
+
+
 def test_a_dead_unit_has_no_cosine(world):
     match, neurons = world
     neurons[:, 2] = 0

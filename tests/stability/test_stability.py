@@ -101,6 +101,46 @@ def test_dead_units_stay_out_of_the_prior_when_told_to():
     assert np.abs(mine - literal(function, match, neurons)[:12]).mean() < 1e-9
 
 
+@pytest.mark.parametrize("name", [*WITH_TERMS, "rank_reorder"])
+def test_words_of_one_embedding_are_told_apart_by_name_in_resamples_too(name):
+    """The label of equal scores is the first name: a resample with the same scores gives the same label."""
+    match, neurons = draw(images=80, concepts=16, units=12)
+    mixed = torch.randperm(32, generator=torch.Generator().manual_seed(1))
+    double = Match(match.images, torch.cat([match.texts, match.texts])[mixed])
+    wanted = literal(FUNCTIONS[name], double, neurons)
+    mine = found(FUNCTIONS[name], double, {"fc": neurons})["fc"].stability
+    assert wanted.mean() > 0.2
+    assert np.abs(mine - wanted).max() < 0.1
+
+
+@pytest.mark.parametrize("setting", [{"scale": 0.0}, {"first_membership": 0.0, "last_membership": 0.0}])
+@pytest.mark.parametrize("candidates", [(3, 3), (64, 256)])
+def test_scores_that_are_all_equal_give_one_label_in_every_resample(monkeypatch, setting, candidates):
+    monkeypatch.setattr(importlib.import_module("cd_exp.stability.resampling"), "CANDIDATES", candidates)
+    match, neurons = draw(images=80, concepts=40, units=4)
+    labels = found(partial(similarity.soft_wpmi, top_k=11, **setting), match, {"fc": neurons})["fc"]
+    assert set(labels.descriptions) == {"word 000"}
+    assert labels.stability.tolist() == [1.0] * 4
+    assert labels.stable_set == (("word 000",),) * 4
+
+
+@pytest.mark.parametrize("images", [2, 3, 5])
+@pytest.mark.parametrize("name", [*WITH_TERMS, "rank_reorder"])
+def test_a_probe_smaller_than_what_is_read_is_resampled_whole(name, images):
+    match, neurons = draw(images=images, concepts=30, units=12)
+    mine = found(FUNCTIONS[name], match, {"fc": neurons})["fc"].stability
+    wanted = literal(FUNCTIONS[name], match, neurons)
+    assert np.abs(mine - wanted).mean() < (0.03 if name == "soft_wpmi" else 1e-9)
+
+
+@pytest.mark.parametrize("weight", [1e-12, 1e-8, 1e-4, 10.0])
+def test_a_prior_of_any_weight_is_that_of_the_scores(weight):
+    match, neurons = draw(images=80, concepts=30, units=12)
+    function = partial(similarity.soft_wpmi, top_k=11, prior_weight=weight)
+    mine = found(function, match, {"fc": neurons})["fc"].stability
+    assert np.abs(mine - literal(function, match, neurons)).mean() < 0.02
+
+
 def test_terms_follow_the_membership_of_the_rank_in_the_resample():
     """A membership that falls from 1 to 0 makes the rank count for much."""
     match, neurons = draw(images=80, concepts=40, units=30)
