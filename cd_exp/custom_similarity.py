@@ -5,10 +5,11 @@ import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from cd_exp.errors import InputError
-from cd_exp.similarity.match import shape
+from cd_exp.similarity.match import ConceptMatch, Neurons, shape
 from cd_exp.types import Similarity
 from cd_exp.user_code import check_options, load
 
@@ -18,7 +19,8 @@ def custom(*, function: str, options: Mapping[str, Any] | None = None) -> Simila
 
     `match` has the embeddings, `match.images @ match.texts.T` is the match of every image and concept. A layer too
     large for one piece is scored some units at a time: a unit's scores must not depend on the other units, unless the
-    function takes a `prior`, as `cd_exp.similarity.soft_wpmi` does. One that takes `names` is given the concepts'.
+    function takes a `prior`, as `cd_exp.similarity.soft_wpmi` does. No call has units of two layers, unless it says by
+    `cd_exp.similarity.declare` what it reads. One that takes `names` is given the concepts'.
 
     Args:
         function: `FILE.py:name` or `package.module:name`.
@@ -55,11 +57,34 @@ def checked(function: Callable[..., Any], *, source: str, bound: Collection[str]
 
     @functools.wraps(function)
     def scored(match: Any, neurons: Any, **settings: Any) -> Tensor:
+        before = _changes(match, neurons)
         scores = function(match, neurons, **settings)
-        wanted = (neurons.shape[1], shape(match)[1])
-        came = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-        if came != wanted:
-            raise InputError(f"{source} returned {came}, expected a tensor of neurons x concepts, {wanted}")
-        return scores.float()
+        if _changes(match, neurons) != before:
+            raise InputError(f"{source} changes what it is given, which others read too; work on neurons.clone()")
+        return _scores(scores, (neurons.shape[1], shape(match)[1]), source=source)
 
     return scored
+
+
+def _changes(match: ConceptMatch, neurons: Neurons) -> list[int]:
+    """How often each tensor was changed in place, as torch counts it."""
+    tensors = [match] if isinstance(match, Tensor) else [match.images, match.texts]
+    tensors += [neurons] if isinstance(neurons, Tensor) else [neurons.values, neurons.indices]
+    return [tensor._version for tensor in tensors if not tensor.is_inference()]
+
+
+def _scores(scores: Any, wanted: tuple[int, int], *, source: str) -> Tensor:
+    came = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+    if came != wanted:
+        raise InputError(f"{source} returned {came}, expected a tensor of neurons x concepts, {wanted}")
+    if scores.is_complex() or scores.layout != torch.strided:
+        kind = f"{scores.dtype}, {scores.layout}".replace("torch.", "")
+        raise InputError(f"{source} returned scores of {kind}, expected a dense tensor of real numbers")
+    scores = scores.detach().float()
+    broken = (~torch.isfinite(scores.amax(dim=1))).nonzero().flatten()  # NaN wherever one is; -inf rules a concept out
+    if len(broken):
+        raise InputError(
+            f"{source} gives unit {int(broken[0])} a best score of {scores[broken[0]].max().item()}, as it does "
+            f"{len(broken)} of {len(scores)} units it was called with; expected a number for each unit and concept"
+        )
+    return scores

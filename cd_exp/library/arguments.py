@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from torch import nn
 
@@ -96,12 +97,11 @@ def as_units(layers: Any, *, truth: Any) -> Units:
 def _patterns(layers: Any) -> tuple[str, ...]:
     if isinstance(layers, str):
         raise InputError(f"layers={layers!r} is text, expected a list: layers=[{layers!r}]")
-    if (
-        not isinstance(layers, Sequence)
-        or isinstance(layers, bytes)
-        or not all(isinstance(layer, str) and layer for layer in layers)
-    ):
+    if not isinstance(layers, Sequence) or isinstance(layers, bytes):
         raise _wrong("layers", layers, "a list of module paths, or units of cd_exp.units")
+    other = next((layer for layer in layers if not isinstance(layer, str) or not layer), None)
+    if other is not None:
+        raise InputError(f"layers holds {other!r}, expected module paths as text")
     if not layers:
         raise InputError("layers is empty, expected at least one module path")
     return tuple(layers)
@@ -193,6 +193,11 @@ def as_store(store: Any) -> Store:
     if not isinstance(store, (str, os.PathLike, Store)):
         raise _wrong("store", store, "a folder, or a cd_exp.cache.Store")
     return Store(store.root if isinstance(store, Store) else Path(store).expanduser())
+
+
+def whole(number: Any) -> Any:
+    """A whole number of numpy as Python's own; anything else as it is."""
+    return int(number) if isinstance(number, np.integer) else number
 
 
 def check_numbers(settings: Any, *, top: Any, resamples: Any, seed: Any) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
+import torch
 from torch import nn
 
 from cd_exp.features import Settings
@@ -70,6 +71,7 @@ def dissect(
     """
     began = time.perf_counter()
     with of_arguments():
+        top, resamples, seed = map(arguments.whole, (top, resamples, seed))
         arguments.check_numbers(settings, top=top, resamples=resamples, seed=seed)
         kept = arguments.as_store(store)
         config, names = composed({"clip": clip, "similarity": similarity})
@@ -88,7 +90,8 @@ def dissect(
             **held, baselines={}, judge=None, logger=NoLogger(), store=kept, settings=settings, options=settled
         )
         parts.check()
-        with left_as_it_was(net) if isinstance(net, nn.Module) else nullcontext():
+        kept_network = left_as_it_was(net) if isinstance(net, nn.Module) else nullcontext()
+        with kept_network, torch.random.fork_rng(devices=()):  # a loader of images draws from the caller's numbers
             found = dissected(parts)
     return Result.of(parts, found, Invocation(_choices(parts, names)), began=began)
 

@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from cd_exp import run_folder
 from cd_exp.dissection import Dissection
 from cd_exp.errors import InputError
@@ -57,7 +59,8 @@ class Result(Mapping[str, Labels]):
     @cached_property
     def outcome(self) -> Outcome:
         """The labels held against the truth, where it is known, with the images that excite each unit most."""
-        return replace(collected(self._parts, self._found), seconds=self._seconds)
+        with torch.random.fork_rng(devices=()):  # the caller's random numbers go on as they were
+            return replace(collected(self._parts, self._found), seconds=self._seconds)
 
     @property
     def metrics(self) -> Mapping[str, Mapping[str, Any]]:

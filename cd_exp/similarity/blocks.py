@@ -20,7 +20,7 @@ from cd_exp.similarity.match import (
     some_units,
 )
 from cd_exp.similarity.prior import prior_mask
-from cd_exp.similarity.reads import declaration, reads, settings
+from cd_exp.similarity.reads import declaration, declared, reads, settings
 from cd_exp.types import Strongest
 
 RESULT_BYTES = 2**29
@@ -36,7 +36,7 @@ def layers_together(
 
     Args:
         function: one of `cd_exp.similarity`, plain or with settings bound by `functools.partial`, or another of that
-            form. One that declares that it needs whole layers gets them one by one.
+            form. One that declares nothing, or that it needs whole layers, gets them one by one.
         match: concept activations, images x concepts, dense or factored.
         layers: the activations of each layer, or the strongest of each unit.
 
@@ -52,14 +52,16 @@ def layers_together(
         InputError: as the function does; a unit is named by its number in its layer.
     """
     fitting = {layer: _read(function, match, neurons) for layer, neurons in layers.items()}
-    alone = declaration(function).whole_layer
+    # What says nothing of itself may take a prior over the units it is given: whoever calls soft_wpmi does.
+    parameters = inspect.signature(function).parameters
+    alone = declaration(function).whole_layer or not (declared(function) or "layers" in parameters)
     for group in _groups(fitting, concepts=shape(match)[1], alone=alone):
         if len(group) == 1:
             for units, scores in blocks(function, match, fitting[group[0]]):
                 yield group[0], units, scores
             continue
         sizes = [fitting[layer].shape[1] for layer in group]
-        takes_layers = {"layers": sizes} if "layers" in inspect.signature(function).parameters else {}
+        takes_layers = {"layers": sizes} if "layers" in parameters else {}
         scores = function(match, side_by_side([fitting[layer] for layer in group]), **takes_layers)
         for layer, part in zip(group, scores.split(sizes), strict=True):
             yield layer, slice(0, len(part)), part

@@ -5,9 +5,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cd_exp.similarity.match import ConceptMatch, checked, shape, slices, tile
+from cd_exp.similarity.reads import declare
 from cd_exp.types import Match
 
 
+@declare()
 def cos(match: ConceptMatch, neurons: Float[Tensor, "images neurons"]) -> Float[Tensor, "neurons concepts"]:
     """Cosine between a unit's activations and a concept's matches over the probe images.
 

@@ -85,6 +85,11 @@ def declare(
     return mark
 
 
+def declared(function: Callable[..., Any]) -> bool:
+    """Whether the function says anything of itself."""
+    return hasattr(_plain(function), "declaration")
+
+
 def declaration(function: Callable[..., Any]) -> Declaration:
     """What the function declares, also where settings were bound to it by `functools.partial`."""
     return getattr(_plain(function), "declaration", Declaration())

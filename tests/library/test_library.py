@@ -290,6 +290,37 @@ def test_save_writes_what_the_command_line_writes(tmp_path, monkeypatch, cache):
         remake([own], queries=["red"])
 
 
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda m, n: n.sub_(n.mean(0)).T @ (m.images @ m.texts.T), r"changes what it is given.*neurons\.clone\(\)"),
+        (lambda m, n: (n.T @ (m.images @ m.texts.T)).log(), r"gives unit \d a best score of nan, as it does \d of 3"),
+        (lambda m, n: (n.T @ (m.images @ m.texts.T)).to(torch.complex64), "scores of complex64, strided"),
+        (lambda m, n: torch.full((n.shape[1], len(m.texts)), -torch.inf), "gives unit 0 a best score of -inf"),
+    ],
+)
+def test_a_function_whose_scores_say_nothing_is_refused(function, message):
+    with pytest.raises(InputError, match=message):
+        small(similarity=function)
+
+
+def test_a_function_may_hand_out_scores_with_gradients_and_in_double_precision():
+    def scored(match, neurons):
+        return (neurons.double().T @ (match.images @ match.texts.T).double()).requires_grad_()
+
+    plain = small(similarity=lambda match, neurons: neurons.T @ (match.images @ match.texts.T))
+    same(small(similarity=scored)["mixed"], plain["mixed"])
+
+
+def test_the_callers_random_numbers_go_on_as_they_were():
+    torch.manual_seed(7)
+    wanted = torch.rand(3)
+    net, names = Colours(), {"mixed": ["red circle", "", "blue square"]}
+    torch.manual_seed(7)
+    assert small(net=net, truth=names, resamples=np.int64(3)).metrics["mixed"]["judged"]
+    assert torch.equal(torch.rand(3), wanted)
+
+
 def test_saving_twice_leaves_the_second(tmp_path):
     small().save(tmp_path / "run")
     small(words=["a cat", "a wolf"]).save(str(tmp_path / "run"))
@@ -407,7 +438,7 @@ WRONG = {
         (None, "layers must be given for a network: a list of mixed"),
         ("mixed", r"layers='mixed' is text, expected a list: layers=\['mixed'\]"),
         ([], "layers is empty"),
-        ([3], "layers is of type list"),
+        ([3], "layers holds 3, expected module paths"),
         (3, "layers is of type int"),
         (["mixde"], "layer 'mixde' is not in Colours; did you mean 'mixed'"),
     ],

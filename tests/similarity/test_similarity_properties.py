@@ -17,7 +17,7 @@ from cd_exp.labels import label
 from cd_exp.reductions import strongest
 from cd_exp.similarity import Reads
 from cd_exp.similarity.prior import subtract_prior
-from cd_exp.similarity.reads import declaration
+from cd_exp.similarity.reads import declaration, declared
 from cd_exp.types import Match
 
 blocks_module = importlib.import_module("cd_exp.similarity.blocks")
@@ -206,6 +206,21 @@ def test_tiles_are_made_once_for_all_layers(world, monkeypatch):
     )
     list(similarity.layers_together(similarity.soft_wpmi, match, {"a": neurons, "b": neurons[:, :3] + 1, "c": neurons}))
     assert made == [60]
+
+
+def test_a_function_that_says_nothing_of_itself_is_called_layer_by_layer(world):
+    """It may call soft_wpmi, whose prior over the units of several layers is that of none."""
+    match, neurons = world
+    layers = {"a": neurons, "b": neurons[:, :3] + 1}
+    for own in (lambda match, neurons: similarity.soft_wpmi(match, neurons, top_k=11), similarity.cos):
+        pieces = similarity.layers_together(own, match, layers)
+        for layer, _, scores in pieces:
+            assert_close(scores, own(match, layers[layer]), **CLOSE)
+
+
+def test_every_function_of_the_package_says_that_it_goes_with_several_layers():
+    for name, function in FUNCTIONS.items():
+        assert declared(function), name
 
 
 def test_blocks_keep_a_prior_that_is_bound(world):
