@@ -70,7 +70,7 @@ def dissect(
         InputError: whatever the caller can mend, with the argument named.
     """
     began = time.perf_counter()
-    with of_arguments():
+    with of_arguments(), torch.random.fork_rng(devices=()):  # what loads images draws, and the caller's numbers go on
         top, resamples, seed = map(arguments.whole, (top, resamples, seed))
         arguments.check_numbers(settings, top=top, resamples=resamples, seed=seed)
         kept = arguments.as_store(store)
@@ -90,8 +90,7 @@ def dissect(
             **held, baselines={}, judge=None, logger=NoLogger(), store=kept, settings=settings, options=settled
         )
         parts.check()
-        kept_network = left_as_it_was(net) if isinstance(net, nn.Module) else nullcontext()
-        with kept_network, torch.random.fork_rng(devices=()):  # a loader of images draws from the caller's numbers
+        with left_as_it_was(net) if isinstance(net, nn.Module) else nullcontext():
             found = dissected(parts)
     return Result.of(parts, found, Invocation(_choices(parts, names)), began=began)
 

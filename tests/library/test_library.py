@@ -312,13 +312,12 @@ def test_a_function_may_hand_out_scores_with_gradients_and_in_double_precision()
     same(small(similarity=scored)["mixed"], plain["mixed"])
 
 
-def test_the_callers_random_numbers_go_on_as_they_were():
-    torch.manual_seed(7)
-    wanted = torch.rand(3)
+def test_the_callers_random_numbers_go_on_as_they_were(photos):
     net, names = Colours(), {"mixed": ["red circle", "", "blue square"]}
-    torch.manual_seed(7)
-    assert small(net=net, truth=names, resamples=np.int64(3)).metrics["mixed"]["judged"]
-    assert torch.equal(torch.rand(3), wanted)
+    given = {"clip": "shapes", "layers": ["mixed"], "transform": TRANSFORM, "settings": QUIET, "truth": names}
+    before = torch.random.get_rng_state()
+    assert dissect(net, photos, WORDS, resamples=np.int64(3), **given).metrics["mixed"]["judged"]
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_saving_twice_leaves_the_second(tmp_path):
