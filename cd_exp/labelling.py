@@ -131,11 +131,12 @@ def _candidates(scores: Float[Tensor, "block concepts"], number: int, names: Seq
 def marked(labels: Labels, statistics: Statistics, similarity: Similarity) -> Labels:
     """The labels with the marks of their units."""
     dead, least = statistics.dead.numpy(), statistics.least.numpy()
-    counted = len(dead) - int(dead.sum()) if needs_dead(similarity) else len(dead)
+    alive = len(dead) - int(dead.sum())
+    counted = alive if needs_dead(similarity) and alive else len(dead)  # the prior of a layer of dead units is over all
     found = marks.marks(
         dead=dead,
         always=marks.always_on((statistics.firing / statistics.images).numpy(), least),
         second=labels.similarity - (0 if labels.margin is None else labels.margin),
-        ceiling=ceiling(similarity, max(1, counted)),
+        ceiling=ceiling(similarity, counted),
     )
     return replace(labels, marks=found)

@@ -20,7 +20,7 @@ from cd_exp.names import shortened
 from cd_exp.types import Accepted
 from cd_exp.units.encoder import Pool, check_names, pooled
 from cd_exp.units.files import array, existing
-from cd_exp.units.recipes import named
+from cd_exp.units.recipes import check_truth, named
 
 KINDS = (".npy", ".npz")
 IMAGES = "images.txt"
@@ -70,6 +70,8 @@ class Matrix:
 
     def given(self, ids: Sequence[str]) -> tuple[Mapping[str, Float[Tensor, "images neurons"]], tuple[str, ...]]:
         """As `cd_exp.units.Units`."""
+        if self.truth:
+            check_truth(self.truth, self.widths)
         places, notes = self.selected(ids)
         return {layer: self.activations(layer, places) for layer in self.files}, notes
 

@@ -141,7 +141,7 @@ class OnLayer:
         """The layer with the encoder on its output.
 
         Raises:
-            InputError: their widths differ, or the class token is asked for where there is none.
+            InputError: their widths differ, there is no class token that is asked for, or names given do not fit.
         """
         width = self.encoding.encoder.width
         if width != layer.units:
@@ -151,9 +151,9 @@ class OnLayer:
             )
         if self.encoding.class_token and layer.pooling.pool != "cls":
             raise InputError(f"units.pool=cls: layer {layer.name!r} of {model} has no class token; use max or mean")
-        return replace(
-            layer, name=f"{layer.name}.{self.suffix}", units=self.encoding.units, width=width, encoding=self.encoding
-        )
+        name = f"{layer.name}.{self.suffix}"
+        check_truth(self.truth, {name: self.encoding.units})
+        return replace(layer, name=name, units=self.encoding.units, width=width, encoding=self.encoding)
 
     def given(self, ids: Sequence[str]) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
         """As `Units`."""
@@ -224,6 +224,22 @@ def directions(*, layer: str, path: str, pool: Pool = "mean", truth: Truth | Non
         raise InputError(f"units.path={path} has {matrix.ndim} axes; expected [directions, width]")
     encoding = Encoding(projection(matrix, path=path), pool, {"directions": digest(file), "pool": pool})
     return OnLayer(layer, "directions", encoding, truth or {})
+
+
+def check_truth(truth: Truth, layers: Mapping[str, int]) -> None:
+    """Refuse names of a layer that there is not, or of another number of units, before anything is computed.
+
+    Args:
+        truth: names by layer.
+        layers: how many units each layer has.
+
+    Raises:
+        InputError: there is no such layer, or there is not one line a unit.
+    """
+    for layer in truth:
+        if layer not in layers:
+            raise InputError(f"units.truth names layer {layer!r}, which is none of these units: {', '.join(layers)}")
+        named(truth, layer, units=layers[layer])
 
 
 def named(truth: Truth, layer: str, *, units: int) -> tuple[Accepted, ...]:

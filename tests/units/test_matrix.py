@@ -137,6 +137,18 @@ def test_two_files_of_one_layer_are_one_line_and_hidden_ones_are_no_layers(tmp_p
         _ = Matrix(str(place)).files
 
 
+@pytest.mark.parametrize(
+    ("truth", "message"),
+    [
+        ({"b": ["red"] * 5}, r"units\.truth names layer 'b', which is none of these units: a"),
+        ({"a": ["red"] * 4}, r"units\.truth\.a has 4 names for 5 units"),
+    ],
+)
+def test_names_of_a_layer_that_there_is_not_are_one_line(tmp_path, truth, message):
+    with pytest.raises(InputError, match=message):
+        Matrix(str(folder(tmp_path, a=values())), truth=truth).given(IDS)
+
+
 def test_an_image_of_no_rows_is_one_line():
     with pytest.raises(InputError, match=r"units\.tokens_per_image=0; expected a whole number from 1 on"):
         Matrix("folder", tokens_per_image=0)

@@ -15,7 +15,9 @@ from cd_exp.cache import Store
 from cd_exp.dissection import dissection
 from cd_exp.errors import InputError
 from cd_exp.features import Settings, extract
+from cd_exp.labelling import label_units, marked
 from cd_exp.pooling import Pooling
+from cd_exp.reductions import statistics
 from cd_exp.units import Layers, Matrix, directions, sae
 
 QUIET = Settings(progress=False, workers=0)
@@ -122,6 +124,28 @@ def test_directions_are_projections_and_carry_the_names_given(parts, store, tmp_
             directions(layer="layer4", path=str(tmp_path / "unit.npy"), truth={"layer4.directions": names[:3]}),
             store,
         )
+
+
+def test_names_that_do_not_fit_are_refused_before_any_picture(parts, store, tmp_path):
+    np.save(tmp_path / "unit.npy", np.eye(WIDTH, dtype=np.float32)[:4])
+    layer = Layer("layer4", "layer4", Pooling("maps_first", "avg"), WIDTH)
+    for truth, message in (
+        (
+            {"layer4": ["red"] * 4},
+            r"units\.truth names layer 'layer4', which is none of these units: layer4\.directions",
+        ),
+        ({"layer4.directions": ["red"]}, r"units\.truth\.layer4\.directions has 1 names for 4 units"),
+    ):
+        units = directions(layer="layer4", path=str(tmp_path / "unit.npy"), truth=truth)
+        with pytest.raises(InputError, match=message):
+            units.columns(layer, model="shapes")
+
+
+def test_a_layer_of_dead_units_has_the_ceiling_of_its_prior():
+    match, dead = similarity.concept_activations(torch.rand(9, 4), torch.rand(7, 4)), torch.zeros(9, 6)
+    function = partial(similarity.soft_wpmi, top_k=3, prior_units="alive")
+    scored = label_units(function, match, {"fc": dead}, list("abcdefg"), truth={"fc": ()}, top=3)
+    assert set(marked(scored.labels["fc"], statistics(dead), function).marks) == {frozenset({"dead"})}
 
 
 def test_an_encoder_of_another_width_and_a_class_token_that_is_none_are_refused(parts, store, weights):
