@@ -67,7 +67,13 @@ def auc_difference(score: Scores, other: Scores, right: Right) -> float | None:
 
 
 def auc_difference_interval(score: Scores, other: Scores, right: Right) -> tuple[float, float] | None:
-    """The interval of `auc_difference` from DeLong's variance of the paired difference; None as of `auc_interval`.
+    """The interval of `auc_difference` from DeLong's variance of the paired difference, within -1 and 1.
+
+    Returns:
+        None where one side has fewer than two units, or no unit's place differs from another's: the variance is then
+        not known. Scores of one order differ by 0 whatever the units are.
+
+    >>> auc_difference_interval(np.array([4.0, 3.0, 2.0, 1.0]), np.ones(4), np.array([True, True, False, False]))
 
     Source: DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988).
     """
@@ -75,8 +81,11 @@ def auc_difference_interval(score: Scores, other: Scores, right: Right) -> tuple
     if first is None or second is None:
         return None
     parts = [a - b for a, b in zip(first, second, strict=True)]
-    middle, half = float(parts[0].mean()), _normal_quantile() * _deviation(*parts)
-    return middle - half, middle + half
+    middle, spread = float(parts[0].mean()), _deviation(*parts)
+    if not spread and any(part.any() for part in parts):
+        return None
+    half = _normal_quantile() * spread
+    return max(-1.0, middle - half), min(1.0, middle + half)
 
 
 def risk_coverage(score: Scores, right: Right) -> tuple[Float[np.ndarray, " units"], Float[np.ndarray, " units"]]:
@@ -115,8 +124,8 @@ def risk_coverage_area(score: Scores, right: Right) -> float:
 def risk_coverage_area_interval(
     score: Scores, right: Right, *, seed: int, resamples: int
 ) -> tuple[float, float] | None:
-    """The percentile bootstrap interval of `risk_coverage_area` over units; None for a single unit."""
-    return None if len(score) < 2 else percentiles(_area(*_resampled(score, right, seed=seed, resamples=resamples)))
+    """The percentile bootstrap interval of `risk_coverage_area` over units; None where all are right, or all wrong."""
+    return None if _alike(right) else percentiles(_area(*_resampled(score, right, seed=seed, resamples=resamples)))
 
 
 def coverage_at(score: Scores, right: Right) -> float:
@@ -132,8 +141,13 @@ def coverage_at(score: Scores, right: Right) -> float:
 
 
 def coverage_at_interval(score: Scores, right: Right, *, seed: int, resamples: int) -> tuple[float, float] | None:
-    """The percentile bootstrap interval of `coverage_at` over units; None for a single unit."""
-    return None if len(score) < 2 else percentiles(_covered(*_resampled(score, right, seed=seed, resamples=resamples)))
+    """The percentile bootstrap interval of `coverage_at` over units; None where all are right, or all wrong."""
+    return None if _alike(right) else percentiles(_covered(*_resampled(score, right, seed=seed, resamples=resamples)))
+
+
+def _alike(right: Right) -> bool:
+    """Whether every resample of the units is as all of them, which says nothing of how far others would be off."""
+    return bool(right.all() or not right.any())
 
 
 def _ranks(score: Scores) -> Float[np.ndarray, " units"]:

@@ -121,3 +121,17 @@ def test_the_bootstrap_of_groups_is_that_of_units(name):
     assert (low, high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), rel=0.15)
     assert interval(score, right, seed=0, resamples=4000) == (low, high) != interval(score, right, seed=1, resamples=50)
     assert interval(score[:1], right[:1], seed=0, resamples=9) is None
+
+
+def test_units_that_do_not_vary_have_no_interval_and_a_difference_of_areas_stays_a_difference():
+    right = np.array([True, True, False, False])
+    parted, reverse = np.array([4.0, 3.0, 2.0, 1.0]), np.array([1.0, 4.0, 2.0, 3.0])
+    # .5 more than an area of .5, from four units: not certain, which an interval of no width would say.
+    assert confidence.auc_difference_interval(parted, np.ones(4), right) is None
+    low, high = confidence.auc_difference_interval(parted, reverse, right)
+    assert -1 <= low < 0.5 < high == 1
+    for alike in (np.ones(3, dtype=bool), np.zeros(3, dtype=bool)):
+        score = np.array([0.9, 0.5, 0.1])
+        assert confidence.coverage_at_interval(score, alike, seed=0, resamples=99) is None
+        assert confidence.risk_coverage_area_interval(score, alike, seed=0, resamples=99) is None
+    assert confidence.coverage_at_interval(parted, right, seed=0, resamples=99) is not None
