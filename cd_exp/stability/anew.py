@@ -11,8 +11,8 @@ from cd_exp.similarity.prior import EPSILON
 COVERED = 1e-3
 """A share of a prior below this is no more than the error of interpolated terms."""
 
-FAR = 600.0
-"""Above a prior by so much a concept fits one unit alone; exp of more is none in double precision."""
+FAR = 1e260
+"""So many times as likely as a prior a concept fits one unit alone; sums of more leave double precision."""
 
 SAME = 4 * EPSILON
 """Sums that differ by less, as a share of them, differ by the order in which they were added up."""
@@ -92,7 +92,7 @@ def _share(
         concepts: how many there are.
     """
     counted = prior.counted if prior.counted.any() else torch.ones_like(prior.counted)
-    factors = above.clamp(max=FAR).exp()
+    factors = above.exp().clamp_(max=FAR)
     if not counted.all():
         factors *= counted[:, None]
     return factors.new_zeros(concepts).index_add_(0, columns.flatten(), factors.flatten()) / counted.sum()
@@ -112,7 +112,11 @@ def _best(
     scores -= (prior.weight * change)[columns]
     best, at = scores.max(dim=1, keepdim=True)
     tied = scores >= best - EPSILON / 2 * likelihood.gather(1, at).abs()
-    return _first(torch.where(tied, likelihood, -torch.inf), likelihood, order)
+    several, at = (tied.sum(dim=1) > 1).nonzero().flatten(), at[:, 0]
+    if len(several):
+        likelier = torch.where(tied[several], likelihood[several], -torch.inf)
+        at[several] = _first(likelier, likelihood[several], order[several])
+    return at
 
 
 def _first(
@@ -123,4 +127,7 @@ def _first(
     """The best candidate of each unit; of those equal but for the rounding of their sums, the first in order."""
     best, at = scores.max(dim=1, keepdim=True)
     equal = scores >= best - SAME * sums.gather(1, at).abs()
-    return torch.where(equal, order, torch.iinfo(order.dtype).max).argmin(dim=1)
+    several = (equal.sum(dim=1) > 1).nonzero().flatten()
+    if len(several):
+        at[several, 0] = torch.where(equal[several], order[several], torch.iinfo(order.dtype).max).argmin(dim=1)
+    return at[:, 0]
