@@ -5,6 +5,7 @@ import sys
 
 from cd_exp import signals
 from cd_exp.errors import InputError
+from cd_exp.names import for_terminal
 
 
 def main() -> None:
@@ -23,7 +24,7 @@ def main() -> None:
 
 def _leave(message: str, status: int) -> None:
     if message:
-        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        print(f"error: {for_terminal(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(status)
 
 

@@ -1,6 +1,7 @@
 """The pages of stored runs and sweeps, made again from what lies in their folders."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from cd_exp.parts import Parts
 from cd_exp.report.stored import manifest_of, outcome_of
 from cd_exp.sweep import gather_pages, read
 from cd_exp.types import Outcome
+from cd_exp.whole_files import disk
 
 
 def remake(folders: Sequence[Path], *, out: Path | None = None, queries: Sequence[str] = ()) -> list[Path]:
@@ -42,7 +44,8 @@ def remake(folders: Sequence[Path], *, out: Path | None = None, queries: Sequenc
     if queries:
         raise InputError(f"--query looks into one run, and {folder} is a sweep; give the folder of one of its jobs")
     pages = [page for job in sweep.finished for page in of_run(job.folder, out=job.folder)] if out is None else []
-    made = gather_pages(sweep, out or folder)
+    with _pages_in(out or folder, of=folder):
+        made = gather_pages(sweep, out or folder)
     return [*pages, *([made] if made else [])]
 
 
@@ -54,12 +57,28 @@ def of_run(folder: Path, *, out: Path, queries: Sequence[str] = ()) -> list[Path
         content = asked(folder, manifest, outcome, queries)
     settings: Mapping[str, Any] = manifest.get("config", {}).get("report", {})
     shown = {key: settings[key] for key in ("units", "images") if isinstance(settings.get(key), int)}
-    out.mkdir(parents=True, exist_ok=True)
     title = content.parts["run"]["title"]
-    explored = explorer.write(out, explorer.page_of({folder.resolve().name: content}, title=title))
     vector = settings.get("vector") is True
-    report.figures(out, outcome, **shown, title=title, vector=vector)
-    return [report.page(out, outcome, manifest=manifest, title=folder.resolve().name, **shown), explored]
+    with _pages_in(out, of=folder):
+        explored = explorer.write(out, explorer.page_of({folder.resolve().name: content}, title=title))
+        report.figures(out, outcome, **shown, title=title, vector=vector)
+        page = report.page(out, outcome, manifest=manifest, title=folder.resolve().name, **shown)
+    return [page, explored]
+
+
+@contextmanager
+def _pages_in(out: Path, *, of: Path | None) -> Iterator[None]:
+    """Make the folder of pages, which is none of another run: its own pages, read back later, would be replaced.
+
+    Raises:
+        InputError: it is, or it cannot be made.
+    """
+    own = of is not None and out.resolve() == of.resolve()
+    if not own and any((out / name).is_file() for name in ("metrics.json", "multirun.yaml")):
+        raise InputError(f"--out {out} is the folder of a run or sweep, whose pages would be replaced; give another")
+    with disk(out):
+        out.mkdir(parents=True, exist_ok=True)
+        yield
 
 
 def stored(folder: Path, manifest: Mapping[str, Any]) -> tuple[explorer.Content, Outcome]:
@@ -82,15 +101,17 @@ def compared(folders: Sequence[Path], out: Path) -> Path:
         raise InputError("the same folder is given twice; a run is compared with others")
     length = next(n for n in range(1, 99) if len({folder.parts[-n:] for folder in resolved}) == len(resolved))
     runs = {"/".join(folder.parts[-length:]): stored(folder, manifest_of(folder))[0] for folder in resolved}
-    out.mkdir(parents=True, exist_ok=True)
-    return explorer.write(out, explorer.page_of(runs, title="Runs compared"))
+    with _pages_in(out, of=None):
+        return explorer.write(out, explorer.page_of(runs, title="Runs compared"))
 
 
 def asked(folder: Path, manifest: Mapping[str, Any], outcome: Outcome, queries: Sequence[str]) -> explorer.Content:
     """The same run with words asked for, from the features in the cache."""
     from cd_exp.results import dissected, record
 
-    parts = Parts.of(OmegaConf.create(dict(manifest["config"])), manifest["choices"])
+    if not manifest.get("config"):
+        raise InputError(f"{folder} has no manifest.json that tells its settings, which --query needs; run it again")
+    parts = Parts.of(OmegaConf.create(dict(manifest["config"])), manifest.get("choices", {}))
     found = dissected(parts)
     run = record(parts, found, seed=parts.options.seed)
     words = explorer.ask(run, found, parts.similarity, list(dict.fromkeys(queries)))

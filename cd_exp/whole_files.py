@@ -21,6 +21,7 @@ TEMPORARY = ".tmp-"
 REMEDY = "free some space, or choose another disk: cache.dir for features, hydra.run.dir for results"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+OCCUPIED = (errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
 
 
 def write(path: Path, content: str | bytes, *, durable: bool = False) -> None:
@@ -89,6 +90,8 @@ def temporary_folder(parent: Path, name: str, *, remedy: str = REMEDY) -> Iterat
 def disk(folder: Path, *, remedy: str = REMEDY) -> Iterator[None]:
     """Turn a full disk, or one that may not be written to, into an error that names it and what to do.
 
+    So does a folder where a file is to be written, and a file where a folder is.
+
     What was stored before stays as it is.
     """
     try:
@@ -102,6 +105,11 @@ def disk(folder: Path, *, remedy: str = REMEDY) -> Iterator[None]:
             ) from error
         if error.errno in FORBIDDEN:
             raise InputError(f"{folder} cannot be written to ({error.strerror}); choose another folder") from error
+        if error.errno in OCCUPIED:
+            place = Path(error.filename2 or error.filename or folder)
+            there = next((path for path in (place, *place.parents) if path.exists()), folder)
+            kind, wanted = ("folder", "file") if there.is_dir() else ("file", "folder")
+            raise InputError(f"{there} is a {kind}, and a {wanted} is to be written there; move it away") from error
         raise
 
 

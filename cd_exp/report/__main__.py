@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from cd_exp.errors import InputError
+from cd_exp.names import for_terminal
 from cd_exp.remake import remake
 
 
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         for page in remake(given.folders, out=given.out, queries=given.query):
             print(page)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {for_terminal(error)}", file=sys.stderr)
         return 2
     return 0
 

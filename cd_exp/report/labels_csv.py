@@ -18,6 +18,7 @@ JUDGED = "judged_label"
 FAITHFULNESS = "faithfulness_"
 LAST = "marks"
 TOP = 5
+AGAIN = "it was edited or cut off: take the file that the run wrote, or run it again"
 
 Numbers = Float[np.ndarray, " neurons"]
 
@@ -65,7 +66,7 @@ def read_csv(path: Path) -> dict[str, Labels]:
     """The labels of a run by layer, as far as `as_csv` wrote them: five names a unit, numbers to six digits.
 
     Raises:
-        InputError: there is no such file, or it lacks the columns that a run writes.
+        InputError: there is no such file, it lacks the columns that a run writes, or a row was cut off or edited.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -73,11 +74,23 @@ def read_csv(path: Path) -> dict[str, Labels]:
             rows, header = list(reader), tuple(reader.fieldnames or ())
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}; give the folder of a finished run") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} is no table as a run writes it: {error}; {AGAIN}") from error
     missing = [name for name in FIRST if name not in header]
     if missing:
         raise InputError(f"{path} has no column {missing[0]!r}; expected {', '.join(FIRST)} as a run writes them")
+    for number, row in enumerate(rows, start=1):
+        if None in row or None in row.values():
+            raise InputError(f"row {number} of {path} has not the {len(header)} cells of the header; {AGAIN}")
     layers = dict.fromkeys(row["layer"] for row in rows)
-    return {layer: _labels(layer, [row for row in rows if row["layer"] == layer]) for layer in layers}
+    try:
+        found = {layer: _labels(layer, [row for row in rows if row["layer"] == layer]) for layer in layers}
+    except ValueError as error:
+        raise InputError(f"{path} holds what no run writes: {error}; {AGAIN}") from error
+    for layer, labels in found.items():
+        if len(labels.units) and (labels.units[0] < 0 or (np.diff(labels.units) <= 0).any()):
+            raise InputError(f"{path} does not have the units of {layer} in their order, each once; {AGAIN}")
+    return found
 
 
 def _labels(layer: str, rows: Sequence[Mapping[str, str]]) -> Labels:

@@ -9,22 +9,27 @@ import numpy as np
 
 from cd_exp.errors import InputError
 from cd_exp.names import file_name
-from cd_exp.report.labels_csv import read_csv
-from cd_exp.types import Outcome, Probe
+from cd_exp.report.labels_csv import AGAIN, read_csv
+from cd_exp.types import Labels, Outcome, Probe
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:
     """The manifest of a finished run.
 
     Raises:
-        InputError: the folder holds no finished run.
+        InputError: the folder holds no finished run, or its manifest is none.
     """
     for name in ("metrics.json", "labels.csv"):
         if not (folder / name).is_file():
             raise InputError(
                 f"{folder} holds no {name}; give the folder of a finished run, such as outputs/runs/DATE_TIME"
             )
-    return _json(folder / "manifest.json") or {}
+    path = folder / "manifest.json"
+    manifest = _json(path, dict, {})
+    for key, kind in (("config", dict), ("choices", dict), ("baselines", list)):
+        _of(kind, manifest.get(key, kind()), path, key)
+    _of(dict, manifest.get("config", {}).get("report", {}), path, "config.report")
+    return manifest
 
 
 def outcome_of(folder: Path, *, probe: Probe, top_images: Mapping[str, np.ndarray]) -> Outcome:
@@ -36,33 +41,54 @@ def outcome_of(folder: Path, *, probe: Probe, top_images: Mapping[str, np.ndarra
         top_images: by layer the images that excite each unit most; empty where they are not known.
 
     Raises:
-        InputError: a file is missing, or cannot be read.
+        InputError: a file is missing, cannot be read, or is of another run than the others.
     """
-    manifest, metrics = manifest_of(folder), _json(folder / "metrics.json") or {}
+    manifest, metrics = manifest_of(folder), folder / "metrics.json"
+    figures = _json(metrics, dict, {})
     baselines = {
-        method: read_csv(folder / f"labels_{file_name(method)}.csv") for method in manifest.get("baselines", ())
+        method: read_csv(folder / f"labels_{file_name(str(method))}.csv") for method in manifest.get("baselines", ())
     }
+    labels = read_csv(folder / "labels.csv")
+    for layer, values in _of(dict, figures.get("layers", {}), metrics, "layers").items():
+        units = _of(dict, values, metrics, layer).get("units")
+        if units is not None and units != len(labels[layer].units if layer in labels else ()):
+            raise InputError(f"{metrics} tells of {units} units of {layer}, which labels.csv does not list; {AGAIN}")
     return Outcome(
-        labels=read_csv(folder / "labels.csv"),
-        metrics=metrics.get("layers", {}),
-        seconds=metrics.get("seconds", {}),
-        top_images=top_images,
+        labels=labels,
+        metrics=figures.get("layers", {}),
+        seconds=_of(dict, figures.get("seconds", {}), metrics, "seconds"),
+        top_images=_matching(top_images, labels, folder),
         probe=probe,
         baselines=baselines,
-        baseline_metrics=metrics.get("baselines", {}),
-        comparisons=_json(folder / "comparisons.json") or [],
+        baseline_metrics=_of(dict, figures.get("baselines", {}), metrics, "baselines"),
+        comparisons=_json(folder / "comparisons.json", list, []),
     )
 
 
-def _json(path: Path) -> Any:
-    """None where there is no such file.
+def _matching(top_images: Mapping[str, np.ndarray], labels: Mapping[str, Labels], folder: Path) -> Mapping[str, Any]:
+    for layer, images in top_images.items():
+        if layer not in labels or len(images) != len(labels[layer].units):
+            raise InputError(f"labels.csv of {folder} does not have the units of {layer} that explorer/ shows; {AGAIN}")
+    return top_images
+
+
+def _json(path: Path, kind: type, empty: Any) -> Any:
+    """What a JSON file holds; `empty` where there is no such file.
 
     Raises:
-        InputError: it is not JSON.
+        InputError: it is not JSON, or holds something of another kind.
     """
     if not path.is_file():
-        return None
+        return empty
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON: {error}") from error
+        return _of(kind, json.loads(path.read_text(encoding="utf-8")), path, "what it holds")
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} is not JSON: {error}; {AGAIN}") from error
+
+
+def _of(kind: type, value: Any, path: Path, what: str) -> Any:
+    if not isinstance(value, kind):
+        raise InputError(f"{path}: {what} is of type {type(value).__name__}, expected {kind.__name__}; {AGAIN}")
+    return value

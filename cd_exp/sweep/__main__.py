@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from cd_exp.errors import InputError
+from cd_exp.names import for_terminal
 from cd_exp.sweep.gathering import gather
 from cd_exp.sweep.resuming import missing
 
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         if sweep is None:
             raise InputError(f"{folder} holds no jobs; give the folder of a multirun, such as outputs/sweeps/DATE_TIME")
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {for_terminal(error)}", file=sys.stderr)
         return 2
     return 1 if sweep.troubled else 0
 

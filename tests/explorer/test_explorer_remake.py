@@ -8,6 +8,7 @@ from browsing import needs_browser
 from made_runs import MANIFEST, made_run
 
 from cd_exp import explorer, report
+from cd_exp.errors import InputError
 from cd_exp.explorer.encoding import unpacked
 from cd_exp.explorer.pictures import Pictures, top_images
 from cd_exp.remake import remake
@@ -215,3 +216,75 @@ def test_words_asked_for_are_ranked_among_all_concepts(tmp_path):
     assert twice.scores["fc"][0] == pytest.approx(float(scores[unit, 7]), abs=1e-5)
     assert len(asked.pictures) == 10
     assert (np.diff(asked.ranks["fc"]) >= 0).all()
+
+
+def _reversed(text):
+    header, *rows = text.splitlines()
+    return "\n".join([header, *reversed(rows)]) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("labels.csv", _reversed, "does not have the units of fc in their order"),
+        ("labels.csv", lambda text: "".join(text.splitlines(keepends=True)[:-1]), "tells of 40 units of fc"),
+        ("labels.csv", lambda text: text.splitlines()[0] + "\n", "tells of 30 units of layer4"),
+        ("labels.csv", lambda text: text[: len(text) // 2].rpartition(",")[0], "has not the"),
+        ("labels.csv", lambda text: text.replace("fc,3,", "fc,nan,"), "holds what no run writes"),
+        ("labels.csv", lambda text: text.encode("utf-16"), "is no table as a run writes it"),
+        ("metrics.json", lambda text: "[]", "is of type list, expected dict"),
+        ("metrics.json", lambda text: '{"layers": {"fc": 5}}', "metrics.json: fc is of type int"),
+        ("metrics.json", lambda text: "[" * 100_000, "is not JSON"),
+        ("manifest.json", lambda text: '{"baselines": 3}', "baselines is of type int, expected list"),
+        ("manifest.json", lambda text: '{"config": {"report": []}}', "config.report is of type list"),
+        ("comparisons.json", lambda text: '{"a": 1}', "is of type dict, expected list"),
+    ],
+)
+def test_pages_are_not_made_of_damaged_files(folders, name, change, message, capsys):
+    folder = folders[0]
+    changed = change((folder / name).read_text())
+    (folder / name).write_bytes(changed if isinstance(changed, bytes) else changed.encode())
+    page = (folder / "explorer" / "index.html").read_bytes()
+    assert main([str(folder)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert message in said
+    assert (folder / "explorer" / "index.html").read_bytes() == page
+
+
+def test_pages_do_not_replace_those_of_another_run(folders, tmp_path):
+    (folder, other) = folders
+    for given in ([folder], folders):
+        with pytest.raises(InputError, match="is the folder of a run or sweep, whose pages would be replaced"):
+            remake(given, out=other)
+    (other / "multirun.yaml").write_text("")
+    (other / "metrics.json").unlink()
+    with pytest.raises(InputError, match="is the folder of a run or sweep"):
+        remake([folder], out=other)
+    assert remake([folder], out=folder / "sub")
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_a_file_in_the_place_of_the_pages_is_said(folders, tmp_path, place):
+    (tmp_path / "file").write_text("of the user")
+    with pytest.raises(InputError, match="file is a file, and a folder is to be written there; move it away"):
+        remake(folders, out=tmp_path / place)
+    assert (tmp_path / "file").read_text() == "of the user"
+
+
+@pytest.mark.parametrize(("name", "folder"), [("explorer", False), ("figures", False), ("report.html", True)])
+def test_what_stands_where_a_page_goes_is_said(folders, tmp_path, name, folder):
+    out = tmp_path / "pages"
+    out.mkdir()
+    if folder:
+        (out / name).mkdir()
+    else:
+        (out / name).write_text("of the user")
+    with pytest.raises(InputError, match=f"{name} is a {'folder' if folder else 'file'}, and a .* is to be written"):
+        remake([folders[0]], out=out)
+
+
+def test_an_error_stays_on_one_line_whatever_a_folder_is_called(capsys):
+    assert main(["no\nfolder\x1b[31m"]) == 2
+    assert capsys.readouterr().err.startswith("error: no\\nfolder\\x1b[31m holds no metrics.json")
