@@ -3,6 +3,7 @@
 Hydra's own messages are put into one line with a remedy that works: its "+key" would silence a misspelt key.
 """
 
+import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
@@ -21,7 +22,8 @@ from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
 
 from cd_exp import settings
 from cd_exp.config import check_groups
@@ -172,17 +174,22 @@ def _dotted(node: object, above: str = "") -> Iterator[str]:
             yield from _dotted(value, f"{above}{key}.")
 
 
+def own_sweeper(config: DictConfig) -> bool:
+    """Whether Hydra's own sweeper makes the jobs: what others will run is not known before."""
+    return bool(config.hydra.sweeper.get("_target_") == f"{BasicSweeper.__module__}.{BasicSweeper.__name__}")
+
+
 def jobs(hydra: Hydra, config: DictConfig) -> Iterator[Sequence[str]]:
     """The overrides of each job of a sweep, as far as Hydra's own sweeper makes them."""
-    sweeper = config.hydra.sweeper
-    if sweeper.get("_target_") != f"{BasicSweeper.__module__}.{BasicSweeper.__name__}":
+    if not own_sweeper(config):
         return
+    sweeper = config.hydra.sweeper
     words = [f"{key}={value}" for key, value in (sweeper.params or {}).items()] + typed(config.hydra.overrides.task)
     read = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(words)
     try:
         batches = BasicSweeper.split_arguments(read, None)
-    except HydraException as error:
-        raise InputError(" ".join(str(error).split())) from error
+    except (HydraException, ValueError) as error:  # of Python's range: a step of 0
+        raise InputError(f"the values given with -m cannot be listed: {' '.join(str(error).split())}") from error
     yield from islice(chain.from_iterable(batches), JOBS_LOOKED_AT)
 
 
@@ -192,6 +199,26 @@ def typed(overrides: Any) -> list[str]:
     return [str(text) for text in plain]
 
 
+def _check_place(job: DictConfig, number: int, places: dict[str, int]) -> None:
+    """Refuse a job whose folder is outside the sweep's, where nothing gathers it, or that of an earlier job."""
+    with read_write(job.hydra), open_dict(job.hydra):
+        job.hydra.job.num, job.hydra.job.id = number, str(number)
+    written: Any = OmegaConf.to_container(job.hydra.sweep, resolve=False)
+    setting = f"hydra.sweep.subdir={written['subdir']}"
+    try:
+        place = os.path.normpath(str(job.hydra.sweep.subdir))
+    except OmegaConfBaseException as error:
+        raise InputError(f"{setting}: {' '.join(str(error).split('full_key')[0].split())}") from error
+    if Path(place).is_absolute() or place == "." or Path(place).parts[0] == "..":
+        raise InputError(f"{setting} is not below hydra.sweep.dir, where the jobs are gathered; give a name")
+    if place in places:
+        raise InputError(
+            f"{setting} gives jobs {places[place]} and {number} the same folder, and the later would replace the "
+            "earlier; name it by what differs, as in hydra.sweep.subdir='${hydra.job.num}'"
+        )
+    places[place] = number
+
+
 def check_jobs(hydra: Hydra, name: str, config: DictConfig) -> None:
     """Compose every job of a sweep before any begins; refuse the sweep where one does not compose, or none is sound.
 
@@ -199,8 +226,10 @@ def check_jobs(hydra: Hydra, name: str, config: DictConfig) -> None:
     """
     wrong: InputError | None = None
     sound = False
-    for overrides in jobs(hydra, config):
+    places: dict[str, int] = {}
+    for number, overrides in enumerate(jobs(hydra, config)):
         found = composed(hydra, name, [*typed(config.hydra.overrides.hydra), *overrides], RunMode.RUN)
+        _check_place(found, number, places)
         if not sound:
             try:
                 check_values(found)
@@ -209,5 +238,7 @@ def check_jobs(hydra: Hydra, name: str, config: DictConfig) -> None:
             except InputError as error:
                 wrong = wrong or error
     HydraConfig.instance().set_config(config)
+    if not places and own_sweeper(config):
+        raise InputError("the values given with -m make no job at all; give at least one value for each setting")
     if wrong and not sound:
         raise wrong

@@ -215,6 +215,15 @@ SWEEPS = """
 -m +hydra.callbacks.x._target_=os.mkdir | is not Hydra's own
 -m hydra/launcher=nope | hydra/launcher 'nope' is not known
 -m top=range( | cannot be read
+-m top=range(3,0) | make no job at all
+-m top=range(0,1,0) | cannot be listed
+-m top=glob(*) | make no job at all
+-m similarity=glob(zzz*) | make no job at all
+-m top=1,2 hydra.sweep.subdir=x | gives jobs 0 and 1 the same folder
+-m top=1,1 hydra.sweep.subdir=${top} | gives jobs 0 and 1 the same folder
+-m top=1,2 hydra.sweep.subdir=../x${top} | is not below hydra.sweep.dir
+-m top=1,2 hydra.sweep.subdir=/x/${top} | is not below hydra.sweep.dir
+-m top=1,2 hydra.sweep.subdir=${nope} | hydra.sweep.subdir=${nope}: Interpolation key 'nope' not found
 """
 
 CASES = [tuple(line.split(" | ", 1)) for line in (VALUES + NAMES + SYNTAX + TARGETS + SWEEPS).splitlines() if line]

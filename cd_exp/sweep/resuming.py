@@ -1,8 +1,14 @@
 """A multirun that was stopped, or of which jobs failed, run to its end in the same folder."""
 
+import json
 from collections.abc import Iterable, Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import QuotedString
+from hydra.errors import HydraException
 
 from cd_exp.errors import InputError
 from cd_exp.sweep.plan import Plan, planned
@@ -64,5 +70,21 @@ def _arguments(plan: Plan) -> Iterator[str]:
 
 
 def _normal(overrides: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
-    """Overrides without order, quotes and spaces, which Hydra writes in more than one way."""
-    return frozenset((key, value.translate(str.maketrans("", "", "'\" "))) for key, value in overrides)
+    """Overrides without their order, and with values as they are meant: Hydra writes one in more than one way."""
+    read = OverridesParser.create()
+    return frozenset((key, _meant(read, value)) for key, value in overrides)
+
+
+def _meant(read: OverridesParser, text: str) -> str:
+    try:
+        return json.dumps(_plain(read.parse_override(f"value={text}").value()), sort_keys=True)
+    except HydraException:  # of a record that was edited
+        return text
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, QuotedString):
+        return value.text
+    if isinstance(value, dict):
+        return {str(_plain(key)): _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list) else str(value)

@@ -100,6 +100,29 @@ def test_the_record_of_a_job_carries_what_the_sweep_varies(through):
     assert swept(through / "sweep", plan.jobs[1]) == {"similarity": "wpmi", "probe.size": "300"}
 
 
+def test_names_that_differ_in_spaces_and_quotes_alone_are_different_jobs(tmp_path):
+    texts = [
+        "concepts.names=['a b',c]",
+        "concepts.names=[ab,c]",
+        "concepts.names=['ab, c']",
+        "concepts.names=['ab',c,d]",
+    ]
+    values = ",".join(text.partition("=")[2] for text in texts)
+    made = {"overrides": {"task": [f"concepts.names={values}"], "hydra": []}, "sweeper": {"params": None}}
+    made["runtime"] = {"cwd": str(tmp_path), "config_sources": []}
+    (tmp_path / "multirun.yaml").write_text(json.dumps({"hydra": made}))
+    for number, text in enumerate(texts):
+        (tmp_path / str(number) / ".hydra").mkdir(parents=True)
+        written = text.replace("'ab',c", '"ab", c')  # the same, as another hand would write it
+        (tmp_path / str(number) / ".hydra" / "overrides.yaml").write_text(json.dumps([written]))
+        (tmp_path / str(number) / "metrics.json").write_text("{}")
+    assert missing(tmp_path) == []
+    for number, text in enumerate(texts):
+        folder = shutil.move(tmp_path / str(number), tmp_path.parent / "aside")
+        assert missing(tmp_path) == [[text, f"hydra.sweep.subdir='{number}'"]]
+        shutil.move(folder, tmp_path / str(number))
+
+
 def test_a_folder_without_a_multirun_is_an_error(tmp_path):
     with pytest.raises(InputError, match=r"has no multirun\.yaml, which a multirun writes"), resumed(tmp_path):
         pass
