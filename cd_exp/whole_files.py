@@ -107,7 +107,7 @@ def disk(folder: Path, *, remedy: str = REMEDY) -> Iterator[None]:
             raise InputError(f"{folder} cannot be written to ({error.strerror}); choose another folder") from error
         if error.errno in OCCUPIED:
             place = Path(error.filename2 or error.filename or folder)
-            there = next((path for path in (place, *place.parents) if path.exists()), folder)
+            there = next((path for path in (place, *place.parents) if os.path.lexists(path)), folder)
             kind, wanted = ("folder", "file") if there.is_dir() else ("file", "folder")
             raise InputError(f"{there} is a {kind}, and a {wanted} is to be written there; move it away") from error
         raise

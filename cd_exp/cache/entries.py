@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cd_exp.cache.sealed import Damaged, read_sealed
+from cd_exp.cache.sealed import Damaged, check_file, read_sealed
 
 SCHEMA = 1
 """Raised by one whenever the meaning of stored numbers changes; old entries are then never found."""
@@ -85,6 +85,8 @@ def read_manifest(folder: Path) -> Manifest:
     """
     values = read_sealed(folder / MANIFEST, older=True)
     hashes = values.get("sha256")
+    if isinstance(hashes, list) and not all(isinstance(text, str) for text in hashes):
+        raise Damaged(f"{MANIFEST} lacks checksums")
     manifest = Manifest(
         kind=_of(values, "kind", str),
         content=_of(values, "content", dict),
@@ -98,6 +100,10 @@ def read_manifest(folder: Path) -> Manifest:
     )
     if manifest.file not in (ARRAY, ARRAYS):
         raise Damaged(f"{MANIFEST} names an unknown file")
+    rows = manifest.shape[0] if manifest.shape else 0
+    expected = -(-rows // manifest.shard) if manifest.shard else 1
+    if len(manifest.sha256) != expected:
+        raise Damaged(f"{MANIFEST} lacks checksums")
     if key_of({**manifest.content, "kind": manifest.kind}) != folder.name:
         raise Damaged(f"{MANIFEST} describes something else")
     return manifest
@@ -108,6 +114,9 @@ def fault(folder: Path) -> str:
     try:
         manifest = read_manifest(folder)
         path = folder / manifest.file
+        check_file(path)
+        if path.stat().st_size < manifest.start:
+            return f"{manifest.file} was cut off"
         if manifest.shard == 0:
             return "" if digest(path) == manifest.sha256[0] else f"{manifest.file} does not have its checksum"
         found = shard_digests(path, manifest.start, rows=manifest.shape[0], shard=manifest.shard)
@@ -123,7 +132,9 @@ def fault(folder: Path) -> str:
 
 def shard_digests(path: Path, start: int, *, rows: int, shard: int, only: Sequence[int] | None = None) -> list[str]:
     """The SHA-256 of each run of `shard` rows of a file whose rows begin at byte `start`; of all or `only` some."""
-    size = (path.stat().st_size - start) // max(1, rows)  # bytes a row; what is over or missing changes the last hash
+    size = max(0, path.stat().st_size - start) // max(
+        1, rows
+    )  # bytes a row; what is over or missing changes the last hash
     numbers = range(-(-rows // shard)) if only is None else only
 
     def of(number: int) -> str:

@@ -157,8 +157,11 @@ class Making:
 def discard(folder: Path) -> None:
     """Remove what is ours of an entry or of one in the making; files of others stay, and the folder with them."""
     for path in folder.iterdir() if folder.is_dir() else ():
-        if OURS.fullmatch(path.name) and path.is_file():
-            path.unlink()
+        if OURS.fullmatch(path.name):
+            if path.is_symlink() or not path.is_dir():
+                path.unlink()
+            elif not any(path.iterdir()):
+                path.rmdir()
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ def read_sealed(path: Path, *, older: bool = False) -> dict[str, Any]:
         FileNotFoundError: there is none.
         Damaged: it is none of ours, or was changed since.
     """
+    check_file(path)
     data = path.read_bytes()
     try:
         values = json.loads(data)
@@ -43,6 +45,12 @@ def read_sealed(path: Path, *, older: bool = False) -> dict[str, Any]:
     if checksum != _checksum(values):
         raise Damaged(f"{path.name} does not have its checksum")
     return values
+
+
+def check_file(path: Path) -> None:
+    """Raise `Damaged` where something else than a file has its name: a folder, a broken link, a pipe nobody fills."""
+    if os.path.lexists(path) and not path.is_file():
+        raise Damaged(f"{path.name} is no file")
 
 
 def _checksum(values: Mapping[str, Any]) -> str:

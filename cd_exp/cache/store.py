@@ -1,5 +1,6 @@
 """The cache below one folder: what a run finds there, and what it adds."""
 
+import errno
 import json
 import os
 import shutil
@@ -191,7 +192,7 @@ class Store:
         self._begin()
         parent = self.root / entry.kind
         for stale in parent.glob(f"{TEMPORARY}{entry.key}-*"):
-            shutil.rmtree(stale)
+            shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
         with temporary_folder(parent, entry.key, remedy=REMEDY) as half:
             fill(half / about["file"])
             sums = {"kind": entry.kind, "content": entry.content, "sha256": digest(half / about["file"])}
@@ -227,4 +228,6 @@ def lock(root: Path, key: str, *, timeout: float = -1.0) -> FileLock:
     with disk(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "a lock is a file", str(path))
     return FileLock(path, timeout=timeout, mode=path.stat().st_mode & 0o777)

@@ -1,6 +1,7 @@
 """Whatever was done to the files of a cache: they are read as they were written, or made again and that is said."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -10,7 +11,10 @@ from hypothesis import strategies as st
 
 from cd_exp import __version__
 from cd_exp.cache import Damaged, Entry, Store, read_sealed, seal
+from cd_exp.cache.__main__ import main
 from cd_exp.cache.entries import fault
+from cd_exp.cache.mark import mark
+from cd_exp.errors import InputError
 
 ENTRY = Entry("images", {"probe": "def"})
 VALUES = np.arange(12, dtype=np.float32).reshape(4, 3)
@@ -175,3 +179,100 @@ def test_no_file_and_no_json_are_told_apart(tmp_path):
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(Damaged, match=r"list.json holds no JSON object"):
         read_sealed(tmp_path / "list.json")
+
+
+def _folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def _pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _link(path):
+    path.unlink()
+    path.symlink_to(path.name)  # to itself
+
+
+def _broken(path):
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "values"])
+@pytest.mark.parametrize(
+    "change",
+    [_folder, _pipe, _link, _broken, lambda path: path.write_bytes(b""), lambda path: path.write_bytes(b"x" * 99)],
+)
+def test_what_is_no_file_or_cut_short_is_made_again(stored, name, change):
+    store, find, make = stored
+    path = next(store.folder(ENTRY).glob(f"{name}*"))
+    change(path)
+    mark(store.root)
+    assert fault(store.folder(ENTRY))
+    assert main(["verify", "--dir", str(store.root)]) == 1
+    again = Store(store.root)
+    assert find(again) is None
+    make(again)
+    np.testing.assert_array_equal(find(again), VALUES)
+    assert main(["verify", "--dir", str(store.root)]) == 0
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "values"])
+def test_a_users_folder_in_the_place_of_a_file_stays_and_is_said(stored, name):
+    store, find, make = stored
+    path = next(store.folder(ENTRY).glob(f"{name}*"))
+    _folder(path)
+    (path / "mine.txt").write_text("of the user")
+    assert find(Store(store.root)) is None
+    with pytest.raises(InputError, match="is a folder, and a file is to be written there; move it away"):
+        make(Store(store.root))
+    assert (path / "mine.txt").read_text() == "of the user"
+
+
+@pytest.mark.parametrize("place", ["images", "locks", "partial"])
+def test_a_file_in_the_place_of_a_folder_of_the_cache_is_said(tmp_path, place):
+    (tmp_path / place).write_text("of the user")
+    store = Store(tmp_path)
+    making = store.making(ENTRY, rows=4, shard=4)
+
+    def make():
+        with store.locked([ENTRY]):
+            making.save(0, VALUES)
+            store.publish(making)
+
+    with pytest.raises(InputError, match="is a file, and a folder is to be written there"):
+        make()
+    assert (tmp_path / place).read_text() == "of the user"
+
+
+def test_a_folder_in_the_place_of_a_lock_is_said(tmp_path):
+    (tmp_path / "locks" / f"{ENTRY.key}.lock").mkdir(parents=True)
+    with pytest.raises(InputError, match="is a folder, and a file is to be written"), Store(tmp_path).locked([ENTRY]):
+        pass
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"start": 10**30},
+        {"shape": []},
+        {"shape": [10**12, 3]},
+        {"sha256": []},
+        {"sha256": [5]},
+        {"shard": 1},
+        {"shard": 10**30, "sha256": ["a", "b"]},
+    ],
+)
+def test_a_manifest_sealed_by_others_with_numbers_that_do_not_fit_is_damaged(stored, more):
+    store, find, make = stored
+    path = store.folder(ENTRY) / "manifest.json"
+    values = json.loads(path.read_text()) | more
+    path.write_text(seal({key: value for key, value in values.items() if key not in ("checksum", "made_by")}))
+    found = find(Store(store.root))
+    if found is not None:  # of no meaning for this kind of entry
+        np.testing.assert_array_equal(found, VALUES)
+    make(Store(store.root))
+    np.testing.assert_array_equal(find(Store(store.root)), VALUES)
