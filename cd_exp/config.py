@@ -101,6 +101,7 @@ def _check_arguments(function: Callable[..., Any], node: Mapping[str, Any], wher
     for key, value in node.items():
         if key == TARGET or (key == PARTIAL and value is True and group == "similarity"):
             continue
+        key = str(key)  # of a YAML file, where 1 and true are no text
         if key.startswith("_") or key not in {*parameters, *general}:
             now = settings.renamed(f"{where}.{key}")
             if now:

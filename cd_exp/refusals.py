@@ -6,6 +6,8 @@ Hydra says `+key` of a key it does not know, which would silence the error and c
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import QuotedString
 from hydra.errors import MissingConfigException, OverrideParseException
 
 from cd_exp import settings
@@ -90,11 +92,27 @@ def _wrong_value(key: str, error: BaseException, overrides: Sequence[str]) -> In
     kinds = settings.kinds()
     typed = next((text.partition("=")[2] for text in overrides if text.lstrip("+~").partition("=")[0] == key), "")
     if key in kinds:
-        return InputError(f"{key}={typed} does not fit: expected {settings.describe(kinds[key])}")
+        told = re.search(r"(?:[Vv]alue|string:) '(.*?)'(?: |$)", str(error).splitlines()[0])
+        came = told[1] if told and told[1] != _read(typed) else typed  # of a YAML file, whatever was typed
+        shown = f"{key}={came}" if came else f"what a YAML file gives for {key}"
+        return InputError(f"{shown} does not fit: expected {settings.describe(kinds[key])}")
     inner = [name for name in kinds if name.startswith(f"{key}.")]
     if inner:
         return InputError(f"{key} is no setting itself; it holds {', '.join(inner)}")
-    return InputError(f"{key}{': ' * bool(key)}{' '.join(str(error).split('full_key')[0].split())}")
+    said = " ".join(str(error).split("full_key")[0].split())
+    if isinstance(error, AttributeError | TypeError | AssertionError | KeyError) or not said:
+        kind = ": ".join(filter(None, [type(error).__name__, said]))
+        said = f"what the YAML files and the command line say does not fit together ({kind})"
+    return InputError(f"{key}{': ' * bool(key)}{said}")
+
+
+def _read(typed: str) -> str:
+    """What Hydra makes of a value that was typed, as its errors show it."""
+    try:
+        value = OverridesParser.create().parse_override(f"value={typed}").value()
+    except OverrideParseException:
+        return typed
+    return value.text if isinstance(value, QuotedString) else str(value)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -19,7 +19,7 @@ from cd_exp import distributed, run_folder, signals
 from cd_exp.composing import arguments, check_jobs, composed, composer, typed
 from cd_exp.errors import InputError
 from cd_exp.invocation import Invocation
-from cd_exp.settings.checking import check_folder, check_values
+from cd_exp.settings.checking import check_folder, check_values, chosen
 
 if TYPE_CHECKING:
     from cd_exp.parts import Parts
@@ -80,7 +80,7 @@ def _single(hydra: Hydra, config: DictConfig) -> None:
     from cd_exp.parts import Parts  # torch comes with it
 
     check_values(config)
-    check_folder("hydra.run.dir", config.hydra.run.dir)
+    check_folder("hydra.run.dir", chosen(config, "hydra.run.dir"))
     invocation = invoked()
     if config.plan:
         _plan(config, invocation)
@@ -144,7 +144,7 @@ def _sweep(hydra: Hydra, name: str, overrides: Sequence[str]) -> None:
     if config.plan:
         raise InputError("plan=true is the plan of one run; leave -m and its several values out")
     check_jobs(hydra, name, config)
-    check_folder("hydra.sweep.dir", config.hydra.sweep.dir)
+    check_folder("hydra.sweep.dir", chosen(config, "hydra.sweep.dir"))
     timed = "${now:" in str(OmegaConf.to_container(config.hydra.sweep, resolve=False))
     folder = Path(config.hydra.sweep.dir).expanduser()
     with run_folder.own(folder, setting="hydra.sweep.dir", timed=timed) as place:

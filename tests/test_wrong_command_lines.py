@@ -39,6 +39,16 @@ report.explorer=page | choose from auto, folder, none, single
 stability.resamples=-1 | expected a whole number from 0
 abstain.stability=2 | expected a number from 0 to 1, or null
 device=gpu | device='gpu' is out of range, expected one of auto, cpu, cuda, cuda:0
+device=cuda:99999999999999999999 | expected one of auto, cpu, cuda
+device=mps | has no MPS device; set device=cpu
+hydra.run.dir=${nope} | hydra.run.dir: Interpolation key 'nope' not found
+hydra.run.dir=${hydra.run.dir} | hydra.run.dir: Recursive interpolation detected
+hydra.run.dir=${oc.env:NO_SUCH_VARIABLE} | NO_SUCH_VARIABLE
+hydra.output_subdir=labels.csv | is a name that a run writes results under
+hydra.output_subdir=explorer | is a name that a run writes results under
+hydra.job.chdir=true | would change what relative paths mean
+hydra.job.env_copy=[NO_SUCH_VARIABLE] | does not fit together (KeyError: 'NO_SUCH_VARIABLE')
+seed=1e3 | seed=1e3 does not fit
 device=cuda:x | expected one of auto, cpu, cuda
 data_dir= | data_dir='' is empty, expected text
 cache.dir=FILE | that is a file; give a folder
@@ -273,6 +283,41 @@ def test_a_wrong_command_line_is_one_line_and_leaves_no_trace(line, message, pla
     assert said.count("\n") == 1, said
     assert message in said
     assert took < 10
+    assert state(place) == before
+
+
+YAML = """
+probe: 5 | probe=5: probe is chosen by name, probe=NAME
+plan: perhaps | plan=perhaps does not fit: expected true or false
+cache: {dir: [a]} | cache.dir=['a'] does not fit: expected text
+abstain: {stability: 50%} | abstain.stability=50% does not fit: expected a number from 0 to 1, or null
+similarity: {1: 2} | similarity.1
+similarity: {top_k: 2024-01-01} | similarity.top_k='2024-01-01' is of type str
+similarity: {top_k: yes} | similarity.top_k=True is of type bool
+null: 1 | what the YAML files and the command line say does not fit together
+hydra: null | what the YAML files and the command line say does not fit together
+hydra: {run: {dir: "${nope}"}} | hydra.run.dir: Interpolation key 'nope' not found
+hydra: {job: {chdir: true}} | would change what relative paths mean
+"""
+
+
+@pytest.mark.parametrize(("text", "message"), [line.split(" | ", 1) for line in YAML.splitlines() if line])
+def test_a_wrong_yaml_of_the_users_is_one_line_that_tells_its_value(text, message, place, monkeypatch, capsys):
+    own = place.parent / "own" / "experiment"
+    own.mkdir(parents=True, exist_ok=True)
+    (own / "mine.yaml").write_text(f"# @package _global_\n{text}\n")
+    monkeypatch.chdir(place)
+    monkeypatch.delenv("CD_EXP_CACHE", raising=False)
+    words = ["--config-dir", str(own.parent), "experiment=mine", "cache.dir=cache", "plan=true"]
+    monkeypatch.setattr("sys.argv", ["run.py", *words])
+    before = state(place)
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    said = capsys.readouterr().err
+    assert left.value.code == 2, said
+    assert said.startswith("error: "), said
+    assert said.count("\n") == 1, said
+    assert message in said
     assert state(place) == before
 
 

@@ -56,6 +56,8 @@ class Settings:
         device = torch.device(distributed.device(self.device))
         if device.type == "cuda" and not torch.cuda.is_available():
             raise InputError(f"device={self.device}: no CUDA device is available; set device=cpu")
+        if device.type == "mps" and not torch.backends.mps.is_available():
+            raise InputError(f"device={self.device}: this machine has no MPS device; set device=cpu")
         names = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
         names["auto"] = torch.bfloat16 if device.type == "cuda" else torch.float32
         if self.precision not in names:

@@ -25,6 +25,7 @@ HYDRA = {
     "sweeper.max_batch_size": Count | None,
 }
 """Of Hydra's own settings, which it does not bound, those that would fail late or write where nobody meant."""
+WRITTEN = ("explorer", "figures", "labels.csv", "manifest.json", "metrics.json", "report.html", "run.log", "wandb")
 MOST_PROCESSES = 8
 LEVELS = ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG", "NOTSET")
 LOGGING = (
@@ -147,6 +148,13 @@ def check_hydra(hydra: DictConfig) -> None:
         wrong = None if "${" in str(value) or value == "???" else refusal(f"hydra.{name}", value, kind)
         if wrong:
             raise wrong
+    if plain.get("output_subdir") in WRITTEN:
+        raise InputError(f"hydra.output_subdir={plain['output_subdir']} is a name that a run writes results under")
+    if plain.get("job", {}).get("chdir"):
+        raise InputError(
+            "hydra.job.chdir=true would change what relative paths mean; leave it out, and choose the "
+            "folder of results with hydra.run.dir=DIR"
+        )
     for where, key, value in _targets(plain, "hydra"):
         if key == "level":
             if value not in LEVELS:
@@ -167,6 +175,8 @@ def check_choices(config: DictConfig) -> None:
     """Refuse several choices where a group takes one, as in `similarity=[cos]`."""
     for group in ("model", "probe", "concepts", "clip", "similarity"):
         node = None if OmegaConf.is_missing(config, group) else config.get(group)
+        if node is not None and not OmegaConf.is_dict(node):
+            raise InputError(f"{group}={node}: {group} is chosen by name, {group}=NAME, also in a YAML file's defaults")
         if node and "_target_" in node and group not in config.hydra.runtime.choices:
             raise InputError(f"{group} takes one choice, {group}=NAME; for a run with each of several: -m {group}=A,B")
 

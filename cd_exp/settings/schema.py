@@ -112,7 +112,7 @@ class Config:
     top: Annotated[Count, Doc("concepts kept for each unit")] = 5
     device: Annotated[
         str,
-        Pattern(r"auto|cpu|mps|cuda(:\d+)?", "one of auto, cpu, cuda, cuda:0, cuda:1, ..."),
+        Pattern(r"auto|cpu|mps|cuda(:\d{1,2})?", "one of auto, cpu, cuda, cuda:0, cuda:1, ..."),
         Doc("where the networks run"),
     ] = "auto"
     data_dir: Annotated[Text, Doc("folder of probe sets and downloads")] = "data"
