@@ -205,3 +205,10 @@ def test_importing_the_sets_loads_nothing_heavy():
         "print(sorted(heavy & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_half_a_character_is_refused_and_shown_by_its_escape():
+    with pytest.raises(
+        InputError, match=r"concepts.names holds 'a\\ud800b', which no encoding can carry; leave it out"
+    ):
+        concepts.words(names=["red", "a\ud800b"])

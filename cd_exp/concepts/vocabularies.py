@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,8 @@ def _vocabulary(listed: Iterable[Any], name: str, templates: Templates, *, where
     for number, entry in enumerate(listed, 1):
         if not isinstance(entry, str):  # YAML reads no, on and 7 as other things than words
             raise InputError(f"{where} holds {entry!r}, which is no text; put it in quotes")
+        if not entry.isascii() and re.search("[\ud800-\udfff]", entry):  # half a character: no tokenizer takes it
+            raise InputError(f"{where} holds {entry!a}, which no encoding can carry; leave it out")
         word = entry.strip()
         if not word:
             blank.append(number)
