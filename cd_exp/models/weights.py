@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedTensorMixin
 
 from cd_exp.errors import InputError, fault
 from cd_exp.names import shortened
@@ -21,6 +22,7 @@ _STARTS = {
     b"BZh": "a bzip2 archive; unpack it",
     b"7z": "a 7z archive; unpack it",
     b"\x08": "an ONNX file; convert it to .safetensors",
+    b"{": "a JSON file (the index of weights in several files?); join the tensors into one .safetensors file",
 }
 """What files begin with that are often named .pth and are none."""
 
@@ -45,6 +47,9 @@ def load_weights(module: nn.Module, path: Path, *, key: str | None = None, prefi
     if not states:
         raise InputError(f"{path} holds no tensors by name; expected a state dict, or a checkpoint that holds one")
     wanted = module.state_dict()
+    unsized = next((name for name, value in wanted.items() if isinstance(value, UninitializedTensorMixin)), None)
+    if unsized is not None:
+        raise InputError(f"{path}: {unsized} has no size yet; show the network one picture in model.factory")
     if not all(isinstance(value, Tensor) for value in wanted.values()):
         raise InputError(f"{path}: a quantised network is not loaded from a file; load its weights in model.factory")
     parts = [(name, start) for name, state in states.items() for start in _prefixes(state, wanted, prefix)]
@@ -72,10 +77,12 @@ def read_checkpoint(path: Path) -> Any:
         start = file.read(64)
     if not start:
         raise InputError(f"{path} is empty (0 bytes); download it again")
+    # A .safetensors file begins with the length of its header, whose first bytes can be those of any other kind.
+    tensors = start[8:9] == b"{" and start[6:8] == b"\0\0"
     for begins, what in _STARTS.items():
-        if start.lstrip().startswith(begins):
+        if not tensors and start.lstrip().startswith(begins):
             raise InputError(f"{path} is {what}")
-    if path.suffix == ".safetensors" or start[8:9] == b"{":
+    if tensors or path.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -146,10 +153,21 @@ def _misfit(state: State, wanted: State, module: nn.Module) -> str:
     for name, value in wanted.items():
         if name in state and state[name].shape != value.shape:
             return f"size mismatch for {name}: {_size(state[name])} in the file, {_size(value)} in the network"
+        if name in state and value.is_floating_point() and not _copied(state[name]):
+            return f"{name} holds {_kind(state[name])} in the file; floating-point numbers are expected (quantised?)"
     more = [name for name in state if name not in wanted and not _headless(name, module)]
     if more:
         return f"{more[0]} is not in the network" + (f", and {len(more) - 1} more" if len(more) > 1 else "")
     return ""
+
+
+def _copied(tensor: Tensor) -> bool:
+    """Whether its numbers can be taken as they are: whole numbers of quantised weights lack their scale."""
+    return tensor.is_floating_point() and not tensor.is_meta
+
+
+def _kind(tensor: Tensor) -> str:
+    return "no numbers (the meta device)" if tensor.is_meta else str(tensor.dtype).removeprefix("torch.")
 
 
 def _headless(name: str, module: nn.Module) -> bool:

@@ -3,7 +3,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import nn
 
 from cd_exp.errors import InputError
@@ -133,6 +133,7 @@ def test_a_checkpoint_that_holds_more_than_tensors_is_not_unpickled(tmp_path):
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a Git LFS pointer, not the file itself"),
         (b"\x89HDF\r\n", "is an HDF5"),
         (b"hello", "is no file of torch weights"),
+        (b'{"metadata": {}, "weight_map": {"fc.weight": "model-1-of-2.safetensors"}}', "is a JSON file .the index of"),
     ],
 )
 def test_a_file_that_is_no_weights_says_what_it_is(tmp_path, content, message):
@@ -169,6 +170,37 @@ def test_safetensors_are_known_by_name_and_content(tmp_path, name):
     (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-8])
     with pytest.raises(InputError, match=r"is no whole .safetensors file .* download it again"):
         load_weights(network, tmp_path / name)
+
+
+@pytest.mark.parametrize("length", range(0, 256, 8))
+def test_the_length_of_a_header_is_not_taken_for_another_kind_of_file(tmp_path, length):
+    """Its lowest byte runs through all values, those that ONNX files, web pages and JSON begin with among them."""
+    plain = len(save(state(2), {"x": ""})) - sum(4 * value.numel() for value in state(2).values()) - 8
+    path = tmp_path / "weights.safetensors"
+    save_file(state(2), path, {"x": "a" * ((length - plain) % 256)})
+    assert path.read_bytes()[0] == length
+    network = Network()
+    load_weights(network, path)
+    assert float(network.fc.bias.detach()[0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda value: value.to(torch.int8), "conv.weight holds int8 in the file; floating-point numbers are expected"),
+        (lambda value: value.to(torch.complex64), "conv.weight holds complex64 in the file"),
+        (lambda value: value.to("meta"), "conv.weight holds no numbers"),
+    ],
+)
+def test_tensors_whose_numbers_are_no_weights_are_refused(tmp_path, change, message):
+    with pytest.raises(InputError, match=message):
+        loaded({name: change(value) for name, value in state(1).items()}, tmp_path)
+
+
+def test_a_layer_without_a_size_takes_no_weights(tmp_path):
+    save_file(state(1), tmp_path / "weights.safetensors")
+    with pytest.raises(InputError, match="weight has no size yet; show the network one picture in"):
+        load_weights(nn.Sequential(nn.LazyLinear(3)), tmp_path / "weights.safetensors")
 
 
 def test_a_compiled_archive_is_named(tmp_path):
