@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from cd_exp.errors import InputError, fault
 from cd_exp.names import shortened
@@ -47,7 +47,7 @@ def load_weights(module: nn.Module, path: Path, *, key: str | None = None, prefi
     if not states:
         raise InputError(f"{path} holds no tensors by name; expected a state dict, or a checkpoint that holds one")
     wanted = module.state_dict()
-    unsized = next((name for name, value in wanted.items() if isinstance(value, UninitializedTensorMixin)), None)
+    unsized = next((name for name, value in wanted.items() if is_lazy(value)), None)
     if unsized is not None:
         raise InputError(f"{path}: {unsized} has no size yet; show the network one picture in model.factory")
     if not all(isinstance(value, Tensor) for value in wanted.values()):
