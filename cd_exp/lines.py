@@ -17,6 +17,51 @@ CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff]")
 """What no name holds: control characters but for the tab, and a byte order mark within the text."""
 
 
+OTHER_FORMATS = {
+    re.compile(r"""(["']).*\1\s*[,;]?"""): "stands in quotes",
+    re.compile(r".*[,;]"): "ends in a comma or a semicolon",
+    re.compile(r"- \s*\S.*"): "begins with `- `",
+    re.compile(r"n\d{8}[\s,:;].*\S.*"): "begins with a WordNet number",
+}
+"""What every line of a list has that was written for something else, and no name of its own."""
+
+NUMBERED = re.compile(r"[{(]?\s*(\d+)\s*[\s.:,;)].*\S.*")
+
+
+def read_list(path: str | Path, *, setting: str) -> list[str]:
+    """The names in a text file, one a line, without blanks around them; blank lines are kept.
+
+    Args:
+        path: the file.
+        setting: what named it, for the error.
+
+    Raises:
+        InputError: as `read_lines`; or all lines have what belongs to another format and to no name: quotes, a comma at
+            the end, a running number, a WordNet number. It would be a part of every name, in silence.
+    """
+    names = [line.strip() for line in read_lines(path, setting=setting)]
+    lines = [name for name in names if name]
+    if not lines:
+        return names
+    what = next((what for mark, what in OTHER_FORMATS.items() if all(map(mark.fullmatch, lines))), None)
+    if what is None and (_running(lines) or _running(lines[1:])):  # a table may have a heading
+        what = "begins with a running number"
+    if what and len(lines) > 1:
+        raise InputError(
+            f"{setting}={path}: every line {what}, as {lines[-1][:40]!r}; give the names alone, one a line"
+        )
+    if re.match(r"version https://git-lfs|<!doctype html|<html", lines[0], re.IGNORECASE):
+        raise InputError(f"{setting}={path} begins with {lines[0][:40]!r} and is no list; fetch the file itself")
+    return names
+
+
+def _running(lines: list[str]) -> bool:
+    """Whether the lines are numbered from 0 or 1; two alone may be names (`1 pound`, `2 pounds`)."""
+    found = [NUMBERED.fullmatch(line) for line in lines]
+    numbers = [int(match[1]) for match in found if match]
+    return len(lines) > 2 and any(numbers == list(range(first, first + len(lines))) for first in (0, 1))
+
+
 def read_lines(path: str | Path, *, setting: str) -> list[str]:
     """The lines of a text file without their ends, blank ones included, so that a line keeps its number.
 

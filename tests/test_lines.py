@@ -1,7 +1,7 @@
 import pytest
 
 from cd_exp.errors import InputError
-from cd_exp.lines import read_lines
+from cd_exp.lines import read_lines, read_list
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,47 @@ def test_what_is_no_list_of_names_is_refused_with_its_line(tmp_path, data, messa
 def test_a_missing_file_names_the_setting(tmp_path):
     with pytest.raises(InputError, match=r"concepts.path=.*nowhere.txt: there is no such file \(seen from "):
         read_lines(tmp_path / "nowhere.txt", setting="concepts.path")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('"tench"\n\n"goldfish"\n', "every line stands in quotes"),
+        ("'tench',\n'goldfish',\n", "every line stands in quotes"),
+        ("tench,\ngoldfish,\n", "every line ends in a comma"),
+        ("- tench\n- goldfish\n", "every line begins with `- `"),
+        ("n01440764 tench, Tinca tinca\nn01443537 goldfish\n", "every line begins with a WordNet number"),
+        ("0\ttench\n1\tgoldfish\n2\tshark\n", "every line begins with a running number"),
+        ("1. tench\n2. goldfish\n3. shark\n", r"running number, as '3. shark'; give the names alone, one a line"),
+        ("{0: 'tench',\n 1: 'goldfish',\n 2: 'shark'}\n", "every line begins with a running number"),
+        ("index,name\n0,tench\n1,goldfish\n2,shark\n", "every line begins with a running number"),
+        ("<!DOCTYPE html>\n<p>404</p>\n", "is no list; fetch the file itself"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is no list; fetch the file itself"),
+    ],
+)
+def test_what_every_line_has_and_no_name_is_refused(tmp_path, text, message):
+    (tmp_path / "list.txt").write_text(text)
+    with pytest.raises(InputError, match=message) as error:
+        read_list(tmp_path / "list.txt", setting="model.class_names")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["0", "1", "2"],
+        ["7 eleven", "1 dollar", ""],
+        ["1 pound", "2 pounds"],
+        ['"', "'", "a"],
+        ["", ""],
+        ["'em'"],
+        ["tench, Tinca tinca", "goldfish, Carassius auratus"],
+        ["-", "- minus", "plus,"],
+        ["class 0", "class 1", "class 2"],
+        ["2D", "3D", "4D"],
+        ["n01440764", "n01443537"],
+    ],
+)
+def test_names_that_only_look_like_another_format_stand(tmp_path, names):
+    (tmp_path / "list.txt").write_text("".join(f"{name}\n" for name in names))
+    assert read_list(tmp_path / "list.txt", setting="x") == names

@@ -11,7 +11,7 @@ from cd_exp import shapes as world
 from cd_exp.concepts.prompts import Templates, prompts
 from cd_exp.downloads import BRODEN, Archive, locate
 from cd_exp.errors import InputError
-from cd_exp.lines import read_lines
+from cd_exp.lines import read_lines, read_list
 from cd_exp.names import shortened
 from cd_exp.types import Concepts
 
@@ -26,7 +26,7 @@ def file(*, path: str, templates: Templates = None) -> Concepts:
     Raises:
         InputError: there is no such file, it is not UTF-8, or it holds no word.
     """
-    return _vocabulary(read_lines(path, setting="concepts.path"), Path(path).stem, templates, where=path, unit="lines")
+    return _vocabulary(read_list(path, setting="concepts.path"), Path(path).stem, templates, where=path, unit="lines")
 
 
 def words(*, names: Sequence[Any], name: str = "words", templates: Templates = None) -> Concepts:

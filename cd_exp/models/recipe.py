@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cd_exp import imagenet
 from cd_exp.errors import InputError
-from cd_exp.lines import read_lines
+from cd_exp.lines import read_list
 from cd_exp.metrics.names import places_classes
 from cd_exp.types import Accepted
 
@@ -131,7 +131,7 @@ def read_names(names: str | Sequence[str], *, setting: str = "model.class_names"
         return tuple(name.strip() for name in names)
     if names == "imagenet":
         return imagenet.published()
-    lines = [line.strip() for line in read_lines(names, setting=setting)]
+    lines = read_list(names, setting=setting)
     return _places(lines) if any(lines) and all(line.startswith("/") for line in lines if line) else tuple(lines)
 
 
