@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -181,16 +182,19 @@ def _arguments(network: nn.Module) -> list[str]:
 
 
 def tensors_in(output: object) -> dict[str, Tensor]:
-    """Every tensor of a module's output by its place: empty for a bare tensor, `1`, `1/0` or `logits` within others."""
+    """Every tensor of a module's output by its place: empty for a bare tensor, `1`, `1/0` or `logits` within others.
+
+    Sparse and nested tensors, whose axes are not those of dense ones, are left out.
+    """
     if isinstance(output, Tensor):
-        return {"": output}
+        return {"": output} if output.layout == torch.strided and not output.is_nested else {}
     items: Mapping[Any, Any] = {}
     if isinstance(output, Mapping):
         items = output
     elif isinstance(output, (tuple, list)):
         items = dict(enumerate(output))
-    elif hasattr(output, "__dataclass_fields__"):
-        items = vars(output)
+    elif is_dataclass(output):
+        items = {field.name: getattr(output, field.name, None) for field in fields(output)}  # slots have no vars()
     return {
         f"{key}/{place}" if place else str(key): tensor
         for key, item in items.items()

@@ -67,7 +67,7 @@ def settled(wanted: Wanted, seen: Seen, *, name: str) -> Wanted:
         raise InputError(f"layer {wanted.name!r}: {name} calls {wanted.module!r} {len(calls)} times, not {call}")
     tensors = calls[call - 1]
     if not tensors:
-        raise InputError(f"layer {wanted.name!r} of {name} gives no tensor; choose the module around it")
+        raise InputError(f"layer {wanted.name!r} of {name} gives no dense tensor; choose the module around it")
     path = wanted.module + (f"@{wanted.call}" if wanted.call else "")
     choices = shortened([f"{path}/{place} ({written(shape)})" for place, shape in tensors.items() if place])
     if wanted.element is not None and wanted.element not in tensors:

@@ -100,7 +100,7 @@ def test_an_element_has_to_be_chosen_where_there_are_several():
         (lambda x: x.argmax(1), "no real numbers"),
         (lambda x: x.mean((1, 2, 3)), "gives 3 for 3 pictures; expected a vector, tokens or maps"),
         (lambda x: x[:, :, None], "expected a vector, tokens or maps"),
-        (lambda x: "text", "gives no tensor"),
+        (lambda x: "text", "gives no dense tensor"),
         (lambda x: [{"boxes": torch.zeros(7, 4)} for _ in x], "gives 3 tensors; choose one: layer/0/boxes"),
         (lambda x: {"boxes": torch.zeros(7, 4)}, "its first axis is not the pictures"),
     ],

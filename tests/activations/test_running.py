@@ -1,9 +1,12 @@
+from dataclasses import dataclass
+
 import pytest
 import torch
 from small_networks import Small
 from torch import nn
 
 from cd_exp.activations import look, mapped, pooled
+from cd_exp.activations.running import tensors_in
 from cd_exp.errors import InputError
 
 
@@ -118,3 +121,24 @@ def test_an_output_that_changes_its_size_with_the_picture_is_refused():
     found = look(network, ["0"], images, name="small", units_axis=1).layers
     with pooled(network, found, name="small") as forward, pytest.raises(InputError, match="it gave 3 units for each"):
         forward(-images)
+
+
+@dataclass(slots=True)
+class Slots:
+    """What has fields and no `__dict__`."""
+
+    maps: object
+    more: object = None
+
+
+@pytest.mark.parametrize(
+    ("output", "places"),
+    [
+        (Slots(torch.ones(1)), ["maps"]),
+        (Slots([torch.ones(1)], {"a": torch.ones(1)}), ["maps/0", "more/a"]),
+        (torch.eye(3).to_sparse(), []),
+        ((torch.ones(1), torch.eye(3).to_sparse()), ["0"]),
+    ],
+)
+def test_the_tensors_of_an_output_by_their_places(output, places):
+    assert list(tensors_in(output)) == places
