@@ -1,5 +1,6 @@
 """Any tree of images."""
 
+import errno
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -36,7 +37,7 @@ class Tree:
             (f"files passed over because they are no images: {self.others.total()} ({kinds}{more})", self.others),
             (f"no ordinary files, passed over: {len(self.special)} ({shortened(self.special)})", self.special),
             (f"folders that a link gives twice, their images taken twice: {shortened(self.again)}", self.again),
-            (f"links back to a folder above, not followed: {shortened(self.circles)}", self.circles),
+            (f"links back to a folder above or to themselves, not followed: {shortened(self.circles)}", self.circles),
         )
         return tuple(f"{root}: {text}" for text, present in counted if present)
 
@@ -93,9 +94,20 @@ def _walk(root: str, tree: Tree, inside: str = "", above: tuple[Identity, ...] =
         for entry in sorted(entries, key=lambda entry: entry.name):
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
+            if entry.is_symlink() and _leads_to_itself(entry.path):
+                tree.circles.append(inside + entry.name)
+            elif entry.is_dir():
                 yield from _walk(root, tree, f"{inside}{entry.name}/", (*above, here))
             elif entry.is_file() or not Path(entry.path).exists():  # a dangling link is an unreadable picture
                 yield inside + entry.name
             else:
                 tree.special.append(inside + entry.name)
+
+
+def _leads_to_itself(link: str) -> bool:
+    """Whether following the link, or the links behind it, never ends; the system says so after 40."""
+    try:
+        Path(link).stat()
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False

@@ -71,8 +71,19 @@ def test_folder_follows_links_and_says_what_is_there_twice(tree, tmp_path):
     assert len(probe) == 7
     assert probe.notes[1:] == (
         f"{tree}: folders that a link gives twice, their images taken twice: link2",
-        f"{tree}: links back to a folder above, not followed: b/up",
+        f"{tree}: links back to a folder above or to themselves, not followed: b/up",
     )
+
+
+def test_links_that_lead_to_themselves_are_noted(tree):
+    before = list(probes.folder(root=str(tree)).ids)
+    (tree / "loop.jpg").symlink_to("loop.jpg")
+    (tree / "b/to").symlink_to("fro")
+    (tree / "b/fro").symlink_to("to")
+    probe = probes.folder(root=str(tree))
+    assert list(probe.ids) == before
+    note = "links back to a folder above or to themselves, not followed: b/fro, b/to, loop.jpg"
+    assert f"{tree}: {note}" in probe.notes
 
 
 def test_named_pipes_sockets_and_devices_are_passed_over_and_never_waited_for(tree):
