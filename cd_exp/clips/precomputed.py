@@ -21,6 +21,7 @@ from cd_exp.types import Concepts
 
 IMAGES, IDS = "image_embeddings.npy", "images.txt"
 TEXTS, NAMES = "_text.npy", "_names.txt"
+_AGREE = 0.9999  # cosine; half precision leaves 1 - 1e-6, another prompt .8 to .99
 
 
 @dataclass(frozen=True)
@@ -72,19 +73,28 @@ class Precomputed:
 
         Raises:
             MissingTexts: a concept that no file names.
-            InputError: templates, or files that do not fit each other.
+            InputError: templates, files that do not fit each other, or rows of one name that differ.
         """
         del device
         if concepts.templates != ("{}",):
             raise InputError(
                 "clip=precomputed: the prompts were fixed when the texts were embedded; drop the templates"
             )
+        files = {file: self._named(file) for file in sorted(Path(self.folder).glob(f"*{NAMES}"))}
+        whole = {file: texts for file, (names, texts) in files.items() if tuple(names) == concepts.names}
+        for file, texts in whole.items():
+            first = next(iter(whole.values()))
+            for name, row, other in zip(concepts.names, first, texts, strict=True):
+                self._refuse_another(name, row, other, file)
+        if whole:
+            file, texts = next(iter(whole.items()))
+            return torch.from_numpy(_finite(texts, self._texts_of(file)))
+        wanted = set(concepts.names)
         known: dict[str, np.ndarray] = {}
-        for names_file in sorted(Path(self.folder).glob(f"*{NAMES}")):
-            names, texts = self._named(names_file)
-            if tuple(names) == concepts.names:
-                return torch.from_numpy(_finite(texts, self._texts_of(names_file)))
-            known = dict(zip(names, texts, strict=True)) | known
+        for file, (names, texts) in files.items():
+            for name, row in zip(names, texts, strict=True):
+                if name in wanted:
+                    self._refuse_another(name, known.setdefault(name, row), row, file)
         missing = [name for name in concepts.names if name not in known]
         if missing:
             raise MissingTexts(
@@ -95,6 +105,14 @@ class Precomputed:
         if len({len(row) for row in rows}) > 1:
             raise InputError(f"{self.folder}: the *{TEXTS} files differ in their number of columns")
         return torch.from_numpy(_finite(np.stack(rows), Path(self.folder)))
+
+    def _refuse_another(self, name: str, row: np.ndarray, other: np.ndarray, file: Path) -> None:
+        """Two rows of one name must be one embedding: those of other prompts are another concept set."""
+        if not _same_direction(row, other):
+            raise InputError(
+                f"{self.folder} has several text embeddings of {name!r} that differ (the last in "
+                f"{self._texts_of(file).name}); keep one for each name, as of one prompt"
+            )
 
     def _named(self, names_file: Path) -> tuple[list[str], np.ndarray]:
         """The names of a file without blanks around them, and the row of each."""
@@ -139,9 +157,18 @@ def _matrix(path: Path) -> np.ndarray:
     return values
 
 
+def _same_direction(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two embeddings of a text agree as far as half precision has them; their lengths are of no use."""
+    if a.shape != b.shape or np.array_equal(a, b):
+        return True  # files of another width are refused together
+    first, second = a.astype(np.float64), b.astype(np.float64)
+    return bool(first @ second >= _AGREE * np.linalg.norm(first) * np.linalg.norm(second))
+
+
 def _finite(values: np.ndarray, path: Path) -> Float[np.ndarray, "rows dim"]:
     """The rows as float32, each a direction: finite and not zero."""
-    rows = np.array(values, dtype=np.float32, order="C")
+    with np.errstate(over="ignore"):  # what is too large becomes infinite
+        rows = np.array(values, dtype=np.float32, order="C")
     wrong = np.flatnonzero(~np.isfinite(rows).all(1) | ~rows.any(1))
     if len(wrong):
         raise InputError(

@@ -142,3 +142,30 @@ def test_what_is_no_table_of_numbers_is_one_line(folder, content, message):
 def test_any_layout_of_real_numbers_is_read_right(folder, layout):
     (folder / "image_embeddings.npy").write_bytes(array(layout(np.arange(1, 13).reshape(3, 4))))
     np.testing.assert_array_equal(Precomputed(str(folder)).stored_images(["b.png"]), [[5, 6, 7, 8]])
+
+
+@pytest.mark.parametrize(
+    ("names", "asked"),
+    [("dog\ntree\n", ("dog", "rock")), ("dog\ndog\n", ("dog", "rock")), ("dog\ncat\n", ("dog", "cat"))],
+)
+def test_rows_of_one_name_that_differ_are_refused(folder, names, asked):
+    """The last name, and the first file by its name, were taken without a word."""
+    np.save(folder / "other_text.npy", np.eye(4, dtype=np.float32)[1:3])
+    (folder / "other_names.txt").write_text(names)
+    with pytest.raises(
+        InputError, match=r"several text embeddings of 'dog' that differ \(the last in other_text.npy\)"
+    ):
+        Precomputed(str(folder)).embed(Concepts(asked), device=CPU)
+
+
+def test_rows_of_one_name_that_agree_but_for_their_length_are_one(folder):
+    np.save(folder / "other_text.npy", 3 * np.eye(4, dtype=np.float32)[:2])
+    (folder / "other_names.txt").write_text("dog\ncat\n")
+    embedded = Precomputed(str(folder)).embed(Concepts(("rock", "dog")), device=CPU)
+    assert torch.equal(embedded, torch.eye(4)[[3, 0]])
+
+
+def test_the_one_file_of_these_names_goes_before_any_other(folder):
+    np.save(folder / "a_text.npy", np.eye(4, dtype=np.float32)[2:])
+    (folder / "a_names.txt").write_text("cat\nox\n")
+    assert torch.equal(Precomputed(str(folder)).embed(Concepts(("dog", "cat")), device=CPU), torch.eye(4)[:2])
