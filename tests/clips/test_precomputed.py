@@ -169,3 +169,9 @@ def test_the_one_file_of_these_names_goes_before_any_other(folder):
     np.save(folder / "a_text.npy", np.eye(4, dtype=np.float32)[2:])
     (folder / "a_names.txt").write_text("cat\nox\n")
     assert torch.equal(Precomputed(str(folder)).embed(Concepts(("dog", "cat")), device=CPU), torch.eye(4)[:2])
+
+
+def test_a_file_that_has_all_of_these_names_goes_before_those_that_have_some(folder):
+    np.save(folder / "a_text.npy", np.eye(4, dtype=np.float32)[2:])
+    (folder / "a_names.txt").write_text("cat\nox\n")
+    assert torch.equal(Precomputed(str(folder)).embed(Concepts(("cat", "dog")), device=CPU), torch.eye(4)[[1, 0]])
