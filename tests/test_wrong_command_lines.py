@@ -37,6 +37,7 @@ report.images=-1 | expected a whole number from 0
 report.html=perhaps | expected true or false
 report.explorer=page | choose from auto, folder, none, single
 stability.resamples=-1 | expected a whole number from 0
+stability.resamples=10001 | expected a whole number from 0 to 10000
 abstain.stability=2 | expected a number from 0 to 1, or null
 device=gpu | device='gpu' is out of range, expected one of auto, cpu, cuda, cuda:0
 device=cuda:99999999999999999999 | expected one of auto, cpu, cuda
@@ -72,6 +73,7 @@ similarity.scale=-1 | similarity.scale=-1 is out of range, expected a number abo
 similarity.scale=ten | similarity.scale='ten' is of type str, expected a number above 0
 similarity.scale=null | similarity.scale=null is empty, expected a number
 similarity.top_k=0 | expected a whole number from 1
+similarity.top_k=100000000000000000000 | expected a whole number from 1 to 10000000
 similarity.top_k=2.5 | similarity.top_k=2.5 is of type float, expected a whole number from 1
 similarity.prior_weight=nan | expected a number
 similarity.first_membership=1.5 | expected a number from 0 to 1

@@ -132,9 +132,8 @@ def fault(folder: Path) -> str:
 
 def shard_digests(path: Path, start: int, *, rows: int, shard: int, only: Sequence[int] | None = None) -> list[str]:
     """The SHA-256 of each run of `shard` rows of a file whose rows begin at byte `start`; of all or `only` some."""
-    size = max(0, path.stat().st_size - start) // max(
-        1, rows
-    )  # bytes a row; what is over or missing changes the last hash
+    # Bytes a row: what is over or missing changes the last hash.
+    size = max(0, path.stat().st_size - start) // max(1, rows)
     numbers = range(-(-rows // shard)) if only is None else only
 
     def of(number: int) -> str:

@@ -67,11 +67,15 @@ class Store:
 
     def find_arrays(self, entry: Entry, *, verify: bool = True) -> dict[str, np.ndarray] | None:
         """The arrays of an entry that has several, in memory, or None."""
-        return read_arrays(self.folder(entry) / ARRAYS) if self._found(entry, verify=verify) else None
+        if not self._found(entry, verify=verify):
+            return None
+        with self._there(entry):
+            return read_arrays(self.folder(entry) / ARRAYS)
 
     def manifest(self, entry: Entry) -> Manifest:
         """What is known of an entry that is there."""
-        return read_manifest(self.folder(entry))
+        with self._there(entry):
+            return read_manifest(self.folder(entry))
 
     def holds(self, entry: Entry, *, verify: bool = True) -> Manifest | None:
         """The manifest of an entry that is there, or None; a damaged one is reported."""
@@ -186,7 +190,19 @@ class Store:
         return True
 
     def _mapped(self, entry: Entry) -> np.ndarray:
-        return np.load(self.folder(entry) / ARRAY, mmap_mode="c")
+        with self._there(entry):
+            return np.load(self.folder(entry) / ARRAY, mmap_mode="c")
+
+    @contextmanager
+    def _there(self, entry: Entry) -> Iterator[None]:
+        """Read an entry that was found; one that is gone since was removed by somebody else."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise InputError(
+                f"cache entry {entry.says} was removed while this run read it, as `python -m cd_exp.cache prune` does; "
+                "start the run again, which goes on with what is there"
+            ) from error
 
     def _save(self, entry: Entry, fill: Callable[[Path], None], about: Mapping[str, Any]) -> None:
         self._begin()

@@ -68,7 +68,7 @@ DECLARED: Mapping[str, Any] = {
     "clip.preprocess": Mapping[str, Any] | None,
     "clip.folder": Text,
     "clip.options": Mapping[str, Any],
-    "similarity.top_k": Count,
+    "similarity.top_k": Annotated[Count, Le(10**7)],
     "similarity.scale": Positive,
     "similarity.prior_weight": float,
     "similarity.first_membership": Share,

@@ -82,7 +82,9 @@ class DistributedSettings:
 class StabilitySettings:
     """How sure a label is."""
 
-    resamples: Annotated[Whole, Doc("redrawings of the probe images that each label's stability is counted over")] = 40
+    resamples: Annotated[
+        Whole, Le(10**4), Doc("redrawings of the probe images that each label's stability is counted over")
+    ] = 40
 
 
 @dataclass

@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+import shutil
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from cd_exp import __version__
 from cd_exp.cache import Entry, Store, entries, key_of
 from cd_exp.cache.entries import fault
+from cd_exp.errors import InputError
 
 ENTRY = Entry("images", {"clip": {"weights": "abc"}, "probe": "def"})
 VALUES = np.arange(12, dtype=np.float32).reshape(4, 3)
@@ -125,3 +127,14 @@ def test_a_bug_in_finding_a_value_out_keeps_its_traceback(store):
         store.remember("layers", {"a": 1}, lambda: 1 / 0)
     with pytest.raises(KeyError):
         store.remember("layers", {"a": 1}, dict, parse=lambda value: value["new"])
+
+
+def test_an_entry_that_is_pruned_while_it_is_read_is_one_line_that_says_so(tmp_path, monkeypatch):
+    store, entry = Store(tmp_path), Entry("texts", {"names": ["a"]})
+    with store.locked([entry]):
+        store.save(entry, np.zeros((2, 3), dtype=np.float32))
+    monkeypatch.setattr(Store, "_found", lambda self, entry, *, verify: True)
+    shutil.rmtree(store.folder(entry))
+    for read in (store.find, store.find_arrays, store.manifest):
+        with pytest.raises(InputError, match="was removed while this run read it"):
+            read(entry)
