@@ -103,6 +103,7 @@ def test_the_embedded_world_end_to_end(run):
     assert (same / "labels.csv").read_bytes() == (folder / "labels.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_network_dissection_beside_our_labels(run):
     status, out, _, folder = run(*SMALL, *QUICK, "baseline=netdissect")
     assert status == 0

@@ -44,6 +44,7 @@ def rows(folder, name="labels.csv"):
     return list(csv.DictReader((folder / name).read_text().splitlines()))
 
 
+@pytest.mark.slow
 def test_annotations_score_every_method_between_floor_and_ceiling(run):
     folder = run("judge=annotations", "baseline=invert")
     found = figures(folder)
@@ -103,6 +104,7 @@ def test_renders_score_labels_and_count_those_that_cannot_be_drawn(run):
     assert all(row["faithfulness_selectivity"] for row in drawn)
 
 
+@pytest.mark.slow
 def test_a_backbone_that_judges_its_own_labels_is_circular(run):
     folder = run("judge=clip", "judge.clip=shapes", "baseline=linear_explanations")
     assert all("circular" in row["marks"].split() for row in rows(folder))

@@ -327,7 +327,9 @@ def test_there_are_as_many_as_promised():
     assert len({line for line, _ in CASES}) >= 120
 
 
-@pytest.mark.parametrize("full", ["0", "1", None])
+@pytest.mark.parametrize(
+    "full", [None, pytest.param("0", marks=pytest.mark.slow), pytest.param("1", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(
     "line",
     [

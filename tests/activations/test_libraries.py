@@ -82,7 +82,10 @@ def test_windows_of_transformers_swin_are_refused(transformers):
     ("name", "layer", "expected"),
     [
         ("vit_b_16", "encoder.layers.encoder_layer_0", ("tokens", "cls", 1, 768)),
-        ("vit_b_16", "encoder.layers.encoder_layer_0.self_attention", ("tokens", "cls", 1, 768)),
+        pytest.param(
+            *("vit_b_16", "encoder.layers.encoder_layer_0.self_attention", ("tokens", "cls", 1, 768)),
+            marks=pytest.mark.slow,
+        ),
         ("swin_t", "features.1", ("maps_last", "avg", 0, 96)),
         ("convnext_tiny", "features.1.0.block.3", ("maps_last", "avg", 0, 384)),
         ("shufflenet_v2_x0_5", "stage2", ("maps_first", "avg", 0, 48)),

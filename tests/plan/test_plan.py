@@ -149,6 +149,7 @@ def test_a_function_that_reads_all_activations_is_told(tmp_path, choice, whole):
     assert ("all activations are read: features.keep=lists will not do" in found.notes) == whole
 
 
+@pytest.mark.slow
 def test_the_command_prints_it_and_leaves_nothing(tmp_path):
     words = [*SMALL, "plan=true", f"cache.dir={tmp_path}/cache", "hydra.run.dir=out"]
     command = [sys.executable, str(ROOT / "run.py"), *words]
