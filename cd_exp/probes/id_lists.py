@@ -1,6 +1,7 @@
 """Many names in little memory: the ids of a probe set of a million images."""
 
 import operator
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import SupportsIndex, overload
@@ -12,9 +13,9 @@ from jaxtyping import Int
 class _Names(Sequence[str]):
     """Equal to any sequence of the same names, and given as a tuple where a part is asked for."""
 
+    @abstractmethod
     def name(self, index: int) -> str:
         """The name at an index from 0."""
-        raise NotImplementedError
 
     @overload
     def __getitem__(self, index: SupportsIndex) -> str: ...

@@ -1,5 +1,6 @@
 """The record behind every probe set that is a tree of picture files, and what all sets of pictures have in common."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,7 +16,7 @@ from cd_exp.probes.pictures import AS_PUBLISHED, Reading, Values, rgb, values
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Pictures:
+class Pictures(ABC):
     """Images that are encoded pictures: files, or members of archives and tables."""
 
     name: str
@@ -24,13 +25,13 @@ class Pictures:
     reading: Reading = AS_PUBLISHED  # how pictures become 8-bit RGB
     notes: tuple[str, ...] = ()  # what a reader should know of how the set was read
 
+    @abstractmethod
     def source(self, index: int) -> Path | bytes:
         """The encoded picture; raises OSError where it cannot be read."""
-        raise NotImplementedError
 
+    @abstractmethod
     def digests(self, rows: Sequence[int]) -> Iterator[str]:
         """The hash of each of these images' content."""
-        raise NotImplementedError
 
     @cached_property
     def fingerprint(self) -> str:
