@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import QuotedString
 from hydra.errors import MissingConfigException, OverrideParseException
 
 from cd_exp import settings
@@ -109,10 +108,9 @@ def _wrong_value(key: str, error: BaseException, overrides: Sequence[str]) -> In
 def _read(typed: str) -> str:
     """What Hydra makes of a value that was typed, as its errors show it."""
     try:
-        value = OverridesParser.create().parse_override(f"value={typed}").value()
+        return str(OverridesParser.create().parse_override(f"value={typed}").value())
     except OverrideParseException:
         return typed
-    return value.text if isinstance(value, QuotedString) else str(value)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -111,5 +111,5 @@ def test_the_configuration_stops_where_parts_are_built():
     """What works with a run knows plain values, not `DictConfig`."""
     known = {str(path.relative_to(ROOT / "cd_exp")) for path in SOURCES if "DictConfig" in path.read_text()}
     composing = {"running.py", "composing.py", "config.py", "plain_config.py", "parts.py", "embed.py"}
-    composing |= {"settings/checking.py", "sweep/plan.py", "plan/pieces.py", "plan/planning.py", "library/composed.py"}
+    composing |= {"settings/checking.py", "plan/pieces.py", "plan/planning.py", "library/composed.py"}
     assert known == composing

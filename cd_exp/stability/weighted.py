@@ -1,7 +1,6 @@
 """All resamples at once, for a function that is a sum over each unit's strongest images."""
 
 import inspect
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -140,9 +139,7 @@ def node_weights(
     if position is None:
         return ranks.diff(dim=2).float()[..., None], places.float()[:, None]
     spread, last = DEVIATIONS * (places + 1).sqrt(), terms.count - 1
-    # Of an image far down the list only the last ranks count, and it may come to them from afar: no narrow window.
-    latest = max(0.0, last - DEVIATIONS / 2 * math.sqrt(terms.count))
-    low, high = (places - spread).clamp(0, latest), (places + spread).clamp(0, last)
+    low, high = (places - spread).clamp(0, last), (places + spread).clamp(0, last)
     shares = torch.linspace(0, 1, NODES, dtype=torch.float64, device=ranks.device)
     nodes = low[:, None] + (high - low).clamp(min=1)[:, None] * shares
     powers = torch.arange(NODES, device=ranks.device)

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
@@ -47,21 +48,23 @@ def planned(folder: Path) -> Plan:
     if not path.is_file():
         raise InputError(f"{folder} has no {FILE}, which a multirun writes; give the folder of a multirun")
     try:
-        settings = OmegaConf.load(path)
-        assert isinstance(settings, DictConfig)
-        hydra = settings.hydra
-        overrides = tuple(hydra.overrides.task)
-        found = _parsed([*(f"{key}={value}" for key, value in (hydra.sweeper.params or {}).items()), *overrides])
-    except (OmegaConfBaseException, YAMLError, AssertionError, UnicodeDecodeError) as error:
+        # As they were typed: an interpolation is of the job that has it, and what it stands for is not to be kept.
+        settings: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        hydra = settings["hydra"]
+        overrides = tuple(hydra["overrides"]["task"])
+        found = _parsed([*(f"{key}={value}" for key, value in (hydra["sweeper"]["params"] or {}).items()), *overrides])
+        return Plan(
+            overrides=overrides,
+            hydra=tuple(hydra["overrides"]["hydra"]),
+            jobs=tuple(tuple(job) for job in BasicSweeper.split_arguments(found, None)[0]),
+            axes=tuple(dict.fromkeys(override.get_key_element() for override in found if override.is_sweep_override())),
+            folder=Path(hydra["runtime"]["cwd"]),
+            config_dirs=tuple(
+                source["path"] for source in hydra["runtime"]["config_sources"] if source["provider"] == "command-line"
+            ),
+        )
+    except (OmegaConfBaseException, YAMLError, LookupError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}; run the sweep anew") from error
-    return Plan(
-        overrides=overrides,
-        hydra=tuple(hydra.overrides.hydra),
-        jobs=tuple(tuple(job) for job in BasicSweeper.split_arguments(found, None)[0]),
-        axes=tuple(dict.fromkeys(override.get_key_element() for override in found if override.is_sweep_override())),
-        folder=Path(hydra.runtime.cwd),
-        config_dirs=tuple(source.path for source in hydra.runtime.config_sources if source.provider == "command-line"),
-    )
 
 
 def swept(folder: Path, overrides: Sequence[str]) -> dict[str, str]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException
 
 from cd_exp.errors import InputError
@@ -83,8 +82,6 @@ def _meant(read: OverridesParser, text: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, QuotedString):
-        return value.text
     if isinstance(value, dict):
-        return {str(_plain(key)): _plain(inner) for key, inner in value.items()}
+        return {str(key): _plain(inner) for key, inner in value.items()}
     return [_plain(inner) for inner in value] if isinstance(value, list) else str(value)

@@ -53,6 +53,14 @@ def test_the_pages_of_a_run_are_made_again_from_its_files(folders):
     assert (folder / "figures" / "units.png").is_file()
 
 
+def test_pictures_of_another_number_of_units_than_labels_are_refused(folders):
+    shown = {layer: np.zeros((units, 5), dtype=int) for layer, units in LAYERS.items()}
+    assert outcome_of(folders[0], probe=Pictures(None), top_images=shown).top_images.keys() == LAYERS.keys()
+    for other in ({"fc": shown["layer4"]}, {"conv": shown["fc"]}):
+        with pytest.raises(InputError, match=r"does not have the units of .* that explorer/ shows"):
+            outcome_of(folders[0], probe=Pictures(None), top_images=shown | other)
+
+
 def test_pages_made_elsewhere_leave_the_run_alone(folders, tmp_path):
     before = {path: path.read_bytes() for path in folders[0].rglob("*") if path.is_file()}
     remake([folders[0]], out=tmp_path / "elsewhere")

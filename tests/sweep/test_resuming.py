@@ -123,6 +123,20 @@ def test_names_that_differ_in_spaces_and_quotes_alone_are_different_jobs(tmp_pat
         shutil.move(folder, tmp_path / str(number))
 
 
+def test_interpolations_that_were_typed_stay_as_they_were_typed(tmp_path, monkeypatch):
+    monkeypatch.setenv("SECRET_PLACE", "/home/somebody")
+    task = ["top=1,2", "cache.dir=${oc.env:SECRET_PLACE}"]
+    made = {"overrides": {"task": task, "hydra": ["hydra.sweep.subdir=${hydra.job.num}"]}, "job": {"num": "???"}}
+    made |= {"sweeper": {"params": None}, "runtime": {"cwd": str(tmp_path), "config_sources": []}}
+    (tmp_path / "multirun.yaml").write_text(json.dumps({"hydra": made}))
+    plan = planned(tmp_path)
+    assert plan.hydra == ("hydra.sweep.subdir=${hydra.job.num}",)
+    assert plan.overrides == tuple(task)
+    assert [job[0] for job in plan.jobs] == ["top=1", "top=2"]
+    assert not any("/home/somebody" in text for job in plan.jobs for text in job)
+    assert plan.axes == ("top",)
+
+
 def test_a_folder_without_a_multirun_is_an_error(tmp_path):
     with pytest.raises(InputError, match=r"has no multirun\.yaml, which a multirun writes"), resumed(tmp_path):
         pass

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csc_array, csr_array, save_npz
 
@@ -44,6 +44,7 @@ def test_one_file_is_one_layer(tmp_path):
 
 @settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 99), tokens=st.integers(1, 4), pool=st.sampled_from(["max", "mean", "cls", "fraction"]))
+@example(seed=0, tokens=1, pool="fraction")
 def test_sparse_and_dense_are_the_same_with_tokens_too(tmp_path_factory, seed, tokens, pool):
     dense = values(rows=4 * tokens, seed=seed)
     place = folder(tmp_path_factory.mktemp("m"), dense=dense, sparse=csr_array(dense))
