@@ -99,7 +99,7 @@ def _single(hydra: Hydra, config: DictConfig) -> None:
 
 
 def _plan(config: DictConfig, invocation: Invocation) -> None:
-    """What the run would take, in place of the run."""
+    """Print what the run would need, in place of the run."""
     from rich.console import Console
 
     from cd_exp import plan

@@ -1,29 +1,20 @@
-"""What features a run needs: what is stored of them, what is read, what is computed, and how long that takes."""
+"""What features a run needs: what is stored of them, what is read, what is computed."""
 
-import os
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import median
 
 from cd_exp.clips import Clip, Precomputed
 from cd_exp.features.collecting import SHARD, Collector, Lists
 from cd_exp.features.extraction import distinct, image_collector, layer_collectors
-from cd_exp.features.loading import BATCH, UNREADABLE, Settings
 from cd_exp.features.texts import texts_stored
 from cd_exp.models import TargetModel
-from cd_exp.plan.machine import measured
-from cd_exp.plan.networks import Outline, Target, target, text_seconds, tower
+from cd_exp.plan.networks import Outline, Target, target, tower
 from cd_exp.plan.pieces import Pieces
-from cd_exp.plan.span import Span, total
 from cd_exp.types import Concepts, Probe
 from cd_exp.units import Matrix
 
 COMPUTED, STORED = "computed", "stored: read, not made"
 IMAGES, TEXTS = "images (CLIP)", "concepts (CLIP)"
-NONE = Span()
-PICTURES = 12
-"""Opened and transformed in a sample."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +26,12 @@ class Step:
         how: computed, stored, read.
         size: of what it gives, in words.
         bytes: that it adds to the disk.
-        seconds: that it takes.
     """
 
     what: str
     how: str
     size: str = ""
     bytes: int = 0
-    seconds: Span = NONE
 
 
 @dataclass(frozen=True)
@@ -62,12 +51,9 @@ def of_matrix(units: Matrix, probe: Probe) -> Features:
     widths = units.widths
     steps, memory = [], 0
     for layer, width in widths.items():
-        few = places[: max(1, min(len(places), 5_000_000 // (width * units.tokens_per_image)))]
-        began = time.perf_counter()
-        units.activations(layer, few)
-        taken = (time.perf_counter() - began) * len(places) / len(few)
+        units.activations(layer, places[:1])  # a file that cannot be read is refused here, as by the run
         memory += 4 * len(places) * width
-        steps.append(Step(layer, "read, not made", sizes(len(places), width), 0, Span(0.3 * taken, 2 * taken + 0.1)))
+        steps.append(Step(layer, "read, not made", sizes(len(places), width)))
     return Features(tuple(steps), widths, listed=False, memory=memory, notes=notes)
 
 
@@ -104,7 +90,7 @@ def _layer(name: str, units: int, images: int, collector: Collector | None, *, a
 
 def _collected(name: str, size: str, collector: Collector, width: int, images: int) -> Step:
     if collector.stored(verify=False):
-        return Step(name, STORED, size, 0, Span(0, 0.1 + collector.size(width) / 1e8))
+        return Step(name, STORED, size)
     done = len(collector.finished())
     how = f"{COMPUTED} but for {done} of {-(-images // SHARD)} shards" if done else COMPUTED
     come = collector.size(width) if isinstance(collector, Lists) else collector.bytes_to_come(width)
@@ -113,12 +99,9 @@ def _collected(name: str, size: str, collector: Collector, width: int, images: i
 
 def of_images(pieces: Pieces, clip: Clip, probe: Probe) -> tuple[Step, int, Outline | None]:
     """CLIP's embeddings of the images, their length, and the tower that has to make them."""
-    began = time.perf_counter()
     rows = clip.stored_images(probe.ids)
     if rows is not None:
-        taken = time.perf_counter() - began
-        step = Step(IMAGES, "read, not made", sizes(*rows.shape), 0, Span(0.3 * taken, 2 * taken + 0.1))
-        return step, rows.shape[1], None
+        return Step(IMAGES, "read, not made", sizes(*rows.shape)), rows.shape[1], None
     collector = (
         image_collector(clip, probe, store=pieces.store, settings=pieces.settings) if pieces.clip_keyed else None
     )
@@ -132,44 +115,15 @@ def of_images(pieces: Pieces, clip: Clip, probe: Probe) -> tuple[Step, int, Outl
     return _collected(IMAGES, size, collector, outline.width, len(probe)), outline.width, outline
 
 
-def of_texts(pieces: Pieces, clip: Clip, concepts: Concepts, dim: int, image: Outline | None) -> Step:
+def of_texts(pieces: Pieces, clip: Clip, concepts: Concepts, dim: int) -> Step:
     """The embeddings of the concepts."""
     size = sizes(len(concepts.names), dim)
     if pieces.clip_keyed and texts_stored(clip, concepts, store=pieces.store):
-        return Step(TEXTS, STORED, size, 0, Span(0, 0.2))
+        return Step(TEXTS, STORED, size)
     took = 4 * len(concepts.names) * dim
     if isinstance(clip, Precomputed):
-        return Step(TEXTS, "read and kept", size, took, Span(0, 0.3 + took / 5e7))
-    prompts = len(concepts.names) * len(concepts.templates)
-    return Step(TEXTS, COMPUTED, size, took, text_seconds(clip, prompts, pieces.settings, image))
-
-
-def passing(probe: Probe, networks: Sequence[Outline], settings: Settings, *, images: int) -> Span:
-    """Seconds of the pass over so many images: opened and transformed by workers, and given to the networks."""
-    device, _ = settings.resolved()
-    each = _picture(probe, networks)
-    workers = max(1, min(os.cpu_count() or 1, 8 if settings.workers is None else settings.workers))
-    speed = measured(device)
-    forward = total(network.cost.seconds(speed) for network in networks).times(images / BATCH)
-    starting = sum(network.made for network in networks)
-    decoded = each * images
-    low = max(0.5 * decoded / workers, 0.7 * forward.low) + 0.05 * starting
-    return Span(low, 1.5 * decoded + forward.high + 1.5 * starting + 2.0)
-
-
-def _picture(probe: Probe, networks: Sequence[Outline]) -> float:
-    """Seconds to open and transform a picture, in one process."""
-    taken = []
-    for index in range(0, len(probe), max(1, len(probe) // PICTURES)):
-        began = time.perf_counter()
-        try:
-            picture = probe[index]
-        except UNREADABLE:
-            continue
-        for network in networks:
-            network.transform(picture)
-        taken.append(time.perf_counter() - began)
-    return median(taken) if taken else 0.0
+        return Step(TEXTS, "read and kept", size, took)
+    return Step(TEXTS, COMPUTED, size, took)
 
 
 def sizes(rows: int, columns: int) -> str:

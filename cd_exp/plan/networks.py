@@ -1,7 +1,6 @@
-"""The layers of a network, what its forward pass costs, and what its pictures look like, without its weights."""
+"""The layers of a network, the memory of its forward pass, and what its images look like, without its weights."""
 
 import logging
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,16 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cd_exp.activations import Layer, decide, pooled, resolve
 from cd_exp.cache import Store
 from cd_exp.errors import InputError
 from cd_exp.features.layers import find_layers, known_layers
-from cd_exp.features.loading import BATCH, Settings
+from cd_exp.features.loading import BATCH
 from cd_exp.models import Network, TargetModel, truth_for
-from cd_exp.plan.costs import Cost, counted
-from cd_exp.plan.machine import measured
-from cd_exp.plan.span import Span
 from cd_exp.types import Probe
 from cd_exp.units import Units
 
@@ -33,17 +30,15 @@ class Outline:
     Attributes:
         module: on the `meta` device, unless it had to be built.
         transform: of its pictures.
-        cost: of a batch of `BATCH` pictures.
+        largest: bytes of the largest tensor that an operation gives, for a batch of `BATCH` images.
         weights: bytes of its parameters.
-        made: seconds that it took to import and outline it.
         width: of what it gives for a picture, where that is one tensor.
     """
 
     module: nn.Module
     transform: "Callable[[Image], Tensor]"
-    cost: Cost
+    largest: int
     weights: int
-    made: float
     width: int
 
     @property
@@ -74,7 +69,6 @@ def target(model: TargetModel, probe: Probe, units: Units, store: Store, *, keye
         InputError: as `cd_exp.features.find_layers`.
     """
     patterns = units.patterns(model)
-    began = time.perf_counter()
     network: list[Network] = []
 
     def network_of() -> Network:
@@ -91,7 +85,7 @@ def target(model: TargetModel, probe: Probe, units: Units, store: Store, *, keye
 
     def outline() -> Outline:
         given = network_of()
-        return _outline(given.module, given.transform, probe, layers, name=model.name, began=began)
+        return _outline(given.module, given.transform, probe, layers, name=model.name)
 
     return Target(layers, outline)
 
@@ -122,14 +116,13 @@ def _decided(model: TargetModel, network: Network, probe: Probe, patterns: Any) 
 
 def tower(clip: Any, probe: Probe) -> Outline:
     """The image tower of a CLIP backbone."""
-    began = time.perf_counter()
     if hasattr(clip, "outline"):
         with quiet():
             module, transform = clip.outline()
     else:
         built = clip.image_tower()
         module, transform = built.module, built.transform
-    return _outline(module, transform, probe, [], name=clip.name, began=began)
+    return _outline(module, transform, probe, [], name=clip.name)
 
 
 def _outline(
@@ -139,19 +132,17 @@ def _outline(
     layers: list[Layer],
     *,
     name: str,
-    began: float,
 ) -> Outline:
     inputs = _inputs(transform, probe, BATCH, module)
-    made = time.perf_counter() - began
     forward: Callable[[Tensor], object] = getattr(module, "encode_image", module)
     if layers:
         with pooled(module, layers, name=name) as forward:
-            cost = counted(forward, inputs)
+            largest, shape = outline_forward(forward, inputs)
     else:
-        cost = counted(forward, inputs)
-    width = cost.given[-1] if cost.given else 0
+        largest, shape = outline_forward(forward, inputs)
+    width = shape[-1] if shape else 0
     weights = sum(value.nbytes for value in module.state_dict().values() if isinstance(value, Tensor))
-    return Outline(module, transform, cost, weights, made, width)
+    return Outline(module, transform, largest, weights, width)
 
 
 def _inputs(transform: "Callable[[Image], Tensor]", probe: Probe, count: int, module: nn.Module) -> Tensor:
@@ -165,25 +156,30 @@ def _device(module: nn.Module) -> torch.device:
     return first.device if isinstance(first, Tensor) else torch.device("cpu")
 
 
-def text_seconds(clip: Any, prompts: int, settings: Settings, image: Outline | None) -> Span:
-    """Of embedding so many prompts; anything up to a tenth of a second each where the tower cannot be outlined."""
-    if not hasattr(clip, "outline"):
-        return Span(0.0, 0.1 * prompts + 1)
-    began = time.perf_counter()
-    if image is None:
-        with quiet():
-            module, _ = clip.outline()
-    else:
-        module = image.module
-    context = int(getattr(module, "context_length", 77))
-    made = time.perf_counter() - began
-    tokens = torch.zeros(BATCH, context, dtype=torch.long, device=_device(module))
-    try:
-        cost = counted(module.encode_text, tokens)
-    except (RuntimeError, NotImplementedError, ValueError, TypeError):  # a tower that looks at the tokens themselves
-        return Span(0.0, 0.1 * prompts + 1)
-    spent = cost.seconds(measured(settings.resolved()[0])).times(prompts / BATCH)
-    return Span(0.5 * spent.low + 0.05 * made, spent.high + 1.5 * made + 1.0)
+def outline_forward(forward: Callable[[Tensor], object], inputs: Tensor) -> tuple[int, tuple[int, ...]]:
+    """Bytes of the largest tensor that a forward pass gives, and the shape of its output, `()` unless one tensor.
+
+    Tensors on torch's `meta` device have no numbers: nothing is computed.
+    """
+    sizes = _OutputSizes()
+    with torch.inference_mode(), sizes:
+        output = forward(inputs)
+    return sizes.largest, tuple(output.shape) if isinstance(output, Tensor) else ()
+
+
+class _OutputSizes(TorchDispatchMode):
+    """Notes the bytes of the largest tensor that an operation gives; a view takes none of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.largest = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if not getattr(func, "is_view", False):
+            parts = output if isinstance(output, list | tuple) else [output]
+            self.largest = max(self.largest, *(part.nbytes for part in parts if isinstance(part, Tensor)), 0)
+        return output
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`plan=true`: what a run would have, read, compute and take, without doing it."""
+"""`plan=true`: what a run would download, read, compute and store, without doing it."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -9,14 +9,11 @@ from omegaconf import DictConfig
 
 from cd_exp.labelling import images_needed, with_names
 from cd_exp.plan.downloads import size_of
-from cd_exp.plan.features import COMPUTED, Features, Step, of_images, of_matrix, of_network, of_texts, passing
+from cd_exp.plan.features import COMPUTED, Features, Step, of_images, of_matrix, of_network, of_texts
 from cd_exp.plan.networks import Outline, Target
 from cd_exp.plan.pieces import Pieces
-from cd_exp.plan.scoring import Sizes, scoring
-from cd_exp.plan.span import Span, total
 from cd_exp.similarity.blocks import RESULT_BYTES
 from cd_exp.similarity.softmax import BLOCK_BYTES
-from cd_exp.types import Probe
 from cd_exp.units import Matrix
 
 PROCESS = 900_000_000
@@ -42,7 +39,7 @@ class Plan:
         images: how many; None where the probe set has to be downloaded first.
         memory: bytes at the peak, about.
         disk: below which folder features are kept, and the bytes free there.
-        notes: what the seconds leave out, and what a reader should know.
+        notes: what the bytes leave out, and what a reader should know.
     """
 
     downloads: tuple[Download, ...]
@@ -57,11 +54,6 @@ class Plan:
         """That all steps add to the cache."""
         return sum(step.bytes for step in self.steps)
 
-    @property
-    def seconds(self) -> Span:
-        """Of all steps."""
-        return total(step.seconds for step in self.steps)
-
 
 def planned(config: DictConfig, choices: Mapping[str, str]) -> Plan:
     """The plan of a run.
@@ -72,10 +64,10 @@ def planned(config: DictConfig, choices: Mapping[str, str]) -> Plan:
     pieces = Pieces.of(config, choices)
     downloads = tuple(Download(one.name, one.address, size_of(one.address)) for one in pieces.downloads)
     disk = pieces.store.root, _free(pieces.store.root)
-    notes = list(_left_out(config, choices))
+    notes = [_left_out(config)]
     probe, clip, concepts, model = pieces.probe, pieces.clip, pieces.concepts, pieces.model
     if probe is None or clip is None or concepts is None or model is None:
-        notes.append("steps and seconds can be told once this is there")
+        notes.append("Steps and size can be told once these files are downloaded.")
         return Plan(downloads, (), None if probe is None else len(probe), PROCESS, disk, tuple(notes))
     resamples = config.stability.resamples
     similarity = with_names(pieces.similarity, concepts.names)
@@ -87,30 +79,21 @@ def planned(config: DictConfig, choices: Mapping[str, str]) -> Plan:
     else:
         features, target = of_network(pieces, model, probe, strongest=strongest)
     images, dim, tower = of_images(pieces, clip, probe)
-    texts = of_texts(pieces, clip, concepts, dim, tower)
-    steps, networks = _with_pass([*features.steps, images], target, tower, pieces, probe)
-    sizes = Sizes(len(probe), features.layers, dim)
-    device, _ = pieces.settings.resolved()
-    scored, stable = scoring(
-        similarity, concepts.names, sizes, resamples=resamples, listed=features.listed, device=device
-    )
-    steps += [texts, Step("similarity", config_name(choices), f"{sizes.units:,} x {len(concepts.names):,}", 0, scored)]
+    texts = of_texts(pieces, clip, concepts, dim)
+    steps, networks = _with_pass([*features.steps, images], target, tower, images=len(probe))
+    units = sum(features.layers.values())
+    steps += [texts, Step("similarity", choices.get("similarity", ""), f"{units:,} x {len(concepts.names):,}")]
     if resamples:
-        steps.append(Step("stability", f"{resamples} resamples", "", 0, stable))
-    memory = _memory(features, networks, sizes, concepts=len(concepts.names), dim=dim)
+        steps.append(Step("stability", f"{resamples} resamples"))
+    memory = _memory(features, networks, images=len(probe), units=units, concepts=len(concepts.names), dim=dim)
     built = [outline for outline in networks if outline.device.type != "meta"]
     notes += ["a network was built to look at it: it comes from code of its own"] if built else []
     notes += ["all activations are read: features.keep=lists will not do"] if strongest is None else []
     return Plan(downloads, tuple(steps), len(probe), memory, disk, (*notes, *features.notes, *pieces.store.reports))
 
 
-def config_name(choices: Mapping[str, str]) -> str:
-    """The similarity function as it was chosen."""
-    return choices.get("similarity", "")
-
-
 def _with_pass(
-    steps: Sequence[Step], target: Target | None, tower: Outline | None, pieces: Pieces, probe: Probe
+    steps: Sequence[Step], target: Target | None, tower: Outline | None, *, images: int
 ) -> tuple[list[Step], list[Outline]]:
     """The steps with the pass over the images that makes what is missing, and the networks that it needs."""
     missing = [step for step in steps if step.how.startswith(COMPUTED)]
@@ -119,31 +102,25 @@ def _with_pass(
     of_layers = target is not None and any(step.what in {layer.name for layer in target.layers} for step in missing)
     networks = [target.outline()] if of_layers and target is not None else []
     networks += [tower] if tower is not None else []
-    seconds = passing(probe, networks, pieces.settings, images=len(probe))
-    return [*steps, Step("one pass over the images", COMPUTED, f"{len(probe):,} images", 0, seconds)], networks
+    return [*steps, Step("one pass over the images", COMPUTED, f"{images:,} images")], networks
 
 
-def _memory(features: Features, networks: Sequence[Outline], sizes: Sizes, *, concepts: int, dim: int) -> int:
+def _memory(
+    features: Features, networks: Sequence[Outline], *, images: int, units: int, concepts: int, dim: int
+) -> int:
     """About the peak: the networks with a batch, or else the scoring with what it reads."""
-    passing_by = sum(outline.weights + 2 * outline.cost.largest for outline in networks)
-    tiles = min(BLOCK_BYTES, 4 * sizes.images * concepts)
-    scores = min(RESULT_BYTES, 4 * sizes.units * concepts)
-    embeddings = 8 * dim * (sizes.images + concepts)
-    read = 0 if features.listed else 4 * sizes.images * sizes.units
+    passing_by = sum(outline.weights + 2 * outline.largest for outline in networks)
+    tiles = min(BLOCK_BYTES, 4 * images * concepts)
+    scores = min(RESULT_BYTES, 4 * units * concepts)
+    embeddings = 8 * dim * (images + concepts)
+    read = 0 if features.listed else 4 * images * units
     return PROCESS + max(passing_by + features.memory, tiles + 2 * scores + embeddings + read)
 
 
-def _left_out(config: DictConfig, choices: Mapping[str, str]) -> list[str]:
-    """What the seconds do not count."""
+def _left_out(config: DictConfig) -> str:
+    """What the bytes do not count."""
     pages = config.report.explorer != "none"
-    later = [f"{group}={choices[group]}" for group in ("baseline", "judge") if config.get(group)]
-    parts = [*later, "report and figures", *(["explorer"] if pages else [])]
-    several = config.distributed.processes > 1
-    return [
-        f"not in the seconds: {', '.join(parts)}",
-        "not in the bytes: the run folder" + (" and the explorer's thumbnails" if pages else ""),
-        *(["the seconds are those of one process"] if several else []),
-    ]
+    return "not in the bytes: the run folder" + (" and the explorer's thumbnails" if pages else "")
 
 
 def _free(folder: Path) -> int:

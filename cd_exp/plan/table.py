@@ -1,18 +1,15 @@
 """A plan for a terminal."""
 
-import math
-
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from cd_exp.names import terminal_text
 from cd_exp.plan.planning import Plan
-from cd_exp.plan.span import Span
 
 
 def show(console: Console, plan: Plan) -> None:
-    """Print what a run would download, read and compute, what it would take, and what would not fit."""
+    """Print what a run would download, read, compute and store, and whether that fits."""
     for download in plan.downloads:
         size = "of unknown size" if download.bytes is None else written(download.bytes)
         console.print(terminal_text(f"download: {download.name}, {size}, from {download.address}"), soft_wrap=True)
@@ -24,7 +21,7 @@ def show(console: Console, plan: Plan) -> None:
     folder, free = plan.disk
     line = f"plan: {images}, {written(plan.bytes)} more below {folder} ({written(free)} free)"
     if plan.steps:
-        line += f", about {written(plan.memory)} of memory, {seconds(plan.seconds)}"
+        line += f", about {written(plan.memory)} of memory"
     console.print(terminal_text(line), soft_wrap=True)
     if plan.bytes > free:
         console.print(terminal_text(
@@ -39,36 +36,12 @@ def _table(plan: Plan) -> Table:
         ("how", "left"),
         ("size", "right"),
         ("disk", "right"),
-        ("seconds", "right"),
     ):
         table.add_column(heading, justify=side)  # type: ignore[arg-type]
     for step in plan.steps:
         disk = written(step.bytes) if step.bytes else ""
-        spent = seconds(step.seconds, unit="") if step.seconds.high else ""
-        table.add_row(*(terminal_text(cell) for cell in (step.what, step.how, step.size, disk, spent)))
+        table.add_row(*(terminal_text(cell) for cell in (step.what, step.how, step.size, disk)))
     return table
-
-
-def seconds(span: Span, *, unit: str = " s") -> str:
-    """A span of seconds in words, rounded outwards.
-
-    >>> seconds(Span(0.31, 12.2)), seconds(Span(61, 7300))
-    ('0.3 to 13 s', '61 s to 2.1 h')
-    """
-    low, high = _time(span.low, down=True), _time(span.high, down=False)
-    both = low.endswith(" s") and high.endswith(" s")
-    if both:
-        return f"{low.removesuffix(' s')} to {high}" if unit else f"{low} - {high}".replace(" s", "")
-    return f"{low} to {high}"
-
-
-def _time(value: int | float, *, down: bool) -> str:
-    whole = math.floor if down else math.ceil
-    if value < 10:
-        return f"{whole(10 * value) / 10:g} s"
-    if value < 600:
-        return f"{whole(value)} s"
-    return f"{whole(value / 60)} min" if value < 5400 else f"{whole(value / 360) / 10:g} h"
 
 
 def written(count: int) -> str:

@@ -108,7 +108,7 @@ class Config:
     judge: Annotated[Any, Doc("who judges labels where no truth is known")] = None
     logger: Annotated[Any, Doc("the tracker")] = None
     plan: Annotated[
-        bool, Doc("print what the run would download, read, compute and take, and stop; no folder is made")
+        bool, Doc("print what the run would download, read, compute and store, and stop; no folder is made")
     ] = False
     seed: Annotated[Annotated[int, Ge(0), Lt(2**63)], Doc("of every random draw")] = 0
     top: Annotated[Count, Doc("concepts kept for each unit")] = 5
