@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -245,11 +245,26 @@ class _WandbRecord:
 
         The summary has the numbers of `metrics.json` as `LAYER/top1`, `baselines/NAME/LAYER/top1` and `seconds/total`.
         """
+        for method, layers in {"": outcome.metrics, **outcome.baseline_metrics}.items():
+            for layer, (figure, summary) in product(layers, directions()):
+                key = f"{layer}/{figure}"
+                self.run.define_metric(f"baselines/{method}/{key}" if method else key, summary=summary)
         self.run.summary.update(flat(json.loads((folder / "metrics.json").read_text()), drop=["layers"]))
         self.run.notes = "\n".join(outcome.notes)
         self.run.log(dict(self.logger._tables(outcome, folder)))
         self.run.log_artifact(_artifact(self.run, folder))
         return str(self.run.url) if self.run.url else sync_command(Path(self.run.dir).parent)
+
+
+def directions() -> list[tuple[str, str]]:
+    """The key of each figure that has a better direction, with what W&B's summary of a metric takes: max or min."""
+    from cd_exp.metrics import FIGURES
+
+    return [
+        (figure.key, "max" if figure.higher_is_better else "min")
+        for figure in FIGURES
+        if figure.higher_is_better is not None
+    ]
 
 
 def sync_command(record: Path) -> str:

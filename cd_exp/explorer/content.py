@@ -86,7 +86,7 @@ def described(
             {
                 "key": metric.key,
                 "heading": metric.heading,
-                "meaning": metric.meaning,
+                "meaning": metric.meaning + (f"; {metric.direction}" if metric.direction else ""),
                 "digits": digits_of(metric.digits),
                 "interval": metric.interval_key,
             }

@@ -12,7 +12,9 @@ from cd_exp.metrics.names import Naming, same
 from cd_exp.types import Judgement, Labels
 
 
-def compare_methods(a: Judgement, b: Judgement, *, seed: int = 0, resamples: int = 9999) -> dict[str, Any]:
+def compare_methods(
+    a: Judgement, b: Judgement, *, seed: int = 0, resamples: int = 9999, figures: Sequence[Figure] = FIGURES
+) -> dict[str, Any]:
     """The difference a - b of every figure that has a test and both methods have, on the units in common.
 
     Ranks are compared only where both methods chose among as many concepts.
@@ -30,7 +32,7 @@ def compare_methods(a: Judgement, b: Judgement, *, seed: int = 0, resamples: int
     found: dict[str, Any] = {}
     if a.units is not None and b.units is not None:
         found["judged"] = len(_common(a.units, b.units)[0])
-    for figure in FIGURES:
+    for figure in figures:
         if figure.test is not None and (a.candidates == b.candidates or not figure.compare_candidates):
             found |= _difference(figure, a, b, seed=seed, resamples=resamples)
     return found

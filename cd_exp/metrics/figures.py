@@ -1,16 +1,17 @@
-"""Every figure of a layer, declared once: what it is computed from, its interval, its test, and how it is shown.
+"""Every figure of a layer, declared once: its values, its statistic with interval and test, and how it is shown.
 
 `metrics.json`, the terminal, the page, W&B, the tables of sweeps and experiments and the comparison of methods all read
 `FIGURES`: a new metric is a row here (and, where its values are new, a field of `cd_exp.types.Judgement`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from cd_exp.metrics import confidence, differences
+from cd_exp.metrics import confidence
+from cd_exp.metrics.differences import Difference, paired_means, paired_shares
 from cd_exp.metrics.intervals import bootstrap, proportion
 from cd_exp.metrics.published import upper_median
 from cd_exp.types import Judgement
@@ -32,7 +33,22 @@ class Test:
     """A kind of paired test with the interval that agrees with it: from both methods' values, seed and resamples."""
 
     name: str
-    of: Callable[..., differences.Difference]
+    of: Callable[..., Difference]
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """One number from the values of the units, with the interval and the paired test that are of this very number.
+
+    Attributes:
+        of: from the values; None where it is not defined.
+        interval: the kind of its 95 % interval; None where it has none.
+        test: the kind of test of a difference between two methods; None where there is none.
+    """
+
+    of: Callable[..., float | None]
+    interval: Interval | None = None
+    test: Test | None = None
 
 
 @dataclass(frozen=True)
@@ -43,9 +59,7 @@ class Figure:
         key: in `metrics.json`; a key that does not apply is absent.
         of: the fields of `Judgement` it is computed from, an entry for each unit. Units for which one is NaN are left
             out, and without a unit the figure is absent.
-        statistic: from those values; None where it is not defined.
-        interval: the kind of its 95 % interval.
-        test: the kind of test of a difference between two methods.
+        statistic: of those values, with its interval and its test.
         higher_is_better: None where neither is.
         heading: of a row or a wide column; `short`: of a narrow one.
         meaning: for a reader who sees the heading.
@@ -53,13 +67,12 @@ class Figure:
         n: the key that counts the units it runs over.
         unless_equal: tables show it only where some row differs from this other key.
         compare_candidates: whether two methods may only be compared where they chose among as many concepts.
+        each: what a unit's value becomes before the statistic, its interval and its test, as 1 / rank; elementwise.
     """
 
     key: str
     of: tuple[str, ...]
-    statistic: Callable[..., float | None]
-    interval: Interval | None
-    test: Test | None
+    statistic: Statistic
     higher_is_better: bool | None
     heading: str
     short: str
@@ -68,6 +81,37 @@ class Figure:
     n: str = "judged"
     unless_equal: str = ""
     compare_candidates: bool = False
+    each: Callable[..., Values] | None = None
+
+    @property
+    def interval(self) -> Interval | None:
+        """The kind of its interval, which is that of its statistic."""
+        return self.statistic.interval
+
+    @property
+    def test(self) -> Test | None:
+        """The kind of its paired test, which is that of its statistic."""
+        return self.statistic.test
+
+    @property
+    def direction(self) -> str:
+        """`higher is better`, `lower is better`, or an empty text where neither is."""
+        return {True: "higher is better", False: "lower is better", None: ""}[self.higher_is_better]
+
+    @property
+    def arrow(self) -> str:
+        """The direction as a mark beside a heading: ↑ where higher is better, ↓ where lower is."""
+        return {True: " ↑", False: " ↓", None: ""}[self.higher_is_better]
+
+    def best(self, numbers: Iterable[float]) -> float | None:
+        """The best of several numbers; None of no numbers, and where neither direction is better.
+
+        >>> BY_KEY["mean_rank"].best([3.0, 1.5]), BY_KEY["top1"].best([40.0, 60.0]), BY_KEY["coverage"].best([1.0])
+        (1.5, 60.0, None)
+        """
+        if self.higher_is_better is None:
+            return None
+        return (max if self.higher_is_better else min)(numbers, default=None)
 
     @property
     def interval_key(self) -> str:
@@ -92,24 +136,49 @@ def _share(right: Values) -> float:
     return 100 * float(right.mean())
 
 
-def _mean(values: Values) -> float:
-    return float(values.mean())
-
-
 def _share_of_kept(right: Values, kept: Values) -> float | None:
     return _share(right[kept]) if kept.any() else None
 
 
+def bootstrapped(statistic: Callable[..., Any], *, test: Test | None = None) -> Statistic:
+    """A statistic of one value per unit, and the bootstrap interval of this same statistic over units.
+
+    Args:
+        statistic: `(values, axis) -> numbers`, which reduces one axis, as `np.mean` does.
+        test: a paired test of this very statistic.
+
+    >>> middle = bootstrapped(np.median)
+    >>> middle.of(np.array([1.0, 2.0, 9.0])), middle.interval.of(np.full(5, 2.0), seed=0, resamples=99)
+    (2.0, (2.0, 2.0))
+    """
+
+    def number(values: Values) -> float:
+        return float(statistic(values, axis=-1))
+
+    def bounds(values: Values, *, seed: int, resamples: int) -> Bounds:
+        return bootstrap(values, statistic, seed=seed, resamples=resamples)
+
+    return Statistic(number, Interval("bootstrap over units", bounds), test)
+
+
 EXACT = Interval("Clopper-Pearson", lambda right, **_: proportion(right))
 EXACT_OF_KEPT = Interval("Clopper-Pearson", lambda right, kept, **_: proportion(right[kept]))
-BOOTSTRAP = Interval("bootstrap over units", bootstrap)
-BOOTSTRAP_MEDIAN = Interval("bootstrap over units", lambda values, **draws: bootstrap(values, upper_median, **draws))
 BOOTSTRAP_AREA = Interval("bootstrap over units", confidence.risk_coverage_area_interval)
 BOOTSTRAP_COVERAGE = Interval("bootstrap over units", confidence.coverage_at_interval)
 DELONG = Interval("DeLong, logit", lambda score, right, **_: confidence.auc_interval(score, right))
 DELONG_PAIRED = Interval("DeLong, paired", lambda a, b, right, **_: confidence.auc_difference_interval(a, b, right))
-SHARES = Test("McNemar mid-p, Tango's score interval", lambda a, b, **_: differences.paired_shares(a, b))
-MEANS = Test("sign flips, and the means they accept", differences.paired_means)
+
+COUNT = Statistic(len)
+SHARE = Statistic(_share, EXACT, Test("McNemar mid-p, Tango's score interval", lambda a, b, **_: paired_shares(a, b)))
+SHARE_WITHOUT_TEST = Statistic(_share, EXACT)
+SHARE_OF_KEPT = Statistic(_share_of_kept, EXACT_OF_KEPT)
+MEAN = bootstrapped(np.mean, test=Test("sign flips, and the means they accept", paired_means))
+MEDIAN = bootstrapped(upper_median)
+AUC = Statistic(confidence.auc, DELONG)
+AUC_DIFFERENCE = Statistic(confidence.auc_difference, DELONG_PAIRED)
+RISK_COVERAGE_AREA = Statistic(confidence.risk_coverage_area, BOOTSTRAP_AREA)
+COVERAGE_AT_80 = Statistic(confidence.coverage_at, BOOTSTRAP_COVERAGE)
+"""What a row of `FIGURES` names: a statistic whose interval and test are its own, so that no row can mix two."""
 
 FAITHFULNESS = {
     "pearson": ("correlation", "corr.", "correlation of the unit with what its label predicts, on held-out images"),
@@ -126,46 +195,46 @@ FAITHFULNESS = {
 def _faithfulness(name: str) -> Figure:
     heading, short, meaning = FAITHFULNESS[name]
     return Figure(
-        f"faithfulness.{name}", (f"faithfulness.{name}",), _mean, BOOTSTRAP, MEANS, True,
+        f"faithfulness.{name}", (f"faithfulness.{name}",), MEAN, True,
         f"faithfulness: {heading}", short, f"faithfulness, {meaning}", ".3f", n="faithfulness_units",
     )  # fmt: skip
 
 
 def _count(key: str, of: str, heading: str, meaning: str, *, unless_equal: str = "") -> Figure:
-    return Figure(key, (of,), len, None, None, None, heading, heading, meaning, "d", n=key, unless_equal=unless_equal)
+    return Figure(key, (of,), COUNT, None, heading, heading, meaning, "d", n=key, unless_equal=unless_equal)
 
 
 UNITS = _count("units", "labelled", "units", "of the layer")
 FIGURES = (
     _count("judged", "units", "judged", "units held against a truth, of all units"),
-    Figure("top1", ("top1",), _share, EXACT, SHARES, True,
+    Figure("top1", ("top1",), SHARE, True,
            "top-1 %", "top-1 %", "share of judged units whose label is right", ".1f"),
-    Figure("top1_published", ("top1_published",), _share, EXACT, SHARES, True, "top-1 % as published", "publ.",
+    Figure("top1_published", ("top1_published",), SHARE, True, "top-1 % as published", "publ.",
            "the same, names compared by the published rule", ".1f", unless_equal="top1"),
-    Figure("top5", ("top5",), _share, EXACT, SHARES, True,
+    Figure("top5", ("top5",), SHARE, True,
            "top-5 %", "top-5", "share with the truth among the five best concepts", ".1f"),
-    Figure("mean_rank", ("rank",), _mean, BOOTSTRAP, MEANS, False,
+    Figure("mean_rank", ("rank",), MEAN, False,
            "mean rank", "rank", "of the truth among all concepts", ".1f", compare_candidates=True),
-    Figure("median_rank", ("rank",), lambda rank: float(upper_median(rank)), BOOTSTRAP_MEDIAN, None, False,
+    Figure("median_rank", ("rank",), MEDIAN, False,
            "median rank", "median", "the same, the middle unit", "g", compare_candidates=True),
-    Figure("auc", ("similarity", "top1"), confidence.auc, DELONG, None, True,
+    Figure("auc", ("similarity", "top1"), AUC, True,
            "AUC", "AUC", "how well the similarity tells right labels from wrong", ".3f"),
-    Figure("stability_auc", ("stability", "top1"), confidence.auc, DELONG, None, True, "stability AUC", "st.AUC",
+    Figure("stability_auc", ("stability", "top1"), AUC, True, "stability AUC", "st.AUC",
            "how well the stability tells right labels from wrong", ".3f"),
-    Figure("stability_auc_gain", ("stability", "similarity", "top1"), confidence.auc_difference, DELONG_PAIRED, None,
+    Figure("stability_auc_gain", ("stability", "similarity", "top1"), AUC_DIFFERENCE,
            True, "stability AUC less AUC", "gain", "by how much better the stability tells them than the similarity",
            "+.3f"),
-    Figure("risk_coverage_area", ("stability", "top1"), confidence.risk_coverage_area, BOOTSTRAP_AREA, None, False,
+    Figure("risk_coverage_area", ("stability", "top1"), RISK_COVERAGE_AREA, False,
            "risk-coverage area", "area", "mean share of wrong labels, the most stable units first", ".3f"),
-    Figure("coverage_at_80", ("stability", "top1"), confidence.coverage_at, BOOTSTRAP_COVERAGE, None, True,
+    Figure("coverage_at_80", ("stability", "top1"), COVERAGE_AT_80, True,
            "coverage at 80 %", "cov.80", "largest share of units, most stable first, of which 80 % are right", ".1f"),
-    Figure("selective_top1", ("top1", "kept"), _share_of_kept, EXACT_OF_KEPT, None, True,
+    Figure("selective_top1", ("top1", "kept"), SHARE_OF_KEPT, True,
            "selective top-1 %", "sel.", "share right of the judged units that keep their label", ".1f"),
-    Figure("coverage", ("kept",), _share, EXACT, None, None, "coverage %", "cov.",
+    Figure("coverage", ("kept",), SHARE_WITHOUT_TEST, None, "coverage %", "cov.",
            "share of units that keep their label, not being marked abstained", ".1f"),
-    Figure("clip_cosine", ("clip_cosine",), _mean, BOOTSTRAP, MEANS, True,
+    Figure("clip_cosine", ("clip_cosine",), MEAN, True,
            "CLIP cosine", "CLIP", "of label and truth in CLIP's text space", ".3f", n="cosine_units"),
-    Figure("sentence_cosine", ("sentence_cosine",), _mean, BOOTSTRAP, MEANS, True,
+    Figure("sentence_cosine", ("sentence_cosine",), MEAN, True,
            "sentence cosine", "sent.", "of label and truth by a sentence encoder", ".3f", n="cosine_units"),
     _count("cosine_units", "cosine_units", "units with cosines", "units with a known truth and a label",
            unless_equal="judged"),
@@ -195,7 +264,8 @@ def values_of(figure: Figure, judgement: Judgement) -> tuple[Values, ...] | None
     if len(columns) < len(found):
         return None
     present = np.logical_and.reduce([~np.isnan(column) for column in columns])
-    return tuple(column[present] for column in columns)
+    values = tuple(column[present] for column in columns)
+    return values if figure.each is None else (figure.each(*values),)
 
 
 def units_of(figure: Figure, judgement: Judgement) -> Values:

@@ -52,6 +52,9 @@ def bootstrap(
         seed: of the resampling.
         resamples: how many samples are drawn.
 
+    Raises:
+        ValueError: the statistic does not reduce the axis it is given, which would be no interval of it.
+
     Returns:
         None for a single unit, which says nothing of the spread.
     """
@@ -63,6 +66,8 @@ def bootstrap(
     for start in range(0, resamples, batch):
         indices = rng.integers(0, len(values), (min(batch, resamples - start), len(values)))
         drawn.append(np.asarray(statistic(values[indices], axis=-1)))
+        if drawn[-1].shape != indices.shape[:1]:
+            raise ValueError(f"a statistic of {indices.shape} values gave {drawn[-1].shape}, expected one for each row")
     return percentiles(np.concatenate(drawn))
 
 

@@ -84,7 +84,8 @@ def by_method(found: Sequence[Row]) -> Table:
     table = _table(f"{found[0].layer} [95 %]", *(row.method for row in found), wrap=True)
     for metric in columns(found):
         table.add_row(
-            terminal_text(metric.heading), *(terminal_text(cell(row, metric, interval=True)) for row in found)
+            terminal_text(metric.heading + metric.arrow),
+            *(terminal_text(cell(row, metric, interval=True)) for row in found),
         )
     return table
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,8 @@ def _logger(sweep: Sweep) -> "Wandb | None":
 def _log(run: Any, sweep: Sweep, explained: Mapping[str, Any], figures: Sequence[Path], paths: Sequence[Path]) -> None:
     import wandb
 
+    from cd_exp.metrics import FIGURES
+
     columns, rows = table(sweep)
     effects = [
         [layer, axis, *(part.get(key) for key in EFFECT)]
@@ -84,9 +87,10 @@ def _log(run: Any, sweep: Sweep, explained: Mapping[str, Any], figures: Sequence
     if effects:
         logged["anova"] = wandb.Table(columns=["layer", "axis", *EFFECT], data=effects)
     run.log(logged | {f"figures/{path.stem}": wandb.Image(str(path)) for path in figures})
-    for view in views(sweep):
-        best = max(view.metrics.values(), key=lambda row: row["top1"])
-        run.summary[f"{view.title}/best_top1"] = best["top1"]
+    for view, figure in product(views(sweep), FIGURES):
+        best = figure.best(row[figure.key] for row in view.metrics.values() if figure.key in row)
+        if best is not None:
+            run.summary[f"{view.title}/best_{figure.key}"] = best
     artifact = wandb.Artifact(f"sweep-{run.id}", type="sweep")
     for path in paths:
         artifact.add_file(str(path))

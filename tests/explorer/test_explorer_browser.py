@@ -5,6 +5,7 @@ import io
 import json
 import statistics
 
+import numpy as np
 import pytest
 from browsing import needs_browser
 from made_outcomes import HOSTILE
@@ -12,6 +13,7 @@ from made_runs import made_content
 from selenium.webdriver.common.keys import Keys
 
 from cd_exp.explorer import page_of, write
+from cd_exp.metrics import differences
 
 pytestmark = needs_browser
 VIEWS = (
@@ -227,13 +229,21 @@ def test_compare_counts_units_on_which_one_alone_is_right(window, page):
     assert window.text(".count").startswith(f"{only_first} of 150 units")
 
 
-@pytest.mark.parametrize(("first", "second"), [(0, 0), (3, 3), (0, 5), (2, 11), (40, 61), (900, 1200)])
-def test_the_paired_test_is_mcnemars(window, page, first, second):
-    from scipy import stats
-
+@pytest.mark.parametrize(("first", "second"), [(0, 0), (3, 3), (0, 5), (5, 0), (2, 11), (40, 61), (900, 1200)])
+def test_the_paired_test_of_the_page_is_that_of_the_metrics(window, page, first, second):
     window.go(page, "view=compare")
-    expected = stats.binomtest(first, first + second).pvalue if first + second else 1.0
+    expected = differences.mcnemar(np.array([first]), np.array([second]))[0]
     assert window.js("return mcnemar(arguments[0], arguments[1])", first, second) == pytest.approx(expected, rel=1e-6)
+
+
+def test_two_methods_of_a_run_are_compared_by_the_test_that_the_run_stored(window, page):
+    window.go(page, "view=compare")
+    script = """
+      const run = {comparisons: [{layer: "fc", first: "a", second: "b", top1_p: 0.04}]};
+      const side = method => ({method, table: {run}}), of = (x, y) => pairedP(side(x), side(y), "fc", 5, 0);
+      return [of("a", "b"), of("b", "a"), of("a", "c")];
+    """
+    assert window.js(script) == [0.04, 0.04, 0.03125]
 
 
 def test_a_missing_unit_is_said(window, page):

@@ -14,11 +14,12 @@ from rich.console import Console
 
 from cd_exp import report
 from cd_exp.evaluate import compare_all
-from cd_exp.metrics import FIGURES, summarise
-from cd_exp.metrics.figures import FAITHFULNESS, UNITS, field, values_of
+from cd_exp.metrics import BY_KEY, FIGURES, compare_methods, summarise
+from cd_exp.metrics.figures import FAITHFULNESS, UNITS, bootstrapped, field, values_of
+from cd_exp.metrics.intervals import bootstrap
 from cd_exp.report.summary import OURS
 from cd_exp.sweep import gather
-from cd_exp.tracking import About, Wandb
+from cd_exp.tracking import About, Wandb, directions
 from cd_exp.types import Judgement
 from experiments import against_published
 
@@ -175,6 +176,34 @@ def test_what_a_method_does_not_give_leaves_its_figures_out(entry):
     for figure in FIGURES:
         needs = {"faithfulness" if name.startswith("faithfulness") else name for name in figure.of}
         assert (figure.key in found) == (entry not in needs)
+
+
+def test_a_metric_of_ones_own_has_the_interval_and_the_test_of_its_own_statistic():
+    """Mean reciprocal rank, one row; the interval of another statistic of the ranks was [1.58, 18.2] beside .895."""
+    row = replace(BY_KEY["mean_rank"], key="reciprocal", each=lambda rank: 1 / rank, higher_is_better=True)
+    a, b = full(0), full(1)
+    numbers, expected = summarise(a, total_units=42, resamples=200, figures=[row]), 1 / a.rank
+    assert numbers["reciprocal"] == pytest.approx(expected.mean())
+    assert numbers["reciprocal_ci95"] == list(bootstrap(expected, seed=0, resamples=200))
+    assert compare_methods(a, b, figures=[row])["reciprocal_difference"] == pytest.approx(
+        (1 / a.rank - 1 / b.rank).mean()
+    )
+
+
+def test_a_statistic_that_does_not_reduce_its_axis_has_no_interval():
+    with pytest.raises(ValueError, match=r"gave \(\), expected one for each row"):
+        bootstrapped(lambda ranks, axis: (1 / ranks).mean()).interval.of(np.arange(1.0, 9.0), seed=0, resamples=9)
+
+
+def test_tables_and_wandb_read_which_direction_is_better(found, sweep):
+    out = io.StringIO()
+    report.show(Console(file=out, width=400), found, sweep / "0")
+    assert "mean rank ↓" in out.getvalue()
+    assert "top-1 % ↑" in out.getvalue()
+    assert "of the truth among all concepts (lower is better)" in (sweep / "0" / "report.html").read_text()
+    assert dict(directions())["mean_rank"] == "min"
+    assert dict(directions())["top1"] == "max"
+    assert not {"judged", "coverage"} & dict(directions()).keys()
 
 
 def test_units_without_a_value_are_left_out():

@@ -52,22 +52,30 @@ function tests(a, b, pairs, judged, only, layers) {
     const known = rows.filter(pair => pair[3] >= 0 && pair[4] >= 0), count = (x, y) => known.filter(pair => pair[3] === x && pair[4] === y).length;
     const both = count(1, 1), first = count(1, 0), second = count(0, 1), same = rows.filter(pair => pair[5] && pair[5] === pair[6]).length;
     return h("tr", null, h("th", {scope: "row"}, words), h("td", {className: "n"}, percent(same, rows.length)),
-      known.length ? [percent(both + first, known.length), percent(both + second, known.length), first, second, both, known.length - both - first - second, Number(mcnemar(first, second).toPrecision(2)).toString()].map(value => h("td", {className: "n"}, String(value))) : h("td", {colSpan: 7, className: "soft"}, "truth unknown"));
+      known.length ? [percent(both + first, known.length), percent(both + second, known.length), first, second, both, known.length - both - first - second, Number(pairedP(a, b, words, first, second).toPrecision(2)).toString()].map(value => h("td", {className: "n"}, String(value))) : h("td", {colSpan: 7, className: "soft"}, "truth unknown"));
   };
   return h("div", {className: "scroll tests"}, h("table", null,
-    h("thead", null, h("tr", null, ["layer", "same name", `${a.words} right`, `${b.words} right`, "only the first", "only the second", "both", "neither", "p (McNemar, exact)"].map((head, i) => h("th", {scope: "col", className: i ? "n" : ""}, head)))),
+    h("thead", null, h("tr", null, ["layer", "same name", `${a.words} right`, `${b.words} right`, "only the first", "only the second", "both", "neither", "p (McNemar, mid-p)"].map((head, i) => h("th", {scope: "col", className: i ? "n" : ""}, head)))),
     h("tbody", null, layers.map(layer => line(layer, pairs.filter(pair => pair[0] === layer))))));
 }
 
-// Two-sided: of the units on which one alone is right, is each as often that one? Sums the probabilities of outcomes
-// no more likely than this one under Binomial(n, 1/2), in logarithms.
+// The p of the run's own comparison where the two are methods of one run; of two runs the same test is made here.
+function pairedP(a, b, layer, first, second) {
+  const same = a.table.run === b.table.run, sides = [a.method, b.method];
+  const stored = same ? a.table.run.comparisons.find(test => test.layer === layer && sides.includes(test.first) && sides.includes(test.second)) : undefined;
+  return stored?.top1_p ?? mcnemar(first, second);
+}
+
+// McNemar's mid-p, two-sided, as cd_exp.metrics.differences.mcnemar: of the units on which one alone is right, is each
+// as often that one? 2 P(X < k) + P(X = k) under Binomial(n, 1/2), k the smaller count, in logarithms: 0.5 ** n is 0
+// from n = 1075 on.
 function mcnemar(first, second) {
   const n = first + second, least = Math.min(first, second);
   if (!n || first === second) return 1;
   let log = -n * Math.LN2, sum = 0;
   for (let k = 0; k <= least; k++) {
-    sum += Math.exp(log);
+    sum += Math.exp(log) * (k < least ? 2 : 1);
     log += Math.log(n - k) - Math.log(k + 1);
   }
-  return Math.min(1, 2 * sum);
+  return sum;
 }

@@ -65,13 +65,13 @@ function comparisons(run) {
   if (!rows.length) return null;
   return section("Methods compared on the same units", "the first less the second, with the 95 % interval of the difference",
     h("div", {className: "scroll"}, h("table", null,
-      h("thead", null, h("tr", null, ["layer", "first", "second", "figure", "difference", "p", "units"].map((head, i) => h("th", {scope: "col", className: i > 3 ? "n" : ""}, head)))),
+      h("thead", null, h("tr", null, ["layer", "first", "second", "figure", "difference", "p", "Holm", "units"].map((head, i) => h("th", {scope: "col", className: i > 3 ? "n" : ""}, head)))),
       h("tbody", null, rows.map(({test, key}) => {
         const figure = figures.get(key) ?? {heading: key, digits: 3}, bounds = test[`${key}_difference_ci95`];
         const signed = value => (value > 0 ? "+" : "") + value.toFixed(figure.digits);
         return h("tr", null, h("th", {scope: "row"}, test.layer), h("td", null, test.first), h("td", null, test.second), h("td", null, figure.heading),
           h("td", {className: "n"}, signed(test[`${key}_difference`]) + (bounds ? ` [${bounds.map(signed).join(", ")}]` : "")),
-          h("td", {className: "n"}, test[`${key}_p`] === undefined ? "" : Number(test[`${key}_p`].toPrecision(2)).toString()),
+          [`${key}_p`, `${key}_p_adjusted`].map(p => h("td", {className: "n"}, test[p] === undefined ? "" : Number(test[p].toPrecision(2)).toString())),
           h("td", {className: "n"}, test[`${key}_n`] ?? ""));
       })))));
 }
