@@ -6,7 +6,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 unexport PYTHONDONTWRITEBYTECODE
 STAMP := .venv/.installed
 
-.PHONY: run test slow-test slurm-test lint docs bench lock clean
+.PHONY: run test slow-test slurm-test lint docs bench same lock clean
 
 run: $(STAMP)
 	$(BIN)/python run.py
@@ -38,6 +38,10 @@ docs: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+# Whether this checkout and another write the same results: make same BEFORE=DIR [ONLY=part of a line's name].
+same: $(STAMP)
+	$(BIN)/python -m benchmarks same --before "$(BEFORE)" --only "$(ONLY)"
 
 # Exact versions from requirements.lock; compiled once here, because imports of torch and timm take thrice as long uncompiled.
 $(STAMP): requirements.lock pyproject.toml

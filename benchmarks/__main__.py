@@ -1,6 +1,7 @@
 """`python -m benchmarks [name ...] [--quick]`: run benchmarks and write outputs/benchmarks/NAME.json.
 
 A benchmark is a module of this package with `run(quick: bool, only: Sequence[str], runs: int) -> dict`; name it below.
+`python -m benchmarks same --before DIR [--only TEXT]` measures nothing: it compares what two checkouts write.
 """
 
 import argparse
@@ -8,6 +9,7 @@ import datetime
 import importlib
 import json
 import platform
+import sys
 from pathlib import Path
 
 import torch
@@ -34,7 +36,12 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, help="runs that a median is taken of")
     parser.add_argument("--quick", action="store_true", help="an eighth of each size: does it run?")
     parser.add_argument("--folder", type=Path, default=Path("outputs/benchmarks"))
+    parser.add_argument("--before", type=Path, help="with `same`: the other checkout")
     chosen = parser.parse_args()
+    if chosen.names == ["same"]:
+        from benchmarks import same
+
+        sys.exit(0 if same.run(chosen.before or parser.error("same needs --before DIR"), "".join(chosen.only)) else 1)
     unknown = sorted(set(chosen.names) - set(BENCHMARKS))
     if unknown:
         parser.error(f"no benchmark {unknown[0]!r}; choose from {', '.join(BENCHMARKS)}")
