@@ -103,9 +103,6 @@ def _check_arguments(function: Callable[..., Any], node: Mapping[str, Any], wher
             continue
         key = str(key)  # of a YAML file, where 1 and true are no text
         if key.startswith("_") or key not in {*parameters, *general}:
-            now = settings.renamed(f"{where}.{key}")
-            if now:
-                raise InputError(f"setting {where}.{key} is not known: {now}")
             raise unknown(
                 "setting", f"{where}.{key}", [f"{where}.{name}" for name in (*parameters, *general)], where="known"
             )

@@ -34,7 +34,6 @@ def judge(
     judgeable: Collection[str] | None = None,
     clip_text: TextEncoder | None = None,
     sentences: TextEncoder | None = None,
-    abstain: float | None = None,
 ) -> Judgement:
     """One method's labels of one layer against the truth, as far as anything is known of its units.
 
@@ -52,13 +51,12 @@ def judge(
             Places365 classes. Compared by the documented rule.
         clip_text: CLIP's text tower, for the cosine between label and truth.
         sentences: a sentence encoder, as of `sentence_encoder`, for the same.
-        abstain: units of a lower stability count as not labelled in `kept`; None where nothing abstains.
     """
     right = _truth_of(labels, truth)
     known = np.array([accepted is not None for accepted in right], dtype=bool)
     always = _always(labels)
     if not known.any():
-        return Judgement(**always, kept=_kept(labels, abstain))
+        return Judgement(**always)
     judged = known if judgeable is None else known & np.array(named_in(right, judgeable))
     if labels.ranks is not None:
         judged = judged & ~np.isnan(labels.ranks)
@@ -69,7 +67,6 @@ def judge(
     named = np.array([row for row in np.flatnonzero(known) if names[row]], dtype=np.int64)
     given, true = Naming.of(names), naming_of(right)
     pairs = [(given.plain(names[row]), true.plain(right[row][0])) for row in named]
-    kept = _kept(labels, abstain)
     return Judgement(
         **always,
         units=labels.units[rows],
@@ -79,7 +76,6 @@ def judge(
         rank=rank,
         similarity=labels.similarity[rows] if np.isfinite(labels.similarity[rows]).any() else None,
         stability=None if labels.stability is None else labels.stability[rows],
-        kept=None if kept is None else kept[rows],
         named=labels.units[named],
         clip_cosine=_text_cosines(pairs, clip_text),
         sentence_cosine=_text_cosines(pairs, sentences),
@@ -89,10 +85,6 @@ def judge(
 def _always(labels: Labels) -> dict[str, Any]:
     """What needs no truth."""
     return {"labelled": labels.units, "faithfulness": labels.faithfulness, "candidates": labels.candidates}
-
-
-def _kept(labels: Labels, abstain: float | None) -> Bool[np.ndarray, " neurons"] | None:
-    return None if abstain is None or labels.stability is None else labels.stability >= abstain
 
 
 def compare_all(

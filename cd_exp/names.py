@@ -1,7 +1,7 @@
 """Names of units, layers, concepts and images as each place that shows or stores them can carry them.
 
 A name may be any text: it comes from concept files, checkpoints, folders and users' own code. Here alone it is decided
-what becomes of it in a terminal, in a cell of `labels.csv`, in a spreadsheet, and in the name of a file.
+what becomes of it in a terminal, in a cell of `labels.csv`, and in the name of a file.
 """
 
 import hashlib
@@ -22,7 +22,6 @@ FEW = 5
 _EMPTY = "\\e"  # an empty name in a cell of several, where nothing at all means no name
 _STEERING = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # control, invisible format, surrogates, line and paragraph separators
 _JOINERS = "\u200c\u200d"  # of Persian and Indian scripts and of emoji: invisible, and part of the spelling
-_FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # with the full-width forms that spreadsheets also evaluate
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # devices on Windows, with any suffix
 _LONGEST = 48  # characters of a file name: at most 4 bytes each, and file systems take 255 with what is added
 
@@ -69,15 +68,6 @@ def csv_text(rows: Iterable[Sequence[object]]) -> str:
     The csv module leaves a lone carriage return unquoted, at which its own reader fails.
     """
     return "".join((",".join(map(_quoted, row)) or '""') + "\n" for row in rows)
-
-
-def for_spreadsheet(name: str) -> str:
-    """The name behind an apostrophe where a spreadsheet would evaluate it as a formula.
-
-    >>> for_spreadsheet("=1+1")
-    "'=1+1"
-    """
-    return f"'{name}" if name.startswith(_FORMULA) else name
 
 
 def file_name(name: str) -> str:

@@ -34,7 +34,6 @@ def collect(
     methods: Mapping[str, Method],
     *,
     images: int,
-    abstain: float | None = None,
     judging: Judging | None = None,
 ) -> Outcome:
     """Judge our labels and those of the other methods by the same metrics, and compare them on the same units.
@@ -44,7 +43,6 @@ def collect(
         found: our labels with the features they came from.
         methods: the other methods, each labels by itself.
         images: how many top images to keep for each unit.
-        abstain: the stability below which a unit keeps its label in the files but counts as abstained.
         judging: scores all labels on images that they were not chosen on; None leaves that out.
     """
     others = {name: labelled(method, run) for name, method in methods.items()}
@@ -53,7 +51,7 @@ def collect(
     by_method |= {name: other.labels for name, other in others.items()}
     scored = judged(judging.judge, run, {OURS: judging.ours, **methods}, by_method) if judging else Judged(by_method)
     by_method = dict(scored.methods)
-    judgements = _judgements(run, found, by_method, abstain)
+    judgements = _judgements(run, found, by_method)
     judgements |= {name: _unjudged(by_layer) for name, by_layer in scored.references.items()}
     metrics = {
         method: {
@@ -78,14 +76,12 @@ def collect(
 
 
 def _judgements(
-    run: RunRecord, found: Dissection, methods: Mapping[str, Mapping[str, Labels]], abstain: float | None
+    run: RunRecord, found: Dissection, methods: Mapping[str, Mapping[str, Labels]]
 ) -> dict[str, dict[str, Judgement]]:
     encode, sentences = text_encoder(run, found), sentence_encoder()
 
     def held_against(labels: Labels, truth: Sequence[Any] | None) -> Judgement:
-        return judge(
-            labels, truth, judgeable=run.concepts.names, clip_text=encode, sentences=sentences, abstain=abstain
-        )
+        return judge(labels, truth, judgeable=run.concepts.names, clip_text=encode, sentences=sentences)
 
     return {
         method: {layer: held_against(labels, found.labels[layer].truth or None) for layer, labels in by_layer.items()}

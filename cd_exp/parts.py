@@ -32,7 +32,6 @@ class Options:
         seed: of every random draw.
         top: concepts kept for each unit.
         resamples: redrawings of the images that the stability of a label is counted over.
-        abstain: the stability below which a label counts as abstained.
         html: whether `report.html` is written.
         figures: whether `figures/` is drawn.
         explorer: `auto`, `single`, `folder` or `none`.
@@ -47,7 +46,6 @@ class Options:
     seed: int
     top: int
     resamples: int
-    abstain: float | None
     html: bool
     figures: bool
     explorer: Literal["auto", "single", "folder", "none"]
@@ -60,7 +58,7 @@ class Options:
     def of(config: DictConfig) -> "Options":
         """Those of a composed configuration."""
         own = {"seed": config.seed, "top": config.top}
-        own |= {"resamples": config.stability.resamples, "abstain": config.abstain.stability}
+        own["resamples"] = config.stability.resamples
         return Options(plain(config), environment(config), **own, **OmegaConf.to_container(config.report))  # type: ignore[arg-type]
 
 

@@ -41,9 +41,6 @@ def _no_choice(error: MissingConfigException) -> InputError:
     group, _, choice = str(error.missing_cfg_file).removesuffix(".yaml").rpartition("/")
     if not group:
         return InputError(f"--config-name {choice}: there is no {choice}.yaml in the folders of YAML files")
-    now = settings.renamed(f"{group}={choice}")
-    if now:
-        return InputError(f"{group}={choice} is not known: {now}")
     return unknown(group, choice, error.options or (), where="known")
 
 

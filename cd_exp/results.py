@@ -41,7 +41,6 @@ def collected(parts: Parts, found: Dissection) -> Outcome:
         found,
         parts.baselines,
         images=parts.options.images,
-        abstain=parts.options.abstain,
         judging=Judging(parts.judge, OwnLabels(parts.similarity, parts.options.top)) if parts.judge else None,
     )
 

@@ -90,7 +90,7 @@ class Concepts:
 OURS = "clip_dissect"
 """What our own labels are called beside those of other methods."""
 
-MARKS = ("dead", "always_on", "one_unit", "ceiling", "abstained", "below_min_iou", "circular")
+MARKS = ("dead", "always_on", "one_unit", "ceiling", "below_min_iou", "circular")
 """What a unit or its label may be marked as, in the order of the column `marks`."""
 
 Accepted = tuple[str, ...] | None
@@ -146,7 +146,6 @@ class Judgement:
     rank: Float[np.ndarray, " judged"] | None = None
     similarity: Float[np.ndarray, " judged"] | None = None
     stability: Float[np.ndarray, " judged"] | None = None
-    kept: Bool[np.ndarray, " kept"] | None = None  # not abstained; of the judged units, or of all where none is known
     named: Int[np.ndarray, " named"] | None = None
     clip_cosine: Float[np.ndarray, " named"] | None = None
     sentence_cosine: Float[np.ndarray, " named"] | None = None

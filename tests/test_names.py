@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cd_exp import names
-from cd_exp.names import csv_text, cut, file_name, for_spreadsheet, for_terminal, join_names, split_names, terminal_text
+from cd_exp.names import csv_text, cut, file_name, for_terminal, join_names, split_names, terminal_text
 
 ANY = st.text(st.characters(codec="utf-8"))  # with NUL, carriage returns, escapes, separators, every script
 TRICKY = ANY | st.text("; \\\r\n\"',=[]/e")
@@ -69,12 +69,6 @@ def test_brackets_are_no_markup(name):
     table.add_row(terminal_text(name, "bold"))
     console.print(table)
     assert console.file.getvalue().count(for_terminal(name)) == 2
-
-
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝"])
-def test_a_spreadsheet_evaluates_nothing(start):
-    assert for_spreadsheet(f"{start}cmd") == f"'{start}cmd"
-    assert for_spreadsheet(f"a{start}") == f"a{start}"
 
 
 @given(st.lists(st.text(), unique=True))

@@ -38,7 +38,7 @@ report.html=perhaps | expected true or false
 report.explorer=page | choose from auto, folder, none, single
 stability.resamples=-1 | expected a whole number from 0
 stability.resamples=10001 | expected a whole number from 0 to 10000
-abstain.stability=2 | expected a number from 0 to 1, or null
+abstain.stability=0.5 | setting abstain.stability is not known: it was removed
 device=gpu | device='gpu' is out of range, expected one of auto, cpu, cuda, cuda:0
 device=cuda:99999999999999999999 | expected one of auto, cpu, cuda
 device=mps | has no MPS device; set device=cpu
@@ -136,13 +136,9 @@ similarity.topk=3 | did you mean 'similarity.top_k'
 +similarity.topk=3 | did you mean 'similarity.top_k'
 ++similarity.topk=3 | did you mean 'similarity.top_k'
 features.workerss=2 | did you mean 'features.workers'
-features.on_error=skip | it is called probe.on_error
-+features.on_error=skip | it is called probe.on_error
 modell=resnet50 | did you mean 'model'
 model=resnet5 | model 'resnet5' is not known; did you mean 'resnet50'
 similarity=cosine | similarity 'cosine' is not known; did you mean 'cos'
-similarity=soft_wpmi_calibrated | it was removed in 0.2.0
-similarity=soft_wpmi_image_prior | it was removed in 0.2.0
 experiment=tabel3 | did you mean 'table3'
 logger=wanb | did you mean 'wandb'
 baseline=netdisect | did you mean 'netdissect'
@@ -290,9 +286,9 @@ def test_a_wrong_command_line_is_one_line_and_leaves_no_trace(line, message, pla
 
 YAML = """
 probe: 5 | probe=5: probe is chosen by name, probe=NAME
+abstain: {stability: 0.5} | setting abstain is not known: it was removed
 plan: perhaps | plan=perhaps does not fit: expected true or false
 cache: {dir: [a]} | cache.dir=['a'] does not fit: expected text
-abstain: {stability: 50%} | abstain.stability=50% does not fit: expected a number from 0 to 1, or null
 similarity: {1: 2} | similarity.1
 similarity: {top_k: 2024-01-01} | similarity.top_k='2024-01-01' is of type str
 similarity: {top_k: yes} | similarity.top_k=True is of type bool

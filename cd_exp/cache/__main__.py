@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cd_exp.cache.entries import fault, read_manifest
-from cd_exp.cache.mark import MARK, entry_folders, is_cache, mark
+from cd_exp.cache.mark import MARK, entry_folders, is_cache
 from cd_exp.cache.pruning import Item, chosen, items, remove, size_of
 from cd_exp.cache.sealed import Damaged, read_sealed
 from cd_exp.errors import InputError
@@ -54,7 +54,7 @@ def show(root: Path) -> int:
         try:
             manifest = read_manifest(folder)
             shape = " x ".join(map(str, manifest.shape))
-            about = (shape, f"{size_of(folder) / 1e6:.1f}", manifest.facts.get("made_by", "0.1"))
+            about = (shape, f"{size_of(folder) / 1e6:.1f}", manifest.facts.get("made_by", ""))
             says = manifest.facts.get("says", "")
         except (Damaged, OSError) as error:
             about, says = ("", f"{size_of(folder) / 1e6:.1f}", ""), f"damaged: {_reason(error)}"
@@ -78,7 +78,6 @@ def prune(root: Path, *, days: float | None, keep: int | None, yes: bool) -> int
     """Remove entries, unfinished ones too, that are old or beyond a size; what is in use, or not ours, stays."""
     if days is None and keep is None:
         raise InputError("say what to remove: --days 30 for what is older, --keep 20GB for all but the newest")
-    mark(root)
     found = items(root)
     old = chosen(found, days=days, keep=keep)
     print(f"{_told(old)} of {_told(found)} in {for_terminal(root)}")

@@ -83,7 +83,7 @@ def read_manifest(folder: Path) -> Manifest:
         FileNotFoundError: there is none.
         Damaged: it is not as it was written, or describes something else than its folder is named for.
     """
-    values = read_sealed(folder / MANIFEST, older=True)
+    values = read_sealed(folder / MANIFEST)
     hashes = values.get("sha256")
     if isinstance(hashes, list) and not all(isinstance(text, str) for text in hashes):
         raise Damaged(f"{MANIFEST} lacks checksums")

@@ -28,7 +28,7 @@ RECORD = "[0-9]" * 6 + ".json"
 OURS = re.compile(
     r"values\.np[yz]|manifest\.json|\d{6}\.json|\d+-[0-9a-f]{16}\.np[yz]|" + re.escape(TEMPORARY) + "[0-9a-f]{32}"
 )
-"""The names of files in an entry's folder, complete or in the making, also of version 0.1."""
+"""The names of files in an entry's folder, complete or in the making."""
 
 
 class Making:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from cd_exp.cache.entries import MANIFEST, read_manifest
 from cd_exp.cache.sealed import Damaged, read_sealed, seal
 from cd_exp.whole_files import write
 
@@ -12,17 +11,17 @@ HELP = "Features stored by cd_exp; `python -m cd_exp.cache list` shows them. All
 
 
 def mark(root: Path) -> None:
-    """Put the mark into a folder that is used as a cache."""
-    if not (root / MARK).is_file():
+    """Put the mark into a folder that is used as a cache; one that was damaged is written anew."""
+    if not is_cache(root):
         write(root / MARK, seal({"cache": "cd_exp", "about": HELP}))
 
 
 def is_cache(root: Path) -> bool:
-    """Whether the folder has the mark, or is a cache of version 0.1, which an entry of its own proves."""
+    """Whether the folder has the mark."""
     try:
         return read_sealed(root / MARK).get("cache") == "cd_exp"
     except (OSError, Damaged):
-        return any(_is_entry(folder) for folder in entry_folders(root))
+        return False
 
 
 def entry_folders(root: Path) -> Iterator[Path]:
@@ -30,10 +29,3 @@ def entry_folders(root: Path) -> Iterator[Path]:
     for folder in sorted(root.glob("*/" + "[0-9a-f]" * 40)):
         if folder.is_dir() and not folder.is_symlink() and folder.parent.name != "partial":
             yield folder
-
-
-def _is_entry(folder: Path) -> bool:
-    try:
-        return read_manifest(folder).kind == folder.parent.name and (folder / MANIFEST).is_file()
-    except (OSError, Damaged):
-        return False

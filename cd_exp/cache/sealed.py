@@ -20,12 +20,8 @@ def seal(values: Mapping[str, Any]) -> str:
     return json.dumps({**made, "checksum": _checksum(made)}, indent=1)
 
 
-def read_sealed(path: Path, *, older: bool = False) -> dict[str, Any]:
+def read_sealed(path: Path) -> dict[str, Any]:
     """The values of a file that `seal` made.
-
-    Args:
-        path: the file.
-        older: whether a file of version 0.1, which had no checksum, is taken as it is.
 
     Raises:
         FileNotFoundError: there is none.
@@ -39,8 +35,6 @@ def read_sealed(path: Path, *, older: bool = False) -> dict[str, Any]:
         raise Damaged(f"{path.name} is not readable JSON") from error
     if not isinstance(values, dict):
         raise Damaged(f"{path.name} holds no JSON object")
-    if older and "made_by" not in values and "checksum" not in values:
-        return values
     checksum = values.pop("checksum", None)
     if checksum != _checksum(values):
         raise Damaged(f"{path.name} does not have its checksum")

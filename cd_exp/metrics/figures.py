@@ -136,10 +136,6 @@ def _share(right: Values) -> float:
     return 100 * float(right.mean())
 
 
-def _share_of_kept(right: Values, kept: Values) -> float | None:
-    return _share(right[kept]) if kept.any() else None
-
-
 def bootstrapped(statistic: Callable[..., Any], *, test: Test | None = None) -> Statistic:
     """A statistic of one value per unit, and the bootstrap interval of this same statistic over units.
 
@@ -162,7 +158,6 @@ def bootstrapped(statistic: Callable[..., Any], *, test: Test | None = None) -> 
 
 
 EXACT = Interval("Clopper-Pearson", lambda right, **_: proportion(right))
-EXACT_OF_KEPT = Interval("Clopper-Pearson", lambda right, kept, **_: proportion(right[kept]))
 BOOTSTRAP_AREA = Interval("bootstrap over units", confidence.risk_coverage_area_interval)
 BOOTSTRAP_COVERAGE = Interval("bootstrap over units", confidence.coverage_at_interval)
 DELONG = Interval("DeLong, logit", lambda score, right, **_: confidence.auc_interval(score, right))
@@ -170,8 +165,6 @@ DELONG_PAIRED = Interval("DeLong, paired", lambda a, b, right, **_: confidence.a
 
 COUNT = Statistic(len)
 SHARE = Statistic(_share, EXACT, Test("McNemar mid-p, Tango's score interval", lambda a, b, **_: paired_shares(a, b)))
-SHARE_WITHOUT_TEST = Statistic(_share, EXACT)
-SHARE_OF_KEPT = Statistic(_share_of_kept, EXACT_OF_KEPT)
 MEAN = bootstrapped(np.mean, test=Test("sign flips, and the means they accept", paired_means))
 MEDIAN = bootstrapped(upper_median)
 AUC = Statistic(confidence.auc, DELONG)
@@ -228,10 +221,6 @@ FIGURES = (
            "risk-coverage area", "area", "mean share of wrong labels, the most stable units first", ".3f"),
     Figure("coverage_at_80", ("stability", "top1"), COVERAGE_AT_80, True,
            "coverage at 80 %", "cov.80", "largest share of units, most stable first, of which 80 % are right", ".1f"),
-    Figure("selective_top1", ("top1", "kept"), SHARE_OF_KEPT, True,
-           "selective top-1 %", "sel.", "share right of the judged units that keep their label", ".1f"),
-    Figure("coverage", ("kept",), SHARE_WITHOUT_TEST, None, "coverage %", "cov.",
-           "share of units that keep their label, not being marked abstained", ".1f"),
     Figure("clip_cosine", ("clip_cosine",), MEAN, True,
            "CLIP cosine", "CLIP", "of label and truth in CLIP's text space", ".3f", n="cosine_units"),
     Figure("sentence_cosine", ("sentence_cosine",), MEAN, True,

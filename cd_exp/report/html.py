@@ -39,9 +39,7 @@ class Line:
 
     @property
     def verdict(self) -> str:
-        """What the list can be narrowed to: a label given up is neither right nor wrong."""
-        if "abstained" in self.marks:
-            return "abstained"
+        """What the list can be narrowed to."""
         return {True: "right", False: "wrong", None: "unknown"}[self.right]
 
 

@@ -5,7 +5,6 @@ Importing this costs no torch: `--help` needs only the schema.
 
 from cd_exp.settings.groups import OF_EVERY, OF_THE_RUN, declared
 from cd_exp.settings.offered import offered, target
-from cd_exp.settings.renamed import renamed
 from cd_exp.settings.schema import GROUPS, Config, directory, kinds, register
 from cd_exp.settings.values import Doc, OneOf, describe, fits, refusal
 
@@ -24,6 +23,5 @@ __all__ = [
     "offered",
     "refusal",
     "register",
-    "renamed",
     "target",
 ]

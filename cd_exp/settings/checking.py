@@ -12,7 +12,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cd_exp.errors import InputError, unknown
 from cd_exp.settings.groups import ON_ERROR
-from cd_exp.settings.renamed import renamed
 from cd_exp.settings.schema import GROUPS, kinds
 from cd_exp.settings.values import Count, Pattern, Text, refusal
 
@@ -25,6 +24,8 @@ HYDRA = {
     "sweeper.max_batch_size": Count | None,
 }
 """Of Hydra's own settings, which it does not bound, those that would fail late or write where nobody meant."""
+REMOVED = {"abstain": "it was removed; the column stability of labels.csv tells which labels to leave out"}
+"""Settings and sections that earlier versions had, and what does the same."""
 WRITTEN = ("explorer", "figures", "labels.csv", "manifest.json", "metrics.json", "report.html", "run.log", "wandb")
 MOST_PROCESSES = 8
 LEVELS = ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG", "NOTSET")
@@ -45,7 +46,7 @@ def check_keys(config: DictConfig) -> None:
         config: composed, with or without Hydra's own part.
 
     Raises:
-        InputError: names the key; of a renamed one, the new name.
+        InputError: names the key; of a removed one, what does the same.
     """
     known, given = [*kinds(), *GROUPS], [*_keys(config)]
     for key in given:
@@ -61,8 +62,9 @@ def check_keys(config: DictConfig) -> None:
 
 def unknown_key(key: str, known: Sequence[str]) -> InputError:
     """The error for a setting that does not exist."""
-    now = renamed(key)
-    return InputError(f"setting {key} is not known: {now}") if now else unknown("setting", key, known, where="known")
+    if reason := REMOVED.get(key.partition(".")[0]):
+        return InputError(f"setting {key} is not known: {reason}")
+    return unknown("setting", key, known, where="known")
 
 
 def _keys(config: DictConfig) -> Iterator[str]:

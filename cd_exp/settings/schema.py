@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Le, Lt
 from omegaconf import MISSING, OmegaConf
 
-from cd_exp.settings.values import Count, Doc, NotNegative, OneOf, Pattern, Share, Text, Whole, parts
+from cd_exp.settings.values import Count, Doc, NotNegative, OneOf, Pattern, Text, Whole, parts
 
 OPEN = ("options", "rename", "hidden_truth", "truth")
 """Mappings of a group whose keys are the user's: `model.options.KEY=VALUE` needs no `+`."""
@@ -88,13 +88,6 @@ class StabilitySettings:
 
 
 @dataclass
-class AbstainSettings:
-    """Which labels are withheld."""
-
-    stability: Annotated[Share | None, Doc("labels less stable than this are marked as abstained; null: none")] = None
-
-
-@dataclass
 class Config:
     """All settings of a run. A group holds the name of its constructor and what that takes."""
 
@@ -123,7 +116,6 @@ class Config:
     report: ReportSettings = field(default_factory=ReportSettings)
     distributed: DistributedSettings = field(default_factory=DistributedSettings)
     stability: StabilitySettings = field(default_factory=StabilitySettings)
-    abstain: AbstainSettings = field(default_factory=AbstainSettings)
 
 
 GROUPS = tuple(name for name, kind in typing.get_type_hints(Config).items() if kind is Any)

@@ -1,4 +1,3 @@
-import json
 import multiprocessing
 import shutil
 
@@ -63,18 +62,6 @@ def test_what_is_found_can_be_changed_in_memory_but_not_on_disk(store):
     store.save(ENTRY, VALUES)
     store.find(ENTRY)[0, 0] = 99
     assert np.array_equal(store.find(ENTRY), VALUES)
-
-
-def test_an_entry_of_version_0_1_is_read(store):
-    """Its manifest has no checksum, and its unreadable rows were kept."""
-    folder = store.folder(ENTRY)
-    folder.mkdir(parents=True)
-    np.save(folder / "values.npy", VALUES)
-    about = {"kind": "images", "content": ENTRY.content, "shape": [4, 3], "dtype": "float32", "unreadable": [1]}
-    about["sha256"] = entries.digest(folder / "values.npy")
-    (folder / "manifest.json").write_text(json.dumps(about))
-    assert np.array_equal(store.find(ENTRY), VALUES)
-    assert store.manifest(ENTRY).unreadable == (1,)
 
 
 def test_reading_alone_writes_nothing(store):

@@ -177,15 +177,20 @@ def test_what_is_not_ours_in_a_cache_stays(store, command):
     assert contents(store.folder(ENTRY)) == {"notes.txt"}
 
 
-def test_a_cache_of_version_0_1_is_known_by_its_entries_and_marked(store, command):
+def test_entries_without_a_checksum_are_damaged_and_can_be_pruned(store, command):
+    """As those of version 0.1 are: nothing reads them, and `prune` removes them."""
     store.save(ENTRY, VALUES)
-    (store.root / MARK).unlink()
     path = store.folder(ENTRY) / "manifest.json"
     values = json.loads(path.read_text())
     path.write_text(json.dumps({key: values[key] for key in ("kind", "content", "shape", "dtype", "sha256")}))
-    assert command("list")[0] == 0
-    assert not (store.root / MARK).exists()
-    assert command("prune", "--days", "9")[0] == 0
-    assert (store.root / MARK).exists()
+    assert store.find(ENTRY) is None
     assert command("prune", "--days", "0", "--yes")[0] == 0
     assert not store.folder(ENTRY).exists()
+
+
+def test_a_mark_that_was_damaged_is_written_anew(store, command):
+    store.save(ENTRY, VALUES)
+    (store.root / MARK).write_text("{}")
+    assert command("list")[0] == 2
+    store.save(entry(1), VALUES)
+    assert command("list")[0] == 0

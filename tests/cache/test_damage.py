@@ -108,7 +108,7 @@ def test_damaged_numbers_are_said_and_made_again(stored, damage):
     assert np.array_equal(find(fresh), VALUES)
 
 
-def test_a_manifest_without_its_checksum_is_not_taken_for_an_older_one(stored):
+def test_a_manifest_without_its_checksum_is_not_taken(stored):
     store, find, _ = stored
     path = store.folder(ENTRY) / "manifest.json"
     values = json.loads(path.read_text())

@@ -24,13 +24,13 @@ def names_of(count: int) -> tuple[str, ...]:
 
 
 def made_layer(layer: str, scores: torch.Tensor, names: tuple[str, ...], *, judged: bool) -> Labels:
-    """Labels of random scores; every tenth unit abstained, every hundredth dead."""
+    """Labels of random scores; every tenth unit always on, every hundredth dead."""
     units = len(scores)
     values, columns = scores.topk(5, dim=1)
     truth = tuple((names[unit % len(names)],) for unit in range(units)) if judged else ()
     ranks = 1 + (scores > scores[torch.arange(units), torch.arange(units) % len(names), None]).sum(1).numpy()
     marks = tuple(
-        frozenset(mark for mark, every in (("dead", 100), ("abstained", 10)) if unit % every == every - 1)
+        frozenset(mark for mark, every in (("dead", 100), ("always_on", 10)) if unit % every == every - 1)
         for unit in range(units)
     )
     return Labels(

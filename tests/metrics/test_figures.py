@@ -40,7 +40,6 @@ def full(seed: int, units: int = 40) -> Judgement:
         rank=rank,
         similarity=rng.random(units),
         stability=stability,
-        kept=stability >= 0.5,
         named=np.arange(units - 1),
         clip_cosine=rng.random(units - 1),
         sentence_cosine=rng.random(units - 1),

@@ -67,13 +67,13 @@ def test_the_columns_of_a_judge_stand_before_the_marks_where_there_is_one():
     plain = Labels("fc", np.arange(2), (("a",), ()), np.array([0.5, np.nan]))
     assert columns({"fc": plain})[-4:] == ("margin", "stability", "stable_set", "marks")
     scored = replace(plain, layer="layer4", judged_label=("a", "b"), faithfulness={"f1": np.array([0.25, np.nan])},
-                     marks=(frozenset(["dead", "abstained"]), frozenset()))  # fmt: skip
+                     marks=(frozenset(["dead", "circular"]), frozenset()))  # fmt: skip
     header = columns({"fc": plain, "layer4": scored})
     assert header[7:] == ("margin", "stability", "stable_set", "judged_label", "faithfulness_f1", "marks")
     assert as_csv({"fc": plain, "layer4": scored}).splitlines()[1:] == [
         "fc,0,a,0.5,a,,,,,,,,",
         "fc,1,,,,,,,,,,,",
-        "layer4,0,a,0.5,a,,,,,,a,0.25,dead abstained",
+        "layer4,0,a,0.5,a,,,,,,a,0.25,dead circular",
         "layer4,1,,,,,,,,,b,,",
     ]
 

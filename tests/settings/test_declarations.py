@@ -9,6 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from cd_exp import settings
+from cd_exp.settings.checking import REMOVED
 from cd_exp.settings.documentation import arguments, comments, page
 from cd_exp.settings.schema import meanings
 from cd_exp.settings.values import fits
@@ -74,10 +75,5 @@ def test_the_schema_costs_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-def test_what_was_renamed_or_removed_is_gone_and_its_successor_is_there():
-    from cd_exp.settings.renamed import CHOICES, SETTINGS
-
-    for choice in CHOICES:
-        group, _, name = choice.partition("=")
-        assert not (ROOT / "conf" / group / f"{name}.yaml").exists()
-    assert not set(SETTINGS) & set(settings.kinds())
+def test_what_was_removed_is_gone():
+    assert not set(REMOVED) & {name.partition(".")[0] for name in settings.kinds()}

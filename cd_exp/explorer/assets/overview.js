@@ -19,7 +19,7 @@ function overviewView(main, run, state) {
 
 function layersTable(run, state) {
   const table = run.main, stable = table.keys.includes("stability");
-  const heads = ["layer", "units", "right", "dead", ...(stable ? ["stable"] : []), "abstained", "distinct labels", ""];
+  const heads = ["layer", "units", "right", "dead", ...(stable ? ["stable"] : []), "distinct labels", ""];
   return section("Layers", stable ? "stable: the label is given by 80 % of resamples of the images or more" : "",
     h("div", {className: "scroll"}, h("table", null,
       h("thead", null, h("tr", null, heads.map((head, i) => h("th", {scope: "col", className: i ? "n" : ""}, head)))),
@@ -34,7 +34,6 @@ function layersTable(run, state) {
           h("td", {className: "n"}, judged.length ? [percent(right, judged.length), h("span", {className: "soft"}, ` of ${judged.length.toLocaleString("en")}`)] : "–"),
           h("td", {className: "n"}, count("dead")),
           stable ? h("td", {className: "n"}, percent(rows.filter(at => table.numbers("stability")[at] >= 0.8).length, rows.length)) : null,
-          h("td", {className: "n"}, count("abstained")),
           h("td", {className: "n"}, names.size.toLocaleString("en")),
           h("td", {className: "bar-cell"}, judged.length ? h("meter", {min: 0, max: 1, value: right / judged.length, ariaLabel: `${percent(right, judged.length)} right`}) : ""));
       })))));

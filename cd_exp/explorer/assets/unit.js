@@ -38,7 +38,7 @@ function heading(run, table, at, {name, unit, rows, here, step, state}) {
 const MEANING = {
   dead: "the same activation for every image", always_on: "above zero for nearly every image",
   one_unit: "the label belongs to no other unit", ceiling: "the score cannot get higher, so its order among others says little",
-  abstained: "too few resamples of the images give this label for it to be stated", below_min_iou: "no concept overlaps enough",
+  below_min_iou: "no concept overlaps enough",
   circular: "judged with the same CLIP that gave the label",
 };
 

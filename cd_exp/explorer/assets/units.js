@@ -3,24 +3,18 @@
 const SHOWN = {all: "all labels", right: "right", wrong: "wrong", unknown: "truth unknown"};
 const RIGHT_OF = {right: 1, wrong: 0, unknown: -1};
 
-// The rows that the address asks for; those that abstained come last, from `abstained` on.
+// The rows that the address asks for, sorted as it says.
 function selected(table, state) {
   const query = parsed(state.get("q") ?? "", table);
   const wanted = RIGHT_OF[state.get("show")], layer = state.get("layer"), number = table.run.layerNumber.get(layer);
-  const bit = table.run.marks.indexOf("abstained");
-  const rows = [], abstained = [];
+  const rows = [];
   for (let at = 0; at < table.count; at++) {
     if (wanted !== undefined && table.right[at] !== wanted) continue;
     if (number !== undefined && table.layer[at] !== number) continue;
     if (!query.test(at)) continue;
-    (table.marks[at] >> bit & 1 ? abstained : rows).push(at);
+    rows.push(at);
   }
-  const sort = state.get("sort") ?? "";
-  const first = ordered(Uint32Array.from(rows), table, sort), last = ordered(Uint32Array.from(abstained), table, sort);
-  const all = new Uint32Array(first.length + last.length);
-  all.set(first);
-  all.set(last, first.length);
-  return {rows: all, abstained: first.length, query};
+  return {rows: ordered(Uint32Array.from(rows), table, state.get("sort") ?? ""), query};
 }
 
 const SHORT = {similarity: "score", stability: "stability", margin: "margin", rank: "rank"};
@@ -52,7 +46,7 @@ function unitsView(main, run, state) {
 
   const list = new VirtualList({
     label: "Units", count: found.rows.length, height: narrow ? 148 : 70, columns: columns.length + 1,
-    render: i => unitRow(table, found.rows[i], {mark: found.query.mark, abstained: i === found.abstained ? found.rows.length - found.abstained : 0, columns, numbers, withTruth, state}),
+    render: i => unitRow(table, found.rows[i], {mark: found.query.mark, columns, numbers, withTruth, state}),
     open: i => openUnit(table, found.rows[i], state),
   });
   function sortOn(key) {
@@ -86,9 +80,7 @@ function unitsView(main, run, state) {
     tell();
   }
   function tell() {
-    const apart = found.rows.length - found.abstained;
-    count.textContent = `${found.rows.length.toLocaleString("en")} of ${table.count.toLocaleString("en")} units`
-      + (apart ? `, ${apart.toLocaleString("en")} of them abstained, at the end` : "");
+    count.textContent = `${found.rows.length.toLocaleString("en")} of ${table.count.toLocaleString("en")} units`;
     problem.textContent = found.query.problem;
     say(count.textContent);
   }
@@ -119,12 +111,11 @@ function openUnit(table, at, state) {
   change({view: "unit", of: table.run.layers[table.layer[at]].name, unit: table.unit[at], at: ""}, {before: {at}});
 }
 
-function unitRow(table, at, {mark, abstained, columns, numbers, withTruth, state}) {
+function unitRow(table, at, {mark, columns, numbers, withTruth, state}) {
   const run = table.run, layer = table.layer[at], five = table.five(at), marks = table.marksOf(at);
   const cell = (name, ...content) => h("div", {role: "gridcell", className: name}, ...content);
   const address = href({view: "unit", of: run.layers[layer].name, unit: table.unit[at], at: ""}, state);
-  return h("div", {className: `unit${withTruth ? "" : " no-truth"}${marks.includes("abstained") ? " abstained" : ""}`},
-    abstained ? h("div", {className: "divider"}, `${abstained.toLocaleString("en")} units abstained`) : null,
+  return h("div", {className: `unit${withTruth ? "" : " no-truth"}`},
     cell("t c-layer", run.layers[layer].name),
     cell("n c-unit", String(table.unit[at])),
     cell("t c-label",
