@@ -30,6 +30,7 @@ from cd_exp.clips import Precomputed
 from cd_exp.dissection import dissection
 from cd_exp.features import Settings
 from cd_exp.models import CustomModel
+from cd_exp.run_data import RunInputs
 from cd_exp.similarity import soft_wpmi
 from cd_exp.types import Concepts
 
@@ -149,8 +150,8 @@ def labelled(folder: Path, images: int, cache: Path) -> Any:
     settings = Settings(device="cpu", workers=0, batch_size=256, progress=False, keep="lists")
     words = Concepts(tuple(f"word {number}" for number in range(CONCEPTS)), name="some")
     function = partial(soft_wpmi, top_k=TOP)
-    parts = (model, Numbered(images), words, Precomputed(str(folder)), function)
-    return dissection(*parts, layers=None, store=Store(cache), settings=settings, top=5, shown=5)
+    recipes = {"model": model, "probe": Numbered(images), "concepts": words, "clip": Precomputed(str(folder))}
+    return dissection(RunInputs(**recipes, store=Store(cache), settings=settings), function, top=5, shown=5)
 
 
 def world(folder: Path, images: int) -> None:

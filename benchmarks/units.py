@@ -23,10 +23,11 @@ from benchmarks.similarity import DIM, inputs
 from cd_exp import similarity
 from cd_exp.cache import Store
 from cd_exp.clips import Precomputed
-from cd_exp.dissection import Dissection, dissection
+from cd_exp.dissection import dissection
 from cd_exp.features import Settings
 from cd_exp.models import CustomModel
 from cd_exp.probes.ids import Ids
+from cd_exp.run_data import RunData, RunInputs
 from cd_exp.types import Concepts
 from cd_exp.units import Matrix
 
@@ -131,17 +132,22 @@ def _one_by_one(folder: Path, function: Callable[..., Tensor]) -> tuple[float, f
     return sum(wall), sum(cpu)
 
 
-def labelled(folder: Path, function: Callable[..., Tensor], clip: Precomputed, *, path: str = "acts") -> Dissection:
+def labelled(folder: Path, function: Callable[..., Tensor], clip: Precomputed, *, path: str = "acts") -> RunData:
     """What a run with `units=matrix`, `probe=ids` and `clip=precomputed` does up to its labels."""
     ids = (folder / "images.txt").read_text().splitlines()
     words = Concepts(tuple((folder / "words_names.txt").read_text().splitlines()), name="words")
     unused = CustomModel(name="none", factory="none.py:none", layers=[])
     with tempfile.TemporaryDirectory() as cache:
-        parts = (unused, Ids(name="ids", ids=ids), words, clip, function)
-        settings = Settings(device="cpu", progress=False)
-        return dissection(
-            *parts, layers=Matrix(str(folder / path)), store=Store(cache), settings=settings, top=5, shown=5
+        inputs = RunInputs(
+            model=unused,
+            units=Matrix(str(folder / path)),
+            probe=Ids(name="ids", ids=ids),
+            concepts=words,
+            clip=clip,
+            store=Store(cache),
+            settings=Settings(device="cpu", progress=False),
         )
+        return dissection(inputs, function, top=5, shown=5)
 
 
 def world(folder: Path, layers: Sequence[int], *, images: int, concepts: int) -> None:

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from cd_exp.baselines import Method, RunRecord, labelled
+from cd_exp.baselines import Method, labelled
 from cd_exp.errors import InputError
 from cd_exp.faithfulness import Explained, HeldOut, Judge, Scores, divided, is_circular
-from cd_exp.features import Features, text_embeddings
+from cd_exp.features import Features
 from cd_exp.labelling import activations, label_units, with_names
+from cd_exp.run_data import RunData
 from cd_exp.similarity import concept_activations
 from cd_exp.types import OURS, Labels, Similarity
 
@@ -34,11 +35,10 @@ class OwnLabels:
     similarity: Similarity
     top: int = 5
 
-    def __call__(self, run: RunRecord) -> dict[str, Labels]:
+    def __call__(self, run: RunData) -> dict[str, Labels]:
         """The labels of every layer from the features of the record."""
         device, _ = run.settings.resolved()
-        texts = text_embeddings(run.clip, run.concepts, store=run.store, device=run.settings.device)
-        match = concept_activations(run.features.images.to(device), texts.to(device))
+        match = concept_activations(run.features.images.to(device), run.texts.to(device))
         similarity = with_names(self.similarity, run.concepts.names)
         given = {layer: activations(run.features, layer, similarity, 0, device) for layer in run.features.layers}
         truth = {layer: labels.truth for layer, labels in run.labels.items()}
@@ -47,7 +47,7 @@ class OwnLabels:
 
 def judged(
     judge: Judge,
-    run: RunRecord,
+    run: RunData,
     methods: Mapping[str, Method],
     labels: Mapping[str, Mapping[str, Labels]],
 ) -> Judged:
@@ -97,29 +97,17 @@ def subset(features: Features, rows: np.ndarray) -> Features:
     )
 
 
-def chosen_part(run: RunRecord, held: HeldOut) -> RunRecord:
+def chosen_part(run: RunData, held: HeldOut) -> RunData:
     """What a method has that chooses labels for the judge: the larger part of the images."""
     return replace(run, features=subset(run.features, held.chosen_on))
 
 
-def held_out_of(judge: Judge, run: RunRecord) -> HeldOut:
+def held_out_of(judge: Judge, run: RunData) -> HeldOut:
     """What the judge has, the images divided by their content."""
     if not 0 < judge.held_out < 1:
         raise InputError(f"judge.held_out={judge.held_out} must lie between 0 and 1; it is the share of images (0.2)")
     chosen_on, scored_on = divided(run.probe, run.features.kept, store=run.store, seed=run.seed, share=judge.held_out)
-    return HeldOut(
-        model=run.model,
-        probe=run.probe,
-        concepts=run.concepts,
-        clip=run.clip,
-        features=run.features,
-        chosen_on=chosen_on,
-        scored_on=scored_on,
-        store=run.store,
-        settings=run.settings,
-        units=run.units,
-        seed=run.seed,
-    )
+    return HeldOut.of(run, chosen_on=chosen_on, scored_on=scored_on)
 
 
 def _chosen(own: Labels, part: Labels | None) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ def run(parts: Parts, invocation: Invocation, *, folder: Path) -> None:
     """Do what the parts are for, and leave the results in the run folder.
 
     Args:
-        parts: as `Parts.of` built and checked them.
+        parts: as `Parts.build` built and checked them.
         invocation: how the run was asked for.
         folder: where the results go.
 
@@ -41,11 +41,11 @@ def _run(
     began: float,
     logged: Record | None,
 ) -> None:
-    found = dissected(parts)
+    data = dissected(parts)
     if logged is not None:
-        outcome = collected(parts, found)
+        outcome = collected(parts, data)
         outcome = replace(outcome, seconds={**outcome.seconds, "total": time.perf_counter() - began})
-        publish(parts, found, outcome, invocation, folder=folder)
+        publish(parts, data, outcome, invocation, folder=folder)
         where = logged.finish(outcome, folder=folder)
         report.show(Console(), outcome, folder)
         if where:

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from cd_exp import marks
-from cd_exp.baselines import Labelled, Method, RunRecord, labelled
-from cd_exp.dissection import Dissection
+from cd_exp.baselines import Labelled, Method, labelled
 from cd_exp.evaluate import TextEncoder, compare_all, judge, sentence_encoder
 from cd_exp.faithfulness import Judge
 from cd_exp.features import text_embeddings, text_notes
 from cd_exp.judging import Judged, judged
 from cd_exp.metrics import summarise
 from cd_exp.probes import pixel_notes
+from cd_exp.run_data import RunData
 from cd_exp.types import OURS, Concepts, Judgement, Labels, Outcome, has_pictures
 
 
@@ -29,8 +29,7 @@ class Judging:
 
 
 def collect(
-    run: RunRecord,
-    found: Dissection,
+    run: RunData,
     methods: Mapping[str, Method],
     *,
     images: int,
@@ -39,19 +38,18 @@ def collect(
     """Judge our labels and those of the other methods by the same metrics, and compare them on the same units.
 
     Args:
-        run: what the run has.
-        found: our labels with the features they came from.
+        run: our labels with the features they came from.
         methods: the other methods, each labels by itself.
         images: how many top images to keep for each unit.
         judging: scores all labels on images that they were not chosen on; None leaves that out.
     """
     others = {name: labelled(method, run) for name, method in methods.items()}
-    units = {layer: len(labels.units) for layer, labels in found.labels.items()}
-    by_method: dict[str, Mapping[str, Labels]] = {OURS: found.labels}
+    units = {layer: len(labels.units) for layer, labels in run.labels.items()}
+    by_method: dict[str, Mapping[str, Labels]] = {OURS: run.labels}
     by_method |= {name: other.labels for name, other in others.items()}
     scored = judged(judging.judge, run, {OURS: judging.ours, **methods}, by_method) if judging else Judged(by_method)
     by_method = dict(scored.methods)
-    judgements = _judgements(run, found, by_method)
+    judgements = _judgements(run, by_method)
     judgements |= {name: _unjudged(by_layer) for name, by_layer in scored.references.items()}
     metrics = {
         method: {
@@ -59,32 +57,32 @@ def collect(
         }
         for method, by in judgements.items()
     }
-    pictured = found.labels if has_pictures(run.probe) else ()  # without pictures there is nothing to show
-    shown = {layer: top_images(found, layer, images) for layer in pictured}
+    pictured = run.labels if has_pictures(run.probe) else ()  # without pictures there is nothing to show
+    shown = {layer: top_images(run, layer, images) for layer in pictured}
     return Outcome(
         labels=by_method[OURS],
         metrics=metrics.pop(OURS),
-        seconds=found.seconds,
+        seconds=run.seconds,
         top_images=shown,
         probe=run.probe,
         baselines={name: by_method[name] for name in others},
         baseline_metrics=metrics,
         comparisons=list(compare_all(by_method, judgements, seed=run.seed)),
-        notes=[*notes(run, found, others), *_absent(run, judgements), *scored.notes],
+        notes=[*notes(run, others), *_absent(run, judgements), *scored.notes],
         files={name: text for other in others.values() for name, text in other.files.items()},
     )
 
 
 def _judgements(
-    run: RunRecord, found: Dissection, methods: Mapping[str, Mapping[str, Labels]]
+    run: RunData, methods: Mapping[str, Mapping[str, Labels]]
 ) -> dict[str, dict[str, Judgement]]:
-    encode, sentences = text_encoder(run, found), sentence_encoder()
+    encode, sentences = text_encoder(run), sentence_encoder()
 
     def held_against(labels: Labels, truth: Sequence[Any] | None) -> Judgement:
         return judge(labels, truth, judgeable=run.concepts.names, clip_text=encode, sentences=sentences)
 
     return {
-        method: {layer: held_against(labels, found.labels[layer].truth or None) for layer, labels in by_layer.items()}
+        method: {layer: held_against(labels, run.labels[layer].truth or None) for layer, labels in by_layer.items()}
         for method, by_layer in methods.items()
     }
 
@@ -96,32 +94,32 @@ def _unjudged(by_layer: Mapping[str, Labels]) -> dict[str, Judgement]:
     }
 
 
-def _absent(run: RunRecord, judgements: Mapping[str, Mapping[str, Judgement]]) -> list[str]:
+def _absent(run: RunData, judgements: Mapping[str, Mapping[str, Judgement]]) -> list[str]:
     """A note where finished embeddings lack names that the cosine between label and truth needs."""
     every = [judgement for by_layer in judgements.values() for judgement in by_layer.values()]
     lacking = any(j.named is not None and len(j.named) and j.clip_cosine is None for j in every)
     return [f"clip {run.clip.name} has no text of some true names: their CLIP cosine is absent"] if lacking else []
 
 
-def top_images(found: Dissection, layer: str, count: int) -> np.ndarray:
+def top_images(run: RunData, layer: str, count: int) -> np.ndarray:
     """Indices into the probe of the images that excite each unit most."""
-    best = found.features.strongest(layer, count).indices.T.numpy()
-    return np.asarray(found.features.kept)[best]
+    best = run.features.strongest(layer, count).indices.T.numpy()
+    return np.asarray(run.features.kept)[best]
 
 
-def notes(run: RunRecord, found: Dissection, others: Mapping[str, Labelled]) -> list[str]:
+def notes(run: RunData, others: Mapping[str, Labelled]) -> list[str]:
     """What a reader of the numbers should know."""
     said = [*getattr(run.probe, "notes", ()), *pixel_notes(run.probe), *run.concepts.notes, *run.store.reports]
     said += text_notes(run.clip, run.concepts, store=run.store)
     said += [note for other in others.values() for note in other.notes]
-    if found.features.skipped:
-        said.append(f"{len(found.features.skipped)} unreadable images were left out, first {found.features.skipped[0]}")
-    return [*said, *found.notes, *marks.notes(found.labels)]
+    if run.features.skipped:
+        said.append(f"{len(run.features.skipped)} unreadable images were left out, first {run.features.skipped[0]}")
+    return [*said, *run.notes, *marks.notes(run.labels)]
 
 
-def text_encoder(run: RunRecord, found: Dissection) -> TextEncoder:
+def text_encoder(run: RunData) -> TextEncoder:
     """CLIP's text tower for any names: those of the concept set are there already, others are embedded and kept."""
-    known = dict(zip(run.concepts.names, found.texts, strict=True))
+    known = dict(zip(run.concepts.names, run.texts, strict=True))
 
     def encode(names: Sequence[str]) -> Tensor:
         missing = tuple(name for name in names if name not in known)

@@ -9,17 +9,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from cd_exp.baselines import Method
 from cd_exp.cache import Store
-from cd_exp.clips import Clip
 from cd_exp.composing import choice
 from cd_exp.config import build, check_groups
 from cd_exp.faithfulness import Judge
 from cd_exp.features import Settings, check_texts
-from cd_exp.models import TargetModel
 from cd_exp.plain_config import environment, plain
+from cd_exp.run_data import RunInputs
 from cd_exp.settings import GROUPS
 from cd_exp.tracking import Logger, NoLogger
-from cd_exp.types import Concepts, Probe, Similarity
-from cd_exp.units import Layers, Units
+from cd_exp.types import Similarity
+from cd_exp.units import Layers
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,6 @@ class Options:
     Attributes:
         settings: the whole configuration, for readers of the results.
         environment: a digest of what the environment gave to each setting that reads it.
-        seed: of every random draw.
         top: concepts kept for each unit.
         resamples: redrawings of the images that the stability of a label is counted over.
         html: whether `report.html` is written.
@@ -43,7 +41,6 @@ class Options:
 
     settings: Mapping[str, Any]
     environment: Mapping[str, str]
-    seed: int
     top: int
     resamples: int
     html: bool
@@ -57,30 +54,22 @@ class Options:
     @staticmethod
     def of(config: DictConfig) -> "Options":
         """Those of a composed configuration."""
-        own = {"seed": config.seed, "top": config.top}
-        own["resamples"] = config.stability.resamples
+        own = {"top": config.top, "resamples": config.stability.resamples}
         return Options(plain(config), environment(config), **own, **OmegaConf.to_container(config.report))  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True, eq=False)
-class Parts:
-    """Everything a run needs; nothing heavy is loaded yet."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Parts(RunInputs):
+    """Everything a run needs: what goes in, and what is done with it. Nothing heavy is loaded yet."""
 
-    model: TargetModel
-    units: Units
-    probe: Probe
-    concepts: Concepts
-    clip: Clip
     similarity: Similarity
     baselines: Mapping[str, Method]
     judge: Judge | None
     logger: Logger
-    store: Store
-    settings: Settings
     options: Options
 
     @staticmethod
-    def of(config: DictConfig, choices: Mapping[str, str]) -> "Parts":
+    def build(config: DictConfig, choices: Mapping[str, str]) -> "Parts":
         """Build everything that the configuration describes, and have each part say whether it fits the others.
 
         Args:
@@ -106,6 +95,7 @@ class Parts:
             probe=build(groups["probe"], group="probe", leave_out=("on_error",)),
             store=Store(Path(config.cache.dir).expanduser()),
             settings=settings_of(config),
+            seed=config.seed,
             options=Options.of(config),
         )
         parts.check()

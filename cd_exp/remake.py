@@ -107,13 +107,12 @@ def compared(folders: Sequence[Path], out: Path) -> Path:
 
 def asked(folder: Path, manifest: Mapping[str, Any], outcome: Outcome, queries: Sequence[str]) -> explorer.Content:
     """The same run with words asked for, from the features in the cache."""
-    from cd_exp.results import dissected, record
+    from cd_exp.results import dissected
 
     if not manifest.get("config"):
         raise InputError(f"{folder} has no manifest.json that tells its settings, which --query needs; run it again")
-    parts = Parts.of(OmegaConf.create(dict(manifest["config"])), manifest.get("choices", {}))
-    found = dissected(parts)
-    run = record(parts, found, seed=parts.options.seed)
-    words = explorer.ask(run, found, parts.similarity, list(dict.fromkeys(queries)))
+    parts = Parts.build(OmegaConf.create(dict(manifest["config"])), manifest.get("choices", {}))
+    run = dissected(parts)
+    words = explorer.ask(run, parts.similarity, list(dict.fromkeys(queries)))
     title = next(iter(explorer.runs_of(explorer.read(folder)).values())).parts["run"]["title"]
-    return explorer.collect(run, found, outcome, manifest=manifest, title=title, asked=words, maps=parts.options.maps)
+    return explorer.collect(run, outcome, manifest=manifest, title=title, asked=words, maps=parts.options.maps)

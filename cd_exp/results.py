@@ -4,64 +4,40 @@ from pathlib import Path
 from typing import Any
 
 from cd_exp import explorer, report
-from cd_exp.baselines import RunRecord
 from cd_exp.cache import key_of
-from cd_exp.dissection import Dissection, dissection
+from cd_exp.dissection import dissection
 from cd_exp.invocation import Invocation
 from cd_exp.judging import OwnLabels
 from cd_exp.manifest import describe
 from cd_exp.outcome import Judging, collect
 from cd_exp.parts import Parts
+from cd_exp.run_data import RunData
 from cd_exp.types import Outcome
 
 
-def dissected(parts: Parts) -> Dissection:
-    """The labels of the parts, with the features they came from."""
+def dissected(parts: Parts) -> RunData:
+    """What the run has once its units are labelled: its inputs, features and labels."""
     return dissection(
-        parts.model,
-        parts.probe,
-        parts.concepts,
-        parts.clip,
+        parts,
         parts.similarity,
-        layers=parts.units,
-        store=parts.store,
-        settings=parts.settings,
         top=parts.options.top,
         shown=parts.options.images,
         resamples=parts.options.resamples,
-        seed=parts.options.seed,
         everything=parts.reads_activations,
     )
 
 
-def collected(parts: Parts, found: Dissection) -> Outcome:
+def collected(parts: Parts, run: RunData) -> Outcome:
     """The labels of all methods judged by the same metrics and compared on the same units."""
     return collect(
-        record(parts, found, seed=parts.options.seed),
-        found,
+        run,
         parts.baselines,
         images=parts.options.images,
         judging=Judging(parts.judge, OwnLabels(parts.similarity, parts.options.top)) if parts.judge else None,
     )
 
 
-def record(parts: Parts, found: Dissection, *, seed: int) -> RunRecord:
-    """What the run has, for other methods to label its units."""
-    return RunRecord(
-        model=parts.model,
-        probe=parts.probe,
-        concepts=parts.concepts,
-        clip=parts.clip,
-        features=found.features,
-        labels=found.labels,
-        store=parts.store,
-        settings=parts.settings,
-        seed=seed,
-        units=parts.units,
-    )
-
-
-def publish(parts: Parts, found: Dissection, outcome: Outcome, invocation: Invocation, *, folder: Path) -> None:
+def publish(parts: Parts, run: RunData, outcome: Outcome, invocation: Invocation, *, folder: Path) -> None:
     """Write the files of the run folder."""
     options = parts.options
     manifest = describe(
@@ -78,7 +54,7 @@ def publish(parts: Parts, found: Dissection, outcome: Outcome, invocation: Invoc
             "images": parts.probe.fingerprint,
             "concepts": key_of({"names": parts.concepts.names, "templates": parts.concepts.templates}),
         },
-        images={"used": len(found.features.kept), "skipped": list(found.features.skipped)},
+        images={"used": len(run.features.kept), "skipped": list(run.features.skipped)},
         cache={"read": parts.store.read, "made": parts.store.made},
         device=str(parts.settings.resolved()[0]),
     )
@@ -90,8 +66,7 @@ def publish(parts: Parts, found: Dissection, outcome: Outcome, invocation: Invoc
     if options.explorer == "none":
         explorer.clear(folder)
     else:
-        ours = record(parts, found, seed=parts.options.seed)
-        content = explorer.collect(ours, found, outcome, manifest=manifest, title=title, maps=options.maps)
+        content = explorer.collect(run, outcome, manifest=manifest, title=title, maps=options.maps)
         explorer.write(folder, explorer.page_of({folder.name: content}, title=title), layout=options.explorer)
     if options.html:
         report.page(folder, outcome, manifest=manifest, **shown)

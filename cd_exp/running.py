@@ -85,7 +85,7 @@ def _single(hydra: Hydra, config: DictConfig) -> None:
     if config.plan:
         _plan(config, invocation)
         return
-    parts = Parts.of(config, invocation.choices)
+    parts = Parts.build(config, invocation.choices)
     folder = Path(config.hydra.run.dir).expanduser()
     if signals.launched() or not distributed.is_main():  # the folder is made by the process that leads
         own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
@@ -166,7 +166,7 @@ def job(settings: DictConfig) -> None:
         from cd_exp.parts import Parts
 
         invocation = invoked()
-        _work(settings, invocation, Parts.of(settings, invocation.choices), folder=folder)
+        _work(settings, invocation, Parts.build(settings, invocation.choices), folder=folder)
     except Exception as error:
         about = {
             "error": " ".join(str(error).split()),

@@ -12,13 +12,13 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from cd_exp import similarity as similarities
-from cd_exp.dissection import Dissection
 from cd_exp.errors import InputError, unknown
 from cd_exp.features import extract, text_embeddings
 from cd_exp.parts import Parts
 from cd_exp.probes.shapes import Shapes
 from cd_exp.report.labels_csv import read_csv
 from cd_exp.report.stored import manifest_of
+from cd_exp.run_data import RunData
 from cd_exp.shapes import CLASSES, scene
 from cd_exp.types import Concepts, Match
 
@@ -28,7 +28,7 @@ class Run:
     """What a run was made of, and what it found."""
 
     parts: Parts
-    found: Dissection
+    found: RunData
     device: torch.device
 
     @property
@@ -83,9 +83,10 @@ def reopen(folder: Path) -> Run:
     """
     config = OmegaConf.create(dict(manifest_of(folder)["config"]))
     config.baseline, config.judge, config.logger = None, None, {"_target_": "cd_exp.tracking.NoLogger"}
-    parts = Parts.of(config, {})
+    parts = Parts.build(config, {})
     settings = replace(parts.settings, only_stored=True)
     features = extract(parts.model, parts.probe, parts.clip, layers=parts.units, store=parts.store, settings=settings)
     texts = text_embeddings(parts.clip, parts.concepts, store=parts.store, device=settings.device)
-    found = Dissection(read_csv(folder / "labels.csv"), features, texts, seconds={})
+    labels = read_csv(folder / "labels.csv")
+    found = RunData.of(parts, features=features, texts=texts, labels=labels, seconds={})
     return Run(parts, found, settings.resolved()[0])

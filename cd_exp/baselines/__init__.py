@@ -3,7 +3,7 @@
 from cd_exp.baselines.custom import Custom, custom
 from cd_exp.baselines.invert import Invert
 from cd_exp.baselines.linear_explanations import LinearExplanations
-from cd_exp.baselines.method import Labelled, Method, RunRecord, labelled
+from cd_exp.baselines.method import Labelled, Method, labelled
 from cd_exp.baselines.netdissect import NetDissect, netdissect
 from cd_exp.baselines.published import Published, published
 
@@ -15,7 +15,6 @@ __all__ = [
     "Method",
     "NetDissect",
     "Published",
-    "RunRecord",
     "custom",
     "labelled",
     "netdissect",

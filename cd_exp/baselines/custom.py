@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cd_exp.baselines.method import Labelled, Method, RunRecord
+from cd_exp.baselines.method import Labelled, Method
 from cd_exp.errors import InputError, unknown
+from cd_exp.run_data import RunData
 from cd_exp.types import Labels, Probe
 from cd_exp.user_code import load
 
@@ -23,7 +24,7 @@ class Custom:
         if hasattr(self.method, "check"):
             self.method.check(probe)
 
-    def __call__(self, run: RunRecord) -> Labelled:
+    def __call__(self, run: RunData) -> Labelled:
         """The labels of the run's layers."""
         made = self.method(run)
         given = made.labels if isinstance(made, Labelled) else made

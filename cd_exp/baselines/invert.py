@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from cd_exp.baselines.method import Labelled, RunRecord
+from cd_exp.baselines.method import Labelled
 from cd_exp.errors import InputError, unknown
 from cd_exp.faithfulness import atoms, classes_of, divided, predicted
 from cd_exp.names import csv_text, file_name
+from cd_exp.run_data import RunData
 from cd_exp.types import AnnotatedProbe, Labels, Probe
 
 OTHER_PART = 0.2
@@ -73,7 +74,7 @@ class Invert:
         if not isinstance(probe, AnnotatedProbe):
             classes_of(probe)
 
-    def __call__(self, run: RunRecord) -> Labelled:
+    def __call__(self, run: RunData) -> Labelled:
         """The best formulas of every unit, best first, and a file with their AUC and p on images not searched on."""
         indices = [int(index) for index in run.features.kept]
         names, present = self._atoms(run, indices)
@@ -107,7 +108,7 @@ class Invert:
                 notes.append(f"invert: for {doubtful} of {len(best)} units of {layer} q is not below {LEVEL}")
         return Labelled(found, files, tuple(notes))
 
-    def _atoms(self, run: RunRecord, indices: Sequence[int]) -> tuple[tuple[str, ...], Bool[Tensor, "images atoms"]]:
+    def _atoms(self, run: RunData, indices: Sequence[int]) -> tuple[tuple[str, ...], Bool[Tensor, "images atoms"]]:
         names, categories, present = atoms(run.probe, indices)
         for category in self.categories or ():
             if category not in categories:

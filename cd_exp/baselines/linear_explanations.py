@@ -8,12 +8,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cd_exp.baselines.method import Labelled, RunRecord
+from cd_exp.baselines.method import Labelled
 from cd_exp.errors import InputError
 from cd_exp.faithfulness import atoms, classes_of, concept_values, divided
 from cd_exp.faithfulness.backbone import logits
 from cd_exp.features import text_embeddings
 from cd_exp.names import csv_text, file_name
+from cd_exp.run_data import RunData
 from cd_exp.types import AnnotatedProbe, Labels, Probe
 
 VALIDATION = 0.2
@@ -69,7 +70,7 @@ class LinearExplanations:
         if self.source == "annotations" and not isinstance(probe, AnnotatedProbe):
             classes_of(probe)
 
-    def __call__(self, run: RunRecord) -> Labelled:
+    def __call__(self, run: RunData) -> Labelled:
         """The concepts of each unit in the order they were taken, and the weighted sum as what explains it."""
         fitted, checked = divided(
             run.probe, run.features.kept, store=run.store, seed=run.seed + 1, share=VALIDATION
@@ -101,7 +102,7 @@ class LinearExplanations:
         return Labelled(found, files)
 
     def _concepts(
-        self, run: RunRecord, fitted: Int[np.ndarray, " fitted"]
+        self, run: RunData, fitted: Int[np.ndarray, " fitted"]
     ) -> tuple[tuple[str, ...], Float[Tensor, "images concepts"]]:
         if self.source == "annotations":
             names, _, present = atoms(run.probe, [int(index) for index in run.features.kept])

@@ -4,41 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from cd_exp.cache import Store
-from cd_exp.clips import Clip
-from cd_exp.features import Features, Settings
-from cd_exp.models import TargetModel
-from cd_exp.types import Concepts, Labels, Probe
-from cd_exp.units import Layers, Units
-
-
-@dataclass(frozen=True, eq=False)
-class RunRecord:
-    """What a run has when another method labels its units.
-
-    Attributes:
-        model: the target network's recipe.
-        probe: the images.
-        concepts: the concept set of the run.
-        clip: the CLIP backbone's recipe.
-        features: the activations of every layer, the image embeddings, and which images were used.
-        labels: ours, by layer; they hold the truth where it is known.
-        store: the cache.
-        settings: device, precision, batches.
-        seed: of every random draw.
-        units: what the columns are.
-    """
-
-    model: TargetModel
-    probe: Probe
-    concepts: Concepts
-    clip: Clip
-    features: Features
-    labels: Mapping[str, Labels]
-    store: Store
-    settings: Settings
-    seed: int = 0
-    units: Units = Layers()  # noqa: RUF009  frozen
+from cd_exp.run_data import RunData
+from cd_exp.types import Labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +21,11 @@ class Labelled:
 class Method(Protocol):
     """A method labels by itself: `method(run)` gives `{layer: Labels}`, or `Labelled` where it has files or notes."""
 
-    def __call__(self, run: RunRecord) -> "Mapping[str, Labels] | Labelled":
+    def __call__(self, run: RunData) -> "Mapping[str, Labels] | Labelled":
         """The labels of the run's layers, from what the run has."""
 
 
-def labelled(method: Method, run: RunRecord) -> Labelled:
+def labelled(method: Method, run: RunData) -> Labelled:
     """What a method gives, in one form."""
     found = method(run)
     return found if isinstance(found, Labelled) else Labelled(found)

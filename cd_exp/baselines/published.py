@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from cd_exp.baselines.layouts import Row, read_lines, read_row
-from cd_exp.baselines.method import RunRecord
 from cd_exp.errors import InputError, unknown
+from cd_exp.run_data import RunData
 from cd_exp.types import Labels, Probe
 
 
@@ -47,7 +47,7 @@ class Published:
         for layer, path in self.paths.items():
             read_labels(path, layer=layer, rename=self.rename)
 
-    def __call__(self, run: RunRecord) -> dict[str, Labels]:
+    def __call__(self, run: RunData) -> dict[str, Labels]:
         """The published labels of the run's layers."""
         return self.labels({layer: len(labels.units) for layer, labels in run.labels.items()})
 

@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from cd_exp.baselines import RunRecord
-from cd_exp.dissection import Dissection
 from cd_exp.evaluate import judge
 from cd_exp.explorer.content import TOP, Content, described, described_labels, labels_alone
 from cd_exp.explorer.encoding import Names, packed
@@ -16,6 +14,7 @@ from cd_exp.explorer.query import Asked
 from cd_exp.explorer.sheets import Sheets, thumbnails
 from cd_exp.features import Features
 from cd_exp.reductions import Statistics
+from cd_exp.run_data import RunData
 from cd_exp.types import OURS, Outcome, has_pictures
 
 STRONGEST = 10  # images of a unit
@@ -26,8 +25,7 @@ FEWER = ((10, 3, 8), (10, 1, 4), (6, 1, 2), (4, 0, 0), (3, 0, 0), (2, 0, 0), (1,
 
 
 def collect(
-    run: RunRecord,
-    found: Dissection,
+    run: RunData,
     outcome: Outcome,
     *,
     manifest: Mapping[str, Any],
@@ -39,7 +37,6 @@ def collect(
 
     Args:
         run: what the run has.
-        found: the features, with our labels.
         outcome: all labels, judged and compared.
         manifest: how the run was asked for, and with what it was made.
         title: what the pages are called.
@@ -48,11 +45,11 @@ def collect(
     """
     if not has_pictures(run.probe):
         return labels_alone(outcome, manifest=manifest, title=title)
-    features, names = found.features, Names()
+    features, names = run.features, Names()
     strongest = {layer: features.strongest(layer, _available(features, layer)) for layer in outcome.labels}
     spreads = {layer: spread(features.activations[layer]) for layer in outcome.labels if layer in features.activations}
     used = _concepts_used(run, outcome)
-    pictures, cosines = shown_for(features.images, found.texts[[column for _, column in used]], count=OF_A_CONCEPT)
+    pictures, cosines = shown_for(features.images, run.texts[[column for _, column in used]], count=OF_A_CONCEPT)
     lists = [strongest, {layer: part.weaker for layer, part in spreads.items()}, pictures]
     most = _kept(lists)
     groups = _groups(lists, most, asked)
@@ -139,7 +136,7 @@ def _at(places: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return found
 
 
-def judged(run: RunRecord, outcome: Outcome) -> dict[str, dict[str, dict[int, bool]]]:
+def judged(run: RunData, outcome: Outcome) -> dict[str, dict[str, dict[int, bool]]]:
     """By method and layer, whether the label of each judged unit is right."""
     found: dict[str, dict[str, dict[int, bool]]] = {}
     for method, by_layer in {OURS: outcome.labels, **outcome.baselines}.items():
@@ -153,7 +150,7 @@ def judged(run: RunRecord, outcome: Outcome) -> dict[str, dict[str, dict[int, bo
     return found
 
 
-def _about(run: RunRecord, manifest: Mapping[str, Any]) -> dict[str, str]:
+def _about(run: RunData, manifest: Mapping[str, Any]) -> dict[str, str]:
     """What a reader wants to know first."""
     used = manifest.get("images", {}).get("used", len(run.probe))
     return {
@@ -164,7 +161,7 @@ def _about(run: RunRecord, manifest: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _concepts_used(run: RunRecord, outcome: Outcome) -> list[tuple[str, int]]:
+def _concepts_used(run: RunData, outcome: Outcome) -> list[tuple[str, int]]:
     """The concepts that some unit has among its best or as its truth, with their columns, in the order of the set."""
     used: set[str] = set()
     for by_layer in (outcome.labels, *outcome.baselines.values()):
@@ -175,7 +172,7 @@ def _concepts_used(run: RunRecord, outcome: Outcome) -> list[tuple[str, int]]:
     return [(name, column) for name, column in sorted(columns.items(), key=lambda item: item[1]) if name in used]
 
 
-def _images(run: RunRecord, sheets: Sheets) -> dict[str, Any]:
+def _images(run: RunData, sheets: Sheets) -> dict[str, Any]:
     """The shown images in the order of the thumbnails; an empty slot has index -1."""
     index = np.full(1 + max(sheets.places.values()), -1)
     index[list(sheets.places.values())] = list(sheets.places)

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from cd_exp.baselines import RunRecord
 from cd_exp.cache import Entry
 from cd_exp.features import find_layers, maps
+from cd_exp.run_data import RunData
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,7 +34,7 @@ class Region:
 
 
 def heat_maps(
-    run: RunRecord, strongest: Mapping[str, Int[np.ndarray, "neurons shown"]]
+    run: RunData, strongest: Mapping[str, Int[np.ndarray, "neurons shown"]]
 ) -> tuple[dict[str, UInt8[np.ndarray, "neurons shown height width"]], Region | None]:
     """The activation maps of each unit for its strongest images, from the cache where they are there.
 
@@ -73,7 +73,7 @@ def heat_maps(
 
 
 def _made(
-    run: RunRecord, shown: Mapping[str, Int[np.ndarray, "neurons shown"]]
+    run: RunData, shown: Mapping[str, Int[np.ndarray, "neurons shown"]]
 ) -> dict[str, UInt8[np.ndarray, "neurons shown height width"]]:
     """One pass over the images that some unit is shown with."""
     images = np.unique(np.concatenate([part.ravel() for part in shown.values()]))

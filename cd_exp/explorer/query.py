@@ -10,11 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cd_exp import similarity as similarities
-from cd_exp.baselines import RunRecord
-from cd_exp.dissection import Dissection
 from cd_exp.explorer.encoding import packed
 from cd_exp.explorer.evidence import shown_for
 from cd_exp.features import text_embeddings
+from cd_exp.run_data import RunData
 from cd_exp.types import Concepts, Similarity
 
 UNITS = 12  # of each layer
@@ -49,24 +48,23 @@ class Asked:
         }
 
 
-def ask(run: RunRecord, found: Dissection, similarity: Similarity, words: Sequence[str]) -> list[Asked]:
+def ask(run: RunData, similarity: Similarity, words: Sequence[str]) -> list[Asked]:
     """Score each of the words as if it stood at the end of the concept set.
 
     Args:
         run: what the run has; its CLIP needs a text tower.
-        found: the features, of which the activations are needed.
         similarity: the run's own function.
         words: what is asked for, in free words.
     """
     asked = Concepts(tuple(words), run.concepts.templates, name="query")
     texts = text_embeddings(run.clip, asked, store=run.store, device=run.settings.device)
-    pictures, cosines = shown_for(found.features.images, texts, count=IMAGES)
+    pictures, cosines = shown_for(run.features.images, texts, count=IMAGES)
     answers = []
     for number, text in enumerate(words):
-        match = similarities.concept_activations(found.features.images, torch.cat([found.texts, texts[number, None]]))
+        match = similarities.concept_activations(run.features.images, torch.cat([run.texts, texts[number, None]]))
         best = {
             layer: _best(similarities.blocks(similarity, match, activations))
-            for layer, activations in found.features.activations.items()
+            for layer, activations in run.features.activations.items()
         }
         units, ranks, scores = ({layer: part[i] for layer, part in best.items()} for i in range(3))
         answers.append(Asked(text, pictures[number], cosines[number], units, ranks, scores))

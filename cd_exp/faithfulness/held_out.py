@@ -9,37 +9,25 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cd_exp.cache import Store, key_of
-from cd_exp.clips import Clip
 from cd_exp.errors import InputError
-from cd_exp.features import Features, Settings
-from cd_exp.models import TargetModel
 from cd_exp.probes.concat import Concat
 from cd_exp.probes.subset import Subset
-from cd_exp.types import Concepts, Probe
-from cd_exp.units import Layers, Units
+from cd_exp.run_data import RunData
+from cd_exp.types import Probe
 
 SHARE = 0.2
 """Of the images, for the scores; labels are chosen on the others."""
 
 
-@dataclass(frozen=True, eq=False)
-class HeldOut:
-    """What a judge has: the run's networks and features, and which of the images it scores on.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class HeldOut(RunData):
+    """What a judge has: all that the run has, and which of the images it scores on.
 
     `chosen_on` and `scored_on` are rows of the features, ascending.
     """
 
-    model: TargetModel
-    probe: Probe
-    concepts: Concepts
-    clip: Clip
-    features: Features
     chosen_on: Int[np.ndarray, " chosen"]
     scored_on: Int[np.ndarray, " scored"]
-    store: Store
-    settings: Settings
-    units: Units = Layers()  # noqa: RUF009  frozen
-    seed: int = 0
 
     def activations(self, layer: str) -> Float[Tensor, "scored neurons"]:
         """Those on the images that are scored on."""

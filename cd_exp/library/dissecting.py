@@ -87,7 +87,14 @@ def dissect(
         }
         settled = described(held, config, names, settings=settings, top=top, resamples=resamples, seed=seed)
         parts = Parts(
-            **held, baselines={}, judge=None, logger=NoLogger(), store=kept, settings=settings, options=settled
+            **held,
+            baselines={},
+            judge=None,
+            logger=NoLogger(),
+            store=kept,
+            settings=settings,
+            seed=seed,
+            options=settled,
         )
         parts.check()
         with left_as_it_was(net) if isinstance(net, nn.Module) else nullcontext():

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cd_exp import run_folder
-from cd_exp.dissection import Dissection
 from cd_exp.errors import InputError
 from cd_exp.invocation import Invocation
 from cd_exp.library import notebook
 from cd_exp.parts import Parts
 from cd_exp.report import as_frame
 from cd_exp.results import collected, publish
+from cd_exp.run_data import RunData
 from cd_exp.types import Labels, Outcome
 
 if TYPE_CHECKING:
@@ -45,12 +45,12 @@ class Result(Mapping[str, Labels]):
 
     labels: Mapping[str, LayerLabels]
     _parts: Parts
-    _found: Dissection
+    _found: RunData
     _invocation: Invocation
     _seconds: Mapping[str, float]
 
     @staticmethod
-    def of(parts: Parts, found: Dissection, invocation: Invocation, *, began: float) -> "Result":
+    def of(parts: Parts, found: RunData, invocation: Invocation, *, began: float) -> "Result":
         """The result of parts that were put together at `began` (of `time.perf_counter`)."""
         labels = {layer: LayerLabels(**vars(labels)) for layer, labels in found.labels.items()}
         seconds = {**found.seconds, "total": time.perf_counter() - began}

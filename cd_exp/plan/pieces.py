@@ -47,11 +47,11 @@ class Pieces:
         """The parts of a configuration, all of them checked where all are there.
 
         Raises:
-            InputError: as `Parts.of`, but for what would be downloaded.
+            InputError: as `Parts.build`, but for what would be downloaded.
         """
         with downloads_withheld():
             try:
-                parts = Parts.of(config, choices)
+                parts = Parts.build(config, choices)
             except ToDownload:
                 return _one_by_one(config)
         return Pieces(

@@ -19,6 +19,7 @@ from cd_exp.evaluate import judge
 from cd_exp.features import Settings, extract
 from cd_exp.metrics.intervals import proportion
 from cd_exp.probes.shapes import Shapes
+from cd_exp.run_data import RunInputs
 from cd_exp.types import Concepts
 from cd_exp.units import directions
 from experiments.against_published import say
@@ -62,17 +63,16 @@ def table(layer: str, out: Path, store: Store, settings: Settings, *, training: 
         units = directions(layer=layer, path=str(path), truth={f"{layer}.directions": shapes.ATTRIBUTES})
         cells = [name, str(len(matrix))]
         for words in (shapes.ATTRIBUTES, shapes.CONCEPTS):
-            labels = dissection(
-                model,
-                probes.shapes(size=size),
-                Concepts(tuple(words)),
-                clip,
-                partial(similarity.soft_wpmi, top_k=100),
-                layers=units,
+            inputs = RunInputs(
+                model=model,
+                units=units,
+                probe=probes.shapes(size=size),
+                concepts=Concepts(tuple(words)),
+                clip=clip,
                 store=store,
                 settings=settings,
-                top=5,
-            ).labels[f"{layer}.directions"]
+            )
+            labels = dissection(inputs, partial(similarity.soft_wpmi, top_k=100), top=5).labels[f"{layer}.directions"]
             judged = judge(labels)
             assert judged is not None
             low, high = proportion(judged.top1)

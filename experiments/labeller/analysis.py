@@ -8,6 +8,7 @@ python -m experiments.labeller.analysis PHOTOGRAPHS SHAPES [--only rules layers 
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +21,6 @@ from cd_exp.labelling import with_names
 from cd_exp.labels import label
 from cd_exp.metrics.differences import paired_means
 from cd_exp.metrics.intervals import bootstrap, proportion
-from cd_exp.results import record
 from cd_exp.similarity import concept_activations, whitened_wpmi
 from cd_exp.types import Match
 from experiments.against_published import say
@@ -140,7 +140,7 @@ def heldout(real: Run, world: Run) -> str:
     """How well labels predict their units on images they were not chosen on; CLIP itself is the judge."""
     lines = [["layer", "units", *(f"{name}, mean correlation [95 %]" for name in RULES), "whitened_wpmi - soft_wpmi"]]
     for name, run in (("photographs", real), ("shapes", world)):
-        own, judge = record(run.parts, run.found, seed=0), Backbone(run.parts.clip)
+        own, judge = replace(run.found, seed=0), Backbone(run.parts.clip)
         held = held_out_of(judge, own)
         part = chosen_part(own, held)
         match, names = concept_activations(part.features.images, run.found.texts), run.parts.concepts.names

@@ -15,7 +15,7 @@ python -m experiments.meta_evaluation.analysis RUN --judge annotations|images|cl
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,6 @@ from cd_exp.errors import InputError, unknown
 from cd_exp.faithfulness import Annotations, Backbone, Explained, Judge, Pictures
 from cd_exp.judging import OwnLabels, chosen_part, held_out_of
 from cd_exp.metrics.confidence import auc
-from cd_exp.results import record
 from cd_exp.settings import directory
 from cd_exp.types import Labels
 from experiments.against_published import say
@@ -108,7 +107,7 @@ def interval(scored: Scored, metric: str, question: Question, *, seed: int) -> t
 
 def gathered(run: Run, judge: Judge, *, layers: Sequence[str], seed: int) -> Scored:
     """Every function's labels of the known units, scored."""
-    own = record(run.parts, run.found, seed=seed)
+    own = replace(run.found, seed=seed)
     held = held_out_of(judge, own)
     part = chosen_part(own, held)
     by_function = {name: OwnLabels(getattr(similarity, name))(part) for name in FUNCTIONS if hasattr(similarity, name)}

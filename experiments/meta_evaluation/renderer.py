@@ -7,6 +7,7 @@ RUN is a finished run on the embedded world.
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,6 @@ from jaxtyping import Float
 from cd_exp.faithfulness import HeldOut, Pictures
 from cd_exp.faithfulness.pictures import Shown, scores_of
 from cd_exp.judging import held_out_of
-from cd_exp.results import record
 from cd_exp.shapes import ATTRIBUTES, CLASSES
 from experiments.against_published import say
 from experiments.reopening import reopen
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
     run = reopen(given.run)
     judge = Pictures(scenes=given.scenes, pairs=1)
     judge.check(run.parts.probe)
-    held = held_out_of(judge, record(run.parts, run.found, seed=given.seed))
+    held = held_out_of(judge, replace(run.found, seed=given.seed))
     known = judge.known(held, run.parts.concepts.names)
     words = [name for name in run.parts.concepts.names if known[name]]
     shown = judge.shown(held, words)

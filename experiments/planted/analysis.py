@@ -25,13 +25,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cd_exp import similarity
-from cd_exp.baselines import Invert, LinearExplanations, Method, RunRecord, labelled
+from cd_exp.baselines import Invert, LinearExplanations, Method, labelled
 from cd_exp.errors import InputError
 from cd_exp.faithfulness import presence, score
 from cd_exp.judging import OwnLabels
 from cd_exp.metrics.intervals import proportion
 from cd_exp.probes.shapes import Shapes
-from cd_exp.results import record
+from cd_exp.run_data import RunData
 from cd_exp.shapes import ATTRIBUTES, SHAPES
 from cd_exp.types import Labels
 from experiments.against_published import say
@@ -77,9 +77,8 @@ def truths() -> dict[str, tuple[tuple[str, ...], ...]]:
     return {**dict.fromkeys(FAMILIES, right), "negated": tuple((f"NOT {name}",) for name in ATTRIBUTES)}
 
 
-def asked(run: Run, units: Units, *, seed: int) -> RunRecord:
+def asked(run: Run, units: Units, *, seed: int) -> RunData:
     """What a method has when it labels these units in place of the network's."""
-    own = record(run.parts, run.found, seed=seed)
     given = truths()
     labels = {
         family: Labels(
@@ -91,7 +90,7 @@ def asked(run: Run, units: Units, *, seed: int) -> RunRecord:
         )
         for family, values in units.items()
     }
-    return replace(own, features=replace(own.features, activations=units), labels=labels)
+    return replace(run.found, features=replace(run.found.features, activations=units), labels=labels, seed=seed)
 
 
 def accuracy(labels: Labels, right: Sequence[tuple[str, ...]]) -> tuple[float, tuple[float, float]]:

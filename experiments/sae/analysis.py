@@ -5,6 +5,7 @@ python -m experiments.sae.analysis [--layer layer3] [--out outputs/sae]
 
 import argparse
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from cd_exp.cache import Store
 from cd_exp.dissection import dissection
 from cd_exp.features import Settings
 from cd_exp.metrics.intervals import proportion
+from cd_exp.run_data import RunInputs
 from cd_exp.types import Concepts
 from cd_exp.units import Layers, Units, sae
 from experiments.against_published import say
@@ -78,17 +80,17 @@ def row(
     good = scores >= GOOD
     cells = [name, str(len(best)), f"{scores.mean():.3f}", str(int(good.sum()))]
     for words in (Concepts(shapes.ATTRIBUTES, name="attributes"), concepts.shapes()):
-        labels = dissection(
-            model,
-            probes.shapes(size=sizes.probe),
-            words,
-            clips.shapes_clip(),
-            lambda match, neurons: similarity.soft_wpmi(match, neurons, top_k=sizes.top_k),
-            layers=units,
+        inputs = RunInputs(
+            model=model,
+            units=units,
+            probe=probes.shapes(size=sizes.probe),
+            concepts=words,
+            clip=clips.shapes_clip(),
             store=store,
             settings=settings,
-            top=1,
-        ).labels[title]
+        )
+        score = partial(similarity.soft_wpmi, top_k=sizes.top_k)
+        labels = dissection(inputs, score, top=1).labels[title]
         right = np.array([label == attribute for label, attribute in zip(labels.descriptions, best, strict=True)])
         cells.append(_share(right[good]))
     return f"| {' | '.join(cells)} |"

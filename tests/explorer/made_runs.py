@@ -6,13 +6,12 @@ import numpy as np
 import torch
 from made_outcomes import HOSTILE, Discs
 
-from cd_exp.baselines import RunRecord
 from cd_exp.cache import Store
 from cd_exp.clips import shapes_clip
-from cd_exp.dissection import Dissection
 from cd_exp.explorer import Content, collect
 from cd_exp.features import Features, Settings
 from cd_exp.models import shapes_model
+from cd_exp.run_data import RunData
 from cd_exp.types import Concepts, Labels, Outcome
 
 NAMES = ("red circle", "tench, Tinca tinca", HOSTILE, '"quoted" & even', "=1+1", "blue stripe", "cat", "caterpillar")
@@ -50,7 +49,7 @@ def made_layer(layer: str, scores: torch.Tensor, names: tuple[str, ...], *, judg
 
 def made_run(
     layers: Mapping[str, int], folder, *, images: int = 60, concepts: int = 40, seed: int = 0
-) -> tuple[RunRecord, Dissection, Outcome]:
+) -> tuple[RunData, Outcome]:
     """A run whose last layer is judged and labelled by a second method too."""
     generator = torch.Generator().manual_seed(seed)
     names = names_of(concepts)
@@ -63,13 +62,15 @@ def made_run(
     }
     other = {last: made_layer(last, torch.rand(layers[last], concepts, generator=generator), names, judged=True)}
     features = Features(activations, embeddings, range(images), ())
-    run = RunRecord(
+    run = RunData(
         model=shapes_model(layers=list(layers), final="fc"),
         probe=Discs(images, 48),
         concepts=Concepts(names, name="made"),
         clip=shapes_clip(),
         features=features,
+        texts=texts,
         labels=labels,
+        seconds={},
         store=Store(folder / "cache"),
         settings=Settings(),
     )
@@ -87,7 +88,7 @@ def made_run(
                       "top1_difference": 1.0, "top1_difference_ci95": [-2.0, 4.0], "top1_p": 0.4, "top1_n": 8}],
         notes=[f"a note about {HOSTILE}"],
     )  # fmt: skip
-    return run, Dissection(labels, features, texts, {}), outcome
+    return run, outcome
 
 
 MANIFEST = {
@@ -97,5 +98,5 @@ MANIFEST = {
 
 
 def made_content(layers: Mapping[str, int], folder, **settings) -> Content:
-    run, found, outcome = made_run(layers, folder, **settings)
-    return collect(run, found, outcome, manifest=MANIFEST, title=f"made {HOSTILE}")
+    run, outcome = made_run(layers, folder, **settings)
+    return collect(run, outcome, manifest=MANIFEST, title=f"made {HOSTILE}")

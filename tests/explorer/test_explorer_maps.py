@@ -6,20 +6,25 @@ import torch
 from torchvision.transforms import v2
 
 from cd_exp import clips, concepts, models, probes, similarity
-from cd_exp.baselines import RunRecord
 from cd_exp.cache import Store
 from cd_exp.dissection import dissection
 from cd_exp.explorer.maps import LEVELS, heat_maps, rows_of, seen
 from cd_exp.features import Settings, maps
+from cd_exp.run_data import RunInputs
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     model = models.shapes_model(layers=["layer4", "fc"], final="fc")
-    parts = (model, probes.shapes(size=60), concepts.shapes(), clips.shapes_clip())
-    store, settings = Store(tmp_path_factory.mktemp("cache")), Settings(device="cpu", progress=False, batch_size=16)
-    found = dissection(*parts, similarity.cos, layers=None, store=store, settings=settings, top=5)
-    return RunRecord(*parts, found.features, found.labels, store, settings)
+    inputs = RunInputs(
+        model=model,
+        probe=probes.shapes(size=60),
+        concepts=concepts.shapes(),
+        clip=clips.shapes_clip(),
+        store=Store(tmp_path_factory.mktemp("cache")),
+        settings=Settings(device="cpu", progress=False, batch_size=16),
+    )
+    return dissection(inputs, similarity.cos, top=5)
 
 
 @pytest.fixture(scope="module")

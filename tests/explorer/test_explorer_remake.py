@@ -24,10 +24,10 @@ def stored(tmp_path_factory):
     """Two finished runs, with everything that a run leaves."""
     folders = [tmp_path_factory.mktemp("runs") / name for name in ("0", "1")]
     for seed, folder in enumerate(folders):
-        run, found, outcome = made_run(LAYERS, folder, seed=seed)
+        run, outcome = made_run(LAYERS, folder, seed=seed)
         manifest = MANIFEST | {"baselines": ["netdissect"], "overrides": [f"seed={seed}"], "config": {"seed": seed}}
         report.write(folder, outcome, manifest=manifest)
-        content = explorer.collect(run, found, outcome, manifest=manifest, title="made")
+        content = explorer.collect(run, outcome, manifest=manifest, title="made")
         explorer.write(folder, explorer.page_of({folder.name: content}, title="made"))
     return folders
 
@@ -117,7 +117,7 @@ def test_a_sweep_of_which_no_job_has_pages_has_none(folders):
 
 
 def test_what_a_run_found_comes_back_from_its_files(stored, tmp_path):
-    _, _, outcome = made_run(LAYERS, tmp_path, seed=0)
+    _, outcome = made_run(LAYERS, tmp_path, seed=0)
     found = outcome_of(stored[0], probe=Pictures(None), top_images={})
     assert found.metrics == outcome.metrics
     assert found.comparisons == outcome.comparisons
@@ -129,10 +129,10 @@ def test_what_a_run_found_comes_back_from_its_files(stored, tmp_path):
 
 
 def test_stored_pictures_are_those_of_the_probe(stored, tmp_path):
-    run, found, _ = made_run(LAYERS, tmp_path, seed=0)
+    run, _ = made_run(LAYERS, tmp_path, seed=0)
     content = explorer.runs_of(explorer.read(stored[0]))["0"]
     pictures, shown = Pictures(content), top_images(content)["fc"]
-    expected = found.features.activations["fc"].topk(10, dim=0).indices.T.numpy()
+    expected = run.features.activations["fc"].topk(10, dim=0).indices.T.numpy()
     assert (shown == expected).all()
     image = int(shown[3, 0])
     difference = np.asarray(pictures[image], dtype=float) - np.asarray(run.probe[image], dtype=float)
@@ -198,26 +198,26 @@ def test_words_asked_for_are_ranked_among_all_concepts(tmp_path):
     """On the real thing: the embedded network and its CLIP."""
     from cd_exp import clips, models, probes, similarity
     from cd_exp import concepts as vocabularies
-    from cd_exp.baselines import RunRecord
     from cd_exp.cache import Store
     from cd_exp.dissection import dissection
     from cd_exp.explorer import ask
     from cd_exp.features import Settings
     from cd_exp.main import run as _  # noqa: F401  what a run needs is there
+    from cd_exp.run_data import RunInputs
 
-    parts = (
-        models.shapes_model(layers=["fc"], final="fc"),
-        probes.shapes(size=80),
-        vocabularies.shapes(),
-        clips.shapes_clip(),
+    inputs = RunInputs(
+        model=models.shapes_model(layers=["fc"], final="fc"),
+        probe=probes.shapes(size=80),
+        concepts=vocabularies.shapes(),
+        clip=clips.shapes_clip(),
+        store=Store(tmp_path),
+        settings=Settings(device="cpu", progress=False),
     )
-    store, settings = Store(tmp_path), Settings(device="cpu", progress=False)
-    found = dissection(*parts, similarity.cos, layers=None, store=store, settings=settings, top=5)
-    run = RunRecord(*parts, found.features, found.labels, store, settings)
+    run = dissection(inputs, similarity.cos, top=5)
     known = run.concepts.names[7]
-    asked, twice = ask(run, found, similarity.cos, ["a red thing", known])
-    match = similarity.concept_activations(found.features.images, found.texts)
-    scores = similarity.cos(match, found.features.activations["fc"])
+    asked, twice = ask(run, similarity.cos, ["a red thing", known])
+    match = similarity.concept_activations(run.features.images, run.texts)
+    scores = similarity.cos(match, run.features.activations["fc"])
     unit = int(twice.units["fc"][0])
     # Words that are a concept already come right behind it.
     assert twice.ranks["fc"][0] == 1 + int((scores[unit] >= scores[unit, 7]).sum())

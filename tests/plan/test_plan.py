@@ -41,7 +41,7 @@ def planned(*words: str) -> Plan:
 def execute(folder: Path, *words: str) -> None:
     config = compose("config", overrides=[*words, *PLAIN])
     folder.mkdir()
-    run(Parts.of(config, CHOICES), Invocation(CHOICES, ()), folder=folder)
+    run(Parts.build(config, CHOICES), Invocation(CHOICES, ()), folder=folder)
 
 
 def on_disk(cache: Path) -> int:

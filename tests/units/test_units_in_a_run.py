@@ -18,6 +18,7 @@ from cd_exp.features import Settings, extract
 from cd_exp.labelling import label_units, marked
 from cd_exp.pooling import Pooling
 from cd_exp.reductions import statistics
+from cd_exp.run_data import RunInputs
 from cd_exp.units import Layers, Matrix, directions, sae
 
 QUIET = Settings(progress=False, workers=0)
@@ -42,12 +43,15 @@ def weights(tmp_path_factory):
     return str(path)
 
 
-def named(parts, units, store):
+def inputs_of(parts, units, store):
     model, probe, clip = parts
+    recipes = {"model": model, "units": units, "probe": probe, "concepts": concepts.shapes(), "clip": clip}
+    return RunInputs(**recipes, store=store, settings=QUIET)
+
+
+def named(parts, units, store):
     few = partial(similarity.soft_wpmi, top_k=10)
-    return dissection(
-        model, probe, concepts.shapes(), clip, few, layers=units, store=store, settings=QUIET, top=5
-    ).labels
+    return dissection(inputs_of(parts, units, store), few, top=5).labels
 
 
 def test_latents_and_the_same_latents_from_files_have_the_same_labels(parts, store, weights, tmp_path):
@@ -190,9 +194,6 @@ def test_names_in_a_file_of_matrix_units_are_judged(tmp_path, parts, store):
 def test_a_layer_too_small_for_the_function_is_said(parts, store, tmp_path, function, rows, said):
     np.save(tmp_path / "few.npy", np.random.default_rng(0).standard_normal((rows, WIDTH)).astype(np.float32))
     units = directions(layer="layer4", path=str(tmp_path / "few.npy"))
-    model, probe, clip = parts
     named = getattr(similarity, function)
-    found = dissection(
-        model, probe, concepts.shapes(), clip, named, layers=units, store=store, settings=QUIET, top=5
-    )  # fmt: skip
+    found = dissection(inputs_of(parts, units, store), named, top=5)
     assert [note.partition(":")[0] for note in found.notes] == said

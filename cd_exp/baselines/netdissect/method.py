@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cd_exp.baselines.method import Labelled, RunRecord
+from cd_exp.baselines.method import Labelled
 from cd_exp.baselines.netdissect.overlap import ANCHORS, Annotation, annotation, extent, overlap, upsampled
 from cd_exp.baselines.netdissect.table import as_table
 from cd_exp.baselines.netdissect.tally import Tally, detectors, kinds, labels
@@ -16,6 +16,7 @@ from cd_exp.errors import InputError, unknown
 from cd_exp.features import maps as activation_maps
 from cd_exp.metrics import accepted_columns
 from cd_exp.names import file_name
+from cd_exp.run_data import RunData
 from cd_exp.types import AnnotatedProbe, Probe
 
 Passes = Callable[[], Iterator[tuple[Sequence[int], Mapping[str, Tensor]]]]
@@ -62,7 +63,7 @@ class NetDissect:
                 f"baseline=netdissect needs pixel masks, and probe {probe.name!r} has none; use probe=shapes or broden"
             )
 
-    def __call__(self, run: RunRecord) -> Labelled:
+    def __call__(self, run: RunData) -> Labelled:
         """Label every unit of the run's layers from the probe's masks, and hand back the tallies as files."""
         probe = run.probe
         self.check(probe)
