@@ -54,15 +54,8 @@ def dissection(
     began = time.perf_counter()
     similarity = with_names(similarity, concepts.names)
     needed = None if everything else images_needed(similarity, len(inputs.probe), resamples, shown=shown)
-    features = extract(
-        inputs.model,
-        inputs.probe,
-        inputs.clip,
-        layers=inputs.units,
-        store=inputs.store,
-        settings=settings,
-        strongest=needed,
-    )
+    recipes = inputs.model, inputs.probe, inputs.clip
+    features = extract(*recipes, layers=inputs.units, store=inputs.store, settings=settings, strongest=needed)
     texts = text_embeddings(inputs.clip, concepts, store=inputs.store, device=settings.device)
     extracted = time.perf_counter()
     device, _ = settings.resolved()
@@ -79,10 +72,9 @@ def dissection(
     if resamples and mine:
         labelled = time.perf_counter()
         with bar(settings, doing(similarity, resamples), 100, after=LONG) as step:
-            stable = partial(
-                with_stability, resamples=resamples, seed=inputs.seed, step=lambda share: step(100 * share)
-            )
-            labels = stable(labels, scored.candidates, similarity, match, given, concepts.names)
+            stable = partial(with_stability, resamples=resamples, seed=inputs.seed)
+            parts = labels, scored.candidates, similarity, match, given, concepts.names
+            labels = stable(*parts, step=lambda share: step(100 * share))
         seconds["stability"] = time.perf_counter() - labelled
     labels = gathered(labels)
     notes = tuple(few_units(sizes, declaration(similarity).least_units))

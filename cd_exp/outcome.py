@@ -1,7 +1,7 @@
 """The labels of all methods judged, compared and collected on the same units."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,10 @@ def collect(
     scored = judged(judging.judge, run, {OURS: judging.ours, **methods}, by_method) if judging else Judged(by_method)
     by_method = dict(scored.methods)
     judgements = _judgements(run, by_method)
+    by_method = {
+        name: {layer: _with_verdicts(labels, judgements[name][layer]) for layer, labels in by_layer.items()}
+        for name, by_layer in by_method.items()
+    }
     judgements |= {name: _unjudged(by_layer) for name, by_layer in scored.references.items()}
     metrics = {
         method: {
@@ -73,9 +77,7 @@ def collect(
     )
 
 
-def _judgements(
-    run: RunData, methods: Mapping[str, Mapping[str, Labels]]
-) -> dict[str, dict[str, Judgement]]:
+def _judgements(run: RunData, methods: Mapping[str, Mapping[str, Labels]]) -> dict[str, dict[str, Judgement]]:
     encode, sentences = text_encoder(run), sentence_encoder()
 
     def held_against(labels: Labels, truth: Sequence[Any] | None) -> Judgement:
@@ -85,6 +87,14 @@ def _judgements(
         method: {layer: held_against(labels, run.labels[layer].truth or None) for layer, labels in by_layer.items()}
         for method, by_layer in methods.items()
     }
+
+
+def _with_verdicts(labels: Labels, judgement: Judgement) -> Labels:
+    """The labels with what the judgement says of each: every reader of a run takes it from here."""
+    if judgement.units is None or judgement.top1 is None:
+        return replace(labels, right=np.full(len(labels.units), -1))
+    known = dict(zip(judgement.units.tolist(), judgement.top1.tolist(), strict=True))
+    return replace(labels, right=np.array([int(known.get(unit, -1)) for unit in labels.units.tolist()]))
 
 
 def _unjudged(by_layer: Mapping[str, Labels]) -> dict[str, Judgement]:

@@ -310,7 +310,14 @@ def _artifact(run: "wandb.Run", folder: Path) -> "wandb.Artifact":
 
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     names = ["labels.csv", *(f"labels_{file_name(name)}.csv" for name in manifest.get("baselines", ()))]
-    names += ["metrics.json", "comparisons.json", "manifest.json", "report.html", *manifest.get("files", ())]
+    names += [
+        "judged.csv",
+        "metrics.json",
+        "comparisons.json",
+        "manifest.json",
+        "report.html",
+        *manifest.get("files", ()),
+    ]
     figures = sorted(path.relative_to(folder).as_posix() for path in (folder / "figures").glob("*.*"))
     artifact = wandb.Artifact(f"labels-{run.id}", type="labels")
     for name in (*names, *figures):

@@ -120,6 +120,19 @@ class Labels:
     marks: tuple[frozenset[str], ...] = ()  # of MARKS, for each unit
     judged_label: tuple[str, ...] = ()  # from the larger part of the images, for the scores beside it
     faithfulness: Mapping[str, Float[np.ndarray, " neurons"]] = field(default_factory=dict)
+    right: Int[np.ndarray, " neurons"] | None = None  # as `verdicts`, once the run has judged the labels
+
+    @property
+    def verdicts(self) -> Int[np.ndarray, " neurons"]:
+        """One number per unit: 1 for a right label, 0 for a wrong one, -1 where that is not known.
+
+        `cd_exp.evaluate.judge` decides it, once; labels that were not judged yet go by the rank of the truth.
+        """
+        if self.right is not None:
+            return self.right
+        if self.ranks is None:
+            return np.full(len(self.units), -1)
+        return np.where(np.isnan(self.ranks), -1, (self.ranks == 1).astype(np.int64))
 
     @property
     def descriptions(self) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from cd_exp.evaluate import judge
 from cd_exp.explorer.content import TOP, Content, described, described_labels, labels_alone
 from cd_exp.explorer.encoding import Names, packed
 from cd_exp.explorer.evidence import alike, excited, shown_for, spread
@@ -15,7 +14,7 @@ from cd_exp.explorer.sheets import Sheets, thumbnails
 from cd_exp.features import Features
 from cd_exp.reductions import Statistics
 from cd_exp.run_data import RunData
-from cd_exp.types import OURS, Outcome, has_pictures
+from cd_exp.types import Outcome, has_pictures
 
 STRONGEST = 10  # images of a unit
 OF_A_CONCEPT = 8  # images that CLIP thinks show it
@@ -57,8 +56,7 @@ def collect(
     sheets = thumbnails(run.probe, [kept[group].tolist() for group in groups], store=run.store)
     rows, places = np.concatenate(groups), np.full(len(kept), -1)
     places[rows] = [sheets.places[image] for image in kept[rows].tolist()]
-    known, about = judged(run, outcome), _about(run, manifest)
-    run_part = described(outcome, about, manifest, title=title, judged=known, names=names)
+    run_part = described(outcome, _about(run, manifest), manifest, title=title, names=names)
     run_part["images"] = _images(run, sheets)
     numbers = [names.number(name) for name, _ in used]
     run_part["concepts"] = _of_concepts(numbers, places[pictures[:, : most[2]]], cosines[:, : most[2]])
@@ -133,20 +131,6 @@ def _at(places: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """The rows scattered to their indices; zeros elsewhere."""
     found = np.zeros((places.max() + 1, *rows.shape[1:]), rows.dtype)
     found[places] = rows
-    return found
-
-
-def judged(run: RunData, outcome: Outcome) -> dict[str, dict[str, dict[int, bool]]]:
-    """By method and layer, whether the label of each judged unit is right."""
-    found: dict[str, dict[str, dict[int, bool]]] = {}
-    for method, by_layer in {OURS: outcome.labels, **outcome.baselines}.items():
-        found[method] = {}
-        for layer, labels in by_layer.items():
-            truth = outcome.labels[layer].truth if layer in outcome.labels else ()
-            judgement = judge(labels, truth or None, judgeable=run.concepts.names)
-            found[method][layer] = {}
-            if judgement.units is not None and judgement.top1 is not None:
-                found[method][layer] = dict(zip(judgement.units.tolist(), judgement.top1.tolist(), strict=True))
     return found
 
 

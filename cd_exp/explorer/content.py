@@ -24,9 +24,6 @@ NO_IMAGES = {
     "heights": [],
 }
 
-Judged = Mapping[str, Mapping[str, Mapping[int, bool]]]
-"""By method and layer, whether the label of each judged unit is right."""
-
 
 @dataclass(frozen=True)
 class Content:
@@ -40,16 +37,12 @@ def labels_alone(outcome: Outcome, *, manifest: Mapping[str, Any], title: str) -
     """What can be shown of a run of which only the labels are there: everything but pictures and activations.
 
     Args:
-        outcome: all labels and figures. A label is right where its rank is 1; without ranks it is not judged.
+        outcome: all labels and figures.
         manifest: how the run was asked for, and with what it was made.
         title: what the pages are called.
     """
     names = Names()
-    right = {
-        method: {layer: _by_rank(labels) for layer, labels in by_layer.items()}
-        for method, by_layer in {OURS: outcome.labels, **outcome.baselines}.items()
-    }
-    run = described(outcome, {}, manifest, title=title, judged=right, names=names)
+    run = described(outcome, {}, manifest, title=title, names=names)
     run |= {"images": NO_IMAGES, "queries": []}
     run["concepts"] = {
         "name": packed([]),
@@ -71,7 +64,6 @@ def described(
     manifest: Mapping[str, Any],
     *,
     title: str,
-    judged: Judged,
     names: Names,
 ) -> dict[str, Any]:
     """How the run was made, its figures, and the labels of every method as tables."""
@@ -101,14 +93,14 @@ def described(
         "methods": [
             {
                 "name": method,
-                "layers": {layer: table(labels, judged[method][layer], names) for layer, labels in by_layer.items()},
+                "layers": {layer: table(labels, names) for layer, labels in by_layer.items()},
             }
             for method, by_layer in methods.items()
         ],
     }
 
 
-def table(labels: Labels, right: Mapping[int, bool], names: Names) -> dict[str, Any]:
+def table(labels: Labels, names: Names) -> dict[str, Any]:
     """One method's labels of one layer as columns; `right` is 1, 0, or -1 where it is not known."""
     count = len(labels.units)
     truth = labels.truth or (None,) * count
@@ -122,7 +114,7 @@ def table(labels: Labels, right: Mapping[int, bool], names: Names) -> dict[str, 
         "truth": packed(
             names.rows((accepted or () for accepted in truth), max(map(len, filter(None, truth)), default=1))
         ),
-        "right": packed([int(right[unit]) if unit in right else -1 for unit in labels.units.tolist()]),
+        "right": packed(labels.verdicts.tolist()),
         "marks": packed(marks),
         "numbers": {
             key: packed(np.asarray(values, dtype=np.float32))
@@ -162,14 +154,6 @@ def _in_words(about: Mapping[str, str], manifest: Mapping[str, Any]) -> dict[str
         "commit": str(manifest.get("commit") or ""),
     }
     return {key: value for key, value in known.items() if value}
-
-
-def _by_rank(labels: Labels) -> dict[int, bool]:
-    if labels.ranks is None:
-        return {}
-    return {
-        unit: rank == 1 for unit, rank in zip(labels.units.tolist(), labels.ranks.tolist(), strict=True) if rank == rank
-    }
 
 
 def digits_of(form: str) -> int:

@@ -86,16 +86,8 @@ def dissect(
             "probe": arguments.as_probe(images, cache=kept.root),
         }
         settled = described(held, config, names, settings=settings, top=top, resamples=resamples, seed=seed)
-        parts = Parts(
-            **held,
-            baselines={},
-            judge=None,
-            logger=NoLogger(),
-            store=kept,
-            settings=settings,
-            seed=seed,
-            options=settled,
-        )
+        held |= {"store": kept, "settings": settings, "seed": seed}
+        parts = Parts(**held, baselines={}, judge=None, logger=NoLogger(), options=settled)
         parts.check()
         with left_as_it_was(net) if isinstance(net, nn.Module) else nullcontext():
             found = dissected(parts)

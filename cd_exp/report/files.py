@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from cd_exp.names import file_name
-from cd_exp.report.labels_csv import as_csv
-from cd_exp.types import Outcome
+from cd_exp.report.labels_csv import as_csv, judged_csv
+from cd_exp.types import OURS, Outcome
 from cd_exp.whole_files import write as write_file
 
 DRAWN = ("accuracy", "ranks", "risk_coverage", "agreement", "units")
 
 
 def write(folder: Path, outcome: Outcome, *, manifest: Mapping[str, Any]) -> tuple[Path, ...]:
-    """Write `manifest.json`, `labels.csv`, `labels_METHOD.csv`, `comparisons.json` and, last, `metrics.json`.
+    """Write the manifest, labels of all methods, `judged.csv`, `comparisons.json` and, last, `metrics.json`.
 
     `metrics.json` comes last, so a folder that has one is complete. Labels of a method that compares with ours have the
     same columns in a file of their own. What an earlier run left in the folder goes, its figures and page
@@ -40,6 +40,8 @@ def write(folder: Path, outcome: Outcome, *, manifest: Mapping[str, Any]) -> tup
         "labels.csv": as_csv(outcome.labels),
         **{f"labels_{file_name(name)}.csv": as_csv(layers) for name, layers in outcome.baselines.items()},
     }
+    if judged := judged_csv({OURS: outcome.labels, **outcome.baselines}):
+        texts["judged.csv"] = judged
     if outcome.comparisons:
         texts["comparisons.json"] = as_json(outcome.comparisons, "comparisons.json")
     texts |= outcome.files
@@ -59,7 +61,7 @@ def _earlier(folder: Path) -> Iterator[str]:
     if not path.is_file():
         return
     found = json.loads(path.read_text())
-    yield from ("metrics.json", "manifest.json", "labels.csv", "comparisons.json", "report.html")
+    yield from ("metrics.json", "manifest.json", "labels.csv", "judged.csv", "comparisons.json", "report.html")
     yield from (f"labels_{file_name(method)}.csv" for method in found.get("baselines", ()))
     yield from (f"figures/{name}.{kind}" for name in DRAWN for kind in ("png", "pdf", "svg"))
     yield from found.get("files", ())  # of its baselines

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ BELIEF = ("margin", "stability", "stable_set")
 JUDGED = "judged_label"
 FAITHFULNESS = "faithfulness_"
 LAST = "marks"
+JUDGED_COLUMNS = ("layer", "unit", "method", "right")
 TOP = 5
 AGAIN = "it was edited or cut off: take the file that the run wrote, or run it again"
 
@@ -34,6 +36,44 @@ def as_csv(layers: Mapping[str, Labels]) -> str:
     """One row a unit under `columns`; a cell is empty where nothing is known."""
     header = columns(layers)
     return csv_text([header, *(row for labels in layers.values() for row in unit_rows(labels, header))])
+
+
+def judged_csv(methods: Mapping[str, Mapping[str, Labels]]) -> str | None:
+    """`judged.csv`: one row per judged unit and method, `right` 1 or 0; None where no unit is judged."""
+    rows = [
+        (layer, str(unit), method, str(right))
+        for method, layers in methods.items()
+        for layer, labels in layers.items()
+        for unit, right in zip(labels.units.tolist(), labels.verdicts.tolist(), strict=True)
+        if right >= 0
+    ]
+    return csv_text([JUDGED_COLUMNS, *rows]) if rows else None
+
+
+def read_judged(path: Path, methods: Mapping[str, Mapping[str, Labels]]) -> dict[str, dict[str, Labels]]:
+    """The labels of each method with what `judged.csv` says of them; a run of an earlier version has no such file.
+
+    Raises:
+        InputError: the file is not as a run writes it.
+    """
+    if not path.is_file():
+        return {method: dict(layers) for method, layers in methods.items()}
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    if (
+        not rows
+        or tuple(rows[0]) != JUDGED_COLUMNS
+        or any(len(row) != 4 or row[3] not in ("0", "1") for row in rows[1:])
+    ):
+        raise InputError(f"{path} is not a table of {', '.join(JUDGED_COLUMNS)}; {AGAIN}")
+    known = {(method, layer, unit): int(right) for layer, unit, method, right in rows[1:]}
+    return {
+        method: {
+            layer: replace(labels, right=np.array([known.get((method, layer, str(unit)), -1) for unit in labels.units]))
+            for layer, labels in layers.items()
+        }
+        for method, layers in methods.items()
+    }
 
 
 def unit_rows(labels: Labels, header: Sequence[str]) -> Iterator[tuple[str, ...]]:

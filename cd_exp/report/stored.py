@@ -9,8 +9,8 @@ import numpy as np
 
 from cd_exp.errors import InputError
 from cd_exp.names import file_name
-from cd_exp.report.labels_csv import AGAIN, read_csv
-from cd_exp.types import Labels, Outcome, Probe
+from cd_exp.report.labels_csv import AGAIN, read_csv, read_judged
+from cd_exp.types import OURS, Labels, Outcome, Probe
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:
@@ -48,7 +48,8 @@ def outcome_of(folder: Path, *, probe: Probe, top_images: Mapping[str, np.ndarra
     baselines = {
         method: read_csv(folder / f"labels_{file_name(str(method))}.csv") for method in manifest.get("baselines", ())
     }
-    labels = read_csv(folder / "labels.csv")
+    methods = read_judged(folder / "judged.csv", {OURS: read_csv(folder / "labels.csv"), **baselines})
+    labels = methods.pop(OURS)
     for layer, values in _of(dict, figures.get("layers", {}), metrics, "layers").items():
         units = _of(dict, values, metrics, layer).get("units")
         if units is not None and units != len(labels[layer].units if layer in labels else ()):
@@ -59,7 +60,7 @@ def outcome_of(folder: Path, *, probe: Probe, top_images: Mapping[str, np.ndarra
         seconds=_of(dict, figures.get("seconds", {}), metrics, "seconds"),
         top_images=_matching(top_images, labels, folder),
         probe=probe,
-        baselines=baselines,
+        baselines=methods,
         baseline_metrics=_of(dict, figures.get("baselines", {}), metrics, "baselines"),
         comparisons=_json(folder / "comparisons.json", list, []),
     )

@@ -86,9 +86,7 @@ def truth(labels: Labels, row: int) -> tuple[str, ...]:
 
 def right(labels: Labels, row: int) -> bool | None:
     """Whether the label is the truth; None where the truth is unknown or no concept names it."""
-    if labels.ranks is None or np.isnan(labels.ranks[row]):
-        return None
-    return bool(labels.ranks[row] == 1)
+    return {1: True, 0: False}.get(int(labels.verdicts[row]))
 
 
 def spread(count: int, wanted: int) -> list[int]:

@@ -17,6 +17,7 @@ from cd_exp.report.stored import outcome_of
 from cd_exp.sweep import gather_pages, read
 
 LAYERS = {"layer4": 30, "fc": 40}
+WITH_BASELINE = {**MANIFEST, "baselines": ["netdissect"], "config": {}}
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +127,24 @@ def test_what_a_run_found_comes_back_from_its_files(stored, tmp_path):
         assert found.labels[layer].top == labels.top
         assert found.labels[layer].marks == labels.marks
         np.testing.assert_allclose(found.labels[layer].similarity, labels.similarity, rtol=1e-5)
+
+
+def test_pages_made_again_know_which_labels_of_every_method_were_right(tmp_path):
+    """A baseline has no ranks: its 64 right and 36 wrong labels were 100 unknown ones on pages made again."""
+    _, outcome = made_run(LAYERS, tmp_path, seed=0)
+    theirs = replace(outcome.baselines["netdissect"]["fc"], ranks=None, right=np.arange(40) % 3 - 1)
+    report.write(tmp_path, replace(outcome, baselines={"netdissect": {"fc": theirs}}), manifest=WITH_BASELINE)
+    assert (tmp_path / "judged.csv").read_text().splitlines()[0] == "layer,unit,method,right"
+    found = outcome_of(tmp_path, probe=Pictures(None), top_images={})
+    assert found.baselines["netdissect"]["fc"].verdicts.tolist() == theirs.right.tolist()
+    assert found.labels["fc"].verdicts.tolist() == outcome.labels["fc"].verdicts.tolist()
+    assert (found.labels["layer4"].verdicts == -1).all()
+    content = explorer.labels_alone(found, manifest=WITH_BASELINE, title="again")
+    layers = content.parts["run"]["methods"][1]["layers"]
+    assert unpacked(layers["fc"]["right"]).tolist() == theirs.right.tolist()
+    (tmp_path / "judged.csv").write_text("layer,unit,method,right\nfc,0,netdissect,perhaps\n")
+    with pytest.raises(InputError, match=r"judged.csv is not a table of layer, unit, method, right"):
+        outcome_of(tmp_path, probe=Pictures(None), top_images={})
 
 
 def test_stored_pictures_are_those_of_the_probe(stored, tmp_path):
