@@ -89,7 +89,7 @@ def embed(probe: Probe, clip: Clip, sets: dict[str, Concepts], *, settings: Sett
         )
     rows = image_embeddings(probe, clip, settings=settings)
     device, _ = settings.resolved()
-    notes = [*getattr(probe, "notes", ())]
+    notes = [*probe.notes]
     lines = {name: row for row, name in reversed(list(enumerate(probe.ids)))}  # an image that is listed twice, once
     names = sorted(lines, key=lines.__getitem__)
     with temporary_folder(out.parent, out.name) as half:
@@ -98,7 +98,7 @@ def embed(probe: Probe, clip: Clip, sets: dict[str, Concepts], *, settings: Sett
         for name, concepts in sets.items():
             np.save(half / f"{name}{TEXTS}", clip.embed(concepts, device=device).numpy())
             write(half / f"{name}{NAMES}", "".join(f"{word}\n" for word in concepts.names))
-            notes += [*concepts.notes, *(clip.notes(concepts) if hasattr(clip, "notes") else ())]
+            notes += [*concepts.notes, *clip.notes(concepts)]
         half.replace(out)
     return tuple(notes)
 

@@ -29,7 +29,7 @@ class Judged:
 
 
 @dataclass(frozen=True, eq=False)
-class OwnLabels:
+class OwnLabels(Method):
     """Our own labels as a method like any other: made by the function that makes a run's, of what a run has."""
 
     similarity: Similarity
@@ -74,7 +74,7 @@ def judged(
     references = _references(judge, held, labels[OURS], seed=run.seed)
     asked |= references
     scores = dict(zip(asked, judge(held, list(asked.values())), strict=True))
-    circular = {OURS, *(name for name, method in methods.items() if getattr(method, "uses_clip", False))}
+    circular = {OURS, *(name for name, method in methods.items() if method.uses_clip)}
     marked = circular if is_circular(judge, run.clip) else set()
     found = {
         method: {

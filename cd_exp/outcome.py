@@ -119,7 +119,7 @@ def top_images(run: RunData, layer: str, count: int) -> np.ndarray:
 
 def notes(run: RunData, others: Mapping[str, Labelled]) -> list[str]:
     """What a reader of the numbers should know."""
-    said = [*getattr(run.probe, "notes", ()), *pixel_notes(run.probe), *run.concepts.notes, *run.store.reports]
+    said = [*run.probe.notes, *pixel_notes(run.probe), *run.concepts.notes, *run.store.reports]
     said += text_notes(run.clip, run.concepts, store=run.store)
     said += [note for other in others.values() for note in other.notes]
     if run.features.skipped:

@@ -105,21 +105,19 @@ class Parts(RunInputs):
     def reads_activations(self) -> bool:
         """Whether a judge or another method reads all activations, whatever the similarity function reads."""
         methods = self.baselines.values()
-        return self.judge is not None or any(getattr(method, "reads_activations", False) for method in methods)
+        return self.judge is not None or any(method.reads_activations for method in methods)
 
     def check(self) -> None:
         """Refuse parts that do not go together, as far as they can tell without computing anything.
 
-        A method or tracker that can tell has a `check` of its own: a method and a judge are given the probe.
+        Each has a `check` of its own; a method and a judge are given the probe.
         """
         self.settings.resolved()
         for method in self.baselines.values():
-            if hasattr(method, "check"):
-                method.check(self.probe)
-        if self.judge is not None and hasattr(self.judge, "check"):
+            method.check(self.probe)
+        if self.judge is not None:
             self.judge.check(self.probe)
-        if hasattr(self.logger, "check"):
-            self.logger.check()
+        self.logger.check()
         check_texts(self.clip, self.concepts, store=self.store)
 
 

@@ -8,6 +8,7 @@ import csv
 import json
 import os
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from cd_exp.flattening import flat
 from cd_exp.names import file_name
 from cd_exp.pictures import strip
 from cd_exp.types import OURS, Outcome
+from cd_exp.user_code import load
 
 if TYPE_CHECKING:
     import wandb
@@ -56,16 +58,19 @@ class Record(Protocol):
         """Log a run whose files lie in `folder`; returns what a reader should know of where the record is."""
 
 
-@runtime_checkable
-class Logger(Protocol):
+class Logger(ABC):
     """Where a run is recorded."""
 
+    def check(self) -> None:  # noqa: B027  refuses nothing by default
+        """Raise InputError where nothing can be recorded, before anything is computed."""
+
+    @abstractmethod
     def begin(self, folder: Path, about: About) -> AbstractContextManager[Record]:
         """A record that ends with the block, as a failed one after an exception."""
 
 
 @dataclass(frozen=True)
-class NoLogger:
+class NoLogger(Logger):
     """`logger=none`: nothing is recorded, and wandb is not imported."""
 
     def begin(self, folder: Path, about: About) -> AbstractContextManager["NoLogger"]:
@@ -78,7 +83,7 @@ class NoLogger:
 
 
 @dataclass(frozen=True)
-class Wandb:
+class Wandb(Logger):
     """`logger=wandb`: one W&B run for each job, closed before the next begins.
 
     A run that is begun again in the same folder goes on under the same W&B run id. Host, user and paths of the machine
@@ -271,6 +276,26 @@ def sync_command(record: Path) -> str:
     """What to type to send an offline run, with the path as seen from the working directory where it lies below."""
     here = Path.cwd()
     return f"wandb sync {record.relative_to(here) if record.is_relative_to(here) else record}"
+
+
+def custom(*, factory: str, options: Mapping[str, Any] | None = None) -> Logger:
+    """The tracker that a function of the user's own returns, `logger=custom`.
+
+    Args:
+        factory: `FILE.py:function` or `package.module:function`; it returns a subclass of `Logger`.
+        options: its keywords.
+
+    Raises:
+        InputError: there is no such function, or it returns something else.
+    """
+    made = load(factory, setting="logger.factory")(options or {})
+    if not isinstance(made, Logger):
+        raise InputError(
+            f"logger.factory={factory} returned {type(made).__name__}, expected an object of a subclass of "
+            "cd_exp.tracking.Logger: begin(folder, about) gives a context manager, what it yields has "
+            "finish(outcome, folder=...)"
+        )
+    return made
 
 
 def _run_id(folder: Path, project: str) -> str:

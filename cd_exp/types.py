@@ -4,16 +4,22 @@ One name for one axis everywhere: `images` (of the probe set), `concepts` (words
 of one layer), `dim` (of CLIP's joint space).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from cd_exp.errors import InputError
+
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from cd_exp.probes.pictures import Reading, Values
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,31 +56,130 @@ Similarity = Callable[..., Tensor]
 """`(match, neurons, **settings) -> Float["neurons concepts"]`, as every function of `cd_exp.similarity`."""
 
 
-@runtime_checkable  # beartype checks annotations under pytest
-class Probe(Protocol):
-    """A probe set: images in a fixed order. Pictures are opened one at a time and only when asked for."""
+class Probe(ABC):
+    """A probe set: images in a fixed order, each opened only when it is asked for, and all that is known of them.
+
+    A set needs a name, ids, a fingerprint, a length and its pictures. Whatever else it may know has a default here, so
+    that nobody asks whether a member exists; `cd_exp.probes.wrapper.Wrapper` passes every one of them on from the sets
+    that a part or a union is made of. Inherited and not a protocol, because checking a protocol reads its properties,
+    and a fingerprint may read every image.
+    """
+
+    if TYPE_CHECKING:  # at run time they would stand in the way of a dataclass's fields
+
+        @property
+        def name(self) -> str:
+            """The name of its config choice, for tables."""
+
+        @property
+        def ids(self) -> Sequence[str]:
+            """What names each image to a reader, in order: a relative path, or an index."""
 
     @property
-    def name(self) -> str:
-        """The name of its config choice, for tables."""
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """What names each image to a reader, in order: a relative path, or an index."""
-
-    @property
+    @abstractmethod
     def fingerprint(self) -> str:
         """A hash of the images' content and order, never of names or places."""
 
+    @abstractmethod
     def __len__(self) -> int: ...
 
+    @abstractmethod
     def __getitem__(self, index: int) -> "Image":
         """The picture as RGB; raises OSError where it cannot be read."""
 
+    @property
+    def ids_only(self) -> bool:
+        """Whether the images cannot be opened: only their ids are known."""
+        return False
 
-def has_pictures(probe: object) -> bool:
-    """Whether the images of a probe set can be opened; one of ids alone says `ids_only = True`."""
-    return not getattr(probe, "ids_only", False)
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know of how the set was read."""
+        return ()
+
+    @property
+    def image_classes(self) -> Sequence[str] | None:
+        """The class of each image, "" for an image of none; None where the set knows no classes."""
+        return None
+
+    @property
+    def concepts(self) -> Sequence[str]:
+        """The concepts of the masks, by number; none where there are no masks."""
+        return ()
+
+    @property
+    def categories(self) -> Sequence[str]:
+        """The category of each of `concepts`: colour, object, part, material, scene, texture."""
+        return ()
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether `segmentation` gives pixel masks."""
+        return False
+
+    def segmentation(self, index: int) -> "Segmentation":
+        """The masks of one image, none without masks; InputError names a mask that is missing or of another size."""
+        del index
+        return Segmentation(np.zeros((0, 1, 1), np.int32))
+
+    @property
+    def knows_what_is_shown(self) -> bool:
+        """Whether `shows` answers, also for names that no annotation has (`red circle` of `red` and of `circle`)."""
+        return False
+
+    def shows(self, name: str, indices: Sequence[int]) -> Bool[np.ndarray, " images"] | None:
+        """Whether each of these images shows what a name says; None for a name of which the set knows nothing."""
+        del name, indices
+        return None
+
+    @property
+    def renderer(self) -> "Renderer | None":
+        """What draws further pictures as those of the set; None where they are found, not drawn."""
+        return None
+
+    @property
+    def reading(self) -> "Reading | None":
+        """How encoded pictures become RGB; None where none is encoded."""
+        return None
+
+    def values(self, index: int) -> "Values | None":
+        """What numbers an encoded picture holds; None for an image that is made, not read."""
+        del index
+        return None
+
+    def digests(self, rows: Sequence[int]) -> Iterator[str]:
+        """A hash of each of these images' content, in the order asked; by default that of its pixels.
+
+        A picture that cannot be opened goes by its id.
+        """
+        return (self._pixels(row) for row in rows)
+
+    def fingerprint_of(self, rows: Sequence[int]) -> str:
+        """The fingerprint of some of the images as a set; by default of this set and of which they are."""
+        return hashlib.sha256(f"{self.fingerprint}\n\n{list(rows)}".encode()).hexdigest()
+
+    def _pixels(self, row: int) -> str:
+        try:
+            picture = self[row]
+        except (OSError, InputError):
+            return self.ids[row]
+        return hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """What draws the scenes of the embedded world.
+
+    Attributes:
+        objects: figures in a scene.
+    """
+
+    objects: int = 1
+
+
+def has_pictures(probe: Probe) -> bool:
+    """Whether the images of a probe set can be opened."""
+    return not probe.ids_only
 
 
 @dataclass(frozen=True)
@@ -189,7 +294,7 @@ class Outcome:
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """What is annotated in one image. Concepts are indices into `AnnotatedProbe.concepts`; -1 is background.
+    """What is annotated in one image. Concepts are indices into `Probe.concepts`; -1 is background.
 
     `maps` may overlap: several maps of one category mean that a pixel carries several concepts of it. `whole` lists the
     concepts that hold for every pixel (Broden's scenes and textures). The size of the maps may differ between images.
@@ -197,19 +302,3 @@ class Segmentation:
 
     maps: Int[np.ndarray, "maps height width"]
     whole: tuple[int, ...] = ()
-
-
-@runtime_checkable
-class AnnotatedProbe(Probe, Protocol):
-    """A probe set with pixel masks, for Network Dissection."""
-
-    @property
-    def concepts(self) -> Sequence[str]:
-        """The annotated concepts, by number."""
-
-    @property
-    def categories(self) -> Sequence[str]:
-        """The category of each concept: colour, object, part, material, scene, texture."""
-
-    def segmentation(self, index: int) -> Segmentation:
-        """The masks of one image; InputError names a mask file that is missing or of another size."""

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from cd_exp.types import Labels, Outcome
+from cd_exp.types import Labels, Outcome, Probe
 
 HOSTILE = "<script>alert('x')</script>"
 
 
 @dataclass(frozen=True)
-class Discs:
+class Discs(Probe):
     """A probe set in memory: discs of one hue each on backgrounds of another."""
 
     count: int

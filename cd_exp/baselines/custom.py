@@ -1,6 +1,6 @@
 """Another method from the user's own code."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,16 +12,26 @@ from cd_exp.user_code import load
 
 
 @dataclass(frozen=True, eq=False)
-class Custom:
+class Custom(Method):
     """A method of the user's own; what it returns is checked."""
 
     name: str
     factory: str
-    method: Method
+    method: Callable[[RunRecord], Mapping[str, Labels] | Labelled]
+
+    @property
+    def uses_clip(self) -> bool:
+        """As the method says, where it is a `Method` and no plain function."""
+        return isinstance(self.method, Method) and self.method.uses_clip
+
+    @property
+    def reads_activations(self) -> bool:
+        """As the method says, where it is a `Method` and no plain function."""
+        return isinstance(self.method, Method) and self.method.reads_activations
 
     def check(self, probe: Probe) -> None:
-        """The method's own check, where it has one."""
-        if hasattr(self.method, "check"):
+        """The method's own check, where it is a `Method` and no plain function."""
+        if isinstance(self.method, Method):
             self.method.check(probe)
 
     def __call__(self, run: RunData) -> Labelled:
@@ -47,6 +57,8 @@ class Custom:
 
 def custom(*, factory: str, options: Mapping[str, Any] | None = None, name: str = "custom") -> Custom:
     """The method that a function of the user's own returns: `method(run)` gives `{layer: Labels}` or `Labelled`.
+
+    A subclass of `Method` may also say what it needs: `check`, `uses_clip`, `reads_activations`.
 
     Args:
         factory: `FILE.py:function` or `package.module:function`.

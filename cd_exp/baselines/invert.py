@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from cd_exp.baselines.method import Labelled
+from cd_exp.baselines.method import Labelled, Method
 from cd_exp.errors import InputError, unknown
 from cd_exp.faithfulness import atoms, classes_of, divided, predicted
 from cd_exp.names import csv_text, file_name
 from cd_exp.run_data import RunData
-from cd_exp.types import AnnotatedProbe, Labels, Probe
+from cd_exp.types import Labels, Probe
 
 OTHER_PART = 0.2
 """Of the images: not searched on, so that the p of what was found means something."""
@@ -33,7 +33,7 @@ class Formula:
 
 
 @dataclass(frozen=True)
-class Invert:
+class Invert(Method):
     """Settings of `baseline=invert`.
 
     Args:
@@ -71,7 +71,7 @@ class Invert:
 
     def check(self, probe: Probe) -> None:
         """Refuse a probe that has neither masks nor classes."""
-        if not isinstance(probe, AnnotatedProbe):
+        if not probe.has_masks:
             classes_of(probe)
 
     def __call__(self, run: RunData) -> Labelled:

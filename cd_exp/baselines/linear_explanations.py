@@ -8,14 +8,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cd_exp.baselines.method import Labelled
+from cd_exp.baselines.method import Labelled, Method
 from cd_exp.errors import InputError
 from cd_exp.faithfulness import atoms, classes_of, concept_values, divided
 from cd_exp.faithfulness.backbone import logits
 from cd_exp.features import text_embeddings
 from cd_exp.names import csv_text, file_name
 from cd_exp.run_data import RunData
-from cd_exp.types import AnnotatedProbe, Labels, Probe
+from cd_exp.types import Labels, Probe
 
 VALIDATION = 0.2
 """Of the images: those that decide which concept comes next, and when to stop."""
@@ -26,7 +26,7 @@ MOST_CONCEPTS = 4096
 
 
 @dataclass(frozen=True)
-class LinearExplanations:
+class LinearExplanations(Method):
     """Settings of `baseline=linear_explanations`.
 
     Args:
@@ -67,7 +67,7 @@ class LinearExplanations:
 
     def check(self, probe: Probe) -> None:
         """Refuse annotations of a probe that has none."""
-        if self.source == "annotations" and not isinstance(probe, AnnotatedProbe):
+        if self.source == "annotations" and not probe.has_masks:
             classes_of(probe)
 
     def __call__(self, run: RunData) -> Labelled:

@@ -1,11 +1,11 @@
 """What another method is: a function from what a run has to labels of the same units."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
 
 from cd_exp.run_data import RunData
-from cd_exp.types import Labels
+from cd_exp.types import Labels, Probe
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,10 +17,23 @@ class Labelled:
     notes: tuple[str, ...] = ()
 
 
-@runtime_checkable
-class Method(Protocol):
+class Method(ABC):
     """A method labels by itself: `method(run)` gives `{layer: Labels}`, or `Labelled` where it has files or notes."""
 
+    @property
+    def uses_clip(self) -> bool:
+        """Whether it asks the run's own backbone what is in an image, which a judge of the same backbone marks."""
+        return False
+
+    @property
+    def reads_activations(self) -> bool:
+        """Whether it reads every activation, so that each unit's strongest images alone are not enough."""
+        return False
+
+    def check(self, probe: Probe) -> None:  # noqa: B027  refuses nothing by default
+        """Raise InputError for a probe set that the method cannot use, before anything is computed."""
+
+    @abstractmethod
     def __call__(self, run: RunData) -> "Mapping[str, Labels] | Labelled":
         """The labels of the run's layers, from what the run has."""
 

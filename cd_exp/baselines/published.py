@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cd_exp.baselines.layouts import Row, read_lines, read_row
+from cd_exp.baselines.method import Method
 from cd_exp.errors import InputError, unknown
 from cd_exp.run_data import RunData
 from cd_exp.types import Labels, Probe
@@ -35,7 +36,7 @@ def published(
 
 
 @dataclass(frozen=True)
-class Published:
+class Published(Method):
     """Files of labels by the layer given for each, None where the file says it."""
 
     paths: Mapping[str | None, Path]

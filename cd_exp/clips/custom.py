@@ -12,7 +12,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from cd_exp.clips.clip import ImageTower
+from cd_exp.clips.clip import Clip, ImageTower
 from cd_exp.errors import InputError
 from cd_exp.types import Concepts
 from cd_exp.user_code import UserFunction, load
@@ -22,7 +22,7 @@ BATCH = 256
 
 
 @dataclass(frozen=True)
-class Custom:
+class Custom(Clip):
     """An object of the user's own with `preprocess(picture)`, `encode_image(batch)` and `encode_text(list of str)`.
 
     Since code can compute anything, the key covers the source, the options, the weights it holds, and what it makes of

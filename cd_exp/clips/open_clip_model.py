@@ -15,7 +15,7 @@ from cd_exp import shapes
 from cd_exp.cache import digest
 from cd_exp.clips import preprocessing, tokenizers
 from cd_exp.clips.building import Source, build, of_folder, of_hub, of_library, outline, tag_settings
-from cd_exp.clips.clip import ImageTower
+from cd_exp.clips.clip import Clip, ImageTower
 from cd_exp.errors import InputError
 from cd_exp.hub import hub_file
 from cd_exp.names import shortened
@@ -29,7 +29,7 @@ HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 @dataclass(frozen=True)
-class OpenClip:
+class OpenClip(Clip):
     """An open_clip model.
 
     Args:

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cd_exp.cache import digest
-from cd_exp.clips.clip import ImageTower
+from cd_exp.clips.clip import Clip, ImageTower
 from cd_exp.errors import InputError, MissingTexts
 from cd_exp.lines import read_lines
 from cd_exp.names import shortened
@@ -25,7 +25,7 @@ _AGREE = 0.995  # cosine; 159 names that two published files of one prompt share
 
 
 @dataclass(frozen=True)
-class Precomputed:
+class Precomputed(Clip):
     """Embeddings made elsewhere: `image_embeddings.npy`, `images.txt`, and `NAME_text.npy` with `NAME_names.txt`.
 
     Images are found by their id (a line of `images.txt`), concepts by their text. What prompt the texts were given is

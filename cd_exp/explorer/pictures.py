@@ -10,9 +10,10 @@ from PIL import Image
 
 from cd_exp.explorer.content import Content
 from cd_exp.explorer.encoding import unpacked
+from cd_exp.types import Probe
 
 
-class Pictures:
+class Pictures(Probe):
     """A probe set of thumbnails. Only the images that the explorer shows can be opened."""
 
     fingerprint = "pictures of a stored explorer"

@@ -11,13 +11,14 @@ from torch import Tensor
 from cd_exp.errors import InputError
 from cd_exp.faithfulness.explanations import Values
 from cd_exp.faithfulness.held_out import SHARE, Explained, HeldOut, Scores
+from cd_exp.faithfulness.judge import Judge
 from cd_exp.faithfulness.scoring import known_labels, score
 from cd_exp.metrics.names import Naming
-from cd_exp.types import AnnotatedProbe, Probe
+from cd_exp.types import Probe
 
 
 @dataclass(frozen=True)
-class Annotations:
+class Annotations(Judge):
     """Settings of `judge=annotations`.
 
     Args:
@@ -30,7 +31,7 @@ class Annotations:
 
     def check(self, probe: Probe) -> None:
         """Refuse a probe that has neither masks nor classes."""
-        if getattr(probe, "shows", None) is None and not isinstance(probe, AnnotatedProbe):
+        if not (probe.knows_what_is_shown or probe.has_masks):
             classes_of(probe)
 
     def __call__(self, held: HeldOut, asked: Sequence[Explained]) -> list[Scores]:
@@ -52,9 +53,8 @@ def presence(probe: Probe, indices: Sequence[int] | np.ndarray) -> Values:
         InputError: the probe has neither masks nor classes.
     """
     places = [int(index) for index in indices]
-    shows: Callable[[str, Sequence[int]], Bool[np.ndarray, " images"] | None] | None = getattr(probe, "shows", None)
-    if shows is not None:
-        return _remembered(lambda name: shows(name, places))
+    if probe.knows_what_is_shown:
+        return _remembered(lambda name: probe.shows(name, places))
     names, _, present = atoms(probe, places)
     return _by_name(names, present)
 
@@ -67,7 +67,7 @@ def atoms(
     Raises:
         InputError: the probe has neither masks nor classes.
     """
-    if isinstance(probe, AnnotatedProbe):
+    if probe.has_masks:
         return tuple(probe.concepts), tuple(probe.categories), _masked(probe, indices)
     classes = classes_of(probe)
     columns = {name: column for column, name in enumerate(dict.fromkeys(name for name in classes if name))}
@@ -85,16 +85,15 @@ def classes_of(probe: Probe) -> Sequence[str]:
     Raises:
         InputError: the probe knows none.
     """
-    own: Sequence[str] | None = getattr(probe, "image_classes", None)
-    if own is None:
+    if probe.image_classes is None:
         raise InputError(
             f"pixel masks or classes of the images are needed, and probe {probe.name!r} has neither; use probe=shapes, "
             "probe=broden, a probe=folder with a folder for each class, or probe=cifar100 (judge=clip needs none)"
         )
-    return own
+    return probe.image_classes
 
 
-def _masked(probe: AnnotatedProbe, indices: Sequence[int]) -> Bool[np.ndarray, "images concepts"]:
+def _masked(probe: Probe, indices: Sequence[int]) -> Bool[np.ndarray, "images concepts"]:
     present = np.zeros((len(indices), len(probe.concepts)), dtype=bool)
     for row, index in enumerate(indices):
         found = probe.segmentation(index)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,13 +13,11 @@ from cd_exp.clips import Clip
 from cd_exp.errors import MissingTexts
 from cd_exp.faithfulness.explanations import Values, concepts_of
 from cd_exp.faithfulness.held_out import SHARE, Explained, HeldOut, Scores
+from cd_exp.faithfulness.judge import Judge
 from cd_exp.faithfulness.scoring import known_labels, score
 from cd_exp.features import text_embeddings
 from cd_exp.features.alone import image_embeddings
 from cd_exp.types import Concepts
-
-SCALE = 100.0
-"""Of a backbone that does not tell its own: CLIP's training ends at this one."""
 
 
 def concept_values(
@@ -56,7 +53,7 @@ def concept_values(
 
 
 @dataclass(frozen=True, eq=False)
-class Backbone:
+class Backbone(Judge):
     """Settings of `judge=clip`.
 
     Args:
@@ -130,8 +127,5 @@ class Backbone:
 
 def logits(clip: Clip, store: Store) -> tuple[float, float | None]:
     """A backbone's own scale and bias of the cosine, remembered; 100 and none where it does not tell."""
-    own: Any = getattr(clip, "logits", None)
-    if own is None:
-        return SCALE, None
-    told: tuple[float, float | None] = store.remember("logits", {"clip": clip.key}, own, tuple)
-    return told
+    scale_and_bias: tuple[float, float | None] = store.remember("logits", {"clip": clip.key}, clip.logits, tuple)
+    return scale_and_bias

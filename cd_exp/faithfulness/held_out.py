@@ -1,7 +1,7 @@
 """The images that labels are scored on, apart from those they are chosen on."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +10,6 @@ from torch import Tensor
 
 from cd_exp.cache import Store, key_of
 from cd_exp.errors import InputError
-from cd_exp.probes.concat import Concat
-from cd_exp.probes.subset import Subset
 from cd_exp.run_data import RunData
 from cd_exp.types import Probe
 
@@ -89,26 +87,5 @@ def divided(
 
 
 def content_digests(probe: Probe, indices: Sequence[int]) -> list[str]:
-    """A hash of each image's content: the probe's own `digests` where it knows them, else that of the pixels.
-
-    A picture that cannot be opened goes by its id: a run without pictures has nothing else.
-    """
-    if isinstance(probe, Subset):
-        return content_digests(probe.probe, probe.rows[list(indices)].tolist())
-    if isinstance(probe, Concat):
-        found = dict[int, str]()
-        for number, (member, end) in enumerate(zip(probe.probes, probe.ends, strict=True)):
-            first = probe.ends[number - 1] if number else 0
-            own = [index for index in indices if first <= index < end]
-            found |= zip(own, content_digests(member, [index - first for index in own]), strict=True)
-        return [found[index] for index in indices]
-    known: Callable[[Sequence[int]], Iterable[str]] | None = getattr(probe, "digests", None)
-    return list(known(indices)) if known is not None else [_pixels(probe, index) for index in indices]
-
-
-def _pixels(probe: Probe, index: int) -> str:
-    try:
-        picture = probe[index]
-    except (OSError, InputError):
-        return probe.ids[index]
-    return hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).hexdigest()
+    """A hash of each image's content, as the probe set gives it."""
+    return list(probe.digests(indices))

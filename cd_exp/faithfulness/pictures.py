@@ -17,17 +17,17 @@ from cd_exp.faithfulness.annotations import presence
 from cd_exp.faithfulness.explanations import Values, predicted
 from cd_exp.faithfulness.generated import cosy_auc, cosy_mad, selectivity
 from cd_exp.faithfulness.held_out import SHARE, Explained, HeldOut, Scores
+from cd_exp.faithfulness.judge import Judge
 from cd_exp.faithfulness.renders import Renders, drawable, renders
 from cd_exp.features.alone import responses
 from cd_exp.names import file_name
 from cd_exp.probes import folder as all_images
-from cd_exp.probes.shapes import Shapes
 from cd_exp.probes.subset import Subset
-from cd_exp.types import Probe
+from cd_exp.types import Probe, Renderer
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Pictures(Judge):
     """Settings of `judge=images`.
 
     Args:
@@ -94,9 +94,9 @@ class Pictures:
         given = responses(held.model, probe, like=held.probe, units=held.units, store=held.store, settings=settings)
         return Shown(given, rows, drawn)
 
-    def _drawn_by(self, probe: Probe) -> Shapes:
-        if isinstance(probe, Shapes):
-            return probe
+    def _drawn_by(self, probe: Probe) -> Renderer:
+        if probe.renderer is not None:
+            return probe.renderer
         raise InputError(
             f"judge=images needs pictures of each label, and probe {probe.name!r} has no renderer; give a folder with "
             "judge.folder=DIR, in it a folder of pictures for each label, named as the label is"

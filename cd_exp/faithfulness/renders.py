@@ -14,6 +14,7 @@ from torch import Tensor
 
 import cd_exp.shapes as world
 from cd_exp.faithfulness.explanations import predicted
+from cd_exp.types import Probe
 
 SEED = 3003
 """Apart from those of training (1001, 2002) and of the default probe (0)."""
@@ -31,7 +32,7 @@ class Render:
 
 
 @dataclass(frozen=True, eq=False)
-class Renders:
+class Renders(Probe):
     """The pictures of all labels as a probe set.
 
     `rows` are the pictures of each label; `pairs` are two pictures each, of which the first shows the label, with the

@@ -19,7 +19,7 @@ def text_embeddings(clip: Clip, concepts: Concepts, *, store: Store, device: str
 
     def make() -> tuple[np.ndarray, dict[str, Any]]:
         embedded = clip.embed(concepts, device=torch.device(distributed.device(device)))
-        said = clip.notes(concepts) if hasattr(clip, "notes") else ()
+        said = clip.notes(concepts)
         return embedded.numpy(), {"says": f"{clip.name}: {len(concepts.names)} concepts", "notes": list(said)}
 
     return torch.from_numpy(np.array(store.obtain(_texts(clip, concepts), make)))
@@ -31,7 +31,7 @@ def check_texts(clip: Clip, concepts: Concepts, *, store: Store) -> None:
     Raises:
         InputError: says what is missing, and the setting that points to a local copy.
     """
-    if hasattr(clip, "check") and not store.folder(_texts(clip, concepts)).exists():
+    if not store.folder(_texts(clip, concepts)).exists():
         clip.check()
 
 

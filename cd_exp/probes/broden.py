@@ -39,9 +39,14 @@ class Broden(ImageFiles):
     """The photographs that `index.csv` lists, with their masks. Concepts are the lines of `label.csv`, in order."""
 
     rows: tuple[Row, ...]
-    concepts: tuple[str, ...]
-    categories: tuple[str, ...]
+    concepts: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
     numbers: Int[np.ndarray, " labels"]  # of label number: the concept's index, NONE for 0, UNKNOWN
+
+    @property
+    def has_masks(self) -> bool:
+        """Of every image that is listed."""
+        return True
 
     def segmentation(self, index: int) -> Segmentation:
         """The masks of one image, in their own size, and what holds for all of it.

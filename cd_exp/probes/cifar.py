@@ -13,6 +13,7 @@ from cd_exp.errors import InputError, unknown
 from cd_exp.lines import read_lines
 from cd_exp.probes.fingerprints import file_digests, fingerprint
 from cd_exp.probes.id_lists import Numbered
+from cd_exp.types import Probe
 
 SITE = "https://www.cs.toronto.edu/~kriz/"
 CIFAR10 = Archive(f"{SITE}cifar-10-binary.tar.gz", "md5:c32a1d4ab5d03f1284b67883e8d87530", "data_batch_1.bin")
@@ -25,7 +26,7 @@ PIXELS = 3 * SIDE * SIDE  # of one record: the red plane, the green, the blue
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Cifar:
+class Cifar(Probe):
     """Images in files of records: a byte or two of labels, then the pixels. Each is read from its offset on demand."""
 
     name: str

@@ -13,14 +13,14 @@ from cd_exp.errors import InputError
 from cd_exp.probes.fingerprints import fingerprint
 from cd_exp.probes.image_classes import folder_classes, of_dataset
 from cd_exp.probes.pictures import DAMAGE, as_rgb
-from cd_exp.types import AnnotatedProbe, Segmentation
+from cd_exp.types import Probe, Segmentation
 from cd_exp.user_code import load
 
 MASKS = ("concepts", "categories", "segmentation")
 
 
 @dataclass(frozen=True, eq=False)
-class Custom:
+class Custom(Probe):
     """A torch `Dataset`, or any sequence of PIL pictures, of the user's own."""
 
     name: str
@@ -40,6 +40,37 @@ class Custom:
         if own is not None and len(own) != len(self):
             raise InputError(f"{self.source} gives {len(self)} pictures with {len(own)} classes; give one each")
         return own or folder_classes(self.ids)
+
+    @cached_property
+    def _annotations(self) -> Any:
+        return getattr(self.pictures, "annotations", None)
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether the user's object has them, under `annotations`."""
+        return self._annotations is not None
+
+    @property
+    def concepts(self) -> Sequence[str]:
+        """The annotated concepts, by number."""
+        return tuple(self._annotations.concepts) if self.has_masks else ()
+
+    @property
+    def categories(self) -> Sequence[str]:
+        """The category of each concept."""
+        return tuple(self._annotations.categories) if self.has_masks else ()
+
+    def segmentation(self, index: int) -> Segmentation:
+        """The masks of one image."""
+        if not self.has_masks:
+            return super().segmentation(index)
+        masks = self._annotations.segmentation(index)
+        if not isinstance(masks, Segmentation):
+            raise InputError(
+                f"{self.source}: annotations.segmentation({index}) is of type {type(masks).__name__}, "
+                "expected a cd_exp.types.Segmentation"
+            )
+        return masks
 
     def _digests(self) -> Iterator[str]:
         with progress("reading the probe images", len(self)) as advance:
@@ -73,32 +104,7 @@ class Custom:
             raise OSError(f"{self.source}: image {index} cannot be read as a picture: {error}") from error
 
 
-@dataclass(frozen=True, eq=False)
-class CustomAnnotated(Custom):
-    """The same with masks, which the user's object has under `annotations`."""
-
-    @property
-    def concepts(self) -> Sequence[str]:
-        """The annotated concepts, by number."""
-        return tuple(self.pictures.annotations.concepts)
-
-    @property
-    def categories(self) -> Sequence[str]:
-        """The category of each concept."""
-        return tuple(self.pictures.annotations.categories)
-
-    def segmentation(self, index: int) -> Segmentation:
-        """The masks of one image."""
-        found = self.pictures.annotations.segmentation(index)
-        if not isinstance(found, Segmentation):
-            raise InputError(
-                f"{self.source}: annotations.segmentation({index}) is of type {type(found).__name__}, "
-                "expected a cd_exp.types.Segmentation"
-            )
-        return found
-
-
-def custom(*, factory: str, options: Mapping[str, Any] | None = None, name: str = "custom") -> Custom | AnnotatedProbe:
+def custom(*, factory: str, options: Mapping[str, Any] | None = None, name: str = "custom") -> Custom:
     """The pictures that a function of the user's own returns.
 
     Args:
@@ -115,7 +121,7 @@ def custom(*, factory: str, options: Mapping[str, Any] | None = None, name: str 
     return of_pictures(made, source=f"probe.factory={factory}", name=name)
 
 
-def of_pictures(made: Any, *, source: str, name: str) -> Custom | AnnotatedProbe:
+def of_pictures(made: Any, *, source: str, name: str) -> Custom:
     """A probe set of pictures in memory, or of a data set's.
 
     Args:
@@ -138,8 +144,7 @@ def of_pictures(made: Any, *, source: str, name: str) -> Custom | AnnotatedProbe
     missing = [key for key in MASKS if annotations is not None and not hasattr(annotations, key)]
     if missing:
         raise InputError(f"{source}: annotations lack {', '.join(missing)}; they need {', '.join(MASKS)}")
-    kind = Custom if annotations is None else CustomAnnotated
-    probe = kind(name, made, ids, source)
+    probe = Custom(name, made, ids, source)
     if len(probe):
         probe[0]  # a wrong kind of item is told before anything runs
     return probe

@@ -1,6 +1,6 @@
 """The ids of images without the images: for activations and embeddings that were made elsewhere."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NoReturn
@@ -10,10 +10,11 @@ from cd_exp.probes.files import listed_ids
 from cd_exp.probes.fingerprints import fingerprint
 from cd_exp.probes.id_lists import Names
 from cd_exp.probes.image_classes import folder_classes
+from cd_exp.types import Probe
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Ids:
+class Ids(Probe):
     """Images that are known by their ids alone; whatever shows pictures is left out of the results."""
 
     name: str
@@ -29,6 +30,10 @@ class Ids:
     def fingerprint_of(self, rows: Sequence[int]) -> str:
         """The fingerprint of a set of these images alone."""
         return fingerprint((self.ids[row] for row in rows), "ids")
+
+    def digests(self, rows: Sequence[int]) -> Iterator[str]:
+        """The ids: nothing else is known of the images."""
+        return (self.ids[row] for row in rows)
 
     @cached_property
     def image_classes(self) -> Sequence[str] | None:

@@ -1,6 +1,6 @@
 """The record behind every probe set that is a tree of picture files, and what all sets of pictures have in common."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,10 +13,11 @@ from cd_exp.names import shortened
 from cd_exp.probes.fingerprints import file_digests, fingerprint
 from cd_exp.probes.image_classes import folder_classes
 from cd_exp.probes.pictures import AS_PUBLISHED, Reading, Values, rgb, values
+from cd_exp.types import Probe
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Pictures(ABC):
+class Pictures(Probe):
     """Images that are encoded pictures: files, or members of archives and tables."""
 
     name: str
@@ -75,9 +76,8 @@ class ImageFiles(Pictures):
 
     def digests(self, rows: Sequence[int]) -> Iterator[str]:
         """The hash of each of these files."""
-        return file_digests(
-            self.root, [self.ids[row] for row in rows] if len(rows) < len(self) else self.ids, self.cache
-        )
+        whole = rows == range(len(self))  # a list of a million names is not made anew
+        return file_digests(self.root, self.ids if whole else [self.ids[row] for row in rows], self.cache)
 
     def where(self, index: int) -> str:
         """The path."""

@@ -22,7 +22,7 @@ def pixel_notes(probe: Probe) -> tuple[str, ...]:
     wide, dull, most = [], 0, 0
     for row in rows:
         try:
-            seen = values_of(probe, row)
+            seen = probe.values(row)
             pixels = np.asarray(probe[row])
         except (OSError, SyntaxError, ValueError):  # reported with all others that cannot be read
             continue
@@ -31,7 +31,7 @@ def pixel_notes(probe: Probe) -> tuple[str, ...]:
         if seen is not None and seen.wide:
             wide.append(seen)
     notes = []
-    if wide and not _mapped(probe):
+    if wide and (probe.reading is None or probe.reading.range is None):
         low, high = min(seen.low for seen in wide), max(seen.high for seen in wide)
         notes.append(
             f"probe {probe.name}: {len(wide)} of {len(rows)} sampled pictures hold more than 8 bits a value, "
@@ -43,17 +43,6 @@ def pixel_notes(probe: Probe) -> tuple[str, ...]:
             f"networks see them (up to {most} of 255); probe.range=[LOW,HIGH] sets what becomes black and white"
         )
     return tuple(notes)
-
-
-def values_of(probe: object, index: int) -> Values | None:
-    """What numbers an encoded picture holds; None for a set whose images are made, not read."""
-    method = getattr(probe, "values", None)
-    return method(index) if method is not None else None
-
-
-def _mapped(probe: object) -> bool:
-    reading = getattr(probe, "reading", None)
-    return reading is not None and reading.range is not None
 
 
 def _full(wide: list[Values]) -> str:

@@ -12,11 +12,11 @@ import cd_exp.shapes as world
 from cd_exp.errors import InputError
 from cd_exp.probes.fingerprints import fingerprint
 from cd_exp.probes.id_lists import Numbered
-from cd_exp.types import Segmentation
+from cd_exp.types import Probe, Renderer, Segmentation
 
 
 @dataclass(frozen=True, eq=False)
-class Shapes:
+class Shapes(Probe):
     """Rendered scenes with exact masks of every attribute."""
 
     size: int
@@ -54,6 +54,21 @@ class Shapes:
     def scene(self, index: int) -> world.Scene:
         """One scene with the truth about it."""
         return world.scene(index, seed=self.seed, objects=self.objects)
+
+    @property
+    def has_masks(self) -> bool:
+        """Exact ones, of every image."""
+        return True
+
+    @property
+    def knows_what_is_shown(self) -> bool:
+        """What was drawn for every image."""
+        return True
+
+    @property
+    def renderer(self) -> Renderer:
+        """The world's, with as many figures in a scene."""
+        return Renderer(self.objects)
 
     def segmentation(self, index: int) -> Segmentation:
         """The exact masks of one image."""

@@ -40,18 +40,21 @@ class Shards(Pictures):
         return self._read(index)
 
     def digests(self, rows: Sequence[int]) -> Iterator[str]:
-        """The hash of each of these members, remembered by shard: neighbours lie in one file."""
+        """The hash of each of these members, in the order asked; remembered by shard."""
+        by_row: dict[int, str] = {}
         for number in dict.fromkeys(int(self.shard[row]) for row in rows):
             ours = [row for row in rows if self.shard[row] == number]
             names = [f"{self.start[row]}+{self.size[row]}" for row in ours]
             of_name = dict(zip(names, ours, strict=True))
-            yield from remembered(
+            digests = remembered(
                 self.paths[number],
                 names,
                 self.cache,
                 state=lambda name, state=self._states[number]: state,  # type: ignore[misc]
                 read=lambda name, rows=of_name: self._digest(rows[name]),  # type: ignore[misc]
             )
+            by_row |= zip(ours, digests, strict=True)
+        return (by_row[row] for row in rows)
 
     @cached_property
     def _states(self) -> tuple[tuple[int, ...], ...]:

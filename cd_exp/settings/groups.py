@@ -109,6 +109,8 @@ DECLARED: Mapping[str, Any] = {
     "baseline.published.path": Text | Annotated[Mapping[str, Text], MinLen(1)],
     "baseline.name": Text,
     "baseline.options": Mapping[str, Any],
+    "judge.options": Mapping[str, Any],
+    "logger.options": Mapping[str, Any],
     "baseline.length": Count,
     "baseline.beam": Count,
     "baseline.categories": Texts | None,

@@ -17,7 +17,7 @@ CUSTOM = {
     "similarity": "similarity=custom similarity.function=FILE.py:name",
     **{
         group: f"{group}=custom {group}.factory=FILE.py:name"
-        for group in ("model", "probe", "concepts", "clip", "baseline")
+        for group in ("model", "probe", "concepts", "clip", "baseline", "judge", "logger")
     },
 }
 """How the user's own code comes in."""

@@ -1,10 +1,8 @@
 """Scenes: coloured, textured shapes on a textured background, the same for the same seed and index for ever."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -26,6 +24,9 @@ PALETTE = np.array(
 """The colour of each of `COLOURS`, before a scene's light."""
 
 DRAWS = 24  # uniform numbers a scene uses; drawn at once, so that adding a use does not shift the others
+
+VERSION = "d04d4cf434ed05795e543f77d67d576a8d7272c304b7647bb5aeffcb8ea3c97c"
+"""Another one as soon as a scene or its truth is another: any other text. This one is what caches already hold."""
 
 KINDS = {"colour": COLOURS, "shape": SHAPES, "texture": TEXTURES, "background": BACKGROUNDS}
 """What is drawn for a scene, and from which names."""
@@ -131,9 +132,13 @@ def _drawn(random: np.random.Generator) -> dict[str, int]:
 
 
 def fingerprint() -> str:
-    """A hash of the sources that decide the pixels and the truth, so that caches notice a changed renderer."""
-    sources = [Path(__file__).with_name(f"{name}.py").read_bytes() for name in ("lexicon", "geometry", "render")]
-    return hashlib.sha256(b"\0".join(sources)).hexdigest()
+    """The version of the renderer, which caches and the choice of held-out images go by.
+
+    It follows what is rendered, not the sources: as a hash of these it changed with a comment, and with it which images
+    a judge scores on (judged labels of 24 of 196 units, AUPRC of `fc` .791 -> .738). A test renders scenes and names
+    this constant where they changed.
+    """
+    return VERSION
 
 
 @lru_cache(maxsize=4)

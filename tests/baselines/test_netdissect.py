@@ -19,19 +19,20 @@ from cd_exp.baselines.netdissect.method import notes_of
 from cd_exp.baselines.netdissect.table import as_table
 from cd_exp.baselines.published import read_labels
 from cd_exp.errors import InputError
-from cd_exp.types import Segmentation
+from cd_exp.types import Probe, Segmentation
 
 ROOT = Path(__file__).parents[2]
 TALLY = ROOT / "../shared/reference/NetDissect_results/resnet18_places365_fc.csv"
 
 
 @dataclass(frozen=True, eq=False)
-class Annotated:
+class Annotated(Probe):
     """Annotations without pictures: all that the counting asks of a probe set."""
 
     segmentations: Sequence[Segmentation]
-    concepts: tuple[str, ...]
-    categories: tuple[str, ...]
+    concepts: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    has_masks: bool = True
     name: str = "annotated"
     fingerprint: str = ""
 

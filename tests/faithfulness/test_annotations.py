@@ -6,6 +6,7 @@ from PIL import Image
 from cd_exp import probes
 from cd_exp.errors import InputError
 from cd_exp.faithfulness import Annotations, concept_values, presence, score
+from cd_exp.types import Probe
 
 
 def test_shapes_tell_every_word_that_is_drawn():
@@ -25,13 +26,14 @@ def test_masks_of_any_annotated_probe():
     assert values("octagon") is None
 
 
-class _Masks:
+class _Masks(Probe):
     """The masks alone."""
 
+    fingerprint, concepts, categories, has_masks = "masks", (), (), True
+
     def __init__(self, probe):
-        self.name, self.ids, self.fingerprint = probe.name, probe.ids, probe.fingerprint
+        self.name, self.ids, self.probe = probe.name, probe.ids, probe
         self.concepts, self.categories = probe.concepts, probe.categories
-        self.probe = probe
 
     def __len__(self):
         return len(self.probe)

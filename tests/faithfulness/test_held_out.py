@@ -6,6 +6,7 @@ from cd_exp import probes
 from cd_exp.cache import Store
 from cd_exp.errors import InputError
 from cd_exp.faithfulness import content_digests, divided, split
+from cd_exp.types import Probe
 
 DIGESTS = [f"content {number}" for number in range(100)]
 
@@ -62,7 +63,7 @@ def test_the_division_is_remembered(tmp_path):
     assert divided(probe, range(20), store=store, seed=0)[0].max() < 20
 
 
-class _Pictures:
+class _Pictures(Probe):
     """A probe of pictures in memory, some of which cannot be opened."""
 
     name = "pictures"

@@ -13,13 +13,13 @@ from cd_exp.errors import InputError
 from cd_exp.features import Settings, extract, find_layers, maps, text_embeddings
 from cd_exp.features.loading import split_transform
 from cd_exp.models import TimmModel
-from cd_exp.types import Concepts
+from cd_exp.types import Concepts, Probe
 
 QUIET = Settings(device="cpu", progress=False, workers=0, batch_size=4)
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Pictures(Probe):
     """A probe of `count` noise images; those in `broken` cannot be read."""
 
     count: int

@@ -16,6 +16,7 @@ from cd_exp.clips import Precomputed
 from cd_exp.features import Settings, extract
 from cd_exp.features.shards import SHARD
 from cd_exp.models import CustomModel
+from cd_exp.types import Probe
 
 COUNT = 3 * SHARD + 100
 KILLS = 3
@@ -33,7 +34,7 @@ def tiny():
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Pictures(Probe):
     """Small noise pictures, slow enough to be killed between; `shown` are those that were asked for."""
 
     pause: float = 0.0

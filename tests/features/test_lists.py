@@ -22,6 +22,7 @@ from cd_exp.features.accumulating import Accumulator, merged
 from cd_exp.features.collecting import Lists
 from cd_exp.models import CustomModel
 from cd_exp.reductions import statistics, strongest
+from cd_exp.types import Probe
 
 COUNT, SMALL, LAYERS = 43, 8, ("1", "3")
 LOOKED = 3  # images that a network is looked at with before the first pass
@@ -29,7 +30,7 @@ DENSE = Settings(device="cpu", progress=False, workers=0, batch_size=4, keep="de
 LISTS = replace(DENSE, keep="lists")
 
 
-class Noise:
+class Noise(Probe):
     """Pictures of noise; those in `broken` cannot be read; after `last` the process is killed."""
 
     name = "noise"

@@ -9,6 +9,7 @@ from cd_exp.clips import Precomputed
 from cd_exp.errors import InputError
 from cd_exp.features import Settings, extract
 from cd_exp.models import CustomModel
+from cd_exp.types import Probe
 
 FILE = """
 import torch
@@ -93,7 +94,7 @@ def transform(picture):
 """
 
 
-class Pictures:
+class Pictures(Probe):
     name, fingerprint, ids = "pictures", "four", [f"{index}.png" for index in range(4)]
 
     def __len__(self):

@@ -8,7 +8,7 @@ from PIL import Image
 from cd_exp import probes
 from cd_exp.baselines.netdissect.method import netdissect
 from cd_exp.errors import InputError
-from cd_exp.types import AnnotatedProbe, Segmentation
+from cd_exp.types import Probe, Segmentation
 
 
 @pytest.fixture
@@ -67,17 +67,19 @@ def test_bounds_and_nothing_to_join(trees):
 def test_masks_are_kept_and_concepts_of_one_name_and_category_are_one(trees):
     first, second = probes.shapes(size=3), probes.subset(probes.shapes(size=5, seed=9), limit=2)
     probe = probes.concat(probes=[first, of(trees, "a"), second])
-    assert isinstance(probe, AnnotatedProbe)
+    assert probe.has_masks
     assert (probe.concepts, probe.categories) == (first.concepts, first.categories)
     np.testing.assert_array_equal(probe.segmentation(1).maps, first.segmentation(1).maps)
     np.testing.assert_array_equal(probe.segmentation(6).maps, second.segmentation(1).maps)
     assert probe.segmentation(3).maps.shape[0] == 0
     assert probe.segmentation(3).whole == ()
-    assert not isinstance(probes.concat(probes=[of(trees, "a")]), AnnotatedProbe)
+    assert not probes.concat(probes=[of(trees, "a")]).has_masks
 
 
-class Painted:
+class Painted(Probe):
     """Two images of one colour, with masks that are numbered otherwise than elsewhere."""
+
+    fingerprint, concepts, categories, has_masks = "painted", (), (), True
 
     def __init__(self, name, concepts, categories, maps, whole=()):
         self.name, self.ids, self.fingerprint = name, (f"{name}0", f"{name}1"), name

@@ -51,7 +51,7 @@ def test_a_part_of_rendered_scenes_keeps_masks(tree):
     for place, row in enumerate(rows):
         np.testing.assert_array_equal(np.asarray(part[place]), np.asarray(whole[row]))
         np.testing.assert_array_equal(part.segmentation(place).maps, whole.segmentation(row).maps)
-    assert not hasattr(probes.subset(probes.folder(root=str(tree)), limit=2), "segmentation")
+    assert not probes.subset(probes.folder(root=str(tree)), limit=2).has_masks
     with pytest.raises(IndexError):
         part[4]
     assert pickle.loads(pickle.dumps(part)).ids == part.ids

@@ -1,6 +1,10 @@
+import hashlib
+import shutil
 import subprocess
 import sys
 import time
+from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,17 +104,30 @@ def test_outline_of_each_shape_covers_its_own_part_of_a_disc():
             assert (masks[first] & masks[second]).sum() / union < 0.93, (shapes.SHAPES[first], shapes.SHAPES[second])
 
 
-def test_fingerprint_follows_the_sources(tmp_path, monkeypatch):
-    before = shapes.fingerprint()
-    assert before == shapes.fingerprint()
-    assert len(before) == 64
-    for name in ("lexicon", "geometry", "render"):
-        source = (render.Path(render.__file__).parent / f"{name}.py").read_bytes()
-        (tmp_path / f"{name}.py").write_bytes(source)
-    monkeypatch.setattr(render, "__file__", str(tmp_path / "render.py"))
-    assert shapes.fingerprint() == before
-    (tmp_path / "geometry.py").write_bytes(source + b"\n")
-    assert shapes.fingerprint() != before
+RENDERED = "227bb88139578d63c95a147e0db708ffce41c67d303ec0b530e0257d6f4b1e17"
+
+
+def test_what_is_rendered_is_of_this_version():
+    """Where this fails because the renderer was changed, give `render.VERSION` another text, and write both here."""
+    seen = hashlib.sha256()
+    for objects, index in product((1, 2), range(64)):
+        one = shapes.scene(index, seed=3, objects=objects)
+        seen.update(one.pixels.tobytes() + one.mask.tobytes() + repr((one.label, one.attributes)).encode())
+        seen.update(repr([(figure.label, figure.texture) for figure in one.figures]).encode())
+    seen.update(repr((shapes.CLASSES, shapes.ATTRIBUTES)).encode())
+    assert seen.hexdigest() == RENDERED
+    assert shapes.fingerprint() == "d04d4cf434ed05795e543f77d67d576a8d7272c304b7647bb5aeffcb8ea3c97c"
+
+
+def test_a_comment_changes_no_fingerprint(tmp_path):
+    """As a hash of the sources it changed which images a judge scores on."""
+    left_out = shutil.ignore_patterns("weights", "__pycache__")
+    shutil.copytree(Path(shapes.__file__).parents[1], tmp_path / "cd_exp", ignore=left_out)
+    with (tmp_path / "cd_exp/shapes/lexicon.py").open("a") as file:
+        file.write("# a comment\n")
+    code = "from cd_exp import shapes; print(shapes.__file__, shapes.fingerprint())"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert said.stdout.split() == [str(tmp_path / "cd_exp/shapes/__init__.py"), shapes.fingerprint()]
 
 
 def test_rendering_is_fast():

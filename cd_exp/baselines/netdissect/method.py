@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cd_exp.baselines.method import Labelled
+from cd_exp.baselines.method import Labelled, Method
 from cd_exp.baselines.netdissect.overlap import ANCHORS, Annotation, annotation, extent, overlap, upsampled
 from cd_exp.baselines.netdissect.table import as_table
 from cd_exp.baselines.netdissect.tally import Tally, detectors, kinds, labels
@@ -17,7 +17,7 @@ from cd_exp.features import maps as activation_maps
 from cd_exp.metrics import accepted_columns
 from cd_exp.names import file_name
 from cd_exp.run_data import RunData
-from cd_exp.types import AnnotatedProbe, Probe
+from cd_exp.types import Probe
 
 Passes = Callable[[], Iterator[tuple[Sequence[int], Mapping[str, Tensor]]]]
 """Each call walks the probe set once, yielding the indices of some images and each layer's maps of them:
@@ -29,7 +29,7 @@ SMALL = 7  # positions along a side: on smaller maps the settings above move man
 
 
 @dataclass(frozen=True)
-class NetDissect:
+class NetDissect(Method):
     """Settings of `baseline=netdissect`.
 
     Args:
@@ -58,7 +58,7 @@ class NetDissect:
 
     def check(self, probe: Probe) -> None:
         """Refuse a probe set without masks."""
-        if not hasattr(probe, "segmentation"):  # isinstance would ask for the fingerprint, which reads every image
+        if not probe.has_masks:
             raise InputError(
                 f"baseline=netdissect needs pixel masks, and probe {probe.name!r} has none; use probe=shapes or broden"
             )
@@ -67,7 +67,6 @@ class NetDissect:
         """Label every unit of the run's layers from the probe's masks, and hand back the tallies as files."""
         probe = run.probe
         self.check(probe)
-        assert isinstance(probe, AnnotatedProbe)
         passes = activation_maps(
             run.model,
             probe,
@@ -103,7 +102,7 @@ def notes_of(layer: str, tally: Tally) -> Iterator[str]:
 
 def netdissect(
     passes: Passes,
-    probe: AnnotatedProbe,
+    probe: Probe,
     *,
     quantile: float = 0.005,
     min_iou: float = 0.04,
@@ -169,7 +168,7 @@ def netdissect(
     }
 
 
-def _upsampled(passes: Passes, probe: AnnotatedProbe, anchors: str) -> Passes:
+def _upsampled(passes: Passes, probe: Probe, anchors: str) -> Passes:
     """The same walk, an image at a time, its maps upsampled to its annotation."""
 
     def walk() -> Iterator[tuple[Sequence[int], Mapping[str, Tensor]]]:
