@@ -17,7 +17,7 @@ class Custom(Method):
 
     name: str
     factory: str
-    method: Callable[[RunRecord], Mapping[str, Labels] | Labelled]
+    method: Callable[[RunData], Mapping[str, Labels] | Labelled]
 
     @property
     def uses_clip(self) -> bool:

@@ -41,6 +41,11 @@ class Clip(ABC):
         del concepts
         return ()
 
+    @property
+    def dim(self) -> int:
+        """Numbers in an embedding; 0 where that is known only once the backbone is built."""
+        return 0
+
     def logits(self) -> tuple[float, float | None]:
         """The scale of the cosine and the bias that the backbone was trained with; None for no bias."""
         return SCALE, None

@@ -47,7 +47,7 @@ def make(
             stack.enter_context(store.locked([collector.entry for collector in todo.values()]))
             todo = _absent(todo, verify=True)
             _tidy(todo, store)
-            _room(probe, layers, getattr(clip, "dim", 0), todo, store)
+            _room(probe, layers, clip.dim, todo, store)
         distributed.wait()
         todo = todo if main else _absent(collectors, verify=False)  # as the first process has left it
         if todo:
