@@ -1,6 +1,7 @@
 """Pages of stored runs and sweeps, made again."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest

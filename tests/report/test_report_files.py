@@ -75,7 +75,8 @@ def test_metrics_are_those_of_the_contract(tmp_path, outcome, manifest):
 
 def test_what_a_run_without_baseline_does_not_have_is_absent(tmp_path, outcome, manifest):
     report.write(tmp_path, replace(outcome, baselines={}, baseline_metrics={}, comparisons=()), manifest=manifest)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.csv", "manifest.json", "metrics.json"]
+    written = sorted(path.name for path in tmp_path.iterdir())
+    assert written == ["judged.csv", "labels.csv", "manifest.json", "metrics.json"]
     assert list(json.loads((tmp_path / "metrics.json").read_text())) == ["layers", "seconds"]
 
 
@@ -134,7 +135,7 @@ def test_what_another_run_left_in_the_folder_does_not_stay_and_files_of_others_d
     other = replace(outcome, baselines=baselines, baseline_metrics={}, comparisons=[])
     report.write(tmp_path, other, manifest=manifest)
     left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
-    made = {"labels.csv", "manifest.json", "metrics.json"}
+    made = {"labels.csv", "judged.csv", "manifest.json", "metrics.json"}
     assert left == made | {*theirs} | ({"labels_published.csv"} if baselines else set())
 
 
