@@ -1,25 +1,32 @@
 """More than one process: a launch on this machine, torchrun, or several Slurm tasks; shards are split exactly once."""
 
+import logging
 import os
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
-from typing import IO, Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cd_exp import signals
+from cd_exp.errors import KilledProcess
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 Item = TypeVar("Item")
 
 FOLLOWS = 75
 """The exit status of a process that ended only because another one of its run failed."""
 
-PATIENCE = 2.0
+CAUSED = (FOLLOWS, -signal.SIGTERM, 128 + signal.SIGTERM)
+"""What the launcher's own SIGTERM leaves of the processes beside the one that failed: no cause to name."""
+
+PATIENCE = 2
 """Seconds that a process has to end by itself."""
 
 
@@ -82,6 +89,8 @@ def _ending_with_the_others() -> Iterator[None]:
     except RuntimeError as error:  # the other's connection is closed; the failing process prints its own error
         if not signals.launched():  # the launcher shows the error itself
             print("error: another process of this run failed", file=sys.stderr)
+        else:
+            time.sleep(PATIENCE)  # the process that failed ends first: the launcher takes the first for the cause
         raise SystemExit(FOLLOWS) from error
 
 
@@ -103,65 +112,64 @@ def device(name: str) -> str:
     return f"cuda:{local}"
 
 
-def launch(processes: int, arguments: Sequence[str]) -> None:
-    """Run the same command in several processes of this machine.
+def launch(processes: int, arguments: Sequence[str], *, command: str) -> None:
+    """Run the same command in several processes of this machine, by torch's own launcher.
 
     The first shows its progress; of the others, only the error of one that fails is shown. A failure ends all.
 
+    Args:
+        processes: how many.
+        arguments: of `python -m cd_exp.cli`, for each of them.
+        command: what a user types to continue after one was killed.
+
     Raises:
-        SystemExit: with the status of the first process that failed.
+        KilledProcess: a signal ended one of them, as the kernel's does where memory runs out.
+        SystemExit: with the status of the first process that failed by itself.
     """
-    threads = max(1, (os.cpu_count() or 1) // processes)
-    shared = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
-    shared[signals.LAUNCHED] = "1"
-    with ExitStack() as stack:
-        running: list[tuple[subprocess.Popen[bytes], IO[bytes]]] = []
-        stack.callback(_end, running)
-        for rank in range(processes):
-            ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-            log = stack.enter_context(tempfile.TemporaryFile())
-            started = subprocess.Popen(
-                [sys.executable, "-m", "cd_exp.cli", *arguments],
-                env={"OMP_NUM_THREADS": str(threads), **os.environ, **shared, **ranks},
-                stdout=None if rank == 0 else log,
-                stderr=None if rank == 0 else log,
-                start_new_session=True,  # the terminal's Ctrl-C reaches this process, which then ends those it launched
-                preexec_fn=signals.end_with_parent,
-            )
-            running.append((started, log))
-        _wait_for(running)
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    with tempfile.TemporaryDirectory() as logs, _launching(processes):
+        config = LaunchConfig(
+            min_nodes=1, max_nodes=1, nproc_per_node=processes, max_restarts=0, run_id="cd_exp", monitor_interval=0.05,
+            rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", local_addr="127.0.0.1", shutdown_timeout=PATIENCE,
+            signals_to_handle="SIGHUP",  # Ctrl-C and SIGTERM are handled in `signals`, for one process and for several
+            logs_specs=DefaultLogsSpecs(logs, redirects=dict.fromkeys(range(1, processes), Std.ALL)),
+        )  # fmt: skip
+        try:
+            elastic_launch(config, sys.executable)("-m", "cd_exp.cli", *arguments)
+        except ChildFailedError as error:
+            _fail(error.failures, Path(logs), command)
+        except SignalException as error:  # of SIGHUP
+            raise signals.Stopped(error.sigval) from None
 
 
-def _end(running: list[tuple[subprocess.Popen[bytes], IO[bytes]]]) -> None:
-    """End the processes and all they started: each is asked first, and puts away what it has, then all are made to."""
-    for process, _ in running:
-        with suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGTERM)  # not its decoding workers, of whose end it would complain
-    until = time.monotonic() + PATIENCE
-    for process, _ in running:
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(max(0.0, until - time.monotonic()))
-    for process, _ in running:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+def _fail(failures: "Mapping[int, ProcessFailure]", logs: Path, command: str) -> None:
+    rank, failure = min(failures.items(), key=lambda item: (item[1].exitcode in CAUSED, item[1].timestamp, item[0]))
+    if failure.exitcode < 0:
+        name = failure.signal_name()
+        raise KilledProcess(f"process {rank} of this run was ended by {name}; continue with: {command}") from None
+    for log in sorted(logs.glob(f"*/attempt_0/{rank}/stderr.log")):
+        sys.stderr.write(log.read_text(errors="replace"))
+    sys.exit(failure.exitcode)
 
 
-def _wait_for(running: list[tuple[subprocess.Popen[bytes], IO[bytes]]]) -> None:
-    failed: list[tuple[subprocess.Popen[bytes], IO[bytes]]] = []
-    while not failed and any(process.poll() is None for process, _ in running):
-        time.sleep(0.05)
-        failed = [(process, log) for process, log in running if process.poll() not in (None, 0, FOLLOWS)]
-    for process, log in failed:
-        log.seek(0)
-        sys.stderr.buffer.write(log.read())
-        sys.exit(process.returncode)
-
-
-def _free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
+@contextmanager
+def _launching(processes: int) -> Iterator[None]:
+    """The environment that the processes get, and no log of the launcher: what it has to say is our one line."""
+    threads = str(max(1, (os.cpu_count() or 1) // processes))
+    added = {signals.LAUNCHED: "1", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
+    before = {name: os.environ.get(name) for name in added}
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        logging.disable(level)
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def _adopt_slurm() -> None:

@@ -7,8 +7,16 @@ from collections.abc import Iterable
 class InputError(ValueError):
     """Something the user gave does not fit: the message says what came, what was expected, and the nearest choice.
 
-    `run.py` prints it as one line and exits 2. Every other exception is a bug and keeps its traceback.
+    `run.py` prints it as one line and exits with `status`, 2. Every other exception is a bug and keeps its traceback.
     """
+
+    status = 2
+
+
+class KilledProcess(InputError):
+    """A signal ended one of several processes of a run; the message names both, and the command that continues."""
+
+    status = 1
 
 
 class MissingTexts(InputError):

@@ -1,6 +1,8 @@
 """What a command line asks for, done: a run, a sweep, or a look at the configuration."""
 
 import json
+import shlex
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from functools import partial
@@ -131,7 +133,8 @@ def _job_of(hydra: Hydra, config: DictConfig, invocation: Invocation, parts: "Pa
 
 def _work(settings: DictConfig, invocation: Invocation, parts: "Parts", *, folder: Path) -> None:
     if settings.distributed.processes > 1 and distributed.world()[1] == 1:
-        distributed.launch(settings.distributed.processes, [*_again(), f"hydra.run.dir={_quoted(str(folder))}"])
+        again = [*_again(), f"hydra.run.dir={_quoted(str(folder))}"]
+        distributed.launch(settings.distributed.processes, again, command=shlex.join(["python", *sys.argv]))
         return
     from cd_exp.main import run
 

@@ -67,6 +67,8 @@ def in_worker(worker: int) -> None:
     """For a process that decodes images: Ctrl-C is its parent's business, whose death ends it without a word."""
     del worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if launched():  # the launcher tells the whole group to end, and a parent complains of a worker that goes first
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.excepthook = _unless_cut_off
     end_with_parent()
 

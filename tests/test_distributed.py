@@ -2,8 +2,12 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -66,9 +70,15 @@ def world(tmp_path):
     return tmp_path
 
 
-def run(
-    world: Path, name: str, *, processes: int, broken: int = -1, keep: str = "dense"
-) -> subprocess.CompletedProcess[str]:
+def run(world: Path, name: str, **options) -> subprocess.CompletedProcess[str]:
+    with running(world, name, **options) as (process, _):
+        out, said = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, said)
+
+
+@contextmanager
+def running(world: Path, name: str, *, processes: int, broken: int = -1, keep: str = "dense"):
+    """A run in processes of its own, and its folder."""
     folder = world / name
     folder.mkdir()
     (folder / "network.py").write_text(NETWORK.format(folder=str(folder), broken=broken))
@@ -96,7 +106,9 @@ def run(
     }
     command = [sys.executable, "run.py", *(f"{key}={value}" for key, value in settings.items())]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, env=environment)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, cwd=ROOT, env=environment, **pipes) as process:
+        yield process, folder
 
 
 def seen(folder: Path) -> list[list[int]]:
@@ -145,6 +157,30 @@ def test_the_error_of_one_process_is_one_line_and_ends_all(world, broken):
     assert "gives values that are not finite, first at unit 0" in done.stderr
     assert all(line.startswith("error: ") for line in lines), done.stderr
     assert not (world / "broken" / "run" / "labels.csv").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_process_that_is_killed_is_one_line_that_names_it_and_the_signal(world):
+    with running(world, "killed", processes=2) as (process, folder):
+        while process.poll() is None and not (victims := processes_of(folder, rank=1)):
+            time.sleep(0.05)
+        os.kill(victims[0], signal.SIGKILL)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 1, said
+    assert re.fullmatch(r"error: process 1 of this run was ended by SIGKILL; continue with: python run.py .*\n", said)
+    assert not processes_of(folder, rank=0)
+
+
+def processes_of(folder: Path, *, rank: int) -> list[int]:
+    """The processes of a run folder that have a rank and run our code by now."""
+    pids = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words, environment = ((place / name).read_bytes().split(b"\0") for name in ("cmdline", "environ"))
+            ours = any(str(folder).encode() in word for word in words) and b"cd_exp.cli" in words
+            if ours and f"RANK={rank}".encode() in environment:
+                pids.append(int(place.name))
+    return pids
 
 
 @pytest.mark.parametrize(("rank", "mine"), [(0, ["b"]), (1, ["a", "c"])])
