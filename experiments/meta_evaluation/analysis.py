@@ -187,8 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
     run = reopen(given.run)
     judges: dict[str, Judge] = {"annotations": Annotations(), "images": Pictures(), "clip": Backbone(run.parts.clip)}
     judge = judges[given.judge]
-    if hasattr(judge, "check"):
-        judge.check(run.parts.probe)
+    judge.check(run.parts.probe)
     for layer in given.layers or ():
         if layer not in run.found.labels:
             raise unknown("layer", layer, run.found.labels, where="in this run")

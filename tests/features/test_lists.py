@@ -35,6 +35,7 @@ class Noise(Probe):
 
     name = "noise"
     ids = tuple(f"{index}.png" for index in range(COUNT))
+    fingerprint = ""
 
     def __init__(self, broken=(), last=COUNT):
         self.broken, self.last, self.shown = broken, last, []
