@@ -24,7 +24,7 @@ from cd_exp.features import Settings, extract
 from cd_exp.features.loading import BATCH, in_batches, load, placed
 from cd_exp.models import Network, TimmModel
 from cd_exp.probes import files
-from cd_exp.types import Probe
+from cd_exp.records import Probe
 
 REAL = Path(__file__).parents[1] / "../shared/real"
 LAYERS = ("layer1", "layer2", "layer3", "layer4", "fc")

@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.processes import resident
 from benchmarks.similarity import DIM, inputs
 from cd_exp import similarity
-from cd_exp.types import Match
+from cd_exp.records import Match
 
 IMAGES, CONCEPTS, UNITS = 10_000, 20_000, 3_904
 FUNCTIONS = ("soft_wpmi", "whitened_wpmi")

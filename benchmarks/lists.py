@@ -30,9 +30,9 @@ from cd_exp.clips import Precomputed
 from cd_exp.dissection import dissection
 from cd_exp.features import Settings
 from cd_exp.models import CustomModel
+from cd_exp.records import Concepts
 from cd_exp.run_data import RunInputs
 from cd_exp.similarity import soft_wpmi
-from cd_exp.types import Concepts
 
 UNITS, DIM, CONCEPTS, TOP = 36_864, 64, 1_000, 100
 IMAGES = (20_000, 40_000, 80_000, 160_000)

@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.processes import resident
 from cd_exp.baselines.netdissect import netdissect
-from cd_exp.types import Segmentation
+from cd_exp.records import Segmentation
 
 LAYERS = {"layer1": (256, 56), "layer2": (512, 28), "layer3": (1024, 14), "layer4": (2048, 7), "fc": (1000, 1)}
 CONCEPTS, CATEGORIES = 1200, ("color", "object", "part", "material", "scene", "texture")

@@ -27,8 +27,8 @@ from cd_exp.features import Settings, extract
 from cd_exp.features.shards import SHARD
 from cd_exp.labels import label
 from cd_exp.models import CustomModel
+from cd_exp.records import Match
 from cd_exp.similarity.blocks import RESULT_BYTES
-from cd_exp.types import Match
 
 UNITS, DIM = 2048, 512
 IMAGES = (8, 16, 32)  # shards

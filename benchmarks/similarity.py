@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmarks import literal
 from benchmarks.processes import resident
 from cd_exp import similarity
-from cd_exp.types import Match
+from cd_exp.records import Match
 
 DIM = 512
 

@@ -27,8 +27,8 @@ from cd_exp.dissection import dissection
 from cd_exp.features import Settings
 from cd_exp.models import CustomModel
 from cd_exp.probes.ids import Ids
+from cd_exp.records import Concepts
 from cd_exp.run_data import RunData, RunInputs
-from cd_exp.types import Concepts
 from cd_exp.units import Matrix
 
 

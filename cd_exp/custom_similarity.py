@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from cd_exp.errors import InputError
+from cd_exp.plugins import check_options, load
+from cd_exp.records import Similarity
 from cd_exp.similarity.match import ConceptMatch, Neurons, shape
-from cd_exp.types import Similarity
-from cd_exp.user_code import check_options, load
 
 
 def custom(*, function: str, options: Mapping[str, Any] | None = None) -> Similarity:

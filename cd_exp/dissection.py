@@ -12,11 +12,11 @@ from cd_exp.features import extract, text_embeddings
 from cd_exp.features.loading import bar
 from cd_exp.labelling import activations, images_needed, label_units, marked, with_names
 from cd_exp.marks import few_units
+from cd_exp.records import Similarity
 from cd_exp.run_data import RunData, RunInputs
 from cd_exp.similarity import concept_activations
 from cd_exp.similarity.reads import declaration
 from cd_exp.stability import doing, with_stability
-from cd_exp.types import Similarity
 
 LONG = 2.0
 """Seconds after which scoring shows a progress bar."""

@@ -26,11 +26,10 @@ from cd_exp.config import build
 from cd_exp.errors import InputError
 from cd_exp.features import Settings
 from cd_exp.features.loading import BATCH, bar, in_batches, load, placed
-from cd_exp.lines import CONTROL
-from cd_exp.names import for_terminal, shortened
+from cd_exp.io.atomic import temporary_folder, write
+from cd_exp.io.text import CONTROL, for_terminal, shortened
+from cd_exp.records import Concepts, Probe
 from cd_exp.settings.checking import check_values
-from cd_exp.types import Concepts, Probe
-from cd_exp.whole_files import temporary_folder, write
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -11,9 +11,9 @@ from cd_exp.errors import InputError
 from cd_exp.faithfulness import Explained, HeldOut, Judge, Scores, divided, is_circular
 from cd_exp.features import Features
 from cd_exp.labelling import activations, label_units, with_names
+from cd_exp.records import OURS, Labels, Similarity
 from cd_exp.run_data import RunData
 from cd_exp.similarity import concept_activations
-from cd_exp.types import OURS, Labels, Similarity
 
 FLOOR, CEILING = "random_labels", "true_labels"
 """Beside every method: labels drawn from the words that the judge knows, and the true labels where these are known."""

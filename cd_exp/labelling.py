@@ -15,11 +15,11 @@ from cd_exp import marks
 from cd_exp.features import Features
 from cd_exp.labels import alphabetical, best, label
 from cd_exp.metrics import accepted_columns
+from cd_exp.records import Accepted, Labels, Match, Similarity, Strongest
 from cd_exp.reductions import Statistics
 from cd_exp.similarity import ceiling, layers_together, needs_dead, reads
 from cd_exp.similarity.match import Neurons
 from cd_exp.stability import Candidates, candidates_kept, reach
-from cd_exp.types import Accepted, Labels, Match, Similarity, Strongest
 
 
 @dataclass(frozen=True, eq=False)

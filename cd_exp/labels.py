@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from cd_exp.types import Accepted, Labels
+from cd_exp.records import Accepted, Labels
 
 Columns = Int[np.ndarray, " _"] | None
 """The columns of the concept set that are right for a unit, ascending; None where the truth is unknown."""

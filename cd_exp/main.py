@@ -9,8 +9,8 @@ from rich.console import Console
 
 from cd_exp import distributed, report
 from cd_exp.invocation import Invocation
+from cd_exp.io.text import terminal_text
 from cd_exp.manifest import commit
-from cd_exp.names import terminal_text
 from cd_exp.parts import Parts
 from cd_exp.results import collected, dissected, publish
 from cd_exp.tracking import About, Record

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from jaxtyping import Bool, Float
 
-from cd_exp.types import Labels
+from cd_exp.records import Labels
 
 ALWAYS = 0.8
 """A unit that fires on more than this share of the images is always on."""

@@ -16,8 +16,8 @@ from cd_exp.features import text_embeddings, text_notes
 from cd_exp.judging import Judged, judged
 from cd_exp.metrics import summarise
 from cd_exp.probes import pixel_notes
+from cd_exp.records import OURS, Concepts, Judgement, Labels, Outcome, has_pictures
 from cd_exp.run_data import RunData
-from cd_exp.types import OURS, Concepts, Judgement, Labels, Outcome, has_pictures
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageOps
 
-from cd_exp.types import Probe
+from cd_exp.records import Probe
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cd_exp.types import Strongest
+from cd_exp.records import Strongest
 
 BINS = 64
 """Of a histogram, over [-reach, reach); `reach` is the power of two above the largest magnitude of the unit."""

@@ -10,11 +10,11 @@ from omegaconf import OmegaConf
 from cd_exp import explorer, report
 from cd_exp.errors import InputError
 from cd_exp.explorer.pictures import Pictures, top_images
+from cd_exp.io.atomic import disk
 from cd_exp.parts import Parts
+from cd_exp.records import Outcome
 from cd_exp.report.stored import manifest_of, outcome_of
 from cd_exp.sweep import gather_pages, read
-from cd_exp.types import Outcome
-from cd_exp.whole_files import disk
 
 
 def remake(folders: Sequence[Path], *, out: Path | None = None, queries: Sequence[str] = ()) -> list[Path]:

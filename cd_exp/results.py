@@ -11,8 +11,8 @@ from cd_exp.judging import OwnLabels
 from cd_exp.manifest import describe
 from cd_exp.outcome import Judging, collect
 from cd_exp.parts import Parts
+from cd_exp.records import Outcome
 from cd_exp.run_data import RunData
-from cd_exp.types import Outcome
 
 
 def dissected(parts: Parts) -> RunData:

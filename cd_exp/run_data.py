@@ -15,7 +15,7 @@ from cd_exp.cache import Store
 from cd_exp.clips import Clip
 from cd_exp.features import Features, Settings
 from cd_exp.models import TargetModel
-from cd_exp.types import Concepts, Labels, Probe
+from cd_exp.records import Concepts, Labels, Probe
 from cd_exp.units import Layers, Units
 
 R = TypeVar("R")

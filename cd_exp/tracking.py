@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from cd_exp import whole_files
 from cd_exp.errors import InputError, unknown
 from cd_exp.flattening import flat
-from cd_exp.names import file_name
+from cd_exp.io import atomic
+from cd_exp.io.text import file_name
 from cd_exp.pictures import strip
-from cd_exp.types import OURS, Outcome
-from cd_exp.user_code import load
+from cd_exp.plugins import load
+from cd_exp.records import OURS, Outcome
 
 if TYPE_CHECKING:
     import wandb
@@ -308,7 +308,7 @@ def _run_id(folder: Path, project: str) -> str:
     known = known if isinstance(known, dict) else {}
     if not isinstance(known.get(project), str):
         known = {**known, project: secrets.token_hex(4)}
-        whole_files.write(path, json.dumps(known))
+        atomic.write(path, json.dumps(known))
     return known[project]
 
 

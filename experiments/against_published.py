@@ -16,8 +16,8 @@ from typing import Any
 
 from cd_exp.errors import InputError
 from cd_exp.metrics.figures import FIGURES, Figure, shown
+from cd_exp.records import OURS
 from cd_exp.sweep import Job, read
-from cd_exp.types import OURS
 
 
 @dataclass(frozen=True)

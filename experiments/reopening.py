@@ -16,11 +16,11 @@ from cd_exp.errors import InputError, unknown
 from cd_exp.features import extract, text_embeddings
 from cd_exp.parts import Parts
 from cd_exp.probes.shapes import Shapes
+from cd_exp.records import Concepts, Match
 from cd_exp.report.labels_csv import read_csv
 from cd_exp.report.stored import manifest_of
 from cd_exp.run_data import RunData
 from cd_exp.shapes import CLASSES, scene
-from cd_exp.types import Concepts, Match
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import settings
 from made_outcomes import MANIFEST, make_outcome
 
-from cd_exp.types import Outcome
+from cd_exp.records import Outcome
 
 # CI tries the same examples every time, so that a change is judged and not the draw; a laptop goes on looking.
 settings.register_profile("ci", derandomize=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from cd_exp.types import Labels, Outcome, Probe
+from cd_exp.records import Labels, Outcome, Probe
 
 HOSTILE = "<script>alert('x')</script>"
 

@@ -43,7 +43,7 @@ FILES = {
         "def mine(*, dim=8):\n    return Mine(dim)\n"
     ),
     "baseline.py": (
-        "import numpy as np\nfrom cd_exp.types import Labels\nimport neighbour\n"
+        "import numpy as np\nfrom cd_exp.records import Labels\nimport neighbour\n"
         "def mine(*, word='red'):\n"
         "    def method(run):\n"
         "        def labels(layer, units):\n"
@@ -201,7 +201,7 @@ def test_what_code_of_the_users_own_gives_wrongly_is_one_line(group, code, messa
 
 def test_a_probe_of_the_users_own_may_have_ids_and_masks(folder, run):
     (folder / "masked.py").write_text(
-        "import numpy as np\nfrom cd_exp.types import Segmentation\nfrom PIL import Image\n"
+        "import numpy as np\nfrom cd_exp.records import Segmentation\nfrom PIL import Image\n"
         "class Masks:\n    concepts, categories = ('red', 'blue'), ('color', 'color')\n"
         "    def segmentation(self, index):\n        return Segmentation(np.full((1, 20, 20), index % 2, np.int32))\n"
         "class Mine(list):\n    annotations = Masks()\n    ids = [f'picture {i}' for i in range(10)]\n"

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from serving import serving
 
-from cd_exp import unpacking
-from cd_exp.downloads import PATIENCE, Archive, fetch, locate, reachable
 from cd_exp.errors import InputError
+from cd_exp.io import download
+from cd_exp.io.download import PATIENCE, Archive, fetch, locate, reachable
 
 CONTENT = b"some bytes " * 100_000
 
@@ -201,8 +201,8 @@ def test_an_archive_cannot_write_outside_its_folder(tmp_path):
 @pytest.fixture
 def small_disk(monkeypatch):
     """A disk with room for 1 MB beside what is always left free."""
-    usage = type("Usage", (), {"free": unpacking.RESERVE + 1_000_000})
-    monkeypatch.setattr(unpacking.shutil, "disk_usage", lambda folder: usage)
+    usage = type("Usage", (), {"free": download.RESERVE + 1_000_000})
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda folder: usage)
 
 
 def bombs(folder: Path) -> Iterator[str]:
@@ -241,7 +241,7 @@ def test_a_zip_that_says_less_than_it_holds_is_broken(tmp_path):
 
 def test_a_download_larger_than_the_disk_is_not_begun(site, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr("cd_exp.downloads.shutil.disk_usage", lambda folder: usage)
+    monkeypatch.setattr("cd_exp.io.download.shutil.disk_usage", lambda folder: usage)
     with pytest.raises(InputError, match=r"data.bin has 0.0 GB, and the disk of .* has 0.0 GB free; free some, or set"):
         fetch(site.url + "data.bin", None, tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
@@ -298,7 +298,7 @@ def test_locate_says_what_is_missing(tmp_path):
 
 
 def test_a_terminal_shows_a_bar_and_a_file_shows_nothing(site, tmp_path):
-    script = "import sys, pathlib, cd_exp.downloads as d; d.fetch(sys.argv[1], None, pathlib.Path(sys.argv[2]))"
+    script = "import sys, pathlib, cd_exp.io.download as d; d.fetch(sys.argv[1], None, pathlib.Path(sys.argv[2]))"
     command = [sys.executable, "-c", script, site.url + "data.bin"]
     quiet = subprocess.run([*command, tmp_path / "a"], capture_output=True, check=True)
     assert (quiet.stdout, quiet.stderr) == (b"", b"")

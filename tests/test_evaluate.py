@@ -11,7 +11,7 @@ from cd_exp.errors import InputError
 from cd_exp.evaluate import accepted_columns, compare_all, judge, sentence_encoder
 from cd_exp.labels import label
 from cd_exp.metrics import compare_methods, places_classes, summarise
-from cd_exp.types import Judgement, Labels
+from cd_exp.records import Judgement, Labels
 
 REFERENCE = Path(__file__).parents[1] / "../shared/reference"
 

@@ -11,7 +11,7 @@ from serving import commit_of, serving_hub
 SCRIPT = """
 import json, sys
 from cd_exp.errors import InputError
-from cd_exp.hub import hub_file, hub_folder
+from cd_exp.io.hub import hub_file, hub_folder
 for repository, names in json.loads(sys.argv[1]):
     try:
         found = hub_file(repository, *names, setting="clip.weights=FILE")
@@ -115,7 +115,7 @@ def test_a_transfer_that_is_cut_off_without_end_is_one_line(monkeypatch):
     import huggingface_hub
 
     from cd_exp.errors import InputError
-    from cd_exp.hub import _downloaded
+    from cd_exp.io.hub import _downloaded
 
     def endless(*_):
         return endless()

@@ -1,7 +1,7 @@
 import pytest
 
 from cd_exp.errors import InputError
-from cd_exp.lines import read_lines, read_list
+from cd_exp.io.text import read_lines, read_list
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import math
 import numpy as np
 
 from cd_exp.marks import always_on, marks, notes
-from cd_exp.types import MARKS, Labels
+from cd_exp.records import MARKS, Labels
 
 
 def test_a_unit_carries_every_mark_that_holds():

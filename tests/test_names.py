@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.table import Table
 
-from cd_exp import names
-from cd_exp.names import csv_text, cut, file_name, for_terminal, join_names, split_names, terminal_text
+from cd_exp.io import text as names
+from cd_exp.io.text import csv_text, cut, file_name, for_terminal, join_names, split_names, terminal_text
 
 ANY = st.text(st.characters(codec="utf-8"))  # with NUL, carriage returns, escapes, separators, every script
 TRICKY = ANY | st.text("; \\\r\n\"',=[]/e")

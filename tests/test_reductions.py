@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from cd_exp import reductions
+from cd_exp.records import Strongest
 from cd_exp.reductions import BINS, merge_statistics, merge_strongest, statistics, strongest
-from cd_exp.types import Strongest
 
 # Few different values, so that ties are the rule; extremes among them, and values across many powers of two.
 VALUES = st.sampled_from([0.0, -0.0, 1.0, 0.5, -1.0, 3.7, 1e-40, 1e-3, -2.5e8, 3e38, 0.1])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cd_exp.errors import InputError
-from cd_exp.whole_files import disk, is_full, temporary_file, temporary_folder, write
+from cd_exp.io.atomic import disk, is_full, temporary_file, temporary_folder, write
 
 
 @pytest.fixture(params=[0o022, 0o002, 0o077])
@@ -93,7 +93,7 @@ def test_a_real_limit_of_the_file_size(tmp_path):
     """What numpy and Python really do when a write comes to an end, in a process of its own."""
     script = (
         "import numpy as np, pathlib, sys\n"
-        "from cd_exp.whole_files import temporary_file, write\n"
+        "from cd_exp.io.atomic import temporary_file, write\n"
         "from cd_exp.errors import InputError\n"
         "folder = pathlib.Path(sys.argv[1])\n"
         "def by_numpy():\n"

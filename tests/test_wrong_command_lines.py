@@ -199,8 +199,8 @@ hydra.job_logging.root.level=FOO | did you mean 'INFO'
 TARGETS = """
 model._target_=os.system | constructor 'os.system' is not offered for model
 model._target_=torch.load | code of your own: model=custom model.factory=FILE.py:name
-model._target_=cd_exp.user_code.load | is not offered for model
-model._target_=cd_exp.downloads.shutil.copyfile | is not offered for model
+model._target_=cd_exp.plugins.load | is not offered for model
+model._target_=cd_exp.io.download.shutil.copyfile | is not offered for model
 similarity._target_=cd_exp.models.TimmModel | code of your own: similarity=custom similarity.function=FILE.py:name
 similarity._partial_=perhaps | setting 'similarity._partial_' is not known
 +similarity._args_=[1] | setting 'similarity._args_' is not known

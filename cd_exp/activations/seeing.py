@@ -9,7 +9,7 @@ from cd_exp.activations.axes import AxisFacts
 from cd_exp.activations.running import hooked, tensors_in
 from cd_exp.activations.selection import Wanted
 from cd_exp.errors import InputError, fault
-from cd_exp.names import shortened
+from cd_exp.io.text import shortened
 
 
 @dataclass(eq=False)

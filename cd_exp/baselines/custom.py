@@ -6,9 +6,9 @@ from typing import Any
 
 from cd_exp.baselines.method import Labelled, Method
 from cd_exp.errors import InputError, unknown
+from cd_exp.plugins import load
+from cd_exp.records import Labels, Probe
 from cd_exp.run_data import RunData
-from cd_exp.types import Labels, Probe
-from cd_exp.user_code import load
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,9 +12,9 @@ from torch import Tensor
 from cd_exp.baselines.method import Labelled, Method
 from cd_exp.errors import InputError, unknown
 from cd_exp.faithfulness import atoms, classes_of, divided, predicted
-from cd_exp.names import csv_text, file_name
+from cd_exp.io.text import csv_text, file_name
+from cd_exp.records import Labels, Probe
 from cd_exp.run_data import RunData
-from cd_exp.types import Labels, Probe
 
 OTHER_PART = 0.2
 """Of the images: not searched on, so that the p of what was found means something."""

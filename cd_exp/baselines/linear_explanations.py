@@ -13,9 +13,9 @@ from cd_exp.errors import InputError
 from cd_exp.faithfulness import atoms, classes_of, concept_values, divided
 from cd_exp.faithfulness.backbone import logits
 from cd_exp.features import text_embeddings
-from cd_exp.names import csv_text, file_name
+from cd_exp.io.text import csv_text, file_name
+from cd_exp.records import Labels, Probe
 from cd_exp.run_data import RunData
-from cd_exp.types import Labels, Probe
 
 VALIDATION = 0.2
 """Of the images: those that decide which concept comes next, and when to stop."""

@@ -9,8 +9,8 @@ import numpy as np
 from cd_exp.baselines.layouts import Row, read_lines, read_row
 from cd_exp.baselines.method import Method
 from cd_exp.errors import InputError, unknown
+from cd_exp.records import Labels, Probe
 from cd_exp.run_data import RunData
-from cd_exp.types import Labels, Probe
 
 
 def published(
@@ -59,7 +59,7 @@ class Published(Method):
             units: how many units each layer in question has: other layers of the files are left out.
 
         Raises:
-            InputError: naming the file, where it has none of the layouts of `cd_exp.baselines.layouts`, lists a unit
+            InputError: naming the file, where it has none of the layouts of `LAYOUTS`, lists a unit
                 twice, holds what is no number, is a tally with units missing, or does not fit `units`.
         """
         found: dict[str, Labels] = {}

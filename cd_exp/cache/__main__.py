@@ -15,7 +15,7 @@ from cd_exp.cache.mark import MARK, entry_folders, is_cache
 from cd_exp.cache.pruning import Item, chosen, items, remove, size_of
 from cd_exp.cache.sealed import Damaged, read_sealed
 from cd_exp.errors import InputError
-from cd_exp.names import for_terminal, terminal_text
+from cd_exp.io.text import for_terminal, terminal_text
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 

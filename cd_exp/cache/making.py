@@ -18,7 +18,7 @@ import numpy as np
 
 from cd_exp.cache.entries import ARRAY, BLOCK, MANIFEST, Entry, shard_digests
 from cd_exp.cache.sealed import Damaged, read_sealed, seal
-from cd_exp.whole_files import TEMPORARY, disk, write
+from cd_exp.io.atomic import TEMPORARY, disk, write
 
 START = 4096
 """Bytes before the rows: a page, so that a shard of 1,024 rows of 4-byte numbers is pages of its own. Processes on

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cd_exp.cache.sealed import Damaged, read_sealed, seal
-from cd_exp.whole_files import write
+from cd_exp.io.atomic import write
 
 MARK = "cd_exp_cache.json"
 HELP = "Features stored by cd_exp; `python -m cd_exp.cache list` shows them. All of it can be made again."

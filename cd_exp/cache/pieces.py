@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cd_exp.cache.entries import Entry, digest
-from cd_exp.whole_files import TEMPORARY, temporary_file, to_disk
+from cd_exp.io.atomic import TEMPORARY, temporary_file, to_disk
 
 Arrays = Mapping[str, np.ndarray]
 

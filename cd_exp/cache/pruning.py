@@ -13,7 +13,7 @@ from cd_exp.cache.making import discard
 from cd_exp.cache.mark import entry_folders
 from cd_exp.cache.sealed import Damaged
 from cd_exp.cache.store import lock
-from cd_exp.whole_files import TEMPORARY
+from cd_exp.io.atomic import TEMPORARY
 
 KEY = "[0-9a-f]" * 40
 

@@ -18,7 +18,7 @@ from cd_exp.cache.mark import mark
 from cd_exp.cache.pieces import Arrays, Pieces, read_arrays
 from cd_exp.cache.sealed import Damaged, read_sealed, seal
 from cd_exp.errors import InputError
-from cd_exp.whole_files import TEMPORARY, disk, temporary_folder, write
+from cd_exp.io.atomic import TEMPORARY, disk, temporary_folder, write
 
 REMEDY = "set cache.dir to a larger one, or make room with `python -m cd_exp.cache prune --keep 10GB`"
 Value = TypeVar("Value")

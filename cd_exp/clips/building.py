@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cd_exp.clips import preprocessing, tokenizers
 from cd_exp.errors import InputError, unknown
-from cd_exp.hub import hub_file, hub_folder
+from cd_exp.io.hub import hub_file, hub_folder
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cd_exp.types import Concepts
+from cd_exp.records import Concepts
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from cd_exp.clips.clip import Clip, ImageTower
 from cd_exp.errors import InputError
-from cd_exp.types import Concepts
-from cd_exp.user_code import UserFunction, load
+from cd_exp.plugins import UserFunction, load
+from cd_exp.records import Concepts
 
 NEEDED = ("preprocess", "encode_image", "encode_text")
 BATCH = 256

@@ -17,10 +17,10 @@ from cd_exp.clips import preprocessing, tokenizers
 from cd_exp.clips.building import Source, build, of_folder, of_hub, of_library, outline, tag_settings
 from cd_exp.clips.clip import Clip, ImageTower
 from cd_exp.errors import InputError
-from cd_exp.hub import hub_file
-from cd_exp.names import shortened
-from cd_exp.types import Concepts
-from cd_exp.withheld import ToDownload
+from cd_exp.io.download import ToDownload
+from cd_exp.io.hub import hub_file
+from cd_exp.io.text import shortened
+from cd_exp.records import Concepts
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -15,9 +15,8 @@ from torch import Tensor
 from cd_exp.cache import digest
 from cd_exp.clips.clip import Clip, ImageTower
 from cd_exp.errors import InputError, MissingTexts
-from cd_exp.lines import read_lines
-from cd_exp.names import shortened
-from cd_exp.types import Concepts
+from cd_exp.io.text import read_lines, shortened
+from cd_exp.records import Concepts
 
 IMAGES, IDS = "image_embeddings.npy", "images.txt"
 TEXTS, NAMES = "_text.npy", "_names.txt"

@@ -8,7 +8,7 @@ from typing import Any
 
 from cd_exp.cache import digest
 from cd_exp.errors import InputError
-from cd_exp.hub import hub_folder
+from cd_exp.io.hub import hub_folder
 
 FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "config.json"),

@@ -6,8 +6,8 @@ from typing import Any
 from cd_exp.concepts.prompts import Templates, prompts
 from cd_exp.errors import InputError, unknown
 from cd_exp.imagenet import NAMES
-from cd_exp.names import shortened
-from cd_exp.types import Concepts
+from cd_exp.io.text import shortened
+from cd_exp.records import Concepts
 
 
 def model_classes(*, model: Any, templates: Templates = None) -> Concepts:

@@ -6,8 +6,8 @@ from typing import Any
 from cd_exp.concepts.prompts import Templates
 from cd_exp.concepts.vocabularies import words
 from cd_exp.errors import InputError
-from cd_exp.types import Concepts
-from cd_exp.user_code import load
+from cd_exp.plugins import load
+from cd_exp.records import Concepts
 
 
 def custom(

@@ -9,11 +9,10 @@ from typing import Any
 
 from cd_exp import shapes as world
 from cd_exp.concepts.prompts import Templates, prompts
-from cd_exp.downloads import BRODEN, Archive, locate
 from cd_exp.errors import InputError
-from cd_exp.lines import read_lines, read_list
-from cd_exp.names import shortened
-from cd_exp.types import Concepts
+from cd_exp.io.download import BRODEN, Archive, locate
+from cd_exp.io.text import read_lines, read_list, shortened
+from cd_exp.records import Concepts
 
 
 def file(*, path: str, templates: Templates = None) -> Concepts:

@@ -12,9 +12,9 @@ from cd_exp.explorer.maps import heat_maps, rows_of
 from cd_exp.explorer.query import Asked
 from cd_exp.explorer.sheets import Sheets, thumbnails
 from cd_exp.features import Features
+from cd_exp.records import Outcome, has_pictures
 from cd_exp.reductions import Statistics
 from cd_exp.run_data import RunData
-from cd_exp.types import Outcome, has_pictures
 
 STRONGEST = 10  # images of a unit
 OF_A_CONCEPT = 8  # images that CLIP thinks show it

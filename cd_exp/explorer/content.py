@@ -9,7 +9,7 @@ import numpy as np
 
 from cd_exp.explorer.encoding import Names, packed
 from cd_exp.metrics import FIGURES
-from cd_exp.types import MARKS, OURS, Labels, Outcome
+from cd_exp.records import MARKS, OURS, Labels, Outcome
 
 SCHEMA = 1
 TOP = 5

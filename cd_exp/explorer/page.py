@@ -13,7 +13,7 @@ from typing import Any, Literal
 from cd_exp.errors import InputError
 from cd_exp.explorer.content import Content
 from cd_exp.explorer.encoding import as_script
-from cd_exp.whole_files import write as write_file
+from cd_exp.io.atomic import write as write_file
 
 Layout = Literal["auto", "single", "folder"]
 LARGEST = 10_000_000

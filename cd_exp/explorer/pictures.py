@@ -10,7 +10,7 @@ from PIL import Image
 
 from cd_exp.explorer.content import Content
 from cd_exp.explorer.encoding import unpacked
-from cd_exp.types import Probe
+from cd_exp.records import Probe
 
 
 class Pictures(Probe):

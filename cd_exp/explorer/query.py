@@ -13,8 +13,8 @@ from cd_exp import similarity as similarities
 from cd_exp.explorer.encoding import packed
 from cd_exp.explorer.evidence import shown_for
 from cd_exp.features import text_embeddings
+from cd_exp.records import Concepts, Similarity
 from cd_exp.run_data import RunData
-from cd_exp.types import Concepts, Similarity
 
 UNITS = 12  # of each layer
 IMAGES = 10

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 from cd_exp.cache import Entry, Store
-from cd_exp.types import Probe, has_pictures
+from cd_exp.records import Probe, has_pictures
 
 SIZES = ((1000, 128), (4000, 96), (10000, 64))
 """Up to how many images, how wide in pixels at most; beyond, `SMALLEST`."""

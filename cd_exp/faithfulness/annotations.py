@@ -14,7 +14,7 @@ from cd_exp.faithfulness.held_out import SHARE, Explained, HeldOut, Scores
 from cd_exp.faithfulness.judge import Judge
 from cd_exp.faithfulness.scoring import known_labels, score
 from cd_exp.metrics.names import Naming
-from cd_exp.types import Probe
+from cd_exp.records import Probe
 
 
 @dataclass(frozen=True)

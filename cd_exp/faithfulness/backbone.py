@@ -17,7 +17,7 @@ from cd_exp.faithfulness.judge import Judge
 from cd_exp.faithfulness.scoring import known_labels, score
 from cd_exp.features import text_embeddings
 from cd_exp.features.alone import image_embeddings
-from cd_exp.types import Concepts
+from cd_exp.records import Concepts
 
 
 def concept_values(

@@ -5,7 +5,7 @@ from typing import Any
 
 from cd_exp.errors import InputError
 from cd_exp.faithfulness.judge import Judge
-from cd_exp.user_code import load
+from cd_exp.plugins import load
 
 
 def custom(*, factory: str, options: Mapping[str, Any] | None = None) -> Judge:

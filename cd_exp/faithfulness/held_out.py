@@ -10,8 +10,8 @@ from torch import Tensor
 
 from cd_exp.cache import Store, key_of
 from cd_exp.errors import InputError
+from cd_exp.records import Probe
 from cd_exp.run_data import RunData
-from cd_exp.types import Probe
 
 SHARE = 0.2
 """Of the images, for the scores; labels are chosen on the others."""

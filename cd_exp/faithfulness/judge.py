@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from cd_exp.clips import Clip
 from cd_exp.faithfulness.held_out import SHARE, Explained, HeldOut, Scores
-from cd_exp.types import Probe
+from cd_exp.records import Probe
 
 
 class Judge(ABC):

@@ -20,10 +20,10 @@ from cd_exp.faithfulness.held_out import SHARE, Explained, HeldOut, Scores
 from cd_exp.faithfulness.judge import Judge
 from cd_exp.faithfulness.renders import Renders, drawable, renders
 from cd_exp.features.alone import responses
-from cd_exp.names import file_name
+from cd_exp.io.text import file_name
 from cd_exp.probes import folder as all_images
 from cd_exp.probes.subset import Subset
-from cd_exp.types import Probe, Renderer
+from cd_exp.records import Probe, Renderer
 
 
 @dataclass(frozen=True)

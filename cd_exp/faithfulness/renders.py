@@ -14,7 +14,7 @@ from torch import Tensor
 
 import cd_exp.shapes as world
 from cd_exp.faithfulness.explanations import predicted
-from cd_exp.types import Probe
+from cd_exp.records import Probe
 
 SEED = 3003
 """Apart from those of training (1001, 2002) and of the default probe (0)."""

@@ -12,7 +12,7 @@ from cd_exp.errors import InputError
 from cd_exp.features.layers import columns, pictures
 from cd_exp.features.loading import BATCH, Settings, bar, in_batches, load, placed
 from cd_exp.models import TargetModel
-from cd_exp.types import Probe
+from cd_exp.records import Probe
 from cd_exp.units import Units, as_units
 
 

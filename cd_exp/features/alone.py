@@ -17,9 +17,9 @@ from cd_exp.clips import Clip
 from cd_exp.errors import InputError
 from cd_exp.features.layers import columns
 from cd_exp.features.loading import BATCH, Settings, bar, in_batches, load, placed
+from cd_exp.io.text import shortened
 from cd_exp.models import TargetModel
-from cd_exp.names import shortened
-from cd_exp.types import Probe
+from cd_exp.records import Probe
 from cd_exp.units import Units
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from torch import Tensor
 from cd_exp import distributed
 from cd_exp.cache import Entry, Store
 from cd_exp.features.accumulating import Accumulator, Reduced, merged
+from cd_exp.records import Strongest
 from cd_exp.reductions import BINS, Statistics
-from cd_exp.types import Strongest
 
 SHARD = 1024
 """Images; what a kill can lose, and what a process takes at a time."""

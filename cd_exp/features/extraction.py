@@ -18,8 +18,8 @@ from cd_exp.features.record import Dense as DenseLayers
 from cd_exp.features.record import Features
 from cd_exp.features.shards import IMAGES, make
 from cd_exp.models import TargetModel
+from cd_exp.records import Probe, Strongest
 from cd_exp.reductions import BINS
-from cd_exp.types import Probe, Strongest
 from cd_exp.units import Units, as_units
 
 KEEP = ("auto", "lists", "dense")

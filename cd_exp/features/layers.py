@@ -12,7 +12,7 @@ from cd_exp.errors import InputError
 from cd_exp.features.behaviour import behaving
 from cd_exp.features.loading import UNREADABLE, batched, transformed
 from cd_exp.models import TargetModel, truth_for
-from cd_exp.types import Probe
+from cd_exp.records import Probe
 from cd_exp.units import Units
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from cd_exp import distributed, signals
 from cd_exp.errors import InputError, fault
-from cd_exp.names import for_terminal
-from cd_exp.types import Probe, has_pictures
+from cd_exp.io.text import for_terminal
+from cd_exp.records import Probe, has_pictures
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -9,8 +9,8 @@ from torch import Tensor
 from cd_exp import reductions
 from cd_exp.errors import InputError
 from cd_exp.features.accumulating import Reduced
+from cd_exp.records import Strongest
 from cd_exp.reductions import Statistics, merge_statistics
-from cd_exp.types import Strongest
 
 ROWS = 1024
 """Images at a time where a whole layer is walked through."""

@@ -16,7 +16,7 @@ from cd_exp.errors import InputError
 from cd_exp.features.collecting import SHARD, Collector
 from cd_exp.features.loading import BATCH, Settings, bar, in_batches, load, placed
 from cd_exp.models import TargetModel
-from cd_exp.types import Probe
+from cd_exp.records import Probe
 
 IMAGES = "clip images"  # the name of CLIP's embeddings beside the layers
 

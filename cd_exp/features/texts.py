@@ -11,7 +11,7 @@ from torch import Tensor
 from cd_exp import distributed
 from cd_exp.cache import Entry, Store
 from cd_exp.clips import Clip
-from cd_exp.types import Concepts
+from cd_exp.records import Concepts
 
 
 def text_embeddings(clip: Clip, concepts: Concepts, *, store: Store, device: str) -> Float[Tensor, "concepts dim"]:

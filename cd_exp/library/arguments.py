@@ -24,8 +24,8 @@ from cd_exp.models import InHand, read_names
 from cd_exp.models.recipe import Recipe
 from cd_exp.probes.custom import of_pictures
 from cd_exp.probes.image_files import ImageFiles
+from cd_exp.records import Concepts, Probe, Similarity
 from cd_exp.settings.groups import ON_ERROR
-from cd_exp.types import Concepts, Probe, Similarity
 from cd_exp.units import Layers, Units
 
 OF_MODELS = ("name", "layers", "key", "build")

@@ -5,9 +5,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from cd_exp.pictures import data_uri, jpeg, strip
+from cd_exp.records import Labels, Outcome, has_pictures
 from cd_exp.report.labels_csv import columns, unit_rows
 from cd_exp.report.summary import chosen, right
-from cd_exp.types import Labels, Outcome, has_pictures
 
 if TYPE_CHECKING:
     from jinja2 import Template

@@ -14,10 +14,10 @@ from cd_exp.errors import InputError
 from cd_exp.invocation import Invocation
 from cd_exp.library import notebook
 from cd_exp.parts import Parts
+from cd_exp.records import Labels, Outcome
 from cd_exp.report import as_frame
 from cd_exp.results import collected, publish
 from cd_exp.run_data import RunData
-from cd_exp.types import Labels, Outcome
 
 if TYPE_CHECKING:
     import pandas as pd

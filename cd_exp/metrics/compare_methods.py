@@ -9,7 +9,7 @@ from jaxtyping import Int
 from cd_exp.metrics.differences import holm
 from cd_exp.metrics.figures import FIGURES, Figure, units_of, values_of
 from cd_exp.metrics.names import Naming, same
-from cd_exp.types import Judgement, Labels
+from cd_exp.records import Judgement, Labels
 
 
 def compare_methods(

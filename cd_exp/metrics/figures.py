@@ -1,7 +1,7 @@
 """Every figure of a layer, declared once: its values, its statistic with interval and test, and how it is shown.
 
 `metrics.json`, the terminal, the page, W&B, the tables of sweeps and experiments and the comparison of methods all read
-`FIGURES`: a new metric is a row here (and, where its values are new, a field of `cd_exp.types.Judgement`).
+`FIGURES`: a new metric is a row here (and, where its values are new, a field of `cd_exp.records.Judgement`).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from cd_exp.metrics import confidence
 from cd_exp.metrics.differences import Difference, paired_means, paired_shares
 from cd_exp.metrics.intervals import bootstrap, proportion
 from cd_exp.metrics.published import upper_median
-from cd_exp.types import Judgement
+from cd_exp.records import Judgement
 
 Values = np.ndarray
 Bounds = tuple[float, float] | None

@@ -28,7 +28,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Int
 
-from cd_exp.types import Accepted
+from cd_exp.records import Accepted
 
 _SEPARATORS = re.compile(r"[-_/\s]+")
 _MARK = re.compile(r"-[sc]$", re.IGNORECASE)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cd_exp.metrics.figures import FIGURES, Figure, values_of
-from cd_exp.types import Judgement
+from cd_exp.records import Judgement
 
 
 def summarise(

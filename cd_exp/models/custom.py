@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cd_exp import user_code
+from cd_exp import plugins
 from cd_exp.errors import InputError, fault
 from cd_exp.models.content import numbers_of, text_of
 from cd_exp.models.recipe import Network, Recipe, read_names
@@ -36,8 +36,8 @@ class CustomModel(Recipe):
         return True
 
     @cached_property
-    def _function(self) -> user_code.UserFunction:
-        return user_code.load(self.factory, setting="model.factory")
+    def _function(self) -> plugins.UserFunction:
+        return plugins.load(self.factory, setting="model.factory")
 
     @cached_property
     def _made(self) -> tuple[nn.Module, ImageTransform, Sequence[str | None] | None, tuple[str, ...]]:

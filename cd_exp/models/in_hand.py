@@ -12,7 +12,7 @@ from torch import nn
 from cd_exp.models.content import numbers_of, text_of
 from cd_exp.models.recipe import Network, Recipe
 from cd_exp.models.transforms import ImageTransform, adapted
-from cd_exp.sources import code_of
+from cd_exp.plugins import code_of
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from cd_exp import imagenet
 from cd_exp.errors import InputError
-from cd_exp.lines import read_list
+from cd_exp.io.text import read_list
 from cd_exp.metrics.names import places_classes
-from cd_exp.types import Accepted
+from cd_exp.records import Accepted
 
 if TYPE_CHECKING:
     from PIL.Image import Image

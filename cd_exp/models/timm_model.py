@@ -12,9 +12,9 @@ from torch import nn
 
 from cd_exp import shapes
 from cd_exp.cache import digest
-from cd_exp.downloads import fetch
 from cd_exp.errors import InputError, fault, unknown
-from cd_exp.hub import hub_file
+from cd_exp.io.download import fetch
+from cd_exp.io.hub import hub_file
 from cd_exp.models.recipe import Network, Recipe
 from cd_exp.models.transforms import timm_transform
 from cd_exp.models.weights import existing, load_weights

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from cd_exp.errors import InputError, fault
-from cd_exp.names import shortened
+from cd_exp.io.text import shortened
 
 State = Mapping[str, Tensor]
 

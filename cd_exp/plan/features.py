@@ -10,7 +10,7 @@ from cd_exp.features.texts import texts_stored
 from cd_exp.models import TargetModel
 from cd_exp.plan.networks import Outline, Target, target, tower
 from cd_exp.plan.pieces import Pieces
-from cd_exp.types import Concepts, Probe
+from cd_exp.records import Concepts, Probe
 from cd_exp.units import Matrix
 
 COMPUTED, STORED = "computed", "stored: read, not made"

@@ -16,7 +16,7 @@ from cd_exp.errors import InputError
 from cd_exp.features.layers import find_layers, known_layers
 from cd_exp.features.loading import BATCH
 from cd_exp.models import Network, TargetModel, truth_for
-from cd_exp.types import Probe
+from cd_exp.records import Probe
 from cd_exp.units import Units
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cd_exp.names import terminal_text
+from cd_exp.io.text import terminal_text
 from cd_exp.plan.planning import Plan
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cd_exp.downloads import Archive, locate
 from cd_exp.errors import InputError, unknown
-from cd_exp.lines import read_lines
+from cd_exp.io.download import Archive, locate
+from cd_exp.io.text import read_lines
 from cd_exp.probes.fingerprints import file_digests, fingerprint
 from cd_exp.probes.id_lists import Numbered
-from cd_exp.types import Probe
+from cd_exp.records import Probe
 
 SITE = "https://www.cs.toronto.edu/~kriz/"
 CIFAR10 = Archive(f"{SITE}cifar-10-binary.tar.gz", "md5:c32a1d4ab5d03f1284b67883e8d87530", "data_batch_1.bin")

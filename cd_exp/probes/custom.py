@@ -8,13 +8,13 @@ from typing import Any
 
 from PIL import Image
 
-from cd_exp.downloads import progress
 from cd_exp.errors import InputError
+from cd_exp.io.download import progress
+from cd_exp.plugins import load
 from cd_exp.probes.fingerprints import fingerprint
 from cd_exp.probes.image_classes import folder_classes, of_dataset
 from cd_exp.probes.pictures import DAMAGE, as_rgb
-from cd_exp.types import Probe, Segmentation
-from cd_exp.user_code import load
+from cd_exp.records import Probe, Segmentation
 
 MASKS = ("concepts", "categories", "segmentation")
 
@@ -68,7 +68,7 @@ class Custom(Probe):
         if not isinstance(masks, Segmentation):
             raise InputError(
                 f"{self.source}: annotations.segmentation({index}) is of type {type(masks).__name__}, "
-                "expected a cd_exp.types.Segmentation"
+                "expected a cd_exp.records.Segmentation"
             )
         return masks
 

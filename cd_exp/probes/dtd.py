@@ -1,8 +1,8 @@
 """The Describable Textures Dataset."""
 
-from cd_exp.downloads import Archive, locate
 from cd_exp.errors import unknown
-from cd_exp.lines import read_lines
+from cd_exp.io.download import Archive, locate
+from cd_exp.io.text import read_lines
 from cd_exp.probes.folder import image_tree
 from cd_exp.probes.id_lists import Names
 from cd_exp.probes.image_files import ImageFiles, require

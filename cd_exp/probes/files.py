@@ -4,8 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from cd_exp.errors import InputError
-from cd_exp.lines import read_lines
-from cd_exp.names import shortened
+from cd_exp.io.text import read_lines, shortened
 from cd_exp.probes.id_lists import Names
 from cd_exp.probes.image_files import ImageFiles, existing_folder, require
 

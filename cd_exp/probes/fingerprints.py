@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from cd_exp.cache import digest
-from cd_exp.downloads import progress
+from cd_exp.io.download import progress
 
 READERS = 8  # hashing leaves the interpreter free, and a network disk answers several reads at once
 BATCH = 2048  # files between two looks into the memory

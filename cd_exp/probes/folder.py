@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cd_exp.errors import InputError
-from cd_exp.names import shortened
+from cd_exp.io.text import shortened
 from cd_exp.probes.id_lists import Names
 from cd_exp.probes.image_files import ImageFiles, existing_folder
 

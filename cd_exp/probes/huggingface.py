@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from cd_exp.cache import digest
-from cd_exp.downloads import progress, reachable
 from cd_exp.errors import InputError, unknown
+from cd_exp.io.download import progress, reachable, refuse_download
 from cd_exp.probes.id_lists import Numbered
 from cd_exp.probes.image_files import Pictures
-from cd_exp.withheld import refuse_download
 
 HUB = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
 

@@ -10,7 +10,7 @@ from cd_exp.probes.files import listed_ids
 from cd_exp.probes.fingerprints import fingerprint
 from cd_exp.probes.id_lists import Names
 from cd_exp.probes.image_classes import folder_classes
-from cd_exp.types import Probe
+from cd_exp.records import Probe
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

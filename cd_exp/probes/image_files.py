@@ -9,11 +9,11 @@ from pathlib import Path
 from PIL.Image import Image
 
 from cd_exp.errors import InputError
-from cd_exp.names import shortened
+from cd_exp.io.text import shortened
 from cd_exp.probes.fingerprints import file_digests, fingerprint
 from cd_exp.probes.image_classes import folder_classes
 from cd_exp.probes.pictures import AS_PUBLISHED, Reading, Values, rgb, values
-from cd_exp.types import Probe
+from cd_exp.records import Probe
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from cd_exp.probes.pictures import Values
-from cd_exp.types import Probe, has_pictures
+from cd_exp.records import Probe, has_pictures
 
 SAMPLED = 16  # pictures, spread over the set
 DARK = 32  # of 255: below this lie 99 % of the values of a picture that is nearly black

@@ -1,7 +1,7 @@
 """The validation images of Places365."""
 
-from cd_exp.downloads import Archive, locate
 from cd_exp.errors import InputError
+from cd_exp.io.download import Archive, locate
 from cd_exp.probes.folder import image_tree
 from cd_exp.probes.id_lists import Names
 from cd_exp.probes.image_files import ImageFiles

@@ -12,7 +12,7 @@ import cd_exp.shapes as world
 from cd_exp.errors import InputError
 from cd_exp.probes.fingerprints import fingerprint
 from cd_exp.probes.id_lists import Numbered
-from cd_exp.types import Probe, Renderer, Segmentation
+from cd_exp.records import Probe, Renderer, Segmentation
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from cd_exp.errors import InputError
 from cd_exp.probes.id_lists import Chosen
 from cd_exp.probes.wrapper import Wrapper
-from cd_exp.types import Probe
+from cd_exp.records import Probe
 
 
 @dataclass(frozen=True, eq=False)

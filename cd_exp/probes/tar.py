@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from cd_exp.downloads import progress
 from cd_exp.errors import InputError
-from cd_exp.names import shortened
+from cd_exp.io.download import progress
+from cd_exp.io.text import shortened
 from cd_exp.probes.fingerprints import UNREADABLE, remembered
 from cd_exp.probes.id_lists import Joined
 from cd_exp.probes.image_classes import folder_classes

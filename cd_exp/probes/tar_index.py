@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import Int
 
 from cd_exp.errors import InputError
+from cd_exp.io.atomic import write
 from cd_exp.probes.folder import KINDS
 from cd_exp.probes.id_lists import Names
-from cd_exp.whole_files import write
 
 
 @dataclass(frozen=True, eq=False)

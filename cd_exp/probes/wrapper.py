@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from cd_exp.probes.pictures import Reading, Values
-from cd_exp.types import Probe, Renderer, Segmentation
+from cd_exp.records import Probe, Renderer, Segmentation
 
 if TYPE_CHECKING:
     from PIL.Image import Image

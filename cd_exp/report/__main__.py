@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from cd_exp.errors import InputError
-from cd_exp.names import for_terminal
+from cd_exp.io.text import for_terminal
 from cd_exp.remake import remake
 
 

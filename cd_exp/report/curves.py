@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from cd_exp.drawing import GRID, WIDEST, plot, style
+from cd_exp.io.text import cut
 from cd_exp.metrics.confidence import risk_coverage as curve
-from cd_exp.names import cut
-from cd_exp.types import Labels
+from cd_exp.records import Labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

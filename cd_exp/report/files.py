@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from cd_exp.names import file_name
+from cd_exp.io.atomic import write as write_file
+from cd_exp.io.text import file_name
+from cd_exp.records import OURS, Outcome
 from cd_exp.report.labels_csv import as_csv, judged_csv
-from cd_exp.types import OURS, Outcome
-from cd_exp.whole_files import write as write_file
 
 DRAWN = ("accuracy", "ranks", "risk_coverage", "agreement", "units")
 

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from cd_exp.errors import InputError
+from cd_exp.records import Labels
 from cd_exp.report.labels_csv import FAITHFULNESS, columns, unit_rows
-from cd_exp.types import Labels
 
 if TYPE_CHECKING:
     import pandas as pd

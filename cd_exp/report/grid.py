@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from PIL import Image
+import PIL.Image
 
-from cd_exp.names import cut
+from cd_exp.io.text import cut
 from cd_exp.pictures import rendered, strip
+from cd_exp.records import Probe
 from cd_exp.report.summary import Shown
-from cd_exp.types import Probe
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,7 +23,7 @@ GREY = "#5b6168"
 MARKS = {True: ("✓ ", "#00694e"), False: ("✗ ", "#a33c00"), None: ("", "#1c1e21")}
 
 
-def grid(probe: Probe, shown: Sequence[Shown]) -> Image.Image:
+def grid(probe: Probe, shown: Sequence[Shown]) -> PIL.Image.Image:
     """A card for each unit: label, unit and truth above the images that excite it most, the strongest first."""
     from matplotlib.figure import Figure
 

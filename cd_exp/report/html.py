@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from cd_exp.flattening import flat
+from cd_exp.io.atomic import write as write_file
 from cd_exp.pictures import data_uri, jpeg, thumbnail
+from cd_exp.records import MARKS, OURS, Outcome
 from cd_exp.report.files import as_json
 from cd_exp.report.summary import Shown, cell, chosen, columns, differences, right, rows, truth
-from cd_exp.types import MARKS, OURS, Outcome
-from cd_exp.whole_files import write as write_file
 
 CAP = 5000  # rows of the list of units; about 350 bytes each
 FIGURES = {

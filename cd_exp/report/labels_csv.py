@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float
 
 from cd_exp.errors import InputError
-from cd_exp.names import csv_text, join_names, split_names
-from cd_exp.types import MARKS, Accepted, Labels
+from cd_exp.io.text import csv_text, join_names, split_names
+from cd_exp.records import MARKS, Accepted, Labels
 
 FIRST = ("layer", "unit", "description", "similarity", "top5", "truth", "rank_of_truth")
 """Published tools read the first four."""

@@ -9,14 +9,14 @@ from jaxtyping import Float
 from PIL.Image import Image
 
 from cd_exp.drawing import GRID, WIDEST, plot, style
+from cd_exp.io.atomic import write as write_file
+from cd_exp.io.text import cut
 from cd_exp.metrics import agreement as agreeing
-from cd_exp.names import cut
 from cd_exp.pictures import png, rendered, vectors
+from cd_exp.records import OURS, Labels, Outcome
 from cd_exp.report.curves import known_ranks, known_stability, ranks, risk_coverage
 from cd_exp.report.grid import grid
 from cd_exp.report.summary import Row, chosen, rows
-from cd_exp.types import OURS, Labels, Outcome
-from cd_exp.whole_files import write as write_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

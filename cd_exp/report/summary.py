@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cd_exp.metrics.figures import FIGURES, UNITS, Figure, bracketed, shown
-from cd_exp.types import OURS, Labels, Outcome
+from cd_exp.records import OURS, Labels, Outcome
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from cd_exp.io.text import terminal_text
 from cd_exp.metrics import Figure
-from cd_exp.names import terminal_text
+from cd_exp.records import OURS, Outcome
 from cd_exp.report.summary import Row, cell, columns, differences, right, rows, spread, truth
-from cd_exp.types import OURS, Outcome
 
 EXAMPLES = 6
 FILES = ("labels.csv", "metrics.json", "report.html", "explorer", "figures")

@@ -8,7 +8,7 @@ from cd_exp.shapes.lexicon import ATTRIBUTES, BACKGROUNDS, CLASSES, COLOURS, SHA
 from cd_exp.shapes.render import Scene
 
 if TYPE_CHECKING:
-    from cd_exp.types import Segmentation
+    from cd_exp.records import Segmentation
 
 ANNOTATED = (*ATTRIBUTES, *CLASSES)
 """The concepts that have masks, by number."""
@@ -31,7 +31,7 @@ def segmentation(scene: Scene) -> "Segmentation":
     Returns:
         Five maps of the scene's size, of numbers into `ANNOTATED`; -1 where the concept is not.
     """
-    from cd_exp.types import Segmentation  # needs torch, which rendering does not
+    from cd_exp.records import Segmentation  # needs torch, which rendering does not
 
     maps = np.full((5, *scene.mask.shape), -1, dtype=np.int32)
     maps[4] = scene.attributes[-1]

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cd_exp.records import Strongest
 from cd_exp.similarity.match import (
     ConceptMatch,
     Neurons,
@@ -21,7 +22,6 @@ from cd_exp.similarity.match import (
 )
 from cd_exp.similarity.prior import prior_mask
 from cd_exp.similarity.reads import declaration, declared, reads, settings
-from cd_exp.types import Strongest
 
 RESULT_BYTES = 2**29
 """The most that one piece of a result takes where the caller does not say, and the activations of layers together."""

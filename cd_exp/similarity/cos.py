@@ -4,9 +4,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cd_exp.records import Match
 from cd_exp.similarity.match import ConceptMatch, checked, shape, slices, tile
 from cd_exp.similarity.reads import declare
-from cd_exp.types import Match
 
 
 @declare()

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cd_exp.records import Match
 from cd_exp.similarity.match import ConceptMatch, checked, shape, slices, take, tile
 from cd_exp.similarity.reads import declare
-from cd_exp.types import Match
 
 IMAGES, CONCEPTS = 2**13, 2**10
 """The most images and concepts of one tile: 32 MiB."""

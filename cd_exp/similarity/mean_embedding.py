@@ -4,9 +4,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
+from cd_exp.records import Match
 from cd_exp.similarity.match import ConceptMatch, Neurons, at_least, listed
 from cd_exp.similarity.reads import Terms, declare
-from cd_exp.types import Match
 
 
 def _terms(*, top_k: int, images: int | None = None) -> Terms:

@@ -18,9 +18,9 @@ from jaxtyping import Float
 from numpy.polynomial import Chebyshev, Polynomial
 from torch import Tensor
 
+from cd_exp.records import Strongest
 from cd_exp.similarity.match import ConceptMatch, shape
 from cd_exp.similarity.top_images import Bags, Block, top_images
-from cd_exp.types import Strongest
 
 LIMITS = (8e-4, 0.016, 0.07, 0.175, 0.33, 0.53)
 """Up to which x the polynomial of degree 1, 2, ... is within `ERROR` of log(1 + x)."""

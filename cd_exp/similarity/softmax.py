@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cd_exp.records import Match
 from cd_exp.similarity.match import ConceptMatch, shape, slices, tile
-from cd_exp.types import Match
 
 BLOCK_BYTES = 2**28
 """The most that one block of images x concepts takes."""

@@ -13,9 +13,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
+from cd_exp.records import Strongest
 from cd_exp.similarity.match import ConceptMatch, shape, slices, take
 from cd_exp.similarity.softmax import images_a_block, probabilities
-from cd_exp.types import Strongest
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cd_exp.records import Match
 from cd_exp.similarity.match import ConceptMatch, at_least, checked, shape, slices
 from cd_exp.similarity.penalties import name_penalty, off_centre
 from cd_exp.similarity.reads import declare
 from cd_exp.similarity.whitening import image_weights, whitened_match
-from cd_exp.types import Match
 
 
 @declare(whole_layer=True, least_units=50, prepare=lambda *given, **settings: _prepared(*given, **settings))
@@ -36,7 +36,7 @@ def whitened_wpmi(
     """Mean whitened match over the images on which the whitened activation stands out, less a prior over the layer.
 
     whiten(Y, ridge) is `cd_exp.similarity.whitening`'s: columns standardised and divided by the square root of their
-    covariance with a ridge. off[t] is `cd_exp.similarity.penalties.off_centre`'s: 0 for a concept that stands alone or
+    covariance with a ridge. off[t] is `off_centre`'s: 0 for a concept that stands alone or
     in the middle of those that are nearly the same to CLIP. units are those of the layer.
 
         X[:, t]     = whiten(P, match_ridge)[:, t] sd_t / sqrt(sd_t^2 + (shrinkage median sd)^2), sd_t of t's matches

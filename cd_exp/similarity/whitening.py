@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cd_exp.errors import InputError
+from cd_exp.records import Match
 from cd_exp.similarity.match import ConceptMatch, slices
-from cd_exp.types import Match
 
 LARGEST = 2**14
 """The largest eigenproblem, in rows: 2 GiB in double."""

@@ -9,11 +9,11 @@ from jaxtyping import Int
 from torch import Tensor
 
 from cd_exp.labels import best
+from cd_exp.records import Strongest
 from cd_exp.similarity import ConceptMatch, layers_together, reads
 from cd_exp.similarity.match import Neurons, take
 from cd_exp.similarity.reads import declaration, settings
 from cd_exp.stability.anew import Candidates
-from cd_exp.types import Strongest
 
 Scored = Iterator[tuple[str, slice, Tensor]]
 

@@ -11,13 +11,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 from cd_exp.labels import alphabetical
+from cd_exp.records import Labels, Strongest
 from cd_exp.reductions import strongest
 from cd_exp.similarity import ConceptMatch, reads
 from cd_exp.similarity.match import Neurons, shape
 from cd_exp.stability.anew import Candidates
 from cd_exp.stability.repeated import repeated, takes_columns
 from cd_exp.stability.weighted import prior_of, terms_of, weighted
-from cd_exp.types import Labels, Strongest
 
 Step = Callable[[float], None]
 

@@ -56,7 +56,7 @@ def gather(folder: Path, *, console: "Console | None" = None) -> Sweep | None:
 
 def _put(path: Path, text: str | None) -> None:
     """Write the file whole or not at all; without text, there is to be none."""
-    from cd_exp.whole_files import write as write_file
+    from cd_exp.io.atomic import write as write_file
 
     if text is None:
         path.unlink(missing_ok=True)

@@ -50,7 +50,7 @@ def summarise(sweep: Sweep, *, explained: Mapping[str, Any], figures: Sequence[P
     with replace(logger, system_metrics=False).run(folder=sweep.folder, about=filed) as run:
         place = run.url or f"wandb sync {sweep.folder}/*/wandb/offline-run-* {sweep.folder}/wandb/offline-run-*"
         _log(run, sweep, explained, figures, paths)
-    from cd_exp.whole_files import write as write_file
+    from cd_exp.io.atomic import write as write_file
 
     write_file(note, json.dumps({"of": digest, "run": place}, indent=1))
     return place

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cd_exp.flattening import flat
-from cd_exp.names import csv_text
+from cd_exp.io.text import csv_text
 from cd_exp.sweep.jobs import Job, Sweep
 
 LAST = "last judged layer"

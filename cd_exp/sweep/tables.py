@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cd_exp.names import terminal_text
+from cd_exp.io.text import terminal_text
 from cd_exp.sweep.jobs import FAILED, OK, Job, Sweep
 from cd_exp.sweep.rows import View, views
 from cd_exp.sweep.variance import tested

@@ -14,10 +14,9 @@ from torch import Tensor
 from cd_exp.activations import Layer
 from cd_exp.cache import digest
 from cd_exp.errors import InputError
-from cd_exp.lines import read_lines
+from cd_exp.io.text import read_lines, shortened
 from cd_exp.models import TargetModel
-from cd_exp.names import shortened
-from cd_exp.types import Accepted
+from cd_exp.records import Accepted
 from cd_exp.units.encoder import Pool, check_names, pooled
 from cd_exp.units.files import array, existing
 from cd_exp.units.recipes import check_truth, named

@@ -12,7 +12,7 @@ from cd_exp.activations import Layer
 from cd_exp.cache import digest
 from cd_exp.errors import InputError
 from cd_exp.models import TargetModel, read_names, truth_for
-from cd_exp.types import Accepted
+from cd_exp.records import Accepted
 from cd_exp.units.autoencoder import read_encoder
 from cd_exp.units.encoder import Activation, Encoder, Pool, check_names, encoded, projection
 from cd_exp.units.files import array, existing, tensors

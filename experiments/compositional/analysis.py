@@ -24,8 +24,8 @@ from cd_exp.clips import Clip
 from cd_exp.errors import InputError
 from cd_exp.labels import alphabetical, best
 from cd_exp.metrics.intervals import proportion
+from cd_exp.records import Concepts, Similarity
 from cd_exp.similarity import ConceptMatch, concept_activations
-from cd_exp.types import Concepts, Similarity
 from experiments.against_published import say
 from experiments.reopening import Run, reopen
 

@@ -19,8 +19,8 @@ from cd_exp.evaluate import judge
 from cd_exp.features import Settings, extract
 from cd_exp.metrics.intervals import proportion
 from cd_exp.probes.shapes import Shapes
+from cd_exp.records import Concepts
 from cd_exp.run_data import RunInputs
-from cd_exp.types import Concepts
 from cd_exp.units import directions
 from experiments.against_published import say
 

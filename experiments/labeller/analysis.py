@@ -21,8 +21,8 @@ from cd_exp.labelling import with_names
 from cd_exp.labels import label
 from cd_exp.metrics.differences import paired_means
 from cd_exp.metrics.intervals import bootstrap, proportion
+from cd_exp.records import Match
 from cd_exp.similarity import concept_activations, whitened_wpmi
-from cd_exp.types import Match
 from experiments.against_published import say
 from experiments.labeller.cases import Case, Right, photographs, right, shapes
 from experiments.labeller.rules import ABLATIONS, RULES, VALUES

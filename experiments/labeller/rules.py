@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cd_exp.records import Match, Similarity
 from cd_exp.similarity import soft_wpmi, whitened_wpmi
-from cd_exp.types import Match, Similarity
 
 NAME_WEIGHT = 0.2
 """Of `similarity=whitened_wpmi_names`."""

@@ -27,8 +27,8 @@ from cd_exp.errors import InputError, unknown
 from cd_exp.faithfulness import Annotations, Backbone, Explained, Judge, Pictures
 from cd_exp.judging import OwnLabels, chosen_part, held_out_of
 from cd_exp.metrics.confidence import auc
+from cd_exp.records import Labels
 from cd_exp.settings import directory
-from cd_exp.types import Labels
 from experiments.against_published import say
 from experiments.reopening import Run, reopen
 

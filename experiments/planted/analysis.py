@@ -31,9 +31,9 @@ from cd_exp.faithfulness import presence, score
 from cd_exp.judging import OwnLabels
 from cd_exp.metrics.intervals import proportion
 from cd_exp.probes.shapes import Shapes
+from cd_exp.records import Labels
 from cd_exp.run_data import RunData
 from cd_exp.shapes import ATTRIBUTES, SHAPES
-from cd_exp.types import Labels
 from experiments.against_published import say
 from experiments.meta_evaluation.analysis import FUNCTIONS
 from experiments.reopening import Run, reopen

@@ -15,8 +15,8 @@ from cd_exp.cache import Store
 from cd_exp.dissection import dissection
 from cd_exp.features import Settings
 from cd_exp.metrics.intervals import proportion
+from cd_exp.records import Concepts
 from cd_exp.run_data import RunInputs
-from cd_exp.types import Concepts
 from cd_exp.units import Layers, Units, sae
 from experiments.against_published import say
 from experiments.sae.attributes import best_attributes

@@ -14,7 +14,7 @@ from torch import Tensor
 from cd_exp.cache import Store
 from cd_exp.features import Settings, maps
 from cd_exp.models import TargetModel
-from cd_exp.types import Probe
+from cd_exp.records import Probe
 
 
 @dataclass(frozen=True, eq=False)

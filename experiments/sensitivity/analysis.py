@@ -24,7 +24,7 @@ from cd_exp.errors import InputError
 from cd_exp.evaluate import accepted_columns
 from cd_exp.labels import label
 from cd_exp.metrics.intervals import proportion
-from cd_exp.types import Accepted, Match
+from cd_exp.records import Accepted, Match
 from experiments.against_published import say
 from experiments.reopening import Run, reopen
 

@@ -24,7 +24,7 @@ from cd_exp.activations import Layer, Wanted
 from cd_exp.activations.looking import IMAGES, decide
 from cd_exp.activations.running import tensors_in
 from cd_exp.errors import InputError
-from cd_exp.lines import read_lines
+from cd_exp.io.text import read_lines
 
 PLAIN = re.compile(
     r"(test_)?(resnet\d|convnext|efficientnet|tf_efficientnet|swin_|swinv2_(?!cr)|vit_|deit|eva02|vgg|densenet|dinov)"

@@ -19,7 +19,7 @@ from cd_exp.baselines.netdissect.method import notes_of
 from cd_exp.baselines.netdissect.table import as_table
 from cd_exp.baselines.published import read_labels
 from cd_exp.errors import InputError
-from cd_exp.types import Probe, Segmentation
+from cd_exp.records import Probe, Segmentation
 
 ROOT = Path(__file__).parents[2]
 TALLY = ROOT / "../shared/reference/NetDissect_results/resnet18_places365_fc.csv"

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from cd_exp.clips import OpenClip
 from cd_exp.errors import InputError
-from cd_exp.types import Concepts
+from cd_exp.records import Concepts
 
 CPU = torch.device("cpu")
 

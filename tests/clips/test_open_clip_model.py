@@ -3,7 +3,7 @@ import torch
 
 from cd_exp.clips import OpenClip
 from cd_exp.errors import InputError
-from cd_exp.types import Concepts
+from cd_exp.records import Concepts
 
 CPU = torch.device("cpu")
 

@@ -6,7 +6,7 @@ import torch
 
 from cd_exp.clips import Precomputed
 from cd_exp.errors import InputError, MissingTexts
-from cd_exp.types import Concepts
+from cd_exp.records import Concepts
 
 CPU = torch.device("cpu")
 

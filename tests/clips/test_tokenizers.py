@@ -9,10 +9,10 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from cd_exp import hub
 from cd_exp.clips import OpenClip, shapes_clip, tokenizers
 from cd_exp.errors import InputError
-from cd_exp.types import Concepts
+from cd_exp.io import hub
+from cd_exp.records import Concepts
 
 CPU = torch.device("cpu")
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "cat", "dog", "a", "red"]

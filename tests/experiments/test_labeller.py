@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cd_exp.types import Match
+from cd_exp.records import Match
 from experiments.labeller import analysis
 from experiments.labeller.cases import Case, right, shapes, share
 

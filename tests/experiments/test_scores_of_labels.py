@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from cd_exp.errors import InputError
+from cd_exp.records import Labels
 from cd_exp.shapes import ATTRIBUTES
-from cd_exp.types import Labels
 from experiments.meta_evaluation import analysis as meta_evaluation
 from experiments.meta_evaluation import renderer
 from experiments.planted import analysis as planted

@@ -11,8 +11,8 @@ from cd_exp.clips import shapes_clip
 from cd_exp.explorer import Content, collect
 from cd_exp.features import Features, Settings
 from cd_exp.models import shapes_model
+from cd_exp.records import Concepts, Labels, Outcome
 from cd_exp.run_data import RunData
-from cd_exp.types import Concepts, Labels, Outcome
 
 NAMES = ("red circle", "tench, Tinca tinca", HOSTILE, '"quoted" & even', "=1+1", "blue stripe", "cat", "caterpillar")
 

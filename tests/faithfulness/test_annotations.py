@@ -6,7 +6,7 @@ from PIL import Image
 from cd_exp import probes
 from cd_exp.errors import InputError
 from cd_exp.faithfulness import Annotations, concept_values, presence, score
-from cd_exp.types import Probe
+from cd_exp.records import Probe
 
 
 def test_shapes_tell_every_word_that_is_drawn():

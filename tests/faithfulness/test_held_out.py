@@ -6,7 +6,7 @@ from cd_exp import probes
 from cd_exp.cache import Store
 from cd_exp.errors import InputError
 from cd_exp.faithfulness import content_digests, divided, split
-from cd_exp.types import Probe
+from cd_exp.records import Probe
 
 DIGESTS = [f"content {number}" for number in range(100)]
 

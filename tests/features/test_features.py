@@ -13,7 +13,7 @@ from cd_exp.errors import InputError
 from cd_exp.features import Settings, extract, find_layers, maps, text_embeddings
 from cd_exp.features.loading import split_transform
 from cd_exp.models import TimmModel
-from cd_exp.types import Concepts, Probe
+from cd_exp.records import Concepts, Probe
 
 QUIET = Settings(device="cpu", progress=False, workers=0, batch_size=4)
 

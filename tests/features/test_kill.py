@@ -16,7 +16,7 @@ from cd_exp.clips import Precomputed
 from cd_exp.features import Settings, extract
 from cd_exp.features.shards import SHARD
 from cd_exp.models import CustomModel
-from cd_exp.types import Probe
+from cd_exp.records import Probe
 
 COUNT = 3 * SHARD + 100
 KILLS = 3

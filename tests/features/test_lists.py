@@ -21,8 +21,8 @@ from cd_exp.features import Settings, accumulating, collecting, extract, shards
 from cd_exp.features.accumulating import Accumulator, merged
 from cd_exp.features.collecting import Lists
 from cd_exp.models import CustomModel
+from cd_exp.records import Probe
 from cd_exp.reductions import statistics, strongest
-from cd_exp.types import Probe
 
 COUNT, SMALL, LAYERS = 43, 8, ("1", "3")
 LOOKED = 3  # images that a network is looked at with before the first pass

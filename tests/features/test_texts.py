@@ -4,7 +4,7 @@ import torch
 from cd_exp.cache import Store
 from cd_exp.clips import shapes_clip
 from cd_exp.features import text_embeddings, text_notes
-from cd_exp.types import Concepts
+from cd_exp.records import Concepts
 
 NAMES = ("red", "circle")
 

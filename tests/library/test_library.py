@@ -19,7 +19,7 @@ from torchvision import transforms
 from cd_exp import cli, clips, concepts, dissect, models, probes, similarity
 from cd_exp.errors import InputError
 from cd_exp.features import Settings
-from cd_exp.types import Labels
+from cd_exp.records import Labels
 
 ROOT = Path(__file__).parents[2]
 QUIET = Settings(progress=False, workers=0)

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cd_exp.metrics import adjusted, agreement, compare_methods
-from cd_exp.types import Judgement, Labels
+from cd_exp.records import Judgement, Labels
 
 FAST = {"seed": 0, "resamples": 500}
 

@@ -17,10 +17,10 @@ from cd_exp.evaluate import compare_all
 from cd_exp.metrics import BY_KEY, FIGURES, compare_methods, summarise
 from cd_exp.metrics.figures import FAITHFULNESS, UNITS, bootstrapped, field, values_of
 from cd_exp.metrics.intervals import bootstrap
+from cd_exp.records import Judgement
 from cd_exp.report.summary import OURS
 from cd_exp.sweep import gather
 from cd_exp.tracking import About, Wandb, directions
-from cd_exp.types import Judgement
 from experiments import against_published
 
 COUNTS = {"units", "judged", "cosine_units", "faithfulness_units"}

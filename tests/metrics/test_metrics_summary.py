@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cd_exp.metrics import BY_KEY, summarise
-from cd_exp.types import Judgement
+from cd_exp.records import Judgement
 
 
 def judgement(units: int, *, seed: int = 0, **changes) -> Judgement:

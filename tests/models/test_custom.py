@@ -9,7 +9,7 @@ from cd_exp.clips import Precomputed
 from cd_exp.errors import InputError
 from cd_exp.features import Settings, extract
 from cd_exp.models import CustomModel
-from cd_exp.types import Probe
+from cd_exp.records import Probe
 
 FILE = """
 import torch

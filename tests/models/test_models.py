@@ -5,8 +5,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from cd_exp import hub
 from cd_exp.errors import InputError
+from cd_exp.io import hub
 from cd_exp.models import TimmModel, places365, read_names, shapes_model, truth_for
 
 PICTURE = Image.new("RGB", (200, 180), (200, 30, 60))

@@ -11,8 +11,8 @@ from PIL import Image
 from serving import serving
 
 from cd_exp import probes
-from cd_exp.downloads import BRODEN
 from cd_exp.errors import InputError
+from cd_exp.io.download import BRODEN
 
 LABELS = """number,name,category,frequency,coverage,syns
 1,red-c,color(3),3,1.5,

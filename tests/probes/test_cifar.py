@@ -8,8 +8,8 @@ import pytest
 from serving import serving
 
 from cd_exp import probes
-from cd_exp.downloads import Archive
 from cd_exp.errors import InputError
+from cd_exp.io.download import Archive
 
 
 def planes(count: int, seed: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from PIL import Image
 from cd_exp import probes
 from cd_exp.baselines.netdissect.method import netdissect
 from cd_exp.errors import InputError
-from cd_exp.types import Probe, Segmentation
+from cd_exp.records import Probe, Segmentation
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import pytest
 
 from cd_exp import probes
 from cd_exp.errors import InputError
-from cd_exp.types import has_pictures
+from cd_exp.records import has_pictures
 
 
 def test_ids_without_pictures(tmp_path):

@@ -10,7 +10,7 @@ from cd_exp import probes
 from cd_exp.errors import InputError
 from cd_exp.faithfulness import Annotations, presence
 from cd_exp.probes.custom import of_pictures
-from cd_exp.types import Probe
+from cd_exp.records import Probe
 
 
 def labels_of(probe: Probe, *names: str) -> list[list[float] | None]:

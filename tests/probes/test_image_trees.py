@@ -12,8 +12,8 @@ from PIL import Image
 from serving import serving
 
 from cd_exp import probes
-from cd_exp.downloads import Archive
 from cd_exp.errors import InputError
+from cd_exp.io.download import Archive
 
 
 def picture(path: Path, grey: int = 0) -> None:

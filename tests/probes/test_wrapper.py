@@ -7,7 +7,7 @@ from PIL import Image
 from cd_exp import probes
 from cd_exp.faithfulness import Annotations, content_digests, presence
 from cd_exp.probes.custom import of_pictures
-from cd_exp.types import Probe
+from cd_exp.records import Probe
 
 WORDS = ("red", "circle", "red circle", "striped", "dog", "grey wolf", "octagon")
 

@@ -6,9 +6,9 @@ from PIL import Image
 
 from cd_exp import report
 from cd_exp.pictures import strip, thumbnail
+from cd_exp.records import Labels
 from cd_exp.report.curves import ranks, risk_coverage
 from cd_exp.report.plots import agreement
-from cd_exp.types import Labels
 
 
 def test_all_figures_are_drawn_of_a_run_with_a_baseline(outcome, tmp_path):

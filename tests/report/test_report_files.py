@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from cd_exp import report
-from cd_exp.names import split_names
+from cd_exp.io.text import split_names
 from cd_exp.report.files import DRAWN
 from cd_exp.report.labels_csv import BELIEF, FIRST, LAST
 

@@ -13,7 +13,7 @@ import resource, sys, torch
 from pathlib import Path
 from cd_exp import similarity
 from cd_exp.similarity import softmax
-from cd_exp.types import Match
+from cd_exp.records import Match
 softmax.BLOCK_BYTES = 2**25
 def inputs(images, concepts):
     embeddings = (torch.randn(count, 16).div_(4) for count in (images, concepts))

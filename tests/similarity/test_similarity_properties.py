@@ -14,11 +14,11 @@ from torch.testing import assert_close
 from cd_exp import similarity
 from cd_exp.errors import InputError
 from cd_exp.labels import label
+from cd_exp.records import Match
 from cd_exp.reductions import strongest
 from cd_exp.similarity import Reads
 from cd_exp.similarity.prior import subtract_prior
 from cd_exp.similarity.reads import declaration, declared
-from cd_exp.types import Match
 
 blocks_module = importlib.import_module("cd_exp.similarity.blocks")
 CLOSE = {"rtol": 1e-4, "atol": 2e-4}

@@ -11,8 +11,8 @@ from small_similarity import draw
 from torch.testing import assert_close
 
 from cd_exp import similarity
+from cd_exp.records import Match
 from cd_exp.similarity import soft_likelihood, softmax
-from cd_exp.types import Match
 
 
 def dense(match):

@@ -17,6 +17,7 @@ from torch.testing import assert_close
 from cd_exp import similarity
 from cd_exp.labelling import label_units
 from cd_exp.labels import label
+from cd_exp.records import Labels, Match
 from cd_exp.reductions import strongest
 from cd_exp.similarity import softmax
 from cd_exp.similarity.reads import declaration, settings
@@ -24,7 +25,6 @@ from cd_exp.stability import candidates_kept, doing, draws, reach, terms_of, wit
 from cd_exp.stability.repeated import drawn_again
 from cd_exp.stability.resampling import _counted
 from cd_exp.stability.weighted import node_weights
-from cd_exp.types import Labels, Match
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "similarity"))
 from small_similarity import FUNCTIONS, draw

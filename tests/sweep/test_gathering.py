@@ -11,7 +11,7 @@ import pytest
 from made_sweeps import begun, failed, finished, table3
 from PIL import Image
 
-from cd_exp.names import file_name
+from cd_exp.io.text import file_name
 from cd_exp.sweep import gather
 from cd_exp.sweep.__main__ import main
 

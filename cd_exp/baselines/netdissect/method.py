@@ -14,10 +14,10 @@ from cd_exp.baselines.netdissect.tally import Tally, detectors, kinds, labels
 from cd_exp.baselines.netdissect.thresholds import Histogram, add, begin, threshold
 from cd_exp.errors import InputError, unknown
 from cd_exp.features import maps as activation_maps
+from cd_exp.io.text import file_name
 from cd_exp.metrics import accepted_columns
-from cd_exp.names import file_name
+from cd_exp.records import Probe
 from cd_exp.run_data import RunData
-from cd_exp.types import Probe
 
 Passes = Callable[[], Iterator[tuple[Sequence[int], Mapping[str, Tensor]]]]
 """Each call walks the probe set once, yielding the indices of some images and each layer's maps of them:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cd_exp.types import Segmentation
+from cd_exp.records import Segmentation
 
 ANCHORS = {
     "centres": lambda pixel, positions, pixels: (pixel + 0.5) * positions / pixels - 0.5,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 
 from cd_exp.baselines.netdissect.tally import Tally
-from cd_exp.names import csv_text
+from cd_exp.io.text import csv_text
 
 COLUMNS = ("label", "truth", "activation", "intersect", "iou")
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cd_exp.labels import Columns, label
-from cd_exp.types import Accepted, Labels
+from cd_exp.records import Accepted, Labels
 
 PUBLISHED_ORDER = ("color", "object", "part", "material", "scene", "texture")
 """The categories of Broden in the order of the published tables."""

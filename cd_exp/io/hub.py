@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cd_exp.errors import InputError
-from cd_exp.withheld import refuse_download
+from cd_exp.io.download import refuse_download
 
 SECONDS = 4.0  # huggingface_hub itself retries for most of a minute before it gives up
 
