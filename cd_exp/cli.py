@@ -3,7 +3,7 @@
 import gc
 import sys
 
-from cd_exp import signals
+from cd_exp import distributed
 from cd_exp.errors import InputError
 from cd_exp.io.text import for_terminal
 
@@ -11,17 +11,17 @@ from cd_exp.io.text import for_terminal
 def main() -> None:
     """Run, and show what a user can mend as one line with exit status 2; everything else keeps its traceback."""
     gc.set_threshold(200_000, 50, 100)  # what imports make stays: going over it at every 700 objects costs a run 0.7 s
-    if signals.launched():
-        signals.end_with_parent()
+    if distributed.launched():
+        distributed.end_with_parent()
     try:
-        with signals.heeded():
+        with distributed.heeded():
             from cd_exp.running import obey  # Hydra comes with it
 
             obey(sys.argv[1:])
     except InputError as error:
         _leave(str(error), error.status)
-    except signals.Stopped as stopped:
-        _leave("" if signals.launched() else str(stopped), stopped.status)
+    except distributed.Stopped as stopped:
+        _leave("" if distributed.launched() else str(stopped), stopped.status)
 
 
 def _leave(message: str, status: int) -> None:

@@ -1,22 +1,98 @@
-"""More than one process: a launch on this machine, torchrun, or several Slurm tasks; shards are split exactly once."""
+"""More than one process, and how a run ends that is told to.
 
+Shards are split exactly once among the processes of this machine, of torchrun, or of Slurm tasks. Ctrl-C and SIGTERM
+give one line and status 130 or 143, and leave no process behind. Importing this costs no torch.
+"""
+
+import ctypes
 import logging
 import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cd_exp import signals
 from cd_exp.errors import KilledProcess
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
+LAUNCHED = "CD_EXP_LAUNCHED"
+"""Set in the processes that one run launches: the launcher speaks for them where they are told to end."""
+NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+PR_SET_PDEATHSIG = 1
+
+
+class Stopped(BaseException):
+    """The run was told to end; no `except Exception` on the way out holds it up."""
+
+    def __init__(self, number: int) -> None:
+        name = NAMES.get(signal.Signals(number), signal.Signals(number).name)
+        super().__init__(f"stopped by {name}; the same command goes on from the features stored so far")
+        self.status = 128 + number
+
+
+@contextmanager
+def heeded() -> Iterator[None]:
+    """Turn SIGINT and SIGTERM into `Stopped` within the block, in the main thread.
+
+    After it all is put away and the process is at its end, which they do not break off: Python's own way out would end
+    without a line, or with many.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    for number in NAMES:
+        signal.signal(number, _stop)
+    try:
+        yield
+    finally:
+        _ignore()
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    _ignore()  # a second Ctrl-C does not break off what is put away
+    raise Stopped(number)
+
+
+def _ignore() -> None:
+    for number in NAMES:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def launched() -> bool:
+    """Whether another process of this run launched this one."""
+    return LAUNCHED in os.environ
+
+
+def end_with_parent(number: int = signal.SIGKILL) -> None:
+    """Have the kernel send this process a signal when its parent dies, however it dies (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
+
+
+def in_worker(worker: int) -> None:
+    """For a process that decodes images: Ctrl-C is its parent's business, whose death ends it without a word."""
+    del worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if launched():  # the launcher tells the whole group to end, and a parent complains of a worker that goes first
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.excepthook = _unless_cut_off
+    end_with_parent()
+
+
+def _unless_cut_off(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The thread that hands tensors to the parent has no more to say than that the parent is gone."""
+    if not issubclass(kind, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)
+
 
 Item = TypeVar("Item")
 
@@ -87,7 +163,7 @@ def _ending_with_the_others() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # the other's connection is closed; the failing process prints its own error
-        if not signals.launched():  # the launcher shows the error itself
+        if not launched():  # the launcher shows the error itself
             print("error: another process of this run failed", file=sys.stderr)
         else:
             time.sleep(PATIENCE)  # the process that failed ends first: the launcher takes the first for the cause
@@ -142,7 +218,7 @@ def launch(processes: int, arguments: Sequence[str], *, command: str) -> None:
         except ChildFailedError as error:
             _fail(error.failures, Path(logs), command)
         except SignalException as error:  # of SIGHUP
-            raise signals.Stopped(error.sigval) from None
+            raise Stopped(error.sigval) from None
 
 
 def _fail(failures: "Mapping[int, ProcessFailure]", logs: Path, command: str) -> None:
@@ -159,7 +235,7 @@ def _fail(failures: "Mapping[int, ProcessFailure]", logs: Path, command: str) ->
 def _launching(processes: int) -> Iterator[None]:
     """The environment that the processes get, and no log of the launcher: what it has to say is our one line."""
     threads = str(max(1, (os.cpu_count() or 1) // processes))
-    added = {signals.LAUNCHED: "1", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
+    added = {LAUNCHED: "1", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
     before = {name: os.environ.get(name) for name in added}
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

@@ -17,8 +17,9 @@ from hydra.core.utils import configure_log, run_job
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from cd_exp import distributed, run_folder, signals
+from cd_exp import distributed, run_folder
 from cd_exp.composing import arguments, check_jobs, composed, composer, typed
+from cd_exp.distributed import launched
 from cd_exp.errors import InputError
 from cd_exp.invocation import Invocation
 from cd_exp.settings.checking import check_folder, check_values, chosen
@@ -89,7 +90,7 @@ def _single(hydra: Hydra, config: DictConfig) -> None:
         return
     parts = Parts.build(config, invocation.choices)
     folder = Path(config.hydra.run.dir).expanduser()
-    if signals.launched() or not distributed.is_main():  # the folder is made by the process that leads
+    if launched() or not distributed.is_main():  # the folder is made by the process that leads
         own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
         _work(own, invocation, parts, folder=folder)
         return

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cd_exp import signals
+from cd_exp import distributed
 
 ROOT = Path(__file__).parents[1]
 WORDS = ["probe.size=3000", "similarity.top_k=20", "logger=none", "features.workers=2"]
@@ -66,11 +66,11 @@ def test_a_run_that_is_told_to_end_ends(tmp_path, processes, number, status):
 
 
 def test_a_decoding_process_whose_parent_is_gone_says_nothing(monkeypatch, capsys):
-    monkeypatch.setattr(signals, "end_with_parent", lambda: None)
+    monkeypatch.setattr(distributed, "end_with_parent", lambda: None)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     before = signal.getsignal(signal.SIGINT)
     try:
-        signals.in_worker(0)
+        distributed.in_worker(0)
     finally:
         signal.signal(signal.SIGINT, before)
     for error in (ConnectionResetError(104, "reset"), BrokenPipeError(), EOFError()):
@@ -82,7 +82,7 @@ def test_a_decoding_process_whose_parent_is_gone_says_nothing(monkeypatch, capsy
 
 AT_THE_END = """
 import sys, threading, time
-from cd_exp import signals
+from cd_exp import distributed as signals
 with signals.heeded():
     threading.Thread(target=lambda: time.sleep(1.5)).start()
 print("done", flush=True)

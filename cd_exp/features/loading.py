@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from cd_exp import distributed, signals
+from cd_exp import distributed
+from cd_exp.distributed import in_worker
 from cd_exp.errors import InputError, fault
 from cd_exp.io.text import for_terminal
 from cd_exp.records import Probe, has_pictures
@@ -90,7 +91,7 @@ def load(
         collate_fn=_collate,
         pin_memory=device.type == "cuda",
         prefetch_factor=4 if workers else None,
-        worker_init_fn=signals.in_worker,
+        worker_init_fn=in_worker,
     )
     for indices, loaded in zip(batches, _explained(loader), strict=True):
         if isinstance(loaded, InputError):
