@@ -20,16 +20,16 @@ from torch import Tensor
 
 from cd_exp.clips import Clip
 from cd_exp.clips.precomputed import IDS, IMAGES, NAMES, TEXTS
-from cd_exp.composing import arguments, composed, composer
 from cd_exp.concepts import file as listed
-from cd_exp.config import build
+from cd_exp.config.compose import arguments, composed, composer
+from cd_exp.config.construct import build
+from cd_exp.config.validate import check_values
 from cd_exp.errors import InputError
 from cd_exp.features import Settings
 from cd_exp.features.loading import BATCH, bar, in_batches, load, placed
 from cd_exp.io.atomic import temporary_folder, write
 from cd_exp.io.text import CONTROL, for_terminal, shortened
 from cd_exp.records import Concepts, Probe
-from cd_exp.settings.checking import check_values
 
 
 def main(words: Sequence[str] | None = None) -> int:

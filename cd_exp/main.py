@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from cd_exp import distributed, report
-from cd_exp.invocation import Invocation
+from cd_exp.config.compose import Invocation
 from cd_exp.io.text import terminal_text
 from cd_exp.manifest import commit
 from cd_exp.parts import Parts

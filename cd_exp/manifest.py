@@ -8,8 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from cd_exp.invocation import Invocation
-from cd_exp.plain_config import sheltered
+from cd_exp.config.compose import Invocation
+from cd_exp.config.resolved import sheltered
 
 PACKAGES = ("cd-exp", "torch", "timm", "open_clip_torch", "numpy", "scipy")
 
@@ -30,7 +30,7 @@ def describe(
     """Everything a reader needs to repeat the run, as plain values.
 
     Args:
-        config: the settings as plain values, of `cd_exp.plain_config`.
+        config: the settings as plain values, of `cd_exp.config.resolved`.
         invocation: how the run was asked for.
         environment: what they read from the environment, likewise.
         layers: whose units are labelled.

@@ -9,14 +9,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from cd_exp.baselines import Method
 from cd_exp.cache import Store
-from cd_exp.composing import choice
-from cd_exp.config import build, check_groups
+from cd_exp.config import GROUPS
+from cd_exp.config.compose import choice
+from cd_exp.config.construct import build, check_groups
+from cd_exp.config.resolved import environment, plain
 from cd_exp.faithfulness import Judge
 from cd_exp.features import Settings, check_texts
-from cd_exp.plain_config import environment, plain
 from cd_exp.records import Similarity
 from cd_exp.run_data import RunInputs
-from cd_exp.settings import GROUPS
 from cd_exp.tracking import Logger, NoLogger
 from cd_exp.units import Layers
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from cd_exp import explorer, report
 from cd_exp.cache import key_of
+from cd_exp.config.compose import Invocation
 from cd_exp.dissection import dissection
-from cd_exp.invocation import Invocation
 from cd_exp.judging import OwnLabels
 from cd_exp.manifest import describe
 from cd_exp.outcome import Judging, collect

@@ -18,11 +18,10 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from cd_exp import distributed, run_folder
-from cd_exp.composing import arguments, check_jobs, composed, composer, typed
+from cd_exp.config.compose import Invocation, arguments, check_jobs, composed, composer, typed
+from cd_exp.config.validate import check_folder, check_values, chosen
 from cd_exp.distributed import launched
 from cd_exp.errors import InputError
-from cd_exp.invocation import Invocation
-from cd_exp.settings.checking import check_folder, check_values, chosen
 
 if TYPE_CHECKING:
     from cd_exp.parts import Parts

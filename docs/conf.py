@@ -9,7 +9,7 @@ from docutils.nodes import Element, SkipNode
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
 
-from cd_exp.settings.documentation import page
+from cd_exp.config.docs import page
 
 ROOT = Path(__file__).parents[1]
 (ROOT / "docs" / "settings.md").write_text(page())  # of the declarations as they are now

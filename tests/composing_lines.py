@@ -5,10 +5,10 @@ import inspect
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
-from cd_exp import settings
-from cd_exp.composing import arguments, check_jobs, composed, composer
-from cd_exp.config import check_groups
-from cd_exp.settings.checking import check_values
+from cd_exp.config import GROUPS, OF_EVERY, OF_THE_RUN, kinds, offered, target
+from cd_exp.config.compose import arguments, check_jobs, composed, composer
+from cd_exp.config.construct import check_groups
+from cd_exp.config.validate import check_values
 
 
 def composes(*words: str) -> None:
@@ -33,10 +33,10 @@ def composes(*words: str) -> None:
 
 def known() -> set[str]:
     """Every setting there is: of the schema, of every choice, and of each constructor."""
-    names = {*settings.kinds(), *(f"{group}.{key}" for group, keys in settings.OF_EVERY.items() for key in keys)}
-    names |= {f"{group}.{key}" for group, keys in settings.OF_THE_RUN.items() for key in keys}
-    for group in settings.GROUPS:
-        for name in settings.offered()[group]:
-            parameters = inspect.signature(settings.target(name, group=group, where=group)).parameters
+    names = {*kinds(), *(f"{group}.{key}" for group, keys in OF_EVERY.items() for key in keys)}
+    names |= {f"{group}.{key}" for group, keys in OF_THE_RUN.items() for key in keys}
+    for group in GROUPS:
+        for name in offered()[group]:
+            parameters = inspect.signature(target(name, group=group, where=group)).parameters
             names |= {f"{group}.{key}" for key in parameters}
     return names

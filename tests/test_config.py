@@ -5,17 +5,19 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from cd_exp import config
+from cd_exp.config import construct
 from cd_exp.errors import InputError
 
 GROUPS = ("model", "probe", "concepts", "clip", "similarity", "baseline", "logger")
-CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((config.directory() / group).glob("[a-z]*.yaml"))]
+CHOICES = [
+    (group, path.stem) for group in GROUPS for path in sorted((construct.directory() / group).glob("[a-z]*.yaml"))
+]
 
 
 @pytest.fixture(autouse=True)
 def hydra():
-    config.register()
-    with initialize_config_dir(str(config.directory()), version_base="1.3"):
+    construct.register()
+    with initialize_config_dir(str(construct.directory()), version_base="1.3"):
         yield
     GlobalHydra.instance().clear()
 
@@ -30,7 +32,7 @@ def test_every_choice_composes_and_binds_to_the_signature_of_its_target(group, c
     node = OmegaConf.to_container(cfg[group], resolve=True, throw_on_missing=False)
     node.pop("on_error", None)
     unset = [key for key, value in node.items() if value == "???"]
-    config.check({key: value for key, value in node.items() if key not in unset}, where=group)
+    construct.check({key: value for key, value in node.items() if key not in unset}, where=group)
 
 
 def test_the_papers_setting_is_what_its_model_brings_along():
@@ -84,7 +86,7 @@ def test_the_published_settings_are_the_defaults():
 )
 def test_only_what_a_group_offers_is_called(target):
     with pytest.raises(InputError, match=r"constructor '.*' is not offered for model; .*model.factory=FILE.py:name"):
-        config.build(OmegaConf.create({"_target_": target}), group="model")
+        construct.build(OmegaConf.create({"_target_": target}), group="model")
 
 
 @pytest.mark.parametrize("where", ["probes.0", "probes.x", "options.x"])
@@ -92,7 +94,7 @@ def test_a_target_within_is_held_to_the_same_list(where):
     inner = {"_target_": "os.system", "command": "x"}
     values = {"probes": [inner]} if where == "probes.0" else {"probes": {"x": inner}}
     with pytest.raises(InputError, match=r"constructor 'os.system' is not offered for probe.probes"):
-        config.build({"_target_": "cd_exp.probes.concat", **values}, group="probe")
+        construct.build({"_target_": "cd_exp.probes.concat", **values}, group="probe")
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,7 @@ def test_a_target_within_is_held_to_the_same_list(where):
 )
 def test_no_other_key_with_underscores_means_anything(key):
     with pytest.raises(InputError, match=r"setting 'probe._\w+_' is not known"):
-        config.build({"_target_": "cd_exp.probes.shapes", **key}, group="probe")
+        construct.build({"_target_": "cd_exp.probes.shapes", **key}, group="probe")
 
 
 @pytest.mark.parametrize(
@@ -122,7 +124,7 @@ def test_no_other_key_with_underscores_means_anything(key):
 def test_settings_are_held_to_their_kind(node, message):
     target = {"_target_": "cd_exp.similarity.soft_wpmi", "_partial_": True}
     with pytest.raises(InputError, match=message):
-        config.build(OmegaConf.create(target | node), group="similarity")
+        construct.build(OmegaConf.create(target | node), group="similarity")
 
 
 def test_a_bug_in_a_constructor_keeps_its_traceback(monkeypatch):
@@ -131,16 +133,16 @@ def test_a_bug_in_a_constructor_keeps_its_traceback(monkeypatch):
 
     monkeypatch.setattr("cd_exp.probes.shapes", broken)
     with pytest.raises(TypeError, match=r"^ours$"):
-        config.build({"_target_": "cd_exp.probes.shapes", "size": 3, "seed": 0}, group="probe")
+        construct.build({"_target_": "cd_exp.probes.shapes", "size": 3, "seed": 0}, group="probe")
 
 
 def test_an_error_of_a_constructor_arrives_as_it_was_raised(tmp_path: Path):
     node = OmegaConf.create({"_target_": "cd_exp.concepts.file", "path": str(tmp_path / "none.txt")})
     with pytest.raises(InputError, match="there is no such file"):
-        config.build(node, group="concepts")
+        construct.build(node, group="concepts")
 
 
 def test_a_built_similarity_carries_its_settings():
-    function = config.build(composed("similarity=wpmi", "similarity.top_k=7").similarity, group="similarity")
+    function = construct.build(composed("similarity=wpmi", "similarity.top_k=7").similarity, group="similarity")
     assert function.func.__name__ == "wpmi"
     assert function.keywords["top_k"] == 7

@@ -12,11 +12,12 @@ import numpy as np
 from PIL import Image
 from torch import nn
 
+from cd_exp import config as declared
 from cd_exp import probes
-from cd_exp import settings as declared
 from cd_exp.cache import Store
 from cd_exp.clips import Clip
 from cd_exp.concepts import file, words
+from cd_exp.config.schema import ON_ERROR
 from cd_exp.custom_similarity import checked
 from cd_exp.errors import InputError
 from cd_exp.features import Settings
@@ -25,7 +26,6 @@ from cd_exp.models.recipe import Recipe
 from cd_exp.probes.custom import of_pictures
 from cd_exp.probes.image_files import ImageFiles
 from cd_exp.records import Concepts, Probe, Similarity
-from cd_exp.settings.groups import ON_ERROR
 from cd_exp.units import Layers, Units
 
 OF_MODELS = ("name", "layers", "key", "build")

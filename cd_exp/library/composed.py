@@ -9,8 +9,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from cd_exp.composing import arguments, composer
-from cd_exp.config import HELD, build
+from cd_exp.config.compose import arguments, composer
+from cd_exp.config.construct import HELD, build
 from cd_exp.errors import unknown
 from cd_exp.features import Settings
 from cd_exp.parts import Options

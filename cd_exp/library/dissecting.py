@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from cd_exp.config.compose import Invocation
 from cd_exp.features import Settings
-from cd_exp.invocation import Invocation
 from cd_exp.library import arguments
 from cd_exp.library.composed import built, composed, described
 from cd_exp.library.result import Result

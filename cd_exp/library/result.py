@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cd_exp import run_folder
+from cd_exp.config.compose import Invocation
 from cd_exp.errors import InputError
-from cd_exp.invocation import Invocation
 from cd_exp.library import notebook
 from cd_exp.parts import Parts
 from cd_exp.records import Labels, Outcome

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cd_exp.cache import Store
 from cd_exp.clips import Clip
-from cd_exp.config import build, check_groups
+from cd_exp.config.construct import build, check_groups
 from cd_exp.features import Settings, check_texts
 from cd_exp.io.download import ToDownload, downloads_withheld
 from cd_exp.models import TargetModel

@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-from cd_exp import settings
+from cd_exp import config
 from cd_exp.errors import InputError, unknown
 from cd_exp.probes.pictures import AS_PUBLISHED, Reading
 from cd_exp.probes.subset import subset
 
-SETTINGS = settings.OF_EVERY["probe"]
+SETTINGS = config.OF_EVERY["probe"]
 """Settings of every probe set, which no constructor repeats. One that takes a `seed` of its own keeps it."""
 
 ORIENTATIONS = ("exif",)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cd_exp.plain_config import sheltered
+from cd_exp.config.resolved import sheltered
 from cd_exp.sweep.jobs import FAILED, OK, UNFINISHED, Job, Sweep, axes_of, text_of
 
 MARKS = (".hydra", "metrics.json", "error.json", "manifest.json")

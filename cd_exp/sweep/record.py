@@ -60,7 +60,7 @@ def _logger(sweep: Sweep) -> "Wandb | None":
     """The tracker of the first finished job that had one."""
     from omegaconf import OmegaConf
 
-    from cd_exp.config import build
+    from cd_exp.config.construct import build
     from cd_exp.tracking import Wandb
 
     for job in sweep.finished:

@@ -53,7 +53,7 @@ def test_the_hub_places_in_our_configs_are_those_open_clip_knows():
     import open_clip
     from omegaconf import OmegaConf
 
-    from cd_exp.config import directory
+    from cd_exp.config.construct import directory
 
     seen = 0
     for path in sorted((directory() / "clip").glob("[a-z]*.yaml")):

@@ -7,14 +7,14 @@ from hydra.utils import instantiate
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
-from cd_exp import config
 from cd_exp.clips import OpenClip, preprocessing
 from cd_exp.clips.building import build
+from cd_exp.config import construct
 from cd_exp.errors import InputError
 
 CHOICES = [
     path.stem
-    for path in sorted((config.directory() / "clip").glob("*.yaml"))
+    for path in sorted((construct.directory() / "clip").glob("*.yaml"))
     if "pretrained: null" not in path.read_text() and "pretrained" in path.read_text()
 ]
 TAGS = open_clip.list_pretrained()
@@ -68,13 +68,13 @@ def photograph() -> Image.Image:
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_shipped_choice_prepares_pictures_as_its_tag_says(choice, built, some_file):
-    config.register()
-    with initialize_config_dir(str(config.directory()), version_base="1.3"):
+    construct.register()
+    with initialize_config_dir(str(construct.directory()), version_base="1.3"):
         node = compose("config", overrides=[f"clip={choice}"]).clip
     node.weights = some_file
     clip = instantiate(node, _convert_="all")
     _, transform = build(
-        clip.source, tag=clip.pretrained, settings=clip.preprocess, text_folder=str(config.directory())
+        clip.source, tag=clip.pretrained, settings=clip.preprocess, text_folder=str(construct.directory())
     )
     assert tuple(built.values()) == SHIPPED.get(choice, OPENAI)
     assert torch.equal(transform(photograph()), published(clip.architecture, clip.pretrained)(photograph()))

@@ -7,7 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from cd_exp import config
+from cd_exp.config import construct
 
 CONF = Path(__file__).parents[2] / "conf"
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
@@ -22,7 +22,7 @@ JOBS = {
 
 
 def composed(*overrides):
-    config.register()
+    construct.register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("config", overrides=list(overrides), return_hydra_config=True)
 
@@ -37,7 +37,7 @@ def test_composes_and_its_settings_fit_their_constructors(name):
     for group in ("model", "probe", "concepts", "clip", "similarity", "baseline"):
         node = OmegaConf.to_container(found[group], resolve=True) if found[group] is not None else {}
         node.pop("on_error", None)
-        config.check(given(node), where=group)
+        construct.check(given(node), where=group)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

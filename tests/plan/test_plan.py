@@ -11,9 +11,9 @@ from hydra import compose, initialize_config_dir
 from scipy import sparse
 
 from cd_exp import plan
-from cd_exp.config import directory, register
+from cd_exp.config.compose import Invocation
+from cd_exp.config.construct import directory, register
 from cd_exp.errors import InputError
-from cd_exp.invocation import Invocation
 from cd_exp.main import run
 from cd_exp.parts import Parts
 from cd_exp.plan.networks import outline_forward

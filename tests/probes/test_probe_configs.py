@@ -8,8 +8,9 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
-from cd_exp import config, probes
+from cd_exp import probes
 from cd_exp import shapes as world
+from cd_exp.config import construct
 from cd_exp.errors import InputError
 from cd_exp.probes.view import SETTINGS
 
@@ -18,7 +19,7 @@ CHOICES = [(group, path.stem) for group in ("probe", "concepts") for path in sor
 
 
 def composed(*overrides: str) -> dict:
-    config.register()
+    construct.register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
 
@@ -27,7 +28,7 @@ def composed(*overrides: str) -> dict:
 def test_binds_to_its_constructor(group, choice):
     node = composed(f"{group}={choice}")[group]
     node.pop("on_error", None)  # how unreadable images are treated is the run's business
-    config.check(no_missing(node), where=group)
+    construct.check(no_missing(node), where=group)
     function = get_object(node["_target_"])
     parameters = inspect.signature(function).parameters
     general = SETTINGS if group == "probe" else ()  # of every set, and taken by one view
@@ -75,7 +76,7 @@ def test_concat_takes_sets_from_the_command_line(tmp_path):
         "+probe@probe.probes.mine=shapes", "probe.probes.mine.size=3", "+probe@probe.probes.more=shapes",
         "probe.probes.more.size=2", "probe.probes.more.seed=7", f"cache.dir={tmp_path}",
     )["probe"]  # fmt: skip
-    probe = config.build(OmegaConf.create(node), group="probe", leave_out=("on_error",))
+    probe = construct.build(OmegaConf.create(node), group="probe", leave_out=("on_error",))
     assert (probe.name, len(probe), probe.ids[-1]) == ("shapes+shapes", 5, "7/00001")
 
 
@@ -98,13 +99,13 @@ def test_classes_come_from_the_model():
 def test_a_set_that_must_be_given_says_so():
     node = composed("probe=folder")["probe"]
     with pytest.raises(InputError, match=r"probe.root must be set: add probe.root=VALUE"):
-        config.check({key: value for key, value in node.items() if key != "on_error"}, where="probe")
+        construct.check({key: value for key, value in node.items() if key != "on_error"}, where="probe")
 
 
 def test_the_settings_of_every_set_reach_it_and_the_sets_within(tmp_path):
     def built(*overrides):
         node = composed(*overrides, f"cache.dir={tmp_path}")["probe"]
-        return config.build(OmegaConf.create(node), group="probe", leave_out=("on_error",))
+        return construct.build(OmegaConf.create(node), group="probe", leave_out=("on_error",))
 
     assert len(built("probe.limit=7")) == 7
     assert built("probe.limit=3", "probe.seed=5").ids == ("5/00000", "5/00001", "5/00002")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from composing_lines import composes, known
 
-from cd_exp import settings
+from cd_exp import config
 from cd_exp.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -15,8 +15,8 @@ FILES = sorted(
     path.relative_to(ROOT / "conf") for path in (ROOT / "conf").glob("*/*.yaml") if path.parent.name != "hydra"
 )
 WORD = re.compile(r"(?<![\w./@{])[+~]?[a-z][\w./@]*=(?:\[[^\]\s]*\]|\{[^}\s]*\}|[^\s,;)\]]+)|(?<!\S)~[a-z][\w.]+")
-SECTIONS = {name.partition(".")[0] for name in settings.kinds() if "." in name}
-NAMED = rf"(?<![\w./'-])(?:{'|'.join([*settings.GROUPS, *SECTIONS])})\.[a-z_]+(?:\.[a-z_]+)*"
+SECTIONS = {name.partition(".")[0] for name in config.kinds() if "." in name}
+NAMED = rf"(?<![\w./'-])(?:{'|'.join([*config.GROUPS, *SECTIONS])})\.[a-z_]+(?:\.[a-z_]+)*"
 SETTING = re.compile(
     rf"{NAMED}(?==)|(?<=set ){NAMED}|(?<=add ){NAMED}|(?<=use ){NAMED}|(?<=lower ){NAMED}|(?<=or ){NAMED}"
 )

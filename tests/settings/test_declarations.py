@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from cd_exp import settings
-from cd_exp.settings.checking import REMOVED
-from cd_exp.settings.documentation import arguments, comments, page
-from cd_exp.settings.schema import meanings
-from cd_exp.settings.values import fits
+from cd_exp import config
+from cd_exp.config.docs import arguments, comments, page
+from cd_exp.config.schema import meanings
+from cd_exp.config.types import fits
+from cd_exp.config.validate import REMOVED
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,31 +23,31 @@ def test_every_setting_of_the_page_has_a_kind_and_a_meaning():
     assert not [row for row in rows if row.endswith("|  |")]
 
 
-@pytest.mark.parametrize("name", settings.kinds())
+@pytest.mark.parametrize("name", config.kinds())
 def test_the_main_yaml_has_every_setting_with_the_default_of_the_schema(name, monkeypatch):
     monkeypatch.delenv("CD_EXP_CACHE", raising=False)
     written = OmegaConf.select(OmegaConf.load(ROOT / "conf" / "config.yaml"), name)
-    default = OmegaConf.select(OmegaConf.structured(settings.Config), name)
+    default = OmegaConf.select(OmegaConf.structured(config.Config), name)
     assert written == default or name == "cache.dir"  # which the environment may give
-    assert fits(written, settings.kinds()[name])
+    assert fits(written, config.kinds()[name])
     assert meanings()[name]
 
 
-@pytest.mark.parametrize("group", settings.GROUPS)
+@pytest.mark.parametrize("group", config.GROUPS)
 def test_what_is_offered_exists_and_is_the_groups_own(group):
-    assert settings.offered()[group]
-    for name in settings.offered()[group]:
-        assert callable(settings.target(name, group=group, where=group))
+    assert config.offered()[group]
+    for name in config.offered()[group]:
+        assert callable(config.target(name, group=group, where=group))
 
 
 def test_every_declared_setting_of_a_group_is_one_of_its_constructors_or_of_every_choice():
-    from cd_exp.settings.groups import DECLARED
+    from cd_exp.config.schema import DECLARED
 
     takes: dict[str, set[str]] = {}
-    for group in settings.GROUPS:
-        takes[group] = set(settings.OF_EVERY.get(group, ())) | set(settings.OF_THE_RUN.get(group, ()))
-        for name in settings.offered()[group]:
-            takes[group] |= set(inspect.signature(settings.target(name, group=group, where=group)).parameters)
+    for group in config.GROUPS:
+        takes[group] = set(config.OF_EVERY.get(group, ())) | set(config.OF_THE_RUN.get(group, ()))
+        for name in config.offered()[group]:
+            takes[group] |= set(inspect.signature(config.target(name, group=group, where=group)).parameters)
     assert not [name for name in DECLARED if name.rpartition(".")[2] not in takes[name.partition(".")[0]]]
 
 
@@ -71,9 +71,9 @@ def test_comments_and_docstrings_are_read(tmp_path):
 
 
 def test_the_schema_costs_no_torch():
-    code = "import sys, cd_exp.settings.checking; assert not {'torch', 'pydantic', 'timm'} & set(sys.modules)"
+    code = "import sys, cd_exp.config.validate; assert not {'torch', 'pydantic', 'timm'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_what_was_removed_is_gone():
-    assert not set(REMOVED) & {name.partition(".")[0] for name in settings.kinds()}
+    assert not set(REMOVED) & {name.partition(".")[0] for name in config.kinds()}

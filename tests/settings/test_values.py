@@ -9,7 +9,7 @@ from annotated_types import Ge, Le, Lt, MinLen
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cd_exp.settings.values import Count, OneOf, Pattern, Positive, Share, Text, Texts, Whole, describe, fits, refusal
+from cd_exp.config.types import Count, OneOf, Pattern, Positive, Share, Text, Texts, Whole, describe, fits, refusal
 
 MODE = Annotated[str, OneOf("offline", "online")]
 DEVICE = Annotated[str, Pattern(r"cpu|cuda(:\d+)?", "cpu or cuda:N")]

@@ -1,4 +1,4 @@
-"""The step from a group's configuration to the object it describes: checked first, then built.
+"""From a group's configuration to the object it describes: checked first, then built.
 
 A node names its constructor (`_target_`) and the arguments. Only what the package offers for the group is called, and
 `_partial_` binds the arguments of a similarity function; no other key with underscores means anything.
@@ -14,9 +14,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cd_exp import settings
+from cd_exp.config import GROUPS, OF_EVERY, OF_THE_RUN, declared, directory, offered, refusal, register, target
 from cd_exp.errors import InputError, unknown
-from cd_exp.settings import directory, register
 
 __all__ = ["build", "check", "check_groups", "directory", "register"]
 
@@ -53,14 +52,14 @@ def check_groups(config: DictConfig) -> None:
     Raises:
         InputError: names the setting and what it takes.
     """
-    for group in settings.GROUPS:
+    for group in GROUPS:
         node = OmegaConf.select(config, group)
         try:
             plain = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
         except OmegaConfBaseException as error:
             raise InputError(f"{group}: {' '.join(str(error).split('full_key')[0].split())}") from error
         if isinstance(plain, Mapping):
-            own = settings.OF_THE_RUN.get(group, ())
+            own = OF_THE_RUN.get(group, ())
             check({key: value for key, value in plain.items() if key not in own}, where=group)
 
 
@@ -84,20 +83,20 @@ def _check(node: Any, where: str, group: str) -> None:
     if not isinstance(node, Mapping):
         return
     if TARGET in node:
-        _check_arguments(settings.target(str(node[TARGET]), group=group, where=where), node, where, group)
+        _check_arguments(target(str(node[TARGET]), group=group, where=where), node, where, group)
     for key, value in node.items():
         _check(value, f"{where}.{key}", _group_within(str(key), group))
 
 
 def _group_within(key: str, group: str) -> str:
     """A setting called as a group holds one of that group, as `concepts.model` does; others stay in their own."""
-    return key if key in settings.offered() else group
+    return key if key in offered() else group
 
 
 def _check_arguments(function: Callable[..., Any], node: Mapping[str, Any], where: str, group: str) -> None:
     parameters = inspect.signature(function).parameters
     hints = typing.get_type_hints(_signed(function), include_extras=True)
-    general = settings.OF_EVERY.get(group, ())
+    general = OF_EVERY.get(group, ())
     for key, value in node.items():
         if key == TARGET or (key == PARTIAL and value is True and group == "similarity"):
             continue
@@ -108,9 +107,9 @@ def _check_arguments(function: Callable[..., Any], node: Mapping[str, Any], wher
             )
         if value == "???":
             raise InputError(f"{where}.{key} must be set: add {where}.{key}=VALUE")
-        kind = settings.declared(group, function.__name__, key) or hints.get(key, Any)
+        kind = declared(group, function.__name__, key) or hints.get(key, Any)
         described = isinstance(value, Mapping) and TARGET in value
-        wrong = None if described else settings.refusal(f"{where}.{key}", value, kind)
+        wrong = None if described else refusal(f"{where}.{key}", value, kind)
         if wrong:
             raise wrong
 
@@ -130,7 +129,7 @@ def _built(node: Any, where: str, group: str) -> Any:
     values = {key: _built(value, f"{where}.{key}", _group_within(str(key), group)) for key, value in node.items()}
     if TARGET not in values:
         return values
-    function = settings.target(str(values.pop(TARGET)), group=group, where=where)
+    function = target(str(values.pop(TARGET)), group=group, where=where)
     partial = values.pop(PARTIAL, False)
     for key, parameter in inspect.signature(function).parameters.items():
         later = partial and parameter.kind is parameter.POSITIONAL_OR_KEYWORD  # the tensors

@@ -1,7 +1,14 @@
-"""The composed configuration held to the schema: unknown keys, values outside the groups, and what Hydra may call."""
+"""The composed configuration checked against the schema: unknown keys, values outside the groups, and targets.
 
+Only what the package's own YAML files name is ever called; a user's own code comes in by `GROUP=custom`, which names a
+file and a function. Settings with a new name say what to write instead.
+"""
+
+import importlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,10 +17,9 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from cd_exp.config.schema import GROUPS, ON_ERROR, directory, kinds
+from cd_exp.config.types import Count, Pattern, Text, refusal
 from cd_exp.errors import InputError, unknown
-from cd_exp.settings.groups import ON_ERROR
-from cd_exp.settings.schema import GROUPS, kinds
-from cd_exp.settings.values import Count, Pattern, Text, refusal
 
 CALLBACKS = ("hydra.experimental.callbacks.LogJobReturnCallback", "hydra.experimental.callbacks.PickleJobInfoCallback")
 HYDRA = {
@@ -197,3 +203,42 @@ def _targets(node: Any, where: str) -> Iterator[tuple[str, str, Any]]:
         if key == "_target_" or (logging and key in ("class", "()", "level")):
             yield where, str(key), value
         yield from _targets(value, f"{where}.{key}")
+
+
+CUSTOM = {
+    "similarity": "similarity=custom similarity.function=FILE.py:name",
+    **{
+        group: f"{group}=custom {group}.factory=FILE.py:name"
+        for group in ("model", "probe", "concepts", "clip", "baseline", "judge", "logger")
+    },
+}
+"""How the user's own code comes in."""
+
+
+@cache
+def offered() -> Mapping[str, frozenset[str]]:
+    """The targets of each group."""
+    found: dict[str, set[str]] = {}
+    for path in sorted(directory().glob("*/*.yaml")):
+        targets = re.findall(r"^_target_: *(cd_exp\.[\w.]+) *$", path.read_text(encoding="utf-8"), re.MULTILINE)
+        found.setdefault(path.parent.name, set()).update(targets)
+    return {group: frozenset(targets) for group, targets in found.items()}
+
+
+def target(name: str, *, group: str, where: str) -> Callable[..., Any]:
+    """The constructor of that name.
+
+    Args:
+        name: as in `cd_exp.similarity.cos`.
+        group: the group it is to be of.
+        where: the setting, for errors.
+
+    Raises:
+        InputError: the group has no such constructor; names the way in for the user's own code.
+    """
+    known = offered().get(group, frozenset())
+    if name not in known:
+        way = f"; code of your own: {CUSTOM[group]}" if group in CUSTOM else ""
+        raise InputError(f"{unknown('constructor', name, known, where=f'offered for {where}')}{way}")
+    module, _, function = name.rpartition(".")
+    return getattr(importlib.import_module(module), function)

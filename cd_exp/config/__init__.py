@@ -3,10 +3,9 @@
 Importing this costs no torch: `--help` needs only the schema.
 """
 
-from cd_exp.settings.groups import OF_EVERY, OF_THE_RUN, declared
-from cd_exp.settings.offered import offered, target
-from cd_exp.settings.schema import GROUPS, Config, directory, kinds, register
-from cd_exp.settings.values import Doc, OneOf, describe, fits, refusal
+from cd_exp.config.schema import GROUPS, OF_EVERY, OF_THE_RUN, Config, declared, directory, kinds, register
+from cd_exp.config.types import Doc, OneOf, describe, fits, refusal
+from cd_exp.config.validate import offered, target
 
 __all__ = [
     "GROUPS",

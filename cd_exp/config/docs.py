@@ -1,7 +1,7 @@
-"""The page of all settings, made from what declares them: `python -m cd_exp.settings`, and by `make docs`.
+"""The page of all settings, written from their declarations: `python -m cd_exp.config.docs`, and by `make docs`.
 
-What a setting outside the groups means stands in the schema. A choice of a group is described by its YAML file:
-header, defaults, and the comment beside each key, or else the constructor's docstring.
+A choice of a group is described by its YAML file: header, defaults, and the comment beside each key, or else the
+constructor's docstring.
 """
 
 import functools
@@ -14,10 +14,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from cd_exp.settings.groups import ON_ERROR, declared
-from cd_exp.settings.offered import target
-from cd_exp.settings.schema import GROUPS, directory, kinds, meanings
-from cd_exp.settings.values import describe
+from cd_exp.config.schema import GROUPS, ON_ERROR, declared, directory, kinds, meanings
+from cd_exp.config.types import describe
+from cd_exp.config.validate import target
 
 HEAD = "| setting | default | takes | meaning |\n| --- | --- | --- | --- |"
 UNNAMED = ("_target_", "_partial_", "defaults")
@@ -32,7 +31,7 @@ def page() -> str:
 
 
 INTRODUCTION = """\
-Made by `python -m cd_exp.settings` from the declarations that are also what every value is checked against, before
+Made by `python -m cd_exp.config` from the declarations that are also what every value is checked against, before
 anything is computed. Change a setting with `KEY=VALUE`, choose one of each group with `GROUP=CHOICE`; lists are written
 `KEY=[a,b]`. A misspelt key is refused, with or without `+`. `???` is a setting that must be given."""
 
@@ -148,3 +147,7 @@ def arguments(function: Any) -> Mapping[str, str]:
         elif key:
             found[key] += f" {line.strip()}"
     return found
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -1,11 +1,13 @@
-"""From what was typed to a checked configuration: Hydra composes; everything is checked before anything is created.
+"""From the command line to a checked configuration: Hydra composes, and everything is checked before a folder is made.
 
-Hydra's own messages are put into one line with a remedy that works: its "+key" would silence a misspelt key.
+Hydra's own messages are put into one line with a remedy that works: its "+key" would silence a misspelt key. What this
+module does not know: what a setting builds (`cd_exp.config.construct`).
 """
 
 import os
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -25,11 +27,36 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from cd_exp import settings
-from cd_exp.config import check_groups
+from cd_exp.config import GROUPS, directory, register
+from cd_exp.config.construct import check_groups
+from cd_exp.config.messages import explained
+from cd_exp.config.validate import check_choices, check_hydra, check_keys, check_values
 from cd_exp.errors import InputError, unknown
-from cd_exp.refusals import explained
-from cd_exp.settings.checking import check_choices, check_hydra, check_keys, check_values
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """The choices and overrides of a run, and the sweep it belongs to.
+
+    Attributes:
+        choices: the choice of each configuration group, as in `{"model": "resnet50"}`.
+        overrides: what was typed.
+        axes: what a sweep varies, with the value of this job.
+        sweep: the name of the sweep's folder; None for a run of its own.
+    """
+
+    choices: Mapping[str, str] = field(default_factory=dict)
+    overrides: Sequence[str] = ()
+    axes: Mapping[str, str] = field(default_factory=dict)
+    sweep: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What a reader of many runs calls this one: what the sweep varies, or else what was chosen."""
+        if self.axes:
+            return " ".join(f"{key}={value}" for key, value in self.axes.items())
+        return "-".join(self.choices[group] for group in ("model", "probe", "clip", "similarity"))
+
 
 JOBS_LOOKED_AT = 500
 """Of a sweep, before it begins; composing one takes 0.1 s."""
@@ -79,7 +106,7 @@ class Loader(ConfigLoaderImpl):
 
 def _taken_out(override: str) -> str:
     group, _, value = override.partition("=")
-    return f"~{group}" if value == "null" and (settings.directory() / group).is_dir() else override
+    return f"~{group}" if value == "null" and (directory() / group).is_dir() else override
 
 
 def composer(found: Namespace) -> Hydra:
@@ -89,8 +116,8 @@ def composer(found: Namespace) -> Hydra:
         InputError: a folder that is not there.
     """
     version.setbase("1.3")
-    settings.register()
-    own = _folder("--config-path", found.config_path) if found.config_path else settings.directory()
+    register()
+    own = _folder("--config-path", found.config_path) if found.config_path else directory()
     path = create_config_search_path(str(own))
     if found.config_dir:
         also = f"file://{_folder('--config-dir', found.config_dir)}"
@@ -155,9 +182,7 @@ def choice(group: str, name: str, *, setting: str) -> DictConfig:
 
 def _known(hydra: Hydra, name: str, overrides: Sequence[str], mode: RunMode) -> list[str]:
     """The dotted names that there are with the chosen groups, to find the nearest of a name that there is not."""
-    choices = [
-        text for text in overrides if "." not in text.partition("=")[0] and text.partition("=")[0] in settings.GROUPS
-    ]
+    choices = [text for text in overrides if "." not in text.partition("=")[0] and text.partition("=")[0] in GROUPS]
     for kept in (choices, []):
         try:
             found = hydra.compose_config(name, kept, mode, with_log_configuration=False)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import MissingConfigException, OverrideParseException
 
-from cd_exp import settings
+from cd_exp import config
+from cd_exp.config.validate import unknown_key
 from cd_exp.errors import InputError, unknown
-from cd_exp.settings.checking import unknown_key
 
 WRITE = "write KEY=VALUE, a list as KEY=[a,b], and quotes around a text with commas, spaces or brackets: \"KEY='a, b'\""
 
@@ -49,9 +49,9 @@ def _misspelt(match: re.Match[str], known: Callable[[], list[str]]) -> InputErro
     if not key:
         return InputError(f"a setting without a name cannot be read: {WRITE}")
     names = known()
-    if key in names and key not in settings.GROUPS:
+    if key in names and key not in config.GROUPS:
         return InputError(f"{key} cannot be taken out or given anew, only given another value of its kind: {key}=VALUE")
-    if key in settings.GROUPS:
+    if key in config.GROUPS:
         return InputError(
             f"{key} is chosen by name, {key}=NAME, and its settings are given one by one: {key}.KEY=VALUE"
         )
@@ -85,13 +85,13 @@ FORMS: Mapping[str, Callable[[re.Match[str], Callable[[], list[str]]], InputErro
 
 
 def _wrong_value(key: str, error: BaseException, overrides: Sequence[str]) -> InputError:
-    kinds = settings.kinds()
+    kinds = config.kinds()
     typed = next((text.partition("=")[2] for text in overrides if text.lstrip("+~").partition("=")[0] == key), "")
     if key in kinds:
         told = re.search(r"(?:[Vv]alue|string:) '(.*?)'(?: |$)", str(error).splitlines()[0])
         came = told[1] if told and told[1] != _read(typed) else typed  # of a YAML file, whatever was typed
         shown = f"{key}={came}" if came else f"what a YAML file gives for {key}"
-        return InputError(f"{shown} does not fit: expected {settings.describe(kinds[key])}")
+        return InputError(f"{shown} does not fit: expected {config.describe(kinds[key])}")
     inner = [name for name in kinds if name.startswith(f"{key}.")]
     if inner:
         return InputError(f"{key} is no setting itself; it holds {', '.join(inner)}")
