@@ -11,7 +11,7 @@ from cd_exp.errors import InputError
 from cd_exp.features import extract, text_embeddings
 from cd_exp.features.loading import bar
 from cd_exp.labelling import activations, images_needed, label_units, marked, with_names
-from cd_exp.marks import few_units
+from cd_exp.labels import few_units
 from cd_exp.records import Similarity
 from cd_exp.run_data import RunData, RunInputs
 from cd_exp.similarity import concept_activations

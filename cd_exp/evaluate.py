@@ -14,8 +14,8 @@ from torch import Tensor
 
 from cd_exp.errors import InputError, MissingTexts
 from cd_exp.metrics import adjusted, agreement, compare_methods
-from cd_exp.metrics.names import Naming, accepted_columns, named_in, naming_of, same_as_published
-from cd_exp.metrics.published import cosines
+from cd_exp.metrics.metrics import cosines
+from cd_exp.metrics.name_matching import Naming, accepted_columns, named_in, naming_of, same_as_published
 from cd_exp.records import Accepted, Judgement, Labels
 
 __all__ = ["TextEncoder", "accepted_columns", "compare_all", "judge", "sentence_encoder"]

@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cd_exp import marks
+from cd_exp.activation_stats import Statistics
 from cd_exp.features import Features
-from cd_exp.labels import alphabetical, best, label
+from cd_exp.labels import alphabetical, always_on, best, label
+from cd_exp.labels import marks as marks_of_marks
 from cd_exp.metrics import accepted_columns
 from cd_exp.records import Accepted, Labels, Match, Similarity, Strongest
-from cd_exp.reductions import Statistics
 from cd_exp.similarity import ceiling, layers_together, needs_dead, reads
 from cd_exp.similarity.match import Neurons
 from cd_exp.stability import Candidates, candidates_kept, reach
@@ -133,9 +133,9 @@ def marked(labels: Labels, statistics: Statistics, similarity: Similarity) -> La
     dead, least = statistics.dead.numpy(), statistics.least.numpy()
     alive = len(dead) - int(dead.sum())
     counted = alive if needs_dead(similarity) and alive else len(dead)  # the prior of a layer of dead units is over all
-    found = marks.marks(
+    found = marks_of_marks(
         dead=dead,
-        always=marks.always_on((statistics.firing / statistics.images).numpy(), least),
+        always=always_on((statistics.firing / statistics.images).numpy(), least),
         second=labels.similarity - (0 if labels.margin is None else labels.margin),
         ceiling=ceiling(similarity, counted),
     )

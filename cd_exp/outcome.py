@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cd_exp import marks
 from cd_exp.baselines import Labelled, Method, labelled
 from cd_exp.evaluate import TextEncoder, compare_all, judge, sentence_encoder
 from cd_exp.faithfulness import Judge
 from cd_exp.features import text_embeddings, text_notes
 from cd_exp.judging import Judged, judged
+from cd_exp.labels import notes as notes_of_marks
 from cd_exp.metrics import summarise
 from cd_exp.probes import pixel_notes
 from cd_exp.records import OURS, Concepts, Judgement, Labels, Outcome, has_pictures
@@ -124,7 +124,7 @@ def notes(run: RunData, others: Mapping[str, Labelled]) -> list[str]:
     said += [note for other in others.values() for note in other.notes]
     if run.features.skipped:
         said.append(f"{len(run.features.skipped)} unreadable images were left out, first {run.features.skipped[0]}")
-    return [*said, *run.notes, *marks.notes(run.labels)]
+    return [*said, *run.notes, *notes_of_marks(run.labels)]
 
 
 def text_encoder(run: RunData) -> TextEncoder:

@@ -247,7 +247,7 @@ class Labels:
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """One method's labels of one layer, unit by unit, as `cd_exp.metrics.figures` computes every figure from them.
+    """One method's labels of one layer, unit by unit, as `cd_exp.metrics.metrics` computes every figure from them.
 
     `units` are the judged ones, whose label is held against a truth; None where nothing is known of any unit. What a
     method does not give is None: published labels have no rank. A paired test compares two of these on the units that

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cd_exp.errors import InputError
-from cd_exp.metrics.figures import FIGURES, Figure, shown
+from cd_exp.metrics.metrics import FIGURES, Figure, shown
 from cd_exp.records import OURS
 from cd_exp.sweep import Job, read
 

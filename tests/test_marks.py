@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 
-from cd_exp.marks import always_on, marks, notes
+from cd_exp.labels import always_on, marks, notes
 from cd_exp.records import MARKS, Labels
 
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from cd_exp import reductions
+from cd_exp import activation_stats
+from cd_exp.activation_stats import BINS, merge_statistics, merge_strongest, statistics, strongest
 from cd_exp.records import Strongest
-from cd_exp.reductions import BINS, merge_statistics, merge_strongest, statistics, strongest
 
 # Few different values, so that ties are the rule; extremes among them, and values across many powers of two.
 VALUES = st.sampled_from([0.0, -0.0, 1.0, 0.5, -1.0, 3.7, 1e-40, 1e-3, -2.5e8, 3e38, 0.1])
@@ -30,14 +30,14 @@ def literal_strongest(neurons, k):
 def literal_counts(values):
     """Where each value lies between the edges."""
     found = torch.zeros(BINS, dtype=torch.int32)
-    reach = 2.0 ** max(np.frexp(max(abs(float(v)) for v in values))[1], reductions.SMALLEST)
+    reach = 2.0 ** max(np.frexp(max(abs(float(v)) for v in values))[1], activation_stats.SMALLEST)
     for value in values:
         found[int(np.floor(float(value) / reach * BINS / 2)) + BINS // 2] += 1
     return found
 
 
 def test_the_examples_in_the_docstrings():
-    assert doctest.testmod(reductions).failed == 0
+    assert doctest.testmod(activation_stats).failed == 0
 
 
 @given(MATRICES, st.integers(0, 15))
@@ -52,7 +52,7 @@ def test_the_strongest_images_are_those_of_a_sort(neurons, k):
 def test_more_units_than_are_looked_at_at_a_time(monkeypatch):
     neurons = torch.randn(20, 10)
     whole = strongest(neurons, 3), statistics(neurons, histogram=True)
-    monkeypatch.setattr(reductions, "COLUMNS", 4)
+    monkeypatch.setattr(activation_stats, "COLUMNS", 4)
     parts = strongest(neurons, 3), statistics(neurons, histogram=True)
     assert torch.equal(whole[0].indices, parts[0].indices)
     assert torch.equal(whole[1].counts, parts[1].counts)

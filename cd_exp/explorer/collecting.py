@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from cd_exp.activation_stats import Statistics
 from cd_exp.explorer.content import TOP, Content, described, described_labels, labels_alone
 from cd_exp.explorer.encoding import Names, packed
 from cd_exp.explorer.evidence import alike, excited, shown_for, spread
@@ -13,7 +14,6 @@ from cd_exp.explorer.query import Asked
 from cd_exp.explorer.sheets import Sheets, thumbnails
 from cd_exp.features import Features
 from cd_exp.records import Outcome, has_pictures
-from cd_exp.reductions import Statistics
 from cd_exp.run_data import RunData
 
 STRONGEST = 10  # images of a unit

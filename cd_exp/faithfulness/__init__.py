@@ -8,13 +8,13 @@ from cd_exp.faithfulness.annotations import Annotations, atoms, classes_of, pres
 from cd_exp.faithfulness.backbone import Backbone, concept_values
 from cd_exp.faithfulness.binary import active, auprc, average_precision, base_rate, f1, iou
 from cd_exp.faithfulness.custom import custom
-from cd_exp.faithfulness.explanations import concepts_of, predicted
 from cd_exp.faithfulness.generated import cosy_auc, cosy_mad, selectivity
 from cd_exp.faithfulness.graded import cosine, pearson
 from cd_exp.faithfulness.held_out import Explained, HeldOut, Scores, content_digests, divided, split
 from cd_exp.faithfulness.judge import Judge, is_circular
 from cd_exp.faithfulness.pictures import Pictures
 from cd_exp.faithfulness.scoring import known_labels, score
+from cd_exp.metrics.label_expressions import concepts_of, predicted
 
 __all__ = [
     "Annotations",

@@ -9,11 +9,11 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from cd_exp.errors import InputError
-from cd_exp.faithfulness.explanations import Values
 from cd_exp.faithfulness.held_out import SHARE, Explained, HeldOut, Scores
 from cd_exp.faithfulness.judge import Judge
 from cd_exp.faithfulness.scoring import known_labels, score
-from cd_exp.metrics.names import Naming
+from cd_exp.metrics.label_expressions import Values
+from cd_exp.metrics.name_matching import Naming
 from cd_exp.records import Probe
 
 

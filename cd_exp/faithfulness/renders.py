@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 import cd_exp.shapes as world
-from cd_exp.faithfulness.explanations import predicted
+from cd_exp.metrics.label_expressions import predicted
 from cd_exp.records import Probe
 
 SEED = 3003

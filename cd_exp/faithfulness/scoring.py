@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cd_exp.faithfulness.binary import auprc, f1, iou
-from cd_exp.faithfulness.explanations import Values, predicted
 from cd_exp.faithfulness.graded import cosine, pearson
 from cd_exp.faithfulness.held_out import Scores
+from cd_exp.metrics.label_expressions import Values, predicted
 
 GRADED = {"pearson": pearson, "cosine": cosine}
 BINARY = {"auprc": auprc, "f1": f1, "iou": iou}

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cd_exp.activation_stats import COLUMNS, Statistics, merge_statistics, merge_strongest, statistics, strongest
 from cd_exp.records import Strongest
-from cd_exp.reductions import COLUMNS, Statistics, merge_statistics, merge_strongest, statistics, strongest
 
 
 @dataclass(frozen=True, eq=False)

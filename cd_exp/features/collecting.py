@@ -14,10 +14,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cd_exp import distributed
+from cd_exp.activation_stats import BINS, Statistics
 from cd_exp.cache import Entry, Store
 from cd_exp.features.accumulating import Accumulator, Reduced, merged
 from cd_exp.records import Strongest
-from cd_exp.reductions import BINS, Statistics
 
 SHARD = 1024
 """Images; what a kill can lose, and what a process takes at a time."""

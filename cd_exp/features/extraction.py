@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cd_exp.activation_stats import BINS
 from cd_exp.activations import Layer
 from cd_exp.cache import Entry, Store
 from cd_exp.clips import Clip
@@ -19,7 +20,6 @@ from cd_exp.features.record import Features
 from cd_exp.features.shards import IMAGES, make
 from cd_exp.models import TargetModel
 from cd_exp.records import Probe, Strongest
-from cd_exp.reductions import BINS
 from cd_exp.units import Units, as_units
 
 KEEP = ("auto", "lists", "dense")

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from jaxtyping import Float
 from torch import Tensor
 
-from cd_exp import reductions
+from cd_exp import activation_stats
+from cd_exp.activation_stats import Statistics, merge_statistics
 from cd_exp.errors import InputError
 from cd_exp.features.accumulating import Reduced
 from cd_exp.records import Strongest
-from cd_exp.reductions import Statistics, merge_statistics
 
 ROWS = 1024
 """Images at a time where a whole layer is walked through."""
@@ -69,7 +69,7 @@ class Features:
             InputError: fewer were kept.
         """
         if layer not in self.reduced:
-            return reductions.strongest(self.activations[layer], k)
+            return activation_stats.strongest(self.activations[layer], k)
         kept = self.reduced[layer].strongest
         if len(kept.values) < min(k, kept.images):
             raise InputError(
@@ -84,6 +84,6 @@ class Features:
             return self.reduced[layer].statistics
         if (layer, histogram) not in self._counted:
             parts = self.activations[layer].split(ROWS)
-            counted = merge_statistics(reductions.statistics(part, histogram=histogram) for part in parts)
+            counted = merge_statistics(activation_stats.statistics(part, histogram=histogram) for part in parts)
             self._counted[layer, histogram] = counted
         return self._counted[layer, histogram]

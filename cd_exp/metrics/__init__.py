@@ -3,9 +3,8 @@
 Pure functions on arrays of judged units. Accuracies are per cent, ranks count from 1.
 """
 
-from cd_exp.metrics.compare_methods import adjusted, agreement, compare_methods
-from cd_exp.metrics.figures import BY_KEY, FIGURES, Figure
-from cd_exp.metrics.names import (
+from cd_exp.metrics.metrics import BY_KEY, FIGURES, Figure, adjusted, agreement, compare_methods, summarise
+from cd_exp.metrics.name_matching import (
     Naming,
     accepted_columns,
     named_in,
@@ -14,7 +13,6 @@ from cd_exp.metrics.names import (
     same,
     same_as_published,
 )
-from cd_exp.metrics.summary import summarise
 
 __all__ = [
     "BY_KEY",

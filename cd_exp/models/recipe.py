@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from cd_exp import imagenet
 from cd_exp.errors import InputError
 from cd_exp.io.text import read_list
-from cd_exp.metrics.names import places_classes
+from cd_exp.metrics.name_matching import places_classes
 from cd_exp.records import Accepted
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 
 from cd_exp.drawing import GRID, WIDEST, plot, style
 from cd_exp.io.text import cut
-from cd_exp.metrics.confidence import risk_coverage as curve
+from cd_exp.metrics.selective import risk_coverage as curve
 from cd_exp.records import Labels
 
 if TYPE_CHECKING:

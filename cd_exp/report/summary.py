@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cd_exp.metrics.figures import FIGURES, UNITS, Figure, bracketed, shown
+from cd_exp.metrics.metrics import FIGURES, UNITS, Figure, bracketed, shown
 from cd_exp.records import OURS, Labels, Outcome
 
 

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from cd_exp.activation_stats import strongest
 from cd_exp.errors import InputError
 from cd_exp.records import Match, Strongest
-from cd_exp.reductions import strongest
 
 ConceptMatch = Match | Float[Tensor, "images concepts"]
 """What `match` may be: factored (`concept_activations` makes it), or the matrix itself."""

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from cd_exp.activation_stats import strongest
 from cd_exp.labels import alphabetical
 from cd_exp.records import Labels, Strongest
-from cd_exp.reductions import strongest
 from cd_exp.similarity import ConceptMatch, reads
 from cd_exp.similarity.match import Neurons, shape
 from cd_exp.stability.anew import Candidates

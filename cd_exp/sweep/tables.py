@@ -115,7 +115,7 @@ def _fitting(console: "Console", sweep: Sweep, view: View) -> "Table":
     """`plain` with as many figures beside top-1 as the terminal has room for; all of them are in `sweep.csv`."""
     from rich.measure import Measurement
 
-    from cd_exp.metrics.figures import shown
+    from cd_exp.metrics.metrics import shown
 
     figures = [figure for figure in shown(list(view.metrics.values())) if figure.key != "top1"]
     figures.sort(key=lambda figure: {"top5": 0, "judged": 1}.get(figure.key, 2))  # the narrowest tables have these

@@ -64,7 +64,7 @@ def variance(accuracy: "Float[np.ndarray, ' runs']", axes: Mapping[str, Sequence
         varies together with others, all but the first three; `eta_squared` where all accuracies are equal; `f` and `p`
         without a residual.
     """
-    from cd_exp.metrics.differences import holm  # brings torch with it
+    from cd_exp.metrics.significance import holm  # brings torch with it
 
     runs = len(accuracy)
     total = float(np.square(accuracy - accuracy.mean()).sum())

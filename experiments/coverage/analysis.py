@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import special, stats
 
-from cd_exp.metrics.differences import mcnemar, paired_shares, tango
 from cd_exp.metrics.intervals import LEVEL, proportion
+from cd_exp.metrics.significance import mcnemar, paired_shares, tango
 from experiments.against_published import say
 
 SHARES = np.round(np.arange(0.05, 0.951, 0.05), 2)

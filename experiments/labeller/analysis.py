@@ -19,8 +19,8 @@ from cd_exp.faithfulness import Backbone, Explained
 from cd_exp.judging import chosen_part, held_out_of
 from cd_exp.labelling import with_names
 from cd_exp.labels import label
-from cd_exp.metrics.differences import paired_means
 from cd_exp.metrics.intervals import bootstrap, proportion
+from cd_exp.metrics.significance import paired_means
 from cd_exp.records import Match
 from cd_exp.similarity import concept_activations, whitened_wpmi
 from experiments.against_published import say

@@ -27,7 +27,7 @@ from cd_exp.config import directory
 from cd_exp.errors import InputError, unknown
 from cd_exp.faithfulness import Annotations, Backbone, Explained, Judge, Pictures
 from cd_exp.judging import OwnLabels, chosen_part, held_out_of
-from cd_exp.metrics.confidence import auc
+from cd_exp.metrics.selective import auc
 from cd_exp.records import Labels
 from experiments.against_published import say
 from experiments.reopening import Run, reopen

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cd_exp.metrics.differences import paired_shares
 from cd_exp.metrics.intervals import proportion
+from cd_exp.metrics.significance import paired_shares
 from experiments.coverage import analysis
 
 

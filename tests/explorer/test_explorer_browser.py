@@ -13,7 +13,7 @@ from made_runs import made_content
 from selenium.webdriver.common.keys import Keys
 
 from cd_exp.explorer import page_of, write
-from cd_exp.metrics import differences
+from cd_exp.metrics import significance
 
 pytestmark = needs_browser
 VIEWS = (
@@ -229,7 +229,7 @@ def test_compare_counts_units_on_which_one_alone_is_right(window, page):
 @pytest.mark.parametrize(("first", "second"), [(0, 0), (3, 3), (0, 5), (5, 0), (2, 11), (40, 61), (900, 1200)])
 def test_the_paired_test_of_the_page_is_that_of_the_metrics(window, page, first, second):
     window.go(page, "view=compare")
-    expected = differences.mcnemar(np.array([first]), np.array([second]))[0]
+    expected = significance.mcnemar(np.array([first]), np.array([second]))[0]
     assert window.js("return mcnemar(arguments[0], arguments[1])", first, second) == pytest.approx(expected, rel=1e-6)
 
 

@@ -14,6 +14,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from test_kill import NETWORK
 
+from cd_exp.activation_stats import statistics, strongest
 from cd_exp.cache import Entry, Store
 from cd_exp.clips import Precomputed
 from cd_exp.errors import InputError
@@ -22,7 +23,6 @@ from cd_exp.features.accumulating import Accumulator, merged
 from cd_exp.features.collecting import Lists
 from cd_exp.models import CustomModel
 from cd_exp.records import Probe
-from cd_exp.reductions import statistics, strongest
 
 COUNT, SMALL, LAYERS = 43, 8, ("1", "3")
 LOOKED = 3  # images that a network is looked at with before the first pass

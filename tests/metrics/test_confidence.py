@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cd_exp.metrics import confidence
-from cd_exp.metrics.confidence import auc, auc_difference, auc_interval, coverage_at, risk_coverage_area
+from cd_exp.metrics import selective
+from cd_exp.metrics.selective import auc, auc_difference, auc_interval, coverage_at, risk_coverage_area
 
 units = st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=20)
 
@@ -49,10 +49,10 @@ def test_two_areas_over_the_same_units_are_compared_as_pairs():
     rng = np.random.default_rng(0)
     right = rng.random(300) < 0.4
     good, bad = right + rng.normal(0, 0.7, 300), right + rng.normal(0, 2, 300)
-    low, high = confidence.auc_difference_interval(good, bad, right)
+    low, high = selective.auc_difference_interval(good, bad, right)
     assert 0 < low < auc_difference(good, bad, right) < high
     # A score against itself does not differ, however uncertain its area.
-    assert confidence.auc_difference_interval(good, good, right) == (0, 0)
+    assert selective.auc_difference_interval(good, good, right) == (0, 0)
 
 
 def test_the_paired_interval_covers_as_often_as_it_says():
@@ -61,7 +61,7 @@ def test_the_paired_interval_covers_as_often_as_it_says():
         right = rng.random(60) < 0.5
         shared = rng.normal(size=60)
         a, b = (right + shared + rng.normal(size=60) for _ in range(2))
-        low, high = confidence.auc_difference_interval(a, b, right)
+        low, high = selective.auc_difference_interval(a, b, right)
         covered += low <= 0 <= high  # the two scores have one law
     assert 0.92 < covered / 400 < 0.98
 
@@ -78,7 +78,7 @@ def literal_curve(score, right):
 @settings(deadline=None, max_examples=60)
 def test_the_risk_coverage_area_is_the_mean_of_the_curve(found):
     score, right = arrays(found)
-    coverage, risk = confidence.risk_coverage(score, right)
+    coverage, risk = selective.risk_coverage(score, right)
     assert risk == pytest.approx(100 * literal_curve(score, right))
     assert coverage == pytest.approx(100 * np.arange(1, len(score) + 1) / len(score))
     assert risk_coverage_area(score, right) == pytest.approx(risk.mean() / 100)
@@ -114,7 +114,7 @@ def test_the_bootstrap_of_groups_is_that_of_units(name):
     rng = np.random.default_rng(0)
     score = rng.integers(0, 9, 120) / 8
     right = rng.random(120) < 0.2 + 0.7 * score
-    statistic, interval = getattr(confidence, name), getattr(confidence, f"{name}_interval")
+    statistic, interval = getattr(selective, name), getattr(selective, f"{name}_interval")
     low, high = interval(score, right, seed=0, resamples=4000)
     drawn = [statistic(score[chosen], right[chosen]) for chosen in rng.integers(0, 120, (1500, 120))]
     assert low <= statistic(score, right) <= high
@@ -127,11 +127,11 @@ def test_units_that_do_not_vary_have_no_interval_and_a_difference_of_areas_stays
     right = np.array([True, True, False, False])
     parted, reverse = np.array([4.0, 3.0, 2.0, 1.0]), np.array([1.0, 4.0, 2.0, 3.0])
     # .5 more than an area of .5, from four units: not certain, which an interval of no width would say.
-    assert confidence.auc_difference_interval(parted, np.ones(4), right) is None
-    low, high = confidence.auc_difference_interval(parted, reverse, right)
+    assert selective.auc_difference_interval(parted, np.ones(4), right) is None
+    low, high = selective.auc_difference_interval(parted, reverse, right)
     assert -1 <= low < 0.5 < high == 1
     for alike in (np.ones(3, dtype=bool), np.zeros(3, dtype=bool)):
         score = np.array([0.9, 0.5, 0.1])
-        assert confidence.coverage_at_interval(score, alike, seed=0, resamples=99) is None
-        assert confidence.risk_coverage_area_interval(score, alike, seed=0, resamples=99) is None
-    assert confidence.coverage_at_interval(parted, right, seed=0, resamples=99) is not None
+        assert selective.coverage_at_interval(score, alike, seed=0, resamples=99) is None
+        assert selective.risk_coverage_area_interval(score, alike, seed=0, resamples=99) is None
+    assert selective.coverage_at_interval(parted, right, seed=0, resamples=99) is not None

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import special, stats
 from statsmodels.stats import contingency_tables, multitest
 
-from cd_exp.metrics.differences import holm, mcnemar, paired_means, paired_shares, tango
+from cd_exp.metrics.significance import holm, mcnemar, paired_means, paired_shares, tango
 
 SHARES = np.arange(0.05, 0.951, 0.05)
 AGREEMENT = (0.0, 0.25, 0.5, 0.75, 0.9)  # from independent methods to ones that are nearly always right together

@@ -15,8 +15,8 @@ from rich.console import Console
 from cd_exp import report
 from cd_exp.evaluate import compare_all
 from cd_exp.metrics import BY_KEY, FIGURES, compare_methods, summarise
-from cd_exp.metrics.figures import FAITHFULNESS, UNITS, bootstrapped, field, values_of
 from cd_exp.metrics.intervals import bootstrap
+from cd_exp.metrics.metrics import FAITHFULNESS, UNITS, bootstrapped, field, values_of
 from cd_exp.records import Judgement
 from cd_exp.report.summary import OURS
 from cd_exp.sweep import gather

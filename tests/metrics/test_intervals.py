@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from cd_exp.metrics.intervals import bootstrap, proportion
-from cd_exp.metrics.published import upper_median
+from cd_exp.metrics.metrics import upper_median
 
 FAST = {"seed": 0, "resamples": 400}
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cd_exp.metrics.names import (
+from cd_exp.metrics.name_matching import (
     Naming,
     _columns,
     accepted_columns,

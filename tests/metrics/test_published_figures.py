@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cd_exp.metrics.published import cosines, upper_median
+from cd_exp.metrics.metrics import cosines, upper_median
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=9))

@@ -12,10 +12,10 @@ from small_similarity import FUNCTIONS, draw
 from torch.testing import assert_close
 
 from cd_exp import similarity
+from cd_exp.activation_stats import strongest
 from cd_exp.errors import InputError
 from cd_exp.labels import label
 from cd_exp.records import Match
-from cd_exp.reductions import strongest
 from cd_exp.similarity import Reads
 from cd_exp.similarity.prior import subtract_prior
 from cd_exp.similarity.reads import declaration, declared

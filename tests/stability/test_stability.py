@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from cd_exp import similarity
+from cd_exp.activation_stats import strongest
 from cd_exp.labelling import label_units
 from cd_exp.labels import label
 from cd_exp.records import Labels, Match
-from cd_exp.reductions import strongest
 from cd_exp.similarity import softmax
 from cd_exp.similarity.reads import declaration, settings
 from cd_exp.stability import candidates_kept, doing, draws, reach, terms_of, with_stability

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from scipy.sparse import csr_array, save_npz
 
 from cd_exp import clips, concepts, models, probes, similarity
+from cd_exp.activation_stats import statistics
 from cd_exp.activations import Layer
 from cd_exp.cache import Store
 from cd_exp.dissection import dissection
@@ -17,7 +18,6 @@ from cd_exp.errors import InputError
 from cd_exp.features import Settings, extract
 from cd_exp.labelling import label_units, marked
 from cd_exp.pooling import Pooling
-from cd_exp.reductions import statistics
 from cd_exp.run_data import RunInputs
 from cd_exp.units import Layers, Matrix, directions, sae
 

@@ -1,7 +1,8 @@
-"""Every figure of a layer, declared once: its values, its statistic with interval and test, and how it is shown.
+"""Every metric of a layer, declared once: its values, its statistic with interval and test, and how it is shown.
 
-`metrics.json`, the terminal, the page, W&B, the tables of sweeps and experiments and the comparison of methods all read
-`FIGURES`: a new metric is a row here (and, where its values are new, a field of `cd_exp.records.Judgement`).
+`metrics.json`, the terminal, the pages, W&B, the tables of sweeps and experiments and the comparison of methods all
+read
+`METRICS`: a new metric is a row here and, where its values are new, a field of `cd_exp.records.UnitResults`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,12 +10,36 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 
-from cd_exp.metrics import confidence
-from cd_exp.metrics.differences import Difference, paired_means, paired_shares
+from cd_exp.metrics import selective
 from cd_exp.metrics.intervals import bootstrap, proportion
-from cd_exp.metrics.published import upper_median
-from cd_exp.records import Judgement
+from cd_exp.metrics.name_matching import Naming, same
+from cd_exp.metrics.significance import Difference, holm, paired_means, paired_shares
+from cd_exp.records import Judgement, Labels
+
+
+def upper_median(ranks: Float[np.ndarray, "..."], axis: int = -1) -> Float[np.ndarray, "..."] | np.floating:
+    """The middle value, the higher of the two middle ones for an even number of units.
+
+    >>> float(upper_median(np.array([1.0, 2.0, 3.0, 9.0])))
+    3.0
+
+    Source: CLIP-Dissect's notebook of table 3, `sorted(ranks)[500]` of 1,000.
+    """
+    middle = ranks.shape[axis] // 2
+    return np.take(np.partition(ranks, middle, axis=axis), middle, axis=axis)
+
+
+def cosines(a: Float[np.ndarray, "units dim"], b: Float[np.ndarray, "units dim"]) -> Float[np.ndarray, " units"]:
+    """The cosine of each pair of rows; 0 where a row is all zeros.
+
+    >>> cosines(np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[3.0, 4.0], [1.0, 1.0]])).tolist()
+    [0.6, 0.0]
+    """
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return np.einsum("ud,ud->u", a, b) / np.where(norms > 0, norms, 1)
+
 
 Values = np.ndarray
 Bounds = tuple[float, float] | None
@@ -158,19 +183,19 @@ def bootstrapped(statistic: Callable[..., Any], *, test: Test | None = None) -> 
 
 
 EXACT = Interval("Clopper-Pearson", lambda right, **_: proportion(right))
-BOOTSTRAP_AREA = Interval("bootstrap over units", confidence.risk_coverage_area_interval)
-BOOTSTRAP_COVERAGE = Interval("bootstrap over units", confidence.coverage_at_interval)
-DELONG = Interval("DeLong, logit", lambda score, right, **_: confidence.auc_interval(score, right))
-DELONG_PAIRED = Interval("DeLong, paired", lambda a, b, right, **_: confidence.auc_difference_interval(a, b, right))
+BOOTSTRAP_AREA = Interval("bootstrap over units", selective.risk_coverage_area_interval)
+BOOTSTRAP_COVERAGE = Interval("bootstrap over units", selective.coverage_at_interval)
+DELONG = Interval("DeLong, logit", lambda score, right, **_: selective.auc_interval(score, right))
+DELONG_PAIRED = Interval("DeLong, paired", lambda a, b, right, **_: selective.auc_difference_interval(a, b, right))
 
 COUNT = Statistic(len)
 SHARE = Statistic(_share, EXACT, Test("McNemar mid-p, Tango's score interval", lambda a, b, **_: paired_shares(a, b)))
 MEAN = bootstrapped(np.mean, test=Test("sign flips, and the means they accept", paired_means))
 MEDIAN = bootstrapped(upper_median)
-AUC = Statistic(confidence.auc, DELONG)
-AUC_DIFFERENCE = Statistic(confidence.auc_difference, DELONG_PAIRED)
-RISK_COVERAGE_AREA = Statistic(confidence.risk_coverage_area, BOOTSTRAP_AREA)
-COVERAGE_AT_80 = Statistic(confidence.coverage_at, BOOTSTRAP_COVERAGE)
+AUC = Statistic(selective.auc, DELONG)
+AUC_DIFFERENCE = Statistic(selective.auc_difference, DELONG_PAIRED)
+RISK_COVERAGE_AREA = Statistic(selective.risk_coverage_area, BOOTSTRAP_AREA)
+COVERAGE_AT_80 = Statistic(selective.coverage_at, BOOTSTRAP_COVERAGE)
 """What a row of `FIGURES` names: a statistic whose interval and test are its own, so that no row can mix two."""
 
 FAITHFULNESS = {
@@ -279,3 +304,126 @@ def field(judgement: Judgement, name: str) -> Values | None:
         scores = list(judgement.faithfulness.values())
         return judgement.labelled[~np.isnan(scores).all(axis=0)] if scores else None
     return getattr(judgement, name)
+
+
+def summarise(
+    judgement: Judgement,
+    *,
+    total_units: int,
+    seed: int = 0,
+    resamples: int = 9999,
+    figures: Sequence[Figure] = FIGURES,
+) -> dict[str, Any]:
+    """Every figure of `FIGURES` that applies to a layer, with its 95 % interval over units. What does not is absent.
+
+    Args:
+        judgement: of the layer.
+        total_units: of the layer, judged or not.
+        seed: of the bootstrap.
+        resamples: of the bootstrap.
+        figures: all that a run has, or others.
+
+    Returns:
+        `units` of the layer, then for each figure its `key` and `interval_key`: [low, high].
+
+    >>> import numpy as np
+    >>> judgement = Judgement(units=np.arange(4), top1=np.array([True, True, True, False]))
+    >>> found = summarise(judgement, total_units=5)
+    >>> found["units"], found["judged"], found["top1"], [round(end, 1) for end in found["ci95"]]
+    (5, 4, 75.0, [19.4, 99.4])
+    """
+    found: dict[str, Any] = {"units": total_units}
+    for figure in figures:
+        values = values_of(figure, judgement)
+        if values is None or not (len(values[0]) or figure.n == figure.key):
+            continue
+        number = figure.statistic.of(*values)
+        if number is None:
+            continue
+        found[figure.key] = number
+        bounds = figure.interval.of(*values, seed=seed, resamples=resamples) if figure.interval else None
+        found |= {figure.interval_key: list(bounds)} if bounds else {}
+    return found
+
+
+def compare_methods(
+    a: Judgement, b: Judgement, *, seed: int = 0, resamples: int = 9999, figures: Sequence[Figure] = FIGURES
+) -> dict[str, Any]:
+    """The difference a - b of every figure that has a test and both methods have, on the units in common.
+
+    Ranks are compared only where both methods chose among as many concepts.
+
+    Returns:
+        For each such figure `KEY_difference`, `KEY_difference_ci95`, `KEY_p`, two-sided, and `KEY_n`, the units in
+        common; `judged`, how many units both are judged on, where both are.
+
+    >>> def right_on(*units):
+    ...     return Judgement(units=np.arange(8), top1=np.isin(np.arange(8), units))
+    >>> found = compare_methods(right_on(0, 1, 2, 3, 4, 5), right_on(0))
+    >>> found["judged"], found["top1_difference"], round(found["top1_p"], 4)
+    (8, 62.5, 0.0312)
+    """
+    found: dict[str, Any] = {}
+    if a.units is not None and b.units is not None:
+        found["judged"] = len(_common(a.units, b.units)[0])
+    for figure in figures:
+        if figure.test is not None and (a.candidates == b.candidates or not figure.compare_candidates):
+            found |= _difference(figure, a, b, seed=seed, resamples=resamples)
+    return found
+
+
+def _difference(figure: Figure, a: Judgement, b: Judgement, *, seed: int, resamples: int) -> dict[str, Any]:
+    left, right = values_of(figure, a), values_of(figure, b)
+    if figure.test is None or left is None or right is None:
+        return {}
+    in_a, in_b = _common(units_of(figure, a), units_of(figure, b))
+    if not len(in_a):
+        return {}
+    found = figure.test.of(left[0][in_a], right[0][in_b], seed=seed, resamples=resamples)
+    interval = {f"{figure.key}_difference_ci95": list(found.interval)} if found.interval else {}
+    return {
+        f"{figure.key}_difference": found.value,
+        **interval,
+        f"{figure.key}_p": found.p,
+        f"{figure.key}_n": len(in_a),
+    }
+
+
+def adjusted(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a table of comparisons with `KEY_p_adjusted` beside each `KEY_p`: Holm's over all these tests.
+
+    >>> adjusted([{"layer": "fc", "top1_p": 0.01}, {"layer": "layer4", "top1_p": 0.04}])[0]
+    {'layer': 'fc', 'top1_p': 0.01, 'top1_p_adjusted': 0.02}
+    """
+    tests = [(number, key) for number, row in enumerate(rows) for key in row if key.endswith("_p")]
+    found = [dict(row) for row in rows]
+    for (number, key), p in zip(tests, holm([rows[number][key] for number, key in tests]), strict=True):
+        found[number][f"{key}_adjusted"] = p
+    return found
+
+
+def agreement(a: Labels, b: Labels) -> float | None:
+    """The share, in per cent, of the units both methods list on which they give the same name by the documented rule.
+
+    A unit that either leaves unlabelled counts as disagreement. None where they list no unit in common.
+
+    >>> def labels(*names):
+    ...     return Labels("fc", np.arange(len(names)), tuple((name,) for name in names), np.zeros(len(names)))
+    >>> agreement(labels("red", "dog"), labels("Red", "cat"))
+    50.0
+    """
+    in_a, in_b = _common(a.units, b.units)
+    if not len(in_a):
+        return None
+    first, second = Naming.of(a.descriptions), Naming.of(b.descriptions)
+    pairs = [(a.descriptions[i], b.descriptions[j]) for i, j in zip(in_a, in_b, strict=True)]
+    alike = [bool(left and right) and same(left, right, first=first, second=second) for left, right in pairs]
+    return 100 * float(np.mean(alike))
+
+
+def _common(
+    a: Int[np.ndarray, " units_a"], b: Int[np.ndarray, " units_b"]
+) -> tuple[Int[np.ndarray, " common"], Int[np.ndarray, " common"]]:
+    """The indices of the units in common, in each of the two."""
+    _, in_a, in_b = np.intersect1d(a, b, assume_unique=True, return_indices=True)
+    return in_a, in_b

@@ -1,7 +1,7 @@
-"""Does a score tell right labels from wrong ones? The area under the ROC curve, and what is right at which coverage.
+"""Does a score tell right labels from wrong ones? The area under the ROC curve, and risk at each coverage.
 
 Units of equal score are never ordered among themselves: they count half in the area, share the mean risk of their
-group, and are taken or left together at a threshold.
+group, and are kept or left together at a threshold.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Two methods on the same units: each difference with a test and the interval that agrees with it.
+"""Two methods on the same units: each difference with a test, and the interval that agrees with it.
 
 The interval of a difference leaves out 0 exactly where its test rejects at 5 %.
 """
