@@ -3,10 +3,8 @@
 Importing it loads numpy and nothing heavier, so that a configuration may name its classes and concepts for free.
 """
 
-from cd_exp.shapes.annotation import ANNOTATED, CATEGORIES, segmentation
-from cd_exp.shapes.captions import caption
+from cd_exp.shapes.descriptions import ANNOTATED, CATEGORIES, caption, named, segmentation, shows
 from cd_exp.shapes.lexicon import ATTRIBUTES, BACKGROUNDS, CLASSES, COLOURS, CONCEPTS, EVERYDAY, SHAPES, TEXTURES
-from cd_exp.shapes.naming import named, shows
 from cd_exp.shapes.networks import (
     CLIP,
     LAYER4,

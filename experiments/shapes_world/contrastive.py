@@ -28,7 +28,7 @@ from renders import (
 from torch import Tensor, nn
 
 from cd_exp import shapes
-from cd_exp.shapes.captions import FILLERS
+from cd_exp.shapes.descriptions import FILLERS
 
 # open_clip's defaults, so that its own transform fits the shipped weights without being told.
 MEAN, STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cd_exp import shapes
-from cd_exp.shapes import captions, lexicon
+from cd_exp.shapes import descriptions, lexicon
 
 
 def test_concepts_hold_all_that_is_rendered_and_much_that_is_not():
@@ -41,7 +41,7 @@ def test_a_caption_names_only_what_is_there(written):
         named = set(text.split()) & set(shapes.ATTRIBUTES)
         assert named <= there, text
         unrelated += not named
-    assert unrelated / len(written) == pytest.approx(captions.UNRELATED, abs=0.02)
+    assert unrelated / len(written) == pytest.approx(descriptions.UNRELATED, abs=0.02)
 
 
 def test_captions_differ_in_what_they_leave_out(written):
