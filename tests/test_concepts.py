@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cd_exp import concepts
 from cd_exp import shapes as world
-from cd_exp.concepts.prompts import prompts
+from cd_exp.concepts.concept_sets import prompts
 from cd_exp.errors import InputError
 
 REFERENCE = Path(__file__).parents[1] / "../shared/reference"

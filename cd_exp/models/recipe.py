@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from cd_exp import imagenet
+from cd_exp.concepts import imagenet
 from cd_exp.errors import InputError
 from cd_exp.io.text import read_list
 from cd_exp.metrics.name_matching import places_classes

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from cd_exp.imagenet import of_wordnet
+from cd_exp.concepts.imagenet import of_wordnet
 
 WORDNET = re.compile(r"n\d{8}")
 

@@ -1,4 +1,7 @@
-"""Concept sets that are lists of words: no blanks, no duplicates, and a note of what was dropped."""
+"""Concept sets: lists of words without blanks and duplicates, and classes of a network, kept as they stand.
+
+What was dropped from a list of words is noted with its line number. Prompt templates hold one `{}` each.
+"""
 
 import csv
 import itertools
@@ -8,11 +11,34 @@ from pathlib import Path
 from typing import Any
 
 from cd_exp import shapes as world
-from cd_exp.concepts.prompts import Templates, prompts
-from cd_exp.errors import InputError
+from cd_exp.concepts.imagenet import NAMES
+from cd_exp.errors import InputError, unknown
 from cd_exp.io.download import BRODEN, Archive, locate
 from cd_exp.io.text import read_lines, read_list, shortened
+from cd_exp.plugins import load
 from cd_exp.records import Concepts
+
+Templates = str | Sequence[Any] | None
+"""Prompts with one `{}` each: one, several, None for the bare word, or `imagenet_80`; YAML may give no text at all."""
+
+
+def prompts(templates: Templates) -> tuple[str, ...]:
+    """The templates as they are used: at least one, each with exactly one `{}`.
+
+    Raises:
+        InputError: one of them has none, or several.
+    """
+    if templates == "imagenet_80":
+        from open_clip import OPENAI_IMAGENET_TEMPLATES
+
+        return tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
+    given = (templates,) if isinstance(templates, str) else tuple(templates or ("{}",))
+    for template in given:
+        if not isinstance(template, str) or not template.count("{") == template.count("}") == template.count("{}") == 1:
+            raise InputError(
+                f"the template {template!r} must have exactly one {{}}, where the concept goes (concepts.templates)"
+            )
+    return given
 
 
 def file(*, path: str, templates: Templates = None) -> Concepts:
@@ -151,3 +177,71 @@ def _vocabulary(listed: Iterable[Any], name: str, templates: Templates, *, where
         if numbers
     )
     return Concepts(tuple(names), prompts(templates), name, notes)
+
+
+def model_classes(*, model: Any, templates: Templates = None) -> Concepts:
+    """The target model's own classes, in their order, equal names included.
+
+    Args:
+        model: a recipe of `cd_exp.models`, with `name` and `classes`.
+        templates: prompts.
+
+    Raises:
+        InputError: nothing is known of the model's classes.
+    """
+    if not model.classes:
+        raise InputError(
+            f"the classes of model {model.name} are not known; set model.class_names=FILE, or another concepts="
+        )
+    return _classes(model.classes, f"{model.name} classes", templates)
+
+
+def imagenet(*, names: str = "published", templates: Templates = None) -> Concepts:
+    """The 1,000 classes of ImageNet in the order of ILSVRC.
+
+    Args:
+        names: `published`, the synonyms of each class as CLIP-Dissect used them; `lemmas`, the same from timm as they
+            are, where both cranes are called "crane"; `openai`, the names that OpenAI chose for CLIP.
+        templates: prompts.
+
+    Raises:
+        InputError: there is no such list of names.
+    """
+    if names not in NAMES:
+        raise unknown("list of names", names, NAMES, where="in concepts=imagenet")
+    return _classes(NAMES[names](), "imagenet", templates)
+
+
+def _classes(listed: Iterable[str], name: str, templates: Templates) -> Concepts:
+    """A list of classes as it stands; equal names are noted."""
+    names = tuple(listed)
+    first = {word: place for place, word in reversed(list(enumerate(names)))}
+    twice = [repr(word) for place, word in enumerate(names) if first[word] != place]
+    note = f"{name}: names that an earlier class has too, and kept: {len(twice)} ({shortened(twice)})"
+    notes = (note,) if twice else ()
+    return Concepts(names, prompts(templates), name, notes)
+
+
+def custom(
+    *, factory: str, options: Mapping[str, Any] | None = None, name: str = "custom", templates: Templates = None
+) -> Concepts:
+    """The names that a function of the user's own lists.
+
+    Args:
+        factory: `FILE.py:function` or `package.module:function`.
+        options: its keywords.
+        name: how the set is called in tables.
+        templates: prompts.
+
+    Raises:
+        InputError: there is no such function, or it returns no list of names.
+    """
+    made = load(factory, setting="concepts.factory")(options or {})
+    if isinstance(made, str) or not isinstance(made, Sequence):
+        raise InputError(f"concepts.factory={factory} returned {type(made).__name__}, expected a list of names")
+    other = next((entry for entry in made if not isinstance(entry, str)), None)
+    if other is not None:
+        raise InputError(f"concepts.factory={factory} returned a list with {other!r}, expected a list of names")
+    if not any(entry.strip() for entry in made):
+        raise InputError(f"concepts.factory={factory} returned no name; at least one is needed")
+    return words(names=list(made), name=name, templates=templates)
