@@ -8,10 +8,8 @@ name before it is complete, and everything read back is checked.
     python -m cd_exp.cache list | verify | prune   [--dir DIR]
 """
 
-from cd_exp.cache.entries import Entry, digest, key_of
-from cd_exp.cache.making import Making
-from cd_exp.cache.pieces import Pieces
-from cd_exp.cache.sealed import Damaged, read_sealed, seal
+from cd_exp.cache.entries import Damaged, Entry, digest, key_of, read_sealed, seal
+from cd_exp.cache.partial import Making, Pieces
 from cd_exp.cache.store import Store
 
 __all__ = ["Damaged", "Entry", "Making", "Pieces", "Store", "digest", "key_of", "read_sealed", "seal"]

@@ -1,21 +1,91 @@
-"""`python -m cd_exp.cache list | verify | prune`: look at, check and empty the cache."""
+"""`python -m cd_exp.cache list | verify | prune`: list, check and shrink the cache.
+
+Only entries, unfinished ones, and what killed processes left can be removed; files of others stay.
+"""
 
 import argparse
 import math
 import os
+import re
 import sys
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import Timeout
 from rich.console import Console
 from rich.table import Table
 
-from cd_exp.cache.entries import fault, read_manifest
-from cd_exp.cache.mark import MARK, entry_folders, is_cache
-from cd_exp.cache.pruning import Item, chosen, items, remove, size_of
-from cd_exp.cache.sealed import Damaged, read_sealed
+from cd_exp.cache.entries import ARRAY, ARRAYS, MANIFEST, Damaged, fault, read_manifest, read_sealed
+from cd_exp.cache.partial import discard
+from cd_exp.cache.store import MARK, entry_folders, is_cache, lock
 from cd_exp.errors import InputError
+from cd_exp.io.atomic import TEMPORARY
 from cd_exp.io.text import for_terminal, terminal_text
+
+KEY = "[0-9a-f]" * 40
+
+
+@dataclass(frozen=True)
+class Item:
+    """Something that can be removed: a folder of ours, the key that locks it, when it was made, and its bytes."""
+
+    folder: Path
+    key: str
+    made: float
+    size: int
+
+
+def items(root: Path) -> list[Item]:
+    """All that can be removed, the newest first."""
+    folders = [folder for folder in entry_folders(root) if _is_ours(folder)]
+    folders += [folder for folder in root.glob(f"partial/{KEY}") if folder.is_dir() and not folder.is_symlink()]
+    folders += [folder for folder in root.glob(f"*/{TEMPORARY}{KEY}-*") if folder.is_dir()]
+    found = [Item(folder, _key(folder), folder.stat().st_mtime, size_of(folder)) for folder in folders]
+    return sorted(found, key=lambda item: (-item.made, item.folder))
+
+
+def chosen(found: Sequence[Item], *, days: float | None, keep: int | None) -> list[Item]:
+    """Which of the items, the newest first, are older than so many days or beyond so many bytes."""
+    before = None if days is None else time.time() - days * 86400
+    old, total = [], 0
+    for item in found:
+        total += item.size
+        if (before is not None and item.made <= before) or (keep is not None and total > keep):
+            old.append(item)
+    return old
+
+
+def remove(root: Path, item: Item) -> bool:
+    """Remove what is ours in a folder, and the folder unless something else lies there; False where it is in use."""
+    try:
+        with lock(root, item.key, timeout=0.0):
+            discard(item.folder)
+            return True
+    except Timeout:
+        return False
+
+
+def size_of(folder: Path) -> int:
+    """The bytes that the files of a folder take on the disk; an array in the making is not as large as it looks."""
+    return sum(512 * file.lstat().st_blocks for file in folder.iterdir() if file.is_file())
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether its manifest is an entry's, or it is a damaged entry: only files of such names, numbers among them."""
+    names = {file.name for file in folder.iterdir()}
+    try:
+        return read_manifest(folder).kind == folder.parent.name
+    except (Damaged, OSError):
+        return bool(names & {ARRAY, ARRAYS}) and names <= {ARRAY, ARRAYS, MANIFEST}
+
+
+def _key(folder: Path) -> str:
+    found = re.search(KEY, folder.name)
+    assert found is not None
+    return found.group()
+
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 

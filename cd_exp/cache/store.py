@@ -1,4 +1,7 @@
-"""The cache below one folder: what a run finds there, and what it adds."""
+"""The cache below one folder: entries a run reads, makes and locks, behind the tag that marks the folder as a cache.
+
+Nothing is ever removed from a folder without the tag.
+"""
 
 import errno
 import json
@@ -12,13 +15,48 @@ from typing import Any, TypeVar
 import numpy as np
 from filelock import FileLock
 
-from cd_exp.cache.entries import ARRAY, ARRAYS, MANIFEST, Entry, Manifest, digest, fault, key_of, read_manifest
-from cd_exp.cache.making import Making, discard
-from cd_exp.cache.mark import mark
-from cd_exp.cache.pieces import Arrays, Pieces, read_arrays
-from cd_exp.cache.sealed import Damaged, read_sealed, seal
+from cd_exp.cache.entries import (
+    ARRAY,
+    ARRAYS,
+    MANIFEST,
+    Damaged,
+    Entry,
+    Manifest,
+    digest,
+    fault,
+    key_of,
+    read_manifest,
+    read_sealed,
+    seal,
+)
+from cd_exp.cache.partial import Arrays, Making, Pieces, discard, read_arrays
 from cd_exp.errors import InputError
 from cd_exp.io.atomic import TEMPORARY, disk, temporary_folder, write
+
+MARK = "cd_exp_cache.json"
+HELP = "Features stored by cd_exp; `python -m cd_exp.cache list` shows them. All of it can be made again."
+
+
+def mark(root: Path) -> None:
+    """Put the mark into a folder that is used as a cache; one that was damaged is written anew."""
+    if not is_cache(root):
+        write(root / MARK, seal({"cache": "cd_exp", "about": HELP}))
+
+
+def is_cache(root: Path) -> bool:
+    """Whether the folder has the mark."""
+    try:
+        return read_sealed(root / MARK).get("cache") == "cd_exp"
+    except (OSError, Damaged):
+        return False
+
+
+def entry_folders(root: Path) -> Iterator[Path]:
+    """The folders that have the place and the name of an entry: `KIND/` and forty hexadecimal digits."""
+    for folder in sorted(root.glob("*/" + "[0-9a-f]" * 40)):
+        if folder.is_dir() and not folder.is_symlink() and folder.parent.name != "partial":
+            yield folder
+
 
 REMEDY = "set cache.dir to a larger one, or make room with `python -m cd_exp.cache prune --keep 10GB`"
 Value = TypeVar("Value")

@@ -8,7 +8,7 @@ import pytest
 
 from cd_exp.cache import Entry, Store
 from cd_exp.cache.__main__ import main
-from cd_exp.cache.mark import MARK
+from cd_exp.cache.store import MARK
 
 ENTRY = Entry("images", {"probe": "def"})
 VALUES = np.arange(30_000, dtype=np.float32).reshape(-1, 3)

@@ -13,7 +13,7 @@ from cd_exp import __version__
 from cd_exp.cache import Damaged, Entry, Store, read_sealed, seal
 from cd_exp.cache.__main__ import main
 from cd_exp.cache.entries import fault
-from cd_exp.cache.mark import mark
+from cd_exp.cache.store import mark
 from cd_exp.errors import InputError
 
 ENTRY = Entry("images", {"probe": "def"})

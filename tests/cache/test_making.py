@@ -111,7 +111,7 @@ def test_unreadable_rows_are_left_out_once_and_for_all(tmp_path_factory, unreada
 
 
 def test_no_byte_of_a_shard_is_hashed_twice_in_a_run(store, monkeypatch):
-    from cd_exp.cache import making as module
+    from cd_exp.cache import partial as module
 
     hashed = []
     real = module.shard_digests

@@ -1,14 +1,14 @@
-"""An unfinished array: shards of rows are written where they belong, so that no merge copies or rereads them.
+"""Unfinished entries: arrays whose shards are written where they belong, and reductions whose pieces merge.
 
-`partial/KEY/values.npy` has its final size from the first shard on (a sparse file: nothing is taken on the disk before
-it is written). Beside it lies a small record for each finished shard, with its checksum; a shard without a record, or
-whose rows are not those of its record, is made again. At the end the folder is renamed, as a whole.
+`partial/KEY/values.npy` has its final size from the first shard on (a sparse file: no disk is taken before it is
+written). Beside it lies a small record for each finished shard, with its checksum; a shard without one is computed
+again.
 """
 
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from cd_exp.cache.entries import ARRAY, BLOCK, MANIFEST, Entry, shard_digests
-from cd_exp.cache.sealed import Damaged, read_sealed, seal
-from cd_exp.io.atomic import TEMPORARY, disk, write
+from cd_exp.cache.entries import ARRAY, BLOCK, MANIFEST, Damaged, Entry, digest, read_sealed, seal, shard_digests
+from cd_exp.io.atomic import TEMPORARY, disk, temporary_file, to_disk, write
 
 START = 4096
 """Bytes before the rows: a page, so that a shard of 1,024 rows of 4-byte numbers is pages of its own. Processes on
@@ -172,3 +171,47 @@ def _header(shape: Sequence[int], dtype: np.dtype) -> bytes:
     text = repr(about).encode("latin1")
     length = START - len(np.lib.format.magic(1, 0)) - 2
     return np.lib.format.magic(1, 0) + length.to_bytes(2, "little") + text.ljust(length - 1) + b"\n"
+
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class Pieces:
+    """The pieces of one entry. The name of each file carries its checksum: it is complete, or it is not there."""
+
+    def __init__(self, folder: Path, entry: Entry, *, remedy: str) -> None:
+        self.folder, self.entry, self.remedy = folder, entry, remedy
+
+    def save(self, arrays: Arrays, *, instead_of: Path | None = None) -> Path:
+        """Write a piece, then remove the smaller one that it takes the place of.
+
+        A kill between the two leaves both; whoever reads takes the larger.
+        """
+        with temporary_file(self.folder, remedy=self.remedy) as half:
+            with half.open("wb") as file:
+                np.savez(file, allow_pickle=False, **arrays)
+            to_disk(half)
+            path = self.folder / f"{os.getpid()}-{digest(half)[:16]}.npz"
+            half.replace(path)
+        if instead_of is not None and instead_of != path:
+            instead_of.unlink(missing_ok=True)
+        return path
+
+    def load(self) -> list[tuple[Path, dict[str, np.ndarray]]]:
+        """All pieces with their files."""
+        return [(path, read_arrays(path)) for path in sorted(self.folder.glob("*.npz"))]
+
+    def mend(self) -> list[str]:
+        """Remove what a kill left half-written and what is damaged; says which. Call it under the lock."""
+        for path in self.folder.glob(f"{TEMPORARY}*"):
+            path.unlink()
+        bad = [path for path in self.folder.glob("*.npz") if digest(path)[:16] != path.stem.partition("-")[2]]
+        for path in bad:
+            path.unlink()
+        return [f"a part of {self.entry.says} was damaged; it is made again" for _ in bad]
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an npz file, in memory."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
