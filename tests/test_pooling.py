@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cd_exp.errors import InputError
-from cd_exp.pooling import Pooling, choose
+from cd_exp.hooks.pooling import Pooling, choose
 
 
 def pool(output, asked="auto", *, axis, **known):

@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cd_exp.activations import in_order, mapped
 from cd_exp.cache import Store
 from cd_exp.errors import InputError
 from cd_exp.features.layers import columns, pictures
 from cd_exp.features.loading import BATCH, Settings, bar, in_batches, load, placed
+from cd_exp.hooks import in_order, mapped
 from cd_exp.models import TargetModel
 from cd_exp.records import Probe
 from cd_exp.units import Units, as_units

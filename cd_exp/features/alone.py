@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cd_exp.activations import Layer, pooled
 from cd_exp.cache import Entry, Store
 from cd_exp.clips import Clip
 from cd_exp.errors import InputError
 from cd_exp.features.layers import columns
 from cd_exp.features.loading import BATCH, Settings, bar, in_batches, load, placed
+from cd_exp.hooks import Layer, pooled
 from cd_exp.io.text import shortened
 from cd_exp.models import TargetModel
 from cd_exp.records import Probe

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cd_exp.activations import Layer, Looked
 from cd_exp.cache import Entry, Store
+from cd_exp.hooks import Layer, Looked
 
 _SAME = 1e-4  # of the largest value of a layer
 

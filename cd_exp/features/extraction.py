@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from cd_exp.activation_stats import BINS
-from cd_exp.activations import Layer
 from cd_exp.cache import Entry, Store
 from cd_exp.clips import Clip
 from cd_exp.errors import InputError, unknown
@@ -18,6 +17,7 @@ from cd_exp.features.loading import Settings
 from cd_exp.features.record import Dense as DenseLayers
 from cd_exp.features.record import Features
 from cd_exp.features.shards import IMAGES, make
+from cd_exp.hooks import Layer
 from cd_exp.models import TargetModel
 from cd_exp.records import Probe, Strongest
 from cd_exp.units import Units, as_units
@@ -41,7 +41,7 @@ def extract(
         model: the target network's recipe.
         probe: the images.
         clip: the CLIP backbone's recipe.
-        layers: module paths or patterns, as `cd_exp.activations.resolve` reads them; or what else the columns are.
+        layers: module paths or patterns, as `cd_exp.hooks.resolve` reads them; or what else the columns are.
         store: where features are kept.
         settings: device, precision, batches, and what is kept of activations.
         strongest: how many of each unit's strongest images all who use the features need; None where all activations

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from cd_exp.activations import Layer, Looked, look, resolve
-from cd_exp.activations.looking import IMAGES
 from cd_exp.cache import Store
 from cd_exp.errors import InputError
 from cd_exp.features.behaviour import behaving
 from cd_exp.features.loading import UNREADABLE, batched, transformed
+from cd_exp.hooks import Layer, Looked, look, resolve
+from cd_exp.hooks.inspect_layers import IMAGES
 from cd_exp.models import TargetModel, truth_for
 from cd_exp.records import Probe
 from cd_exp.units import Units
@@ -28,7 +28,7 @@ def find_layers(model: TargetModel, probe: Probe, patterns: Sequence[str], store
     Args:
         model: the target network's recipe.
         probe: whose first pictures are shown to it.
-        patterns: layers as `cd_exp.activations.resolve` reads them.
+        patterns: layers as `cd_exp.hooks.resolve` reads them.
         store: where the answer is kept; the notes on the network are added to its reports.
 
     Raises:

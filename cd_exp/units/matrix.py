@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cd_exp.activations import Layer
 from cd_exp.cache import digest
 from cd_exp.errors import InputError
+from cd_exp.hooks import Layer
 from cd_exp.io.text import read_lines, shortened
 from cd_exp.models import TargetModel
 from cd_exp.records import Accepted

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cd_exp.activations import Layer
 from cd_exp.cache import digest
 from cd_exp.errors import InputError
+from cd_exp.hooks import Layer
 from cd_exp.models import TargetModel, read_names, truth_for
 from cd_exp.records import Accepted
 from cd_exp.units.autoencoder import read_encoder
@@ -33,7 +33,7 @@ class Units(Protocol):
         """All that makes these units other than the layers' own, as plain JSON values."""
 
     def patterns(self, model: TargetModel) -> Sequence[str]:
-        """The layers of the network, as `cd_exp.activations.resolve` reads them."""
+        """The layers of the network, as `cd_exp.hooks.resolve` reads them."""
 
     def columns(self, layer: Layer, *, model: str) -> Layer:
         """The layer with what its units are."""

@@ -20,10 +20,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from cd_exp.activations import Layer, Wanted
-from cd_exp.activations.looking import IMAGES, decide
-from cd_exp.activations.running import tensors_in
 from cd_exp.errors import InputError
+from cd_exp.hooks import Layer, Wanted
+from cd_exp.hooks.hooks import tensors_in
+from cd_exp.hooks.inspect_layers import IMAGES, decide
 from cd_exp.io.text import read_lines
 
 PLAIN = re.compile(

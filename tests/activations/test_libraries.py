@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from cd_exp.activations import look, pooled
 from cd_exp.errors import InputError
+from cd_exp.hooks import look, pooled
 
 VISION = {
     "hidden_size": 32,

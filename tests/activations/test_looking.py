@@ -3,8 +3,8 @@ import torch
 from small_networks import Made, Patches, Positions, Repeated, SequenceFirst, Small, Square, Windows
 from torch import nn
 
-from cd_exp.activations import look, pooled
 from cd_exp.errors import InputError
+from cd_exp.hooks import look, pooled
 
 
 def pictures(height=32, width=None, count=3):

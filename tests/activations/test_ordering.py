@@ -3,7 +3,7 @@ import torch
 from small_networks import Made, Patches
 from torch import nn
 
-from cd_exp.activations import in_order, look
+from cd_exp.hooks import in_order, look
 
 
 def grids(network, height=32, width=32):

@@ -5,9 +5,9 @@ import torch
 from small_networks import Small
 from torch import nn
 
-from cd_exp.activations import look, mapped, pooled
-from cd_exp.activations.running import tensors_in
 from cd_exp.errors import InputError
+from cd_exp.hooks import look, mapped, pooled
+from cd_exp.hooks.hooks import tensors_in
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 import pytest
 from small_networks import Small
 
-from cd_exp.activations import module_of, resolve
 from cd_exp.errors import InputError
+from cd_exp.hooks import module_of, resolve
 
 
 @pytest.fixture

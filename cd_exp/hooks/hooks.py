@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cd_exp.activations.layer import Layer
 from cd_exp.errors import InputError
+from cd_exp.hooks.layer import Layer
 
 Keep = Callable[[str, int, object], None]
 _AGREE = 0.05  # of the size of the output; half precision differs by less, a view that read another layout by far more

@@ -2,7 +2,7 @@
 
 The pooling follows from the kind of output: maps are averaged over positions, tokens give the class token where the
 layer has one and the mean of its patches where it has none. Which axis holds the units, and how many tokens come before
-the patches, is found out by `cd_exp.activations`, not here.
+the patches, is found out by `cd_exp.hooks`, not here.
 """
 
 from dataclasses import dataclass

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from cd_exp.errors import InputError, unknown
-from cd_exp.pooling import POOLS, Pool
+from cd_exp.hooks.pooling import POOLS, Pool
 
 _SYNTAX = re.compile(r"(?P<path>[^@/:]+)(@(?P<call>[^/:]*))?(/(?P<element>[^:]*))?(:(?P<pool>.*))?", re.DOTALL)
 

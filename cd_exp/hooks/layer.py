@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-from cd_exp.pooling import Pooling
+from cd_exp.hooks.pooling import Pooling
 
 
 @runtime_checkable
