@@ -28,7 +28,7 @@ from cd_exp.features.shards import SHARD
 from cd_exp.labels import label
 from cd_exp.models import CustomModel
 from cd_exp.records import Match
-from cd_exp.similarity.blocks import RESULT_BYTES
+from cd_exp.similarity.scoring import RESULT_BYTES
 
 UNITS, DIM = 2048, 512
 IMAGES = (8, 16, 32)  # shards

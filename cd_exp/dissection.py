@@ -15,7 +15,7 @@ from cd_exp.labels import few_units
 from cd_exp.records import Similarity
 from cd_exp.run_data import RunData, RunInputs
 from cd_exp.similarity import concept_activations
-from cd_exp.similarity.reads import declaration
+from cd_exp.similarity.registry import declaration
 from cd_exp.stability import doing, with_stability
 
 LONG = 2.0

@@ -18,7 +18,6 @@ from cd_exp.cache import Store
 from cd_exp.clips import Clip
 from cd_exp.concepts import file, words
 from cd_exp.config.schema import ON_ERROR
-from cd_exp.custom_similarity import checked
 from cd_exp.errors import InputError
 from cd_exp.features import Settings
 from cd_exp.models import InHand, read_names
@@ -26,6 +25,7 @@ from cd_exp.models.recipe import Recipe
 from cd_exp.probes.custom import of_pictures
 from cd_exp.probes.image_files import ImageFiles
 from cd_exp.records import Concepts, Probe, Similarity
+from cd_exp.similarity.custom import checked
 from cd_exp.units import Layers, Units
 
 OF_MODELS = ("name", "layers", "key", "build")

@@ -12,8 +12,8 @@ from cd_exp.plan.downloads import size_of
 from cd_exp.plan.features import COMPUTED, Features, Step, of_images, of_matrix, of_network, of_texts
 from cd_exp.plan.networks import Outline, Target
 from cd_exp.plan.pieces import Pieces
-from cd_exp.similarity.blocks import RESULT_BYTES
-from cd_exp.similarity.softmax import BLOCK_BYTES
+from cd_exp.similarity.scoring import RESULT_BYTES
+from cd_exp.similarity.top_images import BLOCK_BYTES
 from cd_exp.units import Matrix
 
 PROCESS = 900_000_000

@@ -14,14 +14,13 @@ all that a new one needs.
 tensor([1, 0])
 """
 
-from cd_exp.similarity.blocks import blocks, layers_together
 from cd_exp.similarity.cos import cos
 from cd_exp.similarity.cos_cubed import cos_cubed
-from cd_exp.similarity.finding import named_as_their_file
 from cd_exp.similarity.match import ConceptMatch, concept_activations
 from cd_exp.similarity.mean_embedding import mean_embedding
 from cd_exp.similarity.rank_reorder import rank_reorder
-from cd_exp.similarity.reads import Reads, Terms, ceiling, declare, needs_dead, reads
+from cd_exp.similarity.registry import Reads, Terms, ceiling, declare, named_as_their_file, needs_dead, reads
+from cd_exp.similarity.scoring import blocks, layers_together
 from cd_exp.similarity.soft_wpmi import soft_wpmi
 from cd_exp.similarity.whitened_wpmi import whitened_wpmi
 from cd_exp.similarity.wpmi import wpmi

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from cd_exp.records import Match
 from cd_exp.similarity.match import ConceptMatch, checked, shape, slices, tile
-from cd_exp.similarity.reads import declare
+from cd_exp.similarity.registry import declare
 
 
 @declare()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cd_exp.records import Match
 from cd_exp.similarity.match import ConceptMatch, checked, shape, slices, take, tile
-from cd_exp.similarity.reads import declare
+from cd_exp.similarity.registry import declare
 
 IMAGES, CONCEPTS = 2**13, 2**10
 """The most images and concepts of one tile: 32 MiB."""

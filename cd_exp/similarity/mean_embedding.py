@@ -6,7 +6,7 @@ from torch.nn.functional import embedding_bag
 
 from cd_exp.records import Match
 from cd_exp.similarity.match import ConceptMatch, Neurons, at_least, listed
-from cd_exp.similarity.reads import Terms, declare
+from cd_exp.similarity.registry import Terms, declare
 
 
 def _terms(*, top_k: int, images: int | None = None) -> Terms:

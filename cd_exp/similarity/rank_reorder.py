@@ -6,7 +6,7 @@ from torch import Tensor
 
 from cd_exp.errors import InputError
 from cd_exp.similarity.match import ConceptMatch, Neurons, at_least, listed, shape, slices, some_of, take, tile
-from cd_exp.similarity.reads import declare
+from cd_exp.similarity.registry import declare
 
 CELLS = 2**24
 """The most images x concepts of one tile: 64 MiB."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cd_exp.similarity.match import ConceptMatch, Neurons, at_least, listed, shape
 from cd_exp.similarity.prior import subtract_prior
-from cd_exp.similarity.reads import Terms, declare
+from cd_exp.similarity.registry import Terms, declare
 from cd_exp.similarity.top_images import Bags, top_images
 
 

@@ -12,7 +12,7 @@ from cd_exp.labels import best
 from cd_exp.records import Strongest
 from cd_exp.similarity import ConceptMatch, layers_together, reads
 from cd_exp.similarity.match import Neurons, take
-from cd_exp.similarity.reads import declaration, settings
+from cd_exp.similarity.registry import declaration, settings
 from cd_exp.stability.anew import Candidates
 
 Scored = Iterator[tuple[str, slice, Tensor]]

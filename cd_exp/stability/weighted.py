@@ -12,7 +12,7 @@ from cd_exp.records import Strongest
 from cd_exp.similarity import ConceptMatch, Terms
 from cd_exp.similarity.match import lists_side_by_side, shape, slices
 from cd_exp.similarity.prior import prior_mask
-from cd_exp.similarity.reads import declaration, settings
+from cd_exp.similarity.registry import declaration, settings
 from cd_exp.similarity.top_images import Block, top_images
 from cd_exp.stability.anew import Candidates, LayerPrior, winners
 

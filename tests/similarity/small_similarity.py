@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from cd_exp import similarity
 from cd_exp.similarity.match import shape
-from cd_exp.similarity.reads import declaration
+from cd_exp.similarity.registry import declaration
 
 SHARED = Path(__file__).parents[2] / "../shared"
 FOLDER = Path(__file__).parents[2] / "conf/similarity"

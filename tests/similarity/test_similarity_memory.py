@@ -12,7 +12,7 @@ CODE = f"""
 import resource, sys, torch
 from pathlib import Path
 from cd_exp import similarity
-from cd_exp.similarity import softmax
+from cd_exp.similarity import top_images as softmax
 from cd_exp.records import Match
 softmax.BLOCK_BYTES = 2**25
 def inputs(images, concepts):

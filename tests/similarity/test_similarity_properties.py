@@ -18,7 +18,7 @@ from cd_exp.labels import label
 from cd_exp.records import Match
 from cd_exp.similarity import Reads
 from cd_exp.similarity.prior import subtract_prior
-from cd_exp.similarity.reads import declaration, declared
+from cd_exp.similarity.registry import declaration, declared
 
 blocks_module = importlib.import_module("cd_exp.similarity.blocks")
 CLOSE = {"rtol": 1e-4, "atol": 2e-4}

@@ -12,7 +12,8 @@ from torch.testing import assert_close
 
 from cd_exp import similarity
 from cd_exp.records import Match
-from cd_exp.similarity import soft_likelihood, softmax
+from cd_exp.similarity import top_images
+from cd_exp.similarity.soft_wpmi import ERROR, LIMITS, _polynomial
 
 
 def dense(match):
@@ -81,7 +82,7 @@ def test_rank_reorder_sorts_matches_of_both_signs():
 @pytest.mark.parametrize("images", [1, 7, 60])
 def test_blocks_of_images_change_nothing(world, monkeypatch, images):
     whole = similarity.soft_wpmi(*world), similarity.wpmi(*world)
-    monkeypatch.setattr(softmax, "BLOCK_BYTES", images * 4 * 17)
+    monkeypatch.setattr(top_images, "BLOCK_BYTES", images * 4 * 17)
     monkeypatch.setattr(importlib.import_module("cd_exp.similarity.top_images"), "_width", lambda units, device: 5)
     parts = similarity.soft_wpmi(*world), similarity.wpmi(*world)
     assert_close(parts, whole, rtol=1e-5, atol=2e-4)
@@ -154,7 +155,7 @@ def test_a_small_mean_match_is_taken_as_it_is_and_one_below_zero_as_a_millionth(
 
 def test_matches_far_below_zero_have_a_softmax_too():
     match = -1 - torch.rand(6, 5, generator=torch.Generator().manual_seed(0))
-    (_, found), *_ = softmax.probabilities(match, scale=200.0, width=5, buffer=torch.empty(30))
+    (_, found), *_ = top_images.probabilities(match, scale=200.0, width=5, buffer=torch.empty(30))
     assert_close(found, (200 * match).softmax(dim=1))
 
 
@@ -168,16 +169,16 @@ def test_few_images_and_many_give_the_same_cosine(images, dim):
     assert_close(similarity.cos(match, neurons), similarity.cos(many, neurons.repeat(3, 1)), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("degree", range(1, len(soft_likelihood.LIMITS) + 1))
+@pytest.mark.parametrize("degree", range(1, len(LIMITS) + 1))
 def test_polynomials_are_logarithms_as_far_as_float32_sees(degree):
-    x = np.linspace(0, soft_likelihood.LIMITS[degree - 1], 5001)
-    terms = soft_likelihood._polynomial(degree).numpy()
+    x = np.linspace(0, LIMITS[degree - 1], 5001)
+    terms = _polynomial(degree).numpy()
     polynomial = sum(term * x**power for power, term in enumerate(terms, start=1))
-    assert np.abs(polynomial - np.log1p(x)).max() < soft_likelihood.ERROR
+    assert np.abs(polynomial - np.log1p(x)).max() < ERROR
     if degree > 1:  # and no higher a degree than needed
-        beyond = soft_likelihood.LIMITS[degree - 2] * 1.2
-        fewer = sum(t * beyond**p for p, t in enumerate(soft_likelihood._polynomial(degree - 1).numpy(), start=1))
-        assert abs(fewer - np.log1p(beyond)) > soft_likelihood.ERROR
+        beyond = LIMITS[degree - 2] * 1.2
+        fewer = sum(t * beyond**p for p, t in enumerate(_polynomial(degree - 1).numpy(), start=1))
+        assert abs(fewer - np.log1p(beyond)) > ERROR
 
 
 @pytest.mark.parametrize("concepts", [300, 3_000, 30_000])

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from cd_exp.errors import InputError
 from cd_exp.records import Match
 from cd_exp.similarity import concept_activations, whitened_wpmi
-from cd_exp.similarity.penalties import nested, off_centre
+from cd_exp.similarity.whitened_wpmi import nested, off_centre
 
 worlds = st.builds(
     draw, images=st.integers(12, 60), concepts=st.integers(2, 20), units=st.integers(2, 30), dim=st.integers(2, 16),

@@ -19,8 +19,8 @@ from cd_exp.activation_stats import strongest
 from cd_exp.labelling import label_units
 from cd_exp.labels import label
 from cd_exp.records import Labels, Match
-from cd_exp.similarity import softmax
-from cd_exp.similarity.reads import declaration, settings
+from cd_exp.similarity import top_images
+from cd_exp.similarity.registry import declaration, settings
 from cd_exp.stability import candidates_kept, doing, draws, reach, terms_of, with_stability
 from cd_exp.stability.repeated import drawn_again
 from cd_exp.stability.resampling import _counted
@@ -223,7 +223,7 @@ def test_layers_together_are_as_each_alone_and_a_seed_gives_the_same_again(name)
 def test_blocks_of_images_and_units_change_nothing(name, monkeypatch):
     match, neurons = draw(images=60, concepts=20, units=10)
     whole = found(FUNCTIONS[name], match, {"fc": neurons})["fc"]
-    monkeypatch.setattr(softmax, "BLOCK_BYTES", 7 * 4 * 20)
+    monkeypatch.setattr(top_images, "BLOCK_BYTES", 7 * 4 * 20)
     monkeypatch.setattr(importlib.import_module("cd_exp.stability.weighted"), "CELLS", 1)
     parts = found(FUNCTIONS[name], match, {"fc": neurons})["fc"]
     assert np.abs(whole.stability - parts.stability).mean() < 0.01

@@ -1,10 +1,17 @@
-"""What a similarity function says of itself where it is defined: what it reads, and how it is resampled."""
+"""What a similarity function declares where it is defined: its inputs, its ceiling, and how it is resampled.
+
+A function in a file of its own name is found by `find_by_file_name`, so that a new one needs no line elsewhere.
+"""
 
 import inspect
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
+from inspect import Parameter, signature
+from pkgutil import iter_modules
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -141,3 +148,18 @@ def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
     while isinstance(function, partial):
         function = function.func
     return function
+
+
+PACKAGE = __name__.rpartition(".")[0]
+
+
+def named_as_their_file() -> dict[str, Callable[..., Any]]:
+    """The functions of this folder whose form is `(match, neurons, *, settings with defaults)`."""
+    found = {}
+    for module in [module.name for module in iter_modules(sys.modules[PACKAGE].__path__)]:
+        function = getattr(import_module(f"{PACKAGE}.{module}"), module, None)
+        if callable(function):
+            names, defaults = zip(*((p.name, p.default) for p in signature(function).parameters.values()), strict=True)
+            if names[:2] == ("match", "neurons") and Parameter.empty not in defaults[2:]:
+                found[module] = function
+    return found

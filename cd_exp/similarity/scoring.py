@@ -21,7 +21,7 @@ from cd_exp.similarity.match import (
     some_units,
 )
 from cd_exp.similarity.prior import prior_mask
-from cd_exp.similarity.reads import declaration, declared, reads, settings
+from cd_exp.similarity.registry import declaration, declared, reads, settings
 
 RESULT_BYTES = 2**29
 """The most that one piece of a result takes where the caller does not say, and the activations of layers together."""
