@@ -14,8 +14,7 @@ images and of its best concepts are computed once, and each resample weighs them
 Source: the bootstrap, Efron, Ann. Statist. 7 (1979).
 """
 
-from cd_exp.stability.anew import Candidates
-from cd_exp.stability.resampling import candidates_kept, doing, draws, reach, with_stability
-from cd_exp.stability.weighted import terms_of
+from cd_exp.stability.bootstrap import candidates_kept, doing, draws, reach, with_stability
+from cd_exp.stability.resample_terms import Candidates, terms_of
 
 __all__ = ["Candidates", "candidates_kept", "doing", "draws", "reach", "terms_of", "with_stability"]

@@ -22,9 +22,9 @@ from cd_exp.records import Labels, Match
 from cd_exp.similarity import top_images
 from cd_exp.similarity.registry import declaration, settings
 from cd_exp.stability import candidates_kept, doing, draws, reach, terms_of, with_stability
-from cd_exp.stability.repeated import drawn_again
-from cd_exp.stability.resampling import _counted
-from cd_exp.stability.weighted import node_weights
+from cd_exp.stability.bootstrap import _counted
+from cd_exp.stability.resample_generic import drawn_again
+from cd_exp.stability.resample_terms import node_weights
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "similarity"))
 from small_similarity import FUNCTIONS, draw
@@ -69,7 +69,7 @@ def test_a_prior_over_units_whose_candidates_are_few_is_nearly_that_of_all(monke
     match, neurons = draw(images=80, concepts=400, units=60)
     function = partial(similarity.soft_wpmi, top_k=11)
     exact = literal(function, match, neurons)
-    monkeypatch.setattr(importlib.import_module("cd_exp.stability.resampling"), "CANDIDATES", (60, 60))
+    monkeypatch.setattr(importlib.import_module("cd_exp.stability.bootstrap"), "CANDIDATES", (60, 60))
     few = found(function, match, {"fc": neurons})["fc"].stability
     assert np.abs(few - exact).mean() < 0.06
 
@@ -116,7 +116,7 @@ def test_words_of_one_embedding_are_told_apart_by_name_in_resamples_too(name):
 @pytest.mark.parametrize("setting", [{"scale": 0.0}, {"first_membership": 0.0, "last_membership": 0.0}])
 @pytest.mark.parametrize("candidates", [(3, 3), (64, 256)])
 def test_scores_that_are_all_equal_give_one_label_in_every_resample(monkeypatch, setting, candidates):
-    monkeypatch.setattr(importlib.import_module("cd_exp.stability.resampling"), "CANDIDATES", candidates)
+    monkeypatch.setattr(importlib.import_module("cd_exp.stability.bootstrap"), "CANDIDATES", candidates)
     match, neurons = draw(images=80, concepts=40, units=4)
     labels = found(partial(similarity.soft_wpmi, top_k=11, **setting), match, {"fc": neurons})["fc"]
     assert set(labels.descriptions) == {"word 000"}
@@ -224,7 +224,7 @@ def test_blocks_of_images_and_units_change_nothing(name, monkeypatch):
     match, neurons = draw(images=60, concepts=20, units=10)
     whole = found(FUNCTIONS[name], match, {"fc": neurons})["fc"]
     monkeypatch.setattr(top_images, "BLOCK_BYTES", 7 * 4 * 20)
-    monkeypatch.setattr(importlib.import_module("cd_exp.stability.weighted"), "CELLS", 1)
+    monkeypatch.setattr(importlib.import_module("cd_exp.stability.resample_terms"), "CELLS", 1)
     parts = found(FUNCTIONS[name], match, {"fc": neurons})["fc"]
     assert np.abs(whole.stability - parts.stability).mean() < 0.01
 

@@ -15,9 +15,8 @@ from cd_exp.labels import alphabetical
 from cd_exp.records import Labels, Strongest
 from cd_exp.similarity import ConceptMatch, reads
 from cd_exp.similarity.match import Neurons, shape
-from cd_exp.stability.anew import Candidates
-from cd_exp.stability.repeated import repeated, takes_columns
-from cd_exp.stability.weighted import prior_of, terms_of, weighted
+from cd_exp.stability.resample_generic import repeated, takes_columns
+from cd_exp.stability.resample_terms import Candidates, prior_of, terms_of, weighted
 
 Step = Callable[[float], None]
 

@@ -13,7 +13,7 @@ from cd_exp.records import Strongest
 from cd_exp.similarity import ConceptMatch, layers_together, reads
 from cd_exp.similarity.match import Neurons, take
 from cd_exp.similarity.registry import declaration, settings
-from cd_exp.stability.anew import Candidates
+from cd_exp.stability.resample_terms import Candidates
 
 Scored = Iterator[tuple[str, slice, Tensor]]
 
