@@ -21,7 +21,7 @@ from cd_exp.config.schema import ON_ERROR
 from cd_exp.errors import InputError
 from cd_exp.features import Settings
 from cd_exp.models import InHand, read_names
-from cd_exp.models.recipe import Recipe
+from cd_exp.models.base import Recipe
 from cd_exp.probes.custom import of_pictures
 from cd_exp.probes.image_files import ImageFiles
 from cd_exp.records import Concepts, Probe, Similarity

@@ -4,9 +4,8 @@ A recipe knows its weights' content, its class names and its truth without build
 are stored never imports timm. Preprocessing travels with the weights.
 """
 
-from cd_exp.models.custom import CustomModel
-from cd_exp.models.in_hand import InHand, left_as_it_was
-from cd_exp.models.recipe import Network, TargetModel, read_names, truth_for
+from cd_exp.models.base import Network, TargetModel, read_names, truth_for
+from cd_exp.models.custom import CustomModel, InHand, left_as_it_was
 from cd_exp.models.timm_model import TimmModel, places365, shapes_model
 
 __all__ = [

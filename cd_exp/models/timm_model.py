@@ -15,9 +15,9 @@ from cd_exp.cache import digest
 from cd_exp.errors import InputError, fault, unknown
 from cd_exp.io.download import fetch
 from cd_exp.io.hub import hub_file
-from cd_exp.models.recipe import Network, Recipe
+from cd_exp.models.base import Network, Recipe
+from cd_exp.models.checkpoints import existing, load_weights
 from cd_exp.models.transforms import timm_transform
-from cd_exp.models.weights import existing, load_weights
 
 PLACES365 = {
     "weights": "http://places2.csail.mit.edu/models_places365/resnet18_places365.pth.tar",

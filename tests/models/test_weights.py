@@ -7,7 +7,7 @@ from safetensors.torch import save, save_file
 from torch import nn
 
 from cd_exp.errors import InputError
-from cd_exp.models.weights import load_weights
+from cd_exp.models.checkpoints import load_weights
 
 
 class Network(nn.Module):
