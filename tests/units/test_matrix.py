@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csc_array, csr_array, save_npz
 
 from cd_exp.errors import InputError
-from cd_exp.units.matrix import Matrix
+from cd_exp.units.activation_matrix import Matrix
 
 IDS = ["a/1.png", "b/2.png", "c 3.png", "d.png"]
 

@@ -19,7 +19,7 @@ from cd_exp.models import TargetModel
 from cd_exp.records import Accepted
 from cd_exp.units.encoder import Pool, check_names, pooled
 from cd_exp.units.files import array, existing
-from cd_exp.units.recipes import check_truth, named
+from cd_exp.units.units import check_truth, named
 
 KINDS = (".npy", ".npz")
 IMAGES = "images.txt"
