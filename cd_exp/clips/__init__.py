@@ -4,7 +4,7 @@ Like a target model, a backbone knows its key without being built, so a run whos
 open_clip.
 """
 
-from cd_exp.clips.clip import Clip, ImageTower
+from cd_exp.clips.base import Clip, ImageTower
 from cd_exp.clips.custom import Custom
 from cd_exp.clips.open_clip_model import OpenClip, shapes_clip
 from cd_exp.clips.precomputed import Precomputed

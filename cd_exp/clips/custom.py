@@ -12,7 +12,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from cd_exp.clips.clip import Clip, ImageTower
+from cd_exp.clips.base import Clip, ImageTower
 from cd_exp.errors import InputError
 from cd_exp.plugins import UserFunction, load
 from cd_exp.records import Concepts

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from cd_exp import shapes
 from cd_exp.cache import digest
 from cd_exp.clips import preprocessing, tokenizers
+from cd_exp.clips.base import Clip, ImageTower
 from cd_exp.clips.building import Source, build, of_folder, of_hub, of_library, outline, tag_settings
-from cd_exp.clips.clip import Clip, ImageTower
 from cd_exp.errors import InputError
 from cd_exp.io.download import ToDownload
 from cd_exp.io.hub import hub_file

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cd_exp.cache import digest
-from cd_exp.clips.clip import Clip, ImageTower
+from cd_exp.clips.base import Clip, ImageTower
 from cd_exp.errors import InputError, MissingTexts
 from cd_exp.io.text import read_lines, shortened
 from cd_exp.records import Concepts
