@@ -19,7 +19,7 @@ from cd_exp.errors import InputError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from cd_exp.probes.pictures import Reading, Values
+    from cd_exp.probes.decoding import Reading, Values
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ class Probe(ABC):
     """A probe set: images in a fixed order, each opened only when it is asked for, and all that is known of them.
 
     A set needs a name, ids, a fingerprint, a length and its pictures. Whatever else it may know has a default here, so
-    that nobody asks whether a member exists; `cd_exp.probes.wrapper.Wrapper` passes every one of them on from the sets
+    that nobody asks whether a member exists; `cd_exp.probes.wrappers.Wrapper` passes every one of them on from the sets
     that a part or a union is made of. Inherited and not a protocol, because checking a protocol reads its properties,
     and a fingerprint may read every image.
     """

@@ -22,7 +22,7 @@ from cd_exp.features.alone import responses
 from cd_exp.io.text import file_name
 from cd_exp.metrics.label_expressions import Values, predicted
 from cd_exp.probes import folder as all_images
-from cd_exp.probes.subset import Subset
+from cd_exp.probes.wrappers import Subset
 from cd_exp.records import Probe, Renderer
 
 

@@ -2,20 +2,15 @@
 
 from cd_exp.probes.broden import broden
 from cd_exp.probes.cifar import cifar10, cifar100
-from cd_exp.probes.concat import concat
 from cd_exp.probes.custom import custom
-from cd_exp.probes.dtd import dtd
 from cd_exp.probes.files import files
 from cd_exp.probes.folder import folder
 from cd_exp.probes.huggingface import huggingface
 from cd_exp.probes.ids import ids
-from cd_exp.probes.imagenet_val import imagenet_val
-from cd_exp.probes.looks import pixel_notes
-from cd_exp.probes.places365 import places365
+from cd_exp.probes.photo_sets import dtd, imagenet_val, places365
 from cd_exp.probes.shapes import shapes
-from cd_exp.probes.subset import subset
 from cd_exp.probes.tar import tar
-from cd_exp.probes.view import viewed
+from cd_exp.probes.wrappers import concat, pixel_notes, subset, viewed
 
 __all__ = [
     "broden",

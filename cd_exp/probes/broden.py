@@ -12,9 +12,8 @@ from jaxtyping import Int
 from cd_exp.errors import InputError, unknown
 from cd_exp.io.download import BRODEN, Archive, locate
 from cd_exp.io.text import read_lines
-from cd_exp.probes.id_lists import Names
-from cd_exp.probes.image_files import ImageFiles, require
-from cd_exp.probes.pictures import rgb
+from cd_exp.probes.decoding import rgb
+from cd_exp.probes.image_files import ImageFiles, Names, require
 from cd_exp.records import Segmentation
 
 META = ("image", "split", "ih", "iw", "sh", "sw")

@@ -11,8 +11,8 @@ from PIL import Image
 from cd_exp.errors import InputError, unknown
 from cd_exp.io.download import Archive, locate
 from cd_exp.io.text import read_lines
-from cd_exp.probes.fingerprints import file_digests, fingerprint
-from cd_exp.probes.id_lists import Numbered
+from cd_exp.probes.hashing import file_digests, fingerprint
+from cd_exp.probes.image_files import Numbered
 from cd_exp.records import Probe
 
 SITE = "https://www.cs.toronto.edu/~kriz/"

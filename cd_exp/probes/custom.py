@@ -11,9 +11,9 @@ from PIL import Image
 from cd_exp.errors import InputError
 from cd_exp.io.download import progress
 from cd_exp.plugins import load
-from cd_exp.probes.fingerprints import fingerprint
-from cd_exp.probes.image_classes import folder_classes, of_dataset
-from cd_exp.probes.pictures import DAMAGE, as_rgb
+from cd_exp.probes.decoding import DAMAGE, as_rgb
+from cd_exp.probes.hashing import fingerprint
+from cd_exp.probes.image_files import folder_classes, of_dataset
 from cd_exp.records import Probe, Segmentation
 
 MASKS = ("concepts", "categories", "segmentation")

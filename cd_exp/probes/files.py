@@ -5,8 +5,7 @@ from pathlib import Path
 
 from cd_exp.errors import InputError
 from cd_exp.io.text import read_lines, shortened
-from cd_exp.probes.id_lists import Names
-from cd_exp.probes.image_files import ImageFiles, existing_folder, require
+from cd_exp.probes.image_files import ImageFiles, Names, existing_folder, require
 
 
 def files(*, path: str, root: str | None = None, name: str = "files") -> ImageFiles:

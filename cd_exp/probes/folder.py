@@ -9,8 +9,7 @@ from pathlib import Path
 
 from cd_exp.errors import InputError
 from cd_exp.io.text import shortened
-from cd_exp.probes.id_lists import Names
-from cd_exp.probes.image_files import ImageFiles, existing_folder
+from cd_exp.probes.image_files import ImageFiles, Names, existing_folder
 
 KINDS = {"jpg", "jpeg", "jpe", "jfif", "png", "bmp", "gif", "webp", "avif", "tif", "tiff", "ppm", "pgm", "pbm"}
 """The ends of file names that make an image."""

@@ -11,8 +11,7 @@ from typing import Any
 from cd_exp.cache import digest
 from cd_exp.errors import InputError, unknown
 from cd_exp.io.download import progress, reachable, refuse_download
-from cd_exp.probes.id_lists import Numbered
-from cd_exp.probes.image_files import Pictures
+from cd_exp.probes.image_files import Numbered, Pictures
 
 HUB = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
 

@@ -7,9 +7,8 @@ from typing import NoReturn
 
 from cd_exp.errors import InputError
 from cd_exp.probes.files import listed_ids
-from cd_exp.probes.fingerprints import fingerprint
-from cd_exp.probes.id_lists import Names
-from cd_exp.probes.image_classes import folder_classes
+from cd_exp.probes.hashing import fingerprint
+from cd_exp.probes.image_files import Names, folder_classes
 from cd_exp.records import Probe
 
 

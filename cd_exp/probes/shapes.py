@@ -10,8 +10,8 @@ from PIL import Image
 
 import cd_exp.shapes as world
 from cd_exp.errors import InputError
-from cd_exp.probes.fingerprints import fingerprint
-from cd_exp.probes.id_lists import Numbered
+from cd_exp.probes.hashing import fingerprint
+from cd_exp.probes.image_files import Numbered
 from cd_exp.records import Probe, Renderer, Segmentation
 
 

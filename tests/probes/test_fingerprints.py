@@ -4,12 +4,12 @@ from contextlib import closing
 
 import pytest
 
-from cd_exp.probes import fingerprints
-from cd_exp.probes.fingerprints import fingerprint
+from cd_exp.probes import hashing
+from cd_exp.probes.hashing import fingerprint
 
 
 def file_digests(*arguments):
-    return list(fingerprints.file_digests(*arguments))
+    return list(hashing.file_digests(*arguments))
 
 
 def memory_of(tmp_path):
@@ -39,7 +39,7 @@ def test_content_and_order_count_but_names_and_places_do_not(tmp_path):
 def test_an_unchanged_tree_costs_only_stats(tmp_path, monkeypatch):
     root, cache = tree(tmp_path / "a", x="1", y="2"), str(tmp_path / "cache")
     first = file_digests(root, ["x", "y"], cache)
-    monkeypatch.setattr(fingerprints, "digest", None)  # nothing is read any more
+    monkeypatch.setattr(hashing, "digest", None)  # nothing is read any more
     assert file_digests(root, ["x", "y"], cache) == first
     assert file_digests(root, ["y"], cache) == [first[1]]
 
@@ -65,11 +65,11 @@ def test_an_edited_memory_changes_no_digest(tmp_path, statement):
 
 def test_what_was_read_before_a_kill_is_not_read_again(tmp_path, monkeypatch):
     root, cache = tree(tmp_path / "a", **{str(i): str(i) for i in range(10)}), str(tmp_path / "cache")
-    monkeypatch.setattr(fingerprints, "BATCH", 4)
-    begun = fingerprints.file_digests(root, [str(i) for i in range(10)], cache)
+    monkeypatch.setattr(hashing, "BATCH", 4)
+    begun = hashing.file_digests(root, [str(i) for i in range(10)], cache)
     first = next(begun)
     begun.close()  # the run ends here
-    monkeypatch.setattr(fingerprints, "digest", lambda path: f"read {path.name}")
+    monkeypatch.setattr(hashing, "digest", lambda path: f"read {path.name}")
     again = file_digests(root, [str(i) for i in range(10)], cache)
     assert again[0] == first
     assert again[4:] == [f"read {i}" for i in range(4, 10)]

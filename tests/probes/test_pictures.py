@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cd_exp import probes
-from cd_exp.probes.pictures import Reading, rgb, values
+from cd_exp.probes.decoding import Reading, rgb, values
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:

@@ -12,7 +12,7 @@ from cd_exp import probes
 from cd_exp import shapes as world
 from cd_exp.config import construct
 from cd_exp.errors import InputError
-from cd_exp.probes.view import SETTINGS
+from cd_exp.probes.wrappers import SETTINGS
 
 CONF = Path(__file__).parents[2] / "conf"
 CHOICES = [(group, path.stem) for group in ("probe", "concepts") for path in sorted((CONF / group).glob("*.yaml"))]

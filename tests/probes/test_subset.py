@@ -8,7 +8,7 @@ from PIL import Image
 
 from cd_exp import probes
 from cd_exp.errors import InputError
-from cd_exp.probes.id_lists import Chosen, Joined, Names, Numbered
+from cd_exp.probes.image_files import Chosen, Joined, Names, Numbered
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from PIL import Image
 
 from cd_exp import probes
 from cd_exp.errors import InputError
-from cd_exp.probes import tar_index
+from cd_exp.probes import tar as tar_index
 
 
 def encoded(grey: int, kind: str = "PNG") -> bytes:

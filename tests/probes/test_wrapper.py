@@ -88,7 +88,7 @@ def test_sets_that_answer_and_sets_that_do_not_go_by_their_annotations(tmp_path)
 
 def test_every_member_that_a_probe_may_know_is_passed_on():
     """A member that is added to the base class has to be passed on too."""
-    from cd_exp.probes.wrapper import Wrapper
+    from cd_exp.probes.wrappers import Wrapper
 
     kept = {"name", "ids", "fingerprint", "fingerprint_of", "_pixels", "__len__"}  # a wrapper's own
     declared = {key for key, value in vars(Probe).items() if callable(value) or isinstance(value, property)}
