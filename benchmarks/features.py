@@ -21,7 +21,7 @@ from torch import Tensor
 from cd_exp.cache import Store
 from cd_exp.clips import OpenClip
 from cd_exp.features import Settings, extract
-from cd_exp.features.loading import BATCH, in_batches, load, placed
+from cd_exp.features.dataloader import BATCH, in_batches, load, placed
 from cd_exp.models import Network, TimmModel
 from cd_exp.probes import files
 from cd_exp.records import Probe

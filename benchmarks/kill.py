@@ -22,7 +22,7 @@ from PIL import Image
 from benchmarks.processes import processes_of
 from cd_exp.cache import digest
 from cd_exp.cache.store import entry_folders
-from cd_exp.features.shards import SHARD
+from cd_exp.features.extract import SHARD
 
 ROOT = Path(__file__).parents[1]
 COUNT = 5 * SHARD + 300

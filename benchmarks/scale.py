@@ -24,7 +24,7 @@ from cd_exp import similarity
 from cd_exp.cache import Store, digest
 from cd_exp.clips import Precomputed
 from cd_exp.features import Settings, extract
-from cd_exp.features.shards import SHARD
+from cd_exp.features.extract import SHARD
 from cd_exp.labels import label
 from cd_exp.models import CustomModel
 from cd_exp.records import Match

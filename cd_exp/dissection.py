@@ -9,7 +9,7 @@ from functools import partial
 from cd_exp.distributed import gathered, share_by_size
 from cd_exp.errors import InputError
 from cd_exp.features import extract, text_embeddings
-from cd_exp.features.loading import bar
+from cd_exp.features.dataloader import bar
 from cd_exp.labelling import activations, images_needed, label_units, marked, with_names
 from cd_exp.labels import few_units
 from cd_exp.records import Similarity

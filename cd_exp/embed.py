@@ -26,7 +26,7 @@ from cd_exp.config.construct import build
 from cd_exp.config.validate import check_values
 from cd_exp.errors import InputError
 from cd_exp.features import Settings
-from cd_exp.features.loading import BATCH, bar, in_batches, load, placed
+from cd_exp.features.dataloader import BATCH, bar, in_batches, load, placed
 from cd_exp.io.atomic import temporary_folder, write
 from cd_exp.io.text import CONTROL, for_terminal, shortened
 from cd_exp.records import Concepts, Probe

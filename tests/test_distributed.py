@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from cd_exp import distributed
-from cd_exp.features.shards import SHARD
+from cd_exp.features.extract import SHARD
 from cd_exp.hooks.inspect_layers import IMAGES as LOOK
 
 COUNT = 2 * SHARD + 52  # three shards for two processes

@@ -15,7 +15,7 @@ from cd_exp.faithfulness.held_out import SHARE, Explained, HeldOut, Scores
 from cd_exp.faithfulness.judge import Judge
 from cd_exp.faithfulness.scoring import known_labels, score
 from cd_exp.features import text_embeddings
-from cd_exp.features.alone import image_embeddings
+from cd_exp.features.other_passes import image_embeddings
 from cd_exp.metrics.label_expressions import Values, concepts_of
 from cd_exp.records import Concepts
 

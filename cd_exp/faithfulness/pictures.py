@@ -18,7 +18,7 @@ from cd_exp.faithfulness.generated import cosy_auc, cosy_mad, selectivity
 from cd_exp.faithfulness.held_out import SHARE, Explained, HeldOut, Scores
 from cd_exp.faithfulness.judge import Judge
 from cd_exp.faithfulness.renders import Renders, drawable, renders
-from cd_exp.features.alone import responses
+from cd_exp.features.other_passes import responses
 from cd_exp.io.text import file_name
 from cd_exp.metrics.label_expressions import Values, predicted
 from cd_exp.probes import folder as all_images

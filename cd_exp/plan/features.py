@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cd_exp.clips import Clip, Precomputed
-from cd_exp.features.collecting import SHARD, Collector, Lists
-from cd_exp.features.extraction import distinct, image_collector, layer_collectors
+from cd_exp.features.extract import distinct, image_collector, layer_collectors
+from cd_exp.features.store_activations import SHARD, Collector, Lists
 from cd_exp.features.texts import texts_stored
 from cd_exp.models import TargetModel
 from cd_exp.plan.networks import Outline, Target, target, tower

@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cd_exp.cache import Store
 from cd_exp.errors import InputError
+from cd_exp.features.dataloader import BATCH
 from cd_exp.features.layers import find_layers, known_layers
-from cd_exp.features.loading import BATCH
 from cd_exp.hooks import Layer, decide, pooled, resolve
 from cd_exp.models import Network, TargetModel, truth_for
 from cd_exp.records import Probe

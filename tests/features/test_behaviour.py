@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cd_exp.cache import Entry, Store, seal
 from cd_exp.cache.__main__ import verify
-from cd_exp.features.behaviour import _known
+from cd_exp.features.layers import _known
 
 ENTRY = Entry("behaviours", {"layer": "layer4"})
 GIVEN = torch.tensor([[0.5, -1.0], [2.0, 3.0]])

@@ -11,7 +11,7 @@ from cd_exp.cache import Store
 from cd_exp.clips import Precomputed, shapes_clip
 from cd_exp.errors import InputError
 from cd_exp.features import Settings, extract, find_layers, maps, text_embeddings
-from cd_exp.features.loading import split_transform
+from cd_exp.features.dataloader import split_transform
 from cd_exp.models import TimmModel
 from cd_exp.records import Concepts, Probe
 
@@ -252,8 +252,8 @@ def test_what_the_settings_say_of_layers_is_checked_before_anything_is_computed(
 
 
 def test_pictures_of_several_sizes_without_a_resize_are_refused(model):
+    from cd_exp.features.dataloader import load
     from cd_exp.features.layers import pictures
-    from cd_exp.features.loading import load
 
     whole = transforms.ToTensor()
 
@@ -270,7 +270,7 @@ def test_pictures_of_several_sizes_without_a_resize_are_refused(model):
 
 
 def test_a_transform_that_fails_says_on_which_picture(model):
-    from cd_exp.features.loading import load
+    from cd_exp.features.dataloader import load
 
     def own(picture):
         raise KeyError("no such channel")
@@ -282,7 +282,7 @@ def test_a_transform_that_fails_says_on_which_picture(model):
 
 
 def test_unreadable_images_take_the_size_of_the_readable_ones():
-    from cd_exp.features.loading import load
+    from cd_exp.features.dataloader import load
 
     (given,) = load(Pictures(3, broken=(0,)), [transforms.ToTensor()], [[0, 1, 2]], QUIET, torch.device("cpu"))
     assert given[1][0].shape == (3, 3, 40, 40)

@@ -18,9 +18,9 @@ from cd_exp.activation_stats import statistics, strongest
 from cd_exp.cache import Entry, Store
 from cd_exp.clips import Precomputed
 from cd_exp.errors import InputError
-from cd_exp.features import Settings, accumulating, collecting, extract, shards
-from cd_exp.features.accumulating import Accumulator, merged
-from cd_exp.features.collecting import Lists
+from cd_exp.features import Settings, extract, store_activations
+from cd_exp.features import extract as shards
+from cd_exp.features.store_activations import Accumulator, Lists, merged
 from cd_exp.models import CustomModel
 from cd_exp.records import Probe
 
@@ -59,7 +59,7 @@ class Noise(Probe):
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
     monkeypatch.setattr(shards, "SHARD", SMALL)
-    monkeypatch.setattr(collecting, "SHARD", SMALL)
+    monkeypatch.setattr(store_activations, "SHARD", SMALL)
 
 
 @pytest.fixture
@@ -80,8 +80,8 @@ def taken(folder, store, settings, k=7, probe=None, layers=LAYERS):
 def killed(folder, cache, last, checkpoint):
     """A job that is killed when it opens an image after `last`."""
     torch.set_num_threads(1)
-    shards.SHARD = collecting.SHARD = SMALL
-    collecting.CHECKPOINT = checkpoint
+    shards.SHARD = store_activations.SHARD = SMALL
+    store_activations.CHECKPOINT = checkpoint
     taken(folder, Store(cache), LISTS, probe=Noise(last=last))
 
 
@@ -304,4 +304,4 @@ def test_images_that_do_not_come_in_ascending_order_are_a_bug():
     running.add(torch.zeros(2, 1), torch.tensor([4, 5]))
     with pytest.raises(AssertionError, match="ascending"):
         running.add(torch.zeros(1, 1), torch.tensor([3]))
-    assert accumulating.Accumulator(2).reduced is None
+    assert store_activations.Accumulator(2).reduced is None

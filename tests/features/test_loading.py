@@ -9,7 +9,7 @@ from torchvision import transforms
 
 from cd_exp import probes
 from cd_exp.errors import InputError
-from cd_exp.features.loading import Settings, bar, load
+from cd_exp.features.dataloader import Settings, bar, load
 
 QUIET = Settings(device="cpu", workers=0, progress=False)
 
@@ -48,7 +48,7 @@ def test_a_set_of_ids_is_refused_before_any_worker_starts(tmp_path):
 
 def test_short_work_has_no_bar_and_long_work_has_one(monkeypatch):
     started = threading.Event()
-    monkeypatch.setattr("cd_exp.features.loading.Progress.start", lambda self: started.set())
+    monkeypatch.setattr("cd_exp.features.dataloader.Progress.start", lambda self: started.set())
     with bar(Settings(), "scoring", 10, after=0.2) as step:
         step(10)
     assert not started.wait(0.3)

@@ -1,9 +1,9 @@
-"""Features that one process makes by itself while the others wait: pictures for a judge, another backbone's embeddings.
+"""Passes over images outside the main extraction: activation maps, images of a judge, another backbone's embeddings.
 
 What `extract` makes is shared among processes, which all have to take part; here only one does.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,16 +14,45 @@ from torch import Tensor
 from cd_exp.cache import Entry, Store
 from cd_exp.clips import Clip
 from cd_exp.errors import InputError
-from cd_exp.features.layers import columns
-from cd_exp.features.loading import BATCH, Settings, bar, in_batches, load, placed
-from cd_exp.hooks import Layer, pooled
+from cd_exp.features.dataloader import BATCH, Settings, bar, in_batches, load, placed
+from cd_exp.features.layers import columns, pictures
+from cd_exp.hooks import Layer, in_order, mapped, pooled
 from cd_exp.io.text import shortened
 from cd_exp.models import TargetModel
 from cd_exp.records import Probe
-from cd_exp.units import Units
+from cd_exp.units import Units, as_units
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+def maps(
+    model: TargetModel,
+    probe: Probe,
+    *,
+    layers: Sequence[str] | Units,
+    kept: Sequence[int],
+    store: Store,
+    settings: Settings,
+) -> Callable[[], Iterator[tuple[Sequence[int], Mapping[str, Float[Tensor, "images neurons height width"]]]]]:
+    """Passes over the probe set for Network Dissection: each call starts one, a batch of activation maps at a time."""
+    found = columns(model, probe, as_units(layers), store)
+    if not found:
+        raise InputError("these units come from files and have no activation maps; Network Dissection needs a network")
+    device, dtype = settings.resolved()
+    network = model.build()
+    found = in_order(network.module, found, pictures(probe, network.transform)[:2], name=model.name)
+    module = placed(network.module, device)
+
+    def one_pass() -> Iterator[tuple[Sequence[int], Mapping[str, Tensor]]]:
+        batches = in_batches(list(kept), settings.batch_size or BATCH)
+        with mapped(module, found, name=model.name) as forward, bar(settings, "activation maps", len(kept)) as step:
+            for indices, (inputs,), _ in load(probe, [network.transform], batches, settings, device):
+                with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                    yield indices, forward(inputs)
+                step(len(indices))
+
+    return one_pass
 
 
 def responses(

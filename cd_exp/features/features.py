@@ -9,7 +9,7 @@ from torch import Tensor
 from cd_exp import activation_stats
 from cd_exp.activation_stats import Statistics, merge_statistics
 from cd_exp.errors import InputError
-from cd_exp.features.accumulating import Reduced
+from cd_exp.features.store_activations import Reduced
 from cd_exp.records import Strongest
 
 ROWS = 1024
