@@ -9,9 +9,9 @@ from omegaconf import OmegaConf
 
 from cd_exp import explorer, report
 from cd_exp.errors import InputError
+from cd_exp.experiment import Parts
 from cd_exp.explorer.pictures import Pictures, top_images
 from cd_exp.io.atomic import disk
-from cd_exp.parts import Parts
 from cd_exp.records import Outcome
 from cd_exp.report.stored import manifest_of, outcome_of
 from cd_exp.sweep import gather_pages, read
@@ -107,7 +107,7 @@ def compared(folders: Sequence[Path], out: Path) -> Path:
 
 def asked(folder: Path, manifest: Mapping[str, Any], outcome: Outcome, queries: Sequence[str]) -> explorer.Content:
     """The same run with words asked for, from the features in the cache."""
-    from cd_exp.results import dissected
+    from cd_exp.experiment import dissected
 
     if not manifest.get("config"):
         raise InputError(f"{folder} has no manifest.json that tells its settings, which --query needs; run it again")

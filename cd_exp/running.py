@@ -24,7 +24,7 @@ from cd_exp.distributed import launched
 from cd_exp.errors import InputError
 
 if TYPE_CHECKING:
-    from cd_exp.parts import Parts
+    from cd_exp.experiment import Parts
 
 FAILED = "error.json"
 """Left in the folder of a failed job, so that a sweep can say which failed and why."""
@@ -79,7 +79,7 @@ def _show(hydra: Hydra, name: str, found: Namespace, parser: ArgumentParser) -> 
 
 def _single(hydra: Hydra, config: DictConfig) -> None:
     """One run: everything is checked and built before its folder is made."""
-    from cd_exp.parts import Parts  # torch comes with it
+    from cd_exp.experiment import Parts  # torch comes with it
 
     check_values(config)
     check_folder("hydra.run.dir", chosen(config, "hydra.run.dir"))
@@ -136,7 +136,7 @@ def _work(settings: DictConfig, invocation: Invocation, parts: "Parts", *, folde
         again = [*_again(), f"hydra.run.dir={_quoted(str(folder))}"]
         distributed.launch(settings.distributed.processes, again, command=shlex.join(["python", *sys.argv]))
         return
-    from cd_exp.main import run
+    from cd_exp.experiment import run
 
     run(parts, invocation, folder=folder)
 
@@ -166,7 +166,7 @@ def job(settings: DictConfig) -> None:
     (folder / FAILED).unlink(missing_ok=True)  # of an earlier job in the same folder
     try:
         check_values(settings)
-        from cd_exp.parts import Parts
+        from cd_exp.experiment import Parts
 
         invocation = invoked()
         _work(settings, invocation, Parts.build(settings, invocation.choices), folder=folder)

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from cd_exp import similarity as similarities
 from cd_exp.errors import InputError, unknown
+from cd_exp.experiment import Parts
 from cd_exp.features import extract, text_embeddings
-from cd_exp.parts import Parts
 from cd_exp.probes.shapes import Shapes
 from cd_exp.records import Concepts, Match
 from cd_exp.report.labels_csv import read_csv

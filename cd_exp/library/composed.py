@@ -12,8 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from cd_exp.config.compose import arguments, composer
 from cd_exp.config.construct import HELD, build
 from cd_exp.errors import unknown
+from cd_exp.experiment import Options
 from cd_exp.features import Settings
-from cd_exp.parts import Options
 
 
 def composed(given: Mapping[str, object]) -> tuple[DictConfig, dict[str, str]]:

@@ -9,14 +9,13 @@ import torch
 from torch import nn
 
 from cd_exp.config.compose import Invocation
+from cd_exp.experiment import Parts, dissected
 from cd_exp.features import Settings
 from cd_exp.library import arguments
 from cd_exp.library.composed import built, composed, described
 from cd_exp.library.result import Result
 from cd_exp.library.wording import of_arguments
 from cd_exp.models import left_as_it_was
-from cd_exp.parts import Parts
-from cd_exp.results import dissected
 from cd_exp.tracking import NoLogger
 
 

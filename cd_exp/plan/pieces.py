@@ -10,10 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 from cd_exp.cache import Store
 from cd_exp.clips import Clip
 from cd_exp.config.construct import build, check_groups
+from cd_exp.experiment import Parts, settings_of
 from cd_exp.features import Settings, check_texts
 from cd_exp.io.download import ToDownload, downloads_withheld
 from cd_exp.models import TargetModel
-from cd_exp.parts import Parts, settings_of
 from cd_exp.records import Concepts, Probe, Similarity
 from cd_exp.units import Layers, Units
 

@@ -220,9 +220,9 @@ def test_words_asked_for_are_ranked_among_all_concepts(tmp_path):
     from cd_exp import concepts as vocabularies
     from cd_exp.cache import Store
     from cd_exp.dissection import dissection
+    from cd_exp.experiment import run as _  # noqa: F401  what a run needs is there
     from cd_exp.explorer import ask
     from cd_exp.features import Settings
-    from cd_exp.main import run as _  # noqa: F401  what a run needs is there
     from cd_exp.run_data import RunInputs
 
     inputs = RunInputs(

@@ -14,8 +14,7 @@ from cd_exp import plan
 from cd_exp.config.compose import Invocation
 from cd_exp.config.construct import directory, register
 from cd_exp.errors import InputError
-from cd_exp.main import run
-from cd_exp.parts import Parts
+from cd_exp.experiment import Parts, run
 from cd_exp.plan.networks import outline_forward
 from cd_exp.plan.planning import Plan
 from cd_exp.plan.table import written

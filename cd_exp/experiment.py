@@ -1,0 +1,332 @@
+"""One run: build it from the configuration, dissect, evaluate, write the run folder. `DictConfig` stops here."""
+
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from cd_exp import distributed, explorer, report
+from cd_exp.baselines import Method
+from cd_exp.cache import Store, key_of
+from cd_exp.config import GROUPS
+from cd_exp.config.compose import Invocation, choice
+from cd_exp.config.construct import build, check_groups
+from cd_exp.config.resolved import environment, plain, sheltered
+from cd_exp.dissection import dissection
+from cd_exp.faithfulness import Judge
+from cd_exp.features import Settings, check_texts
+from cd_exp.io.text import terminal_text
+from cd_exp.judging import OwnLabels
+from cd_exp.outcome import Judging, collect
+from cd_exp.records import Outcome, Similarity
+from cd_exp.run_data import RunData, RunInputs
+from cd_exp.tracking import About, Logger, NoLogger, Record
+from cd_exp.units import Layers
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run does with its parts, as plain values.
+
+    Attributes:
+        settings: the whole configuration, for readers of the results.
+        environment: a digest of what the environment gave to each setting that reads it.
+        top: concepts kept for each unit.
+        resamples: redrawings of the images that the stability of a label is counted over.
+        html: whether `report.html` is written.
+        figures: whether `figures/` is drawn.
+        explorer: `auto`, `single`, `folder` or `none`.
+        units: how many units are shown with pictures.
+        images: how many pictures of each.
+        maps: whether the explorer shows where in its top images a unit is active.
+        vector: whether figures are written as PDF and SVG too.
+    """
+
+    settings: Mapping[str, Any]
+    environment: Mapping[str, str]
+    top: int
+    resamples: int
+    html: bool
+    figures: bool
+    explorer: Literal["auto", "single", "folder", "none"]
+    units: int
+    images: int
+    maps: bool
+    vector: bool
+
+    @staticmethod
+    def of(config: DictConfig) -> "Options":
+        """Those of a composed configuration."""
+        own = {"top": config.top, "resamples": config.stability.resamples}
+        return Options(plain(config), environment(config), **own, **OmegaConf.to_container(config.report))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Parts(RunInputs):
+    """Everything a run needs: what goes in, and what is done with it. Nothing heavy is loaded yet."""
+
+    similarity: Similarity
+    baselines: Mapping[str, Method]
+    judge: Judge | None
+    logger: Logger
+    options: Options
+
+    @staticmethod
+    def build(config: DictConfig, choices: Mapping[str, str]) -> "Parts":
+        """Build everything that the configuration describes, and have each part say whether it fits the others.
+
+        Args:
+            config: the composed configuration.
+            choices: the choice of each group; it names a baseline.
+
+        Raises:
+            InputError: before anything is computed.
+        """
+        check_groups(config)
+        groups = {group: OmegaConf.select(config, group) for group in GROUPS}
+        several: Any = groups["baseline"] or {}
+        chosen = {several.get("name", choices["baseline"]): several} if "_target_" in several else several
+        parts = Parts(  # in this order: what may download a data set comes last
+            similarity=build(groups["similarity"], group="similarity"),
+            baselines={name: build(node, group="baseline") for name, node in chosen.items()},
+            judge=_judge(config, groups["judge"]),
+            logger=build(groups["logger"], group="logger") if groups["logger"] else NoLogger(),
+            model=_keyed(build(groups["model"], group="model")),
+            units=build(groups["units"], group="units") if groups["units"] else Layers(),
+            clip=_keyed(build(groups["clip"], group="clip")),
+            concepts=build(groups["concepts"], group="concepts"),
+            probe=build(groups["probe"], group="probe", leave_out=("on_error",)),
+            store=Store(Path(config.cache.dir).expanduser()),
+            settings=settings_of(config),
+            seed=config.seed,
+            options=Options.of(config),
+        )
+        parts.check()
+        return parts
+
+    @property
+    def reads_activations(self) -> bool:
+        """Whether a judge or another method reads all activations, whatever the similarity function reads."""
+        methods = self.baselines.values()
+        return self.judge is not None or any(method.reads_activations for method in methods)
+
+    def check(self) -> None:
+        """Refuse parts that do not go together, as far as they can tell without computing anything.
+
+        Each has a `check` of its own; a method and a judge are given the probe.
+        """
+        self.settings.resolved()
+        for method in self.baselines.values():
+            method.check(self.probe)
+        if self.judge is not None:
+            self.judge.check(self.probe)
+        self.logger.check()
+        check_texts(self.clip, self.concepts, store=self.store)
+
+
+def settings_of(config: DictConfig) -> Settings:
+    """How features are computed."""
+    return Settings(
+        device=config.device,
+        precision=config.features.precision,
+        batch_size=config.features.batch_size,
+        workers=config.features.workers,
+        on_error=config.probe.on_error,
+        progress=config.features.progress,
+        keep=config.features.keep,
+        dense_limit=config.features.dense_limit,
+    )
+
+
+def _keyed(recipe: Any) -> Any:
+    """The recipe, its key computed: missing files, or files that are no weights, are reported here."""
+    _ = recipe.key
+    return recipe
+
+
+def _judge(config: DictConfig, node: DictConfig | None) -> Judge | None:
+    """The judge; one that asks a CLIP backbone names a choice of the group `clip`."""
+    if node is None:
+        return None
+    if OmegaConf.is_missing(node, "clip") or not isinstance(node.get("clip"), str):
+        return build(node, group="judge")
+    held = config.copy()  # the choice's interpolations are seen from the whole configuration
+    OmegaConf.set_struct(held, False)
+    held.judge.clip = choice("clip", node.clip, setting="judge.clip")
+    for key in held.judge.clip:  # what has to be set is as in the run's own backbone, where that is of the same kind
+        same = held.judge.clip.get("_target_") == config.clip.get("_target_")
+        if same and OmegaConf.is_missing(held.judge.clip, key):
+            held.judge.clip[key] = config.clip[key]
+    return build(held.judge, group="judge")
+
+
+PACKAGES = ("cd-exp", "torch", "timm", "open_clip_torch", "numpy", "scipy")
+
+
+def describe(
+    config: Mapping[str, Any],
+    invocation: Invocation,
+    *,
+    environment: Mapping[str, str],
+    layers: Sequence[str],
+    baselines: Sequence[str],
+    files: Sequence[str],
+    fingerprints: Mapping[str, Any],
+    images: Mapping[str, Any],
+    cache: Mapping[str, Any],
+    device: str,
+) -> dict[str, Any]:
+    """Everything a reader needs to repeat the run, as plain values.
+
+    Args:
+        config: the settings as plain values, of `cd_exp.config.resolved`.
+        invocation: how the run was asked for.
+        environment: what they read from the environment, likewise.
+        layers: whose units are labelled.
+        baselines: the other methods, as their label files are named.
+        files: what the other methods added to the run folder.
+        fingerprints: of the weights, images and concepts.
+        images: how many were used, and which were left out.
+        cache: which entries were read and which were made.
+        device: what it ran on.
+    """
+    return {
+        "config": dict(config),
+        "environment": dict(environment),
+        "choices": {group: name for group, name in invocation.choices.items() if "/" not in group},
+        "overrides": [sheltered(text) for text in invocation.overrides],
+        "layers": list(layers),
+        "baselines": list(baselines),
+        "files": list(files),
+        "fingerprints": dict(fingerprints),
+        "images": dict(images),
+        "cache": dict(cache),
+        "versions": {name: version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "machine": platform.platform(),
+        "device": device,
+        "commit": commit(),
+        "command": [sheltered(text) for text in sys.argv],
+        "seed": config["seed"],
+    }
+
+
+def commit() -> str | None:
+    """The commit of the checkout that runs, with a mark where files differ from it; None where there is no checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def dissected(parts: Parts) -> RunData:
+    """What the run has once its units are labelled: its inputs, features and labels."""
+    return dissection(
+        parts,
+        parts.similarity,
+        top=parts.options.top,
+        shown=parts.options.images,
+        resamples=parts.options.resamples,
+        everything=parts.reads_activations,
+    )
+
+
+def collected(parts: Parts, run: RunData) -> Outcome:
+    """The labels of all methods judged by the same metrics and compared on the same units."""
+    return collect(
+        run,
+        parts.baselines,
+        images=parts.options.images,
+        judging=Judging(parts.judge, OwnLabels(parts.similarity, parts.options.top)) if parts.judge else None,
+    )
+
+
+def publish(parts: Parts, run: RunData, outcome: Outcome, invocation: Invocation, *, folder: Path) -> None:
+    """Write the files of the run folder."""
+    options = parts.options
+    manifest = describe(
+        options.settings,
+        invocation,
+        environment=options.environment,
+        layers=list(outcome.labels),
+        baselines=list(outcome.baselines),
+        files=list(outcome.files),
+        fingerprints={
+            "model": parts.model.key if parts.units.patterns(parts.model) else None,
+            "units": parts.units.key,
+            "clip": parts.clip.key,
+            "images": parts.probe.fingerprint,
+            "concepts": key_of({"names": parts.concepts.names, "templates": parts.concepts.templates}),
+        },
+        images={"used": len(run.features.kept), "skipped": list(run.features.skipped)},
+        cache={"read": parts.store.read, "made": parts.store.made},
+        device=str(parts.settings.resolved()[0]),
+    )
+    report.write(folder, outcome, manifest=manifest)
+    title = " · ".join(dict.fromkeys(invocation.choices[group] for group in ("model", "probe", "clip", "similarity")))
+    shown: dict[str, Any] = {"units": options.units, "images": options.images}
+    if options.figures:
+        report.figures(folder, outcome, **shown, title=title, vector=options.vector)
+    if options.explorer == "none":
+        explorer.clear(folder)
+    else:
+        content = explorer.collect(run, outcome, manifest=manifest, title=title, maps=options.maps)
+        explorer.write(folder, explorer.page_of({folder.name: content}, title=title), layout=options.explorer)
+    if options.html:
+        report.page(folder, outcome, manifest=manifest, **shown)
+
+
+def run(parts: Parts, invocation: Invocation, *, folder: Path) -> None:
+    """Do what the parts are for, and leave the results in the run folder.
+
+    Args:
+        parts: as `Parts.build` built and checked them.
+        invocation: how the run was asked for.
+        folder: where the results go.
+
+    Raises:
+        InputError: for whatever the user can mend.
+    """
+    began = time.perf_counter()
+    with parts.logger.begin(folder, about(parts, invocation)) if distributed.is_main() else nullcontext() as logged:
+        _run(parts, invocation, folder=folder, began=began, logged=logged)
+    distributed.leave()
+
+
+def _run(
+    parts: Parts,
+    invocation: Invocation,
+    *,
+    folder: Path,
+    began: float,
+    logged: Record | None,
+) -> None:
+    data = dissected(parts)
+    if logged is not None:
+        outcome = collected(parts, data)
+        outcome = replace(outcome, seconds={**outcome.seconds, "total": time.perf_counter() - began})
+        publish(parts, data, outcome, invocation, folder=folder)
+        where = logged.finish(outcome, folder=folder)
+        report.show(Console(), outcome, folder)
+        if where:
+            Console().print(terminal_text(f"W&B: {where}"), soft_wrap=True)
+
+
+def about(parts: Parts, invocation: Invocation) -> About:
+    """How the tracker files the run: settings, choices and commit, under a name that tells it from others."""
+    return About(
+        config={**parts.options.settings, "choices": dict(invocation.choices), "commit": commit()},
+        name=invocation.name,
+        group=invocation.sweep,
+        job_type="sweep" if invocation.sweep else "run",
+    )
