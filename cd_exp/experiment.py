@@ -14,7 +14,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from cd_exp import distributed, explorer, report
+from cd_exp import distributed, explorer, results
 from cd_exp.baselines import Method
 from cd_exp.cache import Store, key_of
 from cd_exp.config import GROUPS
@@ -28,8 +28,8 @@ from cd_exp.io.text import terminal_text
 from cd_exp.judging import OwnLabels
 from cd_exp.outcome import Judging, collect
 from cd_exp.records import Outcome, Similarity
+from cd_exp.results.wandb import About, Logger, NoLogger, Record
 from cd_exp.run_data import RunData, RunInputs
-from cd_exp.tracking import About, Logger, NoLogger, Record
 from cd_exp.units import Layers
 
 
@@ -272,18 +272,18 @@ def publish(parts: Parts, run: RunData, outcome: Outcome, invocation: Invocation
         cache={"read": parts.store.read, "made": parts.store.made},
         device=str(parts.settings.resolved()[0]),
     )
-    report.write(folder, outcome, manifest=manifest)
+    results.write(folder, outcome, manifest=manifest)
     title = " · ".join(dict.fromkeys(invocation.choices[group] for group in ("model", "probe", "clip", "similarity")))
     shown: dict[str, Any] = {"units": options.units, "images": options.images}
     if options.figures:
-        report.figures(folder, outcome, **shown, title=title, vector=options.vector)
+        results.figures(folder, outcome, **shown, title=title, vector=options.vector)
     if options.explorer == "none":
         explorer.clear(folder)
     else:
         content = explorer.collect(run, outcome, manifest=manifest, title=title, maps=options.maps)
         explorer.write(folder, explorer.page_of({folder.name: content}, title=title), layout=options.explorer)
     if options.html:
-        report.page(folder, outcome, manifest=manifest, **shown)
+        results.page(folder, outcome, manifest=manifest, **shown)
 
 
 def run(parts: Parts, invocation: Invocation, *, folder: Path) -> None:
@@ -317,7 +317,7 @@ def _run(
         outcome = replace(outcome, seconds={**outcome.seconds, "total": time.perf_counter() - began})
         publish(parts, data, outcome, invocation, folder=folder)
         where = logged.finish(outcome, folder=folder)
-        report.show(Console(), outcome, folder)
+        results.show(Console(), outcome, folder)
         if where:
             Console().print(terminal_text(f"W&B: {where}"), soft_wrap=True)
 

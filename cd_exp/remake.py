@@ -7,13 +7,13 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from cd_exp import explorer, report
+from cd_exp import explorer, results
 from cd_exp.errors import InputError
 from cd_exp.experiment import Parts
 from cd_exp.explorer.pictures import Pictures, top_images
 from cd_exp.io.atomic import disk
 from cd_exp.records import Outcome
-from cd_exp.report.stored import manifest_of, outcome_of
+from cd_exp.results.load_run import manifest_of, outcome_of
 from cd_exp.sweep import gather_pages, read
 
 
@@ -61,8 +61,8 @@ def of_run(folder: Path, *, out: Path, queries: Sequence[str] = ()) -> list[Path
     vector = settings.get("vector") is True
     with _pages_in(out, of=folder):
         explored = explorer.write(out, explorer.page_of({folder.resolve().name: content}, title=title))
-        report.figures(out, outcome, **shown, title=title, vector=vector)
-        page = report.page(out, outcome, manifest=manifest, title=folder.resolve().name, **shown)
+        results.figures(out, outcome, **shown, title=title, vector=vector)
+        page = results.page(out, outcome, manifest=manifest, title=folder.resolve().name, **shown)
     return [page, explored]
 
 

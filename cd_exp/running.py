@@ -17,11 +17,12 @@ from hydra.core.utils import configure_log, run_job
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from cd_exp import distributed, run_folder
+from cd_exp import distributed
 from cd_exp.config.compose import Invocation, arguments, check_jobs, composed, composer, typed
 from cd_exp.config.validate import check_folder, check_values, chosen
 from cd_exp.distributed import launched
 from cd_exp.errors import InputError
+from cd_exp.results import run_folder
 
 if TYPE_CHECKING:
     from cd_exp.experiment import Parts

@@ -17,8 +17,8 @@ from cd_exp.experiment import Parts
 from cd_exp.features import extract, text_embeddings
 from cd_exp.probes.shapes import Shapes
 from cd_exp.records import Concepts, Match
-from cd_exp.report.labels_csv import read_csv
-from cd_exp.report.stored import manifest_of
+from cd_exp.results.labels_csv import read_csv
+from cd_exp.results.load_run import manifest_of
 from cd_exp.run_data import RunData
 from cd_exp.shapes import CLASSES, scene
 
@@ -82,7 +82,7 @@ def reopen(folder: Path) -> Run:
         InputError: the folder holds no finished run, or the cache no longer has its features.
     """
     config = OmegaConf.create(dict(manifest_of(folder)["config"]))
-    config.baseline, config.judge, config.logger = None, None, {"_target_": "cd_exp.tracking.NoLogger"}
+    config.baseline, config.judge, config.logger = None, None, {"_target_": "cd_exp.results.wandb.NoLogger"}
     parts = Parts.build(config, {})
     settings = replace(parts.settings, only_stored=True)
     features = extract(parts.model, parts.probe, parts.clip, layers=parts.units, store=parts.store, settings=settings)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cd_exp import run_folder
 from cd_exp.errors import InputError
+from cd_exp.results import run_folder
 
 ROOT = Path(__file__).parents[1]
 

@@ -13,10 +13,10 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from cd_exp import report
+from cd_exp import results
 from cd_exp.errors import InputError
-from cd_exp.flattening import flat
-from cd_exp.tracking import About, NoLogger, Wandb
+from cd_exp.results.run_folder import flat
+from cd_exp.results.wandb import About, NoLogger, Wandb
 
 CONF = Path(__file__).parents[1] / "conf" / "logger"
 CONFIG = {
@@ -62,7 +62,7 @@ def logged(outcome, folder, logger, about=None):
 
 @pytest.fixture
 def written(outcome, manifest, tmp_path):
-    report.write(tmp_path, outcome, manifest={**manifest, "baselines": list(outcome.baselines)})
+    results.write(tmp_path, outcome, manifest={**manifest, "baselines": list(outcome.baselines)})
     return tmp_path
 
 
@@ -189,7 +189,7 @@ def test_system_metrics_are_sampled_unless_they_are_turned_off(tmp_path):
 def test_offline_looks_nothing_up(tmp_path):
     code = f"""
 from pathlib import Path
-from cd_exp.tracking import About, Wandb
+from cd_exp.results.wandb import About, Wandb
 with Wandb().run(folder=Path({str(tmp_path)!r}), about=About(config={{}})) as run:
     run.summary["x"] = 1
 """
@@ -216,7 +216,7 @@ import os, time
 from pathlib import Path
 import wandb
 from cd_exp.errors import InputError
-from cd_exp.tracking import About, Wandb
+from cd_exp.results.wandb import About, Wandb
 for key in (None, "a" * 40):
     if key:
         os.environ["WANDB_API_KEY"] = key
@@ -268,7 +268,7 @@ def test_disabled_and_none_log_nothing(outcome, written):
 def test_nothing_heavy_is_imported_before_it_is_needed():
     code = """
 import sys
-from cd_exp import report, tracking
+from cd_exp import results as report; from cd_exp.results import wandb as tracking
 with tracking.NoLogger().begin(None, None) as record: record.finish(None, folder=None)
 with tracking.Wandb(mode="disabled").begin(None, None) as record: record.finish(None, folder=None)
 early = {"wandb", "matplotlib", "jinja2", "scipy.stats", "timm", "open_clip", "torchvision"} & set(sys.modules)

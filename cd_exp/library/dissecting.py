@@ -16,7 +16,7 @@ from cd_exp.library.composed import built, composed, described
 from cd_exp.library.result import Result
 from cd_exp.library.wording import of_arguments
 from cd_exp.models import left_as_it_was
-from cd_exp.tracking import NoLogger
+from cd_exp.results.wandb import NoLogger
 
 
 def dissect(

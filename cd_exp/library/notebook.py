@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from cd_exp.pictures import data_uri, jpeg, strip
 from cd_exp.records import Labels, Outcome, has_pictures
-from cd_exp.report.labels_csv import columns, unit_rows
-from cd_exp.report.summary import chosen, right
+from cd_exp.results.image_strips import data_uri, jpeg, strip
+from cd_exp.results.labels_csv import columns, unit_rows
+from cd_exp.results.summary import chosen, right
 
 if TYPE_CHECKING:
     from jinja2 import Template

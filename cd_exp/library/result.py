@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cd_exp import run_folder
 from cd_exp.config.compose import Invocation
 from cd_exp.errors import InputError
 from cd_exp.experiment import Parts, collected, publish
 from cd_exp.library import notebook
 from cd_exp.records import Labels, Outcome
-from cd_exp.report import as_frame
+from cd_exp.results import as_frame, run_folder
 from cd_exp.run_data import RunData
 
 if TYPE_CHECKING:

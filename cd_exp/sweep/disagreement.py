@@ -5,8 +5,8 @@ from itertools import product
 from string import ascii_letters
 from typing import TYPE_CHECKING
 
-from cd_exp.drawing import CONSENSUS, OTHER, RIGHT, WIDEST, WRONG
 from cd_exp.io.text import cut
+from cd_exp.results.plots import CONSENSUS, OTHER, RIGHT, WIDEST, WRONG
 from cd_exp.sweep.consensus import Vote
 from cd_exp.sweep.jobs import Job, Sweep
 from cd_exp.sweep.tables import ordered

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cd_exp.drawing import GRID, WIDEST, plot, style
 from cd_exp.io.text import cut, file_name
+from cd_exp.results.plots import GRID, WIDEST, plot, style
 from cd_exp.sweep.consensus import Vote, by_layer
 from cd_exp.sweep.disagreement import disagreement
 from cd_exp.sweep.jobs import Job, Sweep
@@ -35,7 +35,7 @@ def figures(sweep: Sweep, votes: Sequence[Vote]) -> tuple[Path, ...]:
         The files drawn.
     """
     from cd_exp.io.atomic import write as write_file
-    from cd_exp.pictures import png, rendered
+    from cd_exp.results.image_strips import png, rendered
 
     folder = sweep.folder / "figures"
     paths: list[Path] = []

@@ -29,7 +29,7 @@ def gather(folder: Path, *, console: "Console | None" = None) -> Sweep | None:
         return None
     from rich.console import Console
 
-    from cd_exp.report.files import as_json
+    from cd_exp.results.run_folder import as_json
     from cd_exp.sweep import consensus, figures, pages, record, rows, tables, variance
 
     console = Console() if console is None else console

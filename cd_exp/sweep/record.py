@@ -12,7 +12,7 @@ from cd_exp.sweep.jobs import Sweep
 from cd_exp.sweep.rows import table, views
 
 if TYPE_CHECKING:
-    from cd_exp.tracking import Wandb
+    from cd_exp.results.wandb import Wandb
 
 FILES = ("sweep.csv", "consensus.csv", "anova.json")
 EFFECT = ("df", "separable", "ss", "eta_squared", "f", "p", "p_adjusted")
@@ -34,7 +34,7 @@ def summarise(sweep: Sweep, *, explained: Mapping[str, Any], figures: Sequence[P
     Raises:
         InputError: online without a key, or where the server does not answer in time.
     """
-    from cd_exp.tracking import About
+    from cd_exp.results.wandb import About
 
     logger = _logger(sweep)
     if logger is None or logger.mode == "disabled":
@@ -61,11 +61,11 @@ def _logger(sweep: Sweep) -> "Wandb | None":
     from omegaconf import OmegaConf
 
     from cd_exp.config.construct import build
-    from cd_exp.tracking import Wandb
+    from cd_exp.results.wandb import Wandb
 
     for job in sweep.finished:
         about = job.config.get("logger")
-        if isinstance(about, Mapping) and about.get("_target_") == "cd_exp.tracking.Wandb":
+        if isinstance(about, Mapping) and about.get("_target_") == "cd_exp.results.wandb.Wandb":
             built = build(OmegaConf.create(dict(about)), group="logger")
             assert isinstance(built, Wandb)
             return built

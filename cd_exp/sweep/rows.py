@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cd_exp.flattening import flat
 from cd_exp.io.text import csv_text
+from cd_exp.results.run_folder import flat
 from cd_exp.sweep.jobs import Job, Sweep
 
 LAST = "last judged layer"

@@ -11,9 +11,9 @@ import numpy as np
 from cd_exp.errors import InputError
 from cd_exp.io.atomic import write
 from cd_exp.outcome import top_images
-from cd_exp.pictures import png
-from cd_exp.report.grid import grid
-from cd_exp.report.summary import Shown, right, spread, truth
+from cd_exp.results.image_strips import png
+from cd_exp.results.plots import grid
+from cd_exp.results.summary import Shown, right, spread, truth
 from experiments.against_published import say
 from experiments.reopening import reopen
 

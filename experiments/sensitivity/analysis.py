@@ -19,12 +19,12 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from cd_exp import similarity as similarities
-from cd_exp.drawing import COLOURS, GRID, MARKERS
 from cd_exp.errors import InputError
 from cd_exp.evaluate import accepted_columns
 from cd_exp.labels import label
 from cd_exp.metrics.intervals import proportion
 from cd_exp.records import Accepted, Match
+from cd_exp.results.plots import COLOURS, GRID, MARKERS
 from experiments.against_published import say
 from experiments.reopening import Run, reopen
 

@@ -8,13 +8,13 @@ import pytest
 from browsing import needs_browser
 from made_runs import MANIFEST, made_run
 
-from cd_exp import explorer, report
+from cd_exp import explorer, results
 from cd_exp.errors import InputError
 from cd_exp.explorer.encoding import unpacked
 from cd_exp.explorer.pictures import Pictures, top_images
 from cd_exp.remake import remake
-from cd_exp.report.__main__ import main
-from cd_exp.report.stored import outcome_of
+from cd_exp.results.__main__ import main
+from cd_exp.results.load_run import outcome_of
 from cd_exp.sweep import gather_pages, read
 
 LAYERS = {"layer4": 30, "fc": 40}
@@ -28,7 +28,7 @@ def stored(tmp_path_factory):
     for seed, folder in enumerate(folders):
         run, outcome = made_run(LAYERS, folder, seed=seed)
         manifest = MANIFEST | {"baselines": ["netdissect"], "overrides": [f"seed={seed}"], "config": {"seed": seed}}
-        report.write(folder, outcome, manifest=manifest)
+        results.write(folder, outcome, manifest=manifest)
         content = explorer.collect(run, outcome, manifest=manifest, title="made")
         explorer.write(folder, explorer.page_of({folder.name: content}, title="made"))
     return folders
@@ -134,7 +134,7 @@ def test_pages_made_again_know_which_labels_of_every_method_were_right(tmp_path)
     """A baseline has no ranks: its 64 right and 36 wrong labels were 100 unknown ones on pages made again."""
     _, outcome = made_run(LAYERS, tmp_path, seed=0)
     theirs = replace(outcome.baselines["netdissect"]["fc"], ranks=None, right=np.arange(40) % 3 - 1)
-    report.write(tmp_path, replace(outcome, baselines={"netdissect": {"fc": theirs}}), manifest=WITH_BASELINE)
+    results.write(tmp_path, replace(outcome, baselines={"netdissect": {"fc": theirs}}), manifest=WITH_BASELINE)
     assert (tmp_path / "judged.csv").read_text().splitlines()[0] == "layer,unit,method,right"
     found = outcome_of(tmp_path, probe=Pictures(None), top_images={})
     assert found.baselines["netdissect"]["fc"].verdicts.tolist() == theirs.right.tolist()

@@ -12,15 +12,15 @@ import pytest
 from made_outcomes import make_outcome
 from rich.console import Console
 
-from cd_exp import report
+from cd_exp import results
 from cd_exp.evaluate import compare_all
 from cd_exp.metrics import BY_KEY, FIGURES, compare_methods, summarise
 from cd_exp.metrics.intervals import bootstrap
 from cd_exp.metrics.metrics import FAITHFULNESS, UNITS, bootstrapped, field, values_of
 from cd_exp.records import Judgement
-from cd_exp.report.summary import OURS
+from cd_exp.results.summary import OURS
+from cd_exp.results.wandb import About, Wandb, directions
 from cd_exp.sweep import gather
-from cd_exp.tracking import About, Wandb, directions
 from experiments import against_published
 
 COUNTS = {"units", "judged", "cosine_units", "faithfulness_units"}
@@ -69,8 +69,8 @@ def sweep(found, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
     for number in range(2):
         about = {"config": {"seed": number}, "choices": {}, "overrides": [f"seed={number}"]}
-        report.write(folder / str(number), found, manifest=about)
-        report.page(folder / str(number), found, manifest=about)
+        results.write(folder / str(number), found, manifest=about)
+        results.page(folder / str(number), found, manifest=about)
     return folder
 
 
@@ -95,7 +95,7 @@ def test_every_key_of_metrics_is_in_metrics_json(found, sweep):
 @pytest.mark.parametrize("alone", [True, False])
 def test_every_figure_is_in_the_terminal(found, tmp_path, width, alone):
     out = io.StringIO()
-    report.show(Console(file=out, width=width), replace(found, baseline_metrics={}) if alone else found, tmp_path)
+    results.show(Console(file=out, width=width), replace(found, baseline_metrics={}) if alone else found, tmp_path)
     text = out.getvalue()
     for figure in FIGURES:
         assert (figure.short if alone else figure.heading) in text
@@ -144,7 +144,7 @@ def test_every_figure_has_a_column_in_the_table_of_an_experiment(found, sweep):
 
 def test_every_figure_with_a_test_is_compared_and_shown(found):
     (row,) = found.comparisons
-    shown = {difference.metric: difference for difference in report.summary.differences(found)}
+    shown = {difference.metric: difference for difference in results.summary.differences(found)}
     for figure in FIGURES:
         assert (figure.test is not None) == (f"{figure.key}_difference" in row)
         if figure.test:
@@ -196,7 +196,7 @@ def test_a_statistic_that_does_not_reduce_its_axis_has_no_interval():
 
 def test_tables_and_wandb_read_which_direction_is_better(found, sweep):
     out = io.StringIO()
-    report.show(Console(file=out, width=400), found, sweep / "0")
+    results.show(Console(file=out, width=400), found, sweep / "0")
     assert "mean rank ↓" in out.getvalue()
     assert "top-1 % ↑" in out.getvalue()
     assert "of the truth among all concepts (lower is better)" in (sweep / "0" / "report.html").read_text()

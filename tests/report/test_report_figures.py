@@ -4,15 +4,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cd_exp import report
-from cd_exp.pictures import strip, thumbnail
+from cd_exp import results
 from cd_exp.records import Labels
-from cd_exp.report.curves import ranks, risk_coverage
-from cd_exp.report.plots import agreement
+from cd_exp.results.image_strips import strip, thumbnail
+from cd_exp.results.plots import agreement, ranks, risk_coverage
 
 
 def test_all_figures_are_drawn_of_a_run_with_a_baseline(outcome, tmp_path):
-    paths = report.figures(tmp_path, outcome, units=7, images=3)
+    paths = results.figures(tmp_path, outcome, units=7, images=3)
     assert [path.name for path in paths] == [
         "accuracy.png", "ranks.png", "risk_coverage.png", "agreement.png", "units.png",
     ]  # fmt: skip
@@ -32,8 +31,8 @@ def test_what_cannot_be_drawn_is_left_out(outcome, tmp_path):
         baseline_metrics={},
         top_images={layer: outcome.top_images[layer]},
     )
-    assert [path.name for path in report.figures(tmp_path, plain)] == ["units.png"]
-    assert report.figures(tmp_path, plain, units=0) == ()
+    assert [path.name for path in results.figures(tmp_path, plain)] == ["units.png"]
+    assert results.figures(tmp_path, plain, units=0) == ()
 
 
 def test_the_curve_of_ranks_starts_at_top_1():
@@ -87,9 +86,9 @@ def test_a_strip_holds_the_images_in_their_order():
 def test_vector_figures_are_the_same_bytes_each_time_and_keep_their_words(outcome, tmp_path):
     first = {
         path.name: path.read_bytes()
-        for path in report.figures(tmp_path, outcome, units=2, title="resnet18 · soft_wpmi", vector=True)
+        for path in results.figures(tmp_path, outcome, units=2, title="resnet18 · soft_wpmi", vector=True)
     }
-    again = report.figures(tmp_path / "again", outcome, units=2, title="resnet18 · soft_wpmi", vector=True)
+    again = results.figures(tmp_path / "again", outcome, units=2, title="resnet18 · soft_wpmi", vector=True)
     assert first == {path.name: path.read_bytes() for path in again}
     assert {"accuracy.png", "accuracy.pdf", "accuracy.svg", "ranks.svg", "agreement.pdf", "units.png"} <= set(first)
     assert "units.pdf" not in first
@@ -99,7 +98,7 @@ def test_vector_figures_are_the_same_bytes_each_time_and_keep_their_words(outcom
 
 
 def test_a_figure_of_units_stays_of_a_size_that_opens(many_units, tmp_path, monkeypatch):
-    monkeypatch.setattr("cd_exp.report.plots.CARDS", 6)
-    report.figures(tmp_path, many_units, units=500, images=2)
+    monkeypatch.setattr("cd_exp.results.plots.CARDS", 6)
+    results.figures(tmp_path, many_units, units=500, images=2)
     with Image.open(tmp_path / "figures" / "units.png") as image:
         assert image.height < 1000

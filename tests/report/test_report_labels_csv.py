@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cd_exp.errors import InputError
 from cd_exp.records import MARKS, Labels
-from cd_exp.report.labels_csv import as_csv, columns, read_csv
+from cd_exp.results.labels_csv import as_csv, columns, read_csv
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 numbers = st.one_of(st.just(np.nan), st.floats(-1e6, 1e6).map(lambda value: float(f"{value:.6g}")))

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cd_exp.metrics import BY_KEY
-from cd_exp.report.summary import Row, cell, chosen, columns, differences, right, rows, spread
+from cd_exp.results.summary import Row, cell, chosen, columns, differences, right, rows, spread
 
 
 @settings(max_examples=50, deadline=None)

@@ -70,7 +70,7 @@ def finished(
     with (folder / "labels.csv").open("w", newline="") as file:
         header = ["layer", "unit", "description", "similarity", "top5", "truth", "rank_of_truth"]
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
-    config = composed(overrides) | {"logger": logger or {"_target_": "cd_exp.tracking.NoLogger"}}
+    config = composed(overrides) | {"logger": logger or {"_target_": "cd_exp.results.wandb.NoLogger"}}
     manifest = {
         "config": config,
         "choices": chosen,

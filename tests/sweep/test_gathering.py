@@ -203,7 +203,7 @@ def test_the_command_line(tmp_path, capsys):
 def test_a_sweep_logged_to_wandb_gets_one_summary_in_the_group_of_its_jobs(tmp_path, monkeypatch, console):
     monkeypatch.setenv("WANDB_DIR", str(tmp_path / "elsewhere"))
     sweep = tmp_path / "2026-01-02_03-04-05"
-    logger = {"_target_": "cd_exp.tracking.Wandb", "project": "p", "mode": "offline"}
+    logger = {"_target_": "cd_exp.results.wandb.Wandb", "project": "p", "mode": "offline"}
     for number, similarity in enumerate(["cos", "wpmi"]):
         finished(sweep, number, f"similarity={similarity}", accuracy=25 * number, logger=logger)
     gather(sweep, console=console)
@@ -231,7 +231,7 @@ def test_a_tracker_out_of_reach_takes_nothing_from_the_tables(tmp_path, console,
     monkeypatch.setenv("WANDB_API_KEY", "")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("HOME", str(tmp_path))
-    logger = {"_target_": "cd_exp.tracking.Wandb", "mode": "online"}
+    logger = {"_target_": "cd_exp.results.wandb.Wandb", "mode": "online"}
     finished(tmp_path / "sweep", 0, "similarity=cos", logger=logger)
     assert gather(tmp_path / "sweep", console=console) is not None
     assert "W&B summary not made: logger.mode=online, but W&B knows no key" in said()

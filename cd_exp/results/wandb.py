@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from cd_exp.errors import InputError, unknown
-from cd_exp.flattening import flat
 from cd_exp.io import atomic
 from cd_exp.io.text import file_name
-from cd_exp.pictures import strip
 from cd_exp.plugins import load
 from cd_exp.records import OURS, Outcome
+from cd_exp.results.image_strips import strip
+from cd_exp.results.run_folder import flat
 
 if TYPE_CHECKING:
     import wandb
@@ -292,7 +292,7 @@ def custom(*, factory: str, options: Mapping[str, Any] | None = None) -> Logger:
     if not isinstance(made, Logger):
         raise InputError(
             f"logger.factory={factory} returned {type(made).__name__}, expected an object of a subclass of "
-            "cd_exp.tracking.Logger: begin(folder, about) gives a context manager, what it yields has "
+            "cd_exp.results.wandb.Logger: begin(folder, about) gives a context manager, what it yields has "
             "finish(outcome, folder=...)"
         )
     return made

@@ -10,7 +10,7 @@ import numpy as np
 from cd_exp.errors import InputError
 from cd_exp.io.text import file_name
 from cd_exp.records import OURS, Labels, Outcome, Probe
-from cd_exp.report.labels_csv import AGAIN, read_csv, read_judged
+from cd_exp.results.labels_csv import AGAIN, read_csv, read_judged
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:

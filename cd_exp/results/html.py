@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cd_exp.flattening import flat
 from cd_exp.io.atomic import write as write_file
-from cd_exp.pictures import data_uri, jpeg, thumbnail
 from cd_exp.records import MARKS, OURS, Outcome
-from cd_exp.report.files import as_json
-from cd_exp.report.summary import Shown, cell, chosen, columns, differences, right, rows, truth
+from cd_exp.results.image_strips import data_uri, jpeg, thumbnail
+from cd_exp.results.run_folder import as_json, flat
+from cd_exp.results.summary import Shown, cell, chosen, columns, differences, right, rows, truth
 
 CAP = 5000  # rows of the list of units; about 350 bytes each
 FIGURES = {
@@ -72,7 +71,7 @@ def page(
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    loader = PackageLoader("cd_exp.report", ".")
+    loader = PackageLoader("cd_exp.results", ".")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

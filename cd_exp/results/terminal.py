@@ -11,7 +11,7 @@ from rich.table import Table
 from cd_exp.io.text import terminal_text
 from cd_exp.metrics import Figure
 from cd_exp.records import OURS, Outcome
-from cd_exp.report.summary import Row, cell, columns, differences, right, rows, spread, truth
+from cd_exp.results.summary import Row, cell, columns, differences, right, rows, spread, truth
 
 EXAMPLES = 6
 FILES = ("labels.csv", "metrics.json", "report.html", "explorer", "figures")

@@ -7,10 +7,10 @@ show(console, outcome, folder)                      # the table a terminal user 
 as_frame(labels)                                    # the columns of labels.csv as a table of pandas
 """
 
-from cd_exp.report.files import write
-from cd_exp.report.frame import as_frame
-from cd_exp.report.html import page
-from cd_exp.report.plots import figures
-from cd_exp.report.table import show
+from cd_exp.results.html import page
+from cd_exp.results.labels_csv import as_frame
+from cd_exp.results.plots import figures
+from cd_exp.results.run_folder import write
+from cd_exp.results.terminal import show
 
 __all__ = ["as_frame", "figures", "page", "show", "write"]

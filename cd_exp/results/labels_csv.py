@@ -1,9 +1,10 @@
-"""`labels.csv`: one row a unit, written and read back."""
+"""`labels.csv`: one row per unit, written, read back, and as a pandas table."""
 
 import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -11,6 +12,9 @@ from jaxtyping import Float
 from cd_exp.errors import InputError
 from cd_exp.io.text import csv_text, join_names, split_names
 from cd_exp.records import MARKS, Accepted, Labels
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FIRST = ("layer", "unit", "description", "similarity", "top5", "truth", "rank_of_truth")
 """Published tools read the first four."""
@@ -167,3 +171,23 @@ def _labels(layer: str, rows: Sequence[Mapping[str, str]]) -> Labels:
             if name.startswith(FAITHFULNESS) and (values := numbers(name)) is not None
         },
     )
+
+
+def as_frame(labels: Labels) -> "pd.DataFrame":
+    """The columns of `labels.csv`, a row a unit: numbers as they are, several names in one cell as the file has them.
+
+    Raises:
+        InputError: pandas is not installed.
+    """
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise InputError("to_frame() needs the extra: pip install 'cd-exp[pandas]'") from error
+    header = columns({labels.layer: labels})
+    texts = dict(zip(header, zip(*unit_rows(labels, header), strict=True), strict=True))
+    numbers: dict[str, Any] = {"unit": labels.units, "similarity": labels.similarity, "rank_of_truth": labels.ranks}
+    numbers |= {"margin": labels.margin, "stability": labels.stability}
+    numbers |= {FAITHFULNESS + name: values for name, values in labels.faithfulness.items()}
+    given = {name: values for name, values in numbers.items() if values is not None}
+    empty = {name: [float("nan")] * len(labels.units) for name in numbers if name not in given}
+    return pd.DataFrame({**texts, **empty, **given}, columns=list(header))
