@@ -1,22 +1,157 @@
 """CLIP-Dissect on one page: features, similarity, labels. Built objects in, records out.
 
+What it does not know: configuration, judges, files.
+
 Source: CLIP-Dissect (arXiv:2204.10965), section 3.
 """
 
+import inspect
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cd_exp.activation_stats import Statistics
 from cd_exp.distributed import gathered, share_by_size
 from cd_exp.errors import InputError
-from cd_exp.features import extract, text_embeddings
+from cd_exp.features import Features, extract, text_embeddings
 from cd_exp.features.dataloader import bar
-from cd_exp.labelling import activations, images_needed, label_units, marked, with_names
-from cd_exp.labels import few_units
-from cd_exp.records import Similarity
+from cd_exp.labels import alphabetical, always_on, best, few_units, label
+from cd_exp.labels import marks as marks_of_marks
+from cd_exp.metrics import accepted_columns
+from cd_exp.records import Accepted, Labels, Match, Similarity, Strongest
 from cd_exp.run_data import RunData, RunInputs
-from cd_exp.similarity import concept_activations
+from cd_exp.similarity import ceiling, concept_activations, layers_together, needs_dead, reads
+from cd_exp.similarity.match import Neurons
 from cd_exp.similarity.registry import declaration
-from cd_exp.stability import doing, with_stability
+from cd_exp.stability import Candidates, candidates_kept, doing, reach, with_stability
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """The labels of every layer, and the candidate concepts of resamples."""
+
+    labels: Mapping[str, Labels]
+    candidates: Mapping[str, Candidates]
+
+
+def with_names(similarity: Similarity, names: Sequence[str]) -> Similarity:
+    """Give the concepts' names to a function that asks for them."""
+    return partial(similarity, names=names) if "names" in inspect.signature(similarity).parameters else similarity
+
+
+def images_needed(similarity: Similarity, images: int, resamples: int, *, shown: int) -> int | None:
+    """How many of each unit's strongest images are read or shown; None for a function that reads everything."""
+    strongest = reads(similarity, images).strongest
+    if strongest is None:
+        return None
+    return min(images, max(shown, reach(strongest) if resamples else strongest))
+
+
+def activations(
+    features: Features, layer: str, similarity: Similarity, resamples: int, device: torch.device
+) -> Neurons:
+    """What the function and its resamples read of a layer; shorter lists where no longer ones were kept."""
+    images = len(features.images)
+    wanted = reads(similarity, images).strongest
+    if wanted is None:
+        return features.activations[layer].to(device)
+    longer = min(images, reach(wanted)) if resamples else wanted
+    kept = len(features.reduced[layer].strongest.values) if layer in features.reduced else images
+    lists = features.strongest(layer, max(wanted, min(longer, kept)))
+    dead = features.statistics(layer).dead.to(device) if needs_dead(similarity) else None
+    return Strongest(lists.values.to(device), lists.indices.to(device), lists.images, dead)
+
+
+def label_units(
+    similarity: Similarity,
+    match: Match,
+    layers: Mapping[str, Neurons],
+    names: Sequence[str],
+    *,
+    truth: Mapping[str, Sequence[Accepted]],
+    top: int,
+    resamples: int = 0,
+    units: int | None = None,
+    step: Callable[[int], None] = lambda units: None,
+) -> Scored:
+    """The labels of all layers, whose units are scored together, and the candidates of resamples to come.
+
+    Args:
+        similarity: with its settings bound.
+        match: concept activations of all images.
+        layers: what the function reads of each layer.
+        names: of the concepts.
+        truth: the accepted names of each unit, by layer.
+        top: how many concepts to keep for each unit.
+        resamples: to come.
+        units: of all layers of the run, where other processes score the others.
+        step: told how many more units have their labels.
+    """
+    labels, candidates = {}, {}
+    units = sum(neurons.shape[1] for neurons in layers.values()) if units is None else units
+    number = candidates_kept(similarity, units, resamples)
+    pieces = layers_together(similarity, match, layers)
+    for layer, blocks in groupby(pieces, key=itemgetter(0)):
+        kept: list[Candidates] = []
+        labels[layer] = label(
+            _remembered(blocks, kept, number, step, names),
+            names,
+            layer=layer,
+            accepted=accepted_columns(truth[layer], names),
+            truth=truth[layer],
+            k=top,
+        )
+        if kept:
+            candidates[layer] = Candidates(*(torch.cat(parts) for parts in zip(*kept, strict=True)))
+    return Scored(labels, candidates)
+
+
+def _remembered(
+    blocks: Iterator[tuple[str, slice, Tensor]],
+    kept: list[Candidates],
+    number: int,
+    step: Callable[[int], None],
+    names: Sequence[str],
+) -> Iterator[tuple[slice, Tensor]]:
+    """Yield the scores unchanged, and keep each unit's `number` best as candidates."""
+    for _, part, scores in blocks:
+        if number:
+            kept.append(_candidates(scores, number, names))
+        yield part, scores
+        step(len(scores))
+
+
+def _candidates(scores: Float[Tensor, "block concepts"], number: int, names: Sequence[str]) -> Candidates:
+    """Each unit's best concepts; its label is among them, however many share the best score."""
+    number = min(number, scores.shape[1])
+    values, columns = scores.topk(number, dim=1)
+    level = values[:, 0] == values[:, -1]
+    if number < len(names) and level.any():
+        place = alphabetical(names).to(scores.device)
+        values[level], columns[level] = best(scores[level], place, k=number)
+    return Candidates(values, columns)
+
+
+def marked(labels: Labels, statistics: Statistics, similarity: Similarity) -> Labels:
+    """The labels with the marks of their units."""
+    dead, least = statistics.dead.numpy(), statistics.least.numpy()
+    alive = len(dead) - int(dead.sum())
+    counted = alive if needs_dead(similarity) and alive else len(dead)  # the prior of a layer of dead units is over all
+    found = marks_of_marks(
+        dead=dead,
+        always=always_on((statistics.firing / statistics.images).numpy(), least),
+        second=labels.similarity - (0 if labels.margin is None else labels.margin),
+        ceiling=ceiling(similarity, counted),
+    )
+    return replace(labels, marks=found)
+
 
 LONG = 2.0
 """Seconds after which scoring shows a progress bar."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from cd_exp.labelling import images_needed, with_names
+from cd_exp.dissection import images_needed, with_names
 from cd_exp.plan.downloads import size_of
 from cd_exp.plan.features import COMPUTED, Features, Step, of_images, of_matrix, of_network, of_texts
 from cd_exp.plan.networks import Outline, Target

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cd_exp.dissection import with_names
 from cd_exp.faithfulness import Backbone, Explained
 from cd_exp.judging import chosen_part, held_out_of
-from cd_exp.labelling import with_names
 from cd_exp.labels import label
 from cd_exp.metrics.intervals import bootstrap, proportion
 from cd_exp.metrics.significance import paired_means

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cd_exp.dissection import with_names
 from cd_exp.io.text import read_lines
-from cd_exp.labelling import with_names
 from cd_exp.metrics import accepted_columns
 from cd_exp.records import Accepted, Match, Similarity
 from cd_exp.similarity import concept_activations

@@ -16,7 +16,7 @@ from torch.testing import assert_close
 
 from cd_exp import similarity
 from cd_exp.activation_stats import strongest
-from cd_exp.labelling import label_units
+from cd_exp.dissection import label_units
 from cd_exp.labels import label
 from cd_exp.records import Labels, Match
 from cd_exp.similarity import top_images
