@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from benchmarks.processes import resident
-from cd_exp.baselines.netdissect import netdissect
+from cd_exp.evaluation.baselines.netdissect import netdissect
 from cd_exp.records import Segmentation
 
 LAYERS = {"layer1": (256, 56), "layer2": (512, 28), "layer3": (1024, 14), "layer4": (2048, 7), "fc": (1000, 1)}

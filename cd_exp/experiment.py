@@ -15,18 +15,18 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from cd_exp import distributed, explorer, results
-from cd_exp.baselines import Method
 from cd_exp.cache import Store, key_of
 from cd_exp.config import GROUPS
 from cd_exp.config.compose import Invocation, choice
 from cd_exp.config.construct import build, check_groups
 from cd_exp.config.resolved import environment, plain, sheltered
 from cd_exp.dissection import dissection
-from cd_exp.faithfulness import Judge
+from cd_exp.evaluation.baselines import Method
+from cd_exp.evaluation.evaluate import Judging, collect
+from cd_exp.evaluation.judges import Judge
+from cd_exp.evaluation.judges.run_judge import OwnLabels
 from cd_exp.features import Settings, check_texts
 from cd_exp.io.text import terminal_text
-from cd_exp.judging import OwnLabels
-from cd_exp.outcome import Judging, collect
 from cd_exp.records import Outcome, Similarity
 from cd_exp.results.wandb import About, Logger, NoLogger, Record
 from cd_exp.run_data import RunData, RunInputs

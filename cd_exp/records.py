@@ -231,7 +231,8 @@ class Labels:
     def verdicts(self) -> Int[np.ndarray, " neurons"]:
         """One number per unit: 1 for a right label, 0 for a wrong one, -1 where that is not known.
 
-        `cd_exp.evaluate.judge` decides it, once; labels that were not judged yet go by the rank of the truth.
+        `cd_exp.evaluation.evaluate.judge` decides it, once; labels that were not judged yet go by the rank of the
+        truth.
         """
         if self.right is not None:
             return self.right

@@ -1,7 +1,7 @@
 """The one record of what a run has: what goes in, and what came of it.
 
 Methods and judges read it whole, and whoever makes it fills it once. It knows no configuration, no folder of results
-and no judge: a judge's division of the images is an addition to it (`cd_exp.faithfulness.HeldOut`).
+and no judge: a judge's division of the images is an addition to it (`cd_exp.evaluation.judges.HeldOut`).
 """
 
 from collections.abc import Mapping, Sequence

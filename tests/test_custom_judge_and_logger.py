@@ -7,7 +7,7 @@ import pytest
 
 from cd_exp.cli import main
 from cd_exp.errors import InputError
-from cd_exp.faithfulness import custom as custom_judge
+from cd_exp.evaluation.judges import custom as custom_judge
 from cd_exp.results.wandb import custom as custom_logger
 
 MINE = """
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from cd_exp.faithfulness import Judge
+from cd_exp.evaluation.judges import Judge
 from cd_exp.results.wandb import Logger
 
 
@@ -92,7 +92,10 @@ def test_a_run_is_judged_and_recorded_by_code_of_the_users_own(mine, tmp_path, m
 
 @pytest.mark.parametrize(
     ("custom", "group", "base"),
-    [(custom_judge, "judge", "cd_exp.faithfulness.Judge"), (custom_logger, "logger", "cd_exp.results.wandb.Logger")],
+    [
+        (custom_judge, "judge", "cd_exp.evaluation.judges.Judge"),
+        (custom_logger, "logger", "cd_exp.results.wandb.Logger"),
+    ],
 )
 def test_what_is_no_judge_or_logger_is_refused(mine, custom, group, base):
     with pytest.raises(InputError, match=rf"{group}.factory=.*:number returned int, expected .* {base}"):

@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cd_exp.baselines import published
 from cd_exp.errors import InputError
-from cd_exp.evaluate import accepted_columns, compare_all, judge, sentence_encoder
+from cd_exp.evaluation.baselines import published
+from cd_exp.evaluation.evaluate import accepted_columns, compare_all, judge, sentence_encoder
 from cd_exp.labels import label
 from cd_exp.metrics import compare_methods, places_classes, summarise
 from cd_exp.records import Judgement, Labels

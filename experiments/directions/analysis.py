@@ -15,7 +15,7 @@ from torch import Tensor
 from cd_exp import clips, models, probes, shapes, similarity
 from cd_exp.cache import Store
 from cd_exp.dissection import dissection
-from cd_exp.evaluate import judge
+from cd_exp.evaluation.evaluate import judge
 from cd_exp.features import Settings, extract
 from cd_exp.metrics.intervals import proportion
 from cd_exp.probes.shapes import Shapes

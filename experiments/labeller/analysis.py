@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from cd_exp.dissection import with_names
-from cd_exp.faithfulness import Backbone, Explained
-from cd_exp.judging import chosen_part, held_out_of
+from cd_exp.evaluation.judges import Backbone, Explained
+from cd_exp.evaluation.judges.run_judge import chosen_part, held_out_of
 from cd_exp.labels import label
 from cd_exp.metrics.intervals import bootstrap, proportion
 from cd_exp.metrics.significance import paired_means

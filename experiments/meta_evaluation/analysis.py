@@ -25,8 +25,8 @@ from scipy.stats import rankdata
 from cd_exp import similarity
 from cd_exp.config import directory
 from cd_exp.errors import InputError, unknown
-from cd_exp.faithfulness import Annotations, Backbone, Explained, Judge, Pictures
-from cd_exp.judging import OwnLabels, chosen_part, held_out_of
+from cd_exp.evaluation.judges import Annotations, Backbone, Explained, Judge, Pictures
+from cd_exp.evaluation.judges.run_judge import OwnLabels, chosen_part, held_out_of
 from cd_exp.metrics.selective import auc
 from cd_exp.records import Labels
 from experiments.against_published import say

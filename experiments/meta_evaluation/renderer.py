@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from cd_exp.faithfulness import HeldOut, Pictures
-from cd_exp.faithfulness.pictures import Shown, scores_of
-from cd_exp.judging import held_out_of
+from cd_exp.evaluation.judges import HeldOut, Pictures
+from cd_exp.evaluation.judges.images import Shown, scores_of
+from cd_exp.evaluation.judges.run_judge import held_out_of
 from cd_exp.shapes import ATTRIBUTES, CLASSES
 from experiments.against_published import say
 from experiments.reopening import reopen

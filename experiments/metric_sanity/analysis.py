@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cd_exp.errors import InputError
-from cd_exp.faithfulness import base_rate
+from cd_exp.evaluation.judges import base_rate
 from cd_exp.probes.shapes import Shapes
 from experiments.against_published import say
 from experiments.metric_sanity.metrics import METRICS, Metric

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cd_exp import faithfulness
-from cd_exp.faithfulness.binary import PRESENT, Paired, active, average_precision
+from cd_exp.evaluation import judges
+from cd_exp.evaluation.judges.scores import PRESENT, Paired, active, average_precision
 
 TOP_IMAGES = 28
 """How many of a unit's strongest images WPMI looks at, as CLIP-Dissect's does."""
@@ -108,7 +108,7 @@ def _ranks(values: Paired) -> Tensor:
 
 def spearman(activations: Paired, concept: Paired, _: float | Tensor) -> Tensor:
     """Pearson's correlation of the ranks."""
-    return faithfulness.pearson(_ranks(activations), _ranks(concept))
+    return judges.pearson(_ranks(activations), _ranks(concept))
 
 
 def spearman_untied(activations: Paired, concept: Paired, _: float | Tensor) -> Tensor:
@@ -119,7 +119,7 @@ def spearman_untied(activations: Paired, concept: Paired, _: float | Tensor) -> 
         order = (torch.rand(values.shape, generator=noise) / 2 + _ranks(values)).argsort(dim=0)
         places = torch.arange(len(values), dtype=torch.float64)[:, None].expand(values.shape)
         ranks.append(torch.zeros_like(places).scatter(0, order, places))
-    return faithfulness.pearson(*ranks)
+    return judges.pearson(*ranks)
 
 
 def wpmi(activations: Paired, concept: Paired, _: float | Tensor, *, prior_weight: float = PRIOR_WEIGHT) -> Tensor:
@@ -134,18 +134,18 @@ def mad(activations: Paired, concept: Paired, _: float | Tensor) -> Tensor:
     present = concept >= PRESENT
     return torch.cat(
         [
-            faithfulness.cosy_mad(activations[present[:, unit], unit, None], activations[~present[:, unit], unit, None])
+            judges.cosy_mad(activations[present[:, unit], unit, None], activations[~present[:, unit], unit, None])
             for unit in range(activations.shape[1])
         ]
     )
 
 
 METRICS = (
-    Metric("F1", lambda a, c, share: faithfulness.f1(a, c, share=share), 1, True),
-    Metric("IoU", lambda a, c, share: faithfulness.iou(a, c, share=share), 1, True),
-    Metric("correlation", lambda a, c, _: faithfulness.pearson(a, c), 2, True),
-    Metric("cosine", lambda a, c, _: faithfulness.cosine(a, c), 1, True),  # moved to [0, 1], so divided already
-    Metric("AUPRC", lambda a, c, share: faithfulness.auprc(a, c, share=share), 1, True),
+    Metric("F1", lambda a, c, share: judges.f1(a, c, share=share), 1, True),
+    Metric("IoU", lambda a, c, share: judges.iou(a, c, share=share), 1, True),
+    Metric("correlation", lambda a, c, _: judges.pearson(a, c), 2, True),
+    Metric("cosine", lambda a, c, _: judges.cosine(a, c), 1, True),  # moved to [0, 1], so divided already
+    Metric("AUPRC", lambda a, c, share: judges.auprc(a, c, share=share), 1, True),
     Metric("recall", recall, 1, False),
     Metric("precision", precision, 1, False),
     Metric("accuracy", accuracy, 1, False),

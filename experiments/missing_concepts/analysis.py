@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 
 from cd_exp import similarity as similarities
-from cd_exp.evaluate import accepted_columns
+from cd_exp.evaluation.evaluate import accepted_columns
 from cd_exp.labels import label
 from cd_exp.metrics.intervals import bootstrap, proportion
 from experiments.against_published import say

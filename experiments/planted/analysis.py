@@ -25,10 +25,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cd_exp import similarity
-from cd_exp.baselines import Invert, LinearExplanations, Method, labelled
 from cd_exp.errors import InputError
-from cd_exp.faithfulness import presence, score
-from cd_exp.judging import OwnLabels
+from cd_exp.evaluation.baselines import Invert, LinearExplanations, Method, labelled
+from cd_exp.evaluation.judges import presence, score
+from cd_exp.evaluation.judges.run_judge import OwnLabels
 from cd_exp.metrics.intervals import proportion
 from cd_exp.probes.shapes import Shapes
 from cd_exp.records import Labels

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from cd_exp.errors import InputError
+from cd_exp.evaluation.evaluate import top_images
 from cd_exp.io.atomic import write
-from cd_exp.outcome import top_images
 from cd_exp.results.image_strips import png
 from cd_exp.results.plots import grid
 from cd_exp.results.summary import Shown, right, spread, truth

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from cd_exp import similarity as similarities
 from cd_exp.errors import InputError
-from cd_exp.evaluate import accepted_columns
+from cd_exp.evaluation.evaluate import accepted_columns
 from cd_exp.labels import label
 from cd_exp.metrics.intervals import proportion
 from cd_exp.records import Accepted, Match

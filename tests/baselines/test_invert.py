@@ -8,10 +8,10 @@ import pytest
 import torch
 from scipy.stats import false_discovery_control, mannwhitneyu
 
-from cd_exp.baselines import Invert
-from cd_exp.baselines.invert import adjusted, centred_ranks, search, significance
 from cd_exp.errors import InputError
-from cd_exp.faithfulness import predicted
+from cd_exp.evaluation.baselines import Invert
+from cd_exp.evaluation.baselines.invert import adjusted, centred_ranks, search, significance
+from cd_exp.evaluation.judges import predicted
 
 NAMES = ("a", "b", "c", "d")
 

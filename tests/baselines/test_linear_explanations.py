@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from cd_exp.baselines import LinearExplanations
-from cd_exp.baselines.linear_explanations import elastic_net, explain, written
 from cd_exp.errors import InputError
+from cd_exp.evaluation.baselines import LinearExplanations
+from cd_exp.evaluation.baselines.linear_explanations import elastic_net, explain, written
 
 SETTINGS = {"gain": 0.02, "length": 10, "candidates": 30, "penalty": 0.1, "lasso": 0.99}
 FITTED, CHECKED = np.arange(0, 300), np.arange(300, 400)

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from cd_exp.baselines.netdissect import NetDissect, Tally, detectors, labels, netdissect, overlap, thresholds
-from cd_exp.baselines.netdissect.method import notes_of
-from cd_exp.baselines.netdissect.table import as_table
-from cd_exp.baselines.published import read_labels
 from cd_exp.errors import InputError
+from cd_exp.evaluation.baselines.netdissect import NetDissect, Tally, detectors, labels, netdissect, overlap
+from cd_exp.evaluation.baselines.netdissect import overlap as thresholds
+from cd_exp.evaluation.baselines.netdissect.method import notes_of
+from cd_exp.evaluation.baselines.netdissect.tally import as_table
+from cd_exp.evaluation.baselines.published import read_labels
 from cd_exp.records import Probe, Segmentation
 
 ROOT = Path(__file__).parents[2]
@@ -369,7 +370,7 @@ def test_memory_does_not_grow_with_the_images():
         from pathlib import Path
         sys.path.insert(0, "tests/baselines")
         import numpy as np, torch
-        from cd_exp.baselines.netdissect import netdissect
+        from cd_exp.evaluation.baselines.netdissect import netdissect
         from test_netdissect import Annotated, Segmentation
         torch.set_num_threads(1)
         label = np.zeros((2, 9, 9), dtype=np.int64)
@@ -465,5 +466,5 @@ def test_a_setting_that_is_no_choice_is_an_error(name, nearest):
 
 def test_the_config_binds_the_settings_as_published():
     config = dict(OmegaConf.load(ROOT / "conf/baseline/netdissect.yaml"))
-    assert config.pop("_target_") == "cd_exp.baselines.NetDissect"
+    assert config.pop("_target_") == "cd_exp.evaluation.baselines.NetDissect"
     assert NetDissect(**config) == NetDissect(quantile=0.005, min_iou=0.04)

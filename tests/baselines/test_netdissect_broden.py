@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from cd_exp import probes
-from cd_exp.baselines.netdissect import labels, netdissect
-from cd_exp.baselines.netdissect.table import as_table
 from cd_exp.cache import Store
+from cd_exp.evaluation.baselines.netdissect import labels, netdissect
+from cd_exp.evaluation.baselines.netdissect.tally import as_table
 from cd_exp.features import Settings, maps
 from cd_exp.models import CustomModel
 

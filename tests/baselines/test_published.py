@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from cd_exp.baselines import published
-from cd_exp.baselines.published import read_labels
 from cd_exp.errors import InputError
+from cd_exp.evaluation.baselines import published
+from cd_exp.evaluation.baselines.published import read_labels
 
 REFERENCE = Path(__file__).parents[2] / "../shared/reference"
 CONFIG = Path(__file__).parents[2] / "conf/baseline/published.yaml"

@@ -5,7 +5,7 @@ from PIL import Image
 
 from cd_exp import probes
 from cd_exp.errors import InputError
-from cd_exp.faithfulness import Annotations, concept_values, presence, score
+from cd_exp.evaluation.judges import Annotations, concept_values, presence, score
 from cd_exp.records import Probe
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cd_exp.faithfulness import concepts_of, predicted
+from cd_exp.evaluation.judges import concepts_of, predicted
 
 TOLD = {
     "red": torch.tensor([1.0, 1.0, 0.0, 0.0]),

@@ -5,7 +5,7 @@ from PIL import Image
 from cd_exp import probes
 from cd_exp.cache import Store
 from cd_exp.errors import InputError
-from cd_exp.faithfulness import content_digests, divided, split
+from cd_exp.evaluation.judges import content_digests, divided, split
 from cd_exp.records import Probe
 
 DIGESTS = [f"content {number}" for number in range(100)]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cd_exp import shapes
-from cd_exp.faithfulness.renders import drawable, renders
+from cd_exp.evaluation.judges.images import drawable, renders
 
 
 def attributes(picture):

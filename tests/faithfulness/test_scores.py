@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cd_exp import faithfulness
+from cd_exp.evaluation import judges
 
 
 def literal_active(values, share):
@@ -67,12 +67,12 @@ def test_scores_of_a_concept_are_their_formulas(pair, share):
     present = [value >= 0.5 for value in score]
     active = literal_active(values, sum(present) / len(present) if share is None else share)
     a, c = torch.tensor(values)[:, None], torch.tensor(score)[:, None]
-    assert faithfulness.active(a, sum(present) / len(present) if share is None else share)[:, 0].tolist() == active
-    assert faithfulness.f1(a, c, share=share).item() == pytest.approx(literal_f1(active, present))
-    assert faithfulness.iou(a, c, share=share).item() == pytest.approx(literal_iou(active, present))
-    assert faithfulness.auprc(a, c, share=share).item() == pytest.approx(literal_auprc(active, c[:, 0].tolist()))
-    assert faithfulness.pearson(a, c).item() == pytest.approx(literal_pearson(values, c[:, 0].tolist()), abs=1e-6)
-    assert faithfulness.cosine(a, c).item() == pytest.approx(literal_cosine(values, c[:, 0].tolist()), abs=1e-6)
+    assert judges.active(a, sum(present) / len(present) if share is None else share)[:, 0].tolist() == active
+    assert judges.f1(a, c, share=share).item() == pytest.approx(literal_f1(active, present))
+    assert judges.iou(a, c, share=share).item() == pytest.approx(literal_iou(active, present))
+    assert judges.auprc(a, c, share=share).item() == pytest.approx(literal_auprc(active, c[:, 0].tolist()))
+    assert judges.pearson(a, c).item() == pytest.approx(literal_pearson(values, c[:, 0].tolist()), abs=1e-6)
+    assert judges.cosine(a, c).item() == pytest.approx(literal_cosine(values, c[:, 0].tolist()), abs=1e-6)
 
 
 @settings(deadline=None, max_examples=60)
@@ -83,18 +83,18 @@ def test_scores_of_a_concept_are_their_formulas(pair, share):
 def test_scores_of_pictures_are_their_formulas(shown, control):
     a, b = torch.tensor(shown)[:, None], torch.tensor(control)[:, None]
     wins = [(x > y) + (x == y) / 2 for x in shown for y in control]
-    assert faithfulness.cosy_auc(a, b).item() == pytest.approx(np.mean(wins))
+    assert judges.cosy_auc(a, b).item() == pytest.approx(np.mean(wins))
     spread = np.std(control)
     expected = (np.mean(shown) - np.mean(control)) / spread if spread else 0
-    assert faithfulness.cosy_mad(a, b).item() == pytest.approx(expected, abs=1e-9)
+    assert judges.cosy_mad(a, b).item() == pytest.approx(expected, abs=1e-9)
     wanted, rest = max(0, np.mean(shown)), np.mean(np.abs(control))
-    assert faithfulness.selectivity(a, b).item() == pytest.approx(wanted / (wanted + rest) if wanted + rest else 0)
+    assert judges.selectivity(a, b).item() == pytest.approx(wanted / (wanted + rest) if wanted + rest else 0)
 
 
 def test_selectivity_knows_the_direction():
     named, other = torch.tensor([[-2.0], [-1.0]]), torch.tensor([[0.5], [-0.5]])
-    assert faithfulness.selectivity(named, other).item() == 0
-    assert faithfulness.selectivity(-named, other).item() == pytest.approx(1.5 / 2.0)
+    assert judges.selectivity(named, other).item() == 0
+    assert judges.selectivity(-named, other).item() == pytest.approx(1.5 / 2.0)
 
 
 def test_every_unit_is_scored_by_itself_and_in_any_order_of_images():
@@ -103,11 +103,11 @@ def test_every_unit_is_scored_by_itself_and_in_any_order_of_images():
     concept = torch.rand(60, 7, generator=generator)
     order = torch.randperm(60, generator=generator)
     for score in (
-        faithfulness.pearson,
-        faithfulness.cosine,
-        faithfulness.f1,
-        faithfulness.iou,
-        faithfulness.auprc,
+        judges.pearson,
+        judges.cosine,
+        judges.f1,
+        judges.iou,
+        judges.auprc,
     ):
         together = score(activations, concept)
         alone = torch.cat([score(activations[:, [unit]], concept[:, [unit]]) for unit in range(7)])
@@ -117,11 +117,11 @@ def test_every_unit_is_scored_by_itself_and_in_any_order_of_images():
 
 def test_a_share_for_each_unit():
     values = torch.arange(10.0)[:, None].expand(10, 2)
-    assert faithfulness.active(values, torch.tensor([0.1, 0.3])).sum(0).tolist() == [1, 3]
+    assert judges.active(values, torch.tensor([0.1, 0.3])).sum(0).tolist() == [1, 3]
 
 
 def test_a_constant_unit_is_never_active_and_correlates_with_nothing():
     dead, concept = torch.full((5, 1), 0.1), torch.tensor([[1.0], [0.0], [1.0], [0.0], [1.0]])
-    assert not faithfulness.active(dead, 0.4).any()
-    for score in (faithfulness.pearson, faithfulness.f1, faithfulness.iou, faithfulness.auprc):
+    assert not judges.active(dead, 0.4).any()
+    for score in (judges.pearson, judges.f1, judges.iou, judges.auprc):
         assert score(dead, concept).item() == 0

@@ -13,7 +13,7 @@ from made_outcomes import make_outcome
 from rich.console import Console
 
 from cd_exp import results
-from cd_exp.evaluate import compare_all
+from cd_exp.evaluation.evaluate import compare_all
 from cd_exp.metrics import BY_KEY, FIGURES, compare_methods, summarise
 from cd_exp.metrics.intervals import bootstrap
 from cd_exp.metrics.metrics import FAITHFULNESS, UNITS, bootstrapped, field, values_of

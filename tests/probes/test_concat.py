@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from cd_exp import probes
-from cd_exp.baselines.netdissect.method import netdissect
 from cd_exp.errors import InputError
+from cd_exp.evaluation.baselines.netdissect.method import netdissect
 from cd_exp.records import Probe, Segmentation
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from cd_exp import probes
 from cd_exp.errors import InputError
-from cd_exp.faithfulness import Annotations, presence
+from cd_exp.evaluation.judges import Annotations, presence
 from cd_exp.probes.custom import of_pictures
 from cd_exp.records import Probe
 

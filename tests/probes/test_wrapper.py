@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from cd_exp import probes
-from cd_exp.faithfulness import Annotations, content_digests, presence
+from cd_exp.evaluation.judges import Annotations, content_digests, presence
 from cd_exp.probes.custom import of_pictures
 from cd_exp.records import Probe
 

@@ -7,12 +7,21 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cd_exp.baselines.method import Labelled, Method
-from cd_exp.baselines.netdissect.overlap import ANCHORS, Annotation, annotation, extent, overlap, upsampled
-from cd_exp.baselines.netdissect.table import as_table
-from cd_exp.baselines.netdissect.tally import Tally, detectors, kinds, labels
-from cd_exp.baselines.netdissect.thresholds import Histogram, add, begin, threshold
 from cd_exp.errors import InputError, unknown
+from cd_exp.evaluation.baselines.method import Labelled, Method
+from cd_exp.evaluation.baselines.netdissect.overlap import (
+    ANCHORS,
+    Annotation,
+    Histogram,
+    add,
+    annotation,
+    begin,
+    extent,
+    overlap,
+    threshold,
+    upsampled,
+)
+from cd_exp.evaluation.baselines.netdissect.tally import Tally, as_table, detectors, kinds, labels
 from cd_exp.features import maps as activation_maps
 from cd_exp.io.text import file_name
 from cd_exp.metrics import accepted_columns

@@ -4,16 +4,35 @@ Every score is a pure function on activations and concept values, a column a uni
 probe's annotations, a CLIP backbone, or pictures made for each label.
 """
 
-from cd_exp.faithfulness.annotations import Annotations, atoms, classes_of, presence
-from cd_exp.faithfulness.backbone import Backbone, concept_values
-from cd_exp.faithfulness.binary import active, auprc, average_precision, base_rate, f1, iou
-from cd_exp.faithfulness.custom import custom
-from cd_exp.faithfulness.generated import cosy_auc, cosy_mad, selectivity
-from cd_exp.faithfulness.graded import cosine, pearson
-from cd_exp.faithfulness.held_out import Explained, HeldOut, Scores, content_digests, divided, split
-from cd_exp.faithfulness.judge import Judge, is_circular
-from cd_exp.faithfulness.pictures import Pictures
-from cd_exp.faithfulness.scoring import known_labels, score
+from cd_exp.evaluation.judges.annotations import Annotations, atoms, classes_of, presence
+from cd_exp.evaluation.judges.base import (
+    Explained,
+    HeldOut,
+    Judge,
+    Scores,
+    content_digests,
+    divided,
+    is_circular,
+    split,
+)
+from cd_exp.evaluation.judges.clip import Backbone, concept_values
+from cd_exp.evaluation.judges.custom import custom
+from cd_exp.evaluation.judges.images import Pictures
+from cd_exp.evaluation.judges.scores import (
+    active,
+    auprc,
+    average_precision,
+    base_rate,
+    cosine,
+    cosy_auc,
+    cosy_mad,
+    f1,
+    iou,
+    known_labels,
+    pearson,
+    score,
+    selectivity,
+)
 from cd_exp.metrics.label_expressions import concepts_of, predicted
 
 __all__ = [

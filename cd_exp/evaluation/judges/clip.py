@@ -11,9 +11,8 @@ from torch import Tensor
 from cd_exp.cache import Store
 from cd_exp.clips import Clip
 from cd_exp.errors import MissingTexts
-from cd_exp.faithfulness.held_out import SHARE, Explained, HeldOut, Scores
-from cd_exp.faithfulness.judge import Judge
-from cd_exp.faithfulness.scoring import known_labels, score
+from cd_exp.evaluation.judges.base import SHARE, Explained, HeldOut, Judge, Scores
+from cd_exp.evaluation.judges.scores import known_labels, score
 from cd_exp.features import text_embeddings
 from cd_exp.features.other_passes import image_embeddings
 from cd_exp.metrics.label_expressions import Values, concepts_of

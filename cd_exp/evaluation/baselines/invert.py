@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from cd_exp.baselines.method import Labelled, Method
 from cd_exp.errors import InputError, unknown
-from cd_exp.faithfulness import atoms, classes_of, divided, predicted
+from cd_exp.evaluation.baselines.method import Labelled, Method
+from cd_exp.evaluation.judges import atoms, classes_of, divided, predicted
 from cd_exp.io.text import csv_text, file_name
 from cd_exp.records import Labels, Probe
 from cd_exp.run_data import RunData

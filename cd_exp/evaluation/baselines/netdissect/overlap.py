@@ -1,8 +1,7 @@
-"""How many pixels of each annotated concept a unit's mask covers, one image at a time.
+"""Network Dissection's two passes: each unit's upper quantile, then the pixels of each concept that it covers.
 
-A mask is what of the map, upsampled bilinearly to the annotation, exceeds the threshold. Few positions do, and an
-upsampled pixel can exceed it only where one of the four positions around it does: only those pixels are computed, never
-the whole map. `ANCHORS` says at which pixel of the annotation a position of the map lies.
+A unit's histogram is finest around a guess at the quantile, in memory that does not depend on the number of maps. A
+mask is what of the upsampled map exceeds the threshold; only pixels with a neighbour above it are computed.
 """
 
 from collections.abc import Iterator
@@ -14,6 +13,93 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cd_exp.records import Segmentation
+
+MANTISSA_BITS = 8  # 256 bins for each doubling of the distance from the centre
+OCTAVES_BELOW, OCTAVES_ABOVE = 8, 24  # what lies further out shares the outermost bin
+SHIFT = 23 - MANTISSA_BITS
+CENTRE_BIN = OCTAVES_BELOW << MANTISSA_BITS
+BINS = (OCTAVES_BELOW + OCTAVES_ABOVE) << MANTISSA_BITS
+VALUES_AT_ONCE = 1 << 17  # values handled at once: temporaries that stay in the processor's cache
+SMALLEST = 2.0**-12  # scale relative to the centre: the centre's bin is then wider than float32's rounding
+TINY = 2.0**-100  # a finer scale would have bins that float32 no longer tells apart
+
+
+@dataclass(frozen=True, eq=False)
+class Histogram:
+    """What one layer's activations looked like so far. `add` changes `counts` and `largest` in place."""
+
+    centre: Float[Tensor, "neurons 1"]
+    scale: Float[Tensor, "neurons 1"]
+    counts: Int[Tensor, "neurons bins"]
+    largest: Float[Tensor, " neurons"]
+
+
+def begin(maps: Float[Tensor, "batch neurons height width"], *, quantile: float) -> Histogram:
+    """An empty histogram whose bins suit these first maps; they still have to be added."""
+    rank = max(1, round(maps[:, 0].numel() * (1 - quantile)))
+    centres = [values.kthvalue(rank, dim=1, keepdim=True).values for values in _by_unit(maps)]
+    spreads = [(values - at).abs_().mean(1, keepdim=True) for values, at in zip(_by_unit(maps), centres, strict=True)]
+    centre, spread = torch.cat(centres), torch.cat(spreads)
+    typical = (spread.mean() + (centre - centre.mean()).abs().mean()) / 1024  # for a unit that is silent at first
+    scale = torch.where(spread > 0, spread, typical) / 16
+    scale = torch.maximum(scale, centre.abs() * SMALLEST)
+    return Histogram(
+        centre=centre,
+        scale=torch.where(scale > 0, scale.clamp(min=TINY), SMALLEST),
+        counts=torch.zeros((len(centre), BINS), dtype=torch.int64, device=maps.device),
+        largest=torch.full_like(centre[:, 0], -torch.inf),
+    )
+
+
+def add(histogram: Histogram, maps: Float[Tensor, "batch neurons height width"]) -> None:
+    """Count a batch of maps into the histogram, in place."""
+    flat, first = histogram.counts.view(-1), 0
+    for values in _by_unit(maps):
+        units = slice(first, first + len(values))
+        torch.maximum(histogram.largest[units], values.amax(1), out=histogram.largest[units])
+        start = BINS * torch.arange(first, first + len(values), device=maps.device)
+        places = start[:, None] + bins(values, histogram.centre[units], histogram.scale[units])
+        flat.scatter_add_(0, places.view(-1), torch.ones_like(places).view(-1))
+        first += len(values)
+
+
+def _by_unit(maps: Float[Tensor, "batch neurons height width"]) -> Iterator[Float[Tensor, "some values"]]:
+    """Each unit's values in a row, for some units at a time."""
+    for some in maps.split(max(1, VALUES_AT_ONCE // maps[:, 0].numel()), dim=1):
+        yield some.transpose(0, 1).flatten(1).float().contiguous()
+
+
+def bins(
+    values: Float[Tensor, "neurons values"], centre: Float[Tensor, "neurons 1"], scale: Float[Tensor, "neurons 1"]
+) -> Int[Tensor, "neurons values"]:
+    """The bin of each value. Monotone in the value; bin CENTRE_BIN reaches equally far to both sides of the centre."""
+    distance = values - centre
+    steps = distance.abs().add_(scale).view(torch.int32)
+    steps = steps.sub_(scale.view(torch.int32)).bitwise_right_shift_(SHIFT)
+    sign = distance.view(torch.int32).bitwise_right_shift_(31)  # -1 below the centre, where two's complement negates
+    return steps.bitwise_xor_(sign).sub_(sign).add_(CENTRE_BIN).clamp_(0, BINS - 1)
+
+
+def threshold(histogram: Histogram, *, quantile: float) -> Float[Tensor, " neurons"]:
+    """The lowest bin edge with at most the share `quantile` of the unit's values above it."""
+    chosen = torch.cat([_first_bin_within(counts, quantile) for counts in histogram.counts.split(64)])
+    return torch.where(chosen == BINS - 1, histogram.largest, _upper_edge(chosen, histogram))
+
+
+def _first_bin_within(counts: Int[Tensor, "neurons bins"], quantile: float) -> Int[Tensor, " neurons"]:
+    total = counts.sum(1, keepdim=True)
+    above = total - counts.cumsum(1)
+    return (above > quantile * total.double()).sum(1)
+
+
+def _upper_edge(chosen: Int[Tensor, " neurons"], histogram: Histogram) -> Float[Tensor, " neurons"]:
+    """The largest value of a bin: above the centre the float before the next bin, below it the bin's first."""
+    steps = (chosen - CENTRE_BIN).to(torch.int32)
+    scale = histogram.scale[:, 0]
+    bits = torch.where(steps >= 0, ((steps + 1) << SHIFT) - 1, -steps << SHIFT) + scale.view(torch.int32)
+    distance = bits.view(torch.float32) - scale
+    return histogram.centre[:, 0] + torch.where(steps >= 0, distance, -distance)
+
 
 ANCHORS = {
     "centres": lambda pixel, positions, pixels: (pixel + 0.5) * positions / pixels - 0.5,
@@ -28,7 +114,7 @@ receptive field of convolutions with odd kernels that pad by half of them, as th
 `corners`: the outermost positions stand on the outermost pixels (`align_corners`).
 """
 
-CHUNK = 1 << 18  # pixels computed at once: bounds the memory where many are active
+PIXELS_AT_ONCE = 1 << 18  # pixels computed at once: bounds the memory where many are active
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +203,7 @@ def active_pixels(
     sides = zip(maps.shape[1:], size, strict=True)
     down, along = (axis(*side, anchors=anchors, device=maps.device) for side in sides)
     cells = _spread(_spread(maps > threshold[:, None, None], 1), 2).nonzero()
-    for unit, top, left in (some.unbind(1) for some in cells.split(max(1, CHUNK // (down.most * along.most)))):
+    for unit, top, left in (some.unbind(1) for some in cells.split(max(1, PIXELS_AT_ONCE // (down.most * along.most)))):
         below, right = (top + 1).clamp_(max=maps.shape[1] - 1), (left + 1).clamp_(max=maps.shape[2] - 1)
         slope = along.weight[left]
         upper = torch.lerp(maps[unit, top, left][:, None], maps[unit, top, right][:, None], slope)

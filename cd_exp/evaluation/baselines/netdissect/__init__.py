@@ -12,8 +12,7 @@ Source: Bau et al., Network Dissection (CVPR 2017, arXiv:1704.05796) and Underst
 deep neural network (PNAS 2020, arXiv:2009.05041).
 """
 
-from cd_exp.baselines.netdissect.method import NetDissect, Passes, netdissect
-from cd_exp.baselines.netdissect.table import as_table
-from cd_exp.baselines.netdissect.tally import Tally, detectors, labels
+from cd_exp.evaluation.baselines.netdissect.method import NetDissect, Passes, netdissect
+from cd_exp.evaluation.baselines.netdissect.tally import Tally, as_table, detectors, labels
 
 __all__ = ["NetDissect", "Passes", "Tally", "as_table", "detectors", "labels", "netdissect"]

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cd_exp.baselines.method import Labelled, Method
 from cd_exp.errors import InputError, unknown
+from cd_exp.evaluation.baselines.method import Labelled, Method
 from cd_exp.plugins import load
 from cd_exp.records import Labels, Probe
 from cd_exp.run_data import RunData
@@ -41,7 +41,7 @@ class Custom(Method):
         if not isinstance(given, Mapping) or not all(isinstance(labels, Labels) for labels in given.values()):
             raise InputError(
                 f"baseline.factory={self.factory}: the method gave {type(made).__name__}, expected {{layer: Labels}} "
-                "or Labelled(labels, files, notes) of cd_exp.baselines"
+                "or Labelled(labels, files, notes) of cd_exp.evaluation.baselines"
             )
         found = made if isinstance(made, Labelled) else Labelled(given)
         for layer, labels in found.labels.items():

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cd_exp.baselines.method import Labelled, Method
 from cd_exp.errors import InputError
-from cd_exp.faithfulness import atoms, classes_of, concept_values, divided
-from cd_exp.faithfulness.backbone import logits
+from cd_exp.evaluation.baselines.method import Labelled, Method
+from cd_exp.evaluation.judges import atoms, classes_of, concept_values, divided
+from cd_exp.evaluation.judges.clip import logits
 from cd_exp.features import text_embeddings
 from cd_exp.io.text import csv_text, file_name
 from cd_exp.records import Labels, Probe

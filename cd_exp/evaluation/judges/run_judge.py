@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from cd_exp.baselines import Method, labelled
 from cd_exp.dissection import activations, label_units, with_names
 from cd_exp.errors import InputError
-from cd_exp.faithfulness import Explained, HeldOut, Judge, Scores, divided, is_circular
+from cd_exp.evaluation.baselines import Method, labelled
+from cd_exp.evaluation.judges import Explained, HeldOut, Judge, Scores, divided, is_circular
 from cd_exp.features import Features
 from cd_exp.records import OURS, Labels, Similarity
 from cd_exp.run_data import RunData

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cd_exp.errors import InputError
-from cd_exp.faithfulness.judge import Judge
+from cd_exp.evaluation.judges.base import Judge
 from cd_exp.plugins import load
 
 
@@ -22,6 +22,7 @@ def custom(*, factory: str, options: Mapping[str, Any] | None = None) -> Judge:
     if not isinstance(made, Judge):
         raise InputError(
             f"judge.factory={factory} returned {type(made).__name__}, expected an object of a subclass of "
-            "cd_exp.faithfulness.Judge: judge(held, asked) gives scores, judge.known(held, labels) what it can judge"
+            "cd_exp.evaluation.judges.Judge: judge(held, asked) gives scores, judge.known(held, labels) what it "
+            "can judge"
         )
     return made

@@ -9,9 +9,8 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from cd_exp.errors import InputError
-from cd_exp.faithfulness.held_out import SHARE, Explained, HeldOut, Scores
-from cd_exp.faithfulness.judge import Judge
-from cd_exp.faithfulness.scoring import known_labels, score
+from cd_exp.evaluation.judges.base import SHARE, Explained, HeldOut, Judge, Scores
+from cd_exp.evaluation.judges.scores import known_labels, score
 from cd_exp.metrics.label_expressions import Values
 from cd_exp.metrics.name_matching import Naming
 from cd_exp.records import Probe
