@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from cd_exp import explorer, results
 from cd_exp.errors import InputError
 from cd_exp.experiment import Parts
-from cd_exp.explorer.pictures import Pictures, top_images
+from cd_exp.explorer.thumbnails import Pictures, top_images
 from cd_exp.io.atomic import disk
 from cd_exp.records import Outcome
 from cd_exp.results.load_run import manifest_of, outcome_of

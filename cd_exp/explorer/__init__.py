@@ -5,9 +5,9 @@ write(folder, page_of({name: content}))    # folder/explorer/index.html
 read(folder)                               # what a stored explorer holds, to make its pages again
 """
 
-from cd_exp.explorer.collecting import collect
-from cd_exp.explorer.content import Content, labels_alone
+from cd_exp.explorer.collect import collect
 from cd_exp.explorer.page import clear, page_of, read, runs_of, write
-from cd_exp.explorer.query import ask
+from cd_exp.explorer.payload import Content, labels_alone
+from cd_exp.explorer.text_queries import ask
 
 __all__ = ["Content", "ask", "clear", "collect", "labels_alone", "page_of", "read", "runs_of", "write"]

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cd_exp.errors import InputError
-from cd_exp.explorer.content import Content
-from cd_exp.explorer.encoding import as_script
+from cd_exp.explorer.payload import Content, as_script
 from cd_exp.io.atomic import write as write_file
 
 Layout = Literal["auto", "single", "folder"]

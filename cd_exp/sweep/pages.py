@@ -39,8 +39,7 @@ def gather_pages(sweep: Sweep, folder: Path) -> Path | None:
 
 def described(sweep: Sweep, title: str) -> dict[str, Any]:
     """The tables of the page, as plain values and packed arrays."""
-    from cd_exp.explorer.content import digits_of
-    from cd_exp.explorer.encoding import Names
+    from cd_exp.explorer.payload import Names, digits_of
     from cd_exp.metrics import FIGURES
 
     columns, rows = table(sweep)
@@ -76,7 +75,7 @@ def described(sweep: Sweep, title: str) -> dict[str, Any]:
 
 def _votes(votes: Sequence[Vote], jobs: Sequence[str], names: Any) -> dict[str, Any]:
     """One layer: a row for each unit, a column for each job; -1 where a job gives no label or nothing is known."""
-    from cd_exp.explorer.encoding import packed
+    from cd_exp.explorer.payload import packed
 
     known = {True: 1, False: 0, None: -1}
     return {

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cd_exp.explorer.encoding import Names, as_script, packed, unpacked
+from cd_exp.explorer.payload import Names, as_script, packed, unpacked
 
 
 @given(st.lists(st.integers(-(2**31), 2**31 - 1)))

@@ -4,8 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cd_exp.explorer import evidence as module
-from cd_exp.explorer.evidence import BINS, alike, excited, shown_for, spread
+from cd_exp.explorer import unit_statistics as module
+from cd_exp.explorer.unit_statistics import BINS, alike, excited, shown_for, spread
 
 
 @pytest.fixture

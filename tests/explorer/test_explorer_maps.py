@@ -8,7 +8,7 @@ from torchvision.transforms import v2
 from cd_exp import clips, concepts, models, probes, similarity
 from cd_exp.cache import Store
 from cd_exp.dissection import dissection
-from cd_exp.explorer.maps import LEVELS, heat_maps, rows_of, seen
+from cd_exp.explorer.heatmaps import LEVELS, heat_maps, rows_of, seen
 from cd_exp.features import Settings, maps
 from cd_exp.run_data import RunInputs
 
@@ -49,7 +49,7 @@ def test_each_map_is_that_of_the_units_image_scaled_to_the_unit(run, shown):
 
 def test_maps_are_made_once(run, shown, monkeypatch):
     first, _ = heat_maps(run, shown)
-    monkeypatch.setattr("cd_exp.explorer.maps._made", None)
+    monkeypatch.setattr("cd_exp.explorer.heatmaps._made", None)
     again, _ = heat_maps(run, shown)
     assert (first["layer4"] == again["layer4"]).all()
 

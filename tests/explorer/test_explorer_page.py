@@ -14,8 +14,8 @@ from PIL import Image
 from cd_exp.cache import Store
 from cd_exp.errors import InputError
 from cd_exp.explorer import clear, collect, page_of, read, runs_of, write
-from cd_exp.explorer.encoding import unpacked
-from cd_exp.explorer.sheets import square, thumbnails
+from cd_exp.explorer.payload import unpacked
+from cd_exp.explorer.thumbnails import square, thumbnails
 from cd_exp.probes.ids import Ids
 
 
@@ -105,7 +105,7 @@ def test_runs_with_the_same_units_share_their_sheets(tmp_path):
 
 @pytest.mark.parametrize("wide", [2048, 256, 100])
 def test_a_thumbnail_lies_where_the_page_looks_for_it(tmp_path, monkeypatch, wide):
-    monkeypatch.setattr("cd_exp.explorer.sheets.SHEET", wide)
+    monkeypatch.setattr("cd_exp.explorer.thumbnails.SHEET", wide)
     probe = Discs(90, 64)
     made = thumbnails(probe, [list(range(7, 90)), [0, 3]], store=Store(tmp_path))
     for image in (0, 3, 7, 31, 89):
@@ -131,7 +131,7 @@ def test_pictures_of_a_unit_are_its_strongest_images(content):
 
 
 def test_with_very_many_images_fewer_of_each_unit_are_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr("cd_exp.explorer.collecting.MOST", 50)
+    monkeypatch.setattr("cd_exp.explorer.collect.MOST", 50)
     content = made_content({"fc": 40}, tmp_path, images=60)
     shown = unpacked(content.parts["run"]["layers"][0]["pictures"])
     assert shown.shape[1] < 10

@@ -10,8 +10,8 @@ from made_runs import MANIFEST, made_run
 
 from cd_exp import explorer, results
 from cd_exp.errors import InputError
-from cd_exp.explorer.encoding import unpacked
-from cd_exp.explorer.pictures import Pictures, top_images
+from cd_exp.explorer.payload import unpacked
+from cd_exp.explorer.thumbnails import Pictures, top_images
 from cd_exp.remake import remake
 from cd_exp.results.__main__ import main
 from cd_exp.results.load_run import outcome_of

@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cd_exp import similarity as similarities
-from cd_exp.explorer.encoding import packed
-from cd_exp.explorer.evidence import shown_for
+from cd_exp.explorer.payload import packed
+from cd_exp.explorer.unit_statistics import shown_for
 from cd_exp.features import text_embeddings
 from cd_exp.records import Concepts, Similarity
 from cd_exp.run_data import RunData

@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 
 from cd_exp.activation_stats import Statistics
-from cd_exp.explorer.content import TOP, Content, described, described_labels, labels_alone
-from cd_exp.explorer.encoding import Names, packed
-from cd_exp.explorer.evidence import alike, excited, shown_for, spread
-from cd_exp.explorer.maps import heat_maps, rows_of
-from cd_exp.explorer.query import Asked
-from cd_exp.explorer.sheets import Sheets, thumbnails
+from cd_exp.explorer.heatmaps import heat_maps, rows_of
+from cd_exp.explorer.payload import TOP, Content, Names, described, described_labels, labels_alone, packed
+from cd_exp.explorer.text_queries import Asked
+from cd_exp.explorer.thumbnails import Sheets, thumbnails
+from cd_exp.explorer.unit_statistics import alike, excited, shown_for, spread
 from cd_exp.features import Features
 from cd_exp.records import Outcome, has_pictures
 from cd_exp.run_data import RunData
