@@ -38,7 +38,7 @@ def obey(words: Sequence[str]) -> None:
         InputError: whatever the user can mend. Then no folder is new and none changed.
     """
     if words[:1] == ["--resume"]:
-        from cd_exp.sweep.resuming import resumed
+        from cd_exp.sweep.multirun import resumed
 
         with resumed(Path(*words[1:2])) as again:
             obey(again)
@@ -188,7 +188,7 @@ def invoked() -> Invocation:
     overrides = typed(known.overrides.task)
     if known.mode != RunMode.MULTIRUN:
         return Invocation(choices, overrides)
-    from cd_exp.sweep.plan import swept  # numpy comes with it, which neither help nor a refusal waits for
+    from cd_exp.sweep.multirun import swept  # numpy comes with it, which neither help nor a refusal waits for
 
     folder = Path(known.sweep.dir)
     return Invocation(choices, overrides, swept(folder, overrides), folder.name)

@@ -6,9 +6,8 @@
 Importing this costs no torch, matplotlib, scipy or wandb.
 """
 
-from cd_exp.sweep.gathering import gather
-from cd_exp.sweep.jobs import Job, Sweep
+from cd_exp.sweep.gather import gather
+from cd_exp.sweep.load import Job, Sweep, read
 from cd_exp.sweep.pages import gather_pages
-from cd_exp.sweep.reading import read
 
 __all__ = ["Job", "Sweep", "gather", "gather_pages", "read"]

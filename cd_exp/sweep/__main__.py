@@ -7,8 +7,8 @@ from pathlib import Path
 
 from cd_exp.errors import InputError
 from cd_exp.io.text import for_terminal
-from cd_exp.sweep.gathering import gather
-from cd_exp.sweep.resuming import missing
+from cd_exp.sweep.gather import gather
+from cd_exp.sweep.multirun import missing
 
 
 def main(arguments: list[str] | None = None) -> int:

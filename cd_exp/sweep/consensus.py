@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cd_exp.io.text import split_names
-from cd_exp.sweep.jobs import Job, Sweep
+from cd_exp.sweep.load import Job, Sweep
 
 COLUMNS = ("layer", "unit", "description", "agreement", "n", "distinct", "truth", "right", "model")
 

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cd_exp.sweep.anova import explained, tested
 from cd_exp.sweep.consensus import Vote, by_layer, consensus
-from cd_exp.sweep.jobs import Sweep
-from cd_exp.sweep.rows import table
-from cd_exp.sweep.variance import explained, tested
+from cd_exp.sweep.load import Sweep, table
 
 EFFECT = ("levels", "separable", "eta_squared", "df", "f", "p", "p_adjusted")
 

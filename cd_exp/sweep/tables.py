@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cd_exp.io.text import terminal_text
-from cd_exp.sweep.jobs import FAILED, OK, Job, Sweep
-from cd_exp.sweep.rows import View, views
-from cd_exp.sweep.variance import tested
+from cd_exp.sweep.anova import tested
+from cd_exp.sweep.load import FAILED, OK, Job, Sweep, View, views
 
 if TYPE_CHECKING:
     from rich.console import Console

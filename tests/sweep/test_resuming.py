@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from cd_exp.errors import InputError
-from cd_exp.sweep.plan import planned, swept
-from cd_exp.sweep.resuming import missing, resumed
+from cd_exp.sweep.multirun import missing, planned, resumed, swept
 
 ROOT = Path(__file__).parents[2]
 WORDS = ["similarity=wpmi,soft_wpmi", "probe.size=200,300", "similarity.top_k=20", "features.workers=0"]

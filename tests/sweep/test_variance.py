@@ -10,8 +10,8 @@ from made_sweeps import finished
 from scipy import stats
 
 from cd_exp.sweep import read, tables
+from cd_exp.sweep.anova import EQUAL, INTERACTION, SATURATED, UNBALANCED, explained, variance
 from cd_exp.sweep.pages import described
-from cd_exp.sweep.variance import EQUAL, INTERACTION, SATURATED, UNBALANCED, explained, variance
 
 sizes = st.lists(st.integers(2, 4), min_size=1, max_size=3)
 percents = st.floats(0, 100).map(lambda value: round(value, 2))

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cd_exp.sweep.jobs import Sweep
-from cd_exp.sweep.rows import View, views
+from cd_exp.sweep.load import Sweep, View, views
 
 if TYPE_CHECKING:
     from jaxtyping import Float

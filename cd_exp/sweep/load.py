@@ -1,0 +1,279 @@
+"""A sweep read from its folder: its jobs, how each ended, the settings in which they differ, and its table."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cd_exp.config.resolved import sheltered
+from cd_exp.io.text import csv_text
+from cd_exp.results.run_folder import flat
+
+OK, FAILED, UNFINISHED = "ok", "failed", "unfinished"
+METHOD = ("model", "probe", "concepts", "clip", "similarity", "baseline")
+"""The order in which the axes of a sweep are shown; others follow as they come."""
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One job: its place, how it ended, what it was to do and, where it is finished, its metrics by layer.
+
+    `config` is the composed configuration; empty where none can be read. `baselines` is by method, then layer.
+    """
+
+    name: str
+    folder: Path
+    status: str
+    reason: str = ""
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    choices: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    baselines: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    model: str = ""
+
+    def value(self, key: str) -> str | None:
+        """What the job has for a config group or a dotted setting: `-` where it has no such, None where unknown."""
+        if key in self.choices:
+            return self.choices[key]
+        found: Any = self.config
+        for part in key.split("."):
+            found = found.get(part, self) if isinstance(found, Mapping) else self
+        if found is not self and not isinstance(found, Mapping | list):
+            return text_of(found)
+        if key in self.overrides:
+            return self.overrides[key]
+        if found is not self:
+            return json.dumps(found, ensure_ascii=False)
+        return "-" if self.config else None
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """The jobs in order, and the axes: the settings in which they differ."""
+
+    folder: Path
+    jobs: tuple[Job, ...]
+    axes: tuple[str, ...]
+
+    @property
+    def finished(self) -> tuple[Job, ...]:
+        """The jobs with results."""
+        return tuple(job for job in self.jobs if job.status == OK)
+
+    @property
+    def troubled(self) -> tuple[Job, ...]:
+        """The jobs that failed or are not finished."""
+        return tuple(job for job in self.jobs if job.status != OK)
+
+    def levels(self, axis: str) -> tuple[str, ...]:
+        """The values of an axis: numbers by size, others as they come."""
+        found = list(dict.fromkeys(value for job in self.jobs if (value := job.value(axis)) is not None))
+        try:
+            return tuple(sorted(found, key=float))
+        except ValueError:
+            return tuple(found)
+
+    def place(self, job: Job, *, without: str = "") -> str:
+        """The axes' values of a job in words, as in `cifar10 · wpmi`."""
+        return " · ".join(job.value(axis) or "?" for axis in self.axes if axis != without)
+
+
+def axes_of(jobs: Sequence[Job]) -> tuple[str, ...]:
+    """The settings in which jobs differ.
+
+    What some job was told to be different comes first. A config group that nobody named but that differs (a model
+    brings its own concepts) is an axis only where two jobs are otherwise alike.
+    """
+    named = dict.fromkeys(key for job in jobs for key in job.overrides)
+    groups = dict.fromkeys(key for job in jobs for key in job.choices)
+    found: list[str] = []
+    for key in [*named, *groups]:
+        if key in found or len({job.value(key) for job in jobs} - {None}) < 2:
+            continue
+        if key in named or not _follows(key, found, jobs):
+            found.append(key)
+    return tuple(sorted(found, key=lambda key: METHOD.index(key) if key in METHOD else len(METHOD)))
+
+
+def _follows(key: str, axes: Sequence[str], jobs: Sequence[Job]) -> bool:
+    """Whether the axes already tell the value of `key`."""
+    known = [job for job in jobs if job.value(key) is not None]
+    places = {tuple(job.value(axis) for axis in axes) for job in known}
+    return len(places) == len({(*(job.value(axis) for axis in axes), job.value(key)) for job in known})
+
+
+def text_of(value: Any) -> str:
+    """A setting as the command line writes it."""
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+MARKS = (".hydra", "metrics.json", "error.json", "manifest.json")
+NOT_JOBS = ("figures", "wandb")
+DEPTH = 3  # hydra.sweep.subdir may nest folders; a home directory given by mistake is not searched whole
+OVERRIDE = re.compile(r"(?:\+\+|\+|~)?([^=]+)(?:=(.*))?", re.DOTALL)
+
+
+def read(folder: Path) -> Sweep:
+    """The sweep in a folder; without jobs where the folder has none or is not there."""
+    places = sorted(_folders(folder, DEPTH), key=lambda place: _natural(str(place.relative_to(folder))))
+    jobs = tuple(_job(place, name=place.relative_to(folder).as_posix()) for place in places)
+    return Sweep(folder, jobs, axes_of(jobs))
+
+
+def _folders(folder: Path, depth: int) -> Iterator[Path]:
+    for child in folder.iterdir() if folder.is_dir() else ():
+        if child.name.startswith(".") or child.name in NOT_JOBS or not child.is_dir():
+            continue
+        if any((child / mark).exists() for mark in MARKS):
+            yield child
+        elif depth > 1 and not child.is_symlink():
+            yield from _folders(child, depth - 1)
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """10 after 9, and numbers before words."""
+    return [(int(part), "") if part.isdecimal() else (10**18, part) for part in re.split(r"(\d+)", text) if part]
+
+
+def _job(folder: Path, *, name: str) -> Job:
+    manifest, metrics, error = (_json(folder / f"{what}.json") for what in ("manifest", "metrics", "error"))
+    begun = _yaml(folder / ".hydra" / "overrides.yaml")
+    if isinstance(begun, list):
+        # A folder may be used again: results of an earlier job are not those of the one begun last.
+        if manifest is not None and manifest.get("overrides", begun) not in (
+            begun,
+            [sheltered(str(text)) for text in begun],
+        ):
+            manifest = metrics = None
+        error = error if error is None or error.get("overrides", begun) == begun else None
+    if error is not None and metrics is not None and _age(folder / "metrics.json") >= _age(folder / "error.json"):
+        error = None
+    texts = begun if isinstance(begun, list) else (error or manifest or {}).get("overrides", [])
+    about: dict[str, Any] = {"overrides": dict(_override(str(text)) for text in texts)}
+    if metrics is not None and error is None:
+        about |= {"layers": metrics.get("layers", {}), "baselines": metrics.get("baselines", {})}
+    about["status"], about["reason"] = _ending(folder, metrics, error)
+    return Job(name=name, folder=folder, **about, **_composed(folder, manifest))
+
+
+def _ending(folder: Path, metrics: Any, error: Any) -> tuple[str, str]:
+    if error is not None:
+        kind, words = error.get("kind", ""), str(error.get("error", ""))
+        return FAILED, words if kind == "InputError" else f"{kind}: {words}".strip(": ")
+    if metrics is not None:
+        return OK, ""
+    for name in ("error.json", "metrics.json"):
+        if (folder / name).exists() and _json(folder / name) is None:
+            return (FAILED if name == "error.json" else UNFINISHED), f"{name} cannot be read"
+    return UNFINISHED, "no metrics.json: still running, or stopped midway"
+
+
+def _composed(folder: Path, manifest: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Configuration and choices, from the manifest of a finished job or from what Hydra wrote when it began."""
+    if manifest is not None:
+        config, choices = manifest.get("config", {}), manifest.get("choices", {})
+        model = str(manifest.get("fingerprints", {}).get("model", ""))
+    else:
+        config = _yaml(folder / ".hydra" / "config.yaml") or {}
+        hydra = _yaml(folder / ".hydra" / "hydra.yaml", resolve=False) or {}
+        choices = hydra.get("hydra", {}).get("runtime", {}).get("choices", {})
+        model = ""
+    named = {group: text_of(choice) for group, choice in choices.items() if "/" not in group}
+    return {"config": config, "choices": named, "model": model}
+
+
+def _override(text: str) -> tuple[str, str]:
+    """The key and value of `key=value`, `+key=value` or `~key`."""
+    match = OVERRIDE.fullmatch(text)
+    key, value = match.groups() if match else (text, None)
+    return key, "none" if value is None else value
+
+
+def _age(path: Path) -> int:
+    return path.stat().st_mtime_ns
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    """None where there is no file, or none that can be read: a job may be killed while it writes."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _yaml(path: Path, *, resolve: bool = True) -> Any:
+    """As `_json`; interpolations stay as they are written where they cannot be resolved."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError  # type: ignore[import-untyped]
+
+    try:
+        found = OmegaConf.load(path)
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException):
+        return None
+    try:
+        return OmegaConf.to_container(found, resolve=resolve)
+    except OmegaConfBaseException:
+        return OmegaConf.to_container(found)
+
+
+LAST = "last judged layer"
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One layer across the jobs: the metrics of those that judged it, by the job's name."""
+
+    title: str
+    metrics: Mapping[str, Mapping[str, Any]]
+
+    def cell(self, job: Job, *, line: str = " ") -> str:
+        """Top-1 with its interval, or how a job without one ended; empty for a job that has no such layer."""
+        if job.name not in self.metrics:
+            return "" if job.layers else job.status
+        from cd_exp.metrics import BY_KEY  # brings torch with it
+
+        return BY_KEY["top1"].text(self.metrics[job.name]).replace(" [", f"{line}[")
+
+
+def views(sweep: Sweep) -> tuple[View, ...]:
+    """Every layer with a truth; where models differ so that none is common to all, each job's last such layer."""
+    judged = {job.name: {layer: row for layer, row in job.layers.items() if "top1" in row} for job in sweep.finished}
+    judged = {name: layers for name, layers in judged.items() if layers}
+    if not judged:
+        return ()
+    everywhere = dict.fromkeys(layer for layers in judged.values() for layer in layers)
+    if not any(all(layer in layers for layers in judged.values()) for layer in everywhere):
+        return (View(LAST, {name: list(layers.values())[-1] for name, layers in judged.items()}),)
+    return tuple(
+        View(layer, {name: layers[layer] for name, layers in judged.items() if layer in layers}) for layer in everywhere
+    )
+
+
+def table(sweep: Sweep) -> tuple[list[str], list[list[Any]]]:
+    """The header and the rows of `sweep.csv`: one a job and layer, one for a job without results; None where empty."""
+    rows = [row for job in sweep.jobs for row in _rows(sweep, job)]
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    return columns, [[row.get(key) for key in columns] for row in rows]
+
+
+def as_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """The text of a CSV file; None is an empty cell."""
+    return csv_text([columns, *rows])
+
+
+def _rows(sweep: Sweep, job: Job) -> Iterator[dict[str, Any]]:
+    about = {"job": job.name, **{axis: job.value(axis) for axis in sweep.axes}}
+    about |= {"status": job.status, "reason": job.reason or None}
+    layers = dict.fromkeys([*job.layers, *(layer for method in job.baselines.values() for layer in method)])
+    for layer in layers or [None]:
+        row = about | {"layer": layer} | (flat(job.layers.get(layer, {})) if layer else {})
+        for method, by_layer in job.baselines.items():
+            row |= flat({method: by_layer[layer]}) if layer and layer in by_layer else {}
+        yield row
