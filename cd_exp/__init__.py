@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from cd_exp.version import VERSION
 
 if TYPE_CHECKING:
+    from cd_exp.api import dissect
     from cd_exp.features import Settings
-    from cd_exp.library import dissect
 
 # Before torch loads OpenMP: its threads otherwise spin while they wait, against the processes that decode images. On
 # two busy cores 3,072 images of `shapes` took 56 s with spinning threads and 9 s without.
@@ -24,7 +24,7 @@ __all__ = ["Settings", "dissect"]
 def __getattr__(name: str) -> Any:
     """What the library offers is imported when it is asked for, because torch comes with it."""
     if name == "dissect":
-        from cd_exp.library import dissect
+        from cd_exp.api import dissect
 
         return dissect
     if name == "Settings":
