@@ -8,8 +8,8 @@ from cd_exp.features.extract import distinct, image_collector, layer_collectors
 from cd_exp.features.store_activations import SHARD, Collector, Lists
 from cd_exp.features.texts import texts_stored
 from cd_exp.models import TargetModel
+from cd_exp.plan.available_parts import Pieces
 from cd_exp.plan.networks import Outline, Target, target, tower
-from cd_exp.plan.pieces import Pieces
 from cd_exp.records import Concepts, Probe
 from cd_exp.units import Matrix
 

@@ -1,5 +1,6 @@
-"""`plan=true`: what a run would download, read, compute and store, without doing it."""
+"""`plan=true`: what a run would download, read, hold in memory and store, without doing it."""
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,13 +9,28 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from cd_exp.dissection import images_needed, with_names
-from cd_exp.plan.downloads import size_of
+from cd_exp.plan.available_parts import Pieces
 from cd_exp.plan.features import COMPUTED, Features, Step, of_images, of_matrix, of_network, of_texts
 from cd_exp.plan.networks import Outline, Target
-from cd_exp.plan.pieces import Pieces
 from cd_exp.similarity.scoring import RESULT_BYTES
 from cd_exp.similarity.top_images import BLOCK_BYTES
 from cd_exp.units import Matrix
+
+PATIENCE = 4.0
+
+
+def size_of(address: str) -> int | None:
+    """Bytes that a server announces for an address; None where it does not, or cannot be reached."""
+    import requests
+
+    if os.environ.get("HF_HUB_OFFLINE"):
+        return None
+    try:
+        answer = requests.head(address, allow_redirects=True, timeout=PATIENCE, headers={"Accept-Encoding": "identity"})
+        return int(answer.headers["content-length"]) if answer.ok else None
+    except (requests.RequestException, KeyError, ValueError):
+        return None
+
 
 PROCESS = 900_000_000
 """Bytes that Python and the libraries take with nothing loaded."""
