@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cd_exp.errors import InputError
 from cd_exp.io.text import for_terminal
-from cd_exp.remake import remake
+from cd_exp.report import remake
 
 
 def main(arguments: list[str] | None = None) -> int:

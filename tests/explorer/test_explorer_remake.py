@@ -12,7 +12,7 @@ from cd_exp import explorer, results
 from cd_exp.errors import InputError
 from cd_exp.explorer.payload import unpacked
 from cd_exp.explorer.thumbnails import Pictures, top_images
-from cd_exp.remake import remake
+from cd_exp.report import remake
 from cd_exp.results.__main__ import main
 from cd_exp.results.load_run import outcome_of
 from cd_exp.sweep import gather_pages, read

@@ -283,7 +283,7 @@ def test_save_writes_what_the_command_line_writes(tmp_path, monkeypatch, cache):
     assert manifest["choices"]["clip"] == "shapes"
     assert manifest["config"]["probe"]["held"] == "cd_exp.probes.shapes.Shapes"
 
-    from cd_exp.remake import remake
+    from cd_exp.report import remake
 
     assert all(page.is_file() for page in remake([own]))
     with pytest.raises(InputError, match=r"was an object of a program \(.*\), which no configuration can build"):

@@ -1,4 +1,6 @@
-"""The pages of stored runs and sweeps, made again from what lies in their folders."""
+"""`python -m cd_exp.report FOLDER... [--out DIR]`: the pages of stored runs and sweeps, made again from their
+folders.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
