@@ -195,7 +195,7 @@ def launch(processes: int, arguments: Sequence[str], *, command: str) -> None:
 
     Args:
         processes: how many.
-        arguments: of `python -m cd_exp.cli`, for each of them.
+        arguments: of `python -m cd_exp.cli.entry`, for each of them.
         command: what a user types to continue after one was killed.
 
     Raises:
@@ -214,7 +214,7 @@ def launch(processes: int, arguments: Sequence[str], *, command: str) -> None:
             logs_specs=DefaultLogsSpecs(logs, redirects=dict.fromkeys(range(1, processes), Std.ALL)),
         )  # fmt: skip
         try:
-            elastic_launch(config, sys.executable)("-m", "cd_exp.cli", *arguments)
+            elastic_launch(config, sys.executable)("-m", "cd_exp.cli.entry", *arguments)
         except ChildFailedError as error:
             _fail(error.failures, Path(logs), command)
         except SignalException as error:  # of SIGHUP

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cd_exp import cli
+from cd_exp.cli import entry
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT / "../shared/real"
@@ -34,7 +34,7 @@ def run(monkeypatch, tmp_path, capsys):
         monkeypatch.setattr("sys.argv", ["run.py", *words, *where])
         status = 0
         try:
-            cli.main()
+            entry.main()
         except SystemExit as leaving:
             status = leaving.code or 0
         out, err = capsys.readouterr()
@@ -64,7 +64,7 @@ def test_help_teaches_and_is_quick():
 def test_help_imports_nothing_heavy():
     code = (
         "import sys; sys.argv = ['run.py', '--help']\n"
-        "from cd_exp.cli import main\n"
+        "from cd_exp.cli.entry import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'timm', 'open_clip', 'wandb', 'scipy', 'matplotlib'} & set(sys.modules)\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cd_exp import cli
+from cd_exp.cli import entry
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["similarity.top_k=20", "report.html=false", "report.figures=false", "report.explorer=none", "logger=none"]
@@ -85,7 +85,7 @@ def run(monkeypatch, tmp_path, capsys):
         monkeypatch.setattr("sys.argv", ["run.py", *common, *QUICK, *size, *words, f"hydra.run.dir={place}"])
         status = 0
         try:
-            cli.main()
+            entry.main()
         except SystemExit as leaving:
             status = leaving.code or 0
         return status, capsys.readouterr().err, place

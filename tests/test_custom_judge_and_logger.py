@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from cd_exp.cli import main
+from cd_exp.cli.entry import main
 from cd_exp.errors import InputError
 from cd_exp.evaluation.judges import custom as custom_judge
 from cd_exp.results.wandb import custom as custom_logger

@@ -177,7 +177,7 @@ def processes_of(folder: Path, *, rank: int) -> list[int]:
     for place in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             words, environment = ((place / name).read_bytes().split(b"\0") for name in ("cmdline", "environ"))
-            ours = any(str(folder).encode() in word for word in words) and b"cd_exp.cli" in words
+            ours = any(str(folder).encode() in word for word in words) and b"cd_exp.cli.entry" in words
             if ours and f"RANK={rank}".encode() in environment:
                 pids.append(int(place.name))
     return pids

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from cd_exp import embed, probes
+from cd_exp.cli.run_command_line import obey
 from cd_exp.clips import Precomputed
-from cd_exp.running import obey
 
 WORDS = ("red", "circle", "stripes", "blue", "square", "zebra")
 QUIET = ("logger=none", "report.html=false", "report.figures=false", "features.progress=false", "features.workers=0")

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from cd_exp import shapes
-from cd_exp.cli import main
+from cd_exp.cli.entry import main
 
 QUIET = (
     *("probe.size=400", "stability.resamples=0", "logger=none", "features.progress=false"),

@@ -108,7 +108,7 @@ def test_three_runs_of_the_same_second_keep_their_results_apart(tmp_path):
         "import sys\nfrom hydra.core.utils import setup_globals\nimport hydra.core.utils as utils\n"
         "class Now:\n    @staticmethod\n    def now():\n        import datetime\n"
         "        return datetime.datetime(2026, 1, 1)\n"
-        "utils.datetime = Now\nsys.argv[0] = 'run.py'\nfrom cd_exp.cli import main\nmain()\n"
+        "utils.datetime = Now\nsys.argv[0] = 'run.py'\nfrom cd_exp.cli.entry import main\nmain()\n"
     )
     words = ["probe.size=40", "similarity.top_k=5", "report.html=false", "report.figures=false", "logger=none"]
     words += ["features.progress=false", "features.workers=0", "stability.resamples=0", "report.explorer=none"]

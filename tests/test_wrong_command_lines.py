@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cd_exp import cli
+from cd_exp.cli import entry
 
 ROOT = Path(__file__).parents[1]
 
@@ -274,7 +274,7 @@ def test_a_wrong_command_line_is_one_line_and_leaves_no_trace(line, message, pla
     monkeypatch.setattr("sys.argv", ["run.py", *words_of(line, place)])
     before, began = state(place), time.process_time()
     with pytest.raises(SystemExit) as left:
-        cli.main()
+        entry.main()
     took, said = time.process_time() - began, capsys.readouterr().err
     assert left.value.code == 2, said
     assert said.startswith("error: "), said
@@ -310,7 +310,7 @@ def test_a_wrong_yaml_of_the_users_is_one_line_that_tells_its_value(text, messag
     monkeypatch.setattr("sys.argv", ["run.py", *words])
     before = state(place)
     with pytest.raises(SystemExit) as left:
-        cli.main()
+        entry.main()
     said = capsys.readouterr().err
     assert left.value.code == 2, said
     assert said.startswith("error: "), said

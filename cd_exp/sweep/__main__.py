@@ -30,7 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if given.resume and missing(folder):
             # It gathers at its end, however that is.
-            return subprocess.run([sys.executable, "-m", "cd_exp.cli", "--resume", str(folder)], check=False).returncode
+            return subprocess.run(
+                [sys.executable, "-m", "cd_exp.cli.entry", "--resume", str(folder)], check=False
+            ).returncode
         sweep = gather(folder)
         if sweep is None:
             raise InputError(f"{folder} holds no jobs; give the folder of a multirun, such as outputs/sweeps/DATE_TIME")

@@ -60,7 +60,7 @@ def test_a_missing_tokenizer_is_refused_before_a_run_opens_a_picture(tmp_path):
     """In a fresh interpreter, on the command line: a line, no folder, and open_clip is not even imported."""
     (tmp_path / "w.bin").write_bytes(b"x")
     script = (
-        "import sys\nfrom cd_exp import cli\n"
+        "import sys\nfrom cd_exp.cli import entry as cli\n"
         "try:\n    cli.main()\nfinally:\n    assert 'open_clip' not in sys.modules, 'it takes seconds to import'\n"
     )
     words = ["clip=siglip_b_16", f"clip.weights={tmp_path}/w.bin", f"hydra.run.dir={tmp_path}/run", "logger=none"]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cd_exp import cli
+from cd_exp.cli import entry
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT / "../shared/real"
@@ -38,7 +38,7 @@ def run(world):
             patch.chdir(ROOT)
             patch.setenv("CD_EXP_CACHE", str(world / "cache"))
             patch.setattr("sys.argv", ["run.py", *QUICK, *words, where])
-            cli.main()
+            entry.main()
         done[words] = folder
         return folder
 

@@ -16,7 +16,8 @@ from PIL import Image
 from torch import nn
 from torchvision import transforms
 
-from cd_exp import cli, clips, concepts, dissect, models, probes, similarity
+from cd_exp import clips, concepts, dissect, models, probes, similarity
+from cd_exp.cli import entry
 from cd_exp.errors import InputError
 from cd_exp.features import Settings
 from cd_exp.records import Labels
@@ -263,7 +264,7 @@ def test_save_writes_what_the_command_line_writes(tmp_path, monkeypatch, cache):
     place = tmp_path / "run"
     words = ["probe.size=120", "similarity.top_k=10", "logger=none", "features.progress=false", "features.workers=0"]
     monkeypatch.setattr("sys.argv", ["run.py", *words, f"hydra.run.dir={place}"])
-    cli.main()
+    entry.main()
     found = dissect(
         models.shapes_model(layers=["layer4", "fc"], final="fc"),
         images=probes.shapes(size=120),

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from cd_exp import probes
+from cd_exp.cli.run_command_line import obey
 from cd_exp.errors import InputError
-from cd_exp.running import obey
 
 QUIET = ("logger=none", "report.html=false", "report.explorer=none", "features.progress=false", "features.workers=0")
 COMMON = ("model=shapes", "model.layers=[layer4]", "similarity.top_k=10", "report.figures=false", "cache.dir=cache")

@@ -15,7 +15,7 @@ def main() -> None:
         distributed.end_with_parent()
     try:
         with distributed.heeded():
-            from cd_exp.running import obey  # Hydra comes with it
+            from cd_exp.cli.run_command_line import obey  # Hydra comes with it
 
             obey(sys.argv[1:])
     except InputError as error:
