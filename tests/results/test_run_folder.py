@@ -9,7 +9,7 @@ import pytest
 from cd_exp.errors import InputError
 from cd_exp.results import run_folder
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def begin(place: Path) -> None:

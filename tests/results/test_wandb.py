@@ -18,7 +18,7 @@ from cd_exp.errors import InputError
 from cd_exp.results.run_folder import flat
 from cd_exp.results.wandb import About, NoLogger, Wandb
 
-CONF = Path(__file__).parents[1] / "conf" / "logger"
+CONF = Path(__file__).parents[2] / "conf" / "logger"
 CONFIG = {
     "model": {"name": "resnet18"},
     "similarity": {"_target_": "cd_exp.similarity.soft_wpmi", "top_k": 100},

@@ -9,8 +9,8 @@ from cd_exp.errors import InputError
 from cd_exp.evaluation.baselines import published
 from cd_exp.evaluation.baselines.published import read_labels
 
-REFERENCE = Path(__file__).parents[2] / "../shared/reference"
-CONFIG = Path(__file__).parents[2] / "conf/baseline/published.yaml"
+REFERENCE = Path(__file__).parents[3] / "../shared/reference"
+CONFIG = Path(__file__).parents[3] / "conf/baseline/published.yaml"
 FILES = sorted(REFERENCE.rglob("*.csv"))
 
 TALLY = "unit,category,label,score,color-label\n1,scene,sea-s,0.5,blue-c\n2,object,,,red-c\n3,part,leg,.25,red-c\n"

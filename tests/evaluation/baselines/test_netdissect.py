@@ -22,7 +22,7 @@ from cd_exp.evaluation.baselines.netdissect.tally import as_table
 from cd_exp.evaluation.baselines.published import read_labels
 from cd_exp.records import Probe, Segmentation
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TALLY = ROOT / "../shared/reference/NetDissect_results/resnet18_places365_fc.csv"
 
 
@@ -368,7 +368,7 @@ def test_memory_does_not_grow_with_the_images():
     script = """
         import sys
         from pathlib import Path
-        sys.path.insert(0, "tests/baselines")
+        sys.path.insert(0, "tests/evaluation/baselines")
         import numpy as np, torch
         from cd_exp.evaluation.baselines.netdissect import netdissect
         from test_netdissect import Annotated, Segmentation

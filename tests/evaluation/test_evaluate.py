@@ -13,7 +13,7 @@ from cd_exp.labels import label
 from cd_exp.metrics import compare_methods, places_classes, summarise
 from cd_exp.records import Judgement, Labels
 
-REFERENCE = Path(__file__).parents[1] / "../shared/reference"
+REFERENCE = Path(__file__).parents[2] / "../shared/reference"
 
 
 def by_name(names, *, units=None, similarity=None) -> Labels:
