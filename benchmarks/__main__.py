@@ -1,6 +1,7 @@
 """`python -m benchmarks [name ...] [--quick]`: run benchmarks and write outputs/benchmarks/NAME.json.
 
-A benchmark is a module of this package with `run(quick: bool, only: Sequence[str], runs: int) -> dict`; name it below.
+A benchmark is a module of this package with `run_experiment(quick: bool, only: Sequence[str], runs: int) -> dict`;
+name it below.
 `python -m benchmarks same --before DIR [--only TEXT]` measures nothing: it compares what two checkouts write.
 """
 
@@ -36,7 +37,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, help="runs that a median is taken of")
     parser.add_argument("--quick", action="store_true", help="an eighth of each size: does it run?")
     parser.add_argument("--folder", type=Path, default=Path("outputs/benchmarks"))
-    parser.add_argument("--before", type=Path, help="with `same`: the other checkout")
+    parser.add_argument("--before", type=Path, help="with `are_same_name`: the other checkout")
     chosen = parser.parse_args()
     if chosen.names == ["same"]:
         from benchmarks import same

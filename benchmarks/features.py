@@ -20,8 +20,8 @@ from torch import Tensor
 
 from cd_exp.cache import Store
 from cd_exp.clips import OpenClip
-from cd_exp.features import Settings, extract
-from cd_exp.features.dataloader import BATCH, in_batches, load, placed
+from cd_exp.features import ExtractionSettings, extract
+from cd_exp.features.dataloader import BATCH, iterate_batches, make_loader, to_device
 from cd_exp.models import Network, TimmModel
 from cd_exp.probes import files
 from cd_exp.records import Probe
@@ -54,28 +54,28 @@ def run(quick: bool = False, only: Sequence[str] = (), runs: int = 5) -> dict[st
         print(f"skipped: no real photos at {REAL}", flush=True)
         return {"skipped": f"no {REAL.name} photos"}
     with tempfile.TemporaryDirectory() as name:
-        return _measured(Path(name), quick, runs, Settings(device="cpu", progress=False))
+        return _measured(Path(name), quick, runs, ExtractionSettings(device="cpu", progress=False))
 
 
-def _measured(folder: Path, quick: bool, runs: int, settings: Settings) -> dict[str, Any]:
+def _measured(folder: Path, quick: bool, runs: int, settings: ExtractionSettings) -> dict[str, Any]:
     began = time.perf_counter()
     model, clip = networks(folder)
     cpu = torch.device("cpu")
-    modules = [placed(network.module, cpu) for network in (_built(model), clip.image_tower())]
+    modules = [to_device(network.module, cpu) for network in (_built(model), clip.image_tower())]
     built = time.perf_counter() - began
     probe = photos(folder, 8 if quick else 1)
     transforms = [_built(model).transform, clip.image_tower().transform]
-    batches = in_batches(list(range(len(probe))), settings.batch_size or BATCH)
-    ready = [inputs for _, inputs, _ in load(probe, transforms, batches, settings, cpu)]
+    batches = iterate_batches(list(range(len(probe))), settings.batch_size or BATCH)
+    ready = [inputs for _, inputs, _ in make_loader(probe, transforms, batches, settings, cpu)]
 
     def ours(number: int) -> None:
         extract(model, probe, clip, layers=LAYERS, store=Store(folder / f"cache{number}"), settings=settings)
 
     def decode() -> None:
-        alone = Settings(device="cpu", progress=False, workers=0)
+        alone = ExtractionSettings(device="cpu", progress=False, workers=0)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
-        for _ in load(probe, transforms, batches, alone, cpu):
+        for _ in make_loader(probe, transforms, batches, alone, cpu):
             pass
         torch.set_num_threads(threads)
 
@@ -152,6 +152,6 @@ if __name__ == "__main__":
     parser.add_argument("--batch", type=int)
     parser.add_argument("--workers", type=int)
     chosen = parser.parse_args()
-    given = Settings(device="cpu", progress=False, batch_size=chosen.batch, workers=chosen.workers)
+    given = ExtractionSettings(device="cpu", progress=False, batch_size=chosen.batch, workers=chosen.workers)
     with tempfile.TemporaryDirectory() as name:
         print(json.dumps(_measured(Path(name), chosen.step > 1, chosen.runs, given)))

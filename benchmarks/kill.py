@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.processes import processes_of
-from cd_exp.cache import digest
-from cd_exp.cache.store import entry_folders
+from cd_exp.cache import hash_file
+from cd_exp.cache.store import list_entry_folders
 from cd_exp.features.extract import SHARD
 
 ROOT = Path(__file__).parents[1]
@@ -122,8 +122,8 @@ def _stop(job: subprocess.Popen[bytes], number: signal.Signals) -> float | None:
 
 def results(folder: Path, name: str) -> dict[str, str]:
     """The content of the labels and of every stored value."""
-    stored = {path.name: digest(path / "values.npy") for path in entry_folders(folder / name / "cache")}
-    return {"labels": digest(folder / name / "run" / "labels.csv"), **stored}
+    stored = {path.name: hash_file(path / "values.npy") for path in list_entry_folders(folder / name / "cache")}
+    return {"labels": hash_file(folder / name / "run" / "labels.csv"), **stored}
 
 
 def world(folder: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.processes import resident
 from benchmarks.similarity import DIM, inputs
 from cd_exp import similarity
-from cd_exp.records import Match
+from cd_exp.records import ConceptActivations
 
 IMAGES, CONCEPTS, UNITS = 10_000, 20_000, 3_904
 FUNCTIONS = ("soft_wpmi", "whitened_wpmi")
@@ -40,7 +40,7 @@ def measured(name: str, images: int, concepts: int, units: int) -> dict[str, flo
     function = getattr(similarity, name)
     function(similarity.concept_activations(*inputs(500, 200, 8)[:2]), inputs(500, 200, 8)[2])
     image_embeddings, texts, neurons = inputs(images, concepts, units)
-    match = Match(image_embeddings.div_(DIM**0.5), texts.div_(DIM**0.5))
+    match = ConceptActivations(image_embeddings.div_(DIM**0.5), texts.div_(DIM**0.5))
     before, began, spent = resident("VmRSS"), time.perf_counter(), time.process_time()
     function(match, neurons)
     peak = resident("VmHWM")

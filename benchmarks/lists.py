@@ -27,8 +27,8 @@ from PIL import Image
 from benchmarks.processes import resident
 from cd_exp.cache import Store
 from cd_exp.clips import Precomputed
-from cd_exp.dissection import dissection
-from cd_exp.features import Settings
+from cd_exp.dissection import dissect_layers
+from cd_exp.features import ExtractionSettings
 from cd_exp.models import CustomModel
 from cd_exp.records import Concepts
 from cd_exp.run_data import RunInputs
@@ -147,11 +147,11 @@ def measure(images: int, folder: Path) -> dict[str, float]:
 def labelled(folder: Path, images: int, cache: Path) -> Any:
     """What a run does up to its labels."""
     model = CustomModel(name="wide", factory=f"{folder}/network.py:wide", layers=["last"])
-    settings = Settings(device="cpu", workers=0, batch_size=256, progress=False, keep="lists")
+    settings = ExtractionSettings(device="cpu", workers=0, batch_size=256, progress=False, keep="lists")
     words = Concepts(tuple(f"word {number}" for number in range(CONCEPTS)), name="some")
     function = partial(soft_wpmi, top_k=TOP)
     recipes = {"model": model, "probe": Numbered(images), "concepts": words, "clip": Precomputed(str(folder))}
-    return dissection(RunInputs(**recipes, store=Store(cache), settings=settings), function, top=5, shown=5)
+    return dissect_layers(RunInputs(**recipes, store=Store(cache), settings=settings), function, top=5, shown=5)
 
 
 def world(folder: Path, images: int) -> None:

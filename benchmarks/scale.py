@@ -21,13 +21,13 @@ from torch import Tensor
 
 from benchmarks.processes import resident
 from cd_exp import similarity
-from cd_exp.cache import Store, digest
+from cd_exp.cache import Store, hash_file
 from cd_exp.clips import Precomputed
-from cd_exp.features import Settings, extract
+from cd_exp.features import ExtractionSettings, extract
 from cd_exp.features.extract import SHARD
-from cd_exp.labels import label
+from cd_exp.labels import label_layer
 from cd_exp.models import CustomModel
-from cd_exp.records import Match
+from cd_exp.records import ConceptActivations
 from cd_exp.similarity.scoring import RESULT_BYTES
 
 UNITS, DIM = 2048, 512
@@ -77,14 +77,14 @@ def extraction(images: int, shrink: int = 1) -> dict[str, float]:
         (folder / "images.txt").write_text("\n".join(map(str, range(images))))
         np.save(folder / "image_embeddings.npy", np.ones((images, 8), dtype=np.float32))
         model = CustomModel(name="wide", factory=f"{folder}/network.py:wide", layers=["1"])
-        settings = Settings(device="cpu", workers=0, batch_size=256, progress=False, keep="dense")
+        settings = ExtractionSettings(device="cpu", workers=0, batch_size=256, progress=False, keep="dense")
         clip, store = Precomputed(str(folder)), Store(folder / "cache")
         began = time.perf_counter()
         extract(model, Grey(images), clip, layers=["1"], store=store, settings=settings)
         ended = time.perf_counter()
         values = next((folder / "cache").glob("activations/*/values.npy"))
         hashed = time.perf_counter()
-        digest(values)
+        hash_file(values)
         return {
             "us_per_image": 1e6 * (ended - began) / images,
             "bytes_per_image": values.stat().st_size / images,
@@ -111,20 +111,22 @@ class Grey:
 def concepts(count: int, shrink: int = 1, top: int = 10) -> dict[str, float]:
     """`soft_wpmi` against many concepts, block by block and in two passes, of which each unit's best five are kept.
 
-    No two units share an image: the most work there can be. The layer is always two blocks of units as `blocks` cuts
-    them, so the more concepts, the fewer units, and images x concepts stays the same.
+    No two units share an image: the most work there can be. The layer is always two blocks of units as
+    `score_blocks` cuts them, so the more concepts, the fewer units, and images x concepts stays the same.
     """
     generator = torch.Generator().manual_seed(0)
     block = RESULT_BYTES // (4 * count * shrink**2)
     images = 2 * block * top
-    match = Match(_directions(images, generator), _directions(count, generator))
+    match = ConceptActivations(_directions(images, generator), _directions(count, generator))
     neurons = torch.zeros(images, 2 * block)
     own = torch.arange(images)
     neurons[own, own // top] = 1 + torch.rand(images, generator=generator)
     names = [f"concept {number}" for number in range(count)]
     held, began = _peak(), time.perf_counter()
-    label(
-        similarity.blocks(partial(similarity.soft_wpmi, top_k=top), match, neurons, units=block), names, layer="layer"
+    label_layer(
+        similarity.score_blocks(partial(similarity.soft_wpmi, top_k=top), match, neurons, units=block),
+        names,
+        layer="layer",
     )
     seconds = time.perf_counter() - began
     return {
@@ -150,14 +152,14 @@ def sharded(images: int, shrink: int = 1, units: int = 64, count: int = 2_000, t
     enough, and for `cos` running sums.
     """
     generator = torch.Generator().manual_seed(0)
-    match = Match(_directions(images, generator), _directions(count, generator))
+    match = ConceptActivations(_directions(images, generator), _directions(count, generator))
     neurons = torch.randn(images, units, generator=generator)
     began = time.perf_counter()
     used = _listed(neurons, top).unique()
     listed = time.perf_counter()
     summed = _cos_by_sums(match, neurons)
     added = time.perf_counter()
-    part = similarity.soft_wpmi(Match(match.images[used], match.texts), neurons[used], top_k=top)
+    part = similarity.soft_wpmi(ConceptActivations(match.images[used], match.texts), neurons[used], top_k=top)
     return {
         "images_used": len(used),
         "soft_wpmi_difference": _difference(part, similarity.soft_wpmi(match, neurons, top_k=top)),
@@ -178,7 +180,7 @@ def _listed(neurons: Tensor, top: int) -> Tensor:
     return kept
 
 
-def _cos_by_sums(match: Match, neurons: Tensor) -> Tensor:
+def _cos_by_sums(match: ConceptActivations, neurons: Tensor) -> Tensor:
     """`cos` from sums over shards, added up in float64."""
     units = neurons.shape[1]
     gram, products = torch.zeros(DIM, DIM, dtype=torch.float64), torch.zeros(units, DIM, dtype=torch.float64)

@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmarks import literal
 from benchmarks.processes import resident
 from cd_exp import similarity
-from cd_exp.records import Match
+from cd_exp.records import ConceptActivations
 
 DIM = 512
 
@@ -120,7 +120,7 @@ def extra_memory(name: str, images: int, concepts: int, units: int) -> int:
     function = getattr(similarity, name)
     function(similarity.concept_activations(*inputs(500, 200, 8)[:2]), inputs(500, 200, 8)[2])
     image_embeddings, texts, neurons = inputs(images, concepts, units)
-    match = Match(image_embeddings.div_(DIM**0.5), texts.div_(DIM**0.5))
+    match = ConceptActivations(image_embeddings.div_(DIM**0.5), texts.div_(DIM**0.5))
     before = resident("VmRSS")
     function(match, neurons)
     return resident("VmHWM") - before

@@ -23,13 +23,13 @@ from benchmarks.similarity import DIM, inputs
 from cd_exp import similarity
 from cd_exp.cache import Store
 from cd_exp.clips import Precomputed
-from cd_exp.dissection import dissection
-from cd_exp.features import Settings
+from cd_exp.dissection import dissect_layers
+from cd_exp.features import ExtractionSettings
 from cd_exp.models import CustomModel
 from cd_exp.probes.ids import Ids
 from cd_exp.records import Concepts
 from cd_exp.run_data import RunData, RunInputs
-from cd_exp.units import Matrix
+from cd_exp.units import ActivationMatrix
 
 
 @dataclass(frozen=True)
@@ -140,14 +140,14 @@ def labelled(folder: Path, function: Callable[..., Tensor], clip: Precomputed, *
     with tempfile.TemporaryDirectory() as cache:
         inputs = RunInputs(
             model=unused,
-            units=Matrix(str(folder / path)),
+            units=ActivationMatrix(str(folder / path)),
             probe=Ids(name="ids", ids=ids),
             concepts=words,
             clip=clip,
             store=Store(cache),
-            settings=Settings(device="cpu", progress=False),
+            settings=ExtractionSettings(device="cpu", progress=False),
         )
-        return dissection(inputs, function, top=5, shown=5)
+        return dissect_layers(inputs, function, top=5, shown=5)
 
 
 def world(folder: Path, layers: Sequence[int], *, images: int, concepts: int) -> None:

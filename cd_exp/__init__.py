@@ -11,14 +11,14 @@ from cd_exp.version import VERSION
 
 if TYPE_CHECKING:
     from cd_exp.api import dissect
-    from cd_exp.features import Settings
+    from cd_exp.features import ExtractionSettings
 
 # Before torch loads OpenMP: its threads otherwise spin while they wait, against the processes that decode images. On
 # two busy cores 3,072 images of `shapes` took 56 s with spinning threads and 9 s without.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = VERSION
-__all__ = ["Settings", "dissect"]
+__all__ = ["ExtractionSettings", "dissect"]
 
 
 def __getattr__(name: str) -> Any:
@@ -28,7 +28,7 @@ def __getattr__(name: str) -> Any:
 
         return dissect
     if name == "Settings":
-        from cd_exp.features import Settings
+        from cd_exp.features import ExtractionSettings
 
-        return Settings
+        return ExtractionSettings
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,10 +14,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cd_exp.records import Strongest
+from cd_exp.records import TopActivations
 
 BINS = 64
-"""Of a histogram, over [-reach, reach); `reach` is the power of two above the largest magnitude of the unit."""
+"""Of a histogram, over [-reach, reach); `images_reached` is the power of two above the largest magnitude of the
+unit.
+"""
 
 SMALLEST = -100  # exponent of the least reach: what is smaller in magnitude shares the bins beside 0
 COLUMNS, ROWS = 2048, 64  # units and images of a tile that stays in the cache of a CPU, in double precision too
@@ -28,7 +30,7 @@ FIELDS = ("least", "greatest", "total", "squares", "firing")
 
 
 @dataclass(frozen=True, eq=False)
-class Statistics:
+class ActivationStatistics:
     """Of each unit over so many images. `firing` counts the images with an activation above 0.
 
     `counts` is None where no histogram was asked for.
@@ -60,11 +62,11 @@ class Statistics:
     @property
     def edges(self) -> Float[Tensor, "neurons edges"]:
         """The bounds of the bins of each unit's histogram, ascending: one more than bins."""
-        reach = torch.ldexp(torch.ones_like(self.least), _exponent(self.least, self.greatest))
+        reach = torch.ldexp(torch.ones_like(self.least), _histogram_exponent(self.least, self.greatest))
         return reach[:, None] * torch.linspace(-1, 1, BINS + 1)
 
 
-def strongest(neurons: Float[Tensor, "images neurons"], k: int) -> Strongest:
+def strongest_images(neurons: Float[Tensor, "images neurons"], k: int) -> TopActivations:
     """The `k` images that excite each unit most, or all where there are fewer; of equal ones the lower number first.
 
     >>> found = strongest(torch.tensor([[1.0], [3.0], [3.0], [2.0]]), 2)
@@ -73,12 +75,12 @@ def strongest(neurons: Float[Tensor, "images neurons"], k: int) -> Strongest:
     """
     images, units = neurons.shape
     k, size = min(k, images), max(1, ELEMENTS // max(1, images))
-    parts = [_strongest(neurons[:, start : start + size].T.contiguous(), k) for start in range(0, units, size)]
+    parts = [_top_activations(neurons[:, start : start + size].T.contiguous(), k) for start in range(0, units, size)]
     values, indices = (torch.cat(column).T.contiguous() for column in zip(*parts, strict=True))
-    return Strongest(values, indices, images)
+    return TopActivations(values, indices, images)
 
 
-def _strongest(neurons: Float[Tensor, "neurons images"], k: int) -> tuple[Tensor, Tensor]:
+def _top_activations(neurons: Float[Tensor, "neurons images"], k: int) -> tuple[Tensor, Tensor]:
     values, indices = neurons.topk(k, dim=1)
     # topk promises nothing about equal values: where more reach the last one than fit, the first of them are taken.
     last = values[:, -1:] if k else torch.full_like(neurons[:, :1], torch.inf)
@@ -94,7 +96,7 @@ def _strongest(neurons: Float[Tensor, "neurons images"], k: int) -> tuple[Tensor
     return values, indices.gather(1, order)
 
 
-def merge_strongest(lists: Sequence[Strongest], k: int) -> Strongest:
+def merge_strongest(lists: Sequence[TopActivations], k: int) -> TopActivations:
     """The `k` strongest images of all, from lists over different images."""
     values = torch.cat([one.values for one in lists])
     indices = torch.cat([one.indices for one in lists])
@@ -102,18 +104,18 @@ def merge_strongest(lists: Sequence[Strongest], k: int) -> Strongest:
     values, indices = values.gather(0, by_number), indices.gather(0, by_number)
     values, order = values.sort(dim=0, descending=True, stable=True)
     images = sum(one.images for one in lists)
-    return Strongest(values[:k].contiguous(), indices.gather(0, order)[:k].contiguous(), images)
+    return TopActivations(values[:k].contiguous(), indices.gather(0, order)[:k].contiguous(), images)
 
 
-def statistics(neurons: Float[Tensor, "images neurons"], *, histogram: bool = False) -> Statistics:
+def activation_statistics(neurons: Float[Tensor, "images neurons"], *, histogram: bool = False) -> ActivationStatistics:
     """The statistics of each unit over the images given."""
-    parts = [_statistics(part, histogram=histogram) for part in neurons.split(COLUMNS, dim=1)]
+    parts = [_statistics_in_tiles(part, histogram=histogram) for part in neurons.split(COLUMNS, dim=1)]
     columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in FIELDS}
     counts = torch.cat([part.counts for part in parts if part.counts is not None]) if histogram else None
-    return Statistics(len(neurons), **columns, counts=counts)
+    return ActivationStatistics(len(neurons), **columns, counts=counts)
 
 
-def _statistics(neurons: Tensor, *, histogram: bool) -> Statistics:
+def _statistics_in_tiles(neurons: Tensor, *, histogram: bool) -> ActivationStatistics:
     """In tiles that a CPU keeps near: 0.1 s for 1,024 images x 36,864 units, where whole columns take 0.6."""
     rows = neurons.split(ROWS if neurons.device.type == "cpu" else len(neurons))
     least = torch.stack([part.amin(dim=0) for part in rows]).amin(dim=0)  # `aminmax` takes four times as long
@@ -125,22 +127,22 @@ def _statistics(neurons: Tensor, *, histogram: bool) -> Statistics:
         total += wide.sum(dim=0)
         squares += wide.square_().sum(dim=0)
         firing += (part > 0).sum(dim=0, dtype=torch.int32)
-    counts = _counts(neurons, _exponent(least, greatest)) if histogram else None
-    return Statistics(len(neurons), least, greatest, total, squares, firing, counts)
+    counts = _count_bins(neurons, _histogram_exponent(least, greatest)) if histogram else None
+    return ActivationStatistics(len(neurons), least, greatest, total, squares, firing, counts)
 
 
-def merge_statistics(parts: Iterable[Statistics]) -> Statistics:
+def merge_statistics(parts: Iterable[ActivationStatistics]) -> ActivationStatistics:
     """The statistics over the images of all parts, each over images of its own."""
-    return reduce(_merged, parts)
+    return reduce(_merge_two, parts)
 
 
-def _merged(one: Statistics, other: Statistics) -> Statistics:
+def _merge_two(one: ActivationStatistics, other: ActivationStatistics) -> ActivationStatistics:
     least, greatest = torch.minimum(one.least, other.least), torch.maximum(one.greatest, other.greatest)
     counts = None
     if one.counts is not None and other.counts is not None:
-        exponent = _exponent(least, greatest)
-        counts = _coarser(one, exponent) + _coarser(other, exponent)
-    return Statistics(
+        exponent = _histogram_exponent(least, greatest)
+        counts = _coarsen_histogram(one, exponent) + _coarsen_histogram(other, exponent)
+    return ActivationStatistics(
         images=one.images + other.images,
         least=least,
         greatest=greatest,
@@ -151,12 +153,12 @@ def _merged(one: Statistics, other: Statistics) -> Statistics:
     )
 
 
-def _exponent(least: Tensor, greatest: Tensor) -> Int[Tensor, " neurons"]:
+def _histogram_exponent(least: Tensor, greatest: Tensor) -> Int[Tensor, " neurons"]:
     """The e with every magnitude below 2^e, the least such."""
     return torch.frexp(torch.maximum(least.abs(), greatest.abs())).exponent.clamp_min(SMALLEST)
 
 
-def _counts(neurons: Tensor, exponent: Tensor) -> Int[Tensor, "neurons bins"]:
+def _count_bins(neurons: Tensor, exponent: Tensor) -> Int[Tensor, "neurons bins"]:
     """How many images fall into each bin: bin floor(a / 2^e * BINS / 2), from -BINS / 2.
 
     Scaling by a power of two and rounding down are exact in floating point, so a bin of a doubled reach is exactly two
@@ -171,10 +173,10 @@ def _counts(neurons: Tensor, exponent: Tensor) -> Int[Tensor, "neurons bins"]:
     return torch.cat(found).int()
 
 
-def _coarser(one: Statistics, exponent: Tensor) -> Int[Tensor, "neurons bins"]:
+def _coarsen_histogram(one: ActivationStatistics, exponent: Tensor) -> Int[Tensor, "neurons bins"]:
     """The histogram over a wider reach: signed bin i goes to i >> (how many times the reach doubles)."""
     assert one.counts is not None
-    doubled = (exponent - _exponent(one.least, one.greatest)).clamp_max(31)
+    doubled = (exponent - _histogram_exponent(one.least, one.greatest)).clamp_max(31)
     if not doubled.any():
         return one.counts
     bins = torch.arange(-BINS // 2, BINS // 2, device=exponent.device)

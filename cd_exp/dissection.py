@@ -17,62 +17,62 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cd_exp.activation_stats import Statistics
-from cd_exp.distributed import gathered, share_by_size
+from cd_exp.activation_stats import ActivationStatistics
+from cd_exp.distributed import gather_from_all, share_by_size
 from cd_exp.errors import InputError
 from cd_exp.features import Features, extract, text_embeddings
-from cd_exp.features.dataloader import bar
-from cd_exp.labels import alphabetical, always_on, best, few_units, label
-from cd_exp.labels import marks as marks_of_marks
+from cd_exp.features.dataloader import progress_bar
+from cd_exp.labels import alphabetical_order, best_concepts, is_always_on, label_layer, note_few_units
+from cd_exp.labels import flag_units as marks_of_marks
 from cd_exp.metrics import accepted_columns
-from cd_exp.records import Accepted, Labels, Match, Similarity, Strongest
+from cd_exp.records import Accepted, ConceptActivations, Labels, Similarity, TopActivations
 from cd_exp.run_data import RunData, RunInputs
-from cd_exp.similarity import ceiling, concept_activations, layers_together, needs_dead, reads
-from cd_exp.similarity.match import Neurons
-from cd_exp.similarity.registry import declaration
-from cd_exp.stability import Candidates, candidates_kept, doing, reach, with_stability
+from cd_exp.similarity import concept_activations, inputs_of, needs_dead, score_ceiling, score_layers
+from cd_exp.similarity.match import Activations
+from cd_exp.similarity.registry import spec_of
+from cd_exp.stability import Candidates, count_candidates, describe_duration, images_reached, with_stability
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
+class LayerScores:
     """The labels of every layer, and the candidate concepts of resamples."""
 
     labels: Mapping[str, Labels]
     candidates: Mapping[str, Candidates]
 
 
-def with_names(similarity: Similarity, names: Sequence[str]) -> Similarity:
+def bind_names(similarity: Similarity, names: Sequence[str]) -> Similarity:
     """Give the concepts' names to a function that asks for them."""
     return partial(similarity, names=names) if "names" in inspect.signature(similarity).parameters else similarity
 
 
-def images_needed(similarity: Similarity, images: int, resamples: int, *, shown: int) -> int | None:
+def count_images_needed(similarity: Similarity, images: int, resamples: int, *, shown: int) -> int | None:
     """How many of each unit's strongest images are read or shown; None for a function that reads everything."""
-    strongest = reads(similarity, images).strongest
+    strongest = inputs_of(similarity, images).strongest
     if strongest is None:
         return None
-    return min(images, max(shown, reach(strongest) if resamples else strongest))
+    return min(images, max(shown, images_reached(strongest) if resamples else strongest))
 
 
-def activations(
+def read_activations(
     features: Features, layer: str, similarity: Similarity, resamples: int, device: torch.device
-) -> Neurons:
+) -> Activations:
     """What the function and its resamples read of a layer; shorter lists where no longer ones were kept."""
     images = len(features.images)
-    wanted = reads(similarity, images).strongest
+    wanted = inputs_of(similarity, images).strongest
     if wanted is None:
         return features.activations[layer].to(device)
-    longer = min(images, reach(wanted)) if resamples else wanted
+    longer = min(images, images_reached(wanted)) if resamples else wanted
     kept = len(features.reduced[layer].strongest.values) if layer in features.reduced else images
     lists = features.strongest(layer, max(wanted, min(longer, kept)))
     dead = features.statistics(layer).dead.to(device) if needs_dead(similarity) else None
-    return Strongest(lists.values.to(device), lists.indices.to(device), lists.images, dead)
+    return TopActivations(lists.values.to(device), lists.indices.to(device), lists.images, dead)
 
 
 def label_units(
     similarity: Similarity,
-    match: Match,
-    layers: Mapping[str, Neurons],
+    match: ConceptActivations,
+    layers: Mapping[str, Activations],
     names: Sequence[str],
     *,
     truth: Mapping[str, Sequence[Accepted]],
@@ -80,7 +80,7 @@ def label_units(
     resamples: int = 0,
     units: int | None = None,
     step: Callable[[int], None] = lambda units: None,
-) -> Scored:
+) -> LayerScores:
     """The labels of all layers, whose units are scored together, and the candidates of resamples to come.
 
     Args:
@@ -96,12 +96,12 @@ def label_units(
     """
     labels, candidates = {}, {}
     units = sum(neurons.shape[1] for neurons in layers.values()) if units is None else units
-    number = candidates_kept(similarity, units, resamples)
-    pieces = layers_together(similarity, match, layers)
+    number = count_candidates(similarity, units, resamples)
+    pieces = score_layers(similarity, match, layers)
     for layer, blocks in groupby(pieces, key=itemgetter(0)):
         kept: list[Candidates] = []
-        labels[layer] = label(
-            _remembered(blocks, kept, number, step, names),
+        labels[layer] = label_layer(
+            _keep_candidates(blocks, kept, number, step, names),
             names,
             layer=layer,
             accepted=accepted_columns(truth[layer], names),
@@ -110,10 +110,10 @@ def label_units(
         )
         if kept:
             candidates[layer] = Candidates(*(torch.cat(parts) for parts in zip(*kept, strict=True)))
-    return Scored(labels, candidates)
+    return LayerScores(labels, candidates)
 
 
-def _remembered(
+def _keep_candidates(
     blocks: Iterator[tuple[str, slice, Tensor]],
     kept: list[Candidates],
     number: int,
@@ -123,32 +123,32 @@ def _remembered(
     """Yield the scores unchanged, and keep each unit's `number` best as candidates."""
     for _, part, scores in blocks:
         if number:
-            kept.append(_candidates(scores, number, names))
+            kept.append(_best_candidates(scores, number, names))
         yield part, scores
         step(len(scores))
 
 
-def _candidates(scores: Float[Tensor, "block concepts"], number: int, names: Sequence[str]) -> Candidates:
+def _best_candidates(scores: Float[Tensor, "block concepts"], number: int, names: Sequence[str]) -> Candidates:
     """Each unit's best concepts; its label is among them, however many share the best score."""
     number = min(number, scores.shape[1])
     values, columns = scores.topk(number, dim=1)
     level = values[:, 0] == values[:, -1]
     if number < len(names) and level.any():
-        place = alphabetical(names).to(scores.device)
-        values[level], columns[level] = best(scores[level], place, k=number)
+        place = alphabetical_order(names).to(scores.device)
+        values[level], columns[level] = best_concepts(scores[level], place, k=number)
     return Candidates(values, columns)
 
 
-def marked(labels: Labels, statistics: Statistics, similarity: Similarity) -> Labels:
+def flag_labels(labels: Labels, statistics: ActivationStatistics, similarity: Similarity) -> Labels:
     """The labels with the marks of their units."""
     dead, least = statistics.dead.numpy(), statistics.least.numpy()
     alive = len(dead) - int(dead.sum())
     counted = alive if needs_dead(similarity) and alive else len(dead)  # the prior of a layer of dead units is over all
     found = marks_of_marks(
         dead=dead,
-        always=always_on((statistics.firing / statistics.images).numpy(), least),
+        always=is_always_on((statistics.firing / statistics.images).numpy(), least),
         second=labels.similarity - (0 if labels.margin is None else labels.margin),
-        ceiling=ceiling(similarity, counted),
+        ceiling=score_ceiling(similarity, counted),
     )
     return replace(labels, marks=found)
 
@@ -157,7 +157,7 @@ LONG = 2.0
 """Seconds after which scoring shows a progress bar."""
 
 
-def dissection(
+def dissect_layers(
     inputs: RunInputs,
     similarity: Similarity,
     *,
@@ -187,8 +187,8 @@ def dissection(
     if not concepts.names:
         raise InputError(f"concept set {concepts.name!r} is empty; it needs at least one concept")
     began = time.perf_counter()
-    similarity = with_names(similarity, concepts.names)
-    needed = None if everything else images_needed(similarity, len(inputs.probe), resamples, shown=shown)
+    similarity = bind_names(similarity, concepts.names)
+    needed = None if everything else count_images_needed(similarity, len(inputs.probe), resamples, shown=shown)
     recipes = inputs.model, inputs.probe, inputs.clip
     features = extract(*recipes, layers=inputs.units, store=inputs.store, settings=settings, strongest=needed)
     texts = text_embeddings(inputs.clip, concepts, store=inputs.store, device=settings.device)
@@ -198,20 +198,22 @@ def dissection(
     sizes = {layer: features.units(layer) for layer in features.layers}
     truth = {layer: inputs.units.truth_of(inputs.model, layer, units=size) for layer, size in sizes.items()}
     mine = share_by_size(sizes)  # of several processes each scores some of the layers
-    given = {layer: activations(features, layer, similarity, resamples, device) for layer in mine}
-    with bar(settings, "scoring of units", sum(sizes[layer] for layer in mine), after=LONG) as step:
+    given = {layer: read_activations(features, layer, similarity, resamples, device) for layer in mine}
+    with progress_bar(settings, "scoring of units", sum(sizes[layer] for layer in mine), after=LONG) as step:
         score = partial(label_units, top=top, resamples=resamples, units=sum(sizes.values()), step=step)
         scored = score(similarity, match, given, concepts.names, truth=truth)
-    labels = {layer: marked(found, features.statistics(layer), similarity) for layer, found in scored.labels.items()}
+    labels = {
+        layer: flag_labels(found, features.statistics(layer), similarity) for layer, found in scored.labels.items()
+    }
     seconds = {"features": extracted - began, "similarity": time.perf_counter() - extracted}
     if resamples and mine:
         labelled = time.perf_counter()
-        with bar(settings, doing(similarity, resamples), 100, after=LONG) as step:
+        with progress_bar(settings, describe_duration(similarity, resamples), 100, after=LONG) as step:
             stable = partial(with_stability, resamples=resamples, seed=inputs.seed)
             parts = labels, scored.candidates, similarity, match, given, concepts.names
             labels = stable(*parts, step=lambda share: step(100 * share))
         seconds["stability"] = time.perf_counter() - labelled
-    labels = gathered(labels)
-    notes = tuple(few_units(sizes, declaration(similarity).least_units))
+    labels = gather_from_all(labels)
+    notes = tuple(note_few_units(sizes, spec_of(similarity).least_units))
     ordered = {layer: labels[layer] for layer in features.layers}
     return RunData.of(inputs, features=features, texts=texts, labels=ordered, seconds=seconds, notes=notes)

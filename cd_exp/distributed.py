@@ -30,7 +30,7 @@ NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 PR_SET_PDEATHSIG = 1
 
 
-class Stopped(BaseException):
+class Interrupted(BaseException):
     """The run was told to end; no `except Exception` on the way out holds it up."""
 
     def __init__(self, number: int) -> None:
@@ -40,8 +40,8 @@ class Stopped(BaseException):
 
 
 @contextmanager
-def heeded() -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into `Stopped` within the block, in the main thread.
+def handle_signals() -> Iterator[None]:
+    """Turn SIGINT and SIGTERM into `Interrupted` within the block, in the main thread.
 
     After it all is put away and the process is at its end, which they do not break off: Python's own way out would end
     without a line, or with many.
@@ -50,24 +50,24 @@ def heeded() -> Iterator[None]:
         yield
         return
     for number in NAMES:
-        signal.signal(number, _stop)
+        signal.signal(number, _raise_interrupted)
     try:
         yield
     finally:
-        _ignore()
+        _ignore_signal()
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    _ignore()  # a second Ctrl-C does not break off what is put away
-    raise Stopped(number)
+def _raise_interrupted(number: int, frame: FrameType | None) -> None:
+    _ignore_signal()  # a second Ctrl-C does not break off what is put away
+    raise Interrupted(number)
 
 
-def _ignore() -> None:
+def _ignore_signal() -> None:
     for number in NAMES:
         signal.signal(number, signal.SIG_IGN)
 
 
-def launched() -> bool:
+def is_launched() -> bool:
     """Whether another process of this run launched this one."""
     return LAUNCHED in os.environ
 
@@ -78,17 +78,17 @@ def end_with_parent(number: int = signal.SIGKILL) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
 
-def in_worker(worker: int) -> None:
+def prepare_worker(worker: int) -> None:
     """For a process that decodes images: Ctrl-C is its parent's business, whose death ends it without a word."""
     del worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if launched():  # the launcher tells the whole group to end, and a parent complains of a worker that goes first
+    if is_launched():  # the launcher tells the whole group to end, and a parent complains of a worker that goes first
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.excepthook = _unless_cut_off
+    sys.excepthook = _ignore_broken_pipe
     end_with_parent()
 
 
-def _unless_cut_off(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _ignore_broken_pipe(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """The thread that hands tensors to the parent has no more to say than that the parent is gone."""
     if not issubclass(kind, ConnectionError | EOFError):
         sys.__excepthook__(kind, error, trace)
@@ -106,7 +106,7 @@ PATIENCE = 2
 """Seconds that a process has to end by itself."""
 
 
-def world() -> tuple[int, int]:
+def get_rank_and_size() -> tuple[int, int]:
     """(rank, number of processes) as the launcher set them; (0, 1) in an ordinary run."""
     _adopt_slurm()
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
@@ -114,14 +114,14 @@ def world() -> tuple[int, int]:
 
 def is_main() -> bool:
     """Whether this process evaluates, writes and reports; the others only extract features."""
-    return world()[0] == 0
+    return get_rank_and_size()[0] == 0
 
 
-def share(items: Sequence[Item]) -> list[Item]:
+def share_items(items: Sequence[Item]) -> list[Item]:
     """The items of this process: every item goes to exactly one process, without padding."""
-    if world()[1] == 1:
+    if get_rank_and_size()[1] == 1:
         return list(items)
-    with _state().split_between_processes(list(items)) as mine:
+    with _process_state().split_between_processes(list(items)) as mine:
         return mine
 
 
@@ -131,7 +131,7 @@ def share_by_size(sizes: Mapping[str, int]) -> list[str]:
     >>> share_by_size({"layer3": 1024, "layer4": 2048})
     ['layer3', 'layer4']
     """
-    rank, count = world()
+    rank, count = get_rank_and_size()
     loads, owners = [0] * count, {}
     for name in sorted(sizes, key=lambda name: -sizes[name]):
         owners[name] = loads.index(min(loads))
@@ -139,44 +139,44 @@ def share_by_size(sizes: Mapping[str, int]) -> list[str]:
     return [name for name in sizes if owners[name] == rank]
 
 
-def gathered(part: Mapping[str, Item]) -> dict[str, Item]:
+def gather_from_all(part: Mapping[str, Item]) -> dict[str, Item]:
     """What all processes have, by name, in each of them; ends where one has failed and never comes."""
-    if world()[1] == 1:
+    if get_rank_and_size()[1] == 1:
         return dict(part)
     from accelerate.utils import gather_object
 
-    with _ending_with_the_others():
+    with _exit_with_others():
         parts = gather_object([dict(part)])
     return {name: value for one in parts for name, value in one.items()}
 
 
-def wait() -> None:
+def wait_for_all() -> None:
     """Barrier: return when every process has reached this point; exit if one of them has failed."""
-    if world()[1] == 1:
+    if get_rank_and_size()[1] == 1:
         return
-    with _ending_with_the_others():
-        _state().wait_for_everyone()
+    with _exit_with_others():
+        _process_state().wait_for_everyone()
 
 
 @contextmanager
-def _ending_with_the_others() -> Iterator[None]:
+def _exit_with_others() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # the other's connection is closed; the failing process prints its own error
-        if not launched():  # the launcher shows the error itself
+        if not is_launched():  # the launcher shows the error itself
             print("error: another process of this run failed", file=sys.stderr)
         else:
             time.sleep(PATIENCE)  # the process that failed ends first: the launcher takes the first for the cause
         raise SystemExit(FOLLOWS) from error
 
 
-def leave() -> None:
+def leave_group() -> None:
     """Take the process group down at the end of a run."""
-    if world()[1] > 1:
-        _state().destroy_process_group()
+    if get_rank_and_size()[1] > 1:
+        _process_state().destroy_process_group()
 
 
-def device(name: str) -> str:
+def local_device(name: str) -> str:
     """The device of this process: `auto` is its own CUDA device where there is one, else the CPU."""
     import torch
 
@@ -188,7 +188,7 @@ def device(name: str) -> str:
     return f"cuda:{local}"
 
 
-def launch(processes: int, arguments: Sequence[str], *, command: str) -> None:
+def launch_processes(processes: int, arguments: Sequence[str], *, command: str) -> None:
     """Run the same command in several processes of this machine, by torch's own launcher.
 
     The first shows its progress; of the others, only the error of one that fails is shown. A failure ends all.
@@ -218,7 +218,7 @@ def launch(processes: int, arguments: Sequence[str], *, command: str) -> None:
         except ChildFailedError as error:
             _fail(error.failures, Path(logs), command)
         except SignalException as error:  # of SIGHUP
-            raise Stopped(error.sigval) from None
+            raise Interrupted(error.sigval) from None
 
 
 def _fail(failures: "Mapping[int, ProcessFailure]", logs: Path, command: str) -> None:
@@ -256,7 +256,7 @@ def _adopt_slurm() -> None:
         TorchDistributedEnvironment().export()
 
 
-def _state() -> Any:
+def _process_state() -> Any:
     import torch
     from accelerate import PartialState
 

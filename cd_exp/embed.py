@@ -21,14 +21,14 @@ from torch import Tensor
 from cd_exp.clips import Clip
 from cd_exp.clips.precomputed import IDS, IMAGES, NAMES, TEXTS
 from cd_exp.concepts import file as listed
-from cd_exp.config.compose import arguments, composed, composer
+from cd_exp.config.compose import compose_config, make_composer, parse_arguments
 from cd_exp.config.construct import build
 from cd_exp.config.validate import check_values
 from cd_exp.errors import InputError
-from cd_exp.features import Settings
-from cd_exp.features.dataloader import BATCH, bar, in_batches, load, placed
-from cd_exp.io.atomic import temporary_folder, write
-from cd_exp.io.text import CONTROL, for_terminal, shortened
+from cd_exp.features import ExtractionSettings
+from cd_exp.features.dataloader import BATCH, iterate_batches, make_loader, progress_bar, to_device
+from cd_exp.io.atomic import temporary_folder, write_file
+from cd_exp.io.text import CONTROL, escape_for_terminal, shorten_list
 from cd_exp.records import Concepts, Probe
 
 
@@ -54,18 +54,20 @@ def main(words: Sequence[str] | None = None) -> int:
             raise InputError("two files of --concepts have the same name; the folder would hold one of them")
         if given.out.exists() and (not given.out.is_dir() or any(given.out.iterdir())):
             raise InputError(f"{given.out} is there already and not empty; give the name of a new folder")
-        probe, clip, settings = _parts(given.images, given.clip, given.set)
-        notes = embed(probe, clip, sets, settings=settings, out=given.out)
+        probe, clip, settings = _build_recipes(given.images, given.clip, given.set)
+        notes = write_embeddings(probe, clip, sets, settings=settings, out=given.out)
     except InputError as error:
-        print(f"error: {for_terminal(error)}", file=sys.stderr)
+        print(f"error: {escape_for_terminal(error)}", file=sys.stderr)
         return 2
     for note in notes:
-        print(f"note: {for_terminal(note)}")
+        print(f"note: {escape_for_terminal(note)}")
     print(f"{len(probe)} images and {sum(len(s.names) for s in sets.values())} words: clip.folder={given.out}")
     return 0
 
 
-def embed(probe: Probe, clip: Clip, sets: dict[str, Concepts], *, settings: Settings, out: Path) -> tuple[str, ...]:
+def write_embeddings(
+    probe: Probe, clip: Clip, sets: dict[str, Concepts], *, settings: ExtractionSettings, out: Path
+) -> tuple[str, ...]:
     """Embed the images of a probe set and the words of concept sets, and leave them in a folder.
 
     Args:
@@ -84,25 +86,25 @@ def embed(probe: Probe, clip: Clip, sets: dict[str, Concepts], *, settings: Sett
     wrong = [name for name in probe.ids if CONTROL.search(name) or "\n" in name]
     if wrong:
         raise InputError(
-            f"{len(wrong)} images have control characters in their names: {shortened(list(map(repr, wrong)))}"
+            f"{len(wrong)} images have control characters in their names: {shorten_list(list(map(repr, wrong)))}"
         )
-    rows = image_embeddings(probe, clip, settings=settings)
+    rows = embed_images(probe, clip, settings=settings)
     device, _ = settings.resolved()
     notes = [*probe.notes]
     lines = {name: row for row, name in reversed(list(enumerate(probe.ids)))}  # an image that is listed twice, once
     names = sorted(lines, key=lines.__getitem__)
     with temporary_folder(out.parent, out.name) as half:
         np.save(half / IMAGES, rows[[lines[name] for name in names]])
-        write(half / IDS, "".join(f"{name}\n" for name in names))
+        write_file(half / IDS, "".join(f"{name}\n" for name in names))
         for name, concepts in sets.items():
             np.save(half / f"{name}{TEXTS}", clip.embed(concepts, device=device).numpy())
-            write(half / f"{name}{NAMES}", "".join(f"{word}\n" for word in concepts.names))
+            write_file(half / f"{name}{NAMES}", "".join(f"{word}\n" for word in concepts.names))
             notes += [*concepts.notes, *clip.notes(concepts)]
         half.replace(out)
     return tuple(notes)
 
 
-def image_embeddings(probe: Probe, clip: Clip, *, settings: Settings) -> Float[np.ndarray, "images dim"]:
+def embed_images(probe: Probe, clip: Clip, *, settings: ExtractionSettings) -> Float[np.ndarray, "images dim"]:
     """CLIP's embedding of each image, not normalised.
 
     Raises:
@@ -110,34 +112,34 @@ def image_embeddings(probe: Probe, clip: Clip, *, settings: Settings) -> Float[n
     """
     tower = clip.image_tower()
     device, dtype = settings.resolved()
-    encode = placed(tower.module, device)
-    batches = in_batches(list(range(len(probe))), settings.batch_size or BATCH)
+    encode = to_device(tower.module, device)
+    batches = iterate_batches(list(range(len(probe))), settings.batch_size or BATCH)
     rows: list[Tensor] = []
     bad: list[int] = []
-    with bar(settings, f"embeddings of {probe.name}", len(probe)) as step:
-        for indices, (inputs,), readable in load(probe, [tower.transform], batches, settings, device):
+    with progress_bar(settings, f"embeddings of {probe.name}", len(probe)) as step:
+        for indices, (inputs,), readable in make_loader(probe, [tower.transform], batches, settings, device):
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32), torch.inference_mode():
                 rows.append(encode(inputs).float().cpu())
             bad += [index for index, good in zip(indices, readable, strict=True) if not good]
             step(len(indices))
     if bad:
-        named = shortened([probe.ids[index] for index in bad])
+        named = shorten_list([probe.ids[index] for index in bad])
         raise InputError(f"{len(bad)} of {len(probe)} images cannot be read: {named}; mend or remove them")
     return torch.cat(rows).numpy()
 
 
-def _parts(images: str, clip: str, more: Sequence[str]) -> tuple[Probe, Clip, Settings]:
+def _build_recipes(images: str, clip: str, more: Sequence[str]) -> tuple[Probe, Clip, ExtractionSettings]:
     """The probe set, the backbone and the settings, as a run with these words would have them."""
     place = re.sub(r"([\\'])", r"\\\1", images)
     chosen = f"probe.root='{place}'" if Path(images).is_dir() else f"probe.path='{place}'"
     probe = "probe=folder" if Path(images).is_dir() else "probe=files"
     try:
-        found, _ = arguments([probe, chosen, f"clip={clip}", "logger=none", *more])
-        config: DictConfig = composed(composer(found), "config", found.overrides, RunMode.RUN)
+        found, _ = parse_arguments([probe, chosen, f"clip={clip}", "logger=none", *more])
+        config: DictConfig = compose_config(make_composer(found), "config", found.overrides, RunMode.RUN)
         check_values(config)
     finally:
         GlobalHydra.instance().clear()
-    settings = Settings(
+    settings = ExtractionSettings(
         device=config.device,
         precision=config.features.precision,
         batch_size=config.features.batch_size,

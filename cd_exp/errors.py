@@ -23,7 +23,7 @@ class MissingTexts(InputError):
     """Precomputed embeddings lack some text; figures that only compare with that text are left out."""
 
 
-def unknown(kind: str, name: str, choices: Iterable[str], *, where: str = "") -> InputError:
+def unknown_name_error(kind: str, name: str, choices: Iterable[str], *, where: str = "") -> InputError:
     """The error for a name that is none of the choices, with the nearest one suggested.
 
     Args:
@@ -39,7 +39,7 @@ def unknown(kind: str, name: str, choices: Iterable[str], *, where: str = "") ->
     return InputError(f"{kind} {name!r} is not {where or 'known'}; {hint}")
 
 
-def fault(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """What went wrong in code or a file of the user's, on one line, with the line of the code that raised it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = lines[0] if lines else "no message"

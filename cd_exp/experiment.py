@@ -15,26 +15,26 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from cd_exp import distributed, explorer, results
-from cd_exp.cache import Store, key_of
+from cd_exp.cache import Store, make_key
 from cd_exp.config import GROUPS
-from cd_exp.config.compose import Invocation, choice
+from cd_exp.config.compose import RunRequest, compose_choice
 from cd_exp.config.construct import build, check_groups
-from cd_exp.config.resolved import environment, plain, sheltered
-from cd_exp.dissection import dissection
+from cd_exp.config.resolved import as_plain_config, hash_environment_values, without_absolute_paths
+from cd_exp.dissection import dissect_layers
 from cd_exp.evaluation.baselines import Method
-from cd_exp.evaluation.evaluate import Judging, collect
+from cd_exp.evaluation.evaluate import MethodResults, evaluate_methods
 from cd_exp.evaluation.judges import Judge
 from cd_exp.evaluation.judges.run_judge import OwnLabels
-from cd_exp.features import Settings, check_texts
-from cd_exp.io.text import terminal_text
-from cd_exp.records import Outcome, Similarity
-from cd_exp.results.wandb import About, Logger, NoLogger, Record
+from cd_exp.features import ExtractionSettings, check_texts
+from cd_exp.io.text import as_terminal_text
+from cd_exp.records import RunResult, Similarity
+from cd_exp.results.wandb import Logger, LoggerRun, NoLogger, RunInfo
 from cd_exp.run_data import RunData, RunInputs
 from cd_exp.units import Layers
 
 
 @dataclass(frozen=True)
-class Options:
+class RunOptions:
     """What a run does with its parts, as plain values.
 
     Attributes:
@@ -64,24 +64,26 @@ class Options:
     vector: bool
 
     @staticmethod
-    def of(config: DictConfig) -> "Options":
+    def of(config: DictConfig) -> "RunOptions":
         """Those of a composed configuration."""
         own = {"top": config.top, "resamples": config.stability.resamples}
-        return Options(plain(config), environment(config), **own, **OmegaConf.to_container(config.report))  # type: ignore[arg-type]
+        return RunOptions(
+            as_plain_config(config), hash_environment_values(config), **own, **OmegaConf.to_container(config.report)
+        )  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Parts(RunInputs):
+class Experiment(RunInputs):
     """Everything a run needs: what goes in, and what is done with it. Nothing heavy is loaded yet."""
 
     similarity: Similarity
     baselines: Mapping[str, Method]
     judge: Judge | None
     logger: Logger
-    options: Options
+    options: RunOptions
 
     @staticmethod
-    def build(config: DictConfig, choices: Mapping[str, str]) -> "Parts":
+    def build(config: DictConfig, choices: Mapping[str, str]) -> "Experiment":
         """Build everything that the configuration describes, and have each part say whether it fits the others.
 
         Args:
@@ -95,20 +97,20 @@ class Parts(RunInputs):
         groups = {group: OmegaConf.select(config, group) for group in GROUPS}
         several: Any = groups["baseline"] or {}
         chosen = {several.get("name", choices["baseline"]): several} if "_target_" in several else several
-        parts = Parts(  # in this order: what may download a data set comes last
+        parts = Experiment(  # in this order: what may download a data set comes last
             similarity=build(groups["similarity"], group="similarity"),
             baselines={name: build(node, group="baseline") for name, node in chosen.items()},
-            judge=_judge(config, groups["judge"]),
+            judge=_build_judge(config, groups["judge"]),
             logger=build(groups["logger"], group="logger") if groups["logger"] else NoLogger(),
-            model=_keyed(build(groups["model"], group="model")),
+            model=_with_key(build(groups["model"], group="model")),
             units=build(groups["units"], group="units") if groups["units"] else Layers(),
-            clip=_keyed(build(groups["clip"], group="clip")),
+            clip=_with_key(build(groups["clip"], group="clip")),
             concepts=build(groups["concepts"], group="concepts"),
             probe=build(groups["probe"], group="probe", leave_out=("on_error",)),
             store=Store(Path(config.cache.dir).expanduser()),
-            settings=settings_of(config),
+            settings=read_extraction_settings(config),
             seed=config.seed,
-            options=Options.of(config),
+            options=RunOptions.of(config),
         )
         parts.check()
         return parts
@@ -122,7 +124,7 @@ class Parts(RunInputs):
     def check(self) -> None:
         """Refuse parts that do not go together, as far as they can tell without computing anything.
 
-        Each has a `check` of its own; a method and a judge are given the probe.
+        Each has a `check_node` of its own; a method and a judge are given the probe.
         """
         self.settings.resolved()
         for method in self.baselines.values():
@@ -133,9 +135,9 @@ class Parts(RunInputs):
         check_texts(self.clip, self.concepts, store=self.store)
 
 
-def settings_of(config: DictConfig) -> Settings:
+def read_extraction_settings(config: DictConfig) -> ExtractionSettings:
     """How features are computed."""
-    return Settings(
+    return ExtractionSettings(
         device=config.device,
         precision=config.features.precision,
         batch_size=config.features.batch_size,
@@ -147,13 +149,13 @@ def settings_of(config: DictConfig) -> Settings:
     )
 
 
-def _keyed(recipe: Any) -> Any:
+def _with_key(recipe: Any) -> Any:
     """The recipe, its key computed: missing files, or files that are no weights, are reported here."""
     _ = recipe.key
     return recipe
 
 
-def _judge(config: DictConfig, node: DictConfig | None) -> Judge | None:
+def _build_judge(config: DictConfig, node: DictConfig | None) -> Judge | None:
     """The judge; one that asks a CLIP backbone names a choice of the group `clip`."""
     if node is None:
         return None
@@ -161,7 +163,7 @@ def _judge(config: DictConfig, node: DictConfig | None) -> Judge | None:
         return build(node, group="judge")
     held = config.copy()  # the choice's interpolations are seen from the whole configuration
     OmegaConf.set_struct(held, False)
-    held.judge.clip = choice("clip", node.clip, setting="judge.clip")
+    held.judge.clip = compose_choice("clip", node.clip, setting="judge.clip")
     for key in held.judge.clip:  # what has to be set is as in the run's own backbone, where that is of the same kind
         same = held.judge.clip.get("_target_") == config.clip.get("_target_")
         if same and OmegaConf.is_missing(held.judge.clip, key):
@@ -172,9 +174,9 @@ def _judge(config: DictConfig, node: DictConfig | None) -> Judge | None:
 PACKAGES = ("cd-exp", "torch", "timm", "open_clip_torch", "numpy", "scipy")
 
 
-def describe(
+def describe_run(
     config: Mapping[str, Any],
-    invocation: Invocation,
+    invocation: RunRequest,
     *,
     environment: Mapping[str, str],
     layers: Sequence[str],
@@ -203,7 +205,7 @@ def describe(
         "config": dict(config),
         "environment": dict(environment),
         "choices": {group: name for group, name in invocation.choices.items() if "/" not in group},
-        "overrides": [sheltered(text) for text in invocation.overrides],
+        "overrides": [without_absolute_paths(text) for text in invocation.overrides],
         "layers": list(layers),
         "baselines": list(baselines),
         "files": list(files),
@@ -214,13 +216,13 @@ def describe(
         "python": platform.python_version(),
         "machine": platform.platform(),
         "device": device,
-        "commit": commit(),
-        "command": [sheltered(text) for text in sys.argv],
+        "commit": read_commit(),
+        "command": [without_absolute_paths(text) for text in sys.argv],
         "seed": config["seed"],
     }
 
 
-def commit() -> str | None:
+def read_commit() -> str | None:
     """The commit of the checkout that runs, with a mark where files differ from it; None where there is no checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
@@ -229,9 +231,9 @@ def commit() -> str | None:
         return None
 
 
-def dissected(parts: Parts) -> RunData:
+def dissect_experiment(parts: Experiment) -> RunData:
     """What the run has once its units are labelled: its inputs, features and labels."""
-    return dissection(
+    return dissect_layers(
         parts,
         parts.similarity,
         top=parts.options.top,
@@ -241,20 +243,20 @@ def dissected(parts: Parts) -> RunData:
     )
 
 
-def collected(parts: Parts, run: RunData) -> Outcome:
+def evaluate_run(parts: Experiment, run: RunData) -> RunResult:
     """The labels of all methods judged by the same metrics and compared on the same units."""
-    return collect(
+    return evaluate_methods(
         run,
         parts.baselines,
         images=parts.options.images,
-        judging=Judging(parts.judge, OwnLabels(parts.similarity, parts.options.top)) if parts.judge else None,
+        judging=MethodResults(parts.judge, OwnLabels(parts.similarity, parts.options.top)) if parts.judge else None,
     )
 
 
-def publish(parts: Parts, run: RunData, outcome: Outcome, invocation: Invocation, *, folder: Path) -> None:
+def write_run(parts: Experiment, run: RunData, outcome: RunResult, invocation: RunRequest, *, folder: Path) -> None:
     """Write the files of the run folder."""
     options = parts.options
-    manifest = describe(
+    manifest = describe_run(
         options.settings,
         invocation,
         environment=options.environment,
@@ -266,27 +268,27 @@ def publish(parts: Parts, run: RunData, outcome: Outcome, invocation: Invocation
             "units": parts.units.key,
             "clip": parts.clip.key,
             "images": parts.probe.fingerprint,
-            "concepts": key_of({"names": parts.concepts.names, "templates": parts.concepts.templates}),
+            "concepts": make_key({"names": parts.concepts.names, "templates": parts.concepts.templates}),
         },
         images={"used": len(run.features.kept), "skipped": list(run.features.skipped)},
         cache={"read": parts.store.read, "made": parts.store.made},
         device=str(parts.settings.resolved()[0]),
     )
-    results.write(folder, outcome, manifest=manifest)
+    results.write_run_files(folder, outcome, manifest=manifest)
     title = " · ".join(dict.fromkeys(invocation.choices[group] for group in ("model", "probe", "clip", "similarity")))
     shown: dict[str, Any] = {"units": options.units, "images": options.images}
     if options.figures:
-        results.figures(folder, outcome, **shown, title=title, vector=options.vector)
+        results.draw_figures(folder, outcome, **shown, title=title, vector=options.vector)
     if options.explorer == "none":
-        explorer.clear(folder)
+        explorer.remove_old_pages(folder)
     else:
-        content = explorer.collect(run, outcome, manifest=manifest, title=title, maps=options.maps)
-        explorer.write(folder, explorer.page_of({folder.name: content}, title=title), layout=options.explorer)
+        content = explorer.collect_pages(run, outcome, manifest=manifest, title=title, maps=options.maps)
+        explorer.write_pages(folder, explorer.find_page({folder.name: content}, title=title), layout=options.explorer)
     if options.html:
-        results.page(folder, outcome, manifest=manifest, **shown)
+        results.write_report(folder, outcome, manifest=manifest, **shown)
 
 
-def run(parts: Parts, invocation: Invocation, *, folder: Path) -> None:
+def run_experiment(parts: Experiment, invocation: RunRequest, *, folder: Path) -> None:
     """Do what the parts are for, and leave the results in the run folder.
 
     Args:
@@ -298,34 +300,38 @@ def run(parts: Parts, invocation: Invocation, *, folder: Path) -> None:
         InputError: for whatever the user can mend.
     """
     began = time.perf_counter()
-    with parts.logger.begin(folder, about(parts, invocation)) if distributed.is_main() else nullcontext() as logged:
-        _run(parts, invocation, folder=folder, began=began, logged=logged)
-    distributed.leave()
+    with (
+        parts.logger.begin(folder, describe_for_tracker(parts, invocation))
+        if distributed.is_main()
+        else nullcontext() as logged
+    ):
+        _run_stages(parts, invocation, folder=folder, began=began, logged=logged)
+    distributed.leave_group()
 
 
-def _run(
-    parts: Parts,
-    invocation: Invocation,
+def _run_stages(
+    parts: Experiment,
+    invocation: RunRequest,
     *,
     folder: Path,
     began: float,
-    logged: Record | None,
+    logged: LoggerRun | None,
 ) -> None:
-    data = dissected(parts)
+    data = dissect_experiment(parts)
     if logged is not None:
-        outcome = collected(parts, data)
+        outcome = evaluate_run(parts, data)
         outcome = replace(outcome, seconds={**outcome.seconds, "total": time.perf_counter() - began})
-        publish(parts, data, outcome, invocation, folder=folder)
+        write_run(parts, data, outcome, invocation, folder=folder)
         where = logged.finish(outcome, folder=folder)
-        results.show(Console(), outcome, folder)
+        results.show_results(Console(), outcome, folder)
         if where:
-            Console().print(terminal_text(f"W&B: {where}"), soft_wrap=True)
+            Console().print(as_terminal_text(f"W&B: {where}"), soft_wrap=True)
 
 
-def about(parts: Parts, invocation: Invocation) -> About:
+def describe_for_tracker(parts: Experiment, invocation: RunRequest) -> RunInfo:
     """How the tracker files the run: settings, choices and commit, under a name that tells it from others."""
-    return About(
-        config={**parts.options.settings, "choices": dict(invocation.choices), "commit": commit()},
+    return RunInfo(
+        config={**parts.options.settings, "choices": dict(invocation.choices), "commit": read_commit()},
         name=invocation.name,
         group=invocation.sweep,
         job_type="sweep" if invocation.sweep else "run",

@@ -21,7 +21,7 @@ ROUNDING = 1e-4
 """A score this near to the ceiling has reached it: the published arithmetic is no more exact than that."""
 
 
-def always_on(
+def is_always_on(
     firing: Float[np.ndarray, " neurons"], least: Float[np.ndarray, " neurons"]
 ) -> Bool[np.ndarray, " neurons"]:
     """Units that fire (activation above 0) on more than 80 % of the images, in a layer where not firing is normal.
@@ -42,7 +42,7 @@ def always_on(
     return (firing > ALWAYS) & sparse
 
 
-def marks(
+def flag_units(
     *,
     dead: Bool[np.ndarray, " neurons"],
     always: Bool[np.ndarray, " neurons"],
@@ -53,7 +53,7 @@ def marks(
 
     Args:
         dead: gives the same value for every image.
-        always: as `always_on`.
+        always: as `is_always_on`.
         second: the score of the concept after its label.
         ceiling: what no score of the function exceeds in this layer, where there is such a number: where even the
             second concept reaches it, the scores do not tell which one is the label.
@@ -76,7 +76,7 @@ SAYS = {
 }
 
 
-def notes(labels: Mapping[str, Labels]) -> Iterator[str]:
+def note_flags(labels: Mapping[str, Labels]) -> Iterator[str]:
     """A sentence for each layer and mark that some of its units have."""
     for layer, found in labels.items():
         for mark, text in SAYS.items():
@@ -85,7 +85,7 @@ def notes(labels: Mapping[str, Labels]) -> Iterator[str]:
                 yield text.format(n=count, units=len(found.units), layer=layer)
 
 
-def few_units(units: Mapping[str, int], least: int) -> Iterator[str]:
+def note_few_units(units: Mapping[str, int], least: int) -> Iterator[str]:
     """A sentence for each layer of fewer units than the similarity function declares that it needs.
 
     >>> list(few_units({"fc": 10, "layer4": 512}, 50))
@@ -103,7 +103,7 @@ Columns = Int[np.ndarray, " _"] | None
 """The columns of the concept set that are right for a unit, ascending; None where the truth is unknown."""
 
 
-def label(
+def label_layer(
     scores: Float[Tensor, "neurons concepts"] | Iterable[tuple[slice, Tensor]],
     names: Sequence[str],
     *,
@@ -137,17 +137,17 @@ def label(
     """
     tops, kept, ranks = [], [], []
     margins: list[np.ndarray] = []
-    done, position = 0, alphabetical(names)
-    for units, block in _blocks(scores):
-        _check(units, block, names, layer=layer, done=done)
+    done, position = 0, alphabetical_order(names)
+    for units, block in _as_blocks(scores):
+        _check_scores(units, block, names, layer=layer, done=done)
         done += len(block)
-        values, columns = best(block, position.to(block.device), k=min(max(k, 2), len(names)))
+        values, columns = best_concepts(block, position.to(block.device), k=min(max(k, 2), len(names)))
         tops += [tuple(names[column] for column in row[:k]) for row in columns.tolist()]
         kept.append(values[:, :k].cpu().numpy())
         if len(names) > 1:
             margins.append((values[:, 0] - values[:, 1]).cpu().numpy())
         if len(accepted):
-            ranks.append(rank(block, accepted[done - len(block) : done], position.to(block.device)))
+            ranks.append(rank_of_concepts(block, accepted[done - len(block) : done], position.to(block.device)))
     top_scores = np.concatenate(kept) if kept else np.empty((0, 1))
     _check_lengths(done, layer=layer, accepted=accepted, truth=truth)
     return Labels(
@@ -163,7 +163,7 @@ def label(
     )
 
 
-def alphabetical(names: Sequence[str]) -> Int[Tensor, " concepts"]:
+def alphabetical_order(names: Sequence[str]) -> Int[Tensor, " concepts"]:
     """Where each column stands in the order of the names, from 0; equal names in the order of their columns.
 
     >>> alphabetical(["dog", "cat", "ant"])
@@ -175,7 +175,7 @@ def alphabetical(names: Sequence[str]) -> Int[Tensor, " concepts"]:
     return position
 
 
-def best(
+def best_concepts(
     scores: Float[Tensor, "block concepts"], position: Int[Tensor, " concepts"], *, k: int
 ) -> tuple[Float[Tensor, "block kept"], Int[Tensor, "block kept"]]:
     """The `k` highest scores of each unit and their columns, best first, the lowest position first among equals.
@@ -196,10 +196,11 @@ def best(
     return values, columns.gather(1, order)
 
 
-def rank(
+def rank_of_concepts(
     scores: Float[Tensor, "block concepts"], accepted: Sequence[Columns], position: Int[Tensor, " concepts"]
 ) -> Float[np.ndarray, " block"]:
-    """The rank, from 1, of each unit's best accepted concept in the order of `best`; NaN where none is accepted.
+    """The rank, from 1, of each unit's best accepted concept in the order of `best_concepts`; NaN where none is
+    accepted.
 
     >>> scores, position = torch.tensor([[0.5, 0.9, 0.9], [0.1, 0.2, 0.3]]), alphabetical(["dog", "cat", "ant"])
     >>> rank(scores, [np.array([1]), None], position)
@@ -225,11 +226,11 @@ def rank(
     return ranks
 
 
-def _blocks(scores: Tensor | Iterable[tuple[slice, Tensor]]) -> Iterator[tuple[slice, Tensor]]:
+def _as_blocks(scores: Tensor | Iterable[tuple[slice, Tensor]]) -> Iterator[tuple[slice, Tensor]]:
     return iter([(slice(0, len(scores)), scores)] if isinstance(scores, Tensor) else scores)
 
 
-def _check(units: slice, block: Tensor, names: Sequence[str], *, layer: str, done: int) -> None:
+def _check_scores(units: slice, block: Tensor, names: Sequence[str], *, layer: str, done: int) -> None:
     if units.start != done:
         raise ValueError(f"scores of {layer}: a block starts at unit {units.start}, expected unit {done}")
     if block.shape[1] != len(names):

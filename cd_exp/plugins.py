@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from cd_exp.errors import InputError, unknown
+from cd_exp.errors import InputError, unknown_name_error
 
 INSTALLED = tuple(
     Path(folder).resolve()
@@ -31,7 +31,7 @@ INSTALLED = tuple(
 OURS = "cd_exp"
 
 
-def code_of(things: Iterable[object]) -> Mapping[str, str]:
+def hash_code(things: Iterable[object]) -> Mapping[str, str]:
     """SHA-256 of the code of classes and functions that were not loaded by name, by module.
 
     A module outside the installed packages counts with all that it imports from there. Of a script or a notebook
@@ -47,11 +47,11 @@ def code_of(things: Iterable[object]) -> Mapping[str, str]:
         module = sys.modules.get(name)
         if name == "__main__":
             known = f"{name}.{getattr(thing, '__qualname__', thing)}"
-            found[known] = hashlib.sha256(_source(thing).encode()).hexdigest()
+            found[known] = hashlib.sha256(_source_of(thing).encode()).hexdigest()
         elif name not in found and name.partition(".")[0] != OURS and module is not None:
-            path = file_of(module)
+            path = module_file(module)
             if path is not None and not is_installed(path):
-                found |= _as_imported.setdefault(name, sources_of(module, None))
+                found |= _as_imported.setdefault(name, hash_sources(module, None))
     return found
 
 
@@ -59,7 +59,7 @@ _as_imported: dict[str, Mapping[str, str]] = {}
 """The sources of a module when they were first asked for: an edit changes no code that was imported before."""
 
 
-def _source(thing: object) -> str:
+def _source_of(thing: object) -> str:
     """The text of a function, or of what a class defines itself: a class in a notebook has no source of its own."""
     functions = vars(thing).values() if isinstance(thing, type) else [thing]
     texts = []
@@ -71,7 +71,7 @@ def _source(thing: object) -> str:
     return "\n".join(texts)
 
 
-def file_of(module: ModuleType | None) -> Path | None:
+def module_file(module: ModuleType | None) -> Path | None:
     """The file that a module was read from."""
     name = getattr(module, "__file__", None)
     return Path(name).resolve() if name else None
@@ -82,15 +82,15 @@ def is_installed(path: Path) -> bool:
     return any(path.is_relative_to(folder) for folder in INSTALLED)
 
 
-def sources_of(module: ModuleType, folder: Path | None) -> Mapping[str, str]:
+def hash_sources(module: ModuleType, folder: Path | None) -> Mapping[str, str]:
     """SHA-256 of the module's file and of all that it imports from outside the installed packages, by module name."""
-    own, found = file_of(module), dict[str, str]()
+    own, found = module_file(module), dict[str, str]()
     if own is None or (is_installed(own) and folder is None):
         return {module.__name__: "installed"}
     search = [str(folder), *sys.path] if folder else list(sys.path)
     waiting = [("__main__", own, "")]
     if folder is None:
-        waiting = [(name, path, name) for name, path in _located(module.__name__, search)]
+        waiting = [(name, path, name) for name, path in _locate_import(module.__name__, search)]
     while waiting:
         name, path, package = waiting.pop()
         if name in found:
@@ -98,13 +98,13 @@ def sources_of(module: ModuleType, folder: Path | None) -> Mapping[str, str]:
         source = path.read_bytes()
         found[name] = hashlib.sha256(source).hexdigest()
         if path.suffix == ".py":
-            for imported in _imports(source, package, is_package=path.name == "__init__.py"):
-                for known, place in _located(imported, search):
+            for imported in _list_imports(source, package, is_package=path.name == "__init__.py"):
+                for known, place in _locate_import(imported, search):
                     waiting.append((known, place, known))
     return found
 
 
-def _imports(source: bytes, name: str, *, is_package: bool) -> Iterator[str]:
+def _list_imports(source: bytes, name: str, *, is_package: bool) -> Iterator[str]:
     """The dotted names that a source imports anywhere; of `from a import b`, both `a` and `a.b`."""
     try:
         tree = ast.parse(source)
@@ -128,14 +128,14 @@ def _imports(source: bytes, name: str, *, is_package: bool) -> Iterator[str]:
                 yield given
 
 
-def _located(name: str, search: list[str]) -> Iterator[tuple[str, Path]]:
+def _locate_import(name: str, search: list[str]) -> Iterator[tuple[str, Path]]:
     """The module and its packages, each with its file, as far as they lie outside the installed packages and ours."""
     parts, places = name.split("."), search
     if parts[0] == OURS or parts[0] in sys.builtin_module_names:
         return
     for depth in range(1, len(parts) + 1):
         known = ".".join(parts[:depth])
-        spec = PathFinder.find_spec(known, places) or _spec(known)
+        spec = PathFinder.find_spec(known, places) or _find_spec(known)
         if spec is None:
             return
         if spec.origin and Path(spec.origin).is_file():
@@ -148,7 +148,7 @@ def _located(name: str, search: list[str]) -> Iterator[tuple[str, Path]]:
         places = list(spec.submodule_search_locations)
 
 
-def _spec(name: str) -> ModuleSpec | None:
+def _find_spec(name: str) -> ModuleSpec | None:
     """Of a module that was imported in another way than by path, as editable installations are."""
     return getattr(sys.modules.get(name), "__spec__", None)
 
@@ -183,11 +183,11 @@ class UserFunction:
             InputError: an option that the function does not take, or one that it needs and was not given.
         """
         check_options(self.function, options, setting=self.setting)
-        with _importable(self.folder):
+        with _with_import_path(self.folder):
             return self.function(**options)
 
 
-def load(spec: str, *, setting: str) -> UserFunction:
+def load_function(spec: str, *, setting: str) -> UserFunction:
     """The function that a setting names.
 
     Args:
@@ -200,19 +200,21 @@ def load(spec: str, *, setting: str) -> UserFunction:
     place, colon, name = spec.rpartition(":")
     if not colon or not place or not name:
         raise InputError(f"{setting}={spec}: write FILE.py:function or package.module:function")
-    path = _file(place, setting) if place.endswith(".py") else None
+    path = _check_file(place, setting) if place.endswith(".py") else None
     folder = path.parent if path else None
-    if path in _loaded and sources_of(_loaded[path][0], folder) != _loaded[path][1]:
-        _forget(path.parent)
-    with _importable(folder), _explained(spec, setting):
+    if path in _loaded and hash_sources(_loaded[path][0], folder) != _loaded[path][1]:
+        _forget_modules(path.parent)
+    with _with_import_path(folder), _explain_error(spec, setting):
         module = _import_file(path) if path else importlib.import_module(place)
     function = getattr(module, name, None)
     if function is None:
         names = (key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))
-        raise unknown("function", name, names, where=f"in {place} ({setting}={spec})")
+        raise unknown_name_error("function", name, names, where=f"in {place} ({setting}={spec})")
     if not callable(function):
         raise InputError(f"{setting}={spec}: {name} is of type {type(function).__name__}, expected a function")
-    sources = sources_of(module, folder) if path else _sources_when_loaded.setdefault(place, sources_of(module, None))
+    sources = (
+        hash_sources(module, folder) if path else _sources_when_loaded.setdefault(place, hash_sources(module, None))
+    )
     return UserFunction(spec, setting, function, sources, folder)
 
 
@@ -237,13 +239,13 @@ def check_options(function: Callable[..., Any], options: Mapping[str, Any], *, s
         for key in options:
             if key not in takes:
                 known = [f"{where}.{name}" for name in takes]
-                raise unknown("option", f"{where}.{key}", known, where=f"a parameter of {setting}")
+                raise unknown_name_error("option", f"{where}.{key}", known, where=f"a parameter of {setting}")
     for given in parameters:
         if given.name in takes and given.default is given.empty and given.name not in options:
             raise InputError(f"{where}.{given.name} must be set: {setting} cannot be called without it")
 
 
-def _file(place: str, setting: str) -> Path:
+def _check_file(place: str, setting: str) -> Path:
     path = Path(place).expanduser()
     if not path.is_file():
         raise InputError(f"{setting}={place}: there is no such file (seen from {Path.cwd()})")
@@ -267,20 +269,20 @@ def _import_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # classes of the file find their module, as dataclasses and pickle want
     try:
-        _execute(module, path)
+        _execute_module(module, path)
     except BaseException:
         del sys.modules[name]
         raise
-    _loaded[path] = (module, sources_of(module, path.parent))
+    _loaded[path] = (module, hash_sources(module, path.parent))
     return module
 
 
-def _execute(module: ModuleType, path: Path) -> None:
+def _execute_module(module: ModuleType, path: Path) -> None:
     """Run the source as it is now: bytecode is stored by time and size, and an edit may keep both."""
     exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
 
 
-def _forget(folder: Path) -> None:
+def _forget_modules(folder: Path) -> None:
     for path in [path for path in _loaded if path.parent == folder]:
         sys.modules.pop(_loaded.pop(path)[0].__name__, None)
     for name, module in _neighbours.pop(folder, {}).items():
@@ -289,7 +291,7 @@ def _forget(folder: Path) -> None:
 
 
 @contextmanager
-def _explained(spec: str, setting: str) -> Iterator[None]:
+def _explain_error(spec: str, setting: str) -> Iterator[None]:
     try:
         yield
     except SyntaxError as error:
@@ -302,7 +304,7 @@ def _explained(spec: str, setting: str) -> Iterator[None]:
 
 
 @contextmanager
-def _importable(folder: Path | None) -> Iterator[None]:
+def _with_import_path(folder: Path | None) -> Iterator[None]:
     """Let a folder's modules be imported, before those of the same name that another user's file brought along."""
     if folder is None:
         yield
@@ -323,7 +325,7 @@ def _importable(folder: Path | None) -> Iterator[None]:
         sys.dont_write_bytecode = written
         sys.path.remove(str(folder))
         for name in set(sys.modules) - before:
-            path = file_of(sys.modules[name])
+            path = module_file(sys.modules[name])
             if path is not None and path.is_relative_to(folder) and not is_installed(path):
                 mine[name] = sys.modules[name]
         for name, module in hidden.items():

@@ -19,11 +19,11 @@ from cd_exp.errors import InputError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from cd_exp.probes.decoding import Reading, Values
+    from cd_exp.probes.decoding import DecodeOptions, Values
 
 
 @dataclass(frozen=True, eq=False)
-class Match:
+class ConceptActivations:
     """Concept activations in factored form: the match of image i and concept c is `images[i] @ texts[c]`.
 
     Both are L2-normalised rows; `cd_exp.similarity.concept_activations` makes one. The images x concepts matrix itself
@@ -35,7 +35,7 @@ class Match:
 
 
 @dataclass(frozen=True, eq=False)
-class Strongest:
+class TopActivations:
     """The images that excite each unit most, the strongest first, of equal ones the lower number first.
 
     `indices` number the images whose embeddings stand in `Match.images`; `images` is how many there are in all.
@@ -114,7 +114,7 @@ class Probe(ABC):
 
     @property
     def has_masks(self) -> bool:
-        """Whether `segmentation` gives pixel masks."""
+        """Whether `segment_scene` gives pixel masks."""
         return False
 
     def segmentation(self, index: int) -> "Segmentation":
@@ -124,7 +124,9 @@ class Probe(ABC):
 
     @property
     def knows_what_is_shown(self) -> bool:
-        """Whether `shows` answers, also for names that no annotation has (`red circle` of `red` and of `circle`)."""
+        """Whether `shows_name` answers, also for names that no annotation has (`red circle` of `red` and of
+        `circle`).
+        """
         return False
 
     def shows(self, name: str, indices: Sequence[int]) -> Bool[np.ndarray, " images"] | None:
@@ -138,7 +140,7 @@ class Probe(ABC):
         return None
 
     @property
-    def reading(self) -> "Reading | None":
+    def reading(self) -> "DecodeOptions | None":
         """How encoded pictures become RGB; None where none is encoded."""
         return None
 
@@ -177,7 +179,7 @@ class Renderer:
     objects: int = 1
 
 
-def has_pictures(probe: Probe) -> bool:
+def has_images(probe: Probe) -> bool:
     """Whether the images of a probe set can be opened."""
     return not probe.ids_only
 
@@ -192,11 +194,11 @@ class Concepts:
     notes: tuple[str, ...] = ()  # what was dropped while reading: blank lines, duplicates
 
 
-OURS = "clip_dissect"
+CLIP_DISSECT = "clip_dissect"
 """What our own labels are called beside those of other methods."""
 
-MARKS = ("dead", "always_on", "one_unit", "ceiling", "below_min_iou", "circular")
-"""What a unit or its label may be marked as, in the order of the column `marks`."""
+FLAGS = ("dead", "always_on", "one_unit", "ceiling", "below_min_iou", "circular")
+"""What a unit or its label may be marked as, in the order of the column `flag_units`."""
 
 Accepted = tuple[str, ...] | None
 """The names that are right for a unit; None where nothing is known of it."""
@@ -207,8 +209,8 @@ class Labels:
     """The labels of one layer by one method, in unit order.
 
     `top` holds each unit's best concepts, best first (published labels have one; an empty tuple is a unit that the
-    method left unlabelled). `similarity` is the method's own score of its first label. `ranks` counts from 1 and is NaN
-    where the truth is unknown or no concept names it; None for a method that ranks nothing.
+    method left unlabelled). `similarity` is the method's own score of its first label. `plot_ranks` counts from 1
+    and is NaN where the truth is unknown or no concept names it; None for a method that ranks nothing.
     """
 
     layer: str
@@ -231,8 +233,8 @@ class Labels:
     def verdicts(self) -> Int[np.ndarray, " neurons"]:
         """One number per unit: 1 for a right label, 0 for a wrong one, -1 where that is not known.
 
-        `cd_exp.evaluation.evaluate.judge` decides it, once; labels that were not judged yet go by the rank of the
-        truth.
+        `cd_exp.evaluation.evaluate.judge_labels` decides it, once; labels that were not judged yet go by the rank of
+        the truth.
         """
         if self.right is not None:
             return self.right
@@ -247,15 +249,15 @@ class Labels:
 
 
 @dataclass(frozen=True, eq=False)
-class Judgement:
+class UnitResults:
     """One method's labels of one layer, unit by unit, as `cd_exp.metrics.metrics` computes every figure from them.
 
     `units` are the judged ones, whose label is held against a truth; None where nothing is known of any unit. What a
     method does not give is None: published labels have no rank. A paired test compares two of these on the units that
     both have values for.
 
-    The cosines run over `named`: every unit with a known truth and a label, also those whose truth the method has no
-    concept for, which makes them near or far but never right (the published cosines are such).
+    The cosines run over `named_attributes`: every unit with a known truth and a label, also those whose truth the
+    method has no concept for, which makes them near or far but never right (the published cosines are such).
     """
 
     units: Int[np.ndarray, " judged"] | None = None
@@ -274,11 +276,11 @@ class Judgement:
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class RunResult:
     """All that a run found, ready for the files, the terminal and the tracker.
 
-    `labels` and `metrics` are by layer; `baselines` by method, then layer; `comparisons` holds one row for each layer
-    and pair of methods. `top_images` are indices into the probe's ids, most exciting first.
+    `render_labels` and `metrics_dict` are by layer; `baselines` by method, then layer; `comparisons` holds one row
+    for each layer and pair of methods. `list_top_images` are indices into the probe's ids, most exciting first.
     """
 
     labels: Mapping[str, Labels]
@@ -297,8 +299,9 @@ class Outcome:
 class Segmentation:
     """What is annotated in one image. Concepts are indices into `Probe.concepts`; -1 is background.
 
-    `maps` may overlap: several maps of one category mean that a pixel carries several concepts of it. `whole` lists the
-    concepts that hold for every pixel (Broden's scenes and textures). The size of the maps may differ between images.
+    `read_maps` may overlap: several maps of one category mean that a pixel carries several concepts of it.
+    `as_python_int` lists the concepts that hold for every pixel (Broden's scenes and textures). The size of the maps
+    may differ between images.
     """
 
     maps: Int[np.ndarray, "maps height width"]

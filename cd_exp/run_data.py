@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cd_exp.cache import Store
 from cd_exp.clips import Clip
-from cd_exp.features import Features, Settings
+from cd_exp.features import ExtractionSettings, Features
 from cd_exp.models import TargetModel
 from cd_exp.records import Concepts, Labels, Probe
 from cd_exp.units import Layers, Units
@@ -42,7 +42,7 @@ class RunInputs:
     concepts: Concepts
     clip: Clip
     store: Store
-    settings: Settings
+    settings: ExtractionSettings
     seed: int = 0
 
     @classmethod

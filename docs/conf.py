@@ -9,10 +9,10 @@ from docutils.nodes import Element, SkipNode
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
 
-from cd_exp.config.docs import page
+from cd_exp.config.docs import write_settings_page
 
 ROOT = Path(__file__).parents[1]
-(ROOT / "docs" / "settings.md").write_text(page())  # of the declarations as they are now
+(ROOT / "docs" / "settings.md").write_text(write_settings_page())  # of the declarations as they are now
 
 project = "cd_exp"
 project_copyright = "the authors of cd_exp, Apache-2.0"

@@ -1,9 +1,10 @@
 """Ours beside the published: what run folders hold, row by row, against the numbers of an `expected.json`.
 
-An `expected.json` holds `source` and `rows`; each row says which job it is about (`where`: axes and values, also
-`layer` and `method`) and what was published (`values`, keys as in `metrics.json`). A row may name its own `source`,
-a `tolerance` where the same inputs were used, so that the numbers themselves must agree and not only the intervals, and
-in `caveats` why a published number is not one to reach.
+An `expected.json` holds `source` and `metrics_rows`; each row says which job it is about (`where`: axes and values,
+also
+`layer` and `method`) and what was published (`read_value_range`, keys as in `metrics.json`). A row may name its own
+`source`, a `tolerance` where the same inputs were used, so that the numbers themselves must agree and not only the
+intervals, and in `caveats` why a published number is not one to reach.
 """
 
 import argparse
@@ -15,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from cd_exp.errors import InputError
-from cd_exp.metrics.metrics import FIGURES, Figure, shown
-from cd_exp.records import OURS
-from cd_exp.sweep import Job, read
+from cd_exp.metrics.metrics import METRICS, Metric, format_metric
+from cd_exp.records import CLIP_DISSECT
+from cd_exp.sweep import Job, read_sweep
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def jobs(folders: Sequence[Path]) -> tuple[Job, ...]:
     found: list[Job] = []
     for folder in folders:
         whole = folder.resolve()
-        within = read(whole.parent).jobs if (whole / "metrics.json").exists() else read(whole).jobs
+        within = read_sweep(whole.parent).jobs if (whole / "metrics.json").exists() else read_sweep(whole).jobs
         ended = [job for job in within if job.status == "ok" and whole in (job.folder, *job.folder.parents)]
         if not ended:
             raise InputError(f"{folder} holds no finished run; give the folder of a run or of a sweep")
@@ -70,12 +71,12 @@ def jobs(folders: Sequence[Path]) -> tuple[Job, ...]:
 def rows(found: Sequence[Job], *, axes: Sequence[str], expected: Mapping) -> Iterator[Row]:
     """One row a job, layer and method that has a figure."""
     for job in found:
-        methods = {OURS: job.layers, **job.baselines}
+        methods = {CLIP_DISSECT: job.layers, **job.baselines}
         for method, layers in methods.items():
             for layer, values in layers.items():
                 place = {axis: job.value(axis) or "?" for axis in axes} | {"layer": layer, "method": method}
                 known = published(expected, job, place)
-                numbers = {figure.key: _number(figure, values, known) for figure in FIGURES if figure.key in values}
+                numbers = {figure.key: _number(figure, values, known) for figure in METRICS if figure.key in values}
                 if numbers:
                     yield Row(place, numbers, known.get("source", expected["source"] if known else ""), values)
 
@@ -88,7 +89,7 @@ def published(expected: Mapping[str, Any], job: Job, place: Mapping[str, str]) -
     return {}
 
 
-def _number(figure: Figure, values: Mapping[str, Any], known: Mapping[str, Any]) -> Number:
+def _number(figure: Metric, values: Mapping[str, Any], known: Mapping[str, Any]) -> Number:
     bounds = values.get(figure.interval_key)
     return Number(
         ours=values[figure.key],
@@ -101,7 +102,7 @@ def _number(figure: Figure, values: Mapping[str, Any], known: Mapping[str, Any])
 
 def markdown(found: Sequence[Row]) -> str:
     """The rows as a table: ours [95 % interval], published, and whether the one holds the other."""
-    figures = shown([row.metrics for row in found])
+    figures = format_metric([row.metrics for row in found])
     # A column in which all rows are alike says nothing, as long as another one is left.
     places = [key for key in found[0].place if len({row.place.get(key) for row in found}) > 1] or ["layer"]
     lines = [[*places, *(figure.heading for figure in figures)], ["---"] * (len(places) + len(figures))]
@@ -111,7 +112,7 @@ def markdown(found: Sequence[Row]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _cell(figure: Figure, row: Row) -> str:
+def _cell(figure: Metric, row: Row) -> str:
     number = row.numbers.get(figure.key)
     text = figure.text(row.metrics)
     if number is None or number.published is None:

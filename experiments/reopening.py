@@ -12,22 +12,22 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from cd_exp import similarity as similarities
-from cd_exp.errors import InputError, unknown
-from cd_exp.experiment import Parts
+from cd_exp.errors import InputError, unknown_name_error
+from cd_exp.experiment import Experiment
 from cd_exp.features import extract, text_embeddings
 from cd_exp.probes.shapes import Shapes
-from cd_exp.records import Concepts, Match
-from cd_exp.results.labels_csv import read_csv
-from cd_exp.results.load_run import manifest_of
+from cd_exp.records import ConceptActivations, Concepts
+from cd_exp.results.labels_csv import read_labels_csv
+from cd_exp.results.load_run import read_manifest_file
 from cd_exp.run_data import RunData
-from cd_exp.shapes import CLASSES, scene
+from cd_exp.shapes import CLASSES, make_scene
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
     """What a run was made of, and what it found."""
 
-    parts: Parts
+    parts: Experiment
     found: RunData
     device: torch.device
 
@@ -47,10 +47,10 @@ class Run:
         """Those of one layer; InputError where the run did not have it."""
         layers = self.found.features.activations
         if layer not in layers:
-            raise unknown("layer", layer, layers, where="in this run; add it to model.layers")
+            raise unknown_name_error("layer", layer, layers, where="in this run; add it to model.layers")
         return layers[layer].to(self.device)
 
-    def match(self, names: tuple[str, ...] | None = None) -> Match:
+    def match(self, names: tuple[str, ...] | None = None) -> ConceptActivations:
         """The match of every image to the run's concepts, or to other ones."""
         texts = self.found.texts if names is None else self.embed(names)
         return similarities.concept_activations(self.found.features.images.to(self.device), texts.to(self.device))
@@ -71,7 +71,7 @@ class Run:
         probe = self.parts.probe
         if not isinstance(probe, Shapes) or probe.objects != 1:
             return None
-        scenes = (scene(index, seed=probe.seed) for index in self.found.features.kept)
+        scenes = (make_scene(index, seed=probe.seed) for index in self.found.features.kept)
         return tuple(CLASSES[found.label] for found in scenes)
 
 
@@ -81,12 +81,12 @@ def reopen(folder: Path) -> Run:
     Raises:
         InputError: the folder holds no finished run, or the cache no longer has its features.
     """
-    config = OmegaConf.create(dict(manifest_of(folder)["config"]))
+    config = OmegaConf.create(dict(read_manifest_file(folder)["config"]))
     config.baseline, config.judge, config.logger = None, None, {"_target_": "cd_exp.results.wandb.NoLogger"}
-    parts = Parts.build(config, {})
+    parts = Experiment.build(config, {})
     settings = replace(parts.settings, only_stored=True)
     features = extract(parts.model, parts.probe, parts.clip, layers=parts.units, store=parts.store, settings=settings)
     texts = text_embeddings(parts.clip, parts.concepts, store=parts.store, device=settings.device)
-    labels = read_csv(folder / "labels.csv")
+    labels = read_labels_csv(folder / "labels.csv")
     found = RunData.of(parts, features=features, texts=texts, labels=labels, seconds={})
     return Run(parts, found, settings.resolved()[0])

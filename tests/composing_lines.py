@@ -5,8 +5,8 @@ import inspect
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
-from cd_exp.config import GROUPS, OF_EVERY, OF_THE_RUN, kinds, offered, target
-from cd_exp.config.compose import arguments, check_jobs, composed, composer
+from cd_exp.config import GROUPS, OF_EVERY, OF_THE_RUN, offered_targets, resolve_target, setting_types
+from cd_exp.config.compose import check_jobs, compose_config, make_composer, parse_arguments
 from cd_exp.config.construct import check_groups
 from cd_exp.config.validate import check_values
 
@@ -17,11 +17,11 @@ def composes(*words: str) -> None:
     Raises:
         InputError: what a run would be refused for before anything is built.
     """
-    found, _ = arguments(words)
+    found, _ = parse_arguments(words)
     try:
         mode = RunMode.MULTIRUN if found.multirun else RunMode.RUN
-        hydra = composer(found)
-        config = composed(hydra, "config", found.overrides, mode)
+        hydra = make_composer(found)
+        config = compose_config(hydra, "config", found.overrides, mode)
         if found.multirun:
             check_jobs(hydra, "config", config)
         else:
@@ -33,10 +33,10 @@ def composes(*words: str) -> None:
 
 def known() -> set[str]:
     """Every setting there is: of the schema, of every choice, and of each constructor."""
-    names = {*kinds(), *(f"{group}.{key}" for group, keys in OF_EVERY.items() for key in keys)}
+    names = {*setting_types(), *(f"{group}.{key}" for group, keys in OF_EVERY.items() for key in keys)}
     names |= {f"{group}.{key}" for group, keys in OF_THE_RUN.items() for key in keys}
     for group in GROUPS:
-        for name in offered()[group]:
-            parameters = inspect.signature(target(name, group=group, where=group)).parameters
+        for name in offered_targets()[group]:
+            parameters = inspect.signature(resolve_target(name, group=group, where=group)).parameters
             names |= {f"{group}.{key}" for key in parameters}
     return names

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import settings
 from made_outcomes import MANIFEST, make_outcome
 
-from cd_exp.records import Outcome
+from cd_exp.records import RunResult
 
 # CI tries the same examples every time, so that a change is judged and not the draw; a laptop goes on looking.
 settings.register_profile("ci", derandomize=True)
@@ -15,12 +15,12 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
 @pytest.fixture
-def outcome() -> Outcome:
+def outcome() -> RunResult:
     return make_outcome()
 
 
 @pytest.fixture
-def many_units() -> Outcome:
+def many_units() -> RunResult:
     return make_outcome(units=500, images=200)
 
 

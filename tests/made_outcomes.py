@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from cd_exp.records import Labels, Outcome, Probe
+from cd_exp.records import Labels, Probe, RunResult
 
 HOSTILE = "<script>alert('x')</script>"
 
@@ -53,7 +53,7 @@ NAMES = (
 
 
 def made_labels(layer: str, units: int, *, judged: bool, accuracy=0.6, ranked=True, kept=5) -> Labels:
-    """Made-up labels of which about `accuracy` are right; the last unit is unlabelled where nothing is ranked."""
+    """Made-up labels of which about `plot_accuracy` are right; the last unit is unlabelled where nothing is ranked."""
     generator = np.random.default_rng(sum(map(ord, layer)) + units)
     names = [NAMES[unit % len(NAMES)] + ("" if unit < len(NAMES) else f" {unit}") for unit in range(units)]
     right = generator.random(units) < accuracy
@@ -86,7 +86,7 @@ def judged_metrics(units: int, top1: float, **more) -> dict:
     return found | more
 
 
-def make_outcome(units: int = 60, images: int = 40, size: int = 64) -> Outcome:
+def make_outcome(units: int = 60, images: int = 40, size: int = 64) -> RunResult:
     """An outcome as a run with Network Dissection as baseline leaves it, with every name that could break a page."""
     ours = {
         "layer4.1.act2": made_labels("layer4.1.act2", units, judged=False),
@@ -95,7 +95,7 @@ def make_outcome(units: int = 60, images: int = 40, size: int = 64) -> Outcome:
     theirs = {"fc": made_labels("fc", units, judged=True, accuracy=0.4, ranked=False, kept=1)}
     generator = np.random.default_rng(0)
     cosines = {"clip_cosine": 0.8123, "clip_cosine_ci95": [0.79, 0.83], "cosine_units": units}
-    return Outcome(
+    return RunResult(
         labels=ours,
         metrics={
             "layer4.1.act2": {"units": units},

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from cd_exp import activation_stats
-from cd_exp.activation_stats import BINS, merge_statistics, merge_strongest, statistics, strongest
-from cd_exp.records import Strongest
+from cd_exp.activation_stats import BINS, activation_statistics, merge_statistics, merge_strongest, strongest_images
+from cd_exp.records import TopActivations
 
 # Few different values, so that ties are the rule; extremes among them, and values across many powers of two.
 VALUES = st.sampled_from([0.0, -0.0, 1.0, 0.5, -1.0, 3.7, 1e-40, 1e-3, -2.5e8, 3e38, 0.1])
@@ -42,7 +42,7 @@ def test_the_examples_in_the_docstrings():
 
 @given(MATRICES, st.integers(0, 15))
 def test_the_strongest_images_are_those_of_a_sort(neurons, k):
-    found = strongest(neurons, k)
+    found = strongest_images(neurons, k)
     values, indices = literal_strongest(neurons, k)
     assert torch.equal(found.values, values)
     assert torch.equal(found.indices, indices)
@@ -51,9 +51,9 @@ def test_the_strongest_images_are_those_of_a_sort(neurons, k):
 
 def test_more_units_than_are_looked_at_at_a_time(monkeypatch):
     neurons = torch.randn(20, 10)
-    whole = strongest(neurons, 3), statistics(neurons, histogram=True)
+    whole = strongest_images(neurons, 3), activation_statistics(neurons, histogram=True)
     monkeypatch.setattr(activation_stats, "COLUMNS", 4)
-    parts = strongest(neurons, 3), statistics(neurons, histogram=True)
+    parts = strongest_images(neurons, 3), activation_statistics(neurons, histogram=True)
     assert torch.equal(whole[0].indices, parts[0].indices)
     assert torch.equal(whole[1].counts, parts[1].counts)
 
@@ -70,14 +70,14 @@ def test_parts_in_any_order_merge_into_the_whole(neurons, k, cuts, random):
     random.shuffle(parts)
     lists = []
     for start, rows in parts:
-        found = strongest(rows, k)
-        lists.append(Strongest(found.values, found.indices + start, found.images))
-    merged, whole = merge_strongest(lists, k), strongest(neurons, k)
+        found = strongest_images(rows, k)
+        lists.append(TopActivations(found.values, found.indices + start, found.images))
+    merged, whole = merge_strongest(lists, k), strongest_images(neurons, k)
     assert torch.equal(merged.values, whole.values)
     assert torch.equal(merged.indices, whole.indices)
     assert merged.images == whole.images
-    summed = merge_statistics(statistics(rows, histogram=True) for _, rows in parts)
-    expected = statistics(neurons, histogram=True)
+    summed = merge_statistics(activation_statistics(rows, histogram=True) for _, rows in parts)
+    expected = activation_statistics(neurons, histogram=True)
     for field in ("least", "greatest", "firing", "counts", "dead"):
         assert torch.equal(getattr(summed, field), getattr(expected, field)), field
     assert torch.allclose(summed.total, expected.total)
@@ -86,7 +86,7 @@ def test_parts_in_any_order_merge_into_the_whole(neurons, k, cuts, random):
 
 @given(MATRICES)
 def test_statistics_are_those_of_numpy(neurons):
-    found = statistics(neurons, histogram=True)
+    found = activation_statistics(neurons, histogram=True)
     wide = neurons.double().numpy()
     assert np.allclose(found.mean, wide.mean(0))
     assert np.allclose(found.deviation, wide.std(0), rtol=1e-6, atol=1e-7 * (1 + np.abs(wide).max()))
@@ -98,14 +98,14 @@ def test_statistics_are_those_of_numpy(neurons):
 
 def test_the_edges_of_the_bins_hold_the_values():
     neurons = torch.tensor([[0.0, 5.0], [3.0, -1.0]])
-    edges = statistics(neurons, histogram=True).edges
+    edges = activation_statistics(neurons, histogram=True).edges
     assert edges.shape == (2, BINS + 1)
     assert edges[0, [0, -1]].tolist() == [-4, 4]
     assert edges[1, [0, -1]].tolist() == [-8, 8]
 
 
 def test_without_a_histogram_none_is_made():
-    one = statistics(torch.randn(4, 2))
+    one = activation_statistics(torch.randn(4, 2))
     assert one.counts is None
     assert merge_statistics([one, one]).counts is None
 
@@ -113,4 +113,4 @@ def test_without_a_histogram_none_is_made():
 @pytest.mark.parametrize("k", [1, 40])
 def test_a_short_list_is_the_beginning_of_a_longer_one(k):
     neurons = torch.randn(50, 7).relu()
-    assert torch.equal(strongest(neurons, 45).indices[:k], strongest(neurons, k).indices)
+    assert torch.equal(strongest_images(neurons, 45).indices[:k], strongest_images(neurons, k).indices)

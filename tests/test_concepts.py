@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cd_exp import concepts
 from cd_exp import shapes as world
-from cd_exp.concepts.concept_sets import prompts
+from cd_exp.concepts.concept_sets import check_templates
 from cd_exp.errors import InputError
 
 REFERENCE = Path(__file__).parents[1] / "../shared/reference"
@@ -178,9 +178,9 @@ def test_merge_and_prompts():
 
 
 def test_prompts():
-    assert prompts(None) == prompts([]) == ("{}",)
-    assert prompts("a {}") == ("a {}",)
-    assert prompts(["a {}", "the {}"]) == ("a {}", "the {}")
+    assert check_templates(None) == check_templates([]) == ("{}",)
+    assert check_templates("a {}") == ("a {}",)
+    assert check_templates(["a {}", "the {}"]) == ("a {}", "the {}")
 
 
 @pytest.mark.parametrize("template", ["a photo", "{} and {}", "{name}", "{0}", "{{}}", "{} }", 7])
@@ -188,14 +188,14 @@ def test_a_template_has_one_place_for_the_concept(template):
     with pytest.raises(
         InputError, match=r"the template .* must have exactly one \{\}, where the concept goes \(concepts.templates\)"
     ):
-        prompts([template])
+        check_templates([template])
 
 
 def test_the_eighty_prompts_of_imagenet():
     found = concepts.words(names=["a"], templates="imagenet_80").templates
     assert len(set(found)) == 80
     assert found[0] == "a bad photo of a {}."
-    assert prompts(found) == found
+    assert check_templates(found) == found
 
 
 def test_importing_the_sets_loads_nothing_heavy():

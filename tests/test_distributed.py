@@ -192,4 +192,4 @@ def test_layers_go_to_who_has_least_to_score(monkeypatch, rank, mine):
 
 def test_one_process_scores_all_layers_and_gathers_its_own():
     assert distributed.share_by_size({"a": 3, "b": 5}) == ["a", "b"]
-    assert distributed.gathered({"a": 1}) == {"a": 1}
+    assert distributed.gather_from_all({"a": 1}) == {"a": 1}

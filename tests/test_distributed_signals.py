@@ -70,7 +70,7 @@ def test_a_decoding_process_whose_parent_is_gone_says_nothing(monkeypatch, capsy
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     before = signal.getsignal(signal.SIGINT)
     try:
-        distributed.in_worker(0)
+        distributed.prepare_worker(0)
     finally:
         signal.signal(signal.SIGINT, before)
     for error in (ConnectionResetError(104, "reset"), BrokenPipeError(), EOFError()):

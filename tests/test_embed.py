@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cd_exp import embed, probes
-from cd_exp.cli.run_command_line import obey
+from cd_exp.cli.run_command_line import run_command_line
 from cd_exp.clips import Precomputed
 
 WORDS = ("red", "circle", "stripes", "blue", "square", "zebra")
@@ -35,7 +35,7 @@ def test_labels_from_the_folder_are_those_from_the_clip(photographs, monkeypatch
     ]  # fmt: skip
     for name, clip in (("a", ["clip=shapes"]), ("b", ["clip=precomputed", "clip.folder=out"])):
         words = ["model=shapes", "probe=folder", "probe.root=photos", "concepts=file", "concepts.path=words.txt"]
-        obey([*words, *clip, "similarity.top_k=10", *QUIET, f"hydra.run.dir={name}", "cache.dir=cache"])
+        run_command_line([*words, *clip, "similarity.top_k=10", *QUIET, f"hydra.run.dir={name}", "cache.dir=cache"])
     assert (photographs / "a/labels.csv").read_bytes() == (photographs / "b/labels.csv").read_bytes()
     ours, finished = (json.loads((photographs / f"{name}/metrics.json").read_text()) for name in "ab")
     # The truth's names are not among the words: a folder of finished embeddings has no text for them.

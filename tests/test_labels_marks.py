@@ -2,28 +2,28 @@ import math
 
 import numpy as np
 
-from cd_exp.labels import always_on, marks, notes
-from cd_exp.records import MARKS, Labels
+from cd_exp.labels import flag_units, is_always_on, note_flags
+from cd_exp.records import FLAGS, Labels
 
 
 def test_a_unit_carries_every_mark_that_holds():
-    found = marks(
+    found = flag_units(
         dead=np.array([True, False, False]),
         always=np.array([True, True, False]),
         second=np.array([0.2, math.log(3) - 5e-5, 1.0]),
         ceiling=math.log(3),
     )
     assert found == (frozenset({"dead", "always_on"}), frozenset({"always_on", "ceiling"}), frozenset())
-    assert set().union(*found) <= set(MARKS)
+    assert set().union(*found) <= set(FLAGS)
 
 
 def test_one_unit_is_a_layer_without_a_prior():
-    (found,) = marks(dead=np.array([False]), always=np.array([False]), second=np.zeros(1), ceiling=0.0)
+    (found,) = flag_units(dead=np.array([False]), always=np.array([False]), second=np.zeros(1), ceiling=0.0)
     assert found == {"one_unit"}
 
 
 def test_without_a_ceiling_none_is_at_it():
-    assert marks(dead=np.zeros(2, bool), always=np.zeros(2, bool), second=np.full(2, 9.0), ceiling=None) == (
+    assert flag_units(dead=np.zeros(2, bool), always=np.zeros(2, bool), second=np.full(2, 9.0), ceiling=None) == (
         frozenset(),
         frozenset(),
     )
@@ -31,9 +31,9 @@ def test_without_a_ceiling_none_is_at_it():
 
 def test_firing_counts_only_where_silence_is_normal():
     firing = np.array([0.81, 0.8, 0.1])
-    assert always_on(firing, np.zeros(3)).tolist() == [True, False, False]
-    assert not always_on(firing, np.array([0.0, 0.0, -0.1])).any()  # logits, or before the ReLU
-    assert not always_on(np.array([0.9, 0.95, 0.1]), np.zeros(3)).any()  # means of maps after a ReLU
+    assert is_always_on(firing, np.zeros(3)).tolist() == [True, False, False]
+    assert not is_always_on(firing, np.array([0.0, 0.0, -0.1])).any()  # logits, or before the ReLU
+    assert not is_always_on(np.array([0.9, 0.95, 0.1]), np.zeros(3)).any()  # means of maps after a ReLU
 
 
 def test_a_note_for_each_layer_and_mark():
@@ -41,7 +41,7 @@ def test_a_note_for_each_layer_and_mark():
         empty = np.zeros(len(found))
         return Labels(name, np.arange(len(found)), ((),) * len(found), empty, marks=tuple(map(frozenset, found)))
 
-    said = list(notes({"fc": layer("fc", {"dead"}, set(), {"dead"}), "one": layer("one", {"one_unit"})}))
+    said = list(note_flags({"fc": layer("fc", {"dead"}, set(), {"dead"}), "one": layer("one", {"one_unit"})}))
     assert said[0] == "2 of 3 units of fc give the same value for every image"
     assert said[1].startswith("one has one unit: its scores against the prior of its layer say nothing")
     assert len(said) == 2

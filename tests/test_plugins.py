@@ -18,11 +18,11 @@ def write(tmp_path):
 
 
 def called(spec, **options):
-    return plugins.load(str(spec), setting="model.factory")(options)
+    return plugins.load_function(str(spec), setting="model.factory")(options)
 
 
 def sources(spec):
-    return plugins.load(str(spec), setting="model.factory").key["sources"]
+    return plugins.load_function(str(spec), setting="model.factory").key["sources"]
 
 
 def test_a_function_of_a_file_is_called_with_its_options(write):
@@ -45,7 +45,7 @@ def test_two_files_each_have_their_own_neighbour_of_one_name(write):
         write(f"{width}/layers.py", f"WIDTH = {width}\n")
         code = "from layers import WIDTH\ndef width():\n    import layers\n    return WIDTH, layers.WIDTH\n"
         paths.append(write(f"{width}/own.py", code))
-    functions = [plugins.load(f"{path}:width", setting="model.factory") for path in paths]
+    functions = [plugins.load_function(f"{path}:width", setting="model.factory") for path in paths]
     assert [function({}) for function in functions] == [(3, 3), (4, 4)]
 
 
@@ -77,7 +77,7 @@ def test_the_key_does_not_hold_the_folder_and_installed_packages_are_no_part_of_
     keys = []
     for folder in ("a", "b"):
         write(f"{folder}/layers.py", "import numpy\n")
-        keys.append(plugins.load(f"{write(f'{folder}/own.py', code)}:one", setting="model.factory").key)
+        keys.append(plugins.load_function(f"{write(f'{folder}/own.py', code)}:one", setting="model.factory").key)
     assert keys[0] == keys[1]
     assert set(keys[0]["sources"]) == {"__main__", "layers"}
 
@@ -120,7 +120,7 @@ def test_classes_of_the_file_find_their_module(write):
 def test_what_cannot_be_loaded_is_said(write, code, name, message):
     path = write("own.py", code)
     with pytest.raises(InputError, match=message):
-        plugins.load(f"{path}:{name}", setting="model.factory")
+        plugins.load_function(f"{path}:{name}", setting="model.factory")
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_what_cannot_be_loaded_is_said(write, code, name, message):
 )
 def test_what_cannot_be_found_is_said(spec, message):
     with pytest.raises(InputError, match=message):
-        plugins.load(spec, setting="model.factory")
+        plugins.load_function(spec, setting="model.factory")
 
 
 def test_options_are_held_to_the_function(write):

@@ -199,7 +199,7 @@ hydra.job_logging.root.level=FOO | did you mean 'INFO'
 TARGETS = """
 model._target_=os.system | constructor 'os.system' is not offered for model
 model._target_=torch.load | code of your own: model=custom model.factory=FILE.py:name
-model._target_=cd_exp.plugins.load | is not offered for model
+model._target_=cd_exp.plugins.load_function | is not offered for model
 model._target_=cd_exp.io.download.shutil.copyfile | is not offered for model
 similarity._target_=cd_exp.models.TimmModel | code of your own: similarity=custom similarity.function=FILE.py:name
 similarity._partial_=perhaps | setting 'similarity._partial_' is not known

@@ -19,13 +19,13 @@ from cd_exp.clips import Clip
 from cd_exp.concepts import file, words
 from cd_exp.config.schema import ON_ERROR
 from cd_exp.errors import InputError
-from cd_exp.features import Settings
-from cd_exp.models import InHand, read_names
+from cd_exp.features import ExtractionSettings
+from cd_exp.models import LoadedModel, read_names
 from cd_exp.models.base import Recipe
-from cd_exp.probes.custom import of_pictures
+from cd_exp.probes.custom import probe_of_images
 from cd_exp.probes.image_files import ImageFiles
 from cd_exp.records import Concepts, Probe, Similarity
-from cd_exp.similarity.custom import checked
+from cd_exp.similarity.custom import check_function
 from cd_exp.units import Layers, Units
 
 OF_MODELS = ("name", "layers", "key", "build")
@@ -39,16 +39,16 @@ def as_model(
     """The target network's recipe, a `TargetModel`."""
     names = _names_by_layer(truth)
     if transform is not None and not callable(transform):
-        raise _wrong("transform", transform, "a function from a picture to a tensor")
+        raise _wrong_argument("transform", transform, "a function from a picture to a tensor")
     if isinstance(net, nn.Module):
         if layers is None:
             modules = [path for path, _ in net.named_modules() if path]
             raise InputError(f"layers must be given for a network: a list of {', '.join(modules[-4:])}, ...")
         patterns = () if isinstance(layers, Units) else _patterns(layers)
         own: Mapping[str, Any] = {"units_axis": units_axis, "prefix_tokens": prefix_tokens, "hidden_truth": names}
-        return InHand(type(net).__name__, patterns, module=net, transform=transform, **own)
-    if not _has(net, OF_MODELS) or isinstance(net, type):
-        raise _wrong("net", net, "an nn.Module, or a recipe of cd_exp.models")
+        return LoadedModel(type(net).__name__, patterns, module=net, transform=transform, **own)
+    if not _has_attributes(net, OF_MODELS) or isinstance(net, type):
+        raise _wrong_argument("net", net, "an nn.Module, or a recipe of cd_exp.models")
     settled = {"transform": transform, "units_axis": units_axis, "prefix_tokens": prefix_tokens}
     for argument, value in settled.items():
         if value is not None:
@@ -66,7 +66,7 @@ def _names_by_layer(truth: Any) -> dict[str, Any]:
     if truth is None:
         return {}
     if not isinstance(truth, Mapping) or not all(isinstance(layer, str) for layer in truth):
-        raise _wrong("truth", truth, '{layer: names}, as in truth={"fc": ["cat", "dog"]}')
+        raise _wrong_argument("truth", truth, '{layer: names}, as in truth={"fc": ["cat", "dog"]}')
     names: dict[str, Any] = {}
     for layer, given in truth.items():
         where = f"truth[{layer!r}]"
@@ -74,7 +74,7 @@ def _names_by_layer(truth: Any) -> dict[str, Any]:
             given = read_names(os.fspath(given), setting=where)
         else:
             if not isinstance(given, Sequence):
-                raise _wrong(where, given, "a list of names, or a file")
+                raise _wrong_argument(where, given, "a list of names, or a file")
             other = next((name for name in given if name is not None and not isinstance(name, str)), None)
             if other is not None:
                 raise InputError(f"{where} holds {other!r}, expected names as text, empty where nothing is known")
@@ -83,7 +83,7 @@ def _names_by_layer(truth: Any) -> dict[str, Any]:
     return names
 
 
-def as_units(layers: Any, *, truth: Any) -> Units:
+def read_layers(layers: Any, *, truth: Any) -> Units:
     """What is named."""
     if layers is None or isinstance(layers, Layers):
         return Layers() if layers is None else layers
@@ -98,7 +98,7 @@ def _patterns(layers: Any) -> tuple[str, ...]:
     if isinstance(layers, str):
         raise InputError(f"layers={layers!r} is text, expected a list: layers=[{layers!r}]")
     if not isinstance(layers, Sequence) or isinstance(layers, bytes):
-        raise _wrong("layers", layers, "a list of module paths, or units of cd_exp.units")
+        raise _wrong_argument("layers", layers, "a list of module paths, or units of cd_exp.units")
     other = next((layer for layer in layers if not isinstance(layer, str) or not layer), None)
     if other is not None:
         raise InputError(f"layers holds {other!r}, expected module paths as text")
@@ -111,28 +111,28 @@ def as_probe(images: Any, *, cache: Path) -> Probe:
     """The probe set."""
     wanted = "a folder, a list of PIL pictures or paths, a torch Dataset of pictures, or a probe set of cd_exp.probes"
     if images is None or isinstance(images, (Image.Image, bytes, Mapping, set, type)):
-        raise _wrong("images", images, wanted)
+        raise _wrong_argument("images", images, wanted)
     if isinstance(images, (str, os.PathLike)):
-        return _of_folder(Path(images).expanduser(), cache)
-    if _has(images, OF_PROBES):
+        return _read_folder(Path(images).expanduser(), cache)
+    if _has_attributes(images, OF_PROBES):
         return images
     if not (hasattr(images, "__getitem__") and hasattr(images, "__len__")):
-        raise _wrong("images", images, wanted)
+        raise _wrong_argument("images", images, wanted)
     if isinstance(images, Sequence) and images and all(isinstance(item, (str, os.PathLike)) for item in images):
-        return _of_files([os.fspath(item) for item in images], cache)
-    listed = [_opened(item) for item in images] if isinstance(images, Sequence) else images
+        return _read_files([os.fspath(item) for item in images], cache)
+    listed = [_open_image(item) for item in images] if isinstance(images, Sequence) else images
     name = "images" if isinstance(images, Sequence) else type(images).__name__
-    return of_pictures(listed, source="images", name=name)
+    return probe_of_images(listed, source="images", name=name)
 
 
-def _of_folder(folder: Path, cache: Path) -> Probe:
+def _read_folder(folder: Path, cache: Path) -> Probe:
     if not folder.is_dir():
         what = "a file, expected a folder, or a list of files" if folder.exists() else "no such folder"
         raise InputError(f"images={folder} is {what} (seen from {Path.cwd()})")
-    return probes.viewed(probes.folder, {"root": str(folder), "cache": str(cache)})
+    return probes.with_common_settings(probes.folder, {"root": str(folder), "cache": str(cache)})
 
 
-def _of_files(paths: Sequence[str], cache: Path) -> Probe:
+def _read_files(paths: Sequence[str], cache: Path) -> Probe:
     paths = [str(Path(path).expanduser()) for path in paths]
     missing = [path for path in paths if not Path(path).is_file()]
     if missing:
@@ -140,7 +140,7 @@ def _of_files(paths: Sequence[str], cache: Path) -> Probe:
     return ImageFiles(name="images", root=Path.cwd(), ids=paths, cache=str(cache))
 
 
-def _opened(item: Any) -> Any:
+def _open_image(item: Any) -> Any:
     """A path among pictures as its picture."""
     if not isinstance(item, (str, os.PathLike)):
         return item
@@ -163,27 +163,29 @@ def as_concepts(given: Any) -> Concepts:
             )
         return file(path=str(path))
     if not isinstance(given, Sequence) or isinstance(given, bytes):
-        raise _wrong("words", given, "a list of words, a file of one a line, or a concept set of cd_exp.concepts")
+        raise _wrong_argument(
+            "words", given, "a list of words, a file of one a line, or a concept set of cd_exp.concepts"
+        )
     return words(names=list(given))
 
 
 def as_clip(clip: Any) -> Clip:
     """The backbone, where it is not given by name."""
-    if not _has(clip, OF_CLIPS) or isinstance(clip, type):
-        raise _wrong("clip", clip, "a name of conf/clip, as 'vit_b_16', or a recipe of cd_exp.clips")
+    if not _has_attributes(clip, OF_CLIPS) or isinstance(clip, type):
+        raise _wrong_argument("clip", clip, "a name of conf/clip, as 'vit_b_16', or a recipe of cd_exp.clips")
     return clip
 
 
 def as_similarity(similarity: Any) -> Similarity:
     """The function, where it is not given by name."""
     if not callable(similarity) or isinstance(similarity, type):
-        raise _wrong("similarity", similarity, "a name of conf/similarity, or a function (match, neurons)")
+        raise _wrong_argument("similarity", similarity, "a name of conf/similarity, or a function (match, neurons)")
     own, bound = similarity, {}
     if isinstance(similarity, functools.partial) and not similarity.args:
         own, bound = similarity.func, similarity.keywords
     if (getattr(own, "__module__", None) or "").startswith("cd_exp."):
         return similarity
-    return functools.partial(checked(own, source="similarity", bound=bound), **bound)
+    return functools.partial(check_function(own, source="similarity", bound=bound), **bound)
 
 
 def as_store(store: Any) -> Store:
@@ -191,35 +193,39 @@ def as_store(store: Any) -> Store:
     if store is None:
         return Store(Path(os.environ.get("CD_EXP_CACHE") or "outputs/cache").expanduser())
     if not isinstance(store, (str, os.PathLike, Store)):
-        raise _wrong("store", store, "a folder, or a cd_exp.cache.Store")
+        raise _wrong_argument("store", store, "a folder, or a cd_exp.cache.Store")
     return Store(store.root if isinstance(store, Store) else Path(store).expanduser())
 
 
-def whole(number: Any) -> Any:
+def as_python_int(number: Any) -> Any:
     """A whole number of numpy as Python's own; anything else as it is."""
     return int(number) if isinstance(number, np.integer) else number
 
 
 def check_numbers(settings: Any, *, top: Any, resamples: Any, seed: Any) -> None:
     """Refuse settings of a wrong kind or out of range."""
-    if not isinstance(settings, Settings):
-        raise _wrong("settings", settings, "a cd_exp.Settings")
-    kinds = {name.rpartition(".")[2]: kind for name, kind in declared.kinds().items() if not name.startswith("report.")}
+    if not isinstance(settings, ExtractionSettings):
+        raise _wrong_argument("settings", settings, "a cd_exp.ExtractionSettings")
+    kinds = {
+        name.rpartition(".")[2]: kind
+        for name, kind in declared.setting_types().items()
+        if not name.startswith("report.")
+    }
     kinds["on_error"] = ON_ERROR
     given = {"top": top, "resamples": resamples, "seed": seed}
     given |= {f"settings.{field.name}": getattr(settings, field.name) for field in fields(settings)}
     for name, value in given.items():
         kind = kinds.get(name.rpartition(".")[2])
-        wrong = declared.refusal(name, value, kind) if kind is not None else None
+        wrong = declared.refuse_value(name, value, kind) if kind is not None else None
         if wrong:
             raise wrong
 
 
-def _has(thing: Any, names: Sequence[str]) -> bool:
+def _has_attributes(thing: Any, names: Sequence[str]) -> bool:
     """Whether an object has these, without asking for their values, which may be long to compute."""
     return all(inspect.getattr_static(thing, name, None) is not None for name in names)
 
 
-def _wrong(argument: str, came: Any, expected: str) -> InputError:
+def _wrong_argument(argument: str, came: Any, expected: str) -> InputError:
     what = "is not given" if came is None else f"is of type {type(came).__name__}"
     return InputError(f"{argument} {what}, expected {expected}")

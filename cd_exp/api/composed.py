@@ -9,14 +9,14 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from cd_exp.config.compose import arguments, composer
+from cd_exp.config.compose import make_composer, parse_arguments
 from cd_exp.config.construct import HELD, build
-from cd_exp.errors import unknown
-from cd_exp.experiment import Options
-from cd_exp.features import Settings
+from cd_exp.errors import unknown_name_error
+from cd_exp.experiment import RunOptions
+from cd_exp.features import ExtractionSettings
 
 
-def composed(given: Mapping[str, object]) -> tuple[DictConfig, dict[str, str]]:
+def compose_call(given: Mapping[str, object]) -> tuple[DictConfig, dict[str, str]]:
     """The default configuration with the groups that are given by name.
 
     Args:
@@ -29,12 +29,12 @@ def composed(given: Mapping[str, object]) -> tuple[DictConfig, dict[str, str]]:
         InputError: a name is none of its group.
     """
     names = {group: name for group, name in given.items() if isinstance(name, str)}
-    with _own_hydra():
-        hydra = composer(arguments([])[0])
+    with _isolated_hydra():
+        hydra = make_composer(parse_arguments([])[0])
         for group, name in names.items():
             known = [choice for choice in hydra.config_loader.get_group_options(group) if choice != "custom"]
             if name not in known:
-                raise unknown(group, name, known)
+                raise unknown_name_error(group, name, known)
         overrides = [f"{group}={name}" for group, name in names.items()]
         whole = hydra.compose_config("config", overrides, RunMode.RUN, with_log_configuration=False)
         config = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
@@ -44,13 +44,13 @@ def composed(given: Mapping[str, object]) -> tuple[DictConfig, dict[str, str]]:
     return config, names
 
 
-def built(group: str, config: DictConfig) -> Any:
+def build_group(group: str, config: DictConfig) -> Any:
     """The part that a group's choice describes."""
     return build(config[group], group=group)
 
 
 @contextmanager
-def _own_hydra() -> Iterator[None]:
+def _isolated_hydra() -> Iterator[None]:
     """Use Hydra without disturbing the calling program, which may be a Hydra application itself."""
     running, base = GlobalHydra.instance(), version.VersionBase.instance()
     theirs, their_base = running.hydra, base.version_base
@@ -61,29 +61,29 @@ def _own_hydra() -> Iterator[None]:
         running.hydra, base.version_base = theirs, their_base
 
 
-def described(
+def describe_options(
     held: Mapping[str, Any],
     config: DictConfig,
     names: Mapping[str, str],
     *,
-    settings: Settings,
+    settings: ExtractionSettings,
     top: int,
     resamples: int,
     seed: int,
-) -> Options:
+) -> RunOptions:
     """What the run is to do; in its settings, which a saved manifest shows, objects stand by their names."""
     for group, part in held.items():
         if group not in names:
-            config[group] = _told(part)
+            config[group] = _as_plain_values(part)
     config.logger, config.top, config.seed = None, top, seed
     config.stability.resamples = resamples
     config.device, config.probe.on_error = settings.device, settings.on_error
     for key in ("precision", "batch_size", "workers", "progress", "keep", "dense_limit"):
         config.features[key] = getattr(settings, key)
-    return Options.of(config)
+    return RunOptions.of(config)
 
 
-def _told(part: Any) -> dict[str, Any]:
+def _as_plain_values(part: Any) -> dict[str, Any]:
     """What an object is, as plain values."""
     function = getattr(part, "func", part)  # with settings bound
     named = function if hasattr(function, "__qualname__") else type(part)

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from cd_exp.api import arguments
-from cd_exp.api.composed import built, composed, described
+from cd_exp.api.composed import build_group, compose_call, describe_options
 from cd_exp.api.result import Result
-from cd_exp.config.compose import Invocation
+from cd_exp.config.compose import RunRequest
 from cd_exp.errors import InputError
-from cd_exp.experiment import Parts, dissected
-from cd_exp.features import Settings
-from cd_exp.models import left_as_it_was
+from cd_exp.experiment import Experiment, dissect_experiment
+from cd_exp.features import ExtractionSettings
+from cd_exp.models import restore_after
 from cd_exp.results.wandb import NoLogger
 
 SAID = (
@@ -43,7 +43,7 @@ SAID = (
 """Pairs of a form and what stands for it; the first ones first."""
 
 
-def in_words_of_arguments(said: str) -> str:
+def name_arguments(said: str) -> str:
     """The message with each setting replaced by the argument that stands for it.
 
     >>> in_words_of_arguments("mend or remove them, or set probe.on_error=skip")
@@ -55,12 +55,12 @@ def in_words_of_arguments(said: str) -> str:
 
 
 @contextmanager
-def of_arguments() -> Iterator[None]:
+def errors_name_arguments() -> Iterator[None]:
     """Within the block, an `InputError` names arguments in place of settings."""
     try:
         yield
     except InputError as error:
-        said = in_words_of_arguments(str(error))
+        said = name_arguments(str(error))
         if said == str(error):
             raise
         raise type(error)(said) from error
@@ -77,7 +77,7 @@ def dissect(
     truth: Any = None,
     transform: Any = None,
     store: Any = None,
-    settings: Any = Settings(),  # noqa: B008  frozen
+    settings: Any = ExtractionSettings(),  # noqa: B008  frozen
     top: Any = 5,
     resamples: Any = 40,
     seed: Any = 0,
@@ -102,7 +102,7 @@ def dissect(
             note.
         store: where features are kept between calls: a folder, or a `cd_exp.cache.Store`. None takes the environment's
             `CD_EXP_CACHE`, or `outputs/cache`.
-        settings: `cd_exp.Settings`: device, precision, batches, what to do with unreadable images.
+        settings: `cd_exp.ExtractionSettings`: device, precision, batches, what to do with unreadable images.
         top: how many concepts to keep for each unit.
         resamples: how often the images are drawn anew to count how stable a label is; 0 leaves it out.
         seed: of these draws.
@@ -116,31 +116,36 @@ def dissect(
         InputError: whatever the caller can mend, with the argument named.
     """
     began = time.perf_counter()
-    with of_arguments(), torch.random.fork_rng(devices=()):  # what loads images draws, and the caller's numbers go on
-        top, resamples, seed = map(arguments.whole, (top, resamples, seed))
+    with (
+        errors_name_arguments(),
+        torch.random.fork_rng(devices=()),
+    ):  # what loads images draws, and the caller's numbers go on
+        top, resamples, seed = map(arguments.as_python_int, (top, resamples, seed))
         arguments.check_numbers(settings, top=top, resamples=resamples, seed=seed)
         kept = arguments.as_store(store)
-        config, names = composed({"clip": clip, "similarity": similarity})
+        config, names = compose_call({"clip": clip, "similarity": similarity})
         held = {
             "model": arguments.as_model(
                 net, layers, transform=transform, truth=truth, units_axis=units_axis, prefix_tokens=prefix_tokens
             ),
-            "units": arguments.as_units(layers, truth=truth),
+            "units": arguments.read_layers(layers, truth=truth),
             "concepts": arguments.as_concepts(words),
-            "clip": built("clip", config) if "clip" in names else arguments.as_clip(clip),
-            "similarity": built("similarity", config) if "similarity" in names else arguments.as_similarity(similarity),
+            "clip": build_group("clip", config) if "clip" in names else arguments.as_clip(clip),
+            "similarity": build_group("similarity", config)
+            if "similarity" in names
+            else arguments.as_similarity(similarity),
             "probe": arguments.as_probe(images, cache=kept.root),
         }
-        settled = described(held, config, names, settings=settings, top=top, resamples=resamples, seed=seed)
+        settled = describe_options(held, config, names, settings=settings, top=top, resamples=resamples, seed=seed)
         held |= {"store": kept, "settings": settings, "seed": seed}
-        parts = Parts(**held, baselines={}, judge=None, logger=NoLogger(), options=settled)
+        parts = Experiment(**held, baselines={}, judge=None, logger=NoLogger(), options=settled)
         parts.check()
-        with left_as_it_was(net) if isinstance(net, nn.Module) else nullcontext():
-            found = dissected(parts)
-    return Result.of(parts, found, Invocation(_choices(parts, names)), began=began)
+        with restore_after(net) if isinstance(net, nn.Module) else nullcontext():
+            found = dissect_experiment(parts)
+    return Result.of(parts, found, RunRequest(_name_choices(parts, names)), began=began)
 
 
-def _choices(parts: Parts, names: Mapping[str, str]) -> dict[str, str]:
+def _name_choices(parts: Experiment, names: Mapping[str, str]) -> dict[str, str]:
     """What each part is called, in place of the choices of a command line."""
     similarity = getattr(parts.similarity, "func", parts.similarity)
     called = {

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cd_exp.config.compose import Invocation
+from cd_exp.config.compose import RunRequest
 from cd_exp.errors import InputError
-from cd_exp.experiment import Parts, collected, publish
-from cd_exp.records import Labels, Outcome, has_pictures
-from cd_exp.results import as_frame, run_folder
-from cd_exp.results.image_strips import data_uri, jpeg, strip
-from cd_exp.results.labels_csv import columns, unit_rows
-from cd_exp.results.summary import chosen, right
+from cd_exp.experiment import Experiment, evaluate_run, write_run
+from cd_exp.records import Labels, RunResult, has_images
+from cd_exp.results import make_frame, run_folder
+from cd_exp.results.image_strips import as_data_uri, encode_jpeg, make_strip
+from cd_exp.results.labels_csv import label_columns, label_rows
+from cd_exp.results.summary import choose_units, is_label_right
 from cd_exp.run_data import RunData
 
 if TYPE_CHECKING:
@@ -33,36 +33,41 @@ SHOWN = ("layer", "unit", "description", "similarity", "top5", "truth", "stabili
 """Columns of `labels.csv` that the table has, where some unit has anything there."""
 
 
-def result(outcome: Outcome, *, title: str) -> str:
+def render_result(outcome: RunResult, *, title: str) -> str:
     """A grid of units with the pictures that excite them most, and a table of units."""
-    shown = chosen(outcome, CARDS, images=PICTURES) if has_pictures(outcome.probe) else ()
-    cards = [(unit, data_uri(jpeg(strip(outcome.probe, unit.images, SIZE, gap=3)), "image/jpeg")) for unit in shown]
+    shown = choose_units(outcome, CARDS, images=PICTURES) if has_images(outcome.probe) else ()
+    cards = [
+        (unit, as_data_uri(encode_jpeg(make_strip(outcome.probe, unit.images, SIZE, gap=3)), "image/jpeg"))
+        for unit in shown
+    ]
     each = max(1, ROWS // max(1, len(outcome.labels)))
-    rows = [row for labels in outcome.labels.values() for row in _rows(labels, each)]
+    rows = [row for labels in outcome.labels.values() for row in _table_rows(labels, each)]
     units = sum(len(labels.units) for labels in outcome.labels.values())
-    return _filled(rows, units=units, cards=cards, title=title, notes=outcome.notes)
+    return _fill_template(rows, units=units, cards=cards, title=title, notes=outcome.notes)
 
 
-def labels(found: Labels) -> str:
+def render_labels(found: Labels) -> str:
     """A table of the units of one layer."""
-    return _filled(list(_rows(found, ROWS)), units=len(found.units), cards=(), title=found.layer, notes=())
+    return _fill_template(list(_table_rows(found, ROWS)), units=len(found.units), cards=(), title=found.layer, notes=())
 
 
-def _filled(
+def _fill_template(
     rows: Sequence[Mapping[str, Any]], *, units: int, cards: Sequence[Any], title: str, notes: Sequence[str]
 ) -> str:
     heads = [name for name in SHOWN if any(row[name] for row in rows)]
-    return _template().render(heads=heads, rows=rows, more=units - len(rows), cards=cards, title=title, notes=notes)
+    return _load_template().render(
+        heads=heads, rows=rows, more=units - len(rows), cards=cards, title=title, notes=notes
+    )
 
 
-def _rows(labels: Labels, most: int) -> Iterator[Mapping[str, Any]]:
-    header = columns({labels.layer: labels})
-    for row, cells in zip(range(most), unit_rows(labels, header), strict=False):
-        yield {**dict(zip(header, cells, strict=True)), "right": right(labels, row)}
+def _table_rows(labels: Labels, most: int) -> Iterator[Mapping[str, Any]]:
+    header = label_columns({labels.layer: labels})
+    for row, cells in zip(range(most), label_rows(labels, header), strict=False):
+        yield {**dict(zip(header, cells, strict=True)), "right": is_label_right(labels, row)}
 
 
 @cache
-def _template() -> "Template":
+def _load_template() -> "Template":
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     loader = PackageLoader("cd_exp.api", ".")
@@ -78,10 +83,10 @@ class LayerLabels(Labels):
 
     def to_frame(self) -> "pd.DataFrame":
         """The columns of `labels.csv`, a row a unit; needs the extra `pandas`."""
-        return as_frame(self)
+        return make_frame(self)
 
     def _repr_html_(self) -> str:
-        return labels(self)
+        return render_labels(self)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -93,23 +98,23 @@ class Result(Mapping[str, Labels]):
     """
 
     labels: Mapping[str, LayerLabels]
-    _parts: Parts
+    _parts: Experiment
     _found: RunData
-    _invocation: Invocation
+    _invocation: RunRequest
     _seconds: Mapping[str, float]
 
     @staticmethod
-    def of(parts: Parts, found: RunData, invocation: Invocation, *, began: float) -> "Result":
+    def of(parts: Experiment, found: RunData, invocation: RunRequest, *, began: float) -> "Result":
         """The result of parts that were put together at `began` (of `time.perf_counter`)."""
         labels = {layer: LayerLabels(**vars(labels)) for layer, labels in found.labels.items()}
         seconds = {**found.seconds, "total": time.perf_counter() - began}
         return Result(labels, parts, found, invocation, seconds)
 
     @cached_property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> RunResult:
         """The labels held against the truth, where it is known, with the images that excite each unit most."""
         with torch.random.fork_rng(devices=()):  # the caller's random numbers go on as they were
-            return replace(collected(self._parts, self._found), seconds=self._seconds)
+            return replace(evaluate_run(self._parts, self._found), seconds=self._seconds)
 
     @property
     def metrics(self) -> Mapping[str, Mapping[str, Any]]:
@@ -135,8 +140,8 @@ class Result(Mapping[str, Labels]):
         path = Path(folder).expanduser()
         if path.exists() and not path.is_dir():
             raise InputError(f"folder={folder} is a file, expected the path of a folder")
-        with run_folder.own(path, setting="folder", timed=False) as own:
-            publish(self._parts, self._found, self.outcome, self._invocation, folder=own)
+        with run_folder.open_run_folder(path, setting="folder", timed=False) as own:
+            write_run(self._parts, self._found, self.outcome, self._invocation, folder=own)
         return path
 
     def __getitem__(self, layer: str) -> LayerLabels:
@@ -153,4 +158,4 @@ class Result(Mapping[str, Labels]):
         return f"<Result of {self._parts.model.name} with {{{layers}}}; .labels[LAYER].to_frame(), .save(FOLDER)>"
 
     def _repr_html_(self) -> str:
-        return result(self.outcome, title=repr(self._parts.model.name).strip("'"))
+        return render_result(self.outcome, title=repr(self._parts.model.name).strip("'"))

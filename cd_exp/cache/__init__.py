@@ -8,8 +8,18 @@ name before it is complete, and everything read back is checked.
     python -m cd_exp.cache list | verify | prune   [--dir DIR]
 """
 
-from cd_exp.cache.entries import Damaged, Entry, digest, key_of, read_sealed, seal
-from cd_exp.cache.partial import Making, Pieces
+from cd_exp.cache.entries import Damaged, Entry, hash_file, make_key, read_sealed_json, seal_json
+from cd_exp.cache.partial import PartialArray, PartialResults
 from cd_exp.cache.store import Store
 
-__all__ = ["Damaged", "Entry", "Making", "Pieces", "Store", "digest", "key_of", "read_sealed", "seal"]
+__all__ = [
+    "Damaged",
+    "Entry",
+    "PartialArray",
+    "PartialResults",
+    "Store",
+    "hash_file",
+    "make_key",
+    "read_sealed_json",
+    "seal_json",
+]

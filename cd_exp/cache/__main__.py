@@ -17,18 +17,18 @@ from filelock import Timeout
 from rich.console import Console
 from rich.table import Table
 
-from cd_exp.cache.entries import ARRAY, ARRAYS, MANIFEST, Damaged, fault, read_manifest, read_sealed
-from cd_exp.cache.partial import discard
-from cd_exp.cache.store import MARK, entry_folders, is_cache, lock
+from cd_exp.cache.entries import ARRAY, ARRAYS, MANIFEST, Damaged, find_damage, read_manifest, read_sealed_json
+from cd_exp.cache.partial import remove_entry_files
+from cd_exp.cache.store import MARK, is_cache, list_entry_folders, lock_key
 from cd_exp.errors import InputError
 from cd_exp.io.atomic import TEMPORARY
-from cd_exp.io.text import for_terminal, terminal_text
+from cd_exp.io.text import as_terminal_text, escape_for_terminal
 
 KEY = "[0-9a-f]" * 40
 
 
 @dataclass(frozen=True)
-class Item:
+class RemovableItem:
     """Something that can be removed: a folder of ours, the key that locks it, when it was made, and its bytes."""
 
     folder: Path
@@ -37,16 +37,18 @@ class Item:
     size: int
 
 
-def items(root: Path) -> list[Item]:
+def list_removable(root: Path) -> list[RemovableItem]:
     """All that can be removed, the newest first."""
-    folders = [folder for folder in entry_folders(root) if _is_ours(folder)]
+    folders = [folder for folder in list_entry_folders(root) if _is_ours(folder)]
     folders += [folder for folder in root.glob(f"partial/{KEY}") if folder.is_dir() and not folder.is_symlink()]
     folders += [folder for folder in root.glob(f"*/{TEMPORARY}{KEY}-*") if folder.is_dir()]
-    found = [Item(folder, _key(folder), folder.stat().st_mtime, size_of(folder)) for folder in folders]
+    found = [
+        RemovableItem(folder, _read_key(folder), folder.stat().st_mtime, folder_size(folder)) for folder in folders
+    ]
     return sorted(found, key=lambda item: (-item.made, item.folder))
 
 
-def chosen(found: Sequence[Item], *, days: float | None, keep: int | None) -> list[Item]:
+def select_items(found: Sequence[RemovableItem], *, days: float | None, keep: int | None) -> list[RemovableItem]:
     """Which of the items, the newest first, are older than so many days or beyond so many bytes."""
     before = None if days is None else time.time() - days * 86400
     old, total = [], 0
@@ -57,17 +59,17 @@ def chosen(found: Sequence[Item], *, days: float | None, keep: int | None) -> li
     return old
 
 
-def remove(root: Path, item: Item) -> bool:
+def remove_item(root: Path, item: RemovableItem) -> bool:
     """Remove what is ours in a folder, and the folder unless something else lies there; False where it is in use."""
     try:
-        with lock(root, item.key, timeout=0.0):
-            discard(item.folder)
+        with lock_key(root, item.key, timeout=0.0):
+            remove_entry_files(item.folder)
             return True
     except Timeout:
         return False
 
 
-def size_of(folder: Path) -> int:
+def folder_size(folder: Path) -> int:
     """The bytes that the files of a folder take on the disk; an array in the making is not as large as it looks."""
     return sum(512 * file.lstat().st_blocks for file in folder.iterdir() if file.is_file())
 
@@ -81,7 +83,7 @@ def _is_ours(folder: Path) -> bool:
         return bool(names & {ARRAY, ARRAYS}) and names <= {ARRAY, ARRAYS, MANIFEST}
 
 
-def _key(folder: Path) -> str:
+def _read_key(folder: Path) -> str:
     found = re.search(KEY, folder.name)
     assert found is not None
     return found.group()
@@ -94,13 +96,14 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The exit status: 1 where `verify` found something damaged or `prune` was told not to, 2 for what can be mended.
+        The exit status: 1 where `verify_cache` found something damaged or `prune_cache` was told not to, 2 for what
+        can be mended.
     """
     parser = argparse.ArgumentParser(prog="python -m cd_exp.cache", description=__doc__)
     parser.add_argument("command", choices=["list", "verify", "prune"])
     parser.add_argument("--dir", type=Path, default=Path(os.environ.get("CD_EXP_CACHE", "outputs/cache")))
-    parser.add_argument("--days", type=_days, help="prune: remove what was made longer ago than so many days")
-    parser.add_argument("--keep", type=_bytes, help="prune: keep the newest entries up to so much, as in 20GB")
+    parser.add_argument("--days", type=_parse_days, help="prune: remove what was made longer ago than so many days")
+    parser.add_argument("--keep", type=_parse_bytes, help="prune: keep the newest entries up to so much, as in 20GB")
     parser.add_argument("--yes", action="store_true", help="prune: do not ask")
     given = parser.parse_args(words)
     try:
@@ -108,49 +111,51 @@ def main(words: Sequence[str] | None = None) -> int:
             missing = f"it has no {MARK}" if given.dir.is_dir() else "there is no such folder"
             raise InputError(f"{given.dir} is no cache of cd_exp: {missing}; give its folder with --dir")
         if given.command == "prune":
-            return prune(given.dir, days=given.days, keep=given.keep, yes=given.yes)
-        return show(given.dir) if given.command == "list" else verify(given.dir)
+            return prune_cache(given.dir, days=given.days, keep=given.keep, yes=given.yes)
+        return list_entries(given.dir) if given.command == "list" else verify_cache(given.dir)
     except InputError as error:
-        print(f"error: {for_terminal(error)}", file=sys.stderr)
+        print(f"error: {escape_for_terminal(error)}", file=sys.stderr)
         return 2
 
 
-def show(root: Path) -> int:
+def list_entries(root: Path) -> int:
     """List what is stored, with what each entry was made from and by which version."""
     table = Table()
     for heading in ("kind", "key", "shape", "MB", "version", "made from"):
         table.add_column(heading)
-    for folder in entry_folders(root):
+    for folder in list_entry_folders(root):
         try:
             manifest = read_manifest(folder)
             shape = " x ".join(map(str, manifest.shape))
-            about = (shape, f"{size_of(folder) / 1e6:.1f}", manifest.facts.get("made_by", ""))
+            about = (shape, f"{folder_size(folder) / 1e6:.1f}", manifest.facts.get("made_by", ""))
             says = manifest.facts.get("says", "")
         except (Damaged, OSError) as error:
-            about, says = ("", f"{size_of(folder) / 1e6:.1f}", ""), f"damaged: {_reason(error)}"
-        table.add_row(*map(terminal_text, (folder.parent.name, folder.name[:12], *about, says)))
+            about, says = ("", f"{folder_size(folder) / 1e6:.1f}", ""), f"damaged: {_first_line(error)}"
+        table.add_row(*map(as_terminal_text, (folder.parent.name, folder.name[:12], *about, says)))
     Console().print(table)
     return 0
 
 
-def verify(root: Path) -> int:
+def verify_cache(root: Path) -> int:
     """Read every entry and every small file, and name the damaged ones."""
-    folders, small = list(entry_folders(root)), sorted(root.glob("*/*.json"))
-    faults = {path: _entry_fault(path) for path in folders} | {path: _small_fault(path) for path in small}
+    folders, small = list(list_entry_folders(root)), sorted(root.glob("*/*.json"))
+    faults = {path: _describe_entry_fault(path) for path in folders} | {
+        path: _describe_json_fault(path) for path in small
+    }
     damaged = {path: wrong for path, wrong in faults.items() if wrong}
     for path, wrong in damaged.items():
-        print(for_terminal(f"{path}: {wrong}"))
+        print(escape_for_terminal(f"{path}: {wrong}"))
     print(f"{len(folders)} entries and {len(small)} small files, {len(damaged)} damaged")
     return 1 if damaged else 0
 
 
-def prune(root: Path, *, days: float | None, keep: int | None, yes: bool) -> int:
+def prune_cache(root: Path, *, days: float | None, keep: int | None, yes: bool) -> int:
     """Remove entries, unfinished ones too, that are old or beyond a size; what is in use, or not ours, stays."""
     if days is None and keep is None:
         raise InputError("say what to remove: --days 30 for what is older, --keep 20GB for all but the newest")
-    found = items(root)
-    old = chosen(found, days=days, keep=keep)
-    print(f"{_told(old)} of {_told(found)} in {for_terminal(root)}")
+    found = list_removable(root)
+    old = select_items(found, days=days, keep=keep)
+    print(f"{_describe_sizes(old)} of {_describe_sizes(found)} in {escape_for_terminal(root)}")
     if not old:
         return 0
     if not yes:
@@ -159,44 +164,47 @@ def prune(root: Path, *, days: float | None, keep: int | None, yes: bool) -> int
         if input("Remove them? [y/N] ").strip().lower() not in ("y", "yes"):
             print("nothing was removed")
             return 1
-    removed = [item for item in old if remove(root, item)]
-    print(f"removed {_told(removed)}" + (f"; {len(old) - len(removed)} in use" if len(removed) < len(old) else ""))
+    removed = [item for item in old if remove_item(root, item)]
+    print(
+        f"removed {_describe_sizes(removed)}"
+        + (f"; {len(old) - len(removed)} in use" if len(removed) < len(old) else "")
+    )
     return 0
 
 
-def _told(some: Sequence[Item]) -> str:
+def _describe_sizes(some: Sequence[RemovableItem]) -> str:
     return f"{len(some)} entries ({sum(item.size for item in some) / 1e6:.1f} MB)"
 
 
-def _entry_fault(folder: Path) -> str:
+def _describe_entry_fault(folder: Path) -> str:
     try:
-        return fault(folder)
+        return find_damage(folder)
     except OSError as error:
-        return _reason(error)
+        return _first_line(error)
 
 
-def _small_fault(path: Path) -> str:
+def _describe_json_fault(path: Path) -> str:
     try:
-        read_sealed(path)
+        read_sealed_json(path)
     except (Damaged, OSError) as error:
-        return _reason(error)
+        return _first_line(error)
     return ""
 
 
-def _reason(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return f"{Path(error.filename).name} is missing"
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
 
-def _days(text: str) -> float:
+def _parse_days(text: str) -> float:
     value = float(text)
     if not math.isfinite(value) or value < 0:
         raise argparse.ArgumentTypeError(f"{text} is no number of days, 0 or more")
     return value
 
 
-def _bytes(text: str) -> int:
+def _parse_bytes(text: str) -> int:
     number = text.strip().upper().rstrip("KMGTB")
     unit = text.strip().upper().removeprefix(number)
     try:

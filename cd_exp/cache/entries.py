@@ -16,14 +16,14 @@ class Damaged(Exception):
     """A stored file is not what was written: edited, cut off, or no JSON at all. The message says what is wrong."""
 
 
-def seal(values: Mapping[str, Any]) -> str:
+def seal_json(values: Mapping[str, Any]) -> str:
     """JSON text of the values with `made_by`, the version of the code, and `checksum`, a hash of everything else."""
     made = {**values, "made_by": VERSION}
     return json.dumps({**made, "checksum": _checksum(made)}, indent=1)
 
 
-def read_sealed(path: Path) -> dict[str, Any]:
-    """The values of a file that `seal` made.
+def read_sealed_json(path: Path) -> dict[str, Any]:
+    """The values of a file that `seal_json` made.
 
     Raises:
         FileNotFoundError: there is none.
@@ -62,13 +62,13 @@ HASHERS = 8  # threads; hashing leaves the interpreter free
 BLOCK = 2**22  # bytes read at a time
 
 
-def key_of(content: Mapping[str, Any]) -> str:
+def make_key(content: Mapping[str, Any]) -> str:
     """The key of what `content` describes: a hash of its canonical JSON."""
     text = json.dumps({"schema": SCHEMA, **content}, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:40]
 
 
-def digest(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """The SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -84,7 +84,7 @@ class Entry:
     @property
     def key(self) -> str:
         """The content hash that names the entry."""
-        return key_of({"kind": self.kind, **self.content})
+        return make_key({"kind": self.kind, **self.content})
 
     @property
     def says(self) -> str:
@@ -126,19 +126,19 @@ def read_manifest(folder: Path) -> Manifest:
         FileNotFoundError: there is none.
         Damaged: it is not as it was written, or describes something else than its folder is named for.
     """
-    values = read_sealed(folder / MANIFEST)
+    values = read_sealed_json(folder / MANIFEST)
     hashes = values.get("sha256")
     if isinstance(hashes, list) and not all(isinstance(text, str) for text in hashes):
         raise Damaged(f"{MANIFEST} lacks checksums")
     manifest = Manifest(
-        kind=_of(values, "kind", str),
-        content=_of(values, "content", dict),
+        kind=_typed_value(values, "kind", str),
+        content=_typed_value(values, "content", dict),
         file=values.get("file", ARRAY),
-        shape=tuple(_numbers(values.get("shape", []), "shape")),
-        sha256=tuple(hashes) if isinstance(hashes, list) else (_of(values, "sha256", str),),
-        start=_numbers([values.get("start", 0)], "start")[0],
-        shard=_numbers([values.get("shard", 0)], "shard")[0],
-        unreadable=tuple(_numbers(values.get("unreadable", []), "unreadable")),
+        shape=tuple(_number_list(values.get("shape", []), "shape")),
+        sha256=tuple(hashes) if isinstance(hashes, list) else (_typed_value(values, "sha256", str),),
+        start=_number_list([values.get("start", 0)], "start")[0],
+        shard=_number_list([values.get("shard", 0)], "shard")[0],
+        unreadable=tuple(_number_list(values.get("unreadable", []), "unreadable")),
         facts=values,
     )
     if manifest.file not in (ARRAY, ARRAYS):
@@ -147,12 +147,12 @@ def read_manifest(folder: Path) -> Manifest:
     expected = -(-rows // manifest.shard) if manifest.shard else 1
     if len(manifest.sha256) != expected:
         raise Damaged(f"{MANIFEST} lacks checksums")
-    if key_of({**manifest.content, "kind": manifest.kind}) != folder.name:
+    if make_key({**manifest.content, "kind": manifest.kind}) != folder.name:
         raise Damaged(f"{MANIFEST} describes something else")
     return manifest
 
 
-def fault(folder: Path) -> str:
+def find_damage(folder: Path) -> str:
     """What is wrong with a stored entry, every byte read; an empty string where nothing is."""
     try:
         manifest = read_manifest(folder)
@@ -161,8 +161,8 @@ def fault(folder: Path) -> str:
         if path.stat().st_size < manifest.start:
             return f"{manifest.file} was cut off"
         if manifest.shard == 0:
-            return "" if digest(path) == manifest.sha256[0] else f"{manifest.file} does not have its checksum"
-        found = shard_digests(path, manifest.start, rows=manifest.shape[0], shard=manifest.shard)
+            return "" if hash_file(path) == manifest.sha256[0] else f"{manifest.file} does not have its checksum"
+        found = hash_shards(path, manifest.start, rows=manifest.shape[0], shard=manifest.shard)
         bad = [number for number, pair in enumerate(zip(found, manifest.sha256, strict=False)) if len(set(pair)) > 1]
         if bad or len(found) != len(manifest.sha256):
             return f"shard {bad[0] if bad else len(found)} of {manifest.file} does not have its checksum"
@@ -173,7 +173,7 @@ def fault(folder: Path) -> str:
     return ""
 
 
-def shard_digests(path: Path, start: int, *, rows: int, shard: int, only: Sequence[int] | None = None) -> list[str]:
+def hash_shards(path: Path, start: int, *, rows: int, shard: int, only: Sequence[int] | None = None) -> list[str]:
     """The SHA-256 of each run of `shard` rows of a file whose rows begin at byte `start`; of all or `only` some."""
     # Bytes a row: what is over or missing changes the last hash.
     size = max(0, path.stat().st_size - start) // max(1, rows)
@@ -181,13 +181,13 @@ def shard_digests(path: Path, start: int, *, rows: int, shard: int, only: Sequen
 
     def of(number: int) -> str:
         begin, last = start + number * shard * size, (number + 1) * shard >= rows
-        return _digest_of(path, begin, None if last else shard * size)
+        return _hash_range(path, begin, None if last else shard * size)
 
     with ThreadPoolExecutor(HASHERS) as pool:
         return list(pool.map(of, numbers))
 
 
-def _digest_of(path: Path, start: int, length: int | None) -> str:
+def _hash_range(path: Path, start: int, length: int | None) -> str:
     """The SHA-256 of part of a file, to its end where no length is given."""
     found = hashlib.sha256()
     with path.open("rb") as file:
@@ -198,13 +198,13 @@ def _digest_of(path: Path, start: int, length: int | None) -> str:
     return found.hexdigest()
 
 
-def _of(values: Mapping[str, Any], key: str, kind: type) -> Any:
+def _typed_value(values: Mapping[str, Any], key: str, kind: type) -> Any:
     if not isinstance(values.get(key), kind):
         raise Damaged(f"{MANIFEST} lacks {key!r}")
     return values[key]
 
 
-def _numbers(values: Any, key: str) -> list[int]:
+def _number_list(values: Any, key: str) -> list[int]:
     if not isinstance(values, list) or not all(type(value) is int and value >= 0 for value in values):
         raise Damaged(f"{key!r} in {MANIFEST} holds no counts")
     return values

@@ -16,8 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from cd_exp.cache.entries import ARRAY, BLOCK, MANIFEST, Damaged, Entry, digest, read_sealed, seal, shard_digests
-from cd_exp.io.atomic import TEMPORARY, disk, temporary_file, to_disk, write
+from cd_exp.cache.entries import (
+    ARRAY,
+    BLOCK,
+    MANIFEST,
+    Damaged,
+    Entry,
+    hash_file,
+    hash_shards,
+    read_sealed_json,
+    seal_json,
+)
+from cd_exp.io.atomic import TEMPORARY, report_disk_errors, sync_to_disk, temporary_file, write_file
 
 START = 4096
 """Bytes before the rows: a page, so that a shard of 1,024 rows of 4-byte numbers is pages of its own. Processes on
@@ -30,8 +40,10 @@ OURS = re.compile(
 """The names of files in an entry's folder, complete or in the making."""
 
 
-class Making:
-    """A two-dimensional array of `rows` rows below `folder`, made `shard` rows at a time by one process or several."""
+class PartialArray:
+    """A two-dimensional array of `metrics_rows` rows below `folder`, made `shard` rows at a time by one process or
+    several.
+    """
 
     def __init__(self, folder: Path, entry: Entry, *, rows: int, shard: int, remedy: str) -> None:
         self.folder, self.entry, self.rows, self.shard, self.remedy = folder, entry, rows, shard, remedy
@@ -57,7 +69,7 @@ class Making:
             except (Damaged, KeyError) as error:
                 said.append(self._drop(number, str(error)))
         if intact and self.path.is_file():
-            found = shard_digests(self.path, START, rows=self.rows, shard=self.shard, only=list(intact))
+            found = hash_shards(self.path, START, rows=self.rows, shard=self.shard, only=list(intact))
             bad = [number for number, now in zip(intact, found, strict=True) if now != intact[number]]
             said += [self._drop(number, "its rows do not have their checksum") for number in bad]
         elif intact:
@@ -74,7 +86,7 @@ class Making:
         """
         rows = np.ascontiguousarray(values)
         data = rows.data.cast("B")
-        with disk(self.folder, remedy=self.remedy):
+        with report_disk_errors(self.folder, remedy=self.remedy):
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._opened(rows) as file:
                 begin = START + number * self.shard * rows[0].nbytes
@@ -83,7 +95,7 @@ class Making:
                     data, begin = data[written:], begin + written
                 os.fsync(file)
         record = {"sha256": hashlib.sha256(rows.data).hexdigest(), "unreadable": list(unreadable)}
-        write(self.folder / f"{number:06d}.json", seal(record))
+        write_file(self.folder / f"{number:06d}.json", seal_json(record))
 
     def complete(self, **facts: Any) -> None:
         """Leave out the unreadable rows and write the manifest; the folder then only has to be renamed.
@@ -101,16 +113,16 @@ class Making:
         first = np.load(self.path, mmap_mode="r")
         shape, kind = (rows, *first.shape[1:]), first.dtype
         if unreadable:
-            with disk(self.folder, remedy=self.remedy):
-                moved = self._close_up(unreadable, first[0].nbytes, _header(shape, kind))
+            with report_disk_errors(self.folder, remedy=self.remedy):
+                moved = self._close_up(unreadable, first[0].nbytes, _npy_header(shape, kind))
             changed = range(moved, -(-rows // self.shard))
-            hashes[moved:] = shard_digests(self.path, START, rows=rows, shard=self.shard, only=changed)
+            hashes[moved:] = hash_shards(self.path, START, rows=rows, shard=self.shard, only=changed)
         about = {"kind": self.entry.kind, "content": self.entry.content, "shape": shape, "dtype": str(kind)}
         layout = {"file": ARRAY, "start": START, "shard": self.shard, "sha256": hashes, "unreadable": unreadable}
-        write(self.folder / MANIFEST, seal({**about, **layout, **facts}), durable=True)
+        write_file(self.folder / MANIFEST, seal_json({**about, **layout, **facts}), durable=True)
 
     def _record(self, number: int) -> dict[str, Any]:
-        return read_sealed(self.folder / f"{number:06d}.json")
+        return read_sealed_json(self.folder / f"{number:06d}.json")
 
     def _drop(self, number: int, reason: str) -> str:
         (self.folder / f"{number:06d}.json").unlink()
@@ -121,7 +133,7 @@ class Making:
         """The file, made where missing; several processes may make it at once, for all write the same header."""
         file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            header = _header((self.rows, *rows.shape[1:]), rows.dtype)
+            header = _npy_header((self.rows, *rows.shape[1:]), rows.dtype)
             size = START + self.rows * rows[0].nbytes
             if os.pread(file, START, 0) != header:
                 os.pwrite(file, header, 0)
@@ -153,7 +165,7 @@ class Making:
         return unreadable[0] // self.shard
 
 
-def discard(folder: Path) -> None:
+def remove_entry_files(folder: Path) -> None:
     """Remove what is ours of an entry or of one in the making; files of others stay, and the folder with them."""
     for path in folder.iterdir() if folder.is_dir() else ():
         if OURS.fullmatch(path.name):
@@ -165,7 +177,7 @@ def discard(folder: Path) -> None:
         folder.rmdir()
 
 
-def _header(shape: Sequence[int], dtype: np.dtype) -> bytes:
+def _npy_header(shape: Sequence[int], dtype: np.dtype) -> bytes:
     """The header of an npy file, filled up to `START` bytes."""
     about = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": tuple(shape)}
     text = repr(about).encode("latin1")
@@ -176,7 +188,7 @@ def _header(shape: Sequence[int], dtype: np.dtype) -> bytes:
 Arrays = Mapping[str, np.ndarray]
 
 
-class Pieces:
+class PartialResults:
     """The pieces of one entry. The name of each file carries its checksum: it is complete, or it is not there."""
 
     def __init__(self, folder: Path, entry: Entry, *, remedy: str) -> None:
@@ -190,8 +202,8 @@ class Pieces:
         with temporary_file(self.folder, remedy=self.remedy) as half:
             with half.open("wb") as file:
                 np.savez(file, allow_pickle=False, **arrays)
-            to_disk(half)
-            path = self.folder / f"{os.getpid()}-{digest(half)[:16]}.npz"
+            sync_to_disk(half)
+            path = self.folder / f"{os.getpid()}-{hash_file(half)[:16]}.npz"
             half.replace(path)
         if instead_of is not None and instead_of != path:
             instead_of.unlink(missing_ok=True)
@@ -205,7 +217,7 @@ class Pieces:
         """Remove what a kill left half-written and what is damaged; says which. Call it under the lock."""
         for path in self.folder.glob(f"{TEMPORARY}*"):
             path.unlink()
-        bad = [path for path in self.folder.glob("*.npz") if digest(path)[:16] != path.stem.partition("-")[2]]
+        bad = [path for path in self.folder.glob("*.npz") if hash_file(path)[:16] != path.stem.partition("-")[2]]
         for path in bad:
             path.unlink()
         return [f"a part of {self.entry.says} was damaged; it is made again" for _ in bad]

@@ -22,36 +22,36 @@ from cd_exp.cache.entries import (
     Damaged,
     Entry,
     Manifest,
-    digest,
-    fault,
-    key_of,
+    find_damage,
+    hash_file,
+    make_key,
     read_manifest,
-    read_sealed,
-    seal,
+    read_sealed_json,
+    seal_json,
 )
-from cd_exp.cache.partial import Arrays, Making, Pieces, discard, read_arrays
+from cd_exp.cache.partial import Arrays, PartialArray, PartialResults, read_arrays, remove_entry_files
 from cd_exp.errors import InputError
-from cd_exp.io.atomic import TEMPORARY, disk, temporary_folder, write
+from cd_exp.io.atomic import TEMPORARY, report_disk_errors, temporary_folder, write_file
 
 MARK = "cd_exp_cache.json"
 HELP = "Features stored by cd_exp; `python -m cd_exp.cache list` shows them. All of it can be made again."
 
 
-def mark(root: Path) -> None:
+def write_cache_tag(root: Path) -> None:
     """Put the mark into a folder that is used as a cache; one that was damaged is written anew."""
     if not is_cache(root):
-        write(root / MARK, seal({"cache": "cd_exp", "about": HELP}))
+        write_file(root / MARK, seal_json({"cache": "cd_exp", "about": HELP}))
 
 
 def is_cache(root: Path) -> bool:
     """Whether the folder has the mark."""
     try:
-        return read_sealed(root / MARK).get("cache") == "cd_exp"
+        return read_sealed_json(root / MARK).get("cache") == "cd_exp"
     except (OSError, Damaged):
         return False
 
 
-def entry_folders(root: Path) -> Iterator[Path]:
+def list_entry_folders(root: Path) -> Iterator[Path]:
     """The folders that have the place and the name of an entry: `KIND/` and forty hexadecimal digits."""
     for folder in sorted(root.glob("*/" + "[0-9a-f]" * 40)):
         if folder.is_dir() and not folder.is_symlink() and folder.parent.name != "partial":
@@ -63,7 +63,8 @@ Value = TypeVar("Value")
 
 
 class Store:
-    """The cache below one folder. `read` and `made` list the entries this process used, for the manifest of a run.
+    """The cache below one folder. `read_pages` and `made` list the entries this process used, for the manifest of a
+    run.
 
     Reading needs no right to write. Whatever is damaged is left out, said in `reports` and made again.
     """
@@ -120,7 +121,7 @@ class Store:
         folder = self.folder(entry)
         if not any((folder / name).exists() for name in (MANIFEST, ARRAY, ARRAYS)):
             return None
-        wrong = fault(folder) if verify else ""
+        wrong = find_damage(folder) if verify else ""
         if not wrong:
             try:
                 return read_manifest(folder)
@@ -164,7 +165,7 @@ class Store:
         """A small JSON value that was noted, or None; a damaged one is reported. Arguments as for `remember`."""
         path = self._small(kind, content)
         try:
-            return parse(read_sealed(path)["value"])
+            return parse(read_sealed_json(path)["value"])
         except FileNotFoundError:
             return None
         except (Damaged, KeyError, TypeError, ValueError):
@@ -173,14 +174,14 @@ class Store:
 
     def note(self, kind: str, content: Mapping[str, Any], value: Any) -> Any:
         """Keep a small JSON value; returned as it will be read."""
-        text = seal({"content": dict(content), "value": value})
+        text = seal_json({"content": dict(content), "value": value})
         with suppress(InputError):  # a cache that may not be written to, or a full disk: found out again next time
             self._begin()
-            write(self._small(kind, content), text)
+            write_file(self._small(kind, content), text)
         return json.loads(text)["value"]
 
     def _small(self, kind: str, content: Mapping[str, Any]) -> Path:
-        return self.root / kind / f"{key_of({'kind': kind, **content})}.json"
+        return self.root / kind / f"{make_key({'kind': kind, **content})}.json"
 
     @contextmanager
     def locked(self, entries: Sequence[Entry]) -> Iterator[None]:
@@ -188,31 +189,31 @@ class Store:
         self._begin()
         with ExitStack() as stack:
             for key in sorted({entry.key for entry in entries}):
-                stack.enter_context(lock(self.root, key))
+                stack.enter_context(lock_key(self.root, key))
             yield
 
-    def making(self, entry: Entry, *, rows: int, shard: int) -> Making:
+    def making(self, entry: Entry, *, rows: int, shard: int) -> PartialArray:
         """An unfinished array, to be filled shard by shard."""
-        return Making(self.root / "partial" / entry.key, entry, rows=rows, shard=shard, remedy=REMEDY)
+        return PartialArray(self.root / "partial" / entry.key, entry, rows=rows, shard=shard, remedy=REMEDY)
 
-    def pieces(self, entry: Entry) -> Pieces:
+    def pieces(self, entry: Entry) -> PartialResults:
         """An unfinished reduction, to be filled piece by piece."""
-        return Pieces(self.root / "partial" / entry.key, entry, remedy=REMEDY)
+        return PartialResults(self.root / "partial" / entry.key, entry, remedy=REMEDY)
 
-    def publish(self, making: Making, **facts: Any) -> np.ndarray:
+    def publish(self, making: PartialArray, **facts: Any) -> np.ndarray:
         """Put a finished array in its place, and return it memory-mapped. Call it under the lock."""
         making.complete(**facts)
-        with disk(self.root):
+        with report_disk_errors(self.root):
             self._place(making.folder, making.entry)
         return self._mapped(making.entry)
 
     def drop_partial(self, entry: Entry) -> None:
         """Remove what is there of an entry in the making. Call it under the lock."""
-        discard(self.root / "partial" / entry.key)
+        remove_entry_files(self.root / "partial" / entry.key)
 
     def drop_damaged(self, entry: Entry) -> None:
         """Remove an entry that `find` did not take. Call it under the lock."""
-        discard(self.folder(entry))
+        remove_entry_files(self.folder(entry))
 
     def report(self, said: str) -> None:
         """Add a note to the report of the run, once."""
@@ -249,15 +250,15 @@ class Store:
             shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
         with temporary_folder(parent, entry.key, remedy=REMEDY) as half:
             fill(half / about["file"])
-            sums = {"kind": entry.kind, "content": entry.content, "sha256": digest(half / about["file"])}
-            write(half / MANIFEST, seal({**sums, **about}))
+            sums = {"kind": entry.kind, "content": entry.content, "sha256": hash_file(half / about["file"])}
+            write_file(half / MANIFEST, seal_json({**sums, **about}))
             self._place(half, entry)
 
     def _place(self, source: Path, entry: Entry) -> None:
         """Rename a complete folder to the entry's; beside files of others, move in what is ours, the manifest last."""
         folder = self.folder(entry)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        discard(folder)
+        remove_entry_files(folder)
         try:
             source.rename(folder)
         except OSError:
@@ -271,15 +272,15 @@ class Store:
         self.made.append(f"{entry.kind}/{entry.key}")
 
     def _begin(self) -> None:
-        with disk(self.root):
+        with report_disk_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
-            mark(self.root)
+            write_cache_tag(self.root)
 
 
-def lock(root: Path, key: str, *, timeout: float = -1.0) -> FileLock:
+def lock_key(root: Path, key: str, *, timeout: float = -1.0) -> FileLock:
     """The lock of a key, with the permissions that the umask gives; `filelock.Timeout` after `timeout` seconds."""
     path = root / "locks" / f"{key}.lock"
-    with disk(path.parent):
+    with report_disk_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         if path.is_dir():

@@ -5,28 +5,28 @@ import sys
 
 from cd_exp import distributed
 from cd_exp.errors import InputError
-from cd_exp.io.text import for_terminal
+from cd_exp.io.text import escape_for_terminal
 
 
 def main() -> None:
     """Run, and show what a user can mend as one line with exit status 2; everything else keeps its traceback."""
     gc.set_threshold(200_000, 50, 100)  # what imports make stays: going over it at every 700 objects costs a run 0.7 s
-    if distributed.launched():
+    if distributed.is_launched():
         distributed.end_with_parent()
     try:
-        with distributed.heeded():
-            from cd_exp.cli.run_command_line import obey  # Hydra comes with it
+        with distributed.handle_signals():
+            from cd_exp.cli.run_command_line import run_command_line  # Hydra comes with it
 
-            obey(sys.argv[1:])
+            run_command_line(sys.argv[1:])
     except InputError as error:
-        _leave(str(error), error.status)
-    except distributed.Stopped as stopped:
-        _leave("" if distributed.launched() else str(stopped), stopped.status)
+        _exit_with(str(error), error.status)
+    except distributed.Interrupted as stopped:
+        _exit_with("" if distributed.is_launched() else str(stopped), stopped.status)
 
 
-def _leave(message: str, status: int) -> None:
+def _exit_with(message: str, status: int) -> None:
     if message:
-        print(f"error: {for_terminal(' '.join(message.split()))}", file=sys.stderr)
+        print(f"error: {escape_for_terminal(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(status)
 
 

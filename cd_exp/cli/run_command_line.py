@@ -18,50 +18,57 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from cd_exp import distributed
-from cd_exp.config.compose import Invocation, arguments, check_jobs, composed, composer, typed
-from cd_exp.config.validate import check_folder, check_values, chosen
-from cd_exp.distributed import launched
+from cd_exp.config.compose import (
+    RunRequest,
+    check_jobs,
+    compose_config,
+    make_composer,
+    parse_arguments,
+    parse_overrides,
+)
+from cd_exp.config.validate import check_folder, check_values, configured_by
+from cd_exp.distributed import is_launched
 from cd_exp.errors import InputError
 from cd_exp.results import run_folder
 
 if TYPE_CHECKING:
-    from cd_exp.experiment import Parts
+    from cd_exp.experiment import Experiment
 
 FAILED = "error.json"
 """Left in the folder of a failed job, so that a sweep can say which failed and why."""
 
 
-def obey(words: Sequence[str]) -> None:
+def run_command_line(words: Sequence[str]) -> None:
     """Do what was typed.
 
     Raises:
         InputError: whatever the user can mend. Then no folder is new and none changed.
     """
     if words[:1] == ["--resume"]:
-        from cd_exp.sweep.multirun import resumed
+        from cd_exp.sweep.multirun import resume_arguments
 
-        with resumed(Path(*words[1:2])) as again:
-            obey(again)
+        with resume_arguments(Path(*words[1:2])) as again:
+            run_command_line(again)
         return
-    found, parser = arguments(words)
-    hydra = composer(found)
+    found, parser = parse_arguments(words)
+    hydra = make_composer(found)
     name = found.config_name or "config"
     try:
         if found.help or found.hydra_help or found.cfg or found.info or found.shell_completion:
-            _show(hydra, name, found, parser)
+            _show_help_or_config(hydra, name, found, parser)
         elif found.multirun or "hydra.mode=MULTIRUN" in found.overrides:
-            _sweep(hydra, name, found.overrides)
+            _run_sweep(hydra, name, found.overrides)
         else:
-            config = composed(hydra, name, found.overrides, RunMode.RUN)
+            config = compose_config(hydra, name, found.overrides, RunMode.RUN)
             if config.hydra.mode == RunMode.MULTIRUN:
-                _sweep(hydra, name, found.overrides)
+                _run_sweep(hydra, name, found.overrides)
             else:
-                _single(hydra, config)
+                _run_once(hydra, config)
     finally:
         GlobalHydra.instance().clear()
 
 
-def _show(hydra: Hydra, name: str, found: Namespace, parser: ArgumentParser) -> None:
+def _show_help_or_config(hydra: Hydra, name: str, found: Namespace, parser: ArgumentParser) -> None:
     """Help, or the configuration, which has to compose but may lack settings that must be given."""
     if found.help:
         hydra.app_help(config_name=name, args_parser=parser, args=found)
@@ -70,7 +77,7 @@ def _show(hydra: Hydra, name: str, found: Namespace, parser: ArgumentParser) -> 
     elif found.shell_completion:
         hydra.shell_completion(config_name=name, overrides=found.overrides)
     else:
-        composed(hydra, name, found.overrides, RunMode.RUN)
+        compose_config(hydra, name, found.overrides, RunMode.RUN)
         if found.cfg:
             show = partial(hydra.show_cfg, cfg_type=found.cfg, package=found.package, resolve=found.resolve)
             show(config_name=name, overrides=found.overrides)
@@ -78,41 +85,41 @@ def _show(hydra: Hydra, name: str, found: Namespace, parser: ArgumentParser) -> 
             hydra.show_info(found.info, config_name=name, overrides=found.overrides)
 
 
-def _single(hydra: Hydra, config: DictConfig) -> None:
+def _run_once(hydra: Hydra, config: DictConfig) -> None:
     """One run: everything is checked and built before its folder is made."""
-    from cd_exp.experiment import Parts  # torch comes with it
+    from cd_exp.experiment import Experiment  # torch comes with it
 
     check_values(config)
-    check_folder("hydra.run.dir", chosen(config, "hydra.run.dir"))
-    invocation = invoked()
+    check_folder("hydra.run.dir", configured_by(config, "hydra.run.dir"))
+    invocation = read_run_request()
     if config.plan:
-        _plan(config, invocation)
+        _show_plan(config, invocation)
         return
-    parts = Parts.build(config, invocation.choices)
+    parts = Experiment.build(config, invocation.choices)
     folder = Path(config.hydra.run.dir).expanduser()
-    if launched() or not distributed.is_main():  # the folder is made by the process that leads
+    if is_launched() or not distributed.is_main():  # the folder is made by the process that leads
         own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-        _work(own, invocation, parts, folder=folder)
+        _run_or_launch(own, invocation, parts, folder=folder)
         return
     timed = "${now:" in str(OmegaConf.to_container(config.hydra.run, resolve=False))
-    with run_folder.own(folder, setting="hydra.run.dir", timed=timed) as place:
+    with run_folder.open_run_folder(folder, setting="hydra.run.dir", timed=timed) as place:
         with read_write(config.hydra):
             config.hydra.run.dir, config.hydra.mode = str(place), RunMode.RUN
-        _job_of(hydra, config, invocation, parts)
+        _run_hydra_job(hydra, config, invocation, parts)
 
 
-def _plan(config: DictConfig, invocation: Invocation) -> None:
+def _show_plan(config: DictConfig, invocation: RunRequest) -> None:
     """Print what the run would need, in place of the run."""
     from rich.console import Console
 
     from cd_exp import plan
 
-    found = plan.planned(config, invocation.choices)
+    found = plan.plan_run(config, invocation.choices)
     if distributed.is_main():
-        plan.show(Console(), found)
+        plan.show_plan(Console(), found)
 
 
-def _job_of(hydra: Hydra, config: DictConfig, invocation: Invocation, parts: "Parts") -> None:
+def _run_hydra_job(hydra: Hydra, config: DictConfig, invocation: RunRequest, parts: "Experiment") -> None:
     """Hydra's own way from a configuration to a job: its callbacks, `.hydra/`, the log."""
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     callbacks = Callbacks(config)
@@ -121,7 +128,7 @@ def _job_of(hydra: Hydra, config: DictConfig, invocation: Invocation, parts: "Pa
 
     def task(settings: DictConfig) -> None:
         try:
-            _work(settings, invocation, parts, folder=Path(HydraConfig.get().runtime.output_dir))
+            _run_or_launch(settings, invocation, parts, folder=Path(HydraConfig.get().runtime.output_dir))
         except Exception as error:
             raised.append(error)
             raise
@@ -132,69 +139,69 @@ def _job_of(hydra: Hydra, config: DictConfig, invocation: Invocation, parts: "Pa
         raise raised[0]
 
 
-def _work(settings: DictConfig, invocation: Invocation, parts: "Parts", *, folder: Path) -> None:
-    if settings.distributed.processes > 1 and distributed.world()[1] == 1:
-        again = [*_again(), f"hydra.run.dir={_quoted(str(folder))}"]
-        distributed.launch(settings.distributed.processes, again, command=shlex.join(["python", *sys.argv]))
+def _run_or_launch(settings: DictConfig, invocation: RunRequest, parts: "Experiment", *, folder: Path) -> None:
+    if settings.distributed.processes > 1 and distributed.get_rank_and_size()[1] == 1:
+        again = [*_command_line_again(), f"hydra.run.dir={_quote_override(str(folder))}"]
+        distributed.launch_processes(settings.distributed.processes, again, command=shlex.join(["python", *sys.argv]))
         return
-    from cd_exp.experiment import run
+    from cd_exp.experiment import run_experiment
 
-    run(parts, invocation, folder=folder)
+    run_experiment(parts, invocation, folder=folder)
 
 
-def _sweep(hydra: Hydra, name: str, overrides: Sequence[str]) -> None:
+def _run_sweep(hydra: Hydra, name: str, overrides: Sequence[str]) -> None:
     """A run for each combination of values; what finished is gathered, however the sweep ends."""
-    config = composed(hydra, name, [*overrides, "hydra.mode=MULTIRUN"], RunMode.MULTIRUN)
+    config = compose_config(hydra, name, [*overrides, "hydra.mode=MULTIRUN"], RunMode.MULTIRUN)
     if config.plan:
         raise InputError("plan=true is the plan of one run; leave -m and its several values out")
     check_jobs(hydra, name, config)
-    check_folder("hydra.sweep.dir", chosen(config, "hydra.sweep.dir"))
+    check_folder("hydra.sweep.dir", configured_by(config, "hydra.sweep.dir"))
     timed = "${now:" in str(OmegaConf.to_container(config.hydra.sweep, resolve=False))
     folder = Path(config.hydra.sweep.dir).expanduser()
-    with run_folder.own(folder, setting="hydra.sweep.dir", timed=timed) as place:
-        placed = [*overrides, "hydra.mode=MULTIRUN", f"hydra.sweep.dir={_quoted(str(place))}"]
+    with run_folder.open_run_folder(folder, setting="hydra.sweep.dir", timed=timed) as place:
+        placed = [*overrides, "hydra.mode=MULTIRUN", f"hydra.sweep.dir={_quote_override(str(place))}"]
         try:
-            hydra.multirun(name, job, placed)
+            hydra.multirun(name, run_sweep_job, placed)
         finally:
-            from cd_exp.sweep import gather
+            from cd_exp.sweep import gather_sweep
 
-            gather(place)
+            gather_sweep(place)
 
 
-def job(settings: DictConfig) -> None:
+def run_sweep_job(settings: DictConfig) -> None:
     """One job of a sweep, in the folder that Hydra made for it; how it fails is left there."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     (folder / FAILED).unlink(missing_ok=True)  # of an earlier job in the same folder
     try:
         check_values(settings)
-        from cd_exp.experiment import Parts
+        from cd_exp.experiment import Experiment
 
-        invocation = invoked()
-        _work(settings, invocation, Parts.build(settings, invocation.choices), folder=folder)
+        invocation = read_run_request()
+        _run_or_launch(settings, invocation, Experiment.build(settings, invocation.choices), folder=folder)
     except Exception as error:
         about = {
             "error": " ".join(str(error).split()),
             "kind": type(error).__name__,
-            "overrides": typed(HydraConfig.get().overrides.task),
+            "overrides": parse_overrides(HydraConfig.get().overrides.task),
         }
         (folder / FAILED).write_text(json.dumps(about, indent=1))
         raise
 
 
-def invoked() -> Invocation:
+def read_run_request() -> RunRequest:
     """How the run at hand was asked for, as Hydra knows it."""
     known = HydraConfig.get()
     choices = {group: str(choice) for group, choice in known.runtime.choices.items()}
-    overrides = typed(known.overrides.task)
+    overrides = parse_overrides(known.overrides.task)
     if known.mode != RunMode.MULTIRUN:
-        return Invocation(choices, overrides)
-    from cd_exp.sweep.multirun import swept  # numpy comes with it, which neither help nor a refusal waits for
+        return RunRequest(choices, overrides)
+    from cd_exp.sweep.multirun import swept_settings  # numpy comes with it, which neither help nor a refusal waits for
 
     folder = Path(known.sweep.dir)
-    return Invocation(choices, overrides, swept(folder, overrides), folder.name)
+    return RunRequest(choices, overrides, swept_settings(folder, overrides), folder.name)
 
 
-def _again() -> list[str]:
+def _command_line_again() -> list[str]:
     """The command line of the run at hand, for its other processes."""
     known = HydraConfig.get()
     folders = [source.path for source in known.runtime.config_sources if source.provider == "command-line"]
@@ -202,11 +209,11 @@ def _again() -> list[str]:
     flags = [f"--config-dir={path}" for path in folders]
     flags += [f"--config-path={own}", f"--config-name={known.job.config_name}"]
     parts = ("hydra.mode", "hydra.sweep", "hydra.run.dir", "hydra/launcher", "hydra.launcher", "hydra.callbacks")
-    hydras = [text for text in typed(known.overrides.hydra) if not text.lstrip("+~").startswith(parts)]
-    return [*flags, *hydras, *typed(known.overrides.task)]
+    hydras = [text for text in parse_overrides(known.overrides.hydra) if not text.lstrip("+~").startswith(parts)]
+    return [*flags, *hydras, *parse_overrides(known.overrides.task)]
 
 
-def _quoted(text: str) -> str:
+def _quote_override(text: str) -> str:
     """As a value of the command line that means the text as it stands."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"

@@ -5,8 +5,8 @@ open_clip.
 """
 
 from cd_exp.clips.base import Clip, ImageTower
-from cd_exp.clips.custom import Custom
+from cd_exp.clips.custom import CustomClip
 from cd_exp.clips.open_clip_model import OpenClip, shapes_clip
 from cd_exp.clips.precomputed import Precomputed
 
-__all__ = ["Clip", "Custom", "ImageTower", "OpenClip", "Precomputed", "shapes_clip"]
+__all__ = ["Clip", "CustomClip", "ImageTower", "OpenClip", "Precomputed", "shapes_clip"]

@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from cd_exp.clips import preprocessing, tokenizers
-from cd_exp.errors import InputError, unknown
-from cd_exp.io.hub import hub_file, hub_folder
+from cd_exp.errors import InputError, unknown_name_error
+from cd_exp.io.hub import fetch_hub_file, fetch_hub_folder
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,7 +32,7 @@ FAULTS = (  # what open_clip, torch and safetensors raise for a file that is no 
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelFiles:
     """The local files of a model."""
 
     architecture: str
@@ -47,15 +47,15 @@ class Source:
     def settings(self) -> dict[str, Any]:
         """The model's configuration: `embed_dim`, `vision_cfg`, `text_cfg`."""
         if self.config is not None:
-            found = read_config(self.config)
+            found = read_clip_config(self.config)
             return found["model_cfg"] if self.folder else found
-        shipped = library_configs()
+        shipped = read_library_configs()
         if self.architecture not in shipped:
-            raise unknown("CLIP architecture", self.architecture, shipped)
+            raise unknown_name_error("CLIP architecture", self.architecture, shipped)
         return json.loads(shipped[self.architecture].read_text(encoding="utf-8"))
 
 
-def library_configs() -> Mapping[str, Path]:
+def read_library_configs() -> Mapping[str, Path]:
     """The architectures that open_clip ships, read from its files: importing it takes seconds."""
     found = find_spec("open_clip")
     assert found is not None
@@ -63,18 +63,18 @@ def library_configs() -> Mapping[str, Path]:
     return {path.stem: path for path in sorted((Path(found.origin).parent / "model_configs").glob("*.json"))}
 
 
-def of_library(architecture: str, weights: Path, config: str | None) -> Source:
+def locate_library_model(architecture: str, weights: Path, config: str | None) -> ModelFiles:
     """One of open_clip's architectures, or one of a JSON config named so."""
     if config is None:
-        return Source(architecture, weights)
+        return ModelFiles(architecture, weights)
     if not Path(config).is_file():
         raise InputError(f"clip.config={config}: there is no such file (seen from {Path.cwd()})")
     if Path(config).stem != architecture:
         raise InputError(f"clip.config={config} describes {Path(config).stem!r}, clip.architecture is {architecture!r}")
-    return Source(architecture, weights, Path(config))
+    return ModelFiles(architecture, weights, Path(config))
 
 
-def of_folder(folder: Path, *, architecture: str = "local-dir") -> Source:
+def locate_folder_model(folder: Path, *, architecture: str = "local-dir") -> ModelFiles:
     """A folder with open_clip's own layout."""
     if not folder.is_dir():
         raise InputError(f"clip.architecture=local-dir:{folder}: there is no such folder (seen from {Path.cwd()})")
@@ -84,18 +84,18 @@ def of_folder(folder: Path, *, architecture: str = "local-dir") -> Source:
     if weights is None:
         raise InputError(f"clip.architecture={architecture}:{folder} has no weights; one of {', '.join(WEIGHTS[:3])}")
     tokenizer = folder if any((folder / name).is_file() for name in tokenizers.CONTENT) else None
-    return Source(architecture, weights, folder / CONFIG, folder, tokenizer)
+    return ModelFiles(architecture, weights, folder / CONFIG, folder, tokenizer)
 
 
-def of_hub(repository: str) -> Source:
+def locate_hub_model(repository: str) -> ModelFiles:
     """A repository of the hub with open_clip's own layout."""
     setting = "clip.architecture=local-dir:FOLDER"
-    hub_file(repository, *WEIGHTS[:3], setting=setting)
-    folder = hub_file(repository, CONFIG, setting=setting).parent
-    return of_folder(folder, architecture=f"hf-hub:{repository}")
+    fetch_hub_file(repository, *WEIGHTS[:3], setting=setting)
+    folder = fetch_hub_file(repository, CONFIG, setting=setting).parent
+    return locate_folder_model(folder, architecture=f"hf-hub:{repository}")
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_clip_config(path: Path) -> dict[str, Any]:
     """A JSON model config, or one of open_clip's own layout, with what every model needs in it."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -111,8 +111,8 @@ def read_config(path: Path) -> dict[str, Any]:
     return found
 
 
-def build(
-    source: Source, *, tag: str | None, settings: Mapping[str, Any] | None, text_folder: str | None
+def build_clip(
+    source: ModelFiles, *, tag: str | None, settings: Mapping[str, Any] | None, text_folder: str | None
 ) -> "tuple[nn.Module, Callable[[Image], Tensor]]":
     """The model in evaluation mode, and what it does to a picture.
 
@@ -127,32 +127,34 @@ def build(
     """
     import open_clip  # 10 s, and not needed where the embeddings are stored
 
-    name, options = _named(source, tag=tag, settings=settings, text_folder=text_folder)
+    name, options = _register_config(source, tag=tag, settings=settings, text_folder=text_folder)
     weights = None if source.folder else str(source.weights)
-    fault = _fault(source.weights)
+    fault = _describe_weights_fault(source.weights)
     if fault:
         raise InputError(f"{source.weights} {fault}; {source.architecture} needs a file of weights")
     try:
         built, transform = open_clip.create_model_from_pretrained(name, pretrained=weights, **options)
     except FAULTS as error:
-        raise InputError(f"{source.weights} do not fit {source.architecture}: {_mismatch(error)}") from error
+        raise InputError(f"{source.weights} do not fit {source.architecture}: {_shorten_mismatch(error)}") from error
     return built.eval(), transform
 
 
-def outline(
-    source: Source, *, tag: str | None, settings: Mapping[str, Any] | None, text_folder: str | None
+def build_without_weights(
+    source: ModelFiles, *, tag: str | None, settings: Mapping[str, Any] | None, text_folder: str | None
 ) -> "tuple[nn.Module, Callable[[Image], Tensor]]":
-    """As `build`, without any numbers: a model on torch's `meta` device, whose files of weights need not be there."""
+    """As `build_clip`, without any numbers: a model on torch's `meta` device, whose files of weights need not be
+    there.
+    """
     import open_clip
 
-    name, options = _named(source, tag=tag, settings=settings, text_folder=text_folder)
+    name, options = _register_config(source, tag=tag, settings=settings, text_folder=text_folder)
     with torch.device("meta"):
         built, _, transform = open_clip.create_model_and_transforms(name, load_weights=False, device="meta", **options)
     return built.eval(), transform
 
 
-def _named(
-    source: Source, *, tag: str | None, settings: Mapping[str, Any] | None, text_folder: str | None
+def _register_config(
+    source: ModelFiles, *, tag: str | None, settings: Mapping[str, Any] | None, text_folder: str | None
 ) -> tuple[str, dict[str, Any]]:
     """What open_clip is to build: its name there, and the settings of its preprocessing and its text tower."""
     import open_clip
@@ -162,27 +164,27 @@ def _named(
         open_clip.add_model_config(source.config)
     if tag is not None:
         _refuse_other_activation(source.architecture, tag, model)
-    known = {} if source.folder else preprocessing.of_weights(source.architecture, tag)
-    options = preprocessing.arguments({**known, **preprocessing.checked(settings)})
-    text = _text_tower(model["text_cfg"], text_folder, source)
+    known = {} if source.folder else preprocessing.read_weights_preprocessing(source.architecture, tag)
+    options = preprocessing.as_open_clip_arguments({**known, **preprocessing.drop_null_settings(settings)})
+    text = _configure_text_tower(model["text_cfg"], text_folder, source)
     return source.architecture if source.folder is None else f"local-dir:{source.folder}", {**options, **text}
 
 
-def tag_settings(architecture: str, tag: str) -> Mapping[str, Any]:
+def read_tag_settings(architecture: str, tag: str) -> Mapping[str, Any]:
     """What open_clip knows of a tag of an architecture."""
     import open_clip
 
-    if architecture not in library_configs():
-        raise unknown("CLIP architecture", architecture, library_configs())
+    if architecture not in read_library_configs():
+        raise unknown_name_error("CLIP architecture", architecture, read_library_configs())
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if tag not in tags:
-        raise unknown("weights", tag, tags, where=f"a tag of {architecture}")
+        raise unknown_name_error("weights", tag, tags, where=f"a tag of {architecture}")
     return open_clip.get_pretrained_cfg(architecture, tag)
 
 
 def _refuse_other_activation(architecture: str, tag: str, model: Mapping[str, Any]) -> None:
     """Weights trained with QuickGELU give wrong embeddings without it, and open_clip at most warns."""
-    trained = bool(tag_settings(architecture, tag).get("quick_gelu", False))
+    trained = bool(read_tag_settings(architecture, tag).get("quick_gelu", False))
     built = bool(model.get("quick_gelu", False))
     if trained != built:
         other = architecture.removesuffix("-quickgelu") if built else f"{architecture}-quickgelu"
@@ -192,14 +194,14 @@ def _refuse_other_activation(architecture: str, tag: str, model: Mapping[str, An
         )
 
 
-def _text_tower(text: Mapping[str, Any], folder: str | None, source: Source) -> dict[str, Any]:
+def _configure_text_tower(text: Mapping[str, Any], folder: str | None, source: ModelFiles) -> dict[str, Any]:
     """The configuration of a Hugging Face text tower, from a local folder; its weights come with CLIP's own."""
     if not text.get("hf_model_name"):
         return {}
     places = [Path(folder)] if folder else [source.folder] if source.folder else []
     local = next((place for place in places if _describes_text_tower(place / "config.json")), None)
     if local is None:
-        local = hub_folder(text["hf_model_name"], ("config.json",), optional=(), setting=tokenizers.SETTING)
+        local = fetch_hub_folder(text["hf_model_name"], ("config.json",), optional=(), setting=tokenizers.SETTING)
     return {"text_cfg": {**text, "hf_model_name": str(local), "hf_model_pretrained": False}}
 
 
@@ -211,7 +213,7 @@ def _describes_text_tower(file: Path) -> bool:
         return False
 
 
-def _fault(weights: Path) -> str:
+def _describe_weights_fault(weights: Path) -> str:
     """What a file is instead of weights, or an empty string."""
     with weights.open("rb") as file:
         begin = file.read(512)
@@ -224,7 +226,7 @@ def _fault(weights: Path) -> str:
     return ""
 
 
-def _mismatch(error: Exception) -> str:
+def _shorten_mismatch(error: Exception) -> str:
     """An error of loading weights in one line: torch's own is one line a tensor."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     more = f" (and {len(lines) - 2} more lines of that kind)" if len(lines) > 2 else ""

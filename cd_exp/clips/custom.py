@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cd_exp.clips.base import Clip, ImageTower
 from cd_exp.errors import InputError
-from cd_exp.plugins import UserFunction, load
+from cd_exp.plugins import UserFunction, load_function
 from cd_exp.records import Concepts
 
 NEEDED = ("preprocess", "encode_image", "encode_text")
@@ -22,7 +22,7 @@ BATCH = 256
 
 
 @dataclass(frozen=True)
-class Custom(Clip):
+class CustomClip(Clip):
     """An object of the user's own with `preprocess(picture)`, `encode_image(batch)` and `encode_text(list of str)`.
 
     Since code can compute anything, the key covers the source, the options, the weights it holds, and what it makes of
@@ -38,7 +38,7 @@ class Custom(Clip):
 
     @cached_property
     def _function(self) -> UserFunction:
-        return load(self.factory, setting="clip.factory")
+        return load_function(self.factory, setting="clip.factory")
 
     @cached_property
     def _made(self) -> Any:
@@ -49,7 +49,7 @@ class Custom(Clip):
                 f"clip.factory={self.factory} returned {type(made).__name__} without {', '.join(missing)}; expected an "
                 "object with preprocess(picture), encode_image(batch) and encode_text(list of str)"
             )
-        for module in _modules(made).values():
+        for module in _list_modules(made).values():
             module.eval()
         return made
 
@@ -59,7 +59,7 @@ class Custom(Clip):
         return {
             "custom": self._function.key,
             "options": {key: repr(value) for key, value in sorted(self.options.items())},
-            "weights": _weights(_modules(self._made)),
+            "weights": _hash_weights(_list_modules(self._made)),
             "gives": self._behaviour(),
         }
 
@@ -84,7 +84,9 @@ class Custom(Clip):
 
     @torch.inference_mode()
     def _texts(self, prompts: list[str]) -> Tensor:
-        return _rows(self._made.encode_text(prompts), len(prompts), f"clip.factory={self.factory}: encode_text").cpu()
+        return _check_rows(
+            self._made.encode_text(prompts), len(prompts), f"clip.factory={self.factory}: encode_text"
+        ).cpu()
 
     def _prepared(self, picture: Image.Image) -> Tensor:
         values = self._made.preprocess(picture)
@@ -99,7 +101,7 @@ class Custom(Clip):
     @torch.inference_mode()
     def _behaviour(self) -> str:
         """A digest of embeddings to two decimals of their length: machines differ in the seventh."""
-        pictures = torch.stack([self._prepared(picture) for picture in _pictures()])
+        pictures = torch.stack([self._prepared(picture) for picture in _test_images()])
         rows = [_Images(self._made, self.factory)(pictures).cpu(), self._texts(["a photo of a dog", "striped", "red"])]
         if rows[0].shape[1] != rows[1].shape[1]:
             raise InputError(
@@ -117,20 +119,20 @@ class _Images(nn.Module):
         super().__init__()
         self.encode: Callable[[Tensor], Any] = made.encode_image
         self.factory = factory
-        self.held = nn.ModuleDict({name.replace(".", "_"): module for name, module in _modules(made).items()})
+        self.held = nn.ModuleDict({name.replace(".", "_"): module for name, module in _list_modules(made).items()})
 
     def forward(self, images: Tensor) -> Tensor:
-        return _rows(self.encode(images), len(images), f"clip.factory={self.factory}: encode_image")
+        return _check_rows(self.encode(images), len(images), f"clip.factory={self.factory}: encode_image")
 
 
-def _modules(made: Any) -> dict[str, nn.Module]:
+def _list_modules(made: Any) -> dict[str, nn.Module]:
     """The networks that an object is or holds."""
     if isinstance(made, nn.Module):
         return {"whole": made}
     return {name: value for name, value in vars(made).items() if isinstance(value, nn.Module)}
 
 
-def _weights(modules: Mapping[str, nn.Module]) -> str:
+def _hash_weights(modules: Mapping[str, nn.Module]) -> str:
     seen = hashlib.sha256()
     for module_name, module in sorted(modules.items()):
         for name, tensor in sorted(module.state_dict().items()):
@@ -139,7 +141,7 @@ def _weights(modules: Mapping[str, nn.Module]) -> str:
     return seen.hexdigest()
 
 
-def _rows(values: Any, count: int, where: str) -> Float[Tensor, "rows dim"]:
+def _check_rows(values: Any, count: int, where: str) -> Float[Tensor, "rows dim"]:
     values = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
     if not (isinstance(values, Tensor) and values.ndim == 2 and len(values) == count):
         came = f"a tensor {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
@@ -147,7 +149,7 @@ def _rows(values: Any, count: int, where: str) -> Float[Tensor, "rows dim"]:
     return values.float()
 
 
-def _pictures() -> list[Image.Image]:
+def _test_images() -> list[Image.Image]:
     """Noise and a gradient: two different backbones, or settings of one, embed them differently."""
     noise = np.random.default_rng(0).integers(0, 256, (240, 260, 3), dtype=np.uint8)
     ramp = np.broadcast_to(np.linspace(0, 255, 260, dtype=np.uint8)[None, :, None], (240, 260, 3))

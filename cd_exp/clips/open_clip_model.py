@@ -12,14 +12,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cd_exp import shapes
-from cd_exp.cache import digest
+from cd_exp.cache import hash_file
 from cd_exp.clips import preprocessing, tokenizers
 from cd_exp.clips.base import Clip, ImageTower
-from cd_exp.clips.building import Source, build, of_folder, of_hub, of_library, outline, tag_settings
+from cd_exp.clips.building import (
+    ModelFiles,
+    build_clip,
+    build_without_weights,
+    locate_folder_model,
+    locate_hub_model,
+    locate_library_model,
+    read_tag_settings,
+)
 from cd_exp.errors import InputError
-from cd_exp.io.download import ToDownload
-from cd_exp.io.hub import hub_file
-from cd_exp.io.text import shortened
+from cd_exp.io.download import MissingDownload
+from cd_exp.io.hub import fetch_hub_file
+from cd_exp.io.text import shorten_list
 from cd_exp.records import Concepts
 
 if TYPE_CHECKING:
@@ -35,7 +43,7 @@ class OpenClip(Clip):
     Args:
         architecture: open_clip's name, as in `ViT-B-16-quickgelu`; `hf-hub:OWNER/NAME` or `local-dir:FOLDER` with
             open_clip's own layout (`open_clip_config.json` beside the weights), which need no other setting.
-        pretrained: the tag of its weights, as in `openai`.
+        pretrained: the tag of its weights, as in `openai_names`.
         weights: a local file with these weights instead; with `pretrained` given too, the file is held to what
             open_clip knows of that tag, and pictures are prepared as that tag says.
         hub: the hub repository of the weights, where known; else open_clip is asked.
@@ -59,7 +67,7 @@ class OpenClip(Clip):
     name: str = "open_clip"
 
     @cached_property
-    def source(self) -> Source:
+    def source(self) -> ModelFiles:
         """The local files of the model."""
         schema, _, identifier = self.architecture.partition(":")
         if schema in ("hf-hub", "local-dir") and identifier:
@@ -68,8 +76,8 @@ class OpenClip(Clip):
                 raise InputError(
                     f"clip.{wrong} cannot be used with clip.architecture={self.architecture}, which has its own weights"
                 )
-            return of_hub(identifier) if schema == "hf-hub" else of_folder(Path(identifier))
-        return of_library(self.architecture, self._weights(), self.config)
+            return locate_hub_model(identifier) if schema == "hf-hub" else locate_folder_model(Path(identifier))
+        return locate_library_model(self.architecture, self._weights(), self.config)
 
     @cached_property
     def key(self) -> Mapping[str, Any]:
@@ -82,11 +90,11 @@ class OpenClip(Clip):
         return {
             "open_clip": version("open_clip_torch"),
             "architecture": source.architecture,
-            "weights": digest(source.weights),
-            "config": digest(source.config) if source.config else None,
-            "bpe": digest(Path(self.bpe)) if self.bpe and Path(self.bpe).is_file() else None,
-            "tokenizer": tokenizers.folder_digest(self.tokenizer) if self.tokenizer else None,
-            "preprocessing": {"tag": self.pretrained, **preprocessing.checked(self.preprocess)},
+            "weights": hash_file(source.weights),
+            "config": hash_file(source.config) if source.config else None,
+            "bpe": hash_file(Path(self.bpe)) if self.bpe and Path(self.bpe).is_file() else None,
+            "tokenizer": tokenizers.hash_tokenizer_folder(self.tokenizer) if self.tokenizer else None,
+            "preprocessing": {"tag": self.pretrained, **preprocessing.drop_null_settings(self.preprocess)},
         }
 
     @property
@@ -114,11 +122,11 @@ class OpenClip(Clip):
         """The model without any numbers, on torch's `meta` device, and what it does to a picture."""
         try:
             source = self.source
-        except ToDownload:
+        except MissingDownload:
             if ":" in self.architecture:  # only the download says what it is
                 raise
-            source = of_library(self.architecture, Path(), self.config)
-        return outline(source, tag=self.pretrained, settings=self.preprocess, text_folder=self.tokenizer)
+            source = locate_library_model(self.architecture, Path(), self.config)
+        return build_without_weights(source, tag=self.pretrained, settings=self.preprocess, text_folder=self.tokenizer)
 
     def embed(self, concepts: Concepts, *, device: torch.device) -> Float[Tensor, "concepts dim"]:
         """The text embedding of each concept; several templates are averaged after normalising."""
@@ -126,8 +134,8 @@ class OpenClip(Clip):
         model, _ = self._built
         model.to(device)
         by_template = []
-        for prompts in _prompts(concepts):
-            rows = [_encode_texts(model, tokenizer(batch).to(device)).cpu() for batch in _batches(prompts, 256)]
+        for prompts in _format_prompts(concepts):
+            rows = [_encode_texts(model, tokenizer(batch).to(device)).cpu() for batch in _split_batches(prompts, 256)]
             by_template.append(torch.cat(rows))
         model.to("cpu")
         if len(by_template) == 1:
@@ -136,10 +144,12 @@ class OpenClip(Clip):
 
     def notes(self, concepts: Concepts) -> tuple[str, ...]:
         """What a reader should know of the embedded texts: the prompts that are longer than CLIP reads."""
-        long = tokenizers.cut(self._tokenizer, (prompt for prompts in _prompts(concepts) for prompt in prompts))
+        long = tokenizers.find_long_prompts(
+            self._tokenizer, (prompt for prompts in _format_prompts(concepts) for prompt in prompts)
+        )
         if not long:
             return ()
-        shown = shortened([repr(prompt if len(prompt) <= 60 else prompt[:57] + "...") for prompt in long])
+        shown = shorten_list([repr(prompt if len(prompt) <= 60 else prompt[:57] + "...") for prompt in long])
         context = self._tokenizer.context_length
         return (f"{self.name}: prompts longer than its context of {context} tokens, cut there: {len(long)} ({shown})",)
 
@@ -151,18 +161,20 @@ class OpenClip(Clip):
 
     @cached_property
     def _built(self) -> "tuple[nn.Module, Callable[[Image], Tensor]]":
-        return build(self.source, tag=self.pretrained, settings=self.preprocess, text_folder=self.tokenizer)
+        return build_clip(self.source, tag=self.pretrained, settings=self.preprocess, text_folder=self.tokenizer)
 
     @cached_property
     def _tokenizer(self) -> Any:
         text = self.source.settings()["text_cfg"]
-        return tokenizers.build(text, architecture=self.architecture, folder=self._tokenizer_folder, bpe=self.bpe)
+        return tokenizers.build_tokenizer(
+            text, architecture=self.architecture, folder=self._tokenizer_folder, bpe=self.bpe
+        )
 
     @cached_property
     def _tokenizer_folder(self) -> Path | None:
         if self.tokenizer:
-            return tokenizers.tokenizer_folder(self.tokenizer)
-        return self.source.tokenizer or tokenizers.hub_tokenizer(self.source.settings()["text_cfg"])
+            return tokenizers.check_tokenizer_folder(self.tokenizer)
+        return self.source.tokenizer or tokenizers.download_tokenizer(self.source.settings()["text_cfg"])
 
     def _weights(self) -> Path:
         """The local file of the weights, downloaded where it is not there."""
@@ -173,9 +185,9 @@ class OpenClip(Clip):
         if self.pretrained is None:
             raise InputError(f"clip {self.architecture}: set clip.pretrained=TAG or clip.weights=FILE")
         if self.hub is not None:
-            return hub_file(self.hub, *HUB_FILES, setting="clip.weights=FILE")
-        repository, _, filename = tag_settings(self.architecture, self.pretrained)["hf_hub"].rpartition("/")
-        return hub_file(repository, *([filename] if filename else HUB_FILES), setting="clip.weights=FILE")
+            return fetch_hub_file(self.hub, *HUB_FILES, setting="clip.weights=FILE")
+        repository, _, filename = read_tag_settings(self.architecture, self.pretrained)["hf_hub"].rpartition("/")
+        return fetch_hub_file(repository, *([filename] if filename else HUB_FILES), setting="clip.weights=FILE")
 
 
 def shapes_clip() -> OpenClip:
@@ -205,9 +217,9 @@ def _encode_texts(model: nn.Module, tokens: Tensor) -> Tensor:
     return model.encode_text(tokens).float()  # type: ignore[operator]
 
 
-def _prompts(concepts: Concepts) -> list[list[str]]:
+def _format_prompts(concepts: Concepts) -> list[list[str]]:
     return [[template.replace("{}", name) for name in concepts.names] for template in concepts.templates]
 
 
-def _batches(items: list[str], size: int) -> list[list[str]]:
+def _split_batches(items: list[str], size: int) -> list[list[str]]:
     return [items[start : start + size] for start in range(0, len(items), size)]

@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cd_exp.cache import digest
+from cd_exp.cache import hash_file
 from cd_exp.clips.base import Clip, ImageTower
 from cd_exp.errors import InputError, MissingTexts
-from cd_exp.io.text import read_lines, shortened
+from cd_exp.io.text import read_lines, shorten_list
 from cd_exp.records import Concepts
 
 IMAGES, IDS = "image_embeddings.npy", "images.txt"
@@ -39,7 +39,7 @@ class Precomputed(Clip):
         """The content of the files, those with names included."""
         root = Path(self.folder)
         texts = [path for names in sorted(root.glob(f"*{NAMES}")) for path in (names, self._texts_of(names))]
-        return {"precomputed": {path.name: digest(path) for path in (self._file(IMAGES), self._file(IDS), *texts)}}
+        return {"precomputed": {path.name: hash_file(path) for path in (self._file(IMAGES), self._file(IDS), *texts)}}
 
     def stored_images(self, ids: Sequence[str]) -> Float[np.ndarray, "images dim"]:
         """The rows of these images.
@@ -48,12 +48,12 @@ class Precomputed(Clip):
             InputError: an image that has no row, rows that are not numbers, or not as many rows as lines.
         """
         lines = read_lines(self._file(IDS), setting="clip.folder")
-        embeddings = _matrix(self._file(IMAGES))
+        embeddings = _open_matrix(self._file(IMAGES))
         if len(lines) != len(embeddings):
             raise InputError(f"{self.folder}: {len(lines)} lines in {IDS}, {len(embeddings)} embeddings in {IMAGES}")
         twice = [line for line, count in Counter(lines).items() if count > 1]
         if twice:
-            raise InputError(f"{self.folder}/{IDS} has {len(twice)} lines more than once: {shortened(twice)}")
+            raise InputError(f"{self.folder}/{IDS} has {len(twice)} lines more than once: {shorten_list(twice)}")
         rows = {line: row for row, line in enumerate(lines)}
         missing = [name for name in ids if name not in rows]
         if missing:
@@ -61,7 +61,7 @@ class Precomputed(Clip):
                 f"{self.folder}/{IDS} has no line for {len(missing)} of {len(ids)} probe images, "
                 f"the first {missing[0]!r}; the probe's ids must be the lines of {IDS}"
             )
-        return _finite(embeddings[[rows[name] for name in ids]], self._file(IMAGES))
+        return _check_finite(embeddings[[rows[name] for name in ids]], self._file(IMAGES))
 
     def image_tower(self) -> ImageTower:
         """There is none: the rows were made elsewhere."""
@@ -87,7 +87,7 @@ class Precomputed(Clip):
                 self._refuse_another(name, row, other, file)
         if whole:
             file, texts = next(iter(whole.items()))
-            return torch.from_numpy(_finite(texts, self._texts_of(file)))
+            return torch.from_numpy(_check_finite(texts, self._texts_of(file)))
         wanted = set(concepts.names)
         known: dict[str, np.ndarray] = {}
         holding = {file: held for file, held in files.items() if wanted.issubset(held[0])}
@@ -104,11 +104,11 @@ class Precomputed(Clip):
         rows = [known[name] for name in concepts.names]
         if len({len(row) for row in rows}) > 1:
             raise InputError(f"{self.folder}: the *{TEXTS} files differ in their number of columns")
-        return torch.from_numpy(_finite(np.stack(rows), Path(self.folder)))
+        return torch.from_numpy(_check_finite(np.stack(rows), Path(self.folder)))
 
     def _refuse_another(self, name: str, row: np.ndarray, other: np.ndarray, file: Path) -> None:
         """Two rows of one name must be one embedding: those of other prompts are another concept set."""
-        if not _same_direction(row, other):
+        if not _have_same_direction(row, other):
             raise InputError(
                 f"{self.folder} has several text embeddings of {name!r} that differ (the last in "
                 f"{self._texts_of(file).name}); keep one for each name, as of one prompt"
@@ -117,10 +117,10 @@ class Precomputed(Clip):
     def _named(self, names_file: Path) -> tuple[list[str], np.ndarray]:
         """The names of a file without blanks around them, and the row of each."""
         names = [name.strip() for name in read_lines(names_file, setting="clip.folder")]
-        texts = _matrix(self._texts_of(names_file))
+        texts = _open_matrix(self._texts_of(names_file))
         if len(names) != len(texts):
             raise InputError(f"{names_file}: {len(names)} names for {len(texts)} embeddings")
-        width = _matrix(self._file(IMAGES)).shape[1]
+        width = _open_matrix(self._file(IMAGES)).shape[1]
         if texts.shape[1] != width:
             made = f"{texts.shape[1]} columns, {IMAGES} has {width}"
             raise InputError(f"{self._texts_of(names_file)} has {made}; both must come from the same CLIP")
@@ -136,7 +136,7 @@ class Precomputed(Clip):
         return path
 
 
-def _matrix(path: Path) -> np.ndarray:
+def _open_matrix(path: Path) -> np.ndarray:
     """A table of numbers, memory-mapped.
 
     Raises:
@@ -157,7 +157,7 @@ def _matrix(path: Path) -> np.ndarray:
     return values
 
 
-def _same_direction(a: np.ndarray, b: np.ndarray) -> bool:
+def _have_same_direction(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two embeddings of a text agree; their lengths are of no use."""
     if a.shape != b.shape or np.array_equal(a, b):
         return True  # files of another width are refused together
@@ -165,7 +165,7 @@ def _same_direction(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(first @ second >= _AGREE * np.linalg.norm(first) * np.linalg.norm(second))
 
 
-def _finite(values: np.ndarray, path: Path) -> Float[np.ndarray, "rows dim"]:
+def _check_finite(values: np.ndarray, path: Path) -> Float[np.ndarray, "rows dim"]:
     """The rows as float32, each a direction: finite and not zero."""
     with np.errstate(over="ignore"):  # what is too large becomes infinite
         rows = np.array(values, dtype=np.float32, order="C")

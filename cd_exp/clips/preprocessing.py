@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from cd_exp.errors import InputError, unknown
+from cd_exp.errors import InputError, unknown_name_error
 
 CHOICES = {"interpolation": ("bicubic", "bilinear"), "resize_mode": ("shortest", "longest", "squash")}
 SETTINGS = ("mean", "std", *CHOICES)
 
 
-def checked(preprocess: Mapping[str, Any] | None) -> dict[str, Any]:
+def drop_null_settings(preprocess: Mapping[str, Any] | None) -> dict[str, Any]:
     """The settings that are given, those of null left out.
 
     Raises:
@@ -19,11 +19,13 @@ def checked(preprocess: Mapping[str, Any] | None) -> dict[str, Any]:
     given = {name: value for name, value in (preprocess or {}).items() if value is not None}
     for name, value in given.items():
         if name not in SETTINGS:
-            raise unknown("setting", f"clip.preprocess.{name}", [f"clip.preprocess.{known}" for known in SETTINGS])
+            raise unknown_name_error(
+                "setting", f"clip.preprocess.{name}", [f"clip.preprocess.{known}" for known in SETTINGS]
+            )
         if name in CHOICES:
             if value not in CHOICES[name]:
-                raise unknown(name, str(value), CHOICES[name], where="one of clip.preprocess")
-        elif not _three_numbers(value) or (name == "std" and min(value) <= 0):
+                raise unknown_name_error(name, str(value), CHOICES[name], where="one of clip.preprocess")
+        elif not _is_three_numbers(value) or (name == "std" and min(value) <= 0):
             wanted = "three numbers above 0" if name == "std" else "three numbers"
             raise InputError(f"clip.preprocess.{name}={value} must be {wanted}, of red, green and blue from 0 to 1")
         else:
@@ -31,7 +33,7 @@ def checked(preprocess: Mapping[str, Any] | None) -> dict[str, Any]:
     return given
 
 
-def of_weights(architecture: str, tag: str | None) -> dict[str, Any]:
+def read_weights_preprocessing(architecture: str, tag: str | None) -> dict[str, Any]:
     """What open_clip knows of the tag; without one, what most tags of the architecture have.
 
     Empty where the architecture has no tag: open_clip's defaults, which are OpenAI's.
@@ -40,29 +42,29 @@ def of_weights(architecture: str, tag: str | None) -> dict[str, Any]:
 
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if tag is not None:
-        return _of_tag(architecture, tag)
-    counted = Counter(_frozen(_of_tag(architecture, known)) for known in tags).most_common(2)
+        return _read_tag_preprocessing(architecture, tag)
+    counted = Counter(_freeze_lists(_read_tag_preprocessing(architecture, known)) for known in tags).most_common(2)
     if not counted or (len(counted) == 2 and counted[0][1] == counted[1][1]):
         return {}
     return dict(counted[0][0])
 
 
-def arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
+def as_open_clip_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings under the names of open_clip's constructors."""
     return {f"image_{name}": tuple(value) if name in ("mean", "std") else value for name, value in settings.items()}
 
 
-def _of_tag(architecture: str, tag: str) -> dict[str, Any]:
+def _read_tag_preprocessing(architecture: str, tag: str) -> dict[str, Any]:
     import open_clip
 
     return {name: open_clip.get_pretrained_cfg(architecture, tag)[name] for name in SETTINGS}
 
 
-def _frozen(settings: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+def _freeze_lists(settings: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     return tuple((name, tuple(value) if name in ("mean", "std") else value) for name, value in settings.items())
 
 
-def _three_numbers(value: Any) -> bool:
+def _is_three_numbers(value: Any) -> bool:
     return (
         isinstance(value, (list, tuple))
         and len(value) == 3

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cd_exp.cache import digest
+from cd_exp.cache import hash_file
 from cd_exp.errors import InputError
-from cd_exp.io.hub import hub_folder
+from cd_exp.io.hub import fetch_hub_folder
 
 FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "config.json"),
@@ -21,13 +21,13 @@ SETTING = "clip.tokenizer=FOLDER"
 MARGIN = 4  # tokens that mark the beginning and the end, at most
 
 
-def folder_digest(folder: str) -> dict[str, str]:
+def hash_tokenizer_folder(folder: str) -> dict[str, str]:
     """The content of a tokenizer's files, as part of a key."""
-    place = tokenizer_folder(folder)
-    return {name: digest(place / name) for name in FILES if (place / name).is_file()}
+    place = check_tokenizer_folder(folder)
+    return {name: hash_file(place / name) for name in FILES if (place / name).is_file()}
 
 
-def tokenizer_folder(folder: str) -> Path:
+def check_tokenizer_folder(folder: str) -> Path:
     """A local folder that holds a tokenizer.
 
     Raises:
@@ -41,7 +41,7 @@ def tokenizer_folder(folder: str) -> Path:
     return place
 
 
-def hub_tokenizer(text: Mapping[str, Any]) -> Path | None:
+def download_tokenizer(text: Mapping[str, Any]) -> Path | None:
     """The local folder of the tokenizer that a configuration names on the hub, downloaded where it is not there.
 
     None for a text tower with open_clip's own tokenizer.
@@ -50,10 +50,10 @@ def hub_tokenizer(text: Mapping[str, Any]) -> Path | None:
         InputError: it is not found locally and cannot be downloaded.
     """
     named = text.get("hf_tokenizer_name")
-    return hub_folder(str(named), CONTENT, optional=FILES, setting=SETTING) if named else None
+    return fetch_hub_folder(str(named), CONTENT, optional=FILES, setting=SETTING) if named else None
 
 
-def build(text: Mapping[str, Any], *, architecture: str, folder: Path | None, bpe: str | None) -> Any:
+def build_tokenizer(text: Mapping[str, Any], *, architecture: str, folder: Path | None, bpe: str | None) -> Any:
     """The tokenizer of a text tower.
 
     Args:
@@ -67,10 +67,10 @@ def build(text: Mapping[str, Any], *, architecture: str, folder: Path | None, bp
     """
     options, length = dict(text.get("tokenizer_kwargs") or {}), text.get("context_length") or 77
     if folder is None:
-        tokenizer = _simple(bpe, {**options, "context_length": length})
+        tokenizer = _build_simple_tokenizer(bpe, {**options, "context_length": length})
         size = tokenizer.vocab_size
     else:
-        tokenizer = _from_folder(
+        tokenizer = _load_tokenizer_folder(
             folder, {**options, "context_length": length, "tokenizer_mode": text.get("tokenizer_mode")}
         )
         size = len(tokenizer.tokenizer)
@@ -83,20 +83,20 @@ def build(text: Mapping[str, Any], *, architecture: str, folder: Path | None, bp
     return tokenizer
 
 
-def cut(tokenizer: Any, prompts: Iterable[str]) -> list[str]:
+def find_long_prompts(tokenizer: Any, prompts: Iterable[str]) -> list[str]:
     """The prompts that are longer than the context: what goes beyond it never reaches the text tower."""
     length = tokenizer.context_length
     long = [prompt for prompt in prompts if len(prompt.encode()) > length - MARGIN]  # a token is a byte or more
-    return [prompt for prompt in long if _tokens(tokenizer, prompt) > length]
+    return [prompt for prompt in long if _count_tokens(tokenizer, prompt) > length]
 
 
-def _tokens(tokenizer: Any, prompt: str) -> int:
+def _count_tokens(tokenizer: Any, prompt: str) -> int:
     if hasattr(tokenizer, "tokenizer"):
         return len(tokenizer.tokenizer(tokenizer.clean_fn(prompt), verbose=False).input_ids)
     return len(tokenizer.encode(prompt)) + 2
 
 
-def _simple(bpe: str | None, options: Mapping[str, Any]) -> Any:
+def _build_simple_tokenizer(bpe: str | None, options: Mapping[str, Any]) -> Any:
     from open_clip.tokenizer import SimpleTokenizer
 
     if bpe is None:
@@ -106,10 +106,10 @@ def _simple(bpe: str | None, options: Mapping[str, Any]) -> Any:
     try:
         return SimpleTokenizer(bpe_path=bpe, **options)
     except (gzip.BadGzipFile, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise InputError(f"clip.bpe={bpe} is no gzipped list of merges ({_line(error)})") from error
+        raise InputError(f"clip.bpe={bpe} is no gzipped list of merges ({_shorten_error(error)})") from error
 
 
-def _from_folder(place: Path, options: Mapping[str, Any]) -> Any:
+def _load_tokenizer_folder(place: Path, options: Mapping[str, Any]) -> Any:
     try:
         import transformers  # noqa: F401  open_clip imports it itself
     except ImportError as error:
@@ -119,8 +119,8 @@ def _from_folder(place: Path, options: Mapping[str, Any]) -> Any:
     try:
         return HFTokenizer(str(place), **options)
     except Exception as error:  # of whatever library reads the kind of tokenizer that is there
-        raise InputError(f"the tokenizer in {place} cannot be read ({_line(error)}); set {SETTING}") from error
+        raise InputError(f"the tokenizer in {place} cannot be read ({_shorten_error(error)}); set {SETTING}") from error
 
 
-def _line(error: Exception) -> str:
+def _shorten_error(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

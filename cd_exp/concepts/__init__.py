@@ -1,6 +1,7 @@
 """Concept sets: the words a unit may be named with, in order, and the prompts around them.
 
-A list that is somebody's vocabulary loses blank lines and duplicates, and says so in `notes`. A list of classes keeps
+A list that is somebody's vocabulary loses blank lines and duplicates, and says so in `collect_notes`. A list of
+classes keeps
 everything: its words are judged by their place.
 """
 

@@ -12,17 +12,17 @@ from typing import Any
 
 from cd_exp import shapes as world
 from cd_exp.concepts.imagenet import NAMES
-from cd_exp.errors import InputError, unknown
-from cd_exp.io.download import BRODEN, Archive, locate
-from cd_exp.io.text import read_lines, read_list, shortened
-from cd_exp.plugins import load
+from cd_exp.errors import InputError, unknown_name_error
+from cd_exp.io.download import BRODEN, Archive, locate_archive
+from cd_exp.io.text import read_lines, read_list, shorten_list
+from cd_exp.plugins import load_function
 from cd_exp.records import Concepts
 
 Templates = str | Sequence[Any] | None
 """Prompts with one `{}` each: one, several, None for the bare word, or `imagenet_80`; YAML may give no text at all."""
 
 
-def prompts(templates: Templates) -> tuple[str, ...]:
+def check_templates(templates: Templates) -> tuple[str, ...]:
     """The templates as they are used: at least one, each with exactly one `{}`.
 
     Raises:
@@ -51,7 +51,9 @@ def file(*, path: str, templates: Templates = None) -> Concepts:
     Raises:
         InputError: there is no such file, it is not UTF-8, or it holds no word.
     """
-    return _vocabulary(read_list(path, setting="concepts.path"), Path(path).stem, templates, where=path, unit="lines")
+    return _make_vocabulary(
+        read_list(path, setting="concepts.path"), Path(path).stem, templates, where=path, unit="lines"
+    )
 
 
 def words(*, names: Sequence[Any], name: str = "words", templates: Templates = None) -> Concepts:
@@ -65,7 +67,7 @@ def words(*, names: Sequence[Any], name: str = "words", templates: Templates = N
     Raises:
         InputError: the list holds no word.
     """
-    return _vocabulary(names, name, templates, where="concepts.names", unit="entries")
+    return _make_vocabulary(names, name, templates, where="concepts.names", unit="entries")
 
 
 def common_words(*, count: int = 20_000, templates: Templates = None) -> Concepts:
@@ -86,7 +88,9 @@ def common_words(*, count: int = 20_000, templates: Templates = None) -> Concept
         raise InputError("concepts=common_words needs the extra: pip install 'cd-exp[words]'") from error
     if count < 1:
         raise InputError(f"concepts.count={count} leaves no word; give a number of words")
-    return _vocabulary(top_n_list("en", count), f"common_words_{count}", templates, where="wordfreq", unit="entries")
+    return _make_vocabulary(
+        top_n_list("en", count), f"common_words_{count}", templates, where="wordfreq", unit="entries"
+    )
 
 
 def broden(
@@ -113,14 +117,14 @@ def broden(
         InputError: it is not found locally and cannot be downloaded.
     """
     archive = Archive(url, checksum, "label.csv")
-    table = locate(archive, root=root, data_dir=data_dir, setting="concepts.root") / "label.csv"
+    table = locate_archive(archive, root=root, data_dir=data_dir, setting="concepts.root") / "label.csv"
     rows = list(csv.DictReader(read_lines(table, setting="concepts.root")))
     if not rows or "name" not in rows[0]:
         raise InputError(f"{table} has no rows with a column name; it is not Broden's label.csv")
     labels = [row["name"] for row in rows]
     if clean:
         labels = [label.removesuffix("-s").removesuffix("-c").replace("_", " ") for label in labels]
-    return _vocabulary(labels, "broden", templates, where=str(table), unit="rows")
+    return _make_vocabulary(labels, "broden", templates, where=str(table), unit="rows")
 
 
 def shapes(*, templates: Templates = None) -> Concepts:
@@ -129,7 +133,7 @@ def shapes(*, templates: Templates = None) -> Concepts:
     Args:
         templates: prompts.
     """
-    return _vocabulary(world.CONCEPTS, "shapes", templates, where="shapes", unit="entries")
+    return _make_vocabulary(world.CONCEPTS, "shapes", templates, where="shapes", unit="entries")
 
 
 def merge(*, sets: Mapping[str, Concepts] | Sequence[Concepts], templates: Templates = None) -> Concepts:
@@ -148,12 +152,12 @@ def merge(*, sets: Mapping[str, Concepts] | Sequence[Concepts], templates: Templ
     own = members[0].templates if members else None
     joined = list(itertools.chain.from_iterable(member.names for member in members))
     name = "+".join(member.name for member in members)
-    made = _vocabulary(joined, name, templates or own, where="concepts.sets", unit="entries")
+    made = _make_vocabulary(joined, name, templates or own, where="concepts.sets", unit="entries")
     notes = (*itertools.chain.from_iterable(member.notes for member in members), *made.notes)
     return Concepts(made.names, made.templates, made.name, notes)
 
 
-def _vocabulary(listed: Iterable[Any], name: str, templates: Templates, *, where: str, unit: str) -> Concepts:
+def _make_vocabulary(listed: Iterable[Any], name: str, templates: Templates, *, where: str, unit: str) -> Concepts:
     """A set without blanks and duplicates, which are noted by their number in the list."""
     names: dict[str, None] = {}
     blank, twice = [], []
@@ -172,11 +176,11 @@ def _vocabulary(listed: Iterable[Any], name: str, templates: Templates, *, where
     if not names:
         raise InputError(f"{where} holds no concept; at least one word is needed")
     notes = tuple(
-        f"{where}: {kind} {unit} left out: {len(numbers)} ({shortened(numbers)})"
+        f"{where}: {kind} {unit} left out: {len(numbers)} ({shorten_list(numbers)})"
         for kind, numbers in (("blank", blank), ("duplicate", twice))
         if numbers
     )
-    return Concepts(tuple(names), prompts(templates), name, notes)
+    return Concepts(tuple(names), check_templates(templates), name, notes)
 
 
 def model_classes(*, model: Any, templates: Templates = None) -> Concepts:
@@ -193,33 +197,34 @@ def model_classes(*, model: Any, templates: Templates = None) -> Concepts:
         raise InputError(
             f"the classes of model {model.name} are not known; set model.class_names=FILE, or another concepts="
         )
-    return _classes(model.classes, f"{model.name} classes", templates)
+    return _make_class_list(model.classes, f"{model.name} classes", templates)
 
 
 def imagenet(*, names: str = "published", templates: Templates = None) -> Concepts:
     """The 1,000 classes of ImageNet in the order of ILSVRC.
 
     Args:
-        names: `published`, the synonyms of each class as CLIP-Dissect used them; `lemmas`, the same from timm as they
-            are, where both cranes are called "crane"; `openai`, the names that OpenAI chose for CLIP.
+        names: `published_names`, the synonyms of each class as CLIP-Dissect used them; `timm_lemmas`, the same from
+            timm as they are, where both cranes are called "crane"; `openai_names`, the names that OpenAI chose for
+            CLIP.
         templates: prompts.
 
     Raises:
         InputError: there is no such list of names.
     """
     if names not in NAMES:
-        raise unknown("list of names", names, NAMES, where="in concepts=imagenet")
-    return _classes(NAMES[names](), "imagenet", templates)
+        raise unknown_name_error("list of names", names, NAMES, where="in concepts=imagenet")
+    return _make_class_list(NAMES[names](), "imagenet", templates)
 
 
-def _classes(listed: Iterable[str], name: str, templates: Templates) -> Concepts:
+def _make_class_list(listed: Iterable[str], name: str, templates: Templates) -> Concepts:
     """A list of classes as it stands; equal names are noted."""
     names = tuple(listed)
     first = {word: place for place, word in reversed(list(enumerate(names)))}
     twice = [repr(word) for place, word in enumerate(names) if first[word] != place]
-    note = f"{name}: names that an earlier class has too, and kept: {len(twice)} ({shortened(twice)})"
+    note = f"{name}: names that an earlier class has too, and kept: {len(twice)} ({shorten_list(twice)})"
     notes = (note,) if twice else ()
-    return Concepts(names, prompts(templates), name, notes)
+    return Concepts(names, check_templates(templates), name, notes)
 
 
 def custom(
@@ -236,7 +241,7 @@ def custom(
     Raises:
         InputError: there is no such function, or it returns no list of names.
     """
-    made = load(factory, setting="concepts.factory")(options or {})
+    made = load_function(factory, setting="concepts.factory")(options or {})
     if isinstance(made, str) or not isinstance(made, Sequence):
         raise InputError(f"concepts.factory={factory} returned {type(made).__name__}, expected a list of names")
     other = next((entry for entry in made if not isinstance(entry, str)), None)

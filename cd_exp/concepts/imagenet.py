@@ -1,14 +1,14 @@
 """The names of ImageNet's 1,000 classes, in the order of ILSVRC."""
 
 
-def published() -> tuple[str, ...]:
+def published_names() -> tuple[str, ...]:
     """The lines of synonyms that CLIP-Dissect used: timm's lemmas, with the two cranes told apart."""
-    names = list(lemmas())
+    names = list(timm_lemmas())
     names[134], names[517] = "crane, bird", "crane, machine"
     return tuple(names)
 
 
-def lemmas() -> tuple[str, ...]:
+def timm_lemmas() -> tuple[str, ...]:
     """The synonyms of each class as timm has them."""
     from timm.data import ImageNetInfo
 
@@ -16,7 +16,7 @@ def lemmas() -> tuple[str, ...]:
     return tuple(info.index_to_description(index) for index in range(info.num_classes()))
 
 
-def of_wordnet() -> dict[str, str]:
+def names_by_wordnet_id() -> dict[str, str]:
     """The synonyms of each class by its number in WordNet, as `n01440764`: ImageNet's folders are called so."""
     from timm.data import ImageNetInfo
 
@@ -24,11 +24,11 @@ def of_wordnet() -> dict[str, str]:
     return {number: info.label_name_to_description(number) for number in info.label_names()}
 
 
-def openai() -> tuple[str, ...]:
+def openai_names() -> tuple[str, ...]:
     """The names that OpenAI chose for CLIP."""
     from open_clip import IMAGENET_CLASSNAMES
 
     return tuple(IMAGENET_CLASSNAMES)
 
 
-NAMES = {"published": published, "lemmas": lemmas, "openai": openai}
+NAMES = {"published": published_names, "lemmas": timm_lemmas, "openai": openai_names}

@@ -3,9 +3,18 @@
 Importing this costs no torch: `--help` needs only the schema.
 """
 
-from cd_exp.config.schema import GROUPS, OF_EVERY, OF_THE_RUN, Config, declared, directory, kinds, register
-from cd_exp.config.types import Doc, OneOf, describe, fits, refusal
-from cd_exp.config.validate import offered, target
+from cd_exp.config.schema import (
+    GROUPS,
+    OF_EVERY,
+    OF_THE_RUN,
+    Config,
+    config_folder,
+    declared_type,
+    register_schema,
+    setting_types,
+)
+from cd_exp.config.types import Doc, OneOf, describe_type, matches_type, refuse_value
+from cd_exp.config.validate import offered_targets, resolve_target
 
 __all__ = [
     "GROUPS",
@@ -14,13 +23,13 @@ __all__ = [
     "Config",
     "Doc",
     "OneOf",
-    "declared",
-    "describe",
-    "directory",
-    "fits",
-    "kinds",
-    "offered",
-    "refusal",
-    "register",
-    "target",
+    "config_folder",
+    "declared_type",
+    "describe_type",
+    "matches_type",
+    "offered_targets",
+    "refuse_value",
+    "register_schema",
+    "resolve_target",
+    "setting_types",
 ]

@@ -27,15 +27,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from cd_exp.config import GROUPS, directory, register
+from cd_exp.config import GROUPS, config_folder, register_schema
 from cd_exp.config.construct import check_groups
-from cd_exp.config.messages import explained
+from cd_exp.config.messages import explain_hydra_error
 from cd_exp.config.validate import check_choices, check_hydra, check_keys, check_values
-from cd_exp.errors import InputError, unknown
+from cd_exp.errors import InputError, unknown_name_error
 
 
 @dataclass(frozen=True)
-class Invocation:
+class RunRequest:
     """The choices and overrides of a run, and the sweep it belongs to.
 
     Attributes:
@@ -62,7 +62,7 @@ JOBS_LOOKED_AT = 500
 """Of a sweep, before it begins; composing one takes 0.1 s."""
 
 
-def arguments(words: Sequence[str]) -> tuple[Namespace, ArgumentParser]:
+def parse_arguments(words: Sequence[str]) -> tuple[Namespace, ArgumentParser]:
     """The command line as Hydra reads it.
 
     Raises:
@@ -84,12 +84,12 @@ def arguments(words: Sequence[str]) -> tuple[Namespace, ArgumentParser]:
     return found, parser
 
 
-class Loader(ConfigLoaderImpl):
+class NullChoiceLoader(ConfigLoaderImpl):
     """Hydra's loader, which also reads `GROUP=null`: nothing of that group, as `~GROUP` says it."""
 
     def load_configuration(self, config_name: str | None, overrides: list[str], *args: Any, **more: Any) -> DictConfig:
         """The composed configuration."""
-        return super().load_configuration(config_name, [_taken_out(text) for text in overrides], *args, **more)
+        return super().load_configuration(config_name, [_as_removed_group(text) for text in overrides], *args, **more)
 
     def get_group_options(
         self,
@@ -104,41 +104,41 @@ class Loader(ConfigLoaderImpl):
         return self.repository.get_group_options(group_name, results_filter)
 
 
-def _taken_out(override: str) -> str:
+def _as_removed_group(override: str) -> str:
     group, _, value = override.partition("=")
-    return f"~{group}" if value == "null" and (directory() / group).is_dir() else override
+    return f"~{group}" if value == "null" and (config_folder() / group).is_dir() else override
 
 
-def composer(found: Namespace) -> Hydra:
+def make_composer(found: Namespace) -> Hydra:
     """Hydra, looking into our own folder and those that were given.
 
     Raises:
         InputError: a folder that is not there.
     """
     version.setbase("1.3")
-    register()
-    own = _folder("--config-path", found.config_path) if found.config_path else directory()
+    register_schema()
+    own = _check_config_folder("--config-path", found.config_path) if found.config_path else config_folder()
     path = create_config_search_path(str(own))
     if found.config_dir:
-        also = f"file://{_folder('--config-dir', found.config_dir)}"
+        also = f"file://{_check_config_folder('--config-dir', found.config_dir)}"
         path.prepend(provider="command-line", path=also, anchor=SearchPathQuery(provider="schema"))
-    hydra = Hydra(task_name="run", config_loader=Loader(path))
+    hydra = Hydra(task_name="run", config_loader=NullChoiceLoader(path))
     GlobalHydra.instance().initialize(hydra)
     return hydra
 
 
-def _folder(flag: str, given: str) -> Path:
+def _check_config_folder(flag: str, given: str) -> Path:
     path = Path(given).expanduser().absolute()
     if not path.is_dir():
         raise InputError(f"{flag} {given}: there is no such folder (seen from {Path.cwd()})")
     return path
 
 
-def composed(hydra: Hydra, name: str, overrides: Sequence[str], mode: RunMode) -> DictConfig:
+def compose_config(hydra: Hydra, name: str, overrides: Sequence[str], mode: RunMode) -> DictConfig:
     """The configuration with Hydra's own part, its keys and what Hydra would call checked.
 
     Args:
-        hydra: as `composer` gives it.
+        hydra: as `make_composer` gives it.
         name: of the main YAML.
         overrides: as typed.
         mode: of one run, or of a sweep, whose axes are then left out.
@@ -149,7 +149,9 @@ def composed(hydra: Hydra, name: str, overrides: Sequence[str], mode: RunMode) -
     try:
         found = hydra.compose_config(name, list(overrides), mode, with_log_configuration=False)
     except Exception as error:  # nothing but what was typed, and YAML files, has been read so far
-        raise explained(error, overrides, known=lambda: _known(hydra, name, overrides, mode)) from error
+        raise explain_hydra_error(
+            error, overrides, known=lambda: _known_settings(hydra, name, overrides, mode)
+        ) from error
     check_keys(found)
     check_hydra(found.hydra)
     check_choices(found)
@@ -157,7 +159,7 @@ def composed(hydra: Hydra, name: str, overrides: Sequence[str], mode: RunMode) -
     return found
 
 
-def choice(group: str, name: str, *, setting: str) -> DictConfig:
+def compose_choice(group: str, name: str, *, setting: str) -> DictConfig:
     """What a choice of a group says, composed as if it were chosen for a run.
 
     Args:
@@ -169,18 +171,18 @@ def choice(group: str, name: str, *, setting: str) -> DictConfig:
         InputError: there is no such choice.
     """
     begun = GlobalHydra.instance().hydra
-    hydra = begun or composer(arguments([])[0])
+    hydra = begun or make_composer(parse_arguments([])[0])
     try:
         known = hydra.config_loader.get_group_options(group)
         if name not in known:
-            raise unknown(setting, name, known, where=f"a choice of the group {group}")
+            raise unknown_name_error(setting, name, known, where=f"a choice of the group {group}")
         return hydra.compose_config("config", [f"{group}={name}"], RunMode.RUN, with_log_configuration=False)[group]
     finally:
         if begun is None:
             GlobalHydra.instance().clear()
 
 
-def _known(hydra: Hydra, name: str, overrides: Sequence[str], mode: RunMode) -> list[str]:
+def _known_settings(hydra: Hydra, name: str, overrides: Sequence[str], mode: RunMode) -> list[str]:
     """The dotted names that there are with the chosen groups, to find the nearest of a name that there is not."""
     choices = [text for text in overrides if "." not in text.partition("=")[0] and text.partition("=")[0] in GROUPS]
     for kept in (choices, []):
@@ -188,28 +190,30 @@ def _known(hydra: Hydra, name: str, overrides: Sequence[str], mode: RunMode) -> 
             found = hydra.compose_config(name, kept, mode, with_log_configuration=False)
         except Exception:  # a choice is wrong too: then the names of the defaults
             continue
-        return list(_dotted(OmegaConf.to_container(found, resolve=False)))
+        return list(_dotted_names(OmegaConf.to_container(found, resolve=False)))
     return []
 
 
-def _dotted(node: object, above: str = "") -> Iterator[str]:
+def _dotted_names(node: object, above: str = "") -> Iterator[str]:
     if isinstance(node, dict):
         for key, value in node.items():
             yield f"{above}{key}"
-            yield from _dotted(value, f"{above}{key}.")
+            yield from _dotted_names(value, f"{above}{key}.")
 
 
-def own_sweeper(config: DictConfig) -> bool:
+def is_basic_sweeper(config: DictConfig) -> bool:
     """Whether Hydra's own sweeper makes the jobs: what others will run is not known before."""
     return bool(config.hydra.sweeper.get("_target_") == f"{BasicSweeper.__module__}.{BasicSweeper.__name__}")
 
 
-def jobs(hydra: Hydra, config: DictConfig) -> Iterator[Sequence[str]]:
+def list_jobs(hydra: Hydra, config: DictConfig) -> Iterator[Sequence[str]]:
     """The overrides of each job of a sweep, as far as Hydra's own sweeper makes them."""
-    if not own_sweeper(config):
+    if not is_basic_sweeper(config):
         return
     sweeper = config.hydra.sweeper
-    words = [f"{key}={value}" for key, value in (sweeper.params or {}).items()] + typed(config.hydra.overrides.task)
+    words = [f"{key}={value}" for key, value in (sweeper.params or {}).items()] + parse_overrides(
+        config.hydra.overrides.task
+    )
     read = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(words)
     try:
         batches = BasicSweeper.split_arguments(read, None)
@@ -218,13 +222,13 @@ def jobs(hydra: Hydra, config: DictConfig) -> Iterator[Sequence[str]]:
     yield from islice(chain.from_iterable(batches), JOBS_LOOKED_AT)
 
 
-def typed(overrides: Any) -> list[str]:
+def parse_overrides(overrides: Any) -> list[str]:
     """Overrides as they were typed: read plainly, an interpolation would be put in its place."""
     plain: Any = OmegaConf.to_container(overrides, resolve=False) if isinstance(overrides, ListConfig) else overrides
     return [str(text) for text in plain]
 
 
-def _check_place(job: DictConfig, number: int, places: dict[str, int]) -> None:
+def _check_job_folder(job: DictConfig, number: int, places: dict[str, int]) -> None:
     """Refuse a job whose folder is outside the sweep's, where nothing gathers it, or that of an earlier job."""
     with read_write(job.hydra), open_dict(job.hydra):
         job.hydra.job.num, job.hydra.job.id = number, str(number)
@@ -252,9 +256,9 @@ def check_jobs(hydra: Hydra, name: str, config: DictConfig) -> None:
     wrong: InputError | None = None
     sound = False
     places: dict[str, int] = {}
-    for number, overrides in enumerate(jobs(hydra, config)):
-        found = composed(hydra, name, [*typed(config.hydra.overrides.hydra), *overrides], RunMode.RUN)
-        _check_place(found, number, places)
+    for number, overrides in enumerate(list_jobs(hydra, config)):
+        found = compose_config(hydra, name, [*parse_overrides(config.hydra.overrides.hydra), *overrides], RunMode.RUN)
+        _check_job_folder(found, number, places)
         if not sound:
             try:
                 check_values(found)
@@ -263,7 +267,7 @@ def check_jobs(hydra: Hydra, name: str, config: DictConfig) -> None:
             except InputError as error:
                 wrong = wrong or error
     HydraConfig.instance().set_config(config)
-    if not places and own_sweeper(config):
+    if not places and is_basic_sweeper(config):
         raise InputError("the values given with -m make no job at all; give at least one value for each setting")
     if wrong and not sound:
         raise wrong

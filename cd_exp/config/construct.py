@@ -14,10 +14,20 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cd_exp.config import GROUPS, OF_EVERY, OF_THE_RUN, declared, directory, offered, refusal, register, target
-from cd_exp.errors import InputError, unknown
+from cd_exp.config import (
+    GROUPS,
+    OF_EVERY,
+    OF_THE_RUN,
+    config_folder,
+    declared_type,
+    offered_targets,
+    refuse_value,
+    register_schema,
+    resolve_target,
+)
+from cd_exp.errors import InputError, unknown_name_error
 
-__all__ = ["build", "check", "check_groups", "directory", "register"]
+__all__ = ["build", "check_groups", "check_node", "config_folder", "register_schema"]
 
 TARGET, PARTIAL = "_target_", "_partial_"
 HELD = "held"
@@ -39,11 +49,11 @@ def build(node: DictConfig | Mapping[str, Any] | None, *, group: str, leave_out:
     if isinstance(plain, Mapping) and HELD in plain:
         raise InputError(f"{group} was an object of a program ({plain[HELD]}), which no configuration can build again")
     if not isinstance(plain, Mapping) or TARGET not in plain:
-        choices = sorted(path.stem for path in (directory() / group).glob("*.yaml"))
+        choices = sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
         raise InputError(f"nothing is chosen for {group}; add {group}=NAME, with one of {', '.join(choices)}")
     given = {key: value for key, value in plain.items() if key not in leave_out}
-    check(given, where=group)
-    return _built(given, group, group)
+    check_node(given, where=group)
+    return _build_node(given, group, group)
 
 
 def check_groups(config: DictConfig) -> None:
@@ -60,10 +70,10 @@ def check_groups(config: DictConfig) -> None:
             raise InputError(f"{group}: {' '.join(str(error).split('full_key')[0].split())}") from error
         if isinstance(plain, Mapping):
             own = OF_THE_RUN.get(group, ())
-            check({key: value for key, value in plain.items() if key not in own}, where=group)
+            check_node({key: value for key, value in plain.items() if key not in own}, where=group)
 
 
-def check(node: Any, *, where: str) -> None:
+def check_node(node: Any, *, where: str) -> None:
     """Refuse, at any depth, what the package does not offer and what does not fit the signature of its target.
 
     Args:
@@ -73,70 +83,70 @@ def check(node: Any, *, where: str) -> None:
     Raises:
         InputError: names the setting and what it takes.
     """
-    _check(node, where, where.partition(".")[0])
+    _check_nested(node, where, where.partition(".")[0])
 
 
-def _check(node: Any, where: str, group: str) -> None:
+def _check_nested(node: Any, where: str, group: str) -> None:
     if isinstance(node, (list, tuple)):
         for index, item in enumerate(node):
-            _check(item, f"{where}[{index}]", group)
+            _check_nested(item, f"{where}[{index}]", group)
     if not isinstance(node, Mapping):
         return
     if TARGET in node:
-        _check_arguments(target(str(node[TARGET]), group=group, where=where), node, where, group)
+        _check_arguments(resolve_target(str(node[TARGET]), group=group, where=where), node, where, group)
     for key, value in node.items():
-        _check(value, f"{where}.{key}", _group_within(str(key), group))
+        _check_nested(value, f"{where}.{key}", _group_within(str(key), group))
 
 
 def _group_within(key: str, group: str) -> str:
     """A setting called as a group holds one of that group, as `concepts.model` does; others stay in their own."""
-    return key if key in offered() else group
+    return key if key in offered_targets() else group
 
 
 def _check_arguments(function: Callable[..., Any], node: Mapping[str, Any], where: str, group: str) -> None:
     parameters = inspect.signature(function).parameters
-    hints = typing.get_type_hints(_signed(function), include_extras=True)
+    hints = typing.get_type_hints(_get_signature_owner(function), include_extras=True)
     general = OF_EVERY.get(group, ())
     for key, value in node.items():
         if key == TARGET or (key == PARTIAL and value is True and group == "similarity"):
             continue
         key = str(key)  # of a YAML file, where 1 and true are no text
         if key.startswith("_") or key not in {*parameters, *general}:
-            raise unknown(
+            raise unknown_name_error(
                 "setting", f"{where}.{key}", [f"{where}.{name}" for name in (*parameters, *general)], where="known"
             )
         if value == "???":
             raise InputError(f"{where}.{key} must be set: add {where}.{key}=VALUE")
-        kind = declared(group, function.__name__, key) or hints.get(key, Any)
+        kind = declared_type(group, function.__name__, key) or hints.get(key, Any)
         described = isinstance(value, Mapping) and TARGET in value
-        wrong = None if described else refusal(f"{where}.{key}", value, kind)
+        wrong = None if described else refuse_value(f"{where}.{key}", value, kind)
         if wrong:
             raise wrong
 
 
-def _signed(function: Callable[..., Any]) -> Callable[..., Any]:
+def _get_signature_owner(function: Callable[..., Any]) -> Callable[..., Any]:
     return vars(function)["__init__"] if isinstance(function, type) else function
 
 
-def _built(node: Any, where: str, group: str) -> Any:
+def _build_node(node: Any, where: str, group: str) -> Any:
     """The values with every node that names a target replaced by the object it describes, innermost first."""
     if isinstance(node, list):
-        return [_built(item, f"{where}[{index}]", group) for index, item in enumerate(node)]
+        return [_build_node(item, f"{where}[{index}]", group) for index, item in enumerate(node)]
     if isinstance(node, str) and node.startswith("~/"):
         return str(Path(node).expanduser())
     if not isinstance(node, Mapping):
         return node
-    values = {key: _built(value, f"{where}.{key}", _group_within(str(key), group)) for key, value in node.items()}
+    values = {key: _build_node(value, f"{where}.{key}", _group_within(str(key), group)) for key, value in node.items()}
     if TARGET not in values:
         return values
-    function = target(str(values.pop(TARGET)), group=group, where=where)
+    function = resolve_target(str(values.pop(TARGET)), group=group, where=where)
     partial = values.pop(PARTIAL, False)
     for key, parameter in inspect.signature(function).parameters.items():
         later = partial and parameter.kind is parameter.POSITIONAL_OR_KEYWORD  # the tensors
         if parameter.default is parameter.empty and key not in values and not later:
             raise InputError(f"{where}.{key} must be set: add {where}.{key}=VALUE")
     if group == "probe":
-        from cd_exp.probes import viewed
+        from cd_exp.probes import with_common_settings
 
-        return viewed(function, values)
+        return with_common_settings(function, values)
     return functools.partial(function, **values) if partial else function(**values)

@@ -14,19 +14,19 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from cd_exp.config.schema import GROUPS, ON_ERROR, declared, directory, kinds, meanings
-from cd_exp.config.types import describe
-from cd_exp.config.validate import target
+from cd_exp.config.schema import GROUPS, ON_ERROR, config_folder, declared_type, setting_meanings, setting_types
+from cd_exp.config.types import describe_type
+from cd_exp.config.validate import resolve_target
 
 HEAD = "| setting | default | takes | meaning |\n| --- | --- | --- | --- |"
 UNNAMED = ("_target_", "_partial_", "defaults")
 
 
-def page() -> str:
+def write_settings_page() -> str:
     """The whole page, in Markdown."""
-    parts = ["# Settings", INTRODUCTION, "## Outside the groups", HEAD + "\n" + "\n".join(_general())]
+    parts = ["# Settings", INTRODUCTION, "## Outside the groups", HEAD + "\n" + "\n".join(_describe_run_settings())]
     for group in GROUPS:
-        parts += [f"## {group}", *_group(group)]
+        parts += [f"## {group}", *_describe_group(group)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -36,80 +36,80 @@ anything is computed. Change a setting with `KEY=VALUE`, choose one of each grou
 `KEY=[a,b]`. A misspelt key is refused, with or without `+`. `???` is a setting that must be given."""
 
 
-def _general() -> Iterator[str]:
-    defaults = _plain(OmegaConf.load(directory() / "config.yaml"))
-    for name, kind in kinds().items():
+def _describe_run_settings() -> Iterator[str]:
+    defaults = _plain_node(OmegaConf.load(config_folder() / "config.yaml"))
+    for name, kind in setting_types().items():
         default: Any = functools.reduce(lambda node, key: node[key], name.split("."), defaults)
-        yield _row(name, default, describe(kind), meanings()[name])
+        yield _format_row(name, default, describe_type(kind), setting_meanings()[name])
 
 
-def _of_every(group: str) -> Iterator[str]:
+def _describe_shared_settings(group: str) -> Iterator[str]:
     """What all choices of a group take, as the main YAML has it."""
-    path = directory() / "config.yaml"
-    beside = comments(path)
-    for key, default in (_plain(OmegaConf.load(path)).get(group) or {}).items():
-        kind = ON_ERROR if key == "on_error" else declared(group, "", key)
-        yield _row(f"{group}.{key}", default, describe(kind), beside[f"{group}.{key}"])
+    path = config_folder() / "config.yaml"
+    beside = read_comments(path)
+    for key, default in (_plain_node(OmegaConf.load(path)).get(group) or {}).items():
+        kind = ON_ERROR if key == "on_error" else declared_type(group, "", key)
+        yield _format_row(f"{group}.{key}", default, describe_type(kind), beside[f"{group}.{key}"])
 
 
-def _plain(node: Any) -> dict[str, Any]:
+def _plain_node(node: Any) -> dict[str, Any]:
     """Plain values with interpolations as they are written."""
     values = OmegaConf.to_container(node, resolve=False)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
 
 
-def _group(group: str) -> Iterator[str]:
-    general = list(_of_every(group))
+def _describe_group(group: str) -> Iterator[str]:
+    general = list(_describe_shared_settings(group))
     if general:
         yield "Of every choice:"
         yield HEAD + "\n" + "\n".join(general)
     elsewhere: dict[str, str] = {}
-    for path in sorted((directory() / group).glob("*.yaml")):
-        elsewhere |= {key: text for key, text in comments(path).items() if text and key not in elsewhere}
+    for path in sorted((config_folder() / group).glob("*.yaml")):
+        elsewhere |= {key: text for key, text in read_comments(path).items() if text and key not in elsewhere}
     presets: dict[str, list[str]] = {}
-    for path in sorted((directory() / group).glob("*.yaml")):
-        node = _plain(OmegaConf.load(path))
+    for path in sorted((config_folder() / group).glob("*.yaml")):
+        node = _plain_node(OmegaConf.load(path))
         if "_target_" not in node:
             of = next(str(base) for base in node["defaults"] if isinstance(base, str) and base != "_self_")
             presets.setdefault(of, []).append(path.stem)
             continue
-        yield f"### {group}={path.stem}\n\n{_header(path)}"
-        rows = list(_settings(group, path, node, elsewhere))
+        yield f"### {group}={path.stem}\n\n{_read_header(path)}"
+        rows = list(_describe_settings(group, path, node, elsewhere))
         if rows:
             yield HEAD + "\n" + "\n".join(rows)
     for of, names in presets.items():
         yield f"Starting from `{group}={of}`: {', '.join(f'`{group}={name}`' for name in names)}."
 
 
-def _settings(group: str, path: Path, node: Mapping[str, Any], elsewhere: Mapping[str, str]) -> Iterator[str]:
-    function = target(str(node["_target_"]), group=group, where=group)
+def _describe_settings(group: str, path: Path, node: Mapping[str, Any], elsewhere: Mapping[str, str]) -> Iterator[str]:
+    function = resolve_target(str(node["_target_"]), group=group, where=group)
     hints = typing.get_type_hints(
         vars(function)["__init__"] if isinstance(function, type) else function, include_extras=True
     )
-    beside, described = comments(path), arguments(function)
+    beside, described = read_comments(path), read_docstring_arguments(function)
     for key, default in node.items():
         if key in UNNAMED:
             continue
-        kind = declared(group, function.__name__, key) or hints.get(key, Any)
+        kind = declared_type(group, function.__name__, key) or hints.get(key, Any)
         inner = default if isinstance(default, Mapping) else {}
-        yield _row(
+        yield _format_row(
             f"{group}.{key}",
             "" if inner else default,
-            describe(kind),
+            describe_type(kind),
             beside.get(key) or described.get(key) or elsewhere.get(key, ""),
         )
         for name, value in inner.items():
-            yield _row(f"{group}.{key}.{name}", value, "", beside.get(f"{key}.{name}", ""))
+            yield _format_row(f"{group}.{key}.{name}", value, "", beside.get(f"{key}.{name}", ""))
 
 
-def _row(name: str, default: Any, takes: str, meaning: str) -> str:
+def _format_row(name: str, default: Any, takes: str, meaning: str) -> str:
     shown = "null" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
     cells = (f"`{name}`", f"`{shown}`" if shown else "", takes, meaning)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _header(path: Path) -> str:
+def _read_header(path: Path) -> str:
     lines = path.read_text(encoding="utf-8").splitlines()
     said = []
     for line in lines:
@@ -119,7 +119,7 @@ def _header(path: Path) -> str:
     return " ".join(said)
 
 
-def comments(path: Path) -> Mapping[str, str]:
+def read_comments(path: Path) -> Mapping[str, str]:
     """What stands beside each key of a YAML file, by dotted name."""
     found: dict[str, str] = {}
     above = ""
@@ -132,7 +132,7 @@ def comments(path: Path) -> Mapping[str, str]:
     return found
 
 
-def arguments(function: Any) -> Mapping[str, str]:
+def read_docstring_arguments(function: Any) -> Mapping[str, str]:
     """What a docstring in Google's form says of each argument."""
     text = inspect.getdoc(function) or ""
     _, _, listed = text.partition("Args:\n")
@@ -150,4 +150,4 @@ def arguments(function: Any) -> Mapping[str, str]:
 
 
 if __name__ == "__main__":
-    print(page(), end="")
+    print(write_settings_page(), end="")

@@ -10,13 +10,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import MissingConfigException, OverrideParseException
 
 from cd_exp import config
-from cd_exp.config.validate import unknown_key
-from cd_exp.errors import InputError, unknown
+from cd_exp.config.validate import unknown_key_error
+from cd_exp.errors import InputError, unknown_name_error
 
 WRITE = "write KEY=VALUE, a list as KEY=[a,b], and quotes around a text with commas, spaces or brackets: \"KEY='a, b'\""
 
 
-def explained(error: Exception, overrides: Sequence[str], *, known: Callable[[], list[str]]) -> InputError:
+def explain_hydra_error(error: Exception, overrides: Sequence[str], *, known: Callable[[], list[str]]) -> InputError:
     """What was typed wrongly.
 
     Args:
@@ -27,24 +27,24 @@ def explained(error: Exception, overrides: Sequence[str], *, known: Callable[[],
     if isinstance(error, OverrideParseException):
         return InputError(f"{error.override!r} cannot be read: {WRITE}")
     if isinstance(error, MissingConfigException):
-        return _no_choice(error)
-    text = "\n".join(map(str, _chain(error)))
+        return _explain_missing_choice(error)
+    text = "\n".join(map(str, _error_chain(error)))
     for form, answer in FORMS.items():
         match = re.search(form, text)
         if match:
             return answer(match, known)
-    wrong = next((found for found in _chain(error) if getattr(found, "full_key", None)), error)
-    return _wrong_value(str(getattr(wrong, "full_key", "") or ""), wrong, overrides)
+    wrong = next((found for found in _error_chain(error) if getattr(found, "full_key", None)), error)
+    return _explain_wrong_value(str(getattr(wrong, "full_key", "") or ""), wrong, overrides)
 
 
-def _no_choice(error: MissingConfigException) -> InputError:
+def _explain_missing_choice(error: MissingConfigException) -> InputError:
     group, _, choice = str(error.missing_cfg_file).removesuffix(".yaml").rpartition("/")
     if not group:
         return InputError(f"--config-name {choice}: there is no {choice}.yaml in the folders of YAML files")
-    return unknown(group, choice, error.options or (), where="known")
+    return unknown_name_error(group, choice, error.options or (), where="known")
 
 
-def _misspelt(match: re.Match[str], known: Callable[[], list[str]]) -> InputError:
+def _explain_misspelt_key(match: re.Match[str], known: Callable[[], list[str]]) -> InputError:
     key = match.group(1)
     if not key:
         return InputError(f"a setting without a name cannot be read: {WRITE}")
@@ -55,43 +55,43 @@ def _misspelt(match: re.Match[str], known: Callable[[], list[str]]) -> InputErro
         return InputError(
             f"{key} is chosen by name, {key}=NAME, and its settings are given one by one: {key}.KEY=VALUE"
         )
-    return unknown_key(key, names)
+    return unknown_key_error(key, names)
 
 
-def _twice(match: re.Match[str], known: Callable[[], list[str]]) -> InputError:
+def _explain_duplicate(match: re.Match[str], known: Callable[[], list[str]]) -> InputError:
     return InputError(f"{match.group(1)} is there already, and + adds what is not: write {match.group(1)}=VALUE")
 
 
-def _to_sweep(match: re.Match[str], known: Callable[[], list[str]]) -> InputError:
+def _explain_sweep_value(match: re.Match[str], known: Callable[[], list[str]]) -> InputError:
     return InputError(f"{match.group(1)} has several values: add -m for a run with each, or write a list as KEY=[a,b]")
 
 
-def _not_deleted(match: re.Match[str], known: Callable[[], list[str]]) -> InputError:
+def _explain_failed_delete(match: re.Match[str], known: Callable[[], list[str]]) -> InputError:
     return InputError(f"~{match.group(1)}={match.group(3)} takes nothing out: its value is {match.group(2)}")
 
 
 FORMS: Mapping[str, Callable[[re.Match[str], Callable[[], list[str]]], InputError]] = {
-    r"Ambiguous value for argument '([^']*)'": _to_sweep,
-    r"Sweep parameters '([^']*)' requires --multirun": _to_sweep,
-    r"An item is already at '([^']*)'": _twice,
-    r"Multiple values for ([^.]*)\.": _twice,
-    r"The value of '([^']*)' is (.*) and not (.*)\.": _not_deleted,
-    r"Could not delete from config\. '([^']*)' does not exist": _misspelt,
-    r"Could not (?:override|append|delete)[^']*'([^']*)'": _misspelt,
-    r"config group '([^']*)' does not exist": _misspelt,
-    r"Key '[^']*' not in '[^']*'\s+full_key: (\S*)": _misspelt,
+    r"Ambiguous value for argument '([^']*)'": _explain_sweep_value,
+    r"Sweep parameters '([^']*)' requires --multirun": _explain_sweep_value,
+    r"An item is already at '([^']*)'": _explain_duplicate,
+    r"Multiple values for ([^.]*)\.": _explain_duplicate,
+    r"The value of '([^']*)' is (.*) and not (.*)\.": _explain_failed_delete,
+    r"Could not delete from config\. '([^']*)' does not exist": _explain_misspelt_key,
+    r"Could not (?:override|append|delete)[^']*'([^']*)'": _explain_misspelt_key,
+    r"config group '([^']*)' does not exist": _explain_misspelt_key,
+    r"Key '[^']*' not in '[^']*'\s+full_key: (\S*)": _explain_misspelt_key,
 }
 """What Hydra says, and what is said instead."""
 
 
-def _wrong_value(key: str, error: BaseException, overrides: Sequence[str]) -> InputError:
-    kinds = config.kinds()
+def _explain_wrong_value(key: str, error: BaseException, overrides: Sequence[str]) -> InputError:
+    kinds = config.setting_types()
     typed = next((text.partition("=")[2] for text in overrides if text.lstrip("+~").partition("=")[0] == key), "")
     if key in kinds:
         told = re.search(r"(?:[Vv]alue|string:) '(.*?)'(?: |$)", str(error).splitlines()[0])
-        came = told[1] if told and told[1] != _read(typed) else typed  # of a YAML file, whatever was typed
+        came = told[1] if told and told[1] != _match_message(typed) else typed  # of a YAML file, whatever was typed
         shown = f"{key}={came}" if came else f"what a YAML file gives for {key}"
-        return InputError(f"{shown} does not fit: expected {config.describe(kinds[key])}")
+        return InputError(f"{shown} does not fit: expected {config.describe_type(kinds[key])}")
     inner = [name for name in kinds if name.startswith(f"{key}.")]
     if inner:
         return InputError(f"{key} is no setting itself; it holds {', '.join(inner)}")
@@ -102,7 +102,7 @@ def _wrong_value(key: str, error: BaseException, overrides: Sequence[str]) -> In
     return InputError(f"{key}{': ' * bool(key)}{said}")
 
 
-def _read(typed: str) -> str:
+def _match_message(typed: str) -> str:
     """What Hydra makes of a value that was typed, as its errors show it."""
     try:
         return str(OverridesParser.create().parse_override(f"value={typed}").value())
@@ -110,7 +110,7 @@ def _read(typed: str) -> str:
         return typed
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def _error_chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

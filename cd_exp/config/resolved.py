@@ -11,41 +11,41 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.resolvers import oc
 
 
-def plain(config: DictConfig) -> dict[str, Any]:
+def as_plain_config(config: DictConfig) -> dict[str, Any]:
     """The settings as plain values, for others to read.
 
     Interpolations are resolved, but for those that read the environment, which stay as they were written. Paths are
     relative to the working directory, or begin with `~`.
     """
-    return {str(key): _shown(config, key, str(key), {}) for key in config if key != "hydra"}
+    return {str(key): _interpolation_text(config, key, str(key), {}) for key in config if key != "hydra"}
 
 
-def environment(config: DictConfig) -> dict[str, str]:
+def hash_environment_values(config: DictConfig) -> dict[str, str]:
     """A digest of what the environment gave to each setting that reads it."""
     read: dict[str, str] = {}
     for key in config:
         if key != "hydra":
-            _shown(config, key, str(key), read)
+            _interpolation_text(config, key, str(key), read)
     return read
 
 
-def _shown(above: Any, key: Any, where: str, read: dict[str, str]) -> Any:
+def _interpolation_text(above: Any, key: Any, where: str, read: dict[str, str]) -> Any:
     if OmegaConf.is_missing(above, key):
         return "???"
-    with _watched() as names:
+    with _list_environment_reads() as names:
         node = above[key]
     if OmegaConf.is_dict(node):
-        return {str(inner): _shown(node, inner, f"{where}.{inner}", read) for inner in node}
+        return {str(inner): _interpolation_text(node, inner, f"{where}.{inner}", read) for inner in node}
     if OmegaConf.is_list(node):
-        return [_shown(node, index, f"{where}.{index}", read) for index in range(len(node))]
+        return [_interpolation_text(node, index, f"{where}.{index}", read) for index in range(len(node))]
     if names:
         read[where] = f"sha256:{hashlib.sha256(str(node).encode()).hexdigest()}"
         return above._get_node(key)._value()
-    return sheltered(node) if isinstance(node, str) else node
+    return without_absolute_paths(node) if isinstance(node, str) else node
 
 
 @contextmanager
-def _watched() -> Iterator[list[str]]:
+def _list_environment_reads() -> Iterator[list[str]]:
     """The names of environment variables that are set and that interpolations read within the block."""
     names: list[str] = []
 
@@ -61,7 +61,7 @@ def _watched() -> Iterator[list[str]]:
         OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
 
 
-def sheltered(text: str) -> str:
+def without_absolute_paths(text: str) -> str:
     """Text without absolute paths: those below the working directory become relative, those of home begin with ~."""
     here, home = str(Path.cwd()), str(Path.home())
     for place, short in ((here, ""), (home, "~/")):

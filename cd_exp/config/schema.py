@@ -16,7 +16,19 @@ from typing import Annotated, Any
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from omegaconf import MISSING, OmegaConf
 
-from cd_exp.config.types import Count, Doc, NotNegative, OneOf, Pattern, Positive, Share, Text, Texts, Whole, parts
+from cd_exp.config.types import (
+    Count,
+    Doc,
+    NotNegative,
+    OneOf,
+    Pattern,
+    Positive,
+    Share,
+    Text,
+    Texts,
+    Whole,
+    split_annotation,
+)
 
 TAG = r"[^/\\#?%:]{1,128}"  # what W&B takes as the name of a project
 
@@ -151,7 +163,7 @@ ON_ERROR = Annotated[str, OneOf("error", "skip")]
 """Of `probe.on_error`, which is the run's business and no constructor's."""
 
 
-def declared(group: str, constructor: str, setting: str) -> Any | None:
+def declared_type(group: str, constructor: str, setting: str) -> Any | None:
     """What a setting takes; None where only the constructor's signature says it."""
     return DECLARED.get(f"{group}.{constructor}.{setting}", DECLARED.get(f"{group}.{setting}"))
 
@@ -261,23 +273,26 @@ class Config:
 GROUPS = tuple(name for name, kind in typing.get_type_hints(Config).items() if kind is Any)
 
 
-def kinds(section: type = Config, above: str = "") -> Mapping[str, Any]:
+def setting_types(section: type = Config, above: str = "") -> Mapping[str, Any]:
     """What each setting outside the groups takes, by dotted name."""
     found: dict[str, Any] = {}
     for name, kind in typing.get_type_hints(section, include_extras=True).items():
         if dataclasses.is_dataclass(kind):
-            found |= kinds(typing.cast(type, kind), f"{above}{name}.")
+            found |= setting_types(typing.cast(type, kind), f"{above}{name}.")
         elif name not in GROUPS or above:
             found[f"{above}{name}"] = kind
     return found
 
 
-def meanings() -> Mapping[str, str]:
+def setting_meanings() -> Mapping[str, str]:
     """What each setting outside the groups means, in a sentence."""
-    return {name: next(mark.text for mark in parts(kind)[1] if isinstance(mark, Doc)) for name, kind in kinds().items()}
+    return {
+        name: next(mark.text for mark in split_annotation(kind)[1] if isinstance(mark, Doc))
+        for name, kind in setting_types().items()
+    }
 
 
-def register() -> None:
+def register_schema() -> None:
     """Make the schema known to Hydra, and the mappings that a user may add keys to.
 
     `conf/config.yaml` begins with `schema`; a YAML whose `options` are the user's own begins with `open_options`.
@@ -290,7 +305,7 @@ def register() -> None:
         store.store(name=f"open_{key}", node=OmegaConf.create({key: OmegaConf.create({}, flags={"struct": False})}))
 
 
-def directory() -> Path:
+def config_folder() -> Path:
     """The folder of YAML files: `conf/` of a checkout, or the copy inside the installed package."""
     inside = Path(__file__).parents[1] / "conf"
     return inside if inside.is_dir() else Path(__file__).parents[2] / "conf"

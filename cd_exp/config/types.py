@@ -14,7 +14,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
-from cd_exp.errors import InputError, unknown
+from cd_exp.errors import InputError, unknown_name_error
 
 
 @dataclass(frozen=True)
@@ -60,24 +60,26 @@ PLAIN = {
 }
 
 
-def parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+def split_annotation(kind: Any) -> tuple[Any, tuple[Any, ...]]:
     """The bare type of a kind, and its markers."""
     if get_origin(kind) is Annotated:
         bare, *markers = get_args(kind)
-        inner, more = parts(bare)
+        inner, more = split_annotation(bare)
         return inner, (*more, *markers)
     return kind, ()
 
 
-def fits(value: Any, kind: Any) -> bool:
+def matches_type(value: Any, kind: Any) -> bool:
     """Whether a plain value (of YAML: numbers, text, lists, mappings, null) is of a kind. Numbers must be finite."""
-    bare, markers = parts(kind)
+    bare, markers = split_annotation(kind)
     if get_origin(bare) in (Union, types.UnionType):
-        return any(fits(value, part) for part in get_args(bare)) and (value is None or _within(value, markers))
-    return _is(value, bare) and _within(value, markers)
+        return any(matches_type(value, part) for part in get_args(bare)) and (
+            value is None or _is_within_range(value, markers)
+        )
+    return _is_instance(value, bare) and _is_within_range(value, markers)
 
 
-def _is(value: Any, bare: Any) -> bool:
+def _is_instance(value: Any, bare: Any) -> bool:
     origin = get_origin(bare) or bare
     if bare is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
@@ -88,14 +90,16 @@ def _is(value: Any, bare: Any) -> bool:
     if origin in (list, tuple, Sequence):
         inner = [kind for kind in get_args(bare) if kind is not ...]
         listed = isinstance(value, (list, tuple))
-        return listed and (not inner or all(any(fits(item, kind) for kind in inner) for item in value))
+        return listed and (not inner or all(any(matches_type(item, kind) for kind in inner) for item in value))
     if origin in (dict, Mapping):
         inner = list(get_args(bare)) or [Any, Any]
-        return isinstance(value, Mapping) and all(fits(k, inner[0]) and fits(v, inner[1]) for k, v in value.items())
+        return isinstance(value, Mapping) and all(
+            matches_type(k, inner[0]) and matches_type(v, inner[1]) for k, v in value.items()
+        )
     return True
 
 
-def _within(value: Any, markers: Sequence[Any]) -> bool:
+def _is_within_range(value: Any, markers: Sequence[Any]) -> bool:
     for marker in markers:
         match marker:
             case Ge(ge=low) if value < low:
@@ -115,16 +119,16 @@ def _within(value: Any, markers: Sequence[Any]) -> bool:
     return True
 
 
-def describe(kind: Any) -> str:
+def describe_type(kind: Any) -> str:
     """A kind in words, as in `a whole number from 0, or null`."""
-    bare, markers = parts(kind)
+    bare, markers = split_annotation(kind)
     options = get_args(bare) if get_origin(bare) in (Union, types.UnionType) else (bare,)
-    said = ", or ".join(_described(option, markers) for option in options)
+    said = ", or ".join(_describe_one(option, markers) for option in options)
     return said.removesuffix(", or null") + (", or null" if type(None) in options and len(options) > 1 else "")
 
 
-def _described(option: Any, above: Sequence[Any]) -> str:
-    bare, own = parts(option)
+def _describe_one(option: Any, above: Sequence[Any]) -> str:
+    bare, own = split_annotation(option)
     markers = [*own, *above]
     for marker in markers:
         if isinstance(marker, OneOf) and bare is str:
@@ -134,15 +138,15 @@ def _described(option: Any, above: Sequence[Any]) -> str:
     origin = get_origin(bare) or bare
     if origin in (list, tuple, Sequence):
         inner = [kind for kind in get_args(bare) if kind is not ...]
-        of = f" of {describe(inner[0])}" if inner and inner[0] is not Any else ""
+        of = f" of {describe_type(inner[0])}" if inner and inner[0] is not Any else ""
         return f"a list{of}" + (" with at least one entry" if any(isinstance(m, MinLen) for m in markers) else "")
     if origin in (dict, Mapping):
         return "a mapping {key: value}"
     name = PLAIN.get(bare, getattr(bare, "__name__", str(bare)))
-    return name + "".join(_bound(marker) for marker in markers)
+    return name + "".join(_describe_bound(marker) for marker in markers)
 
 
-def _bound(marker: Any) -> str:
+def _describe_bound(marker: Any) -> str:
     match marker:
         case Ge(ge=low):
             return f" from {low}"
@@ -155,7 +159,7 @@ def _bound(marker: Any) -> str:
     return ""
 
 
-def refusal(where: str, value: Any, kind: Any) -> InputError | None:
+def refuse_value(where: str, value: Any, kind: Any) -> InputError | None:
     """The error for a value that is not of a kind, with the remedy; None where it is.
 
     Args:
@@ -163,28 +167,31 @@ def refusal(where: str, value: Any, kind: Any) -> InputError | None:
         value: what came.
         kind: what it takes.
     """
-    if fits(value, kind):
+    if matches_type(value, kind):
         return None
-    bare, markers = parts(kind)
+    bare, markers = split_annotation(kind)
     options = get_args(bare) if get_origin(bare) in (Union, types.UnionType) else (bare,)
-    lists = any((get_origin(parts(option)[0]) or parts(option)[0]) in (list, tuple, Sequence) for option in options)
+    lists = any(
+        (get_origin(split_annotation(option)[0]) or split_annotation(option)[0]) in (list, tuple, Sequence)
+        for option in options
+    )
     if lists and isinstance(value, str) and value.strip():
-        return InputError(f"{where}={value} is text, expected {describe(kind)}: write {where}=[{value}]")
+        return InputError(f"{where}={value} is text, expected {describe_type(kind)}: write {where}=[{value}]")
     for option in options:
-        words = next((m.words for m in (*parts(option)[1], *markers) if isinstance(m, OneOf)), None)
+        words = next((m.words for m in (*split_annotation(option)[1], *markers) if isinstance(m, OneOf)), None)
         if words and isinstance(value, str):
-            return unknown(where, value, words, where="known")
+            return unknown_name_error(where, value, words, where="known")
     known = isinstance(value, (int, float, str, bool, list, dict)) or value is None
-    came = f"of type {type(value).__name__}" if known and not _same_type(value, options) else "out of range"
+    came = f"of type {type(value).__name__}" if known and not _has_same_type(value, options) else "out of range"
     shown = "null" if value is None else repr(value) if isinstance(value, str) else str(value)
     if value is None or (isinstance(value, (str, list)) and not value):
-        return InputError(f"{where}={shown} is empty, expected {describe(kind)}")
-    return InputError(f"{where}={shown} is {came}, expected {describe(kind)}")
+        return InputError(f"{where}={shown} is empty, expected {describe_type(kind)}")
+    return InputError(f"{where}={shown} is {came}, expected {describe_type(kind)}")
 
 
-def _same_type(value: Any, options: Sequence[Any]) -> bool:
+def _has_same_type(value: Any, options: Sequence[Any]) -> bool:
     for option in options:
-        bare, _ = parts(option)
+        bare, _ = split_annotation(option)
         wanted = typing.get_origin(bare) or bare
         if wanted is float and isinstance(value, (int, float)) and not isinstance(value, bool):
             return True

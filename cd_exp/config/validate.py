@@ -17,9 +17,9 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cd_exp.config.schema import GROUPS, ON_ERROR, directory, kinds
-from cd_exp.config.types import Count, Pattern, Text, refusal
-from cd_exp.errors import InputError, unknown
+from cd_exp.config.schema import GROUPS, ON_ERROR, config_folder, setting_types
+from cd_exp.config.types import Count, Pattern, Text, refuse_value
+from cd_exp.errors import InputError, unknown_name_error
 
 CALLBACKS = ("hydra.experimental.callbacks.LogJobReturnCallback", "hydra.experimental.callbacks.PickleJobInfoCallback")
 HYDRA = {
@@ -54,27 +54,27 @@ def check_keys(config: DictConfig) -> None:
     Raises:
         InputError: names the key; of a removed one, what does the same.
     """
-    known, given = [*kinds(), *GROUPS], [*_keys(config)]
+    known, given = [*setting_types(), *GROUPS], [*_list_keys(config)]
     for key in given:
         if key not in known:
-            raise unknown_key(key, known)
-    for key in kinds():
+            raise unknown_key_error(key, known)
+    for key in setting_types():
         if key not in given:
             raise InputError(f"~{key}: a setting cannot be taken out, only given another value: {key}=VALUE")
-    stray = next(_stray(config.get("hydra"), OmegaConf.structured(HydraConf), "hydra"), None)
+    stray = next(_find_stray_key(config.get("hydra"), OmegaConf.structured(HydraConf), "hydra"), None)
     if stray:
-        raise unknown_key(*stray)
+        raise unknown_key_error(*stray)
 
 
-def unknown_key(key: str, known: Sequence[str]) -> InputError:
+def unknown_key_error(key: str, known: Sequence[str]) -> InputError:
     """The error for a setting that does not exist."""
     if reason := REMOVED.get(key.partition(".")[0]):
         return InputError(f"setting {key} is not known: {reason}")
-    return unknown("setting", key, known, where="known")
+    return unknown_name_error("setting", key, known, where="known")
 
 
-def _keys(config: DictConfig) -> Iterator[str]:
-    sections = {name.partition(".")[0] for name in kinds() if "." in name}
+def _list_keys(config: DictConfig) -> Iterator[str]:
+    sections = {name.partition(".")[0] for name in setting_types() if "." in name}
     for key in config:
         name = str(key)
         if name in sections and OmegaConf.is_dict(config._get_node(name)):
@@ -84,7 +84,7 @@ def _keys(config: DictConfig) -> Iterator[str]:
             yield name
 
 
-def _stray(node: Any, schema: Any, where: str) -> Iterator[tuple[str, list[str]]]:
+def _find_stray_key(node: Any, schema: Any, where: str) -> Iterator[tuple[str, list[str]]]:
     """Keys of Hydra's part that its schema does not have, with those that it has."""
     if not (OmegaConf.is_dict(node) and OmegaConf.is_dict(schema) and OmegaConf.get_type(schema) not in (dict, None)):
         return
@@ -92,7 +92,7 @@ def _stray(node: Any, schema: Any, where: str) -> Iterator[tuple[str, list[str]]
         if key not in [*schema, "env"]:  # which an older default of Hydra adds
             yield f"{where}.{key}", [f"{where}.{name}" for name in schema]
         elif key in list(schema) and not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key):
-            yield from _stray(node._get_node(key), schema._get_node(key), f"{where}.{key}")
+            yield from _find_stray_key(node._get_node(key), schema._get_node(key), f"{where}.{key}")
 
 
 def check_values(config: DictConfig) -> None:
@@ -101,15 +101,17 @@ def check_values(config: DictConfig) -> None:
     Raises:
         InputError: names the setting, what came and what it takes.
     """
-    for name, kind in kinds().items():
-        value = chosen(config, name)
+    for name, kind in setting_types().items():
+        value = configured_by(config, name)
         if value == "???":
             raise InputError(f"{name} must be set: add {name}=VALUE")
-        wrong = refusal(name, value, kind)
+        wrong = refuse_value(name, value, kind)
         if wrong:
             raise wrong
     probe = config.get("probe")
-    wrong = refusal("probe.on_error", probe.get("on_error", "error"), ON_ERROR) if OmegaConf.is_dict(probe) else None
+    wrong = (
+        refuse_value("probe.on_error", probe.get("on_error", "error"), ON_ERROR) if OmegaConf.is_dict(probe) else None
+    )
     if wrong:
         raise wrong
     check_folder("cache.dir", config.cache.dir)
@@ -118,7 +120,7 @@ def check_values(config: DictConfig) -> None:
         raise InputError(f"distributed.processes={processes}: this machine does at most {most}; give fewer")
 
 
-def chosen(config: DictConfig, name: str) -> Any:
+def configured_by(config: DictConfig, name: str) -> Any:
     """The value of a setting, plain."""
     try:
         value = OmegaConf.select(config, name, throw_on_missing=False)
@@ -153,7 +155,7 @@ def check_hydra(hydra: DictConfig) -> None:
         value: Any = plain
         for part in name.split("."):
             value = value.get(part, "${") if isinstance(value, dict) else value
-        wrong = None if "${" in str(value) or value == "???" else refusal(f"hydra.{name}", value, kind)
+        wrong = None if "${" in str(value) or value == "???" else refuse_value(f"hydra.{name}", value, kind)
         if wrong:
             raise wrong
     if plain.get("output_subdir") in WRITTEN:
@@ -163,15 +165,15 @@ def check_hydra(hydra: DictConfig) -> None:
             "hydra.job.chdir=true would change what relative paths mean; leave it out, and choose the "
             "folder of results with hydra.run.dir=DIR"
         )
-    for where, key, value in _targets(plain, "hydra"):
+    for where, key, value in _list_targets(plain, "hydra"):
         if key == "level":
             if value not in LEVELS:
-                raise unknown(f"{where}.level", str(value), LEVELS, where="known")
+                raise unknown_name_error(f"{where}.level", str(value), LEVELS, where="known")
             continue
         allowed: Sequence[str] = LOGGING if key in ("class", "()") else CALLBACKS
         for part in ("launcher", "sweeper"):
             if where == f"hydra.{part}" and key == "_target_":
-                allowed = plugins(part)
+                allowed = list_plugins(part)
         if value not in allowed and not (key == "()" and value is None):
             raise InputError(
                 f"{where}.{key}={value} is not Hydra's own; of hydra.* only what Hydra and its plugins bring "
@@ -189,20 +191,20 @@ def check_choices(config: DictConfig) -> None:
             raise InputError(f"{group} takes one choice, {group}=NAME; for a run with each of several: -m {group}=A,B")
 
 
-def plugins(part: str) -> list[str]:
+def list_plugins(part: str) -> list[str]:
     """The targets of the installed launchers or sweepers."""
     store = ConfigStore.instance()
     names = [name for name in store.list(f"hydra/{part}") if name.endswith(".yaml")]
     return [str(OmegaConf.select(store.load(f"hydra/{part}/{name}").node, "_target_")) for name in names]
 
 
-def _targets(node: Any, where: str) -> Iterator[tuple[str, str, Any]]:
+def _list_targets(node: Any, where: str) -> Iterator[tuple[str, str, Any]]:
     logging = where.startswith(("hydra.job_logging", "hydra.hydra_logging"))
     items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
     for key, value in items:
         if key == "_target_" or (logging and key in ("class", "()", "level")):
             yield where, str(key), value
-        yield from _targets(value, f"{where}.{key}")
+        yield from _list_targets(value, f"{where}.{key}")
 
 
 CUSTOM = {
@@ -216,16 +218,16 @@ CUSTOM = {
 
 
 @cache
-def offered() -> Mapping[str, frozenset[str]]:
+def offered_targets() -> Mapping[str, frozenset[str]]:
     """The targets of each group."""
     found: dict[str, set[str]] = {}
-    for path in sorted(directory().glob("*/*.yaml")):
+    for path in sorted(config_folder().glob("*/*.yaml")):
         targets = re.findall(r"^_target_: *(cd_exp\.[\w.]+) *$", path.read_text(encoding="utf-8"), re.MULTILINE)
         found.setdefault(path.parent.name, set()).update(targets)
     return {group: frozenset(targets) for group, targets in found.items()}
 
 
-def target(name: str, *, group: str, where: str) -> Callable[..., Any]:
+def resolve_target(name: str, *, group: str, where: str) -> Callable[..., Any]:
     """The constructor of that name.
 
     Args:
@@ -236,9 +238,9 @@ def target(name: str, *, group: str, where: str) -> Callable[..., Any]:
     Raises:
         InputError: the group has no such constructor; names the way in for the user's own code.
     """
-    known = offered().get(group, frozenset())
+    known = offered_targets().get(group, frozenset())
     if name not in known:
         way = f"; code of your own: {CUSTOM[group]}" if group in CUSTOM else ""
-        raise InputError(f"{unknown('constructor', name, known, where=f'offered for {where}')}{way}")
+        raise InputError(f"{unknown_name_error('constructor', name, known, where=f'offered for {where}')}{way}")
     module, _, function = name.rpartition(".")
     return getattr(importlib.import_module(module), function)

@@ -17,19 +17,25 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cd_exp.errors import InputError, MissingTexts
-from cd_exp.evaluation.baselines import Labelled, Method, labelled
+from cd_exp.evaluation.baselines import Method, MethodResult, run_method
 from cd_exp.evaluation.judges import Judge
-from cd_exp.evaluation.judges.run_judge import Judged, judged
-from cd_exp.features import text_embeddings, text_notes
-from cd_exp.labels import notes as notes_of_marks
-from cd_exp.metrics import adjusted, agreement, compare_methods, summarise
-from cd_exp.metrics.metrics import cosines
-from cd_exp.metrics.name_matching import Naming, accepted_columns, named_in, naming_of, same_as_published
-from cd_exp.probes import pixel_notes
-from cd_exp.records import OURS, Accepted, Concepts, Judgement, Labels, Outcome, has_pictures
+from cd_exp.evaluation.judges.run_judge import JudgeResult, run_judge
+from cd_exp.features import note_long_prompts, text_embeddings
+from cd_exp.labels import note_flags as notes_of_marks
+from cd_exp.metrics import adjust_p_values, compare_methods, label_agreement, summarise
+from cd_exp.metrics.metrics import rowwise_cosines
+from cd_exp.metrics.name_matching import (
+    NameMatcher,
+    accepted_columns,
+    are_same_as_published,
+    find_in_names,
+    matcher_for,
+)
+from cd_exp.probes import note_pixels
+from cd_exp.records import CLIP_DISSECT, Accepted, Concepts, Labels, RunResult, UnitResults, has_images
 from cd_exp.run_data import RunData
 
-__all__ = ["TextEncoder", "accepted_columns", "compare_all", "judge", "sentence_encoder"]
+__all__ = ["TextEncoder", "accepted_columns", "compare_methods_by_layer", "judge_labels", "load_sentence_encoder"]
 
 TextEncoder = Callable[[Sequence[str]], Tensor | np.ndarray]
 """`names -> Float["names dim"]`, normalised or not."""
@@ -38,19 +44,19 @@ SENTENCES = "sentence-transformers/all-mpnet-base-v2"
 _TOP = 5
 
 
-def judge(
+def judge_labels(
     labels: Labels,
     truth: Sequence[Accepted] | None = None,
     *,
     judgeable: Collection[str] | None = None,
     clip_text: TextEncoder | None = None,
     sentences: TextEncoder | None = None,
-) -> Judgement:
+) -> UnitResults:
     """One method's labels of one layer against the truth, as far as anything is known of its units.
 
     Labels with ranks are right where the rank is 1, and within five where it is at most 5: that is by concept, not by
     name, so of two classes called the same only the unit's own one counts. Labels without are compared by name. By the
-    published rule a label is right where it also is so letter for letter (`same_as_published`).
+    published rule a label is right where it also is so letter for letter (`are_same_as_published`).
 
     A unit is judged when its truth is known, some concept names it (labels with ranks), and `judgeable` holds one of
     its names. A judged unit without a label is wrong. Units that a published file leaves out are not judged.
@@ -61,46 +67,46 @@ def judge(
         judgeable: restricts judging to units whose true name is in this vocabulary, as Broden's scenes for a network of
             Places365 classes. Compared by the documented rule.
         clip_text: CLIP's text tower, for the cosine between label and truth.
-        sentences: a sentence encoder, as of `sentence_encoder`, for the same.
+        sentences: a sentence encoder, as of `load_sentence_encoder`, for the same.
     """
-    right = _truth_of(labels, truth)
+    right = _truth_names(labels, truth)
     known = np.array([accepted is not None for accepted in right], dtype=bool)
-    always = _always(labels)
+    always = _is_always_known(labels)
     if not known.any():
-        return Judgement(**always)
-    judged = known if judgeable is None else known & np.array(named_in(right, judgeable))
+        return UnitResults(**always)
+    judged = known if judgeable is None else known & np.array(find_in_names(right, judgeable))
     if labels.ranks is not None:
         judged = judged & ~np.isnan(labels.ranks)
     rows = np.flatnonzero(judged)
     rank = None if labels.ranks is None else labels.ranks[rows]
-    top1 = _right(labels, right, rows, within=1) if rank is None else rank == 1
+    top1 = _is_right(labels, right, rows, within=1) if rank is None else rank == 1
     names = labels.descriptions  # made anew each time it is asked for
     named = np.array([row for row in np.flatnonzero(known) if names[row]], dtype=np.int64)
-    given, true = Naming.of(names), naming_of(right)
+    given, true = NameMatcher.of(names), matcher_for(right)
     pairs = [(given.plain(names[row]), true.plain(right[row][0])) for row in named]
-    return Judgement(
+    return UnitResults(
         **always,
         units=labels.units[rows],
         top1=top1,
-        top1_published=top1 & _right_as_published(labels, right, rows),
-        top5=_within_five(labels, right, rows, rank),
+        top1_published=top1 & _is_right_as_published(labels, right, rows),
+        top5=_is_within_five(labels, right, rows, rank),
         rank=rank,
         similarity=labels.similarity[rows] if np.isfinite(labels.similarity[rows]).any() else None,
         stability=None if labels.stability is None else labels.stability[rows],
         named=labels.units[named],
-        clip_cosine=_text_cosines(pairs, clip_text),
-        sentence_cosine=_text_cosines(pairs, sentences),
+        clip_cosine=_compare_texts(pairs, clip_text),
+        sentence_cosine=_compare_texts(pairs, sentences),
     )
 
 
-def _always(labels: Labels) -> dict[str, Any]:
+def _is_always_known(labels: Labels) -> dict[str, Any]:
     """What needs no truth."""
     return {"labelled": labels.units, "faithfulness": labels.faithfulness, "candidates": labels.candidates}
 
 
-def compare_all(
+def compare_methods_by_layer(
     methods: Mapping[str, Mapping[str, Labels]],
-    judgements: Mapping[str, Mapping[str, Judgement]],
+    judgements: Mapping[str, Mapping[str, UnitResults]],
     *,
     seed: int,
 ) -> list[dict[str, Any]]:
@@ -114,14 +120,14 @@ def compare_all(
             if layer not in methods[second]:
                 continue
             row: dict[str, Any] = {"layer": layer, "first": first, "second": second}
-            same = agreement(methods[first][layer], methods[second][layer])
+            same = label_agreement(methods[first][layer], methods[second][layer])
             row |= {} if same is None else {"agreement": same}
             row |= compare_methods(judgements[first][layer], judgements[second][layer], seed=seed)
             rows.append(row)
-    return adjusted(rows)
+    return adjust_p_values(rows)
 
 
-def sentence_encoder(model: str = SENTENCES, *, device: str = "cpu") -> TextEncoder | None:
+def load_sentence_encoder(model: str = SENTENCES, *, device: str = "cpu") -> TextEncoder | None:
     """A sentence encoder of sentence-transformers, loaded (9 s) when it is first called; never downloaded.
 
     Args:
@@ -141,7 +147,7 @@ def sentence_encoder(model: str = SENTENCES, *, device: str = "cpu") -> TextEnco
             raise InputError(
                 f"sentence encoder {model!r} is no folder; give one, or a model name such as {SENTENCES!r}"
             )
-        if not _downloaded(model):
+        if not _is_downloaded(model):
             return None
 
     @cache
@@ -156,7 +162,7 @@ def sentence_encoder(model: str = SENTENCES, *, device: str = "cpu") -> TextEnco
     return encode
 
 
-def _downloaded(model: str) -> bool:
+def _is_downloaded(model: str) -> bool:
     from huggingface_hub import constants
 
     name = model if "/" in model else f"sentence-transformers/{model}"
@@ -167,39 +173,45 @@ def _downloaded(model: str) -> bool:
     return isinstance(try_to_load_from_cache(name, "modules.json"), str)
 
 
-def _truth_of(labels: Labels, truth: Sequence[Accepted] | None) -> tuple[Accepted, ...]:
+def _truth_names(labels: Labels, truth: Sequence[Accepted] | None) -> tuple[Accepted, ...]:
     """The right names of each labelled unit, in the order of the labels."""
     if truth is None:
         return labels.truth or (None,) * len(labels.units)
     return tuple(truth[unit] for unit in labels.units)
 
 
-def _right(labels: Labels, truth: Sequence[Accepted], rows: np.ndarray, *, within: int) -> Bool[np.ndarray, " judged"]:
+def _is_right(
+    labels: Labels, truth: Sequence[Accepted], rows: np.ndarray, *, within: int
+) -> Bool[np.ndarray, " run_judge"]:
     """Whether one of the first `within` labels of each unit is the same as one of its names."""
-    listed, true = Naming.of(name for top in labels.top for name in top), naming_of(truth)
+    listed, true = NameMatcher.of(name for top in labels.top for name in top), matcher_for(truth)
     wanted = [frozenset().union(*map(true.normal_forms, truth[row] or ())) for row in rows]
     given = [frozenset().union(*map(listed.normal_forms, labels.top[row][:within])) for row in rows]
     return np.array([not a.isdisjoint(b) for a, b in zip(wanted, given, strict=True)], dtype=bool)
 
 
-def _right_as_published(labels: Labels, truth: Sequence[Accepted], rows: np.ndarray) -> Bool[np.ndarray, " judged"]:
+def _is_right_as_published(
+    labels: Labels, truth: Sequence[Accepted], rows: np.ndarray
+) -> Bool[np.ndarray, " run_judge"]:
     names = labels.descriptions
-    right = [bool(names[row]) and any(same_as_published(names[row], name) for name in truth[row] or ()) for row in rows]
+    right = [
+        bool(names[row]) and any(are_same_as_published(names[row], name) for name in truth[row] or ()) for row in rows
+    ]
     return np.array(right, dtype=bool)
 
 
-def _within_five(
-    labels: Labels, truth: Sequence[Accepted], rows: np.ndarray, rank: Float[np.ndarray, " judged"] | None
-) -> Bool[np.ndarray, " judged"] | None:
+def _is_within_five(
+    labels: Labels, truth: Sequence[Accepted], rows: np.ndarray, rank: Float[np.ndarray, " run_judge"] | None
+) -> Bool[np.ndarray, " run_judge"] | None:
     """None for a method that never gives five labels: its single label is no top 5."""
     if rank is not None:
         return rank <= _TOP
     if not any(len(names) >= _TOP for names in labels.top):
         return None
-    return _right(labels, truth, rows, within=_TOP)
+    return _is_right(labels, truth, rows, within=_TOP)
 
 
-def _text_cosines(pairs: Sequence[tuple[str, str]], encode: TextEncoder | None) -> Float[np.ndarray, " named"] | None:
+def _compare_texts(pairs: Sequence[tuple[str, str]], encode: TextEncoder | None) -> Float[np.ndarray, " named"] | None:
     """The cosine between label and truth, each distinct text encoded once."""
     if encode is None or not pairs:
         return None
@@ -209,24 +221,24 @@ def _text_cosines(pairs: Sequence[tuple[str, str]], encode: TextEncoder | None) 
     except MissingTexts:  # finished embeddings need not hold the truth's names
         return None
     given, wanted = (vectors[[places[text] for text in side]] for side in zip(*pairs, strict=True))
-    return cosines(given, wanted)
+    return rowwise_cosines(given, wanted)
 
 
 @dataclass(frozen=True, eq=False)
-class Judging:
+class MethodResults:
     """Who scores the labels, and how our own are made: they are chosen anew on a part of the images for it."""
 
     judge: Judge
     ours: Method
 
 
-def collect(
+def evaluate_methods(
     run: RunData,
     methods: Mapping[str, Method],
     *,
     images: int,
-    judging: Judging | None = None,
-) -> Outcome:
+    judging: MethodResults | None = None,
+) -> RunResult:
     """Judge our labels and those of the other methods by the same metrics, and compare them on the same units.
 
     Args:
@@ -235,45 +247,49 @@ def collect(
         images: how many top images to keep for each unit.
         judging: scores all labels on images that they were not chosen on; None leaves that out.
     """
-    others = {name: labelled(method, run) for name, method in methods.items()}
+    others = {name: run_method(method, run) for name, method in methods.items()}
     units = {layer: len(labels.units) for layer, labels in run.labels.items()}
-    by_method: dict[str, Mapping[str, Labels]] = {OURS: run.labels}
+    by_method: dict[str, Mapping[str, Labels]] = {CLIP_DISSECT: run.labels}
     by_method |= {name: other.labels for name, other in others.items()}
-    scored = judged(judging.judge, run, {OURS: judging.ours, **methods}, by_method) if judging else Judged(by_method)
+    scored = (
+        run_judge(judging.judge, run, {CLIP_DISSECT: judging.ours, **methods}, by_method)
+        if judging
+        else JudgeResult(by_method)
+    )
     by_method = dict(scored.methods)
-    judgements = _judgements(run, by_method)
+    judgements = _judge_methods(run, by_method)
     by_method = {
         name: {layer: _with_verdicts(labels, judgements[name][layer]) for layer, labels in by_layer.items()}
         for name, by_layer in by_method.items()
     }
-    judgements |= {name: _unjudged(by_layer) for name, by_layer in scored.references.items()}
+    judgements |= {name: _note_unjudged(by_layer) for name, by_layer in scored.references.items()}
     metrics = {
         method: {
             layer: summarise(judgement, total_units=units[layer], seed=run.seed) for layer, judgement in by.items()
         }
         for method, by in judgements.items()
     }
-    pictured = run.labels if has_pictures(run.probe) else ()  # without pictures there is nothing to show
-    shown = {layer: top_images(run, layer, images) for layer in pictured}
-    return Outcome(
-        labels=by_method[OURS],
-        metrics=metrics.pop(OURS),
+    pictured = run.labels if has_images(run.probe) else ()  # without pictures there is nothing to show
+    shown = {layer: list_top_images(run, layer, images) for layer in pictured}
+    return RunResult(
+        labels=by_method[CLIP_DISSECT],
+        metrics=metrics.pop(CLIP_DISSECT),
         seconds=run.seconds,
         top_images=shown,
         probe=run.probe,
         baselines={name: by_method[name] for name in others},
         baseline_metrics=metrics,
-        comparisons=list(compare_all(by_method, judgements, seed=run.seed)),
-        notes=[*notes(run, others), *_absent(run, judgements), *scored.notes],
+        comparisons=list(compare_methods_by_layer(by_method, judgements, seed=run.seed)),
+        notes=[*collect_notes(run, others), *_note_absent_truth(run, judgements), *scored.notes],
         files={name: text for other in others.values() for name, text in other.files.items()},
     )
 
 
-def _judgements(run: RunData, methods: Mapping[str, Mapping[str, Labels]]) -> dict[str, dict[str, Judgement]]:
-    encode, sentences = text_encoder(run), sentence_encoder()
+def _judge_methods(run: RunData, methods: Mapping[str, Mapping[str, Labels]]) -> dict[str, dict[str, UnitResults]]:
+    encode, sentences = make_text_encoder(run), load_sentence_encoder()
 
-    def held_against(labels: Labels, truth: Sequence[Any] | None) -> Judgement:
-        return judge(labels, truth, judgeable=run.concepts.names, clip_text=encode, sentences=sentences)
+    def held_against(labels: Labels, truth: Sequence[Any] | None) -> UnitResults:
+        return judge_labels(labels, truth, judgeable=run.concepts.names, clip_text=encode, sentences=sentences)
 
     return {
         method: {layer: held_against(labels, run.labels[layer].truth or None) for layer, labels in by_layer.items()}
@@ -281,7 +297,7 @@ def _judgements(run: RunData, methods: Mapping[str, Mapping[str, Labels]]) -> di
     }
 
 
-def _with_verdicts(labels: Labels, judgement: Judgement) -> Labels:
+def _with_verdicts(labels: Labels, judgement: UnitResults) -> Labels:
     """The labels with what the judgement says of each: every reader of a run takes it from here."""
     if judgement.units is None or judgement.top1 is None:
         return replace(labels, right=np.full(len(labels.units), -1))
@@ -289,37 +305,38 @@ def _with_verdicts(labels: Labels, judgement: Judgement) -> Labels:
     return replace(labels, right=np.array([int(known.get(unit, -1)) for unit in labels.units.tolist()]))
 
 
-def _unjudged(by_layer: Mapping[str, Labels]) -> dict[str, Judgement]:
+def _note_unjudged(by_layer: Mapping[str, Labels]) -> dict[str, UnitResults]:
     """Floor and ceiling have scores, and are held against no truth."""
     return {
-        layer: Judgement(labelled=labels.units, faithfulness=labels.faithfulness) for layer, labels in by_layer.items()
+        layer: UnitResults(labelled=labels.units, faithfulness=labels.faithfulness)
+        for layer, labels in by_layer.items()
     }
 
 
-def _absent(run: RunData, judgements: Mapping[str, Mapping[str, Judgement]]) -> list[str]:
+def _note_absent_truth(run: RunData, judgements: Mapping[str, Mapping[str, UnitResults]]) -> list[str]:
     """A note where finished embeddings lack names that the cosine between label and truth needs."""
     every = [judgement for by_layer in judgements.values() for judgement in by_layer.values()]
     lacking = any(j.named is not None and len(j.named) and j.clip_cosine is None for j in every)
     return [f"clip {run.clip.name} has no text of some true names: their CLIP cosine is absent"] if lacking else []
 
 
-def top_images(run: RunData, layer: str, count: int) -> np.ndarray:
+def list_top_images(run: RunData, layer: str, count: int) -> np.ndarray:
     """Indices into the probe of the images that excite each unit most."""
     best = run.features.strongest(layer, count).indices.T.numpy()
     return np.asarray(run.features.kept)[best]
 
 
-def notes(run: RunData, others: Mapping[str, Labelled]) -> list[str]:
+def collect_notes(run: RunData, others: Mapping[str, MethodResult]) -> list[str]:
     """What a reader of the numbers should know."""
-    said = [*run.probe.notes, *pixel_notes(run.probe), *run.concepts.notes, *run.store.reports]
-    said += text_notes(run.clip, run.concepts, store=run.store)
+    said = [*run.probe.notes, *note_pixels(run.probe), *run.concepts.notes, *run.store.reports]
+    said += note_long_prompts(run.clip, run.concepts, store=run.store)
     said += [note for other in others.values() for note in other.notes]
     if run.features.skipped:
         said.append(f"{len(run.features.skipped)} unreadable images were left out, first {run.features.skipped[0]}")
     return [*said, *run.notes, *notes_of_marks(run.labels)]
 
 
-def text_encoder(run: RunData) -> TextEncoder:
+def make_text_encoder(run: RunData) -> TextEncoder:
     """CLIP's text tower for any names: those of the concept set are there already, others are embedded and kept."""
     known = dict(zip(run.concepts.names, run.texts, strict=True))
 

@@ -5,9 +5,19 @@ write(folder, page_of({name: content}))    # folder/explorer/index.html
 read(folder)                               # what a stored explorer holds, to make its pages again
 """
 
-from cd_exp.explorer.collect import collect
-from cd_exp.explorer.page import clear, page_of, read, runs_of, write
-from cd_exp.explorer.payload import Content, labels_alone
-from cd_exp.explorer.text_queries import ask
+from cd_exp.explorer.collect import collect_pages
+from cd_exp.explorer.page import find_page, list_runs, read_pages, remove_old_pages, write_pages
+from cd_exp.explorer.payload import PageContent, describe_labels_only
+from cd_exp.explorer.text_queries import run_text_query
 
-__all__ = ["Content", "ask", "clear", "collect", "labels_alone", "page_of", "read", "runs_of", "write"]
+__all__ = [
+    "PageContent",
+    "collect_pages",
+    "describe_labels_only",
+    "find_page",
+    "list_runs",
+    "read_pages",
+    "remove_old_pages",
+    "run_text_query",
+    "write_pages",
+]

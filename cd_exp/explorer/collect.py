@@ -5,14 +5,27 @@ from typing import Any
 
 import numpy as np
 
-from cd_exp.activation_stats import Statistics
-from cd_exp.explorer.heatmaps import heat_maps, rows_of
-from cd_exp.explorer.payload import TOP, Content, Names, described, described_labels, labels_alone, packed
-from cd_exp.explorer.text_queries import Asked
-from cd_exp.explorer.thumbnails import Sheets, thumbnails
-from cd_exp.explorer.unit_statistics import alike, excited, shown_for, spread
+from cd_exp.activation_stats import ActivationStatistics
+from cd_exp.explorer.heatmaps import find_rows, make_heat_maps
+from cd_exp.explorer.payload import (
+    TOP,
+    NameTable,
+    PageContent,
+    describe_content,
+    describe_labels,
+    describe_labels_only,
+    encode_array,
+)
+from cd_exp.explorer.text_queries import TextQuery
+from cd_exp.explorer.thumbnails import ThumbnailSheets, make_thumbnails
+from cd_exp.explorer.unit_statistics import (
+    activation_percentiles,
+    nearest_units,
+    select_shown_images,
+    top_units_per_image,
+)
 from cd_exp.features import Features
-from cd_exp.records import Outcome, has_pictures
+from cd_exp.records import RunResult, has_images
 from cd_exp.run_data import RunData
 
 STRONGEST = 10  # images of a unit
@@ -22,15 +35,15 @@ FEWER = ((10, 3, 8), (10, 1, 4), (6, 1, 2), (4, 0, 0), (3, 0, 0), (2, 0, 0), (1,
 """Images kept of a unit, about each percentile, and of a concept: the first row with at most `MOST` distinct ones."""
 
 
-def collect(
+def collect_pages(
     run: RunData,
-    outcome: Outcome,
+    outcome: RunResult,
     *,
     manifest: Mapping[str, Any],
     title: str,
-    asked: Sequence[Asked] = (),
+    asked: Sequence[TextQuery] = (),
     maps: bool = False,
-) -> Content:
+) -> PageContent:
     """What the explorer shows of a run: where the images are known by their ids alone, the labels.
 
     Args:
@@ -41,99 +54,111 @@ def collect(
         asked: words asked for besides, with the units that answer to them.
         maps: whether to show where in its strongest images a unit is active.
     """
-    if not has_pictures(run.probe):
-        return labels_alone(outcome, manifest=manifest, title=title)
-    features, names = run.features, Names()
-    strongest = {layer: features.strongest(layer, _available(features, layer)) for layer in outcome.labels}
-    spreads = {layer: spread(features.activations[layer]) for layer in outcome.labels if layer in features.activations}
-    used = _concepts_used(run, outcome)
-    pictures, cosines = shown_for(features.images, run.texts[[column for _, column in used]], count=OF_A_CONCEPT)
+    if not has_images(run.probe):
+        return describe_labels_only(outcome, manifest=manifest, title=title)
+    features, names = run.features, NameTable()
+    strongest = {layer: features.strongest(layer, _available_images(features, layer)) for layer in outcome.labels}
+    spreads = {
+        layer: activation_percentiles(features.activations[layer])
+        for layer in outcome.labels
+        if layer in features.activations
+    }
+    used = _list_concepts_used(run, outcome)
+    pictures, cosines = select_shown_images(
+        features.images, run.texts[[column for _, column in used]], count=OF_A_CONCEPT
+    )
     lists = [strongest, {layer: part.weaker for layer, part in spreads.items()}, pictures]
-    most = _kept(lists)
-    groups = _groups(lists, most, asked)
+    most = _keep_images(lists)
+    groups = _group_units(lists, most, asked)
     kept = np.asarray(features.kept)
-    sheets = thumbnails(run.probe, [kept[group].tolist() for group in groups], store=run.store)
+    sheets = make_thumbnails(run.probe, [kept[group].tolist() for group in groups], store=run.store)
     rows, places = np.concatenate(groups), np.full(len(kept), -1)
     places[rows] = [sheets.places[image] for image in kept[rows].tolist()]
-    run_part = described(outcome, _about(run, manifest), manifest, title=title, names=names)
-    run_part["images"] = _images(run, sheets)
+    run_part = describe_content(outcome, _describe_run_facts(run, manifest), manifest, title=title, names=names)
+    run_part["images"] = _list_images(run, sheets)
     numbers = [names.number(name) for name, _ in used]
-    run_part["concepts"] = _of_concepts(numbers, places[pictures[:, : most[2]]], cosines[:, : most[2]])
+    run_part["concepts"] = _collect_concepts(numbers, places[pictures[:, : most[2]]], cosines[:, : most[2]])
     run_part["queries"] = [words.packed(places) for words in asked]
     parts: dict[str, Any] = {"run": run_part}
-    shown = rows_of({layer: part.indices[: most[0]] for layer, part in strongest.items()}, features.kept)
-    heat, region = heat_maps(run, shown) if maps else ({}, None)
+    shown = find_rows({layer: part.indices[: most[0]] for layer, part in strongest.items()}, features.kept)
+    heat, region = make_heat_maps(run, shown) if maps else ({}, None)
     run_part["region"] = [region.left, region.top, region.right, region.bottom] if region else []
     for number, (layer, labels) in enumerate(outcome.labels.items()):
         images = strongest[layer].indices.T.numpy()[:, : most[0]]
-        run_part["layers"][number] |= {"pictures": packed(places[images]), "detail": f"layer-{number}"}
+        run_part["layers"][number] |= {"pictures": encode_array(places[images]), "detail": f"layer-{number}"}
         parts[f"layer-{number}"] = {
-            "values": packed(strongest[layer].values.T.float().numpy()[:, : most[0]]),
-            **_from_activations(features, layer, places, most, spreads),
-            **described_labels(labels, names),
-            **({"maps": packed(heat[layer])} if layer in heat else {}),
+            "values": encode_array(strongest[layer].values.T.float().numpy()[:, : most[0]]),
+            **_collect_statistics(features, layer, places, most, spreads),
+            **describe_labels(labels, names),
+            **({"maps": encode_array(heat[layer])} if layer in heat else {}),
         }
     run_part["names"] = names.texts
-    return Content(parts, sheets.files)
+    return PageContent(parts, sheets.files)
 
 
-def _of_concepts(numbers: Sequence[int], pictures: np.ndarray, cosines: np.ndarray) -> dict[str, Any]:
+def _collect_concepts(numbers: Sequence[int], pictures: np.ndarray, cosines: np.ndarray) -> dict[str, Any]:
     """The names of concepts, with the images that CLIP thinks show each."""
-    return {"name": packed(numbers), "pictures": packed(pictures), "cosines": packed(cosines)}
+    return {"name": encode_array(numbers), "pictures": encode_array(pictures), "cosines": encode_array(cosines)}
 
 
-def _groups(lists: Sequence[Any], most: Sequence[int], asked: Sequence[Asked]) -> list[np.ndarray]:
+def _group_units(lists: Sequence[Any], most: Sequence[int], asked: Sequence[TextQuery]) -> list[np.ndarray]:
     """The images shown of units, and those shown of concepts and of words asked for alone."""
-    of_units = _distinct(lists[:2], most)
+    of_units = _drop_duplicates(lists[:2], most)
     others = np.concatenate([lists[2][:, : most[2]].ravel(), *(words.pictures for words in asked)]).astype(int)
     return [of_units, np.setdiff1d(others, of_units)]
 
 
-def _from_activations(
+def _collect_statistics(
     features: Features, layer: str, places: np.ndarray, most: Sequence[int], spreads: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What needs all activations of a layer; a layer that is kept as lists has only its histogram."""
     if layer not in spreads:
-        return _histogram(features.statistics(layer))
-    near, shown = alike(features.activations[layer]), spreads[layer]
+        return _pack_histogram(features.statistics(layer))
+    near, shown = nearest_units(features.activations[layer]), spreads[layer]
     images = np.flatnonzero(places >= 0)
-    units, above = (_at(places[images], part) for part in excited(features.activations[layer], images.tolist()))
+    units, above = (
+        _take_rows(places[images], part) for part in top_units_per_image(features.activations[layer], images.tolist())
+    )
     return {
-        "weaker": packed(places[shown.weaker[:, :, : most[1]]]),
-        "weaker_values": packed(shown.weaker_values[:, :, : most[1]]),
-        "histogram": packed(shown.histogram),
-        "low": packed(shown.low),
-        "high": packed(shown.high),
-        "nearest": packed(near.nearest),
-        "correlation": packed(near.correlation),
+        "weaker": encode_array(places[shown.weaker[:, :, : most[1]]]),
+        "weaker_values": encode_array(shown.weaker_values[:, :, : most[1]]),
+        "histogram": encode_array(shown.histogram),
+        "low": encode_array(shown.low),
+        "high": encode_array(shown.high),
+        "nearest": encode_array(near.nearest),
+        "correlation": encode_array(near.correlation),
         "compared_on": near.images,
-        "excited": packed(units),
-        "above": packed(above),
+        "excited": encode_array(units),
+        "above": encode_array(above),
     }
 
 
-def _available(features: Features, layer: str) -> int:
+def _available_images(features: Features, layer: str) -> int:
     """How many of the strongest images of each unit can be shown: of a layer kept as lists, no more than were kept."""
     kept = len(features.reduced[layer].strongest.values) if layer in features.reduced else STRONGEST
     return min(STRONGEST, kept)
 
 
-def _histogram(found: Statistics) -> dict[str, Any]:
+def _pack_histogram(found: ActivationStatistics) -> dict[str, Any]:
     """As it was counted in the stream: over a range that is symmetric about 0."""
     if found.counts is None:
         return {}
     edges = found.edges.numpy()
-    return {"histogram": packed(found.counts.numpy()), "low": packed(edges[:, 0]), "high": packed(edges[:, -1])}
+    return {
+        "histogram": encode_array(found.counts.numpy()),
+        "low": encode_array(edges[:, 0]),
+        "high": encode_array(edges[:, -1]),
+    }
 
 
-def _at(places: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _take_rows(places: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """The rows scattered to their indices; zeros elsewhere."""
     found = np.zeros((places.max() + 1, *rows.shape[1:]), rows.dtype)
     found[places] = rows
     return found
 
 
-def _about(run: RunData, manifest: Mapping[str, Any]) -> dict[str, str]:
+def _describe_run_facts(run: RunData, manifest: Mapping[str, Any]) -> dict[str, str]:
     """What a reader wants to know first."""
     used = manifest.get("images", {}).get("used", len(run.probe))
     return {
@@ -144,7 +169,7 @@ def _about(run: RunData, manifest: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _concepts_used(run: RunData, outcome: Outcome) -> list[tuple[str, int]]:
+def _list_concepts_used(run: RunData, outcome: RunResult) -> list[tuple[str, int]]:
     """The concepts that some unit has among its best or as its truth, with their columns, in the order of the set."""
     used: set[str] = set()
     for by_layer in (outcome.labels, *outcome.baselines.values()):
@@ -155,14 +180,14 @@ def _concepts_used(run: RunData, outcome: Outcome) -> list[tuple[str, int]]:
     return [(name, column) for name, column in sorted(columns.items(), key=lambda item: item[1]) if name in used]
 
 
-def _images(run: RunData, sheets: Sheets) -> dict[str, Any]:
+def _list_images(run: RunData, sheets: ThumbnailSheets) -> dict[str, Any]:
     """The shown images in the order of the thumbnails; an empty slot has index -1."""
     index = np.full(1 + max(sheets.places.values()), -1)
     index[list(sheets.places.values())] = list(sheets.places)
     return {
         "probe": run.probe.name,
         "total": len(run.probe),
-        "index": packed(index),
+        "index": encode_array(index),
         "ids": [str(run.probe.ids[image]) if image >= 0 else "" for image in index],
         "size": sheets.size,
         "columns": sheets.columns,
@@ -171,11 +196,11 @@ def _images(run: RunData, sheets: Sheets) -> dict[str, Any]:
     }
 
 
-def _kept(lists: Sequence[Any]) -> tuple[int, int, int]:
-    return next((most for most in FEWER if len(_distinct(lists, most)) <= MOST), FEWER[-1])
+def _keep_images(lists: Sequence[Any]) -> tuple[int, int, int]:
+    return next((most for most in FEWER if len(_drop_duplicates(lists, most)) <= MOST), FEWER[-1])
 
 
-def _distinct(lists: Sequence[Any], most: Sequence[int]) -> np.ndarray:
+def _drop_duplicates(lists: Sequence[Any], most: Sequence[int]) -> np.ndarray:
     """The images to be shown, ascending: those of units and, where they are among the lists, of concepts."""
     strongest, weaker, *pictures = lists
     found = [part[:, : most[2]].ravel() for part in pictures]

@@ -11,7 +11,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from cd_exp.cache import Entry
-from cd_exp.features import find_layers, maps
+from cd_exp.features import find_layers, read_maps
 from cd_exp.run_data import RunData
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Region:
     bottom: float
 
 
-def heat_maps(
+def make_heat_maps(
     run: RunData, strongest: Mapping[str, Int[np.ndarray, "neurons shown"]]
 ) -> tuple[dict[str, UInt8[np.ndarray, "neurons shown height width"]], Region | None]:
     """The activation maps of each unit for its strongest images, from the cache where they are there.
@@ -50,7 +50,7 @@ def heat_maps(
     """
     found = find_layers(run.model, run.probe, list(strongest), run.store)
     wide = {layer.name: layer.grid for layer in found if layer.grid is not None and max(layer.grid) > 1}
-    region = seen(run.model.build().transform) if wide else None
+    region = crop_region(run.model.build().transform) if wide else None
     if region is None:
         return {}, None
     shown = {layer: strongest[layer] for layer in wide}
@@ -65,49 +65,49 @@ def heat_maps(
     entry = Entry("heat_maps", content)
     arrays = run.store.find_arrays(entry)
     if arrays is None:
-        made = _made(run, shown)
+        made = _make_maps(run, shown)
         with run.store.locked([entry]):
             run.store.save_arrays(entry, {str(number): part for number, part in enumerate(made.values())})
         return made, region
     return {layer: arrays[str(number)] for number, layer in enumerate(wide)}, region
 
 
-def _made(
+def _make_maps(
     run: RunData, shown: Mapping[str, Int[np.ndarray, "neurons shown"]]
 ) -> dict[str, UInt8[np.ndarray, "neurons shown height width"]]:
     """One pass over the images that some unit is shown with."""
     images = np.unique(np.concatenate([part.ravel() for part in shown.values()]))
-    one_pass = maps(
+    one_pass = read_maps(
         run.model, run.probe, layers=list(shown), kept=images.tolist(), store=run.store, settings=run.settings
     )
     kept: dict[str, np.ndarray] = {}
     for indices, by_layer in one_pass():
         for layer, values in by_layer.items():
-            small = _small(values)
+            small = _shrink_map(values)
             if layer not in kept:
                 kept[layer] = np.zeros((*shown[layer].shape, *small.shape[2:]), dtype=np.float32)
             for row, image in enumerate(indices):
                 units, places = np.nonzero(shown[layer] == image)
                 kept[layer][units, places] = small[row, units]
-    return {layer: _scaled(kept[layer]) for layer in shown}
+    return {layer: _scale_levels(kept[layer]) for layer in shown}
 
 
-def _small(values: Tensor) -> np.ndarray:
+def _shrink_map(values: Tensor) -> np.ndarray:
     height, width = (min(SIDE, side) for side in values.shape[2:])
     return torch.nn.functional.adaptive_avg_pool2d(values.float(), (height, width)).cpu().numpy()
 
 
-def _scaled(values: np.ndarray) -> UInt8[np.ndarray, "neurons shown height width"]:
+def _scale_levels(values: np.ndarray) -> UInt8[np.ndarray, "neurons shown height width"]:
     low, high = values.min(axis=(1, 2, 3), keepdims=True), values.max(axis=(1, 2, 3), keepdims=True)
     return np.rint((values - low) / np.where(high > low, high - low, 1) * LEVELS).astype(np.uint8)
 
 
-def seen(transform: "Callable[[Image], Tensor]") -> Region | None:
+def crop_region(transform: "Callable[[Image], Tensor]") -> Region | None:
     """Which part of a picture a transform keeps, found by pictures that tell their own coordinates.
 
     None where that depends on the shape of the picture, where it is mirrored, or is not a picture any more.
     """
-    found = [_seen(transform, *shape) for shape in SHAPES]
+    found = [_find_region(transform, *shape) for shape in SHAPES]
     if any(region is None for region in found):
         return None
     edges = np.array([[region.left, region.top, region.right, region.bottom] for region in found if region])
@@ -115,7 +115,7 @@ def seen(transform: "Callable[[Image], Tensor]") -> Region | None:
     return found[0] if upright and (np.ptp(edges, axis=0) <= SAME).all() else None
 
 
-def _seen(transform: "Callable[[Image], Tensor]", width: int, height: int) -> Region | None:
+def _find_region(transform: "Callable[[Image], Tensor]", width: int, height: int) -> Region | None:
     """Red rises from left to right and green from top to bottom; black and white tell how the values are scaled."""
     from PIL import Image
 
@@ -129,12 +129,12 @@ def _seen(transform: "Callable[[Image], Tensor]", width: int, height: int) -> Re
     if values.ndim != 3 or len(values) != 3 or min(values.shape[1:]) < 2 or bool((white == black).any()):
         return None
     shares = (values - black) / (white - black)
-    left, right = _edges(shares[0].mean(dim=0), width, min(width, height))
-    top, bottom = _edges(shares[1].mean(dim=1), height, min(width, height))
+    left, right = _map_edges(shares[0].mean(dim=0), width, min(width, height))
+    top, bottom = _map_edges(shares[1].mean(dim=1), height, min(width, height))
     return Region(left, top, right, bottom)
 
 
-def _edges(shares: Tensor, length: int, square: int) -> tuple[float, float]:
+def _map_edges(shares: Tensor, length: int, square: int) -> tuple[float, float]:
     """The outer edges of the first and the last pixel, in fractions of the middle square."""
     first, last = float(shares[0]), float(shares[-1])
     half = (last - first) / (len(shares) - 1) / 2
@@ -142,7 +142,7 @@ def _edges(shares: Tensor, length: int, square: int) -> tuple[float, float]:
     return ((first - half) * length - margin) / square, ((last + half) * length - margin) / square
 
 
-def rows_of(strongest: Mapping[str, Tensor], kept: Sequence[int]) -> dict[str, Int[np.ndarray, "neurons shown"]]:
+def find_rows(strongest: Mapping[str, Tensor], kept: Sequence[int]) -> dict[str, Int[np.ndarray, "neurons shown"]]:
     """Rows of the features, `[shown, neurons]`, as indices into the probe, `[neurons, shown]`."""
     indices = np.asarray(kept)
     return {layer: indices[rows.T.numpy()] for layer, rows in strongest.items()}

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cd_exp.errors import InputError
-from cd_exp.explorer.payload import Content, as_script
-from cd_exp.io.atomic import write as write_file
+from cd_exp.explorer.payload import PageContent, format_script
+from cd_exp.io.atomic import write_file as write_file
 
 Layout = Literal["auto", "single", "folder"]
 LARGEST = 10_000_000
@@ -24,7 +24,7 @@ SHEET = re.compile(r'<script type="text/plain" data-part="([^"]+)">(.*?)</script
 RECEIVED = re.compile(r'explorer\.receive\("([^"]+)",(.*)\);\n?', re.DOTALL)
 
 
-def write(folder: Path, content: Content, *, layout: Layout = "auto") -> Path:
+def write_pages(folder: Path, content: PageContent, *, layout: Layout = "auto") -> Path:
     """Write `folder/explorer/index.html`, and `folder/explorer/data/` where one file would be too large.
 
     Args:
@@ -36,9 +36,9 @@ def write(folder: Path, content: Content, *, layout: Layout = "auto") -> Path:
         The page.
     """
     target = folder / "explorer"
-    clear(folder)
+    remove_old_pages(folder)
     target.mkdir(parents=True, exist_ok=True)
-    texts = {name: as_script(value) for name, value in content.parts.items()}
+    texts = {name: format_script(value) for name, value in content.parts.items()}
     inside = "".join(
         f'<script type="application/json" data-part="{name}">{text}</script>\n' for name, text in texts.items()
     )
@@ -48,20 +48,20 @@ def write(folder: Path, content: Content, *, layout: Layout = "auto") -> Path:
             f'<script type="text/plain" data-part="{name}">{base64.b64encode(sheet).decode("ascii")}</script>\n'
             for name, sheet in content.sheets.items()
         )
-        page = _page(inside, content, folder_of_data=False)
+        page = _fill_page(inside, content, folder_of_data=False)
     else:
         (target / "data").mkdir()
         for name, text in texts.items():
             write_file(target / "data" / f"{name}.js", f'explorer.receive("{name}",{text});\n')
         for name, sheet in content.sheets.items():
             write_file(target / "data" / f"{name}.jpg", sheet)
-        page = _page("", content, folder_of_data=True)
+        page = _fill_page("", content, folder_of_data=True)
     path = target / "index.html"
     write_file(path, page)
     return path
 
 
-def read(folder: Path) -> Content:
+def read_pages(folder: Path) -> PageContent:
     """What the explorer of a run folder holds.
 
     Raises:
@@ -81,10 +81,10 @@ def read(folder: Path) -> Content:
         sheets[file.stem] = file.read_bytes()
     if "page" not in parts:
         raise InputError(f"{path} was not written by this program")
-    return Content(parts, sheets)
+    return PageContent(parts, sheets)
 
 
-def clear(folder: Path) -> None:
+def remove_old_pages(folder: Path) -> None:
     """Remove the explorer of an earlier run, and nothing else that lies there."""
     target = folder / "explorer"
     (target / "index.html").unlink(missing_ok=True)
@@ -94,15 +94,15 @@ def clear(folder: Path) -> None:
         target.rmdir()
 
 
-def _page(inside: str, content: Content, *, folder_of_data: bool) -> str:
+def _fill_page(inside: str, content: PageContent, *, folder_of_data: bool) -> str:
     """The page with its styles and script inside, whose hashes are all that its policy lets run."""
     assets = files("cd_exp.explorer") / "assets"
     style = (assets / "explorer.css").read_text(encoding="utf-8")
     script = "".join((assets / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
     beside = " 'self' file:" if folder_of_data else ""
     policy = (
-        f"default-src 'none'; img-src data: blob:{beside}; style-src {_hash(style)}; "
-        f"script-src {_hash(script)}{beside}; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src data: blob:{beside}; style-src {_hash_script(style)}; "
+        f"script-src {_hash_script(script)}{beside}; base-uri 'none'; form-action 'none'"
     )
     text = (assets / "explorer.html").read_text(encoding="utf-8")
     title = str(content.parts["page"]["title"]).replace("&", "&amp;").replace("<", "&lt;")
@@ -110,18 +110,18 @@ def _page(inside: str, content: Content, *, folder_of_data: bool) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda match: filled[match[1]], text)
 
 
-def _hash(text: str) -> str:
+def _hash_script(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}'"
 
 
-def page_of(
-    runs: Mapping[str, Content],
+def find_page(
+    runs: Mapping[str, PageContent],
     *,
     title: str,
     homes: Mapping[str, str] | None = None,
     words: Mapping[str, str] | None = None,
     sweep: Any = None,
-) -> Content:
+) -> PageContent:
     """One page of one run or several: the parts of each run under a name of its own, equal sheets once.
 
     Args:
@@ -151,11 +151,11 @@ def page_of(
     if sweep is not None:
         parts["page"]["sweep"] = True
         parts["sweep"] = sweep
-    return Content(parts, sheets)
+    return PageContent(parts, sheets)
 
 
-def runs_of(content: Content) -> dict[str, Content]:
-    """The runs that a page holds, each as it was before `page_of`."""
+def list_runs(content: PageContent) -> dict[str, PageContent]:
+    """The runs that a page holds, each as it was before `find_page`."""
     found = {}
     for number, about in enumerate(content.parts["page"]["runs"]):
         prefix = f"{number}-"
@@ -163,5 +163,5 @@ def runs_of(content: Content) -> dict[str, Content]:
         run["layers"] = [{**layer, "detail": layer["detail"].removeprefix(prefix)} for layer in run["layers"]]
         own = {name.removeprefix(prefix): value for name, value in content.parts.items() if name.startswith(prefix)}
         sheets = {name: content.sheets[name] for name in run["images"]["sheets"]}
-        found[run["key"]] = Content({**own, "run": run}, sheets)
+        found[run["key"]] = PageContent({**own, "run": run}, sheets)
     return found

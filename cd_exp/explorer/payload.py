@@ -9,27 +9,27 @@ from typing import Any
 
 import numpy as np
 
-from cd_exp.metrics import FIGURES
-from cd_exp.records import MARKS, OURS, Labels, Outcome
+from cd_exp.metrics import METRICS
+from cd_exp.records import CLIP_DISSECT, FLAGS, Labels, RunResult
 
 INTEGERS = ("u1", "i1", "u2", "i2", "i4")
 """From narrow to wide; the first that holds all values is taken."""
 
 
-def packed(values: Any) -> dict[str, Any]:
+def encode_array(values: Any) -> dict[str, Any]:
     """An array as `{"type", "shape", "data"}`: 32-bit floats, or the narrowest integers that hold the values.
 
     >>> packed([3, -1])
     {'type': 'i1', 'shape': [2], 'data': 'A/8='}
     """
     array = np.asarray(values)
-    kind = "f4" if array.dtype.kind == "f" else _narrowest(array)
+    kind = "f4" if array.dtype.kind == "f" else _narrowest_type(array)
     content = np.ascontiguousarray(array, dtype=f"<{kind}").tobytes()
     return {"type": kind, "shape": list(array.shape), "data": base64.b64encode(content).decode("ascii")}
 
 
-def unpacked(part: Mapping[str, Any]) -> np.ndarray:
-    """The array that `packed` wrote.
+def decode_array(part: Mapping[str, Any]) -> np.ndarray:
+    """The array that `encode_array` wrote.
 
     >>> unpacked(packed([3, -1])).tolist()
     [3, -1]
@@ -38,14 +38,14 @@ def unpacked(part: Mapping[str, Any]) -> np.ndarray:
     return content.reshape(part["shape"])
 
 
-def _narrowest(array: np.ndarray) -> str:
+def _narrowest_type(array: np.ndarray) -> str:
     if not array.size:
         return "u1"
     low, high = int(array.min()), int(array.max())
     return next(kind for kind in INTEGERS if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
 
 
-class Names:
+class NameTable:
     """Each distinct text once; a text is written as its number, -1 where there is none."""
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class Names:
         return list(self._numbers)
 
 
-def as_script(value: Any) -> str:
+def format_script(value: Any) -> str:
     """JSON that is safe inside a `<script>` element, whatever the names hold."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
@@ -78,7 +78,7 @@ TOP = 5
 NO_IMAGES = {
     "probe": "",
     "total": 0,
-    "index": packed([]),
+    "index": encode_array([]),
     "ids": [],
     "size": 1,
     "columns": 1,
@@ -88,14 +88,14 @@ NO_IMAGES = {
 
 
 @dataclass(frozen=True)
-class Content:
-    """What a run's pages hold: JSON values by name (`run`, `layer-0`, ...) and the sheets of thumbnails."""
+class PageContent:
+    """What a run's pages hold: JSON values by name (`run_experiment`, `layer-0`, ...) and the sheets of thumbnails."""
 
     parts: Mapping[str, Any]
     sheets: Mapping[str, bytes]
 
 
-def labels_alone(outcome: Outcome, *, manifest: Mapping[str, Any], title: str) -> Content:
+def describe_labels_only(outcome: RunResult, *, manifest: Mapping[str, Any], title: str) -> PageContent:
     """What can be shown of a run of which only the labels are there: everything but pictures and activations.
 
     Args:
@@ -103,37 +103,37 @@ def labels_alone(outcome: Outcome, *, manifest: Mapping[str, Any], title: str) -
         manifest: how the run was asked for, and with what it was made.
         title: what the pages are called.
     """
-    names = Names()
-    run = described(outcome, {}, manifest, title=title, names=names)
+    names = NameTable()
+    run = describe_content(outcome, {}, manifest, title=title, names=names)
     run |= {"images": NO_IMAGES, "queries": []}
     run["concepts"] = {
-        "name": packed([]),
-        "pictures": packed(np.empty((0, 0), int)),
-        "cosines": packed(np.empty((0, 0))),
+        "name": encode_array([]),
+        "pictures": encode_array(np.empty((0, 0), int)),
+        "cosines": encode_array(np.empty((0, 0))),
     }
     parts = {"run": run}
     for number, labels in enumerate(outcome.labels.values()):
-        run["layers"][number]["pictures"] = packed(np.empty((len(labels.units), 0), int))
-        parts[f"layer-{number}"] = described_labels(labels, names)
+        run["layers"][number]["pictures"] = encode_array(np.empty((len(labels.units), 0), int))
+        parts[f"layer-{number}"] = describe_labels(labels, names)
         run["layers"][number]["detail"] = f"layer-{number}"
     run["names"] = names.texts
-    return Content(parts, {})
+    return PageContent(parts, {})
 
 
-def described(
-    outcome: Outcome,
+def describe_content(
+    outcome: RunResult,
     about: Mapping[str, str],
     manifest: Mapping[str, Any],
     *,
     title: str,
-    names: Names,
+    names: NameTable,
 ) -> dict[str, Any]:
     """How the run was made, its figures, and the labels of every method as tables."""
-    methods = {OURS: outcome.labels, **outcome.baselines}
+    methods = {CLIP_DISSECT: outcome.labels, **outcome.baselines}
     return {
         "schema": SCHEMA,
         "title": title,
-        "about": _in_words(about, manifest),
+        "about": _format_settings(about, manifest),
         "choices": {key: str(value) for key, value in manifest.get("choices", {}).items()},
         "command": shlex.join(["python", "run.py", *manifest.get("overrides", ())]),
         "figures": [
@@ -141,65 +141,65 @@ def described(
                 "key": metric.key,
                 "heading": metric.heading,
                 "meaning": metric.meaning + (f"; {metric.direction}" if metric.direction else ""),
-                "digits": digits_of(metric.digits),
+                "digits": metric_digits(metric.digits),
                 "interval": metric.interval_key,
             }
-            for metric in FIGURES
+            for metric in METRICS
         ],
-        "metrics": {OURS: outcome.metrics, **outcome.baseline_metrics},
+        "metrics": {CLIP_DISSECT: outcome.metrics, **outcome.baseline_metrics},
         "comparisons": list(outcome.comparisons),
         "notes": list(outcome.notes),
         "seconds": dict(outcome.seconds),
-        "marks": list(MARKS),
+        "marks": list(FLAGS),
         "layers": [{"name": layer, "units": len(labels.units)} for layer, labels in outcome.labels.items()],
         "methods": [
             {
                 "name": method,
-                "layers": {layer: table(labels, names) for layer, labels in by_layer.items()},
+                "layers": {layer: describe_table(labels, names) for layer, labels in by_layer.items()},
             }
             for method, by_layer in methods.items()
         ],
     }
 
 
-def table(labels: Labels, names: Names) -> dict[str, Any]:
-    """One method's labels of one layer as columns; `right` is 1, 0, or -1 where it is not known."""
+def describe_table(labels: Labels, names: NameTable) -> dict[str, Any]:
+    """One method's labels of one layer as columns; `is_label_right` is 1, 0, or -1 where it is not known."""
     count = len(labels.units)
     truth = labels.truth or (None,) * count
     numbers = {"similarity": labels.similarity, "rank": labels.ranks, "margin": labels.margin}
     numbers |= {"stability": labels.stability}
     numbers |= {f"faithfulness.{name}": values for name, values in labels.faithfulness.items()}
-    marks = [sum(1 << MARKS.index(mark) for mark in found) for found in labels.marks] or [0] * count
+    marks = [sum(1 << FLAGS.index(mark) for mark in found) for found in labels.marks] or [0] * count
     found = {
-        "units": packed(labels.units),
-        "top": packed(names.rows(labels.top, TOP)),
-        "truth": packed(
+        "units": encode_array(labels.units),
+        "top": encode_array(names.rows(labels.top, TOP)),
+        "truth": encode_array(
             names.rows((accepted or () for accepted in truth), max(map(len, filter(None, truth)), default=1))
         ),
-        "right": packed(labels.verdicts.tolist()),
-        "marks": packed(marks),
+        "right": encode_array(labels.verdicts.tolist()),
+        "marks": encode_array(marks),
         "numbers": {
-            key: packed(np.asarray(values, dtype=np.float32))
+            key: encode_array(np.asarray(values, dtype=np.float32))
             for key, values in numbers.items()
             if values is not None and not np.isnan(values).all()
         },
     }
     if labels.judged_label:
-        found["judged_label"] = packed([names.number(name) for name in labels.judged_label])
+        found["judged_label"] = encode_array([names.number(name) for name in labels.judged_label])
     return found
 
 
-def described_labels(labels: Labels, names: Names) -> dict[str, Any]:
+def describe_labels(labels: Labels, names: NameTable) -> dict[str, Any]:
     """What the page of one unit shows of its labels besides."""
     found = {}
     if labels.top_scores is not None:
-        found["scores"] = packed(labels.top_scores)
+        found["scores"] = encode_array(labels.top_scores)
     if labels.stable_set:
-        found["stable"] = packed(names.rows(labels.stable_set, max(1, *map(len, labels.stable_set))))
+        found["stable"] = encode_array(names.rows(labels.stable_set, max(1, *map(len, labels.stable_set))))
     return found
 
 
-def _in_words(about: Mapping[str, str], manifest: Mapping[str, Any]) -> dict[str, str]:
+def _format_settings(about: Mapping[str, str], manifest: Mapping[str, Any]) -> dict[str, str]:
     """What the run was made with, as a reader would say it; what is not known is left out."""
     choices, config = manifest.get("choices", {}), manifest.get("config", {})
     settings = config.get("similarity") or {}
@@ -218,6 +218,6 @@ def _in_words(about: Mapping[str, str], manifest: Mapping[str, Any]) -> dict[str
     return {key: value for key, value in known.items() if value}
 
 
-def digits_of(form: str) -> int:
+def metric_digits(form: str) -> int:
     """How many digits after the point a format like `.1f` gives."""
     return int(form.lstrip("+")[1]) if form.endswith("f") else 0

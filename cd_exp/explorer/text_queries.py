@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cd_exp import similarity as similarities
-from cd_exp.explorer.payload import packed
-from cd_exp.explorer.unit_statistics import shown_for
+from cd_exp.explorer.payload import encode_array
+from cd_exp.explorer.unit_statistics import select_shown_images
 from cd_exp.features import text_embeddings
 from cd_exp.records import Concepts, Similarity
 from cd_exp.run_data import RunData
@@ -21,7 +21,7 @@ IMAGES = 10
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class TextQuery:
     """Words with their images (rows of the features) and, by layer, the units in which they rank best."""
 
     words: str
@@ -35,20 +35,20 @@ class Asked:
         """As the pages read it; `places`: where each image stands among the thumbnails."""
         return {
             "words": self.words,
-            "pictures": packed(places[self.pictures]),
-            "cosines": packed(self.cosines),
+            "pictures": encode_array(places[self.pictures]),
+            "cosines": encode_array(self.cosines),
             "layers": {
                 layer: {
-                    "units": packed(units),
-                    "ranks": packed(self.ranks[layer]),
-                    "scores": packed(self.scores[layer]),
+                    "units": encode_array(units),
+                    "ranks": encode_array(self.ranks[layer]),
+                    "scores": encode_array(self.scores[layer]),
                 }
                 for layer, units in self.units.items()
             },
         }
 
 
-def ask(run: RunData, similarity: Similarity, words: Sequence[str]) -> list[Asked]:
+def run_text_query(run: RunData, similarity: Similarity, words: Sequence[str]) -> list[TextQuery]:
     """Score each of the words as if it stood at the end of the concept set.
 
     Args:
@@ -58,20 +58,20 @@ def ask(run: RunData, similarity: Similarity, words: Sequence[str]) -> list[Aske
     """
     asked = Concepts(tuple(words), run.concepts.templates, name="query")
     texts = text_embeddings(run.clip, asked, store=run.store, device=run.settings.device)
-    pictures, cosines = shown_for(run.features.images, texts, count=IMAGES)
+    pictures, cosines = select_shown_images(run.features.images, texts, count=IMAGES)
     answers = []
     for number, text in enumerate(words):
         match = similarities.concept_activations(run.features.images, torch.cat([run.texts, texts[number, None]]))
         best = {
-            layer: _best(similarities.blocks(similarity, match, activations))
+            layer: _best_units(similarities.score_blocks(similarity, match, activations))
             for layer, activations in run.features.activations.items()
         }
         units, ranks, scores = ({layer: part[i] for layer, part in best.items()} for i in range(3))
-        answers.append(Asked(text, pictures[number], cosines[number], units, ranks, scores))
+        answers.append(TextQuery(text, pictures[number], cosines[number], units, ranks, scores))
     return answers
 
 
-def _best(blocks: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _best_units(blocks: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The units in which the last column ranks best, with its ranks and scores; of equal ranks the higher score."""
     parts: list[tuple[Tensor, Tensor]] = []
     for _, block in blocks:

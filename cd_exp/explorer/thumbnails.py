@@ -14,8 +14,8 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 from cd_exp.cache import Entry, Store
-from cd_exp.explorer.payload import Content, unpacked
-from cd_exp.records import Probe, has_pictures
+from cd_exp.explorer.payload import PageContent, decode_array
+from cd_exp.records import Probe, has_images
 
 SIZES = ((1000, 128), (4000, 96), (10000, 64))
 """Up to how many images, how wide in pixels at most; beyond, `SMALLEST`."""
@@ -26,8 +26,8 @@ THREADS = 4
 
 
 @dataclass(frozen=True)
-class Sheets:
-    """JPEG files of thumbnails, `size` pixels wide each, in rows of `columns`; named by their content.
+class ThumbnailSheets:
+    """JPEG files of thumbnails, `size` pixels wide each, in rows of `image_columns`; named by their content.
 
     `places` says where each image stands among the thumbnails, counted through all sheets as if each were full.
     """
@@ -49,14 +49,14 @@ class Sheets:
         return [1 + within // self.columns for within in last]
 
 
-def size_for(probe: Probe, indices: Sequence[int]) -> int:
+def choose_size(probe: Probe, indices: Sequence[int]) -> int:
     """How wide thumbnails are: the more there are the smaller, and never larger than the images themselves."""
     most = next((size for most, size in SIZES if len(indices) <= most), SMALLEST)
     sample = {indices[place] for place in np.linspace(0, len(indices) - 1, min(8, len(indices))).astype(int)}
     return min(most, max((min(probe[index].size) for index in sample), default=SMALLEST))
 
 
-def thumbnails(probe: Probe, groups: Sequence[Sequence[int]], *, store: Store) -> Sheets:
+def make_thumbnails(probe: Probe, groups: Sequence[Sequence[int]], *, store: Store) -> ThumbnailSheets:
     """The middle square of each image, from the cache where it is there. Each image is decoded once.
 
     Args:
@@ -67,28 +67,28 @@ def thumbnails(probe: Probe, groups: Sequence[Sequence[int]], *, store: Store) -
     Returns:
         The sheets. Images that are known by their ids alone have their places and no sheet.
     """
-    if not has_pictures(probe):
+    if not has_images(probe):
         indices = [index for group in groups for index in group]
-        return Sheets(SMALLEST, SHEET // SMALLEST, {index: place for place, index in enumerate(indices)}, {})
-    size = size_for(probe, [index for group in groups for index in group])
+        return ThumbnailSheets(SMALLEST, SHEET // SMALLEST, {index: place for place, index in enumerate(indices)}, {})
+    size = choose_size(probe, [index for group in groups for index in group])
     columns = SHEET // size
     places: dict[int, int] = {}
     files: dict[str, bytes] = {}
     for group in filter(len, groups):
         start = len(files) * columns**2
         places |= {index: start + number for number, index in enumerate(group)}
-        for content in _of_group(probe, list(map(int, group)), size=size, store=store):
+        for content in _make_group(probe, list(map(int, group)), size=size, store=store):
             files[f"sheet-{len(files)}-{sha256(content).hexdigest()[:12]}"] = content
-    return Sheets(size, columns, places, files)
+    return ThumbnailSheets(size, columns, places, files)
 
 
-def _of_group(probe: Probe, indices: list[int], *, size: int, store: Store) -> list[bytes]:
+def _make_group(probe: Probe, indices: list[int], *, size: int, store: Store) -> list[bytes]:
     listed = sha256(repr(indices).encode()).hexdigest()
     content = {"probe": probe.fingerprint, "indices": listed, "size": size, "quality": QUALITY}
     entry = Entry("thumbnails", content)
 
     def make() -> tuple[np.ndarray, dict[str, Any]]:
-        made = sheets(decoded(probe, indices, size=size))
+        made = make_sheets(decode_images(probe, indices, size=size))
         joined, lengths = np.frombuffer(b"".join(made), dtype=np.uint8), [len(file) for file in made]
         return joined, {"says": f"{len(indices)} images of {probe.name}", "lengths": lengths}
 
@@ -97,12 +97,12 @@ def _of_group(probe: Probe, indices: list[int], *, size: int, store: Store) -> l
     return [stored[start:end].tobytes() for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def decoded(probe: Probe, indices: Sequence[int], *, size: int) -> UInt8[np.ndarray, "chosen size size rgb"]:
+def decode_images(probe: Probe, indices: Sequence[int], *, size: int) -> UInt8[np.ndarray, "chosen size size rgb"]:
     """The middle square of each image as pixels. Pillow decodes without holding the interpreter: threads help."""
     pixels = np.empty((len(indices), size, size, 3), dtype=np.uint8)
 
     def put(place: int) -> None:
-        pixels[place] = np.asarray(square(probe[indices[place]], size))
+        pixels[place] = np.asarray(crop_square(probe[indices[place]], size))
 
     with ThreadPoolExecutor(THREADS) as threads:
         for _ in threads.map(put, range(len(indices))):
@@ -110,7 +110,7 @@ def decoded(probe: Probe, indices: Sequence[int], *, size: int) -> UInt8[np.ndar
     return pixels
 
 
-def square(image: Image.Image, size: int) -> Image.Image:
+def crop_square(image: Image.Image, size: int) -> Image.Image:
     """The middle square of an image; a tiny one keeps its pixels, a large one is shrunk by averaging first."""
     method = Image.Resampling.NEAREST if max(image.size) < size else Image.Resampling.BICUBIC
     if min(image.size) > 4 * size:
@@ -118,7 +118,7 @@ def square(image: Image.Image, size: int) -> Image.Image:
     return ImageOps.fit(image, (size, size), method)
 
 
-def sheets(pixels: UInt8[np.ndarray, "chosen size size rgb"]) -> list[bytes]:
+def make_sheets(pixels: UInt8[np.ndarray, "chosen size size rgb"]) -> list[bytes]:
     """Thumbnails put together into JPEG files, `SHEET` wide and high; the last has as many rows as it needs."""
     size = pixels.shape[1]
     columns = SHEET // size
@@ -129,23 +129,23 @@ def sheets(pixels: UInt8[np.ndarray, "chosen size size rgb"]) -> list[bytes]:
         canvas = np.zeros((columns * rows, size, size, 3), dtype=np.uint8)
         canvas[: len(part)] = part
         plane = canvas.reshape(rows, columns, size, size, 3).swapaxes(1, 2).reshape(rows * size, columns * size, 3)
-        files.append(jpeg(Image.fromarray(plane)))
+        files.append(encode_sheet(Image.fromarray(plane)))
     return files
 
 
-def jpeg(image: Image.Image) -> bytes:
+def encode_sheet(image: Image.Image) -> bytes:
     """The image as a JPEG file."""
     content = io.BytesIO()
     image.save(content, "JPEG", quality=QUALITY)
     return content.getvalue()
 
 
-class Pictures(Probe):
+class StoredThumbnails(Probe):
     """A probe set of thumbnails. Only the images that the explorer shows can be opened."""
 
     fingerprint = "pictures of a stored explorer"
 
-    def __init__(self, content: Content | None) -> None:
+    def __init__(self, content: PageContent | None) -> None:
         self._images: Mapping[str, Any] = content.parts["run"]["images"] if content else {}
         self._sheets = content.sheets if content else {}
         self._opened: dict[str, Image.Image] = {}
@@ -158,7 +158,7 @@ class Pictures(Probe):
     @cached_property
     def _places(self) -> dict[int, int]:
         """Where each image of the probe set stands among the thumbnails."""
-        index = unpacked(self._images["index"]).tolist() if self._images else []
+        index = decode_array(self._images["index"]).tolist() if self._images else []
         return {image: place for place, image in enumerate(index) if image >= 0}
 
     @property
@@ -186,9 +186,9 @@ class Pictures(Probe):
         return self._opened[name].crop((column * size, row * size, (column + 1) * size, (row + 1) * size))
 
 
-def top_images(content: Content) -> dict[str, np.ndarray]:
+def read_top_images(content: PageContent) -> dict[str, np.ndarray]:
     """By layer the images that excite each unit most, as indices into the probe set."""
     run = content.parts["run"]
-    index = unpacked(run["images"]["index"]).astype(np.int64)
-    pictures = {layer["name"]: unpacked(layer["pictures"]) for layer in run["layers"]}
+    index = decode_array(run["images"]["index"]).astype(np.int64)
+    pictures = {layer["name"]: decode_array(layer["pictures"]) for layer in run["layers"]}
     return {layer: index[places] for layer, places in pictures.items() if places.size}

@@ -18,7 +18,7 @@ PRODUCTS = 2e11  # multiplications spent on finding units that act alike
 
 
 @dataclass(frozen=True, eq=False)
-class Spread:
+class ActivationSpread:
     """How the activations of each unit of one layer spread over the images, which are rows of the activations."""
 
     weaker: Int[np.ndarray, "neurons percentiles beside"]
@@ -29,7 +29,7 @@ class Spread:
 
 
 @dataclass(frozen=True, eq=False)
-class Alike:
+class NearestUnits:
     """The units whose activations correlate most with those of each unit, nearest first."""
 
     nearest: Int[np.ndarray, "neurons near"]
@@ -37,23 +37,27 @@ class Alike:
     images: int  # that the correlations rest on
 
 
-def spread(activations: Float[Tensor, "images neurons"]) -> Spread:
+def activation_percentiles(activations: Float[Tensor, "images neurons"]) -> ActivationSpread:
     """The images about the percentiles of `WEAKER`, the strongest of them first, and the histogram of each unit."""
     size = max(1, BLOCK // max(1, len(activations)))
     starts = range(0, activations.shape[1], size)
-    parts = [_of_block(activations[:, start : start + size].T.float().contiguous().numpy()) for start in starts]
+    parts = [
+        _percentiles_of_block(activations[:, start : start + size].T.float().contiguous().numpy()) for start in starts
+    ]
     weaker, weaker_values, histogram, low, high = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Spread(weaker, weaker_values, histogram, low, high)
+    return ActivationSpread(weaker, weaker_values, histogram, low, high)
 
 
-def _of_block(rows: Float[np.ndarray, "block images"]) -> tuple[np.ndarray, ...]:
-    weaker = _about_percentiles(rows)
+def _percentiles_of_block(rows: Float[np.ndarray, "block images"]) -> tuple[np.ndarray, ...]:
+    weaker = _count_about_percentiles(rows)
     beside = np.take_along_axis(rows, weaker.reshape(len(rows), -1), axis=1).reshape(weaker.shape)
     low, high = rows.min(axis=1), rows.max(axis=1)
-    return weaker, beside, _histogram(rows, low, high), low, high
+    return weaker, beside, _unit_histogram(rows, low, high), low, high
 
 
-def _about_percentiles(rows: Float[np.ndarray, "neurons images"]) -> Int[np.ndarray, "neurons percentiles beside"]:
+def _count_about_percentiles(
+    rows: Float[np.ndarray, "neurons images"],
+) -> Int[np.ndarray, "neurons percentiles beside"]:
     """The images whose rank is about each percentile of `WEAKER`, the strongest of them first."""
     last = rows.shape[1] - 1
     ranks = [
@@ -63,7 +67,7 @@ def _about_percentiles(rows: Float[np.ndarray, "neurons images"]) -> Int[np.ndar
     return np.stack([order[:, rank] for rank in ranks], axis=1)
 
 
-def _histogram(
+def _unit_histogram(
     rows: Float[np.ndarray, "neurons images"], low: Float[np.ndarray, " neurons"], high: Float[np.ndarray, " neurons"]
 ) -> Int[np.ndarray, "neurons bins"]:
     """Counts in `BINS` bins of equal width from the smallest to the largest activation of each unit."""
@@ -73,7 +77,7 @@ def _histogram(
     return np.bincount(bins.ravel(), minlength=BINS * len(rows)).reshape(len(rows), BINS)
 
 
-def alike(activations: Float[Tensor, "images neurons"]) -> Alike:
+def nearest_units(activations: Float[Tensor, "images neurons"]) -> NearestUnits:
     """The other units of the layer whose activations correlate most with each unit's.
 
     Of a layer so wide that all images would cost more than `PRODUCTS`, evenly spaced images are used.
@@ -92,10 +96,10 @@ def alike(activations: Float[Tensor, "images neurons"]) -> Alike:
         products[torch.arange(len(products)), torch.arange(start, start + len(products))] = -2.0  # a unit itself
         found.append(products.topk(kept, dim=1))
     near = np.concatenate([part.indices.numpy() for part in found])
-    return Alike(near, np.concatenate([part.values.clamp(-1, 1).numpy() for part in found]), used)
+    return NearestUnits(near, np.concatenate([part.values.clamp(-1, 1).numpy() for part in found]), used)
 
 
-def excited(
+def top_units_per_image(
     activations: Float[Tensor, "images neurons"], rows: Sequence[int]
 ) -> tuple[Int[np.ndarray, "chosen kept"], Float[np.ndarray, "chosen kept"]]:
     """The units that each chosen image excites most: activation in standard deviations above the unit's mean.
@@ -111,7 +115,7 @@ def excited(
     return units.numpy(), values.numpy()
 
 
-def shown_for(
+def select_shown_images(
     images: Float[Tensor, "images dim"], texts: Float[Tensor, "concepts dim"], *, count: int
 ) -> tuple[Int[np.ndarray, "concepts count"], Float[np.ndarray, "concepts count"]]:
     """The images that match each text best by CLIP, with the cosine, best first.

@@ -4,11 +4,20 @@ Features are cut into shards of fixed images, so a killed run continues where it
 work, and neither changes a number.
 """
 
-from cd_exp.features.dataloader import Settings
+from cd_exp.features.dataloader import ExtractionSettings
 from cd_exp.features.extract import extract
 from cd_exp.features.features import Features
 from cd_exp.features.layers import find_layers
-from cd_exp.features.other_passes import maps
-from cd_exp.features.texts import check_texts, text_embeddings, text_notes
+from cd_exp.features.other_passes import read_maps
+from cd_exp.features.texts import check_texts, note_long_prompts, text_embeddings
 
-__all__ = ["Features", "Settings", "check_texts", "extract", "find_layers", "maps", "text_embeddings", "text_notes"]
+__all__ = [
+    "ExtractionSettings",
+    "Features",
+    "check_texts",
+    "extract",
+    "find_layers",
+    "note_long_prompts",
+    "read_maps",
+    "text_embeddings",
+]

@@ -16,17 +16,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from cd_exp import distributed
-from cd_exp.distributed import in_worker
-from cd_exp.errors import InputError, fault
-from cd_exp.io.text import for_terminal
-from cd_exp.records import Probe, has_pictures
+from cd_exp.distributed import prepare_worker
+from cd_exp.errors import InputError, describe_error
+from cd_exp.io.text import escape_for_terminal
+from cd_exp.records import Probe, has_images
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
 @dataclass(frozen=True)
-class Settings:
+class ExtractionSettings:
     """How features are computed. Only `precision` changes numbers, and only it is part of the key.
 
     Attributes:
@@ -54,7 +54,7 @@ class Settings:
 
     def resolved(self) -> tuple[torch.device, torch.dtype]:
         """The device and the type that numbers are computed in."""
-        device = torch.device(distributed.device(self.device))
+        device = torch.device(distributed.local_device(self.device))
         if device.type == "cuda" and not torch.cuda.is_available():
             raise InputError(f"device={self.device}: no CUDA device is available; set device=cpu")
         if device.type == "mps" and not torch.backends.mps.is_available():
@@ -70,15 +70,15 @@ BATCH = 32  # images, on the CPU
 UNREADABLE = (OSError, SyntaxError, ValueError)  # what Pillow raises for files that are no images or cut short
 
 
-def load(
+def make_loader(
     probe: Probe,
     transforms: Sequence["Callable[[Image], Tensor]"],
     batches: Sequence[list[int]],
-    settings: Settings,
+    settings: ExtractionSettings,
     device: torch.device,
 ) -> Iterator[tuple[list[int], list[Tensor], list[bool]]]:
     """(indices, inputs for each transform on the device, which were readable) for each batch, in order."""
-    if not has_pictures(probe):
+    if not has_images(probe):
         probe[0]  # says what is missing, once and here, instead of in every worker
     workers = min(os.cpu_count() or 1, 8) if settings.workers is None else settings.workers
     steps = [split_transform(transform) for transform in transforms]
@@ -88,22 +88,22 @@ def load(
         num_workers=workers,
         # joblib's loky workers cannot spawn worker processes; fork can
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
-        collate_fn=_collate,
+        collate_fn=_collate_images,
         pin_memory=device.type == "cuda",
         prefetch_factor=4 if workers else None,
-        worker_init_fn=in_worker,
+        worker_init_fn=prepare_worker,
     )
-    for indices, loaded in zip(batches, _explained(loader), strict=True):
+    for indices, loaded in zip(batches, _explain_worker_error(loader), strict=True):
         if isinstance(loaded, InputError):
             raise loaded
         inputs, readable = loaded
         moved = [
             for_batch(value.to(device, non_blocking=True)) for (_, for_batch), value in zip(steps, inputs, strict=True)
         ]
-        yield indices, [_channels_last(value) for value in moved], readable
+        yield indices, [_as_channels_last(value) for value in moved], readable
 
 
-def _explained(loader: Iterable[Any]) -> Iterator[Any]:
+def _explain_worker_error(loader: Iterable[Any]) -> Iterator[Any]:
     """The batches, with an error that says what to do where the system killed a process that decodes them."""
     try:
         yield from loader
@@ -132,7 +132,7 @@ def split_transform(
 
     if not isinstance(steps[-2], transforms.ToTensor) or type(steps[-1]) is not transforms.Normalize:
         return whole
-    for_picture = transforms.Compose([*steps[:-2], _bytes])
+    for_picture = transforms.Compose([*steps[:-2], _image_bytes])
     numbers = (steps[-1].mean, steps[-1].std)
     mean, std = (torch.as_tensor(value, dtype=torch.float32).view(-1, 1, 1) for value in numbers)
 
@@ -140,7 +140,7 @@ def split_transform(
         values = batch.permute(0, 3, 1, 2).to(torch.float32).div_(255)
         return values.sub_(mean.to(values.device)).div_(std.to(values.device))
 
-    pictured = _noise()
+    pictured = _noise_image()
     try:
         same = torch.equal(for_batch(for_picture(pictured)[None])[0], transform(pictured))
     except (TypeError, ValueError, RuntimeError):  # a step of the user's own that does something else
@@ -148,17 +148,17 @@ def split_transform(
     return (for_picture, for_batch) if same else whole
 
 
-def in_batches(indices: list[int], size: int) -> list[list[int]]:
+def iterate_batches(indices: list[int], size: int) -> list[list[int]]:
     """The indices cut into batches, the last one smaller where they do not divide."""
     return [indices[start : start + size] for start in range(0, len(indices), size)]
 
 
-def placed(module: nn.Module, device: torch.device) -> nn.Module:
+def to_device(module: nn.Module, device: torch.device) -> nn.Module:
     """The network on its device, channels-last: faster there and on the CPU, and the same numbers."""
     return module.to(device).to(memory_format=torch.channels_last)
 
 
-def transformed(transform: "Callable[[Image], Tensor]", picture: "Image", *, image: str) -> Tensor:
+def transform_images(transform: "Callable[[Image], Tensor]", picture: "Image", *, image: str) -> Tensor:
     """One picture through a transform.
 
     Args:
@@ -175,14 +175,14 @@ def transformed(transform: "Callable[[Image], Tensor]", picture: "Image", *, ima
         raise
     except Exception as error:  # a transform may be the user's: whatever it raises says what does not fit
         raise InputError(
-            f"the transform fails on {image} ({picture.width} x {picture.height}): {fault(error)}"
+            f"the transform fails on {image} ({picture.width} x {picture.height}): {describe_error(error)}"
         ) from error
     if not isinstance(value, Tensor):
         raise InputError(f"the transform gives a {type(value).__name__} for {image}, expected a tensor")
     return value
 
 
-def batched(inputs: Sequence[Tensor]) -> Tensor:
+def stack_batch(inputs: Sequence[Tensor]) -> Tensor:
     """Inputs of one size as a batch.
 
     Raises:
@@ -199,7 +199,9 @@ def batched(inputs: Sequence[Tensor]) -> Tensor:
 
 
 @contextmanager
-def bar(settings: Settings, what: str, total: int, *, after: float = 0.0) -> Iterator[Callable[[float], None]]:
+def progress_bar(
+    settings: ExtractionSettings, what: str, total: int, *, after: float = 0.0
+) -> Iterator[Callable[[float], None]]:
     """A progress bar on standard error, of the main process and on a terminal only: a log would get an empty line.
 
     Args:
@@ -212,7 +214,7 @@ def bar(settings: Settings, what: str, total: int, *, after: float = 0.0) -> Ite
     console = Console(stderr=True)
     shown = settings.progress and distributed.is_main() and console.is_interactive
     progress = Progress(*columns, console=console, disable=not shown, transient=True)
-    task = progress.add_task(for_terminal(what), total=total)
+    task = progress.add_task(escape_for_terminal(what), total=total)
     late = threading.Timer(after, progress.start)
     late.daemon = True
     (late if after else progress).start()
@@ -225,11 +227,11 @@ def bar(settings: Settings, what: str, total: int, *, after: float = 0.0) -> Ite
         progress.stop()
 
 
-def _bytes(picture: "Image") -> Tensor:
+def _image_bytes(picture: "Image") -> Tensor:
     return torch.from_numpy(np.array(picture))
 
 
-def _noise() -> "Image":
+def _noise_image() -> "Image":
     from PIL import Image
 
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (288, 300, 3), dtype=np.uint8))
@@ -259,7 +261,7 @@ class _Decoded(torch.utils.data.Dataset["tuple[list[Tensor], bool] | InputError"
             raise
         except UNREADABLE:
             return None
-        return [transformed(transform, picture, image=self.probe.ids[index]) for transform in self.transforms]
+        return [transform_images(transform, picture, image=self.probe.ids[index]) for transform in self.transforms]
 
     @cached_property
     def _example(self) -> list[Tensor]:
@@ -271,18 +273,20 @@ class _Decoded(torch.utils.data.Dataset["tuple[list[Tensor], bool] | InputError"
         raise InputError(f"no image of probe {self.probe.name!r} can be read")
 
 
-def _channels_last(inputs: Tensor) -> Tensor:
+def _as_channels_last(inputs: Tensor) -> Tensor:
     return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
 
 
-def _collate(items: "list[tuple[list[Tensor], bool] | InputError]") -> "tuple[list[Tensor], list[bool]] | InputError":
+def _collate_images(
+    items: "list[tuple[list[Tensor], bool] | InputError]",
+) -> "tuple[list[Tensor], list[bool]] | InputError":
     good = []
     for item in items:
         if isinstance(item, InputError):
             return item
         good.append(item)
     try:
-        return [batched(column) for column in zip(*(inputs for inputs, _ in good), strict=True)], [
+        return [stack_batch(column) for column in zip(*(inputs for inputs, _ in good), strict=True)], [
             readable for _, readable in good
         ]
     except InputError as error:

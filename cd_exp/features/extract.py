@@ -16,28 +16,35 @@ from cd_exp import distributed
 from cd_exp.activation_stats import BINS
 from cd_exp.cache import Entry, Store
 from cd_exp.clips import Clip
-from cd_exp.errors import InputError, unknown
-from cd_exp.features.dataloader import BATCH, Settings, bar, in_batches, load, placed
-from cd_exp.features.features import Dense as DenseLayers
+from cd_exp.errors import InputError, unknown_name_error
+from cd_exp.features.dataloader import BATCH, ExtractionSettings, iterate_batches, make_loader, progress_bar, to_device
+from cd_exp.features.features import DenseActivations as DenseLayers
 from cd_exp.features.features import Features
-from cd_exp.features.layers import columns
-from cd_exp.features.store_activations import SHARD, Collector, Dense, Lists, Reduced, of_arrays
-from cd_exp.hooks import Layer, pooled
+from cd_exp.features.layers import image_columns
+from cd_exp.features.store_activations import (
+    SHARD,
+    ActivationWriter,
+    DenseWriter,
+    LayerSummary,
+    TopKWriter,
+    summary_from_arrays,
+)
+from cd_exp.hooks import Layer, pool_layers
 from cd_exp.models import TargetModel
-from cd_exp.records import Probe, Strongest
+from cd_exp.records import Probe, TopActivations
 from cd_exp.units import Units, as_units
 
 IMAGES = "clip images"  # the name of CLIP's embeddings beside the layers
 
 
-def make(
+def make_features(
     model: TargetModel,
     probe: Probe,
     clip: Clip,
     layers: Sequence[Layer],
-    collectors: Mapping[str, Collector],
+    collectors: Mapping[str, ActivationWriter],
     store: Store,
-    settings: Settings,
+    settings: ExtractionSettings,
 ) -> None:
     """Compute what is missing in one pass over the images; what another process made meanwhile is left as it is.
 
@@ -46,7 +53,7 @@ def make(
     """
     main = distributed.is_main()
     with ExitStack() as stack:
-        todo = _absent(collectors, verify=True) if main else {}
+        todo = _find_absent_shards(collectors, verify=True) if main else {}
         if todo and settings.only_stored:
             raise InputError(
                 f"the cache {store.root} holds no features of {', '.join(todo)} for probe {probe.name!r}; make them "
@@ -54,26 +61,26 @@ def make(
             )
         if todo:
             stack.enter_context(store.locked([collector.entry for collector in todo.values()]))
-            todo = _absent(todo, verify=True)
-            _tidy(todo, store)
-            _room(probe, layers, clip.dim, todo, store)
-        distributed.wait()
-        todo = todo if main else _absent(collectors, verify=False)  # as the first process has left it
+            todo = _find_absent_shards(todo, verify=True)
+            _remove_leftovers(todo, store)
+            _check_disk_space(probe, layers, clip.dim, todo, store)
+        distributed.wait_for_all()
+        todo = todo if main else _find_absent_shards(collectors, verify=False)  # as the first process has left it
         if todo:
-            mine = _missing(probe, todo)
-            distributed.wait()  # a shard saved before all have looked would change how the rest is shared out
-            _fill(model, clip, [layer for layer in layers if layer.name in todo], probe, todo, mine, settings)
-        distributed.wait()
+            mine = _list_missing_shards(probe, todo)
+            distributed.wait_for_all()  # a shard saved before all have looked would change how the rest is shared out
+            _fill_shards(model, clip, [layer for layer in layers if layer.name in todo], probe, todo, mine, settings)
+        distributed.wait_for_all()
         for name, collector in todo.items() if main else ():
             collector.publish(f"{clip.name if name == IMAGES else model.name} {name}, {probe.name}")
-        distributed.wait()
+        distributed.wait_for_all()
 
 
-def _absent(collectors: Mapping[str, Collector], *, verify: bool) -> dict[str, Collector]:
+def _find_absent_shards(collectors: Mapping[str, ActivationWriter], *, verify: bool) -> dict[str, ActivationWriter]:
     return {name: collector for name, collector in collectors.items() if not collector.stored(verify=verify)}
 
 
-def _tidy(todo: Mapping[str, Collector], store: Store) -> None:
+def _remove_leftovers(todo: Mapping[str, ActivationWriter], store: Store) -> None:
     """Remove damaged entries, and what a kill left of those in the making; keep what can be continued."""
     for collector in todo.values():
         store.drop_damaged(collector.entry)
@@ -81,7 +88,9 @@ def _tidy(todo: Mapping[str, Collector], store: Store) -> None:
             store.report(said)
 
 
-def _room(probe: Probe, layers: Sequence[Layer], dim: int, todo: Mapping[str, Collector], store: Store) -> None:
+def _check_disk_space(
+    probe: Probe, layers: Sequence[Layer], dim: int, todo: Mapping[str, ActivationWriter], store: Store
+) -> None:
     """Refuse, before the first image, features that would not fit on the disk.
 
     Raises:
@@ -97,14 +106,14 @@ def _room(probe: Probe, layers: Sequence[Layer], dim: int, todo: Mapping[str, Co
         )
 
 
-def _fill(
+def _fill_shards(
     model: TargetModel,
     clip: Clip,
     layers: Sequence[Layer],
     probe: Probe,
-    todo: Mapping[str, Collector],
+    todo: Mapping[str, ActivationWriter],
     mine: Sequence[int],
-    settings: Settings,
+    settings: ExtractionSettings,
 ) -> None:
     """Compute the shards that start at the images `mine`."""
     if not mine:
@@ -113,21 +122,24 @@ def _fill(
     target = model.build() if layers else None
     tower = clip.image_tower() if IMAGES in todo else None
     transforms = [network.transform for network in (target, tower) if network is not None]
-    encode = placed(tower.module, device) if tower else None
+    encode = to_device(tower.module, device) if tower else None
     done: set[int] = set()
 
     def shards(batch_size: int) -> None:
         gathered = {name: _Gathered(collector) for name, collector in todo.items()}
         batches = [
-            batch for start in mine if start not in done for batch in in_batches(_shard(probe, start), batch_size)
+            batch
+            for start in mine
+            if start not in done
+            for batch in iterate_batches(_make_shard(probe, start), batch_size)
         ]
-        for indices, inputs, readable in load(probe, transforms, batches, settings, device):
+        for indices, inputs, readable in make_loader(probe, transforms, batches, settings, device):
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32), torch.inference_mode():
                 given = forward(inputs[0]) if forward else {}
                 if encode:
                     given[IMAGES] = encode(inputs[-1]).float()
                 for name, value in given.items():
-                    _check(value, readable, name, model.name, dtype)
+                    _check_finite(value, readable, name, model.name, dtype)
                     gathered[name].take(value, indices, readable)
             step(len(indices))
             if (indices[-1] + 1) % SHARD == 0 or indices[-1] + 1 == len(probe):
@@ -138,15 +150,17 @@ def _fill(
     with ExitStack() as stack:
         forward = None
         if target is not None:
-            forward = stack.enter_context(pooled(placed(target.module, device), layers, name=model.name))
-        total = sum(len(_shard(probe, start)) for start in mine)
-        step = stack.enter_context(bar(settings, f"features of {probe.name}", total))
+            forward = stack.enter_context(pool_layers(to_device(target.module, device), layers, name=model.name))
+        total = sum(len(_make_shard(probe, start)) for start in mine)
+        step = stack.enter_context(progress_bar(settings, f"features of {probe.name}", total))
         for collector in todo.values():
             stack.callback(collector.close)
-        _in_batches_that_fit(shards, settings, device)
+        _halve_batches_until_fit(shards, settings, device)
 
 
-def _in_batches_that_fit(compute: Callable[[int], None], settings: Settings, device: torch.device) -> None:
+def _halve_batches_until_fit(
+    compute: Callable[[int], None], settings: ExtractionSettings, device: torch.device
+) -> None:
     """Call with a batch size; one that was not set is halved on CUDA until a batch fits."""
     if settings.batch_size is None and device.type == "cuda":
         from accelerate.utils import find_executable_batch_size
@@ -159,7 +173,7 @@ def _in_batches_that_fit(compute: Callable[[int], None], settings: Settings, dev
 class _Gathered:
     """The rows of one layer until a shard is full, in one buffer that is used again."""
 
-    def __init__(self, collector: Collector) -> None:
+    def __init__(self, collector: ActivationWriter) -> None:
         self.collector = collector
         self.skip = collector.finished()
         self.buffer: Tensor | None = None
@@ -183,17 +197,17 @@ class _Gathered:
         self.images, self.bad = [], []
 
 
-def _missing(probe: Probe, todo: Mapping[str, Collector]) -> list[int]:
+def _list_missing_shards(probe: Probe, todo: Mapping[str, ActivationWriter]) -> list[int]:
     """This process's part of the shards that some layer lacks, by their first image."""
     done = set.intersection(*(collector.finished() for collector in todo.values()))
-    return distributed.share([start for start in range(0, len(probe), SHARD) if start // SHARD not in done])
+    return distributed.share_items([start for start in range(0, len(probe), SHARD) if start // SHARD not in done])
 
 
-def _shard(probe: Probe, start: int) -> list[int]:
+def _make_shard(probe: Probe, start: int) -> list[int]:
     return list(range(start, min(start + SHARD, len(probe))))
 
 
-def _check(value: Tensor, readable: Sequence[bool], name: str, model: str, dtype: torch.dtype) -> None:
+def _check_finite(value: Tensor, readable: Sequence[bool], name: str, model: str, dtype: torch.dtype) -> None:
     """Refuse activations of readable images that are not finite."""
     finite = torch.isfinite(value) | ~torch.tensor(readable, device=value.device)[:, None]
     if not bool(finite.all()):
@@ -212,7 +226,7 @@ def extract(
     *,
     layers: Sequence[str] | Units,
     store: Store,
-    settings: Settings,
+    settings: ExtractionSettings,
     strongest: int | None = None,
 ) -> Features:
     """The features of a model's layers and CLIP's image embeddings of a probe set, made where they are not stored.
@@ -221,7 +235,7 @@ def extract(
         model: the target network's recipe.
         probe: the images.
         clip: the CLIP backbone's recipe.
-        layers: module paths or patterns, as `cd_exp.hooks.resolve` reads them; or what else the columns are.
+        layers: module paths or patterns, as `cd_exp.hooks.resolve_patterns` reads them; or what else the columns are.
         store: where features are kept.
         settings: device, precision, batches, and what is kept of activations.
         strongest: how many of each unit's strongest images all who use the features need; None where all activations
@@ -233,86 +247,91 @@ def extract(
     if len(probe) < 2:
         raise InputError(f"probe {probe.name!r} has {len(probe)} image; at least two are needed to tell units apart")
     units = as_units(layers)
-    found = columns(model, probe, units, store)
-    collectors = layer_collectors(model, probe, found, store=store, settings=settings, strongest=strongest)
+    found = image_columns(model, probe, units, store)
+    collectors = make_layer_writers(model, probe, found, store=store, settings=settings, strongest=strongest)
     stored = clip.stored_images(probe.ids)
     if stored is None:
-        collectors[IMAGES] = image_collector(clip, probe, store=store, settings=settings)
-    made = distinct(collectors)
-    make(model, probe, clip, [layer for layer in found if layer.name in made], made, store, settings)
+        collectors[IMAGES] = make_image_writer(clip, probe, store=store, settings=settings)
+    made = drop_duplicate_layers(collectors)
+    make_features(model, probe, clip, [layer for layer in found if layer.name in made], made, store, settings)
     given, notes = units.given(probe.ids)
     for note in notes:
         store.report(note)
-    return _opened(probe, collectors, stored, given, store, settings)
+    return _open_features(probe, collectors, stored, given, store, settings)
 
 
-def layer_collectors(
+def make_layer_writers(
     model: TargetModel,
     probe: Probe,
     layers: Sequence[Layer],
     *,
     store: Store,
-    settings: Settings,
+    settings: ExtractionSettings,
     strongest: int | None,
-) -> dict[str, Collector]:
+) -> dict[str, ActivationWriter]:
     """What takes the activations of each layer: every one is kept, or each unit's strongest images."""
     _, dtype = settings.resolved()
-    dense = _kept_dense(layers, probe, settings)
-    found: dict[str, Collector] = {}
+    dense = _keep_dense(layers, probe, settings)
+    found: dict[str, ActivationWriter] = {}
     for layer in layers:
-        content = _content(model, layer, probe, dtype)
+        content = _describe_content(model, layer, probe, dtype)
         activations, lists = Entry("activations", content), Entry("lists", {**content, "bins": BINS})
         if dense or (settings.keep == "auto" and store.holds(activations, verify=False)):
-            found[layer.name] = Dense(store, activations, images=len(probe))
+            found[layer.name] = DenseWriter(store, activations, images=len(probe))
         else:
-            found[layer.name] = Lists(store, lists, images=len(probe), kept=_needed(strongest, layers, probe))
+            found[layer.name] = TopKWriter(
+                store, lists, images=len(probe), kept=_needed_bytes(strongest, layers, probe)
+            )
     return found
 
 
-def image_collector(clip: Clip, probe: Probe, *, store: Store, settings: Settings) -> Collector:
+def make_image_writer(clip: Clip, probe: Probe, *, store: Store, settings: ExtractionSettings) -> ActivationWriter:
     """What takes CLIP's embeddings of the images."""
     content = {"clip": clip.key, "probe": probe.fingerprint, "precision": str(settings.resolved()[1])}
-    return Dense(store, Entry("images", content), images=len(probe))
+    return DenseWriter(store, Entry("images", content), images=len(probe))
 
 
-def distinct(collectors: dict[str, Collector]) -> dict[str, Collector]:
+def drop_duplicate_layers(collectors: dict[str, ActivationWriter]) -> dict[str, ActivationWriter]:
     """One collector for each entry: two names may mean one reading, as layer4 and layer4:avg."""
     first = {collector.entry.key: name for name, collector in reversed(collectors.items())}
     return {name: collectors[name] for name in first.values()}
 
 
-def _kept_dense(layers: Sequence[Layer], probe: Probe, settings: Settings) -> bool:
+def _keep_dense(layers: Sequence[Layer], probe: Probe, settings: ExtractionSettings) -> bool:
     if settings.keep not in KEEP:
-        raise unknown("features.keep", settings.keep, KEEP)
-    return settings.keep == "dense" or (settings.keep == "auto" and _gigabytes(layers, probe) <= settings.dense_limit)
+        raise unknown_name_error("features.keep", settings.keep, KEEP)
+    return settings.keep == "dense" or (
+        settings.keep == "auto" and _format_gigabytes(layers, probe) <= settings.dense_limit
+    )
 
 
-def _needed(strongest: int | None, layers: Sequence[Layer], probe: Probe) -> int:
+def _needed_bytes(strongest: int | None, layers: Sequence[Layer], probe: Probe) -> int:
     if strongest is not None:
         return strongest
     raise InputError(
         f"this run reads all activations of {len(probe)} images x {sum(layer.units for layer in layers)} units, which "
-        f"are {_gigabytes(layers, probe):.3g} GB and would not be kept; set features.keep=dense, or do without what "
+        f"are {_format_gigabytes(layers, probe):.3g} GB and would not be kept; set features.keep=dense, or do "
+        "without what "
         "reads them: a judge, baseline=invert, baseline=linear_explanations, or a similarity that does not read each "
         "unit's strongest images alone, as similarity=soft_wpmi does"
     )
 
 
-def _gigabytes(layers: Sequence[Layer], probe: Probe) -> float:
+def _format_gigabytes(layers: Sequence[Layer], probe: Probe) -> float:
     return 4 * len(probe) * sum(layer.units for layer in layers) / 1e9
 
 
-def _content(model: TargetModel, layer: Layer, probe: Probe, dtype: torch.dtype) -> dict[str, object]:
+def _describe_content(model: TargetModel, layer: Layer, probe: Probe, dtype: torch.dtype) -> dict[str, object]:
     return {"model": model.key, **layer.key, "probe": probe.fingerprint, "precision": str(dtype)}
 
 
-def _opened(
+def _open_features(
     probe: Probe,
-    collectors: Mapping[str, Collector],
+    collectors: Mapping[str, ActivationWriter],
     stored: np.ndarray | None,
     given: Mapping[str, Tensor],
     store: Store,
-    settings: Settings,
+    settings: ExtractionSettings,
 ) -> Features:
     """What is stored now, without the unreadable images; or a refusal that names them."""
     manifests = {name: store.manifest(collector.entry) for name, collector in collectors.items()}
@@ -330,19 +349,19 @@ def _opened(
     tensors = {name: values[list(kept)] if bad else values for name, values in given.items()}
     reduced = {}
     for name, collector in collectors.items():
-        if isinstance(collector, Lists):
+        if isinstance(collector, TopKWriter):
             arrays = store.find_arrays(collector.entry, verify=False)
             assert arrays is not None
-            reduced[name] = _renumbered(of_arrays(arrays), kept, len(probe))
+            reduced[name] = _renumber_lists(summary_from_arrays(arrays), kept, len(probe))
         else:
             values = store.find(collector.entry, verify=False)
             assert values is not None
-            tensors[name] = torch.from_numpy(_rows(values, manifests[name].unreadable, kept, len(probe)))
+            tensors[name] = torch.from_numpy(_select_rows(values, manifests[name].unreadable, kept, len(probe)))
     images = torch.from_numpy(stored[kept] if bad else stored) if stored is not None else tensors.pop(IMAGES)
     return Features(DenseLayers(tensors, reduced), images, kept, skipped, reduced)
 
 
-def _rows(values: np.ndarray, left_out: Sequence[int], kept: Sequence[int], images: int) -> np.ndarray:
+def _select_rows(values: np.ndarray, left_out: Sequence[int], kept: Sequence[int], images: int) -> np.ndarray:
     """The rows of the images `kept`: the array itself where it has just these."""
     if len(values) == len(kept):
         return values
@@ -350,11 +369,11 @@ def _rows(values: np.ndarray, left_out: Sequence[int], kept: Sequence[int], imag
     return values[np.isin(own, kept)]
 
 
-def _renumbered(reduced: Reduced, kept: Sequence[int], images: int) -> Reduced:
+def _renumber_lists(reduced: LayerSummary, kept: Sequence[int], images: int) -> LayerSummary:
     """The same with indices into the images `kept` in place of the probe."""
     if len(kept) == images:
         return reduced
     place = torch.full((images,), -1)
     place[torch.tensor(kept)] = torch.arange(len(kept))
     listed = reduced.strongest
-    return Reduced(Strongest(listed.values, place[listed.indices], listed.images), reduced.statistics)
+    return LayerSummary(TopActivations(listed.values, place[listed.indices], listed.images), reduced.statistics)

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from cd_exp.cache import Entry, Store
 from cd_exp.errors import InputError
-from cd_exp.features.dataloader import UNREADABLE, batched, transformed
-from cd_exp.hooks import Layer, Looked, look, resolve
+from cd_exp.features.dataloader import UNREADABLE, stack_batch, transform_images
+from cd_exp.hooks import Layer, LayerOutputs, inspect_layers, resolve_patterns
 from cd_exp.hooks.inspect_layers import IMAGES
-from cd_exp.models import TargetModel, truth_for
+from cd_exp.models import TargetModel, find_truth
 from cd_exp.records import Probe
 from cd_exp.units import Units
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _SAME = 1e-4  # of the largest value of a layer
 
 
-def behaving(looked: Looked, *, model: Mapping[str, Any], images: str, store: Store) -> list[Layer]:
+def with_output_check(looked: LayerOutputs, *, model: Mapping[str, Any], images: str, store: Store) -> list[Layer]:
     """The layers with their behaviour: that of an earlier run where it is the same, else a new one.
 
     Args:
@@ -39,20 +39,24 @@ def behaving(looked: Looked, *, model: Mapping[str, Any], images: str, store: St
     layers = []
     for layer in looked.layers:
         content = {"model": model, "layer": layer.source, "pooling": layer.plain()["pooling"], "images": images}
-        layers.append(replace(layer, behaviour=_known(looked.values[layer.name], Entry("behaviours", content), store)))
+        layers.append(
+            replace(
+                layer, behaviour=_read_known_outputs(looked.values[layer.name], Entry("behaviours", content), store)
+            )
+        )
     return layers
 
 
-def _known(values: Tensor, entry: Entry, store: Store) -> str:
+def _read_known_outputs(values: Tensor, entry: Entry, store: Store) -> str:
     given = values.float().cpu()
-    name = _named(
+    name = _name_outputs(
         given, store.recall(entry.kind, entry.content, _parse_outputs) or {}
     )  # without a lock: nothing is written
     if name:
         return name
     with store.locked([entry]):
         known = store.recall(entry.kind, entry.content, _parse_outputs) or {}
-        name = _named(given, known)
+        name = _name_outputs(given, known)
         if not name:
             name = hashlib.sha256(given.contiguous().numpy().tobytes()).hexdigest()[:16]
             kept = {other: earlier.tolist() for other, earlier in known.items()}
@@ -60,15 +64,15 @@ def _known(values: Tensor, entry: Entry, store: Store) -> str:
     return name
 
 
-def _named(given: Tensor, known: Mapping[str, Tensor]) -> str:
-    return next((name for name, earlier in known.items() if _same(given, earlier)), "")
+def _name_outputs(given: Tensor, known: Mapping[str, Tensor]) -> str:
+    return next((name for name, earlier in known.items() if _agree(given, earlier)), "")
 
 
 def _parse_outputs(value: Any) -> dict[str, Tensor]:
     return {str(name): torch.tensor(rows, dtype=torch.float32) for name, rows in dict(value).items()}
 
 
-def _same(given: Tensor, earlier: Tensor) -> bool:
+def _agree(given: Tensor, earlier: Tensor) -> bool:
     if given.shape != earlier.shape:
         return False
     scale = float(earlier.abs().nan_to_num(0.0, 0.0, 0.0).max())
@@ -85,45 +89,49 @@ def find_layers(model: TargetModel, probe: Probe, patterns: Sequence[str], store
     Args:
         model: the target network's recipe.
         probe: whose first pictures are shown to it.
-        patterns: layers as `cd_exp.hooks.resolve` reads them.
+        patterns: layers as `cd_exp.hooks.resolve_patterns` reads them.
         store: where the answer is kept; the notes on the network are added to its reports.
 
     Raises:
         InputError: an unknown layer, one whose axes cannot be told, names that do not fit the number of units.
     """
     if model.own_code:  # no key covers what it may depend on: it is looked at each time
-        looked, more = _looked(model, probe, patterns)
-        layers = behaving(looked, model=model.key, images=probe.fingerprint, store=store)
+        looked, more = _inspect_network(model, probe, patterns)
+        layers = with_output_check(looked, model=model.key, images=probe.fingerprint, store=store)
         notes = [*more, *looked.notes]
     else:
-        content = _content(model, probe, patterns)
-        layers, notes = store.remember("layers", content, lambda: _plain(*_looked(model, probe, patterns)), _parsed)
+        content = _describe_inspection(model, probe, patterns)
+        layers, notes = store.remember(
+            "layers", content, lambda: _as_plain_values(*_inspect_network(model, probe, patterns)), _parse_layers
+        )
     for layer in layers:
-        truth_for(model, layer.name, units=layer.units)
+        find_truth(model, layer.name, units=layer.units)
     for note in notes:
         store.report(note)
     return layers
 
 
-def known_layers(model: TargetModel, probe: Probe, patterns: Sequence[str], store: Store) -> list[Layer] | None:
+def read_known_layers(model: TargetModel, probe: Probe, patterns: Sequence[str], store: Store) -> list[Layer] | None:
     """The layers as an earlier look found them; None where there was none, or where each run has to look anew."""
-    found = None if model.own_code else store.recall("layers", _content(model, probe, patterns), _parsed)
+    found = (
+        None if model.own_code else store.recall("layers", _describe_inspection(model, probe, patterns), _parse_layers)
+    )
     return None if found is None else found[0]
 
 
-def _content(model: TargetModel, probe: Probe, patterns: Sequence[str]) -> dict[str, Any]:
+def _describe_inspection(model: TargetModel, probe: Probe, patterns: Sequence[str]) -> dict[str, Any]:
     return {
         "look": _LOOK,
         "model": model.key,
         "layers": list(patterns),
-        "truth": sorted(_with_truth(model)),
+        "truth": sorted(_add_truth(model)),
         "units_axis": model.units_axis,
         "prefix_tokens": model.prefix_tokens,
         "images": probe.fingerprint,  # their size decides where the transform does not
     }
 
 
-def columns(model: TargetModel, probe: Probe, units: Units, store: Store) -> list[Layer]:
+def image_columns(model: TargetModel, probe: Probe, units: Units, store: Store) -> list[Layer]:
     """The layers that the units are made from, with what makes them; none where the units need no network."""
     patterns = units.patterns(model)
     if not patterns:
@@ -131,18 +139,18 @@ def columns(model: TargetModel, probe: Probe, units: Units, store: Store) -> lis
     return [units.columns(layer, model=model.name) for layer in find_layers(model, probe, patterns, store)]
 
 
-def _parsed(known: Mapping[str, Any]) -> tuple[list[Layer], list[str]]:
+def _parse_layers(known: Mapping[str, Any]) -> tuple[list[Layer], list[str]]:
     return [Layer.of(plain) for plain in known["layers"]], list(known["notes"])
 
 
-def _looked(model: TargetModel, probe: Probe, patterns: Sequence[str]) -> tuple[Looked, tuple[str, ...]]:
+def _inspect_network(model: TargetModel, probe: Probe, patterns: Sequence[str]) -> tuple[LayerOutputs, tuple[str, ...]]:
     network = model.build()
-    for layer in _with_truth(model):
-        resolve(network.module, [layer], name=f"{model.name} (model.final or model.hidden_truth)")
-    looked = look(
+    for layer in _add_truth(model):
+        resolve_patterns(network.module, [layer], name=f"{model.name} (model.final or model.hidden_truth)")
+    looked = inspect_layers(
         network.module,
         patterns,
-        pictures(probe, network.transform),
+        readable_images(probe, network.transform),
         name=model.name,
         prefix=network.prefix_tokens,
         units_axis=model.units_axis,
@@ -150,16 +158,16 @@ def _looked(model: TargetModel, probe: Probe, patterns: Sequence[str]) -> tuple[
     return looked, network.notes
 
 
-def _plain(looked: Looked, notes: tuple[str, ...]) -> dict[str, Any]:
+def _as_plain_values(looked: LayerOutputs, notes: tuple[str, ...]) -> dict[str, Any]:
     return {"layers": [layer.plain() for layer in looked.layers], "notes": [*notes, *looked.notes]}
 
 
-def _with_truth(model: TargetModel) -> set[str]:
+def _add_truth(model: TargetModel) -> set[str]:
     """The layers that the settings say something of; they must exist, labelled or not."""
     return {*model.truth, *([model.final] if model.final else [])}
 
 
-def pictures(probe: Probe, transform: "Callable[[Image], Tensor]") -> Tensor:
+def readable_images(probe: Probe, transform: "Callable[[Image], Tensor]") -> Tensor:
     """The first readable pictures of a probe set as inputs of a network; a smaller probe set is repeated.
 
     Raises:
@@ -173,9 +181,9 @@ def pictures(probe: Probe, transform: "Callable[[Image], Tensor]") -> Tensor:
             raise
         except UNREADABLE:
             continue
-        inputs.append(transformed(transform, picture, image=probe.ids[index]))
+        inputs.append(transform_images(transform, picture, image=probe.ids[index]))
         if len(inputs) == IMAGES:
             break
     if not inputs:
         raise InputError(f"no image of probe {probe.name!r} can be read")
-    return batched([inputs[place % len(inputs)] for place in range(IMAGES)])
+    return stack_batch([inputs[place % len(inputs)] for place in range(IMAGES)])

@@ -14,10 +14,10 @@ from torch import Tensor
 from cd_exp.cache import Entry, Store
 from cd_exp.clips import Clip
 from cd_exp.errors import InputError
-from cd_exp.features.dataloader import BATCH, Settings, bar, in_batches, load, placed
-from cd_exp.features.layers import columns, pictures
-from cd_exp.hooks import Layer, in_order, mapped, pooled
-from cd_exp.io.text import shortened
+from cd_exp.features.dataloader import BATCH, ExtractionSettings, iterate_batches, make_loader, progress_bar, to_device
+from cd_exp.features.layers import image_columns, readable_images
+from cd_exp.hooks import Layer, are_tokens_in_order, pool_layers, read_layer_maps
+from cd_exp.io.text import shorten_list
 from cd_exp.models import TargetModel
 from cd_exp.records import Probe
 from cd_exp.units import Units, as_units
@@ -26,28 +26,31 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-def maps(
+def read_maps(
     model: TargetModel,
     probe: Probe,
     *,
     layers: Sequence[str] | Units,
     kept: Sequence[int],
     store: Store,
-    settings: Settings,
+    settings: ExtractionSettings,
 ) -> Callable[[], Iterator[tuple[Sequence[int], Mapping[str, Float[Tensor, "images neurons height width"]]]]]:
     """Passes over the probe set for Network Dissection: each call starts one, a batch of activation maps at a time."""
-    found = columns(model, probe, as_units(layers), store)
+    found = image_columns(model, probe, as_units(layers), store)
     if not found:
         raise InputError("these units come from files and have no activation maps; Network Dissection needs a network")
     device, dtype = settings.resolved()
     network = model.build()
-    found = in_order(network.module, found, pictures(probe, network.transform)[:2], name=model.name)
-    module = placed(network.module, device)
+    found = are_tokens_in_order(network.module, found, readable_images(probe, network.transform)[:2], name=model.name)
+    module = to_device(network.module, device)
 
     def one_pass() -> Iterator[tuple[Sequence[int], Mapping[str, Tensor]]]:
-        batches = in_batches(list(kept), settings.batch_size or BATCH)
-        with mapped(module, found, name=model.name) as forward, bar(settings, "activation maps", len(kept)) as step:
-            for indices, (inputs,), _ in load(probe, [network.transform], batches, settings, device):
+        batches = iterate_batches(list(kept), settings.batch_size or BATCH)
+        with (
+            read_layer_maps(module, found, name=model.name) as forward,
+            progress_bar(settings, "activation maps", len(kept)) as step,
+        ):
+            for indices, (inputs,), _ in make_loader(probe, [network.transform], batches, settings, device):
                 with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                     yield indices, forward(inputs)
                 step(len(indices))
@@ -55,8 +58,8 @@ def maps(
     return one_pass
 
 
-def responses(
-    model: TargetModel, probe: Probe, *, like: Probe, units: Units, store: Store, settings: Settings
+def unit_activations(
+    model: TargetModel, probe: Probe, *, like: Probe, units: Units, store: Store, settings: ExtractionSettings
 ) -> Mapping[str, Float[Tensor, "images neurons"]]:
     """The activations of a run's units on some pictures, from the cache where they are there.
 
@@ -75,20 +78,22 @@ def responses(
         raise InputError(
             "pictures can be shown to a network alone, and these units come from files; use judge=annotations"
         )
-    found = columns(model, like, units, store)
-    entries = {layer.name: Entry("responses", _content(model, layer, probe, settings)) for layer in found}
+    found = image_columns(model, like, units, store)
+    entries = {layer.name: Entry("responses", _describe_content(model, layer, probe, settings)) for layer in found}
 
     def make(todo: Mapping[str, Entry]) -> dict[str, np.ndarray]:
         device, _ = settings.resolved()
         network = model.build()
         wanted = [layer for layer in found if layer.name in todo]
-        with pooled(placed(network.module, device), wanted, name=model.name) as forward:
-            return _computed(probe, network.transform, forward, settings)
+        with pool_layers(to_device(network.module, device), wanted, name=model.name) as forward:
+            return _compute_embeddings(probe, network.transform, forward, settings)
 
-    return _kept(entries, make, store, says=f"{model.name} on {probe.name}")
+    return _read_kept(entries, make, store, says=f"{model.name} on {probe.name}")
 
 
-def image_embeddings(clip: Clip, probe: Probe, *, store: Store, settings: Settings) -> Float[Tensor, "images dim"]:
+def embed_held_images(
+    clip: Clip, probe: Probe, *, store: Store, settings: ExtractionSettings
+) -> Float[Tensor, "images dim"]:
     """The embeddings of all images of a probe by some backbone, from the cache where they are there.
 
     Raises:
@@ -100,27 +105,27 @@ def image_embeddings(clip: Clip, probe: Probe, *, store: Store, settings: Settin
 
     def make(_: Mapping[str, Entry]) -> dict[str, np.ndarray]:
         tower = clip.image_tower()
-        module = placed(tower.module, settings.resolved()[0])
+        module = to_device(tower.module, settings.resolved()[0])
 
         def forward(inputs: Tensor) -> dict[str, Tensor]:
             with torch.inference_mode():
                 return {"images": module(inputs).float()}
 
-        return _computed(probe, tower.transform, forward, settings)
+        return _compute_embeddings(probe, tower.transform, forward, settings)
 
-    entry = Entry("embeddings", {"clip": clip.key, **_setting(probe, settings)})
-    return _kept({"images": entry}, make, store, says=f"{clip.name} on {probe.name}")["images"]
-
-
-def _content(model: TargetModel, layer: Layer, probe: Probe, settings: Settings) -> dict[str, Any]:
-    return {"model": model.key, **layer.key, **_setting(probe, settings)}
+    entry = Entry("embeddings", {"clip": clip.key, **_describe_setting(probe, settings)})
+    return _read_kept({"images": entry}, make, store, says=f"{clip.name} on {probe.name}")["images"]
 
 
-def _setting(probe: Probe, settings: Settings) -> dict[str, Any]:
+def _describe_content(model: TargetModel, layer: Layer, probe: Probe, settings: ExtractionSettings) -> dict[str, Any]:
+    return {"model": model.key, **layer.key, **_describe_setting(probe, settings)}
+
+
+def _describe_setting(probe: Probe, settings: ExtractionSettings) -> dict[str, Any]:
     return {"probe": probe.fingerprint, "precision": str(settings.resolved()[1])}
 
 
-def _kept(
+def _read_kept(
     entries: Mapping[str, Entry],
     make: Callable[[Mapping[str, Entry]], Mapping[str, np.ndarray]],
     store: Store,
@@ -136,20 +141,20 @@ def _kept(
     return {name: torch.from_numpy(value) for name, value in values.items() if value is not None}
 
 
-def _computed(
+def _compute_embeddings(
     probe: Probe,
     transform: "Callable[[Image], Tensor]",
     forward: Callable[[Tensor], Mapping[str, Tensor]],
-    settings: Settings,
+    settings: ExtractionSettings,
 ) -> dict[str, np.ndarray]:
     device, dtype = settings.resolved()
-    batches = in_batches(list(range(len(probe))), settings.batch_size or BATCH)
+    batches = iterate_batches(list(range(len(probe))), settings.batch_size or BATCH)
     rows: dict[str, list[np.ndarray]] = {}
-    with bar(settings, f"features of {probe.name}", len(probe)) as step:
-        for indices, (inputs,), readable in load(probe, [transform], batches, settings, device):
+    with progress_bar(settings, f"features of {probe.name}", len(probe)) as step:
+        for indices, (inputs,), readable in make_loader(probe, [transform], batches, settings, device):
             if not all(readable):
                 bad = [probe.ids[index] for index, good in zip(indices, readable, strict=True) if not good]
-                raise InputError(f"pictures of {probe.name!r} cannot be read: {shortened(bad)}; mend or remove them")
+                raise InputError(f"pictures of {probe.name!r} cannot be read: {shorten_list(bad)}; mend or remove them")
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 for name, value in forward(inputs).items():
                     rows.setdefault(name, []).append(value.cpu().numpy())

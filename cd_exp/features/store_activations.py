@@ -15,23 +15,31 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cd_exp import distributed
-from cd_exp.activation_stats import BINS, COLUMNS, Statistics, merge_statistics, merge_strongest, statistics, strongest
+from cd_exp.activation_stats import (
+    BINS,
+    COLUMNS,
+    ActivationStatistics,
+    activation_statistics,
+    merge_statistics,
+    merge_strongest,
+    strongest_images,
+)
 from cd_exp.cache import Entry, Store
-from cd_exp.records import Strongest
+from cd_exp.records import TopActivations
 
 
 @dataclass(frozen=True, eq=False)
-class Reduced:
-    """What is kept of a layer: `strongest` with indices into the probe, and the statistics."""
+class LayerSummary:
+    """What is kept of a layer: `strongest_images` with indices into the probe, and the statistics."""
 
-    strongest: Strongest
-    statistics: Statistics
+    strongest: TopActivations
+    statistics: ActivationStatistics
 
 
-def merged(parts: Sequence[Reduced], k: int) -> Reduced:
+def merge_summaries(parts: Sequence[LayerSummary], k: int) -> LayerSummary:
     """The reduction of all images, from those of parts of them."""
     lists = merge_strongest([part.strongest for part in parts], k)
-    return Reduced(lists, merge_statistics(part.statistics for part in parts))
+    return LayerSummary(lists, merge_statistics(part.statistics for part in parts))
 
 
 class Accumulator:
@@ -44,8 +52,8 @@ class Accumulator:
 
     def __init__(self, k: int) -> None:
         self.k = k
-        self.lists: Strongest | None = None
-        self.counted: Statistics | None = None
+        self.lists: TopActivations | None = None
+        self.counted: ActivationStatistics | None = None
         self.waiting: list[tuple[Tensor, Tensor, Tensor]] = []
         self.last = -1  # image
 
@@ -59,11 +67,11 @@ class Accumulator:
         """
         assert int(images[0]) > self.last, "blocks come in ascending order"
         self.last = int(images[-1])
-        found = statistics(rows, histogram=True)
+        found = activation_statistics(rows, histogram=True)
         self.counted = found if self.counted is None else merge_statistics([self.counted, found])
         if self.lists is None or len(self.lists.values) < self.k:
-            best = strongest(rows, self.k)
-            best = Strongest(best.values, images[best.indices], len(rows))
+            best = strongest_images(rows, self.k)
+            best = TopActivations(best.values, images[best.indices], len(rows))
             self.lists = best if self.lists is None else merge_strongest([self.lists, best], self.k)
         else:
             self._wait(rows, images, self.lists.values[-1])
@@ -71,13 +79,13 @@ class Accumulator:
                 self._sort_in()
 
     @property
-    def reduced(self) -> Reduced | None:
+    def reduced(self) -> LayerSummary | None:
         """What is known of the images so far; None before the first."""
         if self.lists is None or self.counted is None:
             return None
         self._sort_in()
-        lists = Strongest(self.lists.values, self.lists.indices, self.counted.images)
-        return Reduced(lists, self.counted)
+        lists = TopActivations(self.lists.values, self.lists.indices, self.counted.images)
+        return LayerSummary(lists, self.counted)
 
     def _wait(self, rows: Tensor, images: Tensor, last: Tensor) -> None:
         """Put aside what exceeds the last of each list, unit by unit: values, image numbers, and how many a unit."""
@@ -114,7 +122,7 @@ class Accumulator:
             values.append(ordered[:, :kept])
             indices.append(numbers.gather(1, order[:, :kept]))
         listed, of_images = (torch.cat(column).T.contiguous() for column in (values, indices))
-        self.lists = Strongest(listed, of_images, self.lists.images)
+        self.lists = TopActivations(listed, of_images, self.lists.images)
         self.waiting.clear()
 
 
@@ -126,7 +134,7 @@ CHECKPOINT = 20.0
 
 
 @runtime_checkable  # beartype checks annotations under pytest
-class Collector(Protocol):
+class ActivationWriter(Protocol):
     """Takes the activations of one layer, a shard at a time."""
 
     entry: Entry
@@ -160,7 +168,7 @@ class Collector(Protocol):
         """Make the entry of all shards. Call it under the lock, in one process."""
 
 
-class Dense:
+class DenseWriter:
     """Keeps every activation."""
 
     on_device = False
@@ -170,38 +178,38 @@ class Dense:
         self.making = store.making(entry, rows=images, shard=SHARD)
 
     def stored(self, *, verify: bool) -> bool:
-        """As `Collector`."""
+        """As `ActivationWriter`."""
         return self.store.holds(self.entry, verify=verify) is not None
 
     def bytes_to_come(self, units: int) -> int:
-        """As `Collector`."""
+        """As `ActivationWriter`."""
         return 4 * units * max(0, self.making.rows - SHARD * len(self.making.finished()))
 
     def size(self, units: int) -> int:
-        """As `Collector`."""
+        """As `ActivationWriter`."""
         return 4 * units * self.making.rows
 
     def mend(self) -> list[str]:
-        """As `Collector`."""
+        """As `ActivationWriter`."""
         return self.making.mend()
 
     def finished(self) -> set[int]:
-        """As `Collector`."""
+        """As `ActivationWriter`."""
         return self.making.finished()
 
     def add(self, number: int, rows: Tensor, images: np.ndarray, bad: Sequence[int]) -> None:
-        """As `Collector`."""
+        """As `ActivationWriter`."""
         self.making.save(number, rows.cpu().numpy(), bad)
 
     def close(self) -> None:
-        """As `Collector`."""
+        """As `ActivationWriter`."""
 
     def publish(self, says: str) -> None:
-        """As `Collector`."""
+        """As `ActivationWriter`."""
         self.store.publish(self.making, says=says)
 
 
-class Lists:
+class TopKWriter:
     """Keeps each unit's `kept` strongest images and its statistics."""
 
     on_device = True
@@ -216,20 +224,20 @@ class Lists:
         self.time = time.monotonic()
 
     def stored(self, *, verify: bool) -> bool:
-        """As `Collector`; a longer list serves a shorter one."""
+        """As `ActivationWriter`; a longer list serves a shorter one."""
         manifest = self.store.holds(self.entry, verify=verify)
         return manifest is not None and manifest.shape[0] >= min(self.kept, manifest.facts["images"])
 
     def bytes_to_come(self, units: int) -> int:
-        """As `Collector`; the pieces of the processes and their merged whole."""
-        return (distributed.world()[1] + 1) * self.size(units)
+        """As `ActivationWriter`; the pieces of the processes and their merged whole."""
+        return (distributed.get_rank_and_size()[1] + 1) * self.size(units)
 
     def size(self, units: int) -> int:
-        """As `Collector`."""
+        """As `ActivationWriter`."""
         return units * (8 * self.kept + 4 * BINS + 40)
 
     def mend(self) -> list[str]:
-        """As `Collector`; pieces of shorter lists than are wanted now go as well."""
+        """As `ActivationWriter`; pieces of shorter lists than are wanted now go as well."""
         said = self.pieces.mend()
         for path, arrays in self.pieces.load():
             if len(arrays["values"]) < min(self.kept, int(arrays["images"])):
@@ -237,11 +245,11 @@ class Lists:
         return said
 
     def finished(self) -> set[int]:
-        """As `Collector`."""
+        """As `ActivationWriter`."""
         return {int(number) for piece in self._apart() for number in piece["shards"]}
 
     def add(self, number: int, rows: Tensor, images: np.ndarray, bad: Sequence[int]) -> None:
-        """As `Collector`."""
+        """As `ActivationWriter`."""
         if bad:
             good = ~np.isin(images, bad)
             rows, images = rows[torch.from_numpy(good).to(rows.device)], images[good]
@@ -253,24 +261,24 @@ class Lists:
             self.close()
 
     def close(self) -> None:
-        """As `Collector`."""
+        """As `ActivationWriter`."""
         if self.mine and self.running.reduced is not None:
-            arrays = {**as_arrays(self.running.reduced), "shards": np.array(sorted(self.mine))}
+            arrays = {**summary_to_arrays(self.running.reduced), "shards": np.array(sorted(self.mine))}
             arrays["unreadable"] = np.array(self.unreadable, dtype=np.int64)
             self.written = self.pieces.save(arrays, instead_of=self.written)
             self.time = time.monotonic()
 
     def publish(self, says: str) -> None:
-        """As `Collector`."""
+        """As `ActivationWriter`."""
         pieces = self._apart()
         missing = set(range(-(-self.images // SHARD))) - {int(n) for piece in pieces for n in piece["shards"]}
         if missing:
             raise ValueError(f"{self.entry.says}: shards {sorted(missing)[:5]} are missing")
-        reduced = merged([of_arrays(piece) for piece in pieces], self.kept)
+        reduced = merge_summaries([summary_from_arrays(piece) for piece in pieces], self.kept)
         unreadable = sorted(int(index) for piece in pieces for index in piece["unreadable"])
         facts = {"says": says, "unreadable": unreadable, "images": reduced.statistics.images}
         shape = list(reduced.strongest.values.shape)
-        self.store.save_arrays(self.entry, as_arrays(reduced), shape=shape, **facts)
+        self.store.save_arrays(self.entry, summary_to_arrays(reduced), shape=shape, **facts)
         self.store.drop_partial(self.entry)
 
     def _apart(self) -> list[dict[str, np.ndarray]]:
@@ -284,7 +292,7 @@ class Lists:
         return chosen
 
 
-def as_arrays(reduced: Reduced) -> dict[str, np.ndarray]:
+def summary_to_arrays(reduced: LayerSummary) -> dict[str, np.ndarray]:
     """The arrays of a reduction, for a file; image numbers take four bytes where they fit."""
     images, counts = reduced.strongest.indices.cpu().numpy(), reduced.statistics
     small = np.int32 if images.size == 0 or images.max() < 2**31 else np.int64
@@ -299,9 +307,9 @@ def as_arrays(reduced: Reduced) -> dict[str, np.ndarray]:
 STATISTICS = ("least", "greatest", "total", "squares", "firing", "counts")
 
 
-def of_arrays(arrays: dict[str, np.ndarray]) -> Reduced:
-    """The reduction that `as_arrays` took apart."""
+def summary_from_arrays(arrays: dict[str, np.ndarray]) -> LayerSummary:
+    """The reduction that `summary_to_arrays` took apart."""
     images = int(arrays["images"])
     indices = torch.from_numpy(arrays["indices"].astype(np.int64))
-    found = Strongest(torch.from_numpy(arrays["values"]), indices, images)
-    return Reduced(found, Statistics(images, *(torch.from_numpy(arrays[name]) for name in STATISTICS)))
+    found = TopActivations(torch.from_numpy(arrays["values"]), indices, images)
+    return LayerSummary(found, ActivationStatistics(images, *(torch.from_numpy(arrays[name]) for name in STATISTICS)))

@@ -1,20 +1,20 @@
 """Reading the layers of a network: which ones are meant, what they give, and the hooks that pool them."""
 
-from cd_exp.hooks.hooks import hooked, mapped, pooled
-from cd_exp.hooks.inspect_layers import Looked, decide, in_order, look
+from cd_exp.hooks.hooks import hook_layers, pool_layers, read_layer_maps
+from cd_exp.hooks.inspect_layers import LayerOutputs, are_tokens_in_order, decide_layers, inspect_layers
 from cd_exp.hooks.layer import Layer
-from cd_exp.hooks.layer_patterns import Wanted, module_of, resolve
+from cd_exp.hooks.layer_patterns import LayerRequest, get_module, resolve_patterns
 
 __all__ = [
     "Layer",
-    "Looked",
-    "Wanted",
-    "decide",
-    "hooked",
-    "in_order",
-    "look",
-    "mapped",
-    "module_of",
-    "pooled",
-    "resolve",
+    "LayerOutputs",
+    "LayerRequest",
+    "are_tokens_in_order",
+    "decide_layers",
+    "get_module",
+    "hook_layers",
+    "inspect_layers",
+    "pool_layers",
+    "read_layer_maps",
+    "resolve_patterns",
 ]

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from cd_exp.errors import InputError
-from cd_exp.hooks.hooks import tensors_in
+from cd_exp.hooks.hooks import list_tensors
 
 _CLASS = re.compile(r"cls|(cls|class)_?(token|tok|embedding|embed|emb)s?_?\d*")
 _OTHER = re.compile(r"(reg|register|dist|distil|distillation)_?(token|tok|embedding|embed|emb)s?_?\d*")
@@ -37,7 +37,7 @@ class Prefix:
     unnamed: bool = False
 
 
-def prefix_of(network: nn.Module, told: int | None) -> Prefix:
+def read_prefix_tokens(network: nn.Module, told: int | None) -> Prefix:
     """The prefix tokens of a network: as told, as timm's networks say, or by the names of the tokens it has learnt.
 
     Args:
@@ -46,7 +46,7 @@ def prefix_of(network: nn.Module, told: int | None) -> Prefix:
     """
     learnt = {name.rpartition(".")[2]: value for name, value in network.named_parameters() if value.ndim}
     classes = any(_CLASS.fullmatch(name) for name in learnt)
-    others = sum(_rows(value) for name, value in learnt.items() if _OTHER.fullmatch(name))
+    others = sum(_count_rows(value) for name, value in learnt.items() if _OTHER.fullmatch(name))
     said: object = next((module for module in network.modules() if hasattr(module, "num_prefix_tokens")), None)
     count = told if told is not None else getattr(said, "num_prefix_tokens", None)
     if count is None:
@@ -57,16 +57,16 @@ def prefix_of(network: nn.Module, told: int | None) -> Prefix:
     return Prefix(count, bool(count) and has_class)
 
 
-def _rows(value: Tensor) -> int:
+def _count_rows(value: Tensor) -> int:
     return value.numel() // value.shape[-1]
 
 
 def _may_be_token(name: str, value: Tensor) -> bool:
     """Whether a parameter of another name has the shape of a few tokens: those of layers are `weight` and `bias`."""
-    return name not in ("weight", "bias") and value.ndim in (2, 3) and _rows(value) <= _FEW
+    return name not in ("weight", "bias") and value.ndim in (2, 3) and _count_rows(value) <= _FEW
 
 
-def in_layer(
+def prefix_in_layer(
     tokens: int, prefix: Prefix, *, image: tuple[int, int] | None, seen: Collection[tuple[int, int]], layer: str
 ) -> tuple[Prefix, tuple[int, int] | None]:
     """The prefix tokens that one layer carries, and the grid of its patches where there is one.
@@ -82,15 +82,15 @@ def in_layer(
         InputError: the tokens are neither a grid nor a grid and the network's prefix.
     """
     none = Prefix(0)
-    plain = grid_of(tokens, image, seen)
+    plain = grid_shape(tokens, image, seen)
     if prefix.count is None:
-        if plain or not (prefix.unnamed or grid_of(tokens - 1, image, seen)):
+        if plain or not (prefix.unnamed or grid_shape(tokens - 1, image, seen)):
             return none, plain
         raise InputError(
             f"layer {layer!r} gives {tokens} tokens, which are no grid over the image, of a network that does not say "
             "how many come before the patches; set model.prefix_tokens to their number (0: none, 1: a class token)"
         )
-    rest = grid_of(tokens - prefix.count, image, seen)
+    rest = grid_shape(tokens - prefix.count, image, seen)
     if prefix.count == 0 or (plain and rest is None):
         return none, plain
     if plain and rest and (plain in seen) != (rest in seen):
@@ -104,7 +104,7 @@ def in_layer(
     return prefix, rest
 
 
-def grid_of(
+def grid_shape(
     count: int, image: tuple[int, int] | None, seen: Collection[tuple[int, int]] = ()
 ) -> tuple[int, int] | None:
     """Rows and columns of so many positions spread evenly over an image, or None where no such grid exists."""
@@ -182,7 +182,7 @@ class AxisFacts:
 
     def _hook(self, module: nn.Module, inputs: Sequence[object], output: object) -> None:
         read = next((value for value in inputs if isinstance(value, Tensor)), None)
-        given = [tensor for tensor in tensors_in(output).values() if tensor.ndim >= 3]
+        given = [tensor for tensor in list_tensors(output).values() if tensor.ndim >= 3]
         axis = axis_by_type(module, given[0].shape if given else ())
         if axis is not None:
             if read is not None:
@@ -241,7 +241,7 @@ def axis_by_shape(shape: Sequence[int], image: tuple[int, int] | None, prefix: i
     if len(shape) == 4:
         first, last = is_grid(shape[2], shape[3], image), is_grid(shape[1], shape[2], image)
     else:
-        first, last = (any(grid_of(shape[axis] - count, image) for count in {0, prefix or 0}) for axis in (2, 1))
+        first, last = (any(grid_shape(shape[axis] - count, image) for count in {0, prefix or 0}) for axis in (2, 1))
     if first == last:
         return None
     return 1 if first else len(shape) - 1

@@ -16,7 +16,7 @@ _AGREE = 0.05  # of the size of the output; half precision differs by less, a vi
 
 
 @contextmanager
-def hooked(
+def hook_layers(
     network: nn.Module, modules: Sequence[str], keep: Keep, *, name: str
 ) -> Iterator[Callable[[Tensor], object]]:
     """A forward pass that hands what the named modules give to `keep(module, call, output)`; calls count from 1.
@@ -29,7 +29,7 @@ def hooked(
             its dropout).
     """
     calls: dict[str, int] = {}
-    run = image_forward(network)
+    run = find_image_forward(network)
 
     def hook_for(path: str) -> Callable[[nn.Module, object, object], None]:
         def hook(_module: nn.Module, _inputs: object, output: object) -> None:
@@ -66,25 +66,25 @@ def hooked(
 
 
 @contextmanager
-def pooled(
+def pool_layers(
     network: nn.Module, layers: Sequence[Layer], *, name: str
 ) -> Iterator[Callable[[Tensor], dict[str, Tensor]]]:
     """A function from a batch of inputs to {layer name: float32 [images, neurons]}, all layers in one forward pass."""
-    with _running(network, layers, lambda layer, output: layer.reduce(output), name=name) as forward:
+    with _run_with_hooks(network, layers, lambda layer, output: layer.reduce(output), name=name) as forward:
         yield forward
 
 
 @contextmanager
-def mapped(
+def read_layer_maps(
     network: nn.Module, layers: Sequence[Layer], *, name: str
 ) -> Iterator[Callable[[Tensor], dict[str, Tensor]]]:
     """A function from a batch of inputs to {layer name: float32 [images, neurons, height, width]}."""
-    with _running(network, layers, lambda layer, output: layer.maps(output), name=name) as forward:
+    with _run_with_hooks(network, layers, lambda layer, output: layer.maps(output), name=name) as forward:
         yield forward
 
 
 @contextmanager
-def _running(
+def _run_with_hooks(
     network: nn.Module, layers: Sequence[Layer], reduce: Callable[[Layer, Tensor], Tensor], *, name: str
 ) -> Iterator[Callable[[Tensor], dict[str, Tensor]]]:
     by_call: dict[tuple[str, int], list[Layer]] = {}
@@ -95,13 +95,13 @@ def _running(
 
     def keep(path: str, call: int, output: object) -> None:
         for layer in by_call.get((path, call), ()):
-            tensor = _one_a_picture(tensors_in(output)[layer.element], layer, images, name)
+            tensor = _check_one_row_per_image(list_tensors(output)[layer.element], layer, images, name)
             value = reduce(layer, tensor).float()
             # A view of the output, or the output itself, would be overwritten by a later in-place operation.
             shared = value.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
             kept[layer.name] = value.clone() if shared else value
 
-    with hooked(network, [path for path, _ in by_call], keep, name=name) as run:
+    with hook_layers(network, [path for path, _ in by_call], keep, name=name) as run:
         fitting: list[torch.memory_format] = []
 
         def forward(inputs: Tensor) -> dict[str, Tensor]:
@@ -111,7 +111,7 @@ def _running(
             if inputs.ndim == 4 and not inputs.is_contiguous():  # channels-last, as features are computed
                 if not fitting:
                     images = len(inputs[:2])
-                    fitting.append(_layout(network, run, inputs[:2]))
+                    fitting.append(_channels_last_layout(network, run, inputs[:2]))
                     images = len(inputs)
                 inputs = inputs.contiguous(memory_format=fitting[0])
             run(inputs)
@@ -120,33 +120,33 @@ def _running(
         yield forward
 
 
-def _layout(network: nn.Module, run: Callable[[Tensor], object], inputs: Tensor) -> torch.memory_format:
+def _channels_last_layout(network: nn.Module, run: Callable[[Tensor], object], inputs: Tensor) -> torch.memory_format:
     """Channels-last, unless the network fails with it (`view`) or gives other values (`as_strided`).
 
     The network is left in the layout that is returned.
     """
     network.to(memory_format=torch.contiguous_format)
-    expected = tensors_in(run(inputs.contiguous()))
+    expected = list_tensors(run(inputs.contiguous()))
     try:
         network.to(memory_format=torch.channels_last)
-        given = tensors_in(run(inputs))
+        given = list_tensors(run(inputs))
     except RuntimeError as error:
         if "view" not in str(error) and "stride" not in str(error):
             raise
     else:
-        if all(_close(given[place], tensor) for place, tensor in expected.items()):
+        if all(_remove_hooks(given[place], tensor) for place, tensor in expected.items()):
             return torch.channels_last
     network.to(memory_format=torch.contiguous_format)
     return torch.contiguous_format
 
 
-def _close(given: Tensor, expected: Tensor) -> bool:
+def _remove_hooks(given: Tensor, expected: Tensor) -> bool:
     if not expected.is_floating_point() or not bool(torch.isfinite(expected).all()):
         return True  # what is not finite is refused where it is stored
     return bool((given.float() - expected.float()).norm() <= _AGREE * expected.float().norm() + 1e-6)
 
 
-def _one_a_picture(output: Tensor, layer: Layer, images: int, name: str) -> Tensor:
+def _check_one_row_per_image(output: Tensor, layer: Layer, images: int, name: str) -> Tensor:
     """The output as floating-point numbers with one row an image, also where a batch of one was squeezed."""
     dimensions = {"vector": 2, "tokens": 3, "positions": 3, "maps_first": 4, "maps_last": 4}[layer.pooling.kind]
     tensor = output.dequantize() if output.is_quantized else output
@@ -155,24 +155,25 @@ def _one_a_picture(output: Tensor, layer: Layer, images: int, name: str) -> Tens
     width = layer.width or layer.units
     if tensor.ndim != dimensions or tensor.shape[0] != images or tensor.shape[layer.pooling.axis] != width:
         raise InputError(
-            f"layer {layer.name!r} of {name} gives {_shape(tensor)} for {images} images; when the network was looked "
+            f"layer {layer.name!r} of {name} gives {_describe_shape(tensor)} for {images} images; when the network "
+            "was looked "
             f"at it gave {width} units for each; choose a layer whose output does not depend on the picture"
         )
     return tensor
 
 
-def image_forward(network: nn.Module) -> Callable[[Tensor], object]:
+def find_image_forward(network: nn.Module) -> Callable[[Tensor], object]:
     """What to call with a batch of pictures: the image side of a network that takes texts too, else the network."""
     for method in ("get_image_features", "encode_image"):  # transformers' and open_clip's pairs of towers
         if hasattr(network, method):
             return getattr(network, method)
-    arguments = _arguments(network)
+    arguments = _forward_arguments(network)
     if "pixel_values" in arguments and arguments[0] != "pixel_values":
         return lambda inputs: network(pixel_values=inputs)
     return network
 
 
-def _arguments(network: nn.Module) -> list[str]:
+def _forward_arguments(network: nn.Module) -> list[str]:
     import inspect
 
     try:
@@ -181,8 +182,8 @@ def _arguments(network: nn.Module) -> list[str]:
         return [""]
 
 
-def tensors_in(output: object) -> dict[str, Tensor]:
-    """Every tensor of a module's output by its place: empty for a bare tensor, `1`, `1/0` or `logits` within others.
+def list_tensors(output: object) -> dict[str, Tensor]:
+    """Every tensor of a module's output by its place: empty for a bare tensor, `1`, `1/0` or `as_logits` within others.
 
     Sparse and nested tensors, whose axes are not those of dense ones, are left out.
     """
@@ -198,9 +199,9 @@ def tensors_in(output: object) -> dict[str, Tensor]:
     return {
         f"{key}/{place}" if place else str(key): tensor
         for key, item in items.items()
-        for place, tensor in tensors_in(item).items()
+        for place, tensor in list_tensors(item).items()
     }
 
 
-def _shape(tensor: Tensor) -> str:
+def _describe_shape(tensor: Tensor) -> str:
     return " x ".join(map(str, tensor.shape))

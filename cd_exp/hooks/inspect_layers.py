@@ -12,71 +12,71 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cd_exp.errors import InputError, fault
+from cd_exp.errors import InputError, describe_error
 from cd_exp.hooks.axes import (
     LAST,
     AxisFacts,
     Prefix,
     axis_by_shape,
     axis_by_size,
-    grid_of,
-    in_layer,
+    grid_shape,
     is_grid,
-    prefix_of,
+    prefix_in_layer,
+    read_prefix_tokens,
 )
-from cd_exp.hooks.hooks import hooked, mapped, pooled, tensors_in
+from cd_exp.hooks.hooks import hook_layers, list_tensors, pool_layers, read_layer_maps
 from cd_exp.hooks.layer import Layer
-from cd_exp.hooks.layer_patterns import Wanted, resolve
-from cd_exp.hooks.pooling import choose
-from cd_exp.io.text import shortened
+from cd_exp.hooks.layer_patterns import LayerRequest, resolve_patterns
+from cd_exp.hooks.pooling import choose_pooling
+from cd_exp.io.text import shorten_list
 
 
 @dataclass(eq=False)
-class Seen:
+class OutputShapes:
     """The shapes of all tensors that modules gave in one forward pass: {module: [{element: shape} for each call]}."""
 
     shapes: dict[str, list[dict[str, tuple[int, ...]]]] = field(default_factory=dict)
     real: dict[str, bool] = field(default_factory=dict)
 
-    def of(self, wanted: Wanted) -> tuple[int, ...]:
+    def of(self, wanted: LayerRequest) -> tuple[int, ...]:
         """The shape of a layer whose call and element are settled."""
         calls = self.shapes.get(wanted.module, [])
         call = calls[wanted.call - 1] if wanted.call and len(calls) >= wanted.call else {}
         return call.get(wanted.element or "", ())
 
 
-def shown(
-    network: nn.Module, wanted: Sequence[Wanted], pictures: Tensor, facts: AxisFacts | None, *, name: str
-) -> Seen:
+def forward_shapes(
+    network: nn.Module, wanted: Sequence[LayerRequest], pictures: Tensor, facts: AxisFacts | None, *, name: str
+) -> OutputShapes:
     """One forward pass; `facts` is asked for the axes of everything the wanted modules give."""
-    seen = Seen()
+    seen = OutputShapes()
 
     def keep(path: str, call: int, output: object) -> None:
-        tensors = tensors_in(output)
+        tensors = list_tensors(output)
         seen.shapes.setdefault(path, []).append({place: tuple(tensor.shape) for place, tensor in tensors.items()})
         for place, tensor in tensors.items():
-            seen.real[key_of(path, call, place)] = tensor.is_floating_point() or tensor.is_quantized
+            seen.real[output_key(path, call, place)] = tensor.is_floating_point() or tensor.is_quantized
             if facts and tensor.ndim >= 3:
-                facts.ask(key_of(path, call, place), tensor)
+                facts.ask(output_key(path, call, place), tensor)
 
-    with hooked(network, [one.module for one in wanted], keep, name=name) as forward:
+    with hook_layers(network, [one.module for one in wanted], keep, name=name) as forward:
         try:
             forward(pictures)
         except InputError:
             raise
         except Exception as error:  # the network is the user's: whatever it raises says what does not fit
             raise InputError(
-                f"{name} cannot process {len(pictures)} pictures as an input of {written(pictures.shape)}: "
-                f"{fault(error)}"
+                f"{name} cannot process {len(pictures)} pictures as an input of {format_output(pictures.shape)}: "
+                f"{describe_error(error)}"
             ) from error
     return seen
 
 
-def settled(wanted: Wanted, seen: Seen, *, name: str) -> Wanted:
+def resolve_output(wanted: LayerRequest, seen: OutputShapes, *, name: str) -> LayerRequest:
     """The layer with its call and element chosen; more than one without a choice is refused."""
     calls = seen.shapes[wanted.module]
     if wanted.call is None and len(calls) > 1:
-        numbered = shortened([f"{wanted.module}@{number}" for number in range(1, len(calls) + 1)])
+        numbered = shorten_list([f"{wanted.module}@{number}" for number in range(1, len(calls) + 1)])
         raise InputError(
             f"layer {wanted.module!r} of {name} is called {len(calls)} times in one forward pass; "
             f"choose a call: {numbered}"
@@ -88,17 +88,17 @@ def settled(wanted: Wanted, seen: Seen, *, name: str) -> Wanted:
     if not tensors:
         raise InputError(f"layer {wanted.name!r} of {name} gives no dense tensor; choose the module around it")
     path = wanted.module + (f"@{wanted.call}" if wanted.call else "")
-    choices = shortened([f"{path}/{place} ({written(shape)})" for place, shape in tensors.items() if place])
+    choices = shorten_list([f"{path}/{place} ({format_output(shape)})" for place, shape in tensors.items() if place])
     if wanted.element is not None and wanted.element not in tensors:
         given = f"its elements are {choices}" if choices else f"it gives one tensor, {path}"
         raise InputError(f"layer {wanted.name!r} of {name}: there is no element {wanted.element!r}; {given}")
     if wanted.element is None and len(tensors) > 1:
         raise InputError(f"layer {path!r} of {name} gives {len(tensors)} tensors; choose one: {choices}")
     element = next(iter(tensors)) if wanted.element is None else wanted.element
-    return Wanted(wanted.name, wanted.module, wanted.pool, call, element)
+    return LayerRequest(wanted.name, wanted.module, wanted.pool, call, element)
 
 
-def refuse_other_axes(wanted: Wanted, seen: Seen, fewer: Seen, images: int, *, name: str) -> None:
+def refuse_other_axes(wanted: LayerRequest, seen: OutputShapes, fewer: OutputShapes, images: int, *, name: str) -> None:
     """Refuse what has no row for each image, or no numbers that can be compared.
 
     Args:
@@ -109,23 +109,23 @@ def refuse_other_axes(wanted: Wanted, seen: Seen, fewer: Seen, images: int, *, n
         name: of the network, for the error.
     """
     shape, less = seen.of(wanted), fewer.of(wanted)
-    says = f"layer {wanted.name!r} of {name} gives {written(shape)} for {images} pictures"
+    says = f"layer {wanted.name!r} of {name} gives {format_output(shape)} for {images} pictures"
     if not shape or not less or shape[0] != images or less[0] != images - 1 or len(shape) != len(less):
         moved = [axis for axis, (a, b) in enumerate(zip(shape, less, strict=False)) if (a, b) == (images, images - 1)]
         where = f"they are on axis {moved[0]}" if moved else "windows, boxes or tokens of several pictures"
         raise InputError(f"{says}: its first axis is not the pictures ({where}); choose the module around it")
-    if not seen.real[key_of(wanted.module, wanted.call, wanted.element)]:
+    if not seen.real[output_key(wanted.module, wanted.call, wanted.element)]:
         raise InputError(f"{says} which are no real numbers; choose a layer that gives floating-point numbers")
     if len(shape) not in (2, 3, 4):
         raise InputError(f"{says}; expected a vector, tokens or maps for each picture")
 
 
-def key_of(module: str, call: int | None, element: str | None) -> str:
+def output_key(module: str, call: int | None, element: str | None) -> str:
     """What a tensor is called while a network is looked at."""
     return f"{module}@{call}/{element}"
 
 
-def written(shape: Sequence[int]) -> str:
+def format_output(shape: Sequence[int]) -> str:
     """A shape in words: `3 x 224 x 224`."""
     return " x ".join(map(str, shape))
 
@@ -135,7 +135,7 @@ _SAME = 1e-3  # of a layer's largest value; what batches of another size may dif
 
 
 @dataclass(frozen=True, eq=False)
-class Looked:
+class LayerOutputs:
     """What a look at a network found.
 
     Attributes:
@@ -149,7 +149,7 @@ class Looked:
     notes: tuple[str, ...] = ()
 
 
-def look(
+def inspect_layers(
     network: nn.Module,
     patterns: Sequence[str],
     pictures: Float[Tensor, "images ..."],
@@ -157,12 +157,12 @@ def look(
     name: str,
     prefix: int | None = None,
     units_axis: int | None = None,
-) -> Looked:
+) -> LayerOutputs:
     """The layers that the patterns mean, with the pooling that fits what each gives for the pictures.
 
     Args:
         network: the target model, in evaluation mode.
-        patterns: as `resolve` reads them.
+        patterns: as `resolve_patterns` reads them.
         pictures: `IMAGES` inputs of the network, through its transform.
         name: of the network, for errors.
         prefix: how many tokens come before the patches, where the network does not say.
@@ -171,9 +171,9 @@ def look(
     Raises:
         InputError: an unknown layer, one whose axes cannot be told, or pictures that the network cannot process.
     """
-    decided = decide(
+    decided = decide_layers(
         network,
-        resolve(network, patterns, name=name),
+        resolve_patterns(network, patterns, name=name),
         pictures,
         name=name,
         prefix=prefix,
@@ -184,48 +184,50 @@ def look(
         if isinstance(layer, InputError):
             raise layer
         layers.append(layer)
-    values, notes = _given(network, layers, pictures, name=name)
-    return Looked(layers, values, notes)
+    values, notes = _read_outputs(network, layers, pictures, name=name)
+    return LayerOutputs(layers, values, notes)
 
 
-def decide(
+def decide_layers(
     network: nn.Module,
-    wanted: Sequence[Wanted],
+    wanted: Sequence[LayerRequest],
     pictures: Float[Tensor, "images ..."],
     *,
     name: str,
     prefix: int | None = None,
     units_axis: int | None = None,
 ) -> dict[str, Layer | InputError]:
-    """Each layer as it is to be read, or why it is refused, by its name; the arguments are those of `look`."""
+    """Each layer as it is to be read, or why it is refused, by its name; the arguments are those of
+    `inspect_layers`.
+    """
     facts = AxisFacts()
     with facts.watching(network):
-        seen = shown(network, wanted, pictures, facts, name=name)
-    fewer = shown(network, wanted, pictures[:-1], None, name=name)
+        seen = forward_shapes(network, wanted, pictures, facts, name=name)
+    fewer = forward_shapes(network, wanted, pictures[:-1], None, name=name)
     image = (pictures.shape[2], pictures.shape[3]) if pictures.ndim == 4 else None
-    known = prefix_of(network, prefix)
-    chosen: list[Wanted] = []
+    known = read_prefix_tokens(network, prefix)
+    chosen: list[LayerRequest] = []
     decided: dict[str, Layer | InputError] = {}
     for one in wanted:
         try:
-            chosen.append(settled(one, seen, name=name))
+            chosen.append(resolve_output(one, seen, name=name))
             refuse_other_axes(chosen[-1], seen, fewer, len(pictures), name=name)
         except InputError as error:
             decided[one.name] = error
     chosen = [one for one in chosen if one.name not in decided]
-    axes = _axes(network, chosen, seen, facts, pictures, image, known.count, units_axis, name=name)
+    axes = _decide_axes(network, chosen, seen, facts, pictures, image, known.count, units_axis, name=name)
     for one in chosen:
         try:
-            decided[one.name] = _layer(one, seen.of(one), axes.get(one.name), known, image, facts.maps, name=name)
+            decided[one.name] = _make_layer(one, seen.of(one), axes.get(one.name), known, image, facts.maps, name=name)
         except InputError as error:
             decided[one.name] = error
     return {one.name: decided[one.name] for one in wanted}
 
 
-def _axes(
+def _decide_axes(
     network: nn.Module,
-    wanted: Sequence[Wanted],
-    seen: Seen,
+    wanted: Sequence[LayerRequest],
+    seen: OutputShapes,
     facts: AxisFacts,
     pictures: Tensor,
     image: tuple[int, int] | None,
@@ -237,7 +239,7 @@ def _axes(
     """The axis of the units where it is known, by the first of: the setting, known layers, a second size, the shape."""
     axes: dict[str, int] = {}
     for one in wanted:
-        shape, fact = seen.of(one), facts.found.get(key_of(one.module, one.call, one.element))
+        shape, fact = seen.of(one), facts.found.get(output_key(one.module, one.call, one.element))
         if len(shape) == 2:
             axes[one.name] = 1
         elif units_axis is not None:
@@ -245,7 +247,7 @@ def _axes(
         elif fact is not None:
             axes[one.name] = len(shape) - 1 if fact == LAST else fact
     open_ones = [one for one in wanted if one.name not in axes]
-    other = _at_another_size(network, open_ones, pictures, name=name) if open_ones and image else None
+    other = _run_at_another_size(network, open_ones, pictures, name=name) if open_ones and image else None
     for one in open_ones:
         shape = seen.of(one)
         axis = axis_by_size(shape, other.of(one)) if other else None
@@ -255,20 +257,22 @@ def _axes(
     return axes
 
 
-def _at_another_size(network: nn.Module, wanted: Sequence[Wanted], pictures: Tensor, *, name: str) -> Seen | None:
+def _run_at_another_size(
+    network: nn.Module, wanted: Sequence[LayerRequest], pictures: Tensor, *, name: str
+) -> OutputShapes | None:
     """The shapes for a larger input of other proportions, from a copy of the network; None where it takes none."""
     height, width = pictures.shape[2:]
     for size in ((height + 64, width + 96), (2 * height, 3 * width)):
         larger = nn.functional.interpolate(pictures[:1].float(), size=size).to(pictures.dtype)
         try:
-            return shown(copy.deepcopy(network), wanted, larger, None, name=name)
+            return forward_shapes(copy.deepcopy(network), wanted, larger, None, name=name)
         except Exception:  # a network of one input size, or one that cannot be copied: nothing is learnt
             continue
     return None
 
 
-def _layer(
-    wanted: Wanted,
+def _make_layer(
+    wanted: LayerRequest,
     shape: tuple[int, ...],
     axis: int | None,
     known: Prefix,
@@ -279,7 +283,8 @@ def _layer(
 ) -> Layer:
     if axis is None:
         raise InputError(
-            f"layer {wanted.name!r} of {name} gives {written(shape)} and it is not known which axis holds the units; "
+            f"layer {wanted.name!r} of {name} gives {format_output(shape)} and it is not known which axis holds "
+            "the units; "
             "set model.units_axis=1 (the first after the pictures) or 3 (the last), or choose another layer"
         )
     prefix, grid = Prefix(0), None
@@ -287,33 +292,33 @@ def _layer(
         size = (shape[2], shape[3]) if axis == 1 else (shape[1], shape[2])
         grid = size if image and is_grid(*size, image) else None
     elif len(shape) == 3 and axis == 1:
-        grid = grid_of(shape[2], image, maps)
+        grid = grid_shape(shape[2], image, maps)
     elif len(shape) == 3:
-        prefix, grid = in_layer(shape[1], known, image=image, seen=maps, layer=wanted.name)
-    pooling = choose(
+        prefix, grid = prefix_in_layer(shape[1], known, image=image, seen=maps, layer=wanted.name)
+    pooling = choose_pooling(
         shape, wanted.pool, axis=axis, layer=wanted.name, prefix=prefix.count or 0, class_token=prefix.class_token
     )
     return Layer(wanted.name, wanted.module, pooling, shape[axis], wanted.call or 1, wanted.element or "", grid)
 
 
-def _given(
+def _read_outputs(
     network: nn.Module, layers: Sequence[Layer], pictures: Tensor, *, name: str
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """The layers' outputs for the pictures, with a note on those whose values depend on the batch or are random."""
-    with pooled(network, layers, name=name) as forward:
+    with pool_layers(network, layers, name=name) as forward:
         values, fewer = forward(pictures), forward(pictures[:-1])
-        hanging = [layer for layer in values if not _same(values[layer][:-1], fewer[layer])]
+        hanging = [layer for layer in values if not _are_equal(values[layer][:-1], fewer[layer])]
         if not hanging:
             return values, ()
         again = forward(pictures)
-    by_chance = [layer for layer in hanging if not _same(values[layer], again[layer])]
+    by_chance = [layer for layer in hanging if not _are_equal(values[layer], again[layer])]
     if by_chance:
         return values, (f"{name} gives other values for the same pictures each time, first at {by_chance[0]}",)
     says = f"what {name} gives for a picture depends on the other pictures of its batch, first at {hanging[0]}"
     return values, (f"{says} (a BatchNorm without running statistics?): its labels hang on features.batch_size",)
 
 
-def _same(given: Tensor, expected: Tensor) -> bool:
+def _are_equal(given: Tensor, expected: Tensor) -> bool:
     scale = float(expected.abs().max()) if expected.isfinite().all() else 0.0
     return scale == 0.0 or bool(((given - expected).abs() <= _SAME * scale).all())
 
@@ -322,7 +327,7 @@ _FIELDS = 4  # along each side of the image, changed one at a time
 _LEAST = 0.75  # of the fields that have to be where they belong
 
 
-def in_order(
+def are_tokens_in_order(
     network: nn.Module, layers: Sequence[Layer], pictures: Float[Tensor, "images ..."], *, name: str
 ) -> list[Layer]:
     """The layers, without the grid of those whose tokens lie in another order than the image (as in Hiera).
@@ -341,18 +346,18 @@ def in_order(
         return list(layers)
     plain = [replace(layer, encoding=None, units=layer.width or layer.units, width=None) for layer in asked]
     answers: dict[str, list[Tensor]] = {layer.name: [] for layer in asked}
-    with mapped(network, plain, name=name) as forward:
+    with read_layer_maps(network, plain, name=name) as forward:
         before = forward(pictures)
         for row in range(_FIELDS):
             for column in range(_FIELDS):
-                after = forward(_changed(pictures, row, column))
+                after = forward(_change_corner(pictures, row, column))
                 for layer, values in answers.items():
                     values.append((after[layer] - before[layer]).abs().sum((0, 1)))
-    scattered = {layer for layer, values in answers.items() if not _follows(torch.stack(values))}
+    scattered = {layer for layer, values in answers.items() if not _follows_image(torch.stack(values))}
     return [replace(layer, grid=None) if layer.name in scattered else layer for layer in layers]
 
 
-def _changed(pictures: Tensor, row: int, column: int) -> Tensor:
+def _change_corner(pictures: Tensor, row: int, column: int) -> Tensor:
     height, width = pictures.shape[2:]
     rows = slice(row * height // _FIELDS, (row + 1) * height // _FIELDS)
     columns = slice(column * width // _FIELDS, (column + 1) * width // _FIELDS)
@@ -361,7 +366,7 @@ def _changed(pictures: Tensor, row: int, column: int) -> Tensor:
     return other
 
 
-def _follows(answers: Float[Tensor, "fields height width"]) -> bool:
+def _follows_image(answers: Float[Tensor, "fields height width"]) -> bool:
     """Whether a change in one part of the image changes the map most in the same part."""
     height, width = answers.shape[1:]
     rows, columns = min(_FIELDS, height), min(_FIELDS, width)

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from cd_exp.errors import InputError, unknown
+from cd_exp.errors import InputError, unknown_name_error
 from cd_exp.hooks.pooling import POOLS, Pool
 
 _SYNTAX = re.compile(r"(?P<path>[^@/:]+)(@(?P<call>[^/:]*))?(/(?P<element>[^:]*))?(:(?P<pool>.*))?", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Wanted:
+class LayerRequest:
     """One layer that was asked for; `call` and `element` are None where they were left open."""
 
     name: str
@@ -28,7 +28,7 @@ class Wanted:
     element: str | None = None
 
 
-def resolve(network: nn.Module, patterns: Sequence[str], *, name: str) -> list[Wanted]:
+def resolve_patterns(network: nn.Module, patterns: Sequence[str], *, name: str) -> list[LayerRequest]:
     """The layers that the patterns mean, in the order of the network, each reported once.
 
     A module registered under two names is reported under the first of them that a pattern matches.
@@ -43,27 +43,27 @@ def resolve(network: nn.Module, patterns: Sequence[str], *, name: str) -> list[W
     """
     modules = {path: module for path, module in network.named_modules(remove_duplicate=False) if path}
     order = {path: place for place, path in enumerate(modules)}
-    found: dict[tuple[int, str], Wanted] = {}
+    found: dict[tuple[int, str], LayerRequest] = {}
     for pattern in patterns:
-        asked = _parsed(pattern)
-        matching = [path for path in modules if _matches(path, asked.module)]
+        asked = _parse_pattern(pattern)
+        matching = [path for path in modules if _match_modules(path, asked.module)]
         if not matching:
-            raise unknown("layer", asked.module, modules, where=f"in {name}")
+            raise unknown_name_error("layer", asked.module, modules, where=f"in {name}")
         suffix = pattern[len(asked.module) :]
         for path in matching:
-            wanted = Wanted(path + suffix, path, asked.pool, asked.call, asked.element)
+            wanted = LayerRequest(path + suffix, path, asked.pool, asked.call, asked.element)
             key = (id(modules[path]), suffix)
             if key not in found or order[path] < order[found[key].module]:
                 found[key] = wanted
     return sorted(found.values(), key=lambda wanted: (order[wanted.module], wanted.name))
 
 
-def module_of(layer: str) -> str:
+def get_module(layer: str) -> str:
     """The module's path in the name of a layer."""
     return re.split("[@/:]", layer, maxsplit=1)[0]
 
 
-def _parsed(pattern: str) -> Wanted:
+def _parse_pattern(pattern: str) -> LayerRequest:
     parts = _SYNTAX.fullmatch(pattern)
     if parts is None:
         raise InputError(f"layer {pattern!r}: write PATH, PATH@CALL, PATH/ELEMENT or PATH:POOL, as in blocks.3@2/1:max")
@@ -73,10 +73,10 @@ def _parsed(pattern: str) -> Wanted:
     if element == "":
         raise InputError(f"layer {pattern!r} ends in '/'; name an element, as in {parts['path']}/0")
     if pool is not None and pool not in POOLS:
-        raise unknown("pooling", pool, POOLS)
-    return Wanted(pattern, parts["path"], pool or "auto", int(call) if call else None, element)
+        raise unknown_name_error("pooling", pool, POOLS)
+    return LayerRequest(pattern, parts["path"], pool or "auto", int(call) if call else None, element)
 
 
-def _matches(module: str, pattern: str) -> bool:
+def _match_modules(module: str, pattern: str) -> bool:
     parts, wanted = module.split("."), pattern.split(".")
     return len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))

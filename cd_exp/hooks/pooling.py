@@ -100,7 +100,7 @@ class Pooling:
         return output[:, self.prefix :].movedim(2, 1).unflatten(2, grid)
 
 
-def choose(
+def choose_pooling(
     shape: tuple[int, ...], pool: Pool, *, axis: int, layer: str, prefix: int = 0, class_token: bool = False
 ) -> Pooling:
     """The pooling of a layer from what is known of its output.

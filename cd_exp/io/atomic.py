@@ -24,7 +24,7 @@ FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 OCCUPIED = (errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
 
 
-def write(path: Path, content: str | bytes, *, durable: bool = False) -> None:
+def write_file(path: Path, content: str | bytes, *, durable: bool = False) -> None:
     """Write a file, in UTF-8 where it is text, replacing an earlier one in one step.
 
     Args:
@@ -39,7 +39,7 @@ def write(path: Path, content: str | bytes, *, durable: bool = False) -> None:
     with temporary_file(path.parent) as half:
         half.write_bytes(data)
         if durable:
-            to_disk(half)
+            sync_to_disk(half)
         half.replace(path)
 
 
@@ -52,9 +52,9 @@ def temporary_file(folder: Path, *, remedy: str = REMEDY) -> Iterator[Path]:
         remedy: what to do about a full disk.
 
     Raises:
-        InputError: as `write`.
+        InputError: as `write_pages`.
     """
-    with disk(folder, remedy=remedy):
+    with report_disk_errors(folder, remedy=remedy):
         folder.mkdir(parents=True, exist_ok=True)
         half = folder / f"{TEMPORARY}{uuid.uuid4().hex}"
         half.touch(exist_ok=False)
@@ -74,9 +74,9 @@ def temporary_folder(parent: Path, name: str, *, remedy: str = REMEDY) -> Iterat
         remedy: what to do about a full disk.
 
     Raises:
-        InputError: as `write`.
+        InputError: as `write_pages`.
     """
-    with disk(parent, remedy=remedy):
+    with report_disk_errors(parent, remedy=remedy):
         parent.mkdir(parents=True, exist_ok=True)
         half = parent / f"{TEMPORARY}{name}-{uuid.uuid4().hex[:8]}"
         half.mkdir()
@@ -87,7 +87,7 @@ def temporary_folder(parent: Path, name: str, *, remedy: str = REMEDY) -> Iterat
 
 
 @contextmanager
-def disk(folder: Path, *, remedy: str = REMEDY) -> Iterator[None]:
+def report_disk_errors(folder: Path, *, remedy: str = REMEDY) -> Iterator[None]:
     """Turn a full disk, or one that may not be written to, into an error that names it and what to do.
 
     So does a folder where a file is to be written, and a file where a folder is.
@@ -98,7 +98,7 @@ def disk(folder: Path, *, remedy: str = REMEDY) -> Iterator[None]:
         yield
     except OSError as error:
         if is_full(error):
-            free = shutil.disk_usage(_existing(folder)).free
+            free = shutil.disk_usage(_nearest_existing(folder)).free
             raise InputError(
                 f"the disk that holds {folder} is full, or a limit on it is reached "
                 f"({free / 1e6:.0f} MB free); {remedy}"
@@ -119,7 +119,7 @@ def is_full(error: OSError) -> bool:
     return error.errno in FULL or bool(short_write)
 
 
-def to_disk(path: Path) -> None:
+def sync_to_disk(path: Path) -> None:
     """Return when the content of a file is on the disk, not only in memory."""
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -128,6 +128,6 @@ def to_disk(path: Path) -> None:
         os.close(handle)
 
 
-def _existing(folder: Path) -> Path:
+def _nearest_existing(folder: Path) -> Path:
     """The folder, or the nearest one above it that is there."""
     return next(place for place in (folder, *folder.absolute().parents) if place.exists())

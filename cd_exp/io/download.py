@@ -23,7 +23,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cd_exp.errors import InputError
-from cd_exp.io.atomic import temporary_file, temporary_folder, write
+from cd_exp.io.atomic import temporary_file, temporary_folder, write_file
 
 RESERVE = 256 << 20  # bytes of the disk that are left free
 BROKEN = (
@@ -46,7 +46,7 @@ def unpack_archive(file: Path, target: Path, *, advance: Callable[[int], None], 
     """
     with temporary_folder(target.parent, target.name, remedy=remedy) as half:
         try:
-            for _ in _unpacked(file, half, _room(target.parent), remedy):
+            for _ in _unpack_into(file, half, _check_disk_space(target.parent), remedy):
                 advance(1)
         except BROKEN as error:
             fault = str(error).splitlines()[0].rstrip(":") if str(error) else type(error).__name__
@@ -55,12 +55,12 @@ def unpack_archive(file: Path, target: Path, *, advance: Callable[[int], None], 
         half.replace(target)
 
 
-def _room(folder: Path) -> int:
+def _check_disk_space(folder: Path) -> int:
     """Bytes that may be written to the disk of a folder."""
     return max(0, shutil.disk_usage(folder).free - RESERVE)
 
 
-def _unpacked(file: Path, folder: Path, room: int, remedy: str) -> Iterator[str]:
+def _unpack_into(file: Path, folder: Path, room: int, remedy: str) -> Iterator[str]:
     """Extracts member by member; neither kind of archive can write outside the folder, or more than it says."""
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
@@ -83,19 +83,19 @@ def _unpacked(file: Path, folder: Path, room: int, remedy: str) -> Iterator[str]
 def _refuse_large(file: Path, size: int, folder: Path, room: int, remedy: str) -> None:
     if size > room:
         raise InputError(
-            f"{file} unpacks to {_gigabytes(size)} or more, and the disk of {folder.parent} has room for "
-            f"{_gigabytes(room)}; free some, or {remedy}"
+            f"{file} unpacks to {_format_gigabytes(size)} or more, and the disk of {folder.parent} has room for "
+            f"{_format_gigabytes(room)}; free some, or {remedy}"
         )
 
 
-def _gigabytes(size: int) -> str:
+def _format_gigabytes(size: int) -> str:
     return f"{size / 1e9:.1f} GB"
 
 
 _WITHHELD: ContextVar[bool] = ContextVar("withheld", default=False)
 
 
-class ToDownload(InputError):
+class MissingDownload(InputError):
     """Something that is not on this machine and would be downloaded."""
 
     def __init__(self, name: str, address: str) -> None:
@@ -104,8 +104,8 @@ class ToDownload(InputError):
 
 
 @contextmanager
-def downloads_withheld() -> Iterator[None]:
-    """In this block whatever would be downloaded is raised as `ToDownload` instead."""
+def no_downloads() -> Iterator[None]:
+    """In this block whatever would be downloaded is raised as `MissingDownload` instead."""
     token = _WITHHELD.set(True)
     try:
         yield
@@ -114,9 +114,9 @@ def downloads_withheld() -> Iterator[None]:
 
 
 def refuse_download(name: str, address: str) -> None:
-    """Raise `ToDownload` where downloads are withheld."""
+    """Raise `MissingDownload` where downloads are withheld."""
     if _WITHHELD.get():
-        raise ToDownload(name, address)
+        raise MissingDownload(name, address)
 
 
 PATIENCE = 5.0  # seconds until a server must have begun to answer, name look-up and every address included
@@ -137,7 +137,7 @@ BRODEN = Archive("http://netdissect.csail.mit.edu/data/broden1_227.zip", None, "
 """Photographs with masks (Bau et al., CVPR 2017): a probe set, and its labels a concept set."""
 
 
-def locate(archive: Archive, *, root: str | None, data_dir: str, setting: str) -> Path:
+def locate_archive(archive: Archive, *, root: str | None, data_dir: str, setting: str) -> Path:
     """The folder that holds an archive's contents: the user's own copy, or one downloaded into `data_dir`.
 
     Args:
@@ -150,17 +150,19 @@ def locate(archive: Archive, *, root: str | None, data_dir: str, setting: str) -
         InputError: `root` does not hold the archive's contents, or they cannot be downloaded.
     """
     download = f"{setting}=DIR"
-    place = Path(root) if root else fetch(archive.url, archive.checksum, Path(data_dir), unpack=True, setting=download)
+    place = (
+        Path(root) if root else fetch_file(archive.url, archive.checksum, Path(data_dir), unpack=True, setting=download)
+    )
     if not place.is_dir():
         raise InputError(f"{setting}={root}: there is no such folder (seen from {Path.cwd()})")
     for folder in (place, *sorted(path for path in place.iterdir() if path.is_dir())):
         if (folder / archive.marker).exists():
             return folder
-    wanted = f"{archive.marker}, as {_filename(archive.url)} has"
+    wanted = f"{archive.marker}, as {_file_name(archive.url)} has"
     raise InputError(f"{place} holds no {wanted}; {setting} must be the folder with the unpacked archive")
 
 
-def fetch(
+def fetch_file(
     url: str, known_hash: str | None, folder: Path, *, unpack: bool = False, setting: str = "probe.root=DIR"
 ) -> Path:
     """Downloads a file into `folder`, unless it is there; what comes is checked and appears whole or not at all.
@@ -182,8 +184,8 @@ def fetch(
     """
     from filelock import FileLock
 
-    file = folder / _filename(url)
-    target = folder / _stem(file.name) if unpack else file
+    file = folder / _file_name(url)
+    target = folder / _archive_stem(file.name) if unpack else file
     if unpack and target.is_dir():
         return target
     if not file.exists():
@@ -200,7 +202,7 @@ def fetch(
                 return target
             _retrieve(url, known_hash, file, setting)
             if unpack:
-                with progress(f"unpacking {file.name}", None) as advance:
+                with show_progress(f"unpacking {file.name}", None) as advance:
                     unpack_archive(file, target, advance=advance, remedy=f"set {setting} to a copy on another disk")
                 file.unlink()
     except InputError:  # a refusal leaves no folder that was not there
@@ -213,11 +215,11 @@ def fetch(
     return target
 
 
-def _filename(url: str) -> str:
+def _file_name(url: str) -> str:
     return Path(urlsplit(url).path).name
 
 
-def _stem(filename: str) -> str:
+def _archive_stem(filename: str) -> str:
     return filename.removesuffix(".gz").removesuffix(".tar").removesuffix(".tgz").removesuffix(".zip")
 
 
@@ -234,12 +236,12 @@ def _retrieve(url: str, known_hash: str | None, file: Path, setting: str) -> Non
         if wanted and wanted != f"{algorithm}:{found}":
             raise InputError(f"{file} is not the file it should be, its checksum is not {wanted}; delete it, or {copy}")
     else:
-        found = _downloaded(url, file, algorithm, wanted, copy)
+        found = _download_checked(url, file, algorithm, wanted, copy)
     if wanted is None:
-        write(record, f"{found}  {file.name}\n")
+        write_file(record, f"{found}  {file.name}\n")
 
 
-def _downloaded(url: str, file: Path, algorithm: str, wanted: str | None, copy: str) -> str:
+def _download_checked(url: str, file: Path, algorithm: str, wanted: str | None, copy: str) -> str:
     """Fetches a file and gives its checksum; it appears under its name only when it is complete and right."""
     import requests
 
@@ -247,7 +249,7 @@ def _downloaded(url: str, file: Path, algorithm: str, wanted: str | None, copy: 
         try:
             found = _transfer(url, half, algorithm)
         except (requests.RequestException, TimeoutError) as error:
-            reason = f"{file.name} is not in {file.parent} and {url} cannot be had ({_reason(error)})"
+            reason = f"{file.name} is not in {file.parent} and {url} cannot be had ({_explain_failure(error)})"
             raise InputError(f"{reason}; {copy}") from error
         if wanted and wanted != f"{algorithm}:{found}":
             raise InputError(f"{url} is not the file it should be, its checksum is not {wanted}; {copy}")
@@ -255,7 +257,7 @@ def _downloaded(url: str, file: Path, algorithm: str, wanted: str | None, copy: 
     return found
 
 
-def _reason(error: Exception) -> str:
+def _explain_failure(error: Exception) -> str:
     """A network error in a few words; its own text is a paragraph."""
     import requests
 
@@ -275,7 +277,7 @@ def _reason(error: Exception) -> str:
 
 def _transfer(url: str, file: Path, algorithm: str) -> str:
     """Streams into `file`, shows a bar, and gives the checksum of what came."""
-    response = _answer(url)
+    response = _ask_server(url)
     response.raise_for_status()
     size = int(response.headers.get("content-length", 0)) or None
     free = shutil.disk_usage(file.parent).free
@@ -283,7 +285,7 @@ def _transfer(url: str, file: Path, algorithm: str) -> str:
         room = f"{size / 1e9:.1f} GB, and the disk of {file.parent} has {free / 1e9:.1f} GB free"
         raise InputError(f"{url} has {room}; free some, or set data_dir to another disk")
     checksum = hashlib.new(algorithm)
-    with file.open("wb") as out, progress(f"downloading {_filename(url)}", size) as advance:
+    with file.open("wb") as out, show_progress(f"downloading {_file_name(url)}", size) as advance:
         for chunk in response.iter_content(CHUNK):
             out.write(chunk)
             checksum.update(chunk)
@@ -291,18 +293,18 @@ def _transfer(url: str, file: Path, algorithm: str) -> str:
     return checksum.hexdigest()
 
 
-def reachable(url: str) -> bool:
+def is_reachable(url: str) -> bool:
     """Whether a server answers at all, found out within PATIENCE."""
     import requests
 
     try:
-        _answer(url).close()
+        _ask_server(url).close()
     except (requests.RequestException, TimeoutError):
         return False
     return True
 
 
-def _answer(url: str) -> Any:
+def _ask_server(url: str) -> Any:
     """The beginning of a response, within PATIENCE: a look-up or a connection alone may block for much longer.
 
     The thread is left behind when it does not come back; it holds nothing but a socket.
@@ -329,7 +331,7 @@ def _answer(url: str) -> Any:
 
 
 @contextmanager
-def progress(task: str, total: int | None) -> Iterator[Callable[[int], None]]:
+def show_progress(task: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """A progress bar on standard error, removed when done; nothing where standard error is not a terminal.
 
     Args:

@@ -32,20 +32,20 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  
 _LONGEST = 48  # characters of a file name: at most 4 bytes each, and file systems take 255 with what is added
 
 
-def for_terminal(name: object) -> str:
+def escape_for_terminal(name: object) -> str:
     """The name on one line, with escapes (`\\x1b`, `\\n`, `\\u202e`) for what would steer the terminal.
 
     >>> for_terminal("red\\x1b[31m fox")
     'red\\\\x1b[31m fox'
     """
-    return "".join(_escaped(character) for character in str(name))
+    return "".join(_escape_match(character) for character in str(name))
 
 
-def terminal_text(name: object, style: str = "") -> "Text":
+def as_terminal_text(name: object, style: str = "") -> "Text":
     """The same as text that rich shows as it is: brackets in a plain string would be read as its markup."""
     from rich.text import Text
 
-    return Text(for_terminal(name), style=style)
+    return Text(escape_for_terminal(name), style=style)
 
 
 def join_names(names: Iterable[str]) -> str:
@@ -68,15 +68,15 @@ def split_names(cell: str) -> tuple[str, ...]:
     return tuple("" if part == _EMPTY else re.sub(r"\\(.)", r"\1", part, flags=re.DOTALL) for part in parts)
 
 
-def csv_text(rows: Iterable[Sequence[object]]) -> str:
+def format_csv(rows: Iterable[Sequence[object]]) -> str:
     """Rows as the text of a CSV file that every reader takes apart into the same cells.
 
     The csv module leaves a lone carriage return unquoted, at which its own reader fails.
     """
-    return "".join((",".join(map(_quoted, row)) or '""') + "\n" for row in rows)
+    return "".join((",".join(map(_quote_name, row)) or '""') + "\n" for row in rows)
 
 
-def file_name(name: str) -> str:
+def make_file_name(name: str) -> str:
     """A part of a file name that any system takes; different names give different ones.
 
     >>> file_name("layer4")
@@ -92,13 +92,13 @@ def file_name(name: str) -> str:
     return f"{plain.lstrip('.') or '_'}-{digest}"
 
 
-def cut(text: str, most: int) -> str:
+def cut_text(text: str, most: int) -> str:
     """The text with control characters escaped, and cut where it is longer than there is room for."""
-    visible = for_terminal(text)
+    visible = escape_for_terminal(text)
     return visible if len(visible) <= most else f"{visible[: most - 1]}…"
 
 
-def shortened(items: Sequence[object]) -> str:
+def shorten_list(items: Sequence[object]) -> str:
     """The first few of many, and how many more there are.
 
     >>> shortened("abcdefg")
@@ -108,13 +108,13 @@ def shortened(items: Sequence[object]) -> str:
     return ", ".join(str(item) for item in items[:FEW]) + more
 
 
-def _escaped(character: str) -> str:
+def _escape_match(character: str) -> str:
     if character in _JOINERS or unicodedata.category(character) not in _STEERING:
         return character
     return character.encode("unicode_escape").decode()
 
 
-def _quoted(cell: object) -> str:
+def _quote_name(cell: object) -> str:
     text = "" if cell is None else str(cell)
     return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\r\n') else text
 
@@ -148,15 +148,15 @@ def read_list(path: str | Path, *, setting: str) -> list[str]:
         setting: what named it, for the error.
 
     Raises:
-        InputError: as `read_lines`; or all lines have what belongs to another format and to no name: quotes, a comma at
-            the end, a running number, a WordNet number. It would be a part of every name, in silence.
+        InputError: as `read_label_lines`; or all lines have what belongs to another format and to no name: quotes, a
+            comma at the end, a running number, a WordNet number. It would be a part of every name, in silence.
     """
     names = [line.strip() for line in read_lines(path, setting=setting)]
     lines = [name for name in names if name]
     if not lines:
         return names
     what = next((what for mark, what in OTHER_FORMATS.items() if all(map(mark.fullmatch, lines))), None)
-    if what is None and (_running(lines) or _running(lines[1:])):  # a table may have a heading
+    if what is None and (_is_numbered(lines) or _is_numbered(lines[1:])):  # a table may have a heading
         what = "begins with a running number"
     if what and len(lines) > 1:
         raise InputError(
@@ -167,7 +167,7 @@ def read_list(path: str | Path, *, setting: str) -> list[str]:
     return names
 
 
-def _running(lines: list[str]) -> bool:
+def _is_numbered(lines: list[str]) -> bool:
     """Whether the lines are numbered from 0 or 1; two alone may be names (`1 pound`, `2 pounds`)."""
     found = [NUMBERED.fullmatch(line) for line in lines]
     numbers = [int(match[1]) for match in found if match]
@@ -190,8 +190,8 @@ def read_lines(path: str | Path, *, setting: str) -> list[str]:
     file = Path(path)
     if not file.is_file():
         raise InputError(f"{setting}={path}: there is no such file (seen from {Path.cwd()})")
-    text = re.sub("\r\n?", "\n", _decoded(file.read_bytes(), file))
-    lines = _listed(text, file)
+    text = re.sub("\r\n?", "\n", _decode_text(file.read_bytes(), file))
+    lines = _read_json_list(text, file)
     for number, line in enumerate(lines, 1):
         wrong = CONTROL.search(line)
         if wrong:
@@ -202,9 +202,9 @@ def read_lines(path: str | Path, *, setting: str) -> list[str]:
     return lines
 
 
-def _decoded(data: bytes, file: Path) -> str:
+def _decode_text(data: bytes, file: Path) -> str:
     """The text, by its byte order mark, by where its zero bytes are, or as UTF-8."""
-    encoding = next((encoding for mark, encoding in MARKS if data.startswith(mark)), None) or _unmarked(data)
+    encoding = next((encoding for mark, encoding in MARKS if data.startswith(mark)), None) or _strip_byte_mark(data)
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
@@ -214,7 +214,7 @@ def _decoded(data: bytes, file: Path) -> str:
         raise InputError(f"{file} is not {name}: {place} is 0x{data[error.start]:02x}; save it as UTF-8") from error
 
 
-def _unmarked(data: bytes) -> str:
+def _strip_byte_mark(data: bytes) -> str:
     """UTF-16 where the zero bytes lie on one side of the pairs: those of Latin letters and of line ends do."""
     if len(data) % 2 == 0 and b"\0" in data:
         even, odd = data[::2].count(0), data[1::2].count(0)
@@ -225,7 +225,7 @@ def _unmarked(data: bytes) -> str:
     return "utf-8-sig"
 
 
-def _listed(text: str, file: Path) -> list[str]:
+def _read_json_list(text: str, file: Path) -> list[str]:
     """The lines, or the strings of a JSON list."""
     bare = text.strip()
     if (bare[:1], bare[-1:]) in {("[", "]"), ("{", "}")}:

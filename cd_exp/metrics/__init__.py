@@ -3,30 +3,30 @@
 Pure functions on arrays of judged units. Accuracies are per cent, ranks count from 1.
 """
 
-from cd_exp.metrics.metrics import BY_KEY, FIGURES, Figure, adjusted, agreement, compare_methods, summarise
+from cd_exp.metrics.metrics import BY_KEY, METRICS, Metric, adjust_p_values, compare_methods, label_agreement, summarise
 from cd_exp.metrics.name_matching import (
-    Naming,
+    NameMatcher,
     accepted_columns,
-    named_in,
-    places_classes,
-    plain,
-    same,
-    same_as_published,
+    are_same_as_published,
+    are_same_name,
+    find_in_names,
+    plain_name,
+    read_places_classes,
 )
 
 __all__ = [
     "BY_KEY",
-    "FIGURES",
-    "Figure",
-    "Naming",
+    "METRICS",
+    "Metric",
+    "NameMatcher",
     "accepted_columns",
-    "adjusted",
-    "agreement",
+    "adjust_p_values",
+    "are_same_as_published",
+    "are_same_name",
     "compare_methods",
-    "named_in",
-    "places_classes",
-    "plain",
-    "same",
-    "same_as_published",
+    "find_in_names",
+    "label_agreement",
+    "plain_name",
+    "read_places_classes",
     "summarise",
 ]

@@ -12,7 +12,7 @@ Statistic = Callable[..., Float[np.ndarray, "..."] | np.floating]
 """`(values, axis) -> statistic`, vectorised over the other axes."""
 
 
-def proportion(right: Bool[np.ndarray, " units"]) -> tuple[float, float]:
+def wilson_interval(right: Bool[np.ndarray, " units"]) -> tuple[float, float]:
     """The exact (Clopper-Pearson) interval of a share, in per cent; it covers at least 95 % whatever the share is.
 
     With k of n right, its ends are the shares at which k or more, and k or fewer, have probability 2.5 %:
@@ -36,7 +36,7 @@ def proportion(right: Bool[np.ndarray, " units"]) -> tuple[float, float]:
     return 100 * float(low), 100 * float(high)
 
 
-def bootstrap(
+def bootstrap_interval(
     values: Float[np.ndarray, " units"], statistic: Statistic = np.mean, *, seed: int, resamples: int
 ) -> tuple[float, float] | None:
     """The percentile bootstrap interval of a statistic over units.
@@ -48,7 +48,7 @@ def bootstrap(
 
     Args:
         values: one a unit.
-        statistic: vectorised, with an `axis` argument.
+        statistic: vectorised, with an `make_axis` argument.
         seed: of the resampling.
         resamples: how many samples are drawn.
 
@@ -68,10 +68,10 @@ def bootstrap(
         drawn.append(np.asarray(statistic(values[indices], axis=-1)))
         if drawn[-1].shape != indices.shape[:1]:
             raise ValueError(f"a statistic of {indices.shape} values gave {drawn[-1].shape}, expected one for each row")
-    return percentiles(np.concatenate(drawn))
+    return percentile_interval(np.concatenate(drawn))
 
 
-def percentiles(distribution: Float[np.ndarray, " resamples"]) -> tuple[float, float]:
+def percentile_interval(distribution: Float[np.ndarray, " resamples"]) -> tuple[float, float]:
     """What lies between the 2.5th and the 97.5th percentile of a bootstrap distribution.
 
     >>> [round(end, 6) for end in percentiles(np.arange(41.0))]

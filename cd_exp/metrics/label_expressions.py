@@ -19,7 +19,7 @@ _TERM = re.compile(r"(-?\d+\.\d{2,}) (.+)")  # two decimals at least: "3 dogs" i
 _PLUS = re.compile(r" \+ (?=-?\d+\.\d{2,} )")
 
 
-def predicted(label: str, values: Values) -> Tensor | None:
+def predict_values(label: str, values: Values) -> Tensor | None:
     """The values that a label predicts; None where nothing is known of a concept in it.
 
     AND is the smaller value, OR the larger, NOT one less the value, which are the logical ones for 0 and 1. In a
@@ -42,11 +42,11 @@ def predicted(label: str, values: Values) -> Tensor | None:
         return known
     terms = [_TERM.fullmatch(part) for part in _PLUS.split(label)]
     if all(terms):
-        return _sum([(float(term[1]), term[2]) for term in terms if term], values)
-    return _formula(label, values)
+        return _parse_sum([(float(term[1]), term[2]) for term in terms if term], values)
+    return _parse_formula(label, values)
 
 
-def concepts_of(label: str) -> tuple[str, ...]:
+def list_concepts(label: str) -> tuple[str, ...]:
     """The concepts in a label, taken for a formula or a weighted sum where it is written as one.
 
     >>> concepts_of("NOT red OR circle"), concepts_of("0.50 red + -0.25 circle"), concepts_of("red")
@@ -58,14 +58,14 @@ def concepts_of(label: str) -> tuple[str, ...]:
     return tuple(part.removeprefix("NOT ") for part in _OPERATORS.split(label)[::2])
 
 
-def _sum(terms: list[tuple[float, str]], values: Values) -> Tensor | None:
+def _parse_sum(terms: list[tuple[float, str]], values: Values) -> Tensor | None:
     known = [(weight, value) for weight, name in terms if (value := values(name)) is not None]
     return sum((weight * value for weight, value in known[1:]), known[0][0] * known[0][1]) if known else None
 
 
-def _formula(label: str, values: Values) -> Tensor | None:
+def _parse_formula(label: str, values: Values) -> Tensor | None:
     first, *rest = _OPERATORS.split(label)
-    found = _negated(first, values)
+    found = _negate(first, values)
     for operator, name in zip(rest[::2], rest[1::2], strict=True):
         other = values(name)
         if found is None or other is None:
@@ -75,7 +75,7 @@ def _formula(label: str, values: Values) -> Tensor | None:
     return found
 
 
-def _negated(name: str, values: Values) -> Tensor | None:
+def _negate(name: str, values: Values) -> Tensor | None:
     if not name.startswith("NOT "):
         return values(name)
     value = values(name.removeprefix("NOT "))

@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cd_exp.metrics import selective
-from cd_exp.metrics.intervals import bootstrap, proportion
-from cd_exp.metrics.name_matching import Naming, same
-from cd_exp.metrics.significance import Difference, holm, paired_means, paired_shares
-from cd_exp.records import Judgement, Labels
+from cd_exp.metrics.intervals import bootstrap_interval, wilson_interval
+from cd_exp.metrics.name_matching import NameMatcher, are_same_name
+from cd_exp.metrics.significance import Difference, compare_means, compare_shares, holm_adjust
+from cd_exp.records import Labels, UnitResults
 
 
 def upper_median(ranks: Float[np.ndarray, "..."], axis: int = -1) -> Float[np.ndarray, "..."] | np.floating:
@@ -31,7 +31,9 @@ def upper_median(ranks: Float[np.ndarray, "..."], axis: int = -1) -> Float[np.nd
     return np.take(np.partition(ranks, middle, axis=axis), middle, axis=axis)
 
 
-def cosines(a: Float[np.ndarray, "units dim"], b: Float[np.ndarray, "units dim"]) -> Float[np.ndarray, " units"]:
+def rowwise_cosines(
+    a: Float[np.ndarray, "units dim"], b: Float[np.ndarray, "units dim"]
+) -> Float[np.ndarray, " units"]:
     """The cosine of each pair of rows; 0 where a row is all zeros.
 
     >>> cosines(np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[3.0, 4.0], [1.0, 1.0]])).tolist()
@@ -54,7 +56,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Test:
+class PairedTest:
     """A kind of paired test with the interval that agrees with it: from both methods' values, seed and resamples."""
 
     name: str
@@ -73,16 +75,16 @@ class Statistic:
 
     of: Callable[..., float | None]
     interval: Interval | None = None
-    test: Test | None = None
+    test: PairedTest | None = None
 
 
 @dataclass(frozen=True)
-class Figure:
+class Metric:
     """One figure of one method on one layer.
 
     Attributes:
         key: in `metrics.json`; a key that does not apply is absent.
-        of: the fields of `Judgement` it is computed from, an entry for each unit. Units for which one is NaN are left
+        of: the fields of `UnitResults` it is computed from, an entry for each unit. Units for which one is NaN are left
             out, and without a unit the figure is absent.
         statistic: of those values, with its interval and its test.
         higher_is_better: None where neither is.
@@ -114,7 +116,7 @@ class Figure:
         return self.statistic.interval
 
     @property
-    def test(self) -> Test | None:
+    def test(self) -> PairedTest | None:
         """The kind of its paired test, which is that of its statistic."""
         return self.statistic.test
 
@@ -149,19 +151,19 @@ class Figure:
             return ""
         text = format(metrics[self.key], self.digits)
         bounds = metrics.get(self.interval_key) if interval else None
-        return f"{text} {bracketed(bounds, self.digits)}" if bounds else text
+        return f"{text} {format_interval(bounds, self.digits)}" if bounds else text
 
 
-def bracketed(bounds: Sequence[float], digits: str) -> str:
+def format_interval(bounds: Sequence[float], digits: str) -> str:
     """An interval as `[low, high]`."""
     return f"[{', '.join(format(bound, digits) for bound in bounds)}]"
 
 
-def _share(right: Values) -> float:
+def _share_metric(right: Values) -> float:
     return 100 * float(right.mean())
 
 
-def bootstrapped(statistic: Callable[..., Any], *, test: Test | None = None) -> Statistic:
+def bootstrapped(statistic: Callable[..., Any], *, test: PairedTest | None = None) -> Statistic:
     """A statistic of one value per unit, and the bootstrap interval of this same statistic over units.
 
     Args:
@@ -177,26 +179,28 @@ def bootstrapped(statistic: Callable[..., Any], *, test: Test | None = None) -> 
         return float(statistic(values, axis=-1))
 
     def bounds(values: Values, *, seed: int, resamples: int) -> Bounds:
-        return bootstrap(values, statistic, seed=seed, resamples=resamples)
+        return bootstrap_interval(values, statistic, seed=seed, resamples=resamples)
 
     return Statistic(number, Interval("bootstrap over units", bounds), test)
 
 
-EXACT = Interval("Clopper-Pearson", lambda right, **_: proportion(right))
+EXACT = Interval("Clopper-Pearson", lambda right, **_: wilson_interval(right))
 BOOTSTRAP_AREA = Interval("bootstrap over units", selective.risk_coverage_area_interval)
 BOOTSTRAP_COVERAGE = Interval("bootstrap over units", selective.coverage_at_interval)
 DELONG = Interval("DeLong, logit", lambda score, right, **_: selective.auc_interval(score, right))
 DELONG_PAIRED = Interval("DeLong, paired", lambda a, b, right, **_: selective.auc_difference_interval(a, b, right))
 
 COUNT = Statistic(len)
-SHARE = Statistic(_share, EXACT, Test("McNemar mid-p, Tango's score interval", lambda a, b, **_: paired_shares(a, b)))
-MEAN = bootstrapped(np.mean, test=Test("sign flips, and the means they accept", paired_means))
+SHARE = Statistic(
+    _share_metric, EXACT, PairedTest("McNemar mid-p, Tango's score interval", lambda a, b, **_: compare_shares(a, b))
+)
+MEAN = bootstrapped(np.mean, test=PairedTest("sign flips, and the means they accept", compare_means))
 MEDIAN = bootstrapped(upper_median)
 AUC = Statistic(selective.auc, DELONG)
 AUC_DIFFERENCE = Statistic(selective.auc_difference, DELONG_PAIRED)
 RISK_COVERAGE_AREA = Statistic(selective.risk_coverage_area, BOOTSTRAP_AREA)
 COVERAGE_AT_80 = Statistic(selective.coverage_at, BOOTSTRAP_COVERAGE)
-"""What a row of `FIGURES` names: a statistic whose interval and test are its own, so that no row can mix two."""
+"""What a row of `METRICS` names: a statistic whose interval and test are its own, so that no row can mix two."""
 
 FAITHFULNESS = {
     "pearson": ("correlation", "corr.", "correlation of the unit with what its label predicts, on held-out images"),
@@ -210,70 +214,70 @@ FAITHFULNESS = {
 }
 
 
-def _faithfulness(name: str) -> Figure:
+def _faithfulness_metric(name: str) -> Metric:
     heading, short, meaning = FAITHFULNESS[name]
-    return Figure(
+    return Metric(
         f"faithfulness.{name}", (f"faithfulness.{name}",), MEAN, True,
         f"faithfulness: {heading}", short, f"faithfulness, {meaning}", ".3f", n="faithfulness_units",
     )  # fmt: skip
 
 
-def _count(key: str, of: str, heading: str, meaning: str, *, unless_equal: str = "") -> Figure:
-    return Figure(key, (of,), COUNT, None, heading, heading, meaning, "d", n=key, unless_equal=unless_equal)
+def _count_metric(key: str, of: str, heading: str, meaning: str, *, unless_equal: str = "") -> Metric:
+    return Metric(key, (of,), COUNT, None, heading, heading, meaning, "d", n=key, unless_equal=unless_equal)
 
 
-UNITS = _count("units", "labelled", "units", "of the layer")
-FIGURES = (
-    _count("judged", "units", "judged", "units held against a truth, of all units"),
-    Figure("top1", ("top1",), SHARE, True,
+UNITS = _count_metric("units", "labelled", "units", "of the layer")
+METRICS = (
+    _count_metric("judged", "units", "judged", "units held against a truth, of all units"),
+    Metric("top1", ("top1",), SHARE, True,
            "top-1 %", "top-1 %", "share of judged units whose label is right", ".1f"),
-    Figure("top1_published", ("top1_published",), SHARE, True, "top-1 % as published", "publ.",
+    Metric("top1_published", ("top1_published",), SHARE, True, "top-1 % as published", "publ.",
            "the same, names compared by the published rule", ".1f", unless_equal="top1"),
-    Figure("top5", ("top5",), SHARE, True,
+    Metric("top5", ("top5",), SHARE, True,
            "top-5 %", "top-5", "share with the truth among the five best concepts", ".1f"),
-    Figure("mean_rank", ("rank",), MEAN, False,
+    Metric("mean_rank", ("rank",), MEAN, False,
            "mean rank", "rank", "of the truth among all concepts", ".1f", compare_candidates=True),
-    Figure("median_rank", ("rank",), MEDIAN, False,
+    Metric("median_rank", ("rank",), MEDIAN, False,
            "median rank", "median", "the same, the middle unit", "g", compare_candidates=True),
-    Figure("auc", ("similarity", "top1"), AUC, True,
+    Metric("auc", ("similarity", "top1"), AUC, True,
            "AUC", "AUC", "how well the similarity tells right labels from wrong", ".3f"),
-    Figure("stability_auc", ("stability", "top1"), AUC, True, "stability AUC", "st.AUC",
+    Metric("stability_auc", ("stability", "top1"), AUC, True, "stability AUC", "st.AUC",
            "how well the stability tells right labels from wrong", ".3f"),
-    Figure("stability_auc_gain", ("stability", "similarity", "top1"), AUC_DIFFERENCE,
+    Metric("stability_auc_gain", ("stability", "similarity", "top1"), AUC_DIFFERENCE,
            True, "stability AUC less AUC", "gain", "by how much better the stability tells them than the similarity",
            "+.3f"),
-    Figure("risk_coverage_area", ("stability", "top1"), RISK_COVERAGE_AREA, False,
+    Metric("risk_coverage_area", ("stability", "top1"), RISK_COVERAGE_AREA, False,
            "risk-coverage area", "area", "mean share of wrong labels, the most stable units first", ".3f"),
-    Figure("coverage_at_80", ("stability", "top1"), COVERAGE_AT_80, True,
+    Metric("coverage_at_80", ("stability", "top1"), COVERAGE_AT_80, True,
            "coverage at 80 %", "cov.80", "largest share of units, most stable first, of which 80 % are right", ".1f"),
-    Figure("clip_cosine", ("clip_cosine",), MEAN, True,
+    Metric("clip_cosine", ("clip_cosine",), MEAN, True,
            "CLIP cosine", "CLIP", "of label and truth in CLIP's text space", ".3f", n="cosine_units"),
-    Figure("sentence_cosine", ("sentence_cosine",), MEAN, True,
+    Metric("sentence_cosine", ("sentence_cosine",), MEAN, True,
            "sentence cosine", "sent.", "of label and truth by a sentence encoder", ".3f", n="cosine_units"),
-    _count("cosine_units", "cosine_units", "units with cosines", "units with a known truth and a label",
+    _count_metric("cosine_units", "cosine_units", "units with cosines", "units with a known truth and a label",
            unless_equal="judged"),
-    *map(_faithfulness, FAITHFULNESS),
-    _count("faithfulness_units", "faithfulness_units", "units with faithfulness", "units whose label could be scored",
+    *map(_faithfulness_metric, FAITHFULNESS),
+    _count_metric("faithfulness_units", "faithfulness_units", "units with faithfulness", "units whose label could be scored",
            unless_equal="units"),
 )  # fmt: skip
 """In the order of every table."""
 
-BY_KEY = {figure.key: figure for figure in (UNITS, *FIGURES)}
+BY_KEY = {figure.key: figure for figure in (UNITS, *METRICS)}
 
 
-def shown(table: Sequence[Mapping[str, Any]]) -> tuple[Figure, ...]:
+def format_metric(table: Sequence[Mapping[str, Any]]) -> tuple[Metric, ...]:
     """The figures that some row of metrics has; those of `unless_equal` only where a row differs."""
-    found = (figure for figure in FIGURES if any(figure.key in row for row in table))
-    return tuple(figure for figure in found if not figure.unless_equal or _differs(table, figure))
+    found = (figure for figure in METRICS if any(figure.key in row for row in table))
+    return tuple(figure for figure in found if not figure.unless_equal or _has_interval(table, figure))
 
 
-def _differs(table: Sequence[Mapping[str, Any]], figure: Figure) -> bool:
+def _has_interval(table: Sequence[Mapping[str, Any]], figure: Metric) -> bool:
     return any(row[figure.key] != row.get(figure.unless_equal) for row in table if figure.key in row)
 
 
-def values_of(figure: Figure, judgement: Judgement) -> tuple[Values, ...] | None:
+def metric_values(figure: Metric, judgement: UnitResults) -> tuple[Values, ...] | None:
     """The values of the units that have all of them, an array a field; None where a method does not give a field."""
-    found = [field(judgement, name) for name in figure.of]
+    found = [metric_field(judgement, name) for name in figure.of]
     columns = [np.asarray(column) for column in found if column is not None]
     if len(columns) < len(found):
         return None
@@ -282,19 +286,19 @@ def values_of(figure: Figure, judgement: Judgement) -> tuple[Values, ...] | None
     return values if figure.each is None else (figure.each(*values),)
 
 
-def units_of(figure: Figure, judgement: Judgement) -> Values:
-    """The numbers of the units that `values_of` has values for, in their order."""
-    columns = [np.asarray(field(judgement, name)) for name in figure.of]
+def metric_units(figure: Metric, judgement: UnitResults) -> Values:
+    """The numbers of the units that `attribute_values` has values for, in their order."""
+    columns = [np.asarray(metric_field(judgement, name)) for name in figure.of]
     present = np.logical_and.reduce([~np.isnan(column) for column in columns])
     return np.asarray(getattr(judgement, AXES.get(figure.n, "labelled")))[present]
 
 
 AXES = {"judged": "units", "cosine_units": "named"}
-"""The field of `Judgement` that holds the unit numbers of what a count runs over; `labelled` otherwise."""
+"""The field of `UnitResults` that holds the unit numbers of what a count runs over; `run_method` otherwise."""
 
 
-def field(judgement: Judgement, name: str) -> Values | None:
-    """A field of `Judgement` by name; `faithfulness.NAME`, and the unit numbers behind the counts of units."""
+def metric_field(judgement: UnitResults, name: str) -> Values | None:
+    """A field of `UnitResults` by name; `faithfulness.NAME`, and the unit numbers behind the counts of units."""
     if name.startswith("faithfulness."):
         return judgement.faithfulness.get(name.removeprefix("faithfulness."))
     if name == "cosine_units":
@@ -307,14 +311,14 @@ def field(judgement: Judgement, name: str) -> Values | None:
 
 
 def summarise(
-    judgement: Judgement,
+    judgement: UnitResults,
     *,
     total_units: int,
     seed: int = 0,
     resamples: int = 9999,
-    figures: Sequence[Figure] = FIGURES,
+    figures: Sequence[Metric] = METRICS,
 ) -> dict[str, Any]:
-    """Every figure of `FIGURES` that applies to a layer, with its 95 % interval over units. What does not is absent.
+    """Every figure of `METRICS` that applies to a layer, with its 95 % interval over units. What does not is absent.
 
     Args:
         judgement: of the layer.
@@ -334,7 +338,7 @@ def summarise(
     """
     found: dict[str, Any] = {"units": total_units}
     for figure in figures:
-        values = values_of(figure, judgement)
+        values = metric_values(figure, judgement)
         if values is None or not (len(values[0]) or figure.n == figure.key):
             continue
         number = figure.statistic.of(*values)
@@ -347,7 +351,7 @@ def summarise(
 
 
 def compare_methods(
-    a: Judgement, b: Judgement, *, seed: int = 0, resamples: int = 9999, figures: Sequence[Figure] = FIGURES
+    a: UnitResults, b: UnitResults, *, seed: int = 0, resamples: int = 9999, figures: Sequence[Metric] = METRICS
 ) -> dict[str, Any]:
     """The difference a - b of every figure that has a test and both methods have, on the units in common.
 
@@ -355,7 +359,7 @@ def compare_methods(
 
     Returns:
         For each such figure `KEY_difference`, `KEY_difference_ci95`, `KEY_p`, two-sided, and `KEY_n`, the units in
-        common; `judged`, how many units both are judged on, where both are.
+        common; `run_judge`, how many units both are judged on, where both are.
 
     >>> def right_on(*units):
     ...     return Judgement(units=np.arange(8), top1=np.isin(np.arange(8), units))
@@ -365,18 +369,18 @@ def compare_methods(
     """
     found: dict[str, Any] = {}
     if a.units is not None and b.units is not None:
-        found["judged"] = len(_common(a.units, b.units)[0])
+        found["judged"] = len(_common_units(a.units, b.units)[0])
     for figure in figures:
         if figure.test is not None and (a.candidates == b.candidates or not figure.compare_candidates):
-            found |= _difference(figure, a, b, seed=seed, resamples=resamples)
+            found |= _paired_difference(figure, a, b, seed=seed, resamples=resamples)
     return found
 
 
-def _difference(figure: Figure, a: Judgement, b: Judgement, *, seed: int, resamples: int) -> dict[str, Any]:
-    left, right = values_of(figure, a), values_of(figure, b)
+def _paired_difference(figure: Metric, a: UnitResults, b: UnitResults, *, seed: int, resamples: int) -> dict[str, Any]:
+    left, right = metric_values(figure, a), metric_values(figure, b)
     if figure.test is None or left is None or right is None:
         return {}
-    in_a, in_b = _common(units_of(figure, a), units_of(figure, b))
+    in_a, in_b = _common_units(metric_units(figure, a), metric_units(figure, b))
     if not len(in_a):
         return {}
     found = figure.test.of(left[0][in_a], right[0][in_b], seed=seed, resamples=resamples)
@@ -389,7 +393,7 @@ def _difference(figure: Figure, a: Judgement, b: Judgement, *, seed: int, resamp
     }
 
 
-def adjusted(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def adjust_p_values(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The rows of a table of comparisons with `KEY_p_adjusted` beside each `KEY_p`: Holm's over all these tests.
 
     >>> adjusted([{"layer": "fc", "top1_p": 0.01}, {"layer": "layer4", "top1_p": 0.04}])[0]
@@ -397,12 +401,12 @@ def adjusted(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """
     tests = [(number, key) for number, row in enumerate(rows) for key in row if key.endswith("_p")]
     found = [dict(row) for row in rows]
-    for (number, key), p in zip(tests, holm([rows[number][key] for number, key in tests]), strict=True):
+    for (number, key), p in zip(tests, holm_adjust([rows[number][key] for number, key in tests]), strict=True):
         found[number][f"{key}_adjusted"] = p
     return found
 
 
-def agreement(a: Labels, b: Labels) -> float | None:
+def label_agreement(a: Labels, b: Labels) -> float | None:
     """The share, in per cent, of the units both methods list on which they give the same name by the documented rule.
 
     A unit that either leaves unlabelled counts as disagreement. None where they list no unit in common.
@@ -412,16 +416,16 @@ def agreement(a: Labels, b: Labels) -> float | None:
     >>> agreement(labels("red", "dog"), labels("Red", "cat"))
     50.0
     """
-    in_a, in_b = _common(a.units, b.units)
+    in_a, in_b = _common_units(a.units, b.units)
     if not len(in_a):
         return None
-    first, second = Naming.of(a.descriptions), Naming.of(b.descriptions)
+    first, second = NameMatcher.of(a.descriptions), NameMatcher.of(b.descriptions)
     pairs = [(a.descriptions[i], b.descriptions[j]) for i, j in zip(in_a, in_b, strict=True)]
-    alike = [bool(left and right) and same(left, right, first=first, second=second) for left, right in pairs]
+    alike = [bool(left and right) and are_same_name(left, right, first=first, second=second) for left, right in pairs]
     return 100 * float(np.mean(alike))
 
 
-def _common(
+def _common_units(
     a: Int[np.ndarray, " units_a"], b: Int[np.ndarray, " units_b"]
 ) -> tuple[Int[np.ndarray, " common"], Int[np.ndarray, " common"]]:
     """The indices of the units in common, in each of the two."""

@@ -52,7 +52,7 @@ _PLACES = re.compile(r"^/[a-z]/(\S+)(?:\s+\d+)?$")
 
 
 @dataclass(frozen=True)
-class Naming:
+class NameMatcher:
     """How the names of a list are read.
 
     Attributes:
@@ -64,9 +64,9 @@ class Naming:
     ambiguous: frozenset[str] = frozenset()
 
     @staticmethod
-    def of(names: Iterable[str]) -> "Naming":
+    def of(names: Iterable[str]) -> "NameMatcher":
         """The naming of a list, such as a concept set, the classes of a network or the labels of a file."""
-        return _naming(tuple(dict.fromkeys(names)))
+        return _make_matcher(tuple(dict.fromkeys(names)))
 
     def plain(self, name: str) -> str:
         """The name as a text encoder should read it: without Broden's marks, or the dressing of a Places365 line.
@@ -85,38 +85,38 @@ class Naming:
         """
         found = set()
         for part in map(self.plain, name.split(",")):
-            found.add(_form(part))
+            found.add(_normal_form(part))
             bare = _BRACKETS.fullmatch(part)
-            if bare and _form(bare[1]) not in self.ambiguous:
-                found.add(_form(bare[1]))
+            if bare and _normal_form(bare[1]) not in self.ambiguous:
+                found.add(_normal_form(bare[1]))
         return frozenset(found - {""} or {""})
 
 
 @lru_cache(maxsize=8)  # the concept set is looked at for every layer
-def _naming(listed: tuple[str, ...]) -> Naming:
+def _make_matcher(listed: tuple[str, ...]) -> NameMatcher:
     parts = [part.strip() for name in listed for part in name.split(",")]
     marked = [part for part in parts if _MARK.search(part)]
     alien = any(part.lower().endswith("-c") and not _MARKED.search(part) for part in marked)
     broden = bool(marked) and not alien and _SOME * len(marked) >= len(listed)
-    plain_words = Naming(broden)
+    plain_words = NameMatcher(broden)
     words = Counter(word for name in listed for word in plain_words.normal_forms(name))
-    return Naming(broden, frozenset(word for word, count in words.items() if count > 1))
+    return NameMatcher(broden, frozenset(word for word, count in words.items() if count > 1))
 
 
-def _form(part: str) -> str:
+def _normal_form(part: str) -> str:
     return _SEPARATORS.sub(" ", part).strip().casefold()
 
 
-def plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """`Naming.plain` of a name whose list is not known.
 
     >>> plain("/b/bakery/shop 23")
     'bakery/shop'
     """
-    return Naming.of([name]).plain(name)
+    return NameMatcher.of([name]).plain(name)
 
 
-def same(a: str, b: str, *, first: Naming | None = None, second: Naming | None = None) -> bool:
+def are_same_name(a: str, b: str, *, first: NameMatcher | None = None, second: NameMatcher | None = None) -> bool:
     """Whether two names are equal by the rule of this module.
 
     >>> same("Bakery Shop", "bakery-shop-s"), same("vitamin-c", "vitamin")
@@ -128,11 +128,11 @@ def same(a: str, b: str, *, first: Naming | None = None, second: Naming | None =
         first: the naming of the list that `a` is from; that of `a` alone where not known.
         second: the same of `b`.
     """
-    first, second = first or Naming.of([a]), second or Naming.of([b])
+    first, second = first or NameMatcher.of([a]), second or NameMatcher.of([b])
     return not first.normal_forms(a).isdisjoint(second.normal_forms(b))
 
 
-def same_as_published(label: str, truth: str) -> bool:
+def are_same_as_published(label: str, truth: str) -> bool:
     """Whether a label is right by the rule of the paper's comparison on Places365.
 
     Not symmetric: a truth written as Broden writes its scenes (`bakery-shop-s`) gets slashes for hyphens, a label does
@@ -149,7 +149,7 @@ def same_as_published(label: str, truth: str) -> bool:
     return label.removesuffix("-s").replace("_", " ") == truth.replace("_", " ")
 
 
-def places_classes(lines: Iterable[str]) -> tuple[str, ...]:
+def read_places_classes(lines: Iterable[str]) -> tuple[str, ...]:
     """The class names of a Places365 list, `/b/bakery/shop 23` a line, ordered by the number where there is one.
 
     Blank lines are dropped. The names keep Places365's own spelling: `bakery/shop`, `airplane_cabin`.
@@ -160,26 +160,28 @@ def places_classes(lines: Iterable[str]) -> tuple[str, ...]:
     numbered = []
     for index, line in enumerate(line.strip() for line in lines if line.strip()):
         name, _, number = line.rpartition(" ")
-        numbered.append((int(number), _undressed(name)) if name and number.isdigit() else (index, _undressed(line)))
+        numbered.append(
+            (int(number), _without_markup(name)) if name and number.isdigit() else (index, _without_markup(line))
+        )
     return tuple(name for _, name in sorted(numbered, key=lambda pair: pair[0]))
 
 
-def _undressed(name: str) -> str:
+def _without_markup(name: str) -> str:
     return _PLACES.sub(r"\1", name.strip())
 
 
-def naming_of(truth: Sequence[Accepted]) -> Naming:
+def matcher_for(truth: Sequence[Accepted]) -> NameMatcher:
     """The naming of the true names of some units."""
-    return Naming.of(", ".join(accepted) for accepted in truth if accepted)
+    return NameMatcher.of(", ".join(accepted) for accepted in truth if accepted)
 
 
-def named_in(truth: Sequence[Accepted], names: Collection[str]) -> tuple[bool, ...]:
+def find_in_names(truth: Sequence[Accepted], names: Collection[str]) -> tuple[bool, ...]:
     """For each unit whether any of its right names is among `names`; False where nothing is known of it.
 
     >>> named_in([("Red",), ("dog", "hound"), None], ["red", "hound"])
     (True, True, False)
     """
-    listed, true = Naming.of(names), naming_of(truth)
+    listed, true = NameMatcher.of(names), matcher_for(truth)
     known = frozenset().union(*map(listed.normal_forms, names))
     return tuple(any(not known.isdisjoint(true.normal_forms(name)) for name in accepted or ()) for accepted in truth)
 
@@ -203,7 +205,7 @@ def accepted_columns(truth: Sequence[Accepted], names: Sequence[str]) -> tuple[I
         return tuple(np.array([column]) for column in range(len(names)))
     if all(accepted is None for accepted in truth):
         return (None,) * len(truth)
-    columns, true = _columns(tuple(names)), naming_of(truth)
+    columns, true = _columns_of(tuple(names)), matcher_for(truth)
 
     def right(accepted: Sequence[str]) -> Int[np.ndarray, " _"]:
         found = (columns.get(form, set()) for name in accepted for form in true.normal_forms(name))
@@ -213,9 +215,9 @@ def accepted_columns(truth: Sequence[Accepted], names: Sequence[str]) -> tuple[I
 
 
 @lru_cache(maxsize=4)
-def _columns(names: tuple[str, ...]) -> dict[str, set[int]]:
+def _columns_of(names: tuple[str, ...]) -> dict[str, set[int]]:
     """The columns of the names of each form."""
-    columns, listed = defaultdict(set), Naming.of(names)
+    columns, listed = defaultdict(set), NameMatcher.of(names)
     for column, name in enumerate(names):
         for form in listed.normal_forms(name):
             columns[form].add(column)

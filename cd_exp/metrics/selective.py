@@ -7,7 +7,7 @@ group, and are kept or left together at a threshold.
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from cd_exp.metrics.intervals import LEVEL, percentiles
+from cd_exp.metrics.intervals import LEVEL, percentile_interval
 
 Scores = Float[np.ndarray, " units"]
 Right = Bool[np.ndarray, " units"]
@@ -27,7 +27,7 @@ def auc(score: Scores, right: Right) -> float | None:
     positive, negative = int(right.sum()), int((~right).sum())
     if not positive or not negative:
         return None
-    return float((_ranks(score)[right].sum() - positive * (positive + 1) / 2) / (positive * negative))
+    return float((_mid_ranks(score)[right].sum() - positive * (positive + 1) / 2) / (positive * negative))
 
 
 def auc_interval(score: Scores, right: Right) -> tuple[float, float] | None:
@@ -48,7 +48,7 @@ def auc_interval(score: Scores, right: Right) -> tuple[float, float] | None:
     if parts is None:
         return None
     area = float(parts[0].mean())
-    spread = _deviation(*parts)
+    spread = _standard_error(*parts)
     if not 0 < area < 1 or not spread:
         return None
     middle, half = np.log(area / (1 - area)), _normal_quantile() * spread / (area * (1 - area))
@@ -81,7 +81,7 @@ def auc_difference_interval(score: Scores, other: Scores, right: Right) -> tuple
     if first is None or second is None:
         return None
     parts = [a - b for a, b in zip(first, second, strict=True)]
-    middle, spread = float(parts[0].mean()), _deviation(*parts)
+    middle, spread = float(parts[0].mean()), _standard_error(*parts)
     if not spread and any(part.any() for part in parts):
         return None
     half = _normal_quantile() * spread
@@ -98,7 +98,7 @@ def risk_coverage(score: Scores, right: Right) -> tuple[Float[np.ndarray, " unit
     >>> coverage.tolist(), risk.round(1).tolist()
     ([25.0, 50.0, 75.0, 100.0], [0.0, 50.0, 33.3, 25.0])
     """
-    count, wrong = _groups(score, right)
+    count, wrong = _tied_groups(score, right)
     units = len(score)
     taken = np.arange(1, units + 1)
     group = np.searchsorted(np.cumsum(count), taken)
@@ -117,15 +117,19 @@ def risk_coverage_area(score: Scores, right: Right) -> float:
 
     Source: Geifman, Uziel and El-Yaniv, Bias-reduced uncertainty estimation (ICLR 2019, arXiv:1805.08206), AURC.
     """
-    count, wrong = _groups(score, right)
-    return float(_area(count[None], wrong[None])[0])
+    count, wrong = _tied_groups(score, right)
+    return float(_curve_area(count[None], wrong[None])[0])
 
 
 def risk_coverage_area_interval(
     score: Scores, right: Right, *, seed: int, resamples: int
 ) -> tuple[float, float] | None:
     """The percentile bootstrap interval of `risk_coverage_area` over units; None where all are right, or all wrong."""
-    return None if _alike(right) else percentiles(_area(*_resampled(score, right, seed=seed, resamples=resamples)))
+    return (
+        None
+        if _group_ties(right)
+        else percentile_interval(_curve_area(*_resample_units(score, right, seed=seed, resamples=resamples)))
+    )
 
 
 def coverage_at(score: Scores, right: Right) -> float:
@@ -136,21 +140,25 @@ def coverage_at(score: Scores, right: Right) -> float:
     >>> coverage_at(np.array([0.9, 0.8, 0.7, 0.6]), np.array([True, True, False, False]))
     50.0
     """
-    count, wrong = _groups(score, right)
-    return float(_covered(count[None], wrong[None])[0])
+    count, wrong = _tied_groups(score, right)
+    return float(_coverage_of(count[None], wrong[None])[0])
 
 
 def coverage_at_interval(score: Scores, right: Right, *, seed: int, resamples: int) -> tuple[float, float] | None:
     """The percentile bootstrap interval of `coverage_at` over units; None where all are right, or all wrong."""
-    return None if _alike(right) else percentiles(_covered(*_resampled(score, right, seed=seed, resamples=resamples)))
+    return (
+        None
+        if _group_ties(right)
+        else percentile_interval(_coverage_of(*_resample_units(score, right, seed=seed, resamples=resamples)))
+    )
 
 
-def _alike(right: Right) -> bool:
+def _group_ties(right: Right) -> bool:
     """Whether every resample of the units is as all of them, which says nothing of how far others would be off."""
     return bool(right.all() or not right.any())
 
 
-def _ranks(score: Scores) -> Float[np.ndarray, " units"]:
+def _mid_ranks(score: Scores) -> Float[np.ndarray, " units"]:
     """From 1; equal scores share the mean of their ranks."""
     ordered = np.sort(score)
     return (np.searchsorted(ordered, score, "left") + 1 + np.searchsorted(ordered, score, "right")) / 2
@@ -161,13 +169,13 @@ def _placements(score: Scores, right: Right) -> list[Float[np.ndarray, " some"]]
     positive, negative = score[right], score[~right]
     if len(positive) < 2 or len(negative) < 2:
         return None
-    ranks = _ranks(score)
-    above = (ranks[right] - _ranks(positive)) / len(negative)
-    below = 1 - (ranks[~right] - _ranks(negative)) / len(positive)
+    ranks = _mid_ranks(score)
+    above = (ranks[right] - _mid_ranks(positive)) / len(negative)
+    below = 1 - (ranks[~right] - _mid_ranks(negative)) / len(positive)
     return [above, below]
 
 
-def _deviation(above: Float[np.ndarray, " right"], below: Float[np.ndarray, " wrong"]) -> float:
+def _standard_error(above: Float[np.ndarray, " right"], below: Float[np.ndarray, " wrong"]) -> float:
     return float(np.sqrt(above.var(ddof=1) / len(above) + below.var(ddof=1) / len(below)))
 
 
@@ -177,24 +185,26 @@ def _normal_quantile() -> float:
     return float(ndtri((1 + LEVEL) / 2))
 
 
-def _groups(score: Scores, right: Right) -> tuple[Int[np.ndarray, " groups"], Int[np.ndarray, " groups"]]:
+def _tied_groups(score: Scores, right: Right) -> tuple[Int[np.ndarray, " groups"], Int[np.ndarray, " groups"]]:
     """How many units share each score, highest first, and how many of them are wrong."""
     _, group = np.unique(-score, return_inverse=True)
     return np.bincount(group), np.bincount(group, weights=~right).astype(np.int64)
 
 
-def _resampled(
+def _resample_units(
     score: Scores, right: Right, *, seed: int, resamples: int
 ) -> tuple[Int[np.ndarray, "resamples groups"], Int[np.ndarray, "resamples groups"]]:
-    """`_groups` of units drawn with replacement. Drawn as counts of right and wrong units a group: the same law."""
-    count, wrong = _groups(score, right)
+    """`_group_units` of units drawn with replacement. Drawn as counts of right and wrong units a group: the same
+    law.
+    """
+    count, wrong = _tied_groups(score, right)
     cells = np.concatenate([count - wrong, wrong])
     drawn = np.random.default_rng(seed).multinomial(len(score), cells / len(score), resamples)
     good, bad = np.split(drawn, 2, axis=1)
     return good + bad, bad
 
 
-def _area(
+def _curve_area(
     count: Int[np.ndarray, "resamples groups"], wrong: Int[np.ndarray, "resamples groups"]
 ) -> Float[np.ndarray, " resamples"]:
     """Within a group of n units from the m-th on, faults rise evenly from f by e / n a unit, so that
@@ -209,7 +219,7 @@ def _area(
     return (wrong + (faults - start * slope) * (harmonic[end] - harmonic[start])).sum(axis=1) / units
 
 
-def _covered(
+def _coverage_of(
     count: Int[np.ndarray, "resamples groups"], wrong: Int[np.ndarray, "resamples groups"]
 ) -> Float[np.ndarray, " resamples"]:
     taken, faults = np.cumsum(count, axis=1), np.cumsum(wrong, axis=1)

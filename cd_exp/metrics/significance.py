@@ -25,7 +25,7 @@ class Difference(NamedTuple):
     p: float
 
 
-def paired_shares(a: Right, b: Right) -> Difference:
+def compare_shares(a: Right, b: Right) -> Difference:
     """The difference of two shares of the same units, in points of per cent.
 
     Test: McNemar's mid-p. Of the m units on which one method alone is right, are both as often that one?
@@ -46,14 +46,14 @@ def paired_shares(a: Right, b: Right) -> Difference:
     units = len(a)
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     p = float(mcnemar(np.array([only_a]), np.array([only_b]))[0])
-    low, high = (float(end[0]) for end in tango(np.array([only_a]), np.array([only_b]), units=units))
+    low, high = (float(end[0]) for end in tango_interval(np.array([only_a]), np.array([only_b]), units=units))
     if p > 1 - LEVEL:
         low, high = min(low, 0.0), max(high, 0.0)
     return Difference(100 * (only_a - only_b) / units, (100 * low, 100 * high), p)
 
 
 def mcnemar(only_a: Int[np.ndarray, " cases"], only_b: Int[np.ndarray, " cases"]) -> Float[np.ndarray, " cases"]:
-    """The two-sided mid-p of McNemar's test, from how many units each method alone has right; see `paired_shares`.
+    """The two-sided mid-p of McNemar's test, from how many units each method alone has right; see `compare_shares`.
 
     >>> mcnemar(np.array([6, 3]), np.array([0, 3])).tolist()
     [0.015625, 1.0]
@@ -66,7 +66,7 @@ def mcnemar(only_a: Int[np.ndarray, " cases"], only_b: Int[np.ndarray, " cases"]
     return np.where(only_a == only_b, 1.0, below + up_to)
 
 
-def tango(
+def tango_interval(
     only_a: Int[np.ndarray, " cases"], only_b: Int[np.ndarray, " cases"], *, units: int
 ) -> tuple[Float[np.ndarray, " cases"], Float[np.ndarray, " cases"]]:
     """Tango's score interval of a difference of paired shares, as a share: all d at which |z(d)| is at most 1.96.
@@ -85,13 +85,13 @@ def tango(
         inside, outside = estimate.copy(), np.full_like(estimate, edge)
         for _ in range(_STEPS):
             middle = (inside + outside) / 2
-            accepted = np.abs(_score(b, c, units, middle)) <= _normal_quantile()
+            accepted = np.abs(_tango_score(b, c, units, middle)) <= _normal_quantile()
             inside, outside = np.where(accepted, middle, inside), np.where(accepted, outside, middle)
         ends.append(outside)
     return ends[0], ends[1]
 
 
-def _score(
+def _tango_score(
     b: Float[np.ndarray, " cases"], c: Float[np.ndarray, " cases"], n: int, d: Float[np.ndarray, " cases"]
 ) -> Float[np.ndarray, " cases"]:
     linear = (2 * n - b + c) * d - b - c
@@ -108,7 +108,7 @@ def _normal_quantile() -> float:
     return float(ndtri((1 + LEVEL) / 2))
 
 
-def paired_means(
+def compare_means(
     a: Float[np.ndarray, " units"], b: Float[np.ndarray, " units"], *, seed: int, resamples: int
 ) -> Difference:
     """The mean difference of paired values.
@@ -128,7 +128,7 @@ def paired_means(
     Source: Fisher, The Design of Experiments (1935), section 21; Hartigan, JASA 64 (1969), for the interval.
     """
     differences = a - b
-    means = np.sort(_means_of_sets(differences, seed=seed, resamples=resamples))
+    means = np.sort(_means_of_sign_flips(differences, seed=seed, resamples=resamples))
     choices = len(means) + 1
     tail = 1 + min(int((means <= 0).sum()), int((means >= 0).sum()))
     kept = choices // 40  # choices beyond each end: 2.5 %
@@ -136,7 +136,7 @@ def paired_means(
     return Difference(float(differences.mean()), interval, min(1.0, 2 * tail / choices))
 
 
-def _means_of_sets(
+def _means_of_sign_flips(
     differences: Float[np.ndarray, " units"], *, seed: int, resamples: int
 ) -> Float[np.ndarray, " sets"]:
     """The mean over sets of units, each unit in a set or not by the toss of a coin; never over the empty one."""
@@ -153,7 +153,7 @@ def _means_of_sets(
     return np.concatenate(found)
 
 
-def holm(p: Sequence[float]) -> list[float]:
+def holm_adjust(p: Sequence[float]) -> list[float]:
     """The p of several tests adjusted so that under the null any is at most 5 % in no more than 5 % of tables.
 
     The k-th smallest of m is multiplied by m - k + 1, and is never below a smaller one's.

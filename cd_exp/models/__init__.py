@@ -4,19 +4,19 @@ A recipe knows its weights' content, its class names and its truth without build
 are stored never imports timm. Preprocessing travels with the weights.
 """
 
-from cd_exp.models.base import Network, TargetModel, read_names, truth_for
-from cd_exp.models.custom import CustomModel, InHand, left_as_it_was
+from cd_exp.models.base import Network, TargetModel, find_truth, read_names
+from cd_exp.models.custom import CustomModel, LoadedModel, restore_after
 from cd_exp.models.timm_model import TimmModel, places365, shapes_model
 
 __all__ = [
     "CustomModel",
-    "InHand",
+    "LoadedModel",
     "Network",
     "TargetModel",
     "TimmModel",
-    "left_as_it_was",
+    "find_truth",
     "places365",
     "read_names",
+    "restore_after",
     "shapes_model",
-    "truth_for",
 ]

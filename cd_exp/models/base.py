@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from cd_exp.concepts import imagenet
 from cd_exp.errors import InputError
 from cd_exp.io.text import read_list
-from cd_exp.metrics.name_matching import places_classes
+from cd_exp.metrics.name_matching import read_places_classes
 from cd_exp.records import Accepted
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class Network:
     """A target network ready to run, with the transform its weights were trained with.
 
-    `prefix_tokens` is the setting, None where the network is to say itself; `notes` are for a reader of the results.
+    `prefix_tokens` is the setting, None where the network is to say itself; `collect_notes` are for a reader of the
+    results.
     """
 
     module: nn.Module
@@ -98,7 +99,7 @@ class Recipe:
         return {layer: tuple((name,) if name else None for name in names) for layer, names in known.items()}
 
 
-def truth_for(model: TargetModel, layer: str, *, units: int) -> tuple[Accepted, ...]:
+def find_truth(model: TargetModel, layer: str, *, units: int) -> tuple[Accepted, ...]:
     """The accepted names of each unit of a layer, empty where the layer's truth is unknown.
 
     Args:
@@ -130,17 +131,17 @@ def read_names(names: str | Sequence[str], *, setting: str = "model.class_names"
     if not isinstance(names, str):
         return tuple(name.strip() for name in names)
     if names == "imagenet":
-        return imagenet.published()
+        return imagenet.published_names()
     lines = read_list(names, setting=setting)
-    return _places(lines) if any(lines) and all(line.startswith("/") for line in lines if line) else tuple(lines)
+    return _place_names(lines) if any(lines) and all(line.startswith("/") for line in lines if line) else tuple(lines)
 
 
-def _places(lines: Sequence[str]) -> tuple[str, ...]:
+def _place_names(lines: Sequence[str]) -> tuple[str, ...]:
     """The names of a Places365 list in the order of its numbers; a number without a line stays blank."""
     numbers = [line.rpartition(" ")[2] for line in lines if line]
     if not all(number.isdecimal() for number in numbers):
-        return tuple(places_classes([line])[0] if line else "" for line in lines)
+        return tuple(read_places_classes([line])[0] if line else "" for line in lines)
     by_number = {
-        int(number): name for number, name in zip(sorted(numbers, key=int), places_classes(lines), strict=True)
+        int(number): name for number, name in zip(sorted(numbers, key=int), read_places_classes(lines), strict=True)
     }
     return tuple(by_number.get(number, "") for number in range(max(by_number) + 1))

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from cd_exp.errors import InputError, fault
-from cd_exp.io.text import shortened
+from cd_exp.errors import InputError, describe_error
+from cd_exp.io.text import shorten_list
 
 State = Mapping[str, Tensor]
 
@@ -39,10 +39,10 @@ def load_weights(module: nn.Module, path: Path, *, key: str | None = None, prefi
     Raises:
         InputError: the file is no weights file, does not fit the network, or fits it in several ways.
     """
-    states = dict(_states(read_checkpoint(path)))
+    states = dict(_find_state_dicts(read_checkpoint(path)))
     if key is not None:
         if key not in states:
-            raise InputError(f"model.checkpoint_key={key}: {path} holds {_shown(states)}")
+            raise InputError(f"model.checkpoint_key={key}: {path} holds {_format_names(states)}")
         states = {key: states[key]}
     if not states:
         raise InputError(f"{path} holds no tensors by name; expected a state dict, or a checkpoint that holds one")
@@ -52,18 +52,18 @@ def load_weights(module: nn.Module, path: Path, *, key: str | None = None, prefi
         raise InputError(f"{path}: {unsized} has no size yet; show the network one picture in model.factory")
     if not all(isinstance(value, Tensor) for value in wanted.values()):
         raise InputError(f"{path}: a quantised network is not loaded from a file; load its weights in model.factory")
-    parts = [(name, start) for name, state in states.items() for start in _prefixes(state, wanted, prefix)]
-    faults = {part: _misfit(_cut(states[part[0]], part[1]), wanted, module) for part in parts}
-    fitting = _different([part for part, wrong in faults.items() if not wrong], states, wanted)
+    parts = [(name, start) for name, state in states.items() for start in _list_prefixes(state, wanted, prefix)]
+    faults = {part: _describe_misfit(_cut_prefix(states[part[0]], part[1]), wanted, module) for part in parts}
+    fitting = _differing_shapes([part for part, wrong in faults.items() if not wrong], states, wanted)
     if len(fitting) > 1:
         raise InputError(
-            f"{path} holds several parts that fit the network: {', '.join(map(_called, fitting))}; "
-            f"choose one, as in {_called(fitting[0])}"
+            f"{path} holds several parts that fit the network: {', '.join(map(_name_state, fitting))}; "
+            f"choose one, as in {_name_state(fitting[0])}"
         )
     if not fitting:
-        raise InputError(f"the weights {path} do not fit the network: {_nearest(faults, states)}")
+        raise InputError(f"the weights {path} do not fit the network: {_nearest_state(faults, states)}")
     name, start = fitting[0]
-    state = _cut(states[name], start)
+    state = _cut_prefix(states[name], start)
     module.load_state_dict({place: state.get(place, value) for place, value in wanted.items()})
 
 
@@ -89,7 +89,9 @@ def read_checkpoint(path: Path) -> Any:
         try:
             return load_file(path)
         except (SafetensorError, ValueError) as error:
-            raise InputError(f"{path} is no whole .safetensors file ({fault(error)}); download it again") from error
+            raise InputError(
+                f"{path} is no whole .safetensors file ({describe_error(error)}); download it again"
+            ) from error
     return _read_torch(path, zipped=start.startswith(b"PK"))
 
 
@@ -105,10 +107,10 @@ def _read_torch(path: Path, *, zipped: bool) -> Any:
             what = f"more than tensors ({named})" if named else "more than tensors"
             raise InputError(f"{path} holds {what} and is not loaded; convert it to .safetensors") from error
         cut = "cut off or damaged" if zipped or isinstance(error, EOFError) else "no file of torch weights"
-        raise InputError(f"{path} is {cut} ({fault(error)}); download it again") from error
+        raise InputError(f"{path} is {cut} ({describe_error(error)}); download it again") from error
 
 
-def _states(held: Any, name: str = "", depth: int = 3) -> Iterator[tuple[str, State]]:
+def _find_state_dicts(held: Any, name: str = "", depth: int = 3) -> Iterator[tuple[str, State]]:
     """Every mapping of names to tensors in a checkpoint, by where it lies; plain values beside them are passed over."""
     if not isinstance(held, Mapping) or not depth:
         return
@@ -117,10 +119,10 @@ def _states(held: Any, name: str = "", depth: int = 3) -> Iterator[tuple[str, St
         yield name, tensors
     for key, value in held.items():
         if str(key) not in ("optimizer", "optimizer_state_dict", "optimizer_states", "lr_schedulers"):
-            yield from _states(value, f"{name}.{key}" if name else str(key), depth - 1)
+            yield from _find_state_dicts(value, f"{name}.{key}" if name else str(key), depth - 1)
 
 
-def _prefixes(state: State, wanted: State, told: str | None) -> list[str]:
+def _list_prefixes(state: State, wanted: State, told: str | None) -> list[str]:
     """What the names of a part of the state may begin with before the network's own names."""
     if told is not None:
         if not any(name.startswith(told) for name in state):
@@ -138,39 +140,41 @@ def _prefixes(state: State, wanted: State, told: str | None) -> list[str]:
     return sorted(found - momentum) or [""]
 
 
-def _cut(state: State, prefix: str) -> State:
+def _cut_prefix(state: State, prefix: str) -> State:
     return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
 
 
 _HEADS = ("fc", "head", "heads", "head_dist", "classifier", "classif", "last_linear", "projector", "projection_head")
 
 
-def _misfit(state: State, wanted: State, module: nn.Module) -> str:
+def _describe_misfit(state: State, wanted: State, module: nn.Module) -> str:
     """The first thing that does not fit, or an empty string. A network without a head leaves the head of the file."""
     missing = [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")]
     if missing:
         return f"{missing[0]} is missing" + (f", and {len(missing) - 1} more" if len(missing) > 1 else "")
     for name, value in wanted.items():
         if name in state and state[name].shape != value.shape:
-            return f"size mismatch for {name}: {_size(state[name])} in the file, {_size(value)} in the network"
-        if name in state and value.is_floating_point() and not _copied(state[name]):
-            return f"{name} holds {_kind(state[name])} in the file; floating-point numbers are expected (quantised?)"
-    more = [name for name in state if name not in wanted and not _headless(name, module)]
+            return f"size mismatch for {name}: {_format_size(state[name])} in the file, {_format_size(value)} in the network"
+        if name in state and value.is_floating_point() and not _copy_states(state[name]):
+            return (
+                f"{name} holds {_file_kind(state[name])} in the file; floating-point numbers are expected (quantised?)"
+            )
+    more = [name for name in state if name not in wanted and not _is_headless(name, module)]
     if more:
         return f"{more[0]} is not in the network" + (f", and {len(more) - 1} more" if len(more) > 1 else "")
     return ""
 
 
-def _copied(tensor: Tensor) -> bool:
+def _copy_states(tensor: Tensor) -> bool:
     """Whether its numbers can be taken as they are: whole numbers of quantised weights lack their scale."""
     return tensor.is_floating_point() and not tensor.is_meta
 
 
-def _kind(tensor: Tensor) -> str:
+def _file_kind(tensor: Tensor) -> str:
     return "no numbers (the meta device)" if tensor.is_meta else str(tensor.dtype).removeprefix("torch.")
 
 
-def _headless(name: str, module: nn.Module) -> bool:
+def _is_headless(name: str, module: nn.Module) -> bool:
     """Whether the name belongs to a head that the network was built without."""
     parts = name.split(".")
     for depth in range(1, len(parts)):
@@ -182,42 +186,44 @@ def _headless(name: str, module: nn.Module) -> bool:
     return False
 
 
-def _different(parts: list[tuple[str, str]], states: Mapping[str, State], wanted: State) -> list[tuple[str, str]]:
+def _differing_shapes(
+    parts: list[tuple[str, str]], states: Mapping[str, State], wanted: State
+) -> list[tuple[str, str]]:
     """The parts that differ from the first in any number."""
     if not parts:
         return []
     first, *others = parts
-    state = _cut(states[first[0]], first[1])
+    state = _cut_prefix(states[first[0]], first[1])
 
     def differs(part: tuple[str, str]) -> bool:
-        other = _cut(states[part[0]], part[1])
+        other = _cut_prefix(states[part[0]], part[1])
         return any(name in state and not torch.equal(state[name], other[name]) for name in wanted if name in other)
 
     return [first, *(part for part in others if differs(part))]
 
 
-def _nearest(faults: Mapping[tuple[str, str], str], states: Mapping[str, State]) -> str:
+def _nearest_state(faults: Mapping[tuple[str, str], str], states: Mapping[str, State]) -> str:
     """What is wrong with the largest part, and the parts that can be named where there are several."""
-    best = max(faults, key=lambda part: len(_cut(states[part[0]], part[1])))
-    where = f" of {_called(best)}" if any(best) else ""
-    others = f"; the file holds {_shown(states)}: set model.checkpoint_key" if len(states) > 1 else ""
+    best = max(faults, key=lambda part: len(_cut_prefix(states[part[0]], part[1])))
+    where = f" of {_name_state(best)}" if any(best) else ""
+    others = f"; the file holds {_format_names(states)}: set model.checkpoint_key" if len(states) > 1 else ""
     return f"{faults[best]}{where}{others}"
 
 
-def _called(part: tuple[str, str]) -> str:
+def _name_state(part: tuple[str, str]) -> str:
     settings = ("model.checkpoint_key", part[0]), ("model.checkpoint_prefix", part[1])
     return " ".join(f"{setting}={value}" for setting, value in settings if value) or "the names as they are"
 
 
-def _shown(states: Mapping[str, State]) -> str:
-    return shortened([name or "names at the top" for name in states]) or "nothing by name"
+def _format_names(states: Mapping[str, State]) -> str:
+    return shorten_list([name or "names at the top" for name in states]) or "nothing by name"
 
 
-def _size(tensor: Tensor) -> str:
+def _format_size(tensor: Tensor) -> str:
     return " x ".join(map(str, tensor.shape)) or "a number"
 
 
-def existing(path: str, setting: str) -> Path:
+def check_weights_file(path: str, setting: str) -> Path:
     """The path, which must be a file."""
     if not Path(path).is_file():
         raise InputError(f"{setting}={path}: there is no such file (seen from {Path.cwd()})")

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from cd_exp import plugins
-from cd_exp.errors import InputError, fault
+from cd_exp.errors import InputError, describe_error
 from cd_exp.models.base import Network, Recipe, read_names
-from cd_exp.models.checkpoints import existing, load_weights
-from cd_exp.models.transforms import ImageTransform, adapted
-from cd_exp.plugins import code_of
+from cd_exp.models.checkpoints import check_weights_file, load_weights
+from cd_exp.models.transforms import ImageTransform, adapt_transform
+from cd_exp.plugins import hash_code
 
 
-def numbers_of(module: nn.Module) -> str:
+def hash_numbers(module: nn.Module) -> str:
     """SHA-256 of the parameters and buffers.
 
     Raises:
@@ -37,13 +37,13 @@ def numbers_of(module: nn.Module) -> str:
     return numbers.hexdigest()
 
 
-def text_of(thing: object) -> str:
+def describe_module(thing: object) -> str:
     """The `repr` of an object without memory addresses, which differ between processes."""
     return re.sub(r" at 0x[0-9a-f]+", "", repr(thing))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class InHand(Recipe):
+class LoadedModel(Recipe):
     """A network in memory.
 
     Since code can compute anything, the key covers the sources of its classes, what it shows of itself and the
@@ -64,18 +64,18 @@ class InHand(Recipe):
 
     @cached_property
     def _adapted(self) -> tuple[ImageTransform, tuple[str, ...]]:
-        return adapted(self.transform, self.module, name=self.name)
+        return adapt_transform(self.transform, self.module, name=self.name)
 
     @cached_property
     def key(self) -> Mapping[str, Any]:
         """All that changes what the network computes and can be hashed, as plain JSON values."""
         steps = [self.transform, *getattr(self.transform, "transforms", ())]
-        made_of = [*(type(module) for module in self.module.modules()), *map(_definition, steps)]
+        made_of = [*(type(module) for module in self.module.modules()), *map(_hash_definition, steps)]
         return {
-            "sources": dict(sorted(code_of(dict.fromkeys(made_of)).items())),
-            "network": text_of(self.module),
-            "transform": text_of(self._adapted[0]),
-            "parameters": numbers_of(self.module),
+            "sources": dict(sorted(hash_code(dict.fromkeys(made_of)).items())),
+            "network": describe_module(self.module),
+            "transform": describe_module(self._adapted[0]),
+            "parameters": hash_numbers(self.module),
         }
 
     def build(self) -> Network:
@@ -85,13 +85,13 @@ class InHand(Recipe):
         return Network(self.module, transform, self.prefix_tokens, notes)
 
 
-def _definition(step: object) -> object:
+def _hash_definition(step: object) -> object:
     """What defines a step of a transform: a function is its own definition."""
     return step if hasattr(step, "__qualname__") else type(step)
 
 
 @contextmanager
-def left_as_it_was(module: nn.Module) -> Iterator[None]:
+def restore_after(module: nn.Module) -> Iterator[None]:
     """Restore mode, device and type of every part of a network at the end of the block: it is the caller's."""
     modes = [(part, part.training, dict(part._buffers)) for part in module.modules()]
     owned = [*module.parameters(), *(one.grad for one in module.parameters() if one.grad is not None)]
@@ -128,7 +128,7 @@ class CustomModel(Recipe):
 
     @cached_property
     def _function(self) -> plugins.UserFunction:
-        return plugins.load(self.factory, setting="model.factory")
+        return plugins.load_function(self.factory, setting="model.factory")
 
     @cached_property
     def _made(self) -> tuple[nn.Module, ImageTransform, Sequence[str | None] | None, tuple[str, ...]]:
@@ -136,12 +136,14 @@ class CustomModel(Recipe):
         if isinstance(made, nn.Module):
             made = (made, None, None)
         if not (isinstance(made, tuple) and len(made) in (2, 3) and isinstance(made[0], nn.Module)):
-            raise InputError(f"model.factory={self.factory} returned {_described(made)}; it must return {_RETURNS}")
+            raise InputError(
+                f"model.factory={self.factory} returned {_describe_return(made)}; it must return {_RETURNS}"
+            )
         module, transform, classes = (*made, None)[:3]
         if self.weights is not None:
-            weights = existing(self.weights, "model.weights")
+            weights = check_weights_file(self.weights, "model.weights")
             load_weights(module, weights, key=self.checkpoint_key, prefix=self.checkpoint_prefix)
-        adapted_transform, notes = adapted(transform, module, name=self.name)
+        adapted_transform, notes = adapt_transform(transform, module, name=self.name)
         return module, adapted_transform, classes, notes
 
     def _called(self) -> Any:
@@ -150,7 +152,7 @@ class CustomModel(Recipe):
         except InputError:
             raise
         except Exception as error:  # the code is the user's: whatever it raises says what does not fit
-            raise InputError(f"model.factory={self.factory} failed: {fault(error)}") from error
+            raise InputError(f"model.factory={self.factory} failed: {describe_error(error)}") from error
 
     @cached_property
     def classes(self) -> tuple[str, ...] | None:
@@ -167,9 +169,9 @@ class CustomModel(Recipe):
         return {
             **self._function.key,
             "options": dict(self.options),
-            "network": text_of(module),
-            "transform": text_of(transform),
-            "parameters": numbers_of(module),
+            "network": describe_module(module),
+            "transform": describe_module(transform),
+            "parameters": hash_numbers(module),
         }
 
     def build(self) -> Network:
@@ -179,7 +181,7 @@ class CustomModel(Recipe):
         return Network(module, transform, self.prefix_tokens, notes)
 
 
-def _described(made: object) -> str:
+def _describe_return(made: object) -> str:
     if isinstance(made, tuple):
         return f"a tuple of {', '.join(type(item).__name__ for item in made) or 'nothing'}"
     return f"a {type(made).__name__}"

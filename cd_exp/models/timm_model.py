@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from cd_exp import shapes
-from cd_exp.cache import digest
-from cd_exp.errors import InputError, fault, unknown
-from cd_exp.io.download import fetch
-from cd_exp.io.hub import hub_file
+from cd_exp.cache import hash_file
+from cd_exp.errors import InputError, describe_error, unknown_name_error
+from cd_exp.io.download import fetch_file
+from cd_exp.io.hub import fetch_hub_file
 from cd_exp.models.base import Network, Recipe
-from cd_exp.models.checkpoints import existing, load_weights
-from cd_exp.models.transforms import timm_transform
+from cd_exp.models.checkpoints import check_weights_file, load_weights
+from cd_exp.models.transforms import make_timm_transform
 
 PLACES365 = {
     "weights": "http://places2.csail.mit.edu/models_places365/resnet18_places365.pth.tar",
@@ -35,13 +35,13 @@ class TimmModel(Recipe):
     def weights_file(self) -> Path:
         """The local file of the weights; from timm's place on the hub unless a file was given."""
         if self.weights is not None:
-            return existing(self.weights, "model.weights")
+            return check_weights_file(self.weights, "model.weights")
         if "." not in self.architecture:
             raise InputError(
                 f"model {self.architecture!r} names no weights; write the full tag, as in resnet50.tv_in1k, "
                 "or set model.weights=FILE"
             )
-        return hub_file(f"timm/{self.architecture}", "model.safetensors", setting="model.weights=FILE")
+        return fetch_hub_file(f"timm/{self.architecture}", "model.safetensors", setting="model.weights=FILE")
 
     @cached_property
     def key(self) -> Mapping[str, Any]:
@@ -50,7 +50,7 @@ class TimmModel(Recipe):
             "timm": version("timm"),
             "architecture": self.architecture,
             "options": dict(self.options),
-            "weights": digest(self.weights_file),
+            "weights": hash_file(self.weights_file),
             "checkpoint": [self.checkpoint_key, self.checkpoint_prefix],
         }
 
@@ -68,7 +68,9 @@ class TimmModel(Recipe):
         return self._network(module)
 
     def _network(self, module: nn.Module) -> Network:
-        return Network(module.eval(), timm_transform(module, size=self.options.get("img_size")), self.prefix_tokens)
+        return Network(
+            module.eval(), make_timm_transform(module, size=self.options.get("img_size")), self.prefix_tokens
+        )
 
     def _created(self) -> nn.Module:
         import timm  # 8 s, and not needed where the features are stored
@@ -78,9 +80,11 @@ class TimmModel(Recipe):
         except RuntimeError as error:
             if "Unknown model" not in str(error):
                 raise
-            raise unknown("architecture", self.architecture, timm.list_models(pretrained=True)) from error
+            raise unknown_name_error("architecture", self.architecture, timm.list_models(pretrained=True)) from error
         except TypeError as error:
-            raise InputError(f"model.options: {self.architecture} cannot be built with them: {fault(error)}") from error
+            raise InputError(
+                f"model.options: {self.architecture} cannot be built with them: {describe_error(error)}"
+            ) from error
 
 
 def shapes_model(*, layers: Sequence[str], final: str = "fc") -> TimmModel:
@@ -88,7 +92,7 @@ def shapes_model(*, layers: Sequence[str], final: str = "fc") -> TimmModel:
     return TimmModel(
         name="shapes",
         architecture=shapes.RESNET,
-        options=shapes.resnet_kwargs(),
+        options=shapes.resnet_arguments(),
         weights=str(shapes.resnet_weights()),
         layers=tuple(layers),
         final=final,
@@ -109,8 +113,8 @@ def places365(
 
     Source: the Places365 models (Zhou et al., TPAMI 2017), the target of Table 2 of CLIP-Dissect.
     """
-    checkpoint = weights or fetch(PLACES365["weights"], None, Path(folder), setting="model.weights=FILE")
-    names = class_names or fetch(PLACES365["classes"], None, Path(folder), setting="model.class_names=FILE")
+    checkpoint = weights or fetch_file(PLACES365["weights"], None, Path(folder), setting="model.weights=FILE")
+    names = class_names or fetch_file(PLACES365["classes"], None, Path(folder), setting="model.class_names=FILE")
     return TimmModel(
         name="resnet18_places",
         architecture="resnet18.tv_in1k",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 ImageTransform = Callable[["Image"], Tensor]
 
 
-def adapted(transform: object, network: nn.Module, *, name: str) -> tuple[ImageTransform, tuple[str, ...]]:
+def adapt_transform(transform: object, network: nn.Module, *, name: str) -> tuple[ImageTransform, tuple[str, ...]]:
     """The transform to use, and a note where it was not given.
 
     Args:
@@ -29,7 +29,7 @@ def adapted(transform: object, network: nn.Module, *, name: str) -> tuple[ImageT
         InputError: it cannot be called.
     """
     if transform is None:
-        return _default(network, name)
+        return _default_transform(network, name)
     if hasattr(transform, "model_input_names") and callable(transform):
         return Processor(transform), ()
     if not callable(transform):
@@ -37,7 +37,7 @@ def adapted(transform: object, network: nn.Module, *, name: str) -> tuple[ImageT
     return (transform if _ends_in_numbers(transform) else Adapter(transform)), ()
 
 
-def timm_transform(network: nn.Module, *, size: int | Sequence[int] | None = None) -> ImageTransform:
+def make_timm_transform(network: nn.Module, *, size: int | Sequence[int] | None = None) -> ImageTransform:
     """The preprocessing that a timm network says of itself, for the size of input that it was built for.
 
     Args:
@@ -56,12 +56,12 @@ def timm_transform(network: nn.Module, *, size: int | Sequence[int] | None = Non
     return timm.data.create_transform(**config, is_training=False)
 
 
-def _default(network: nn.Module, name: str) -> tuple[ImageTransform, tuple[str, ...]]:
+def _default_transform(network: nn.Module, name: str) -> tuple[ImageTransform, tuple[str, ...]]:
     import timm
 
     without = f"{name} came without a transform"
     if getattr(network, "pretrained_cfg", None):
-        return timm_transform(network), (f"{without}; that of its timm architecture was used",)
+        return make_timm_transform(network), (f"{without}; that of its timm architecture was used",)
     transform = timm.data.create_transform((3, 224, 224), crop_pct=0.875, interpolation="bicubic", is_training=False)
     return transform, (f"{without}; ImageNet's was used: 224 x 224 from the middle, its mean and deviation",)
 
@@ -82,7 +82,7 @@ class Adapter:
 
     def __call__(self, picture: "Image") -> Tensor:
         """The picture as a float32 tensor."""
-        return as_input(self.transform(picture))
+        return as_network_input(self.transform(picture))
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,10 @@ class Processor:
 
     def __call__(self, picture: "Image") -> Tensor:
         """The picture as a float32 tensor."""
-        return as_input(self.processor(images=picture, return_tensors="pt"))
+        return as_network_input(self.processor(images=picture, return_tensors="pt"))
 
 
-def as_input(value: object) -> Tensor:
+def as_network_input(value: object) -> Tensor:
     """What a transform gave as a float32 tensor without a batch axis.
 
     Raises:

@@ -10,16 +10,16 @@ from omegaconf import DictConfig, OmegaConf
 from cd_exp.cache import Store
 from cd_exp.clips import Clip
 from cd_exp.config.construct import build, check_groups
-from cd_exp.experiment import Parts, settings_of
-from cd_exp.features import Settings, check_texts
-from cd_exp.io.download import ToDownload, downloads_withheld
+from cd_exp.experiment import Experiment, read_extraction_settings
+from cd_exp.features import ExtractionSettings, check_texts
+from cd_exp.io.download import MissingDownload, no_downloads
 from cd_exp.models import TargetModel
 from cd_exp.records import Concepts, Probe, Similarity
 from cd_exp.units import Layers, Units
 
 
 @dataclass(frozen=True, eq=False)
-class Pieces:
+class AvailableParts:
     """What is there of a run; what has to be downloaded first is None.
 
     Attributes:
@@ -36,38 +36,38 @@ class Pieces:
     clip: Clip | None
     similarity: Similarity
     store: Store
-    settings: Settings
+    settings: ExtractionSettings
     everything: bool = False
     model_keyed: bool = True
     clip_keyed: bool = True
-    downloads: tuple[ToDownload, ...] = ()
+    downloads: tuple[MissingDownload, ...] = ()
 
     @staticmethod
-    def of(config: DictConfig, choices: Mapping[str, str]) -> "Pieces":
+    def of(config: DictConfig, choices: Mapping[str, str]) -> "AvailableParts":
         """The parts of a configuration, all of them checked where all are there.
 
         Raises:
             InputError: as `Parts.build`, but for what would be downloaded.
         """
-        with downloads_withheld():
+        with no_downloads():
             try:
-                parts = Parts.build(config, choices)
-            except ToDownload:
-                return _one_by_one(config)
-        return Pieces(
+                parts = Experiment.build(config, choices)
+            except MissingDownload:
+                return _build_one_by_one(config)
+        return AvailableParts(
             parts.model, parts.units, parts.probe, parts.concepts, parts.clip, parts.similarity, parts.store,
             parts.settings, everything=parts.reads_activations,
         )  # fmt: skip
 
 
-def _one_by_one(config: DictConfig) -> Pieces:
+def _build_one_by_one(config: DictConfig) -> AvailableParts:
     check_groups(config)
-    missing: list[ToDownload] = []
+    missing: list[MissingDownload] = []
 
     def there(make: Callable[[], Any]) -> Any:
         try:
             return make()
-        except ToDownload as download:
+        except MissingDownload as download:
             missing.append(download)
             return None
 
@@ -83,7 +83,7 @@ def _one_by_one(config: DictConfig) -> Pieces:
     for recipe, keyed in ((model, model_keyed), (clip, clip_keyed)):
         if recipe is not None and not keyed:
             vars(recipe)["key"] = {}  # a cached property that needs the weights; nothing is looked for under it
-    return Pieces(
+    return AvailableParts(
         model=model,
         units=built("units") if config.units else Layers(),
         probe=built("probe", leave_out=("on_error",)),
@@ -91,7 +91,7 @@ def _one_by_one(config: DictConfig) -> Pieces:
         clip=clip,
         similarity=built("similarity"),
         store=store,
-        settings=settings_of(config),
+        settings=read_extraction_settings(config),
         model_keyed=model_keyed,
         clip_keyed=clip_keyed,
         downloads=tuple({download.address: download for download in missing}.values()),

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cd_exp.clips import Clip, Precomputed
-from cd_exp.features.extract import distinct, image_collector, layer_collectors
-from cd_exp.features.store_activations import SHARD, Collector, Lists
-from cd_exp.features.texts import texts_stored
+from cd_exp.features.extract import drop_duplicate_layers, make_image_writer, make_layer_writers
+from cd_exp.features.store_activations import SHARD, ActivationWriter, TopKWriter
+from cd_exp.features.texts import are_texts_stored
 from cd_exp.models import TargetModel
-from cd_exp.plan.available_parts import Pieces
-from cd_exp.plan.networks import Outline, Target, target, tower
+from cd_exp.plan.available_parts import AvailableParts
+from cd_exp.plan.networks import Outline, Target, outline_target, outline_tower
 from cd_exp.records import Concepts, Probe
-from cd_exp.units import Matrix
+from cd_exp.units import ActivationMatrix
 
 COMPUTED, STORED = "computed", "stored: read, not made"
 IMAGES, TEXTS = "images (CLIP)", "concepts (CLIP)"
@@ -35,7 +35,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Features:
+class FeatureSteps:
     """The steps of a run up to its features, and what scoring has to know of them."""
 
     steps: tuple[Step, ...]
@@ -45,7 +45,7 @@ class Features:
     notes: tuple[str, ...] = ()
 
 
-def of_matrix(units: Matrix, probe: Probe) -> Features:
+def plan_matrix(units: ActivationMatrix, probe: Probe) -> FeatureSteps:
     """Activations from files: read, not made."""
     places, notes = units.selected(probe.ids)
     widths = units.widths
@@ -53,72 +53,74 @@ def of_matrix(units: Matrix, probe: Probe) -> Features:
     for layer, width in widths.items():
         units.activations(layer, places[:1])  # a file that cannot be read is refused here, as by the run
         memory += 4 * len(places) * width
-        steps.append(Step(layer, "read, not made", sizes(len(places), width)))
-    return Features(tuple(steps), widths, listed=False, memory=memory, notes=notes)
+        steps.append(Step(layer, "read, not made", layer_sizes(len(places), width)))
+    return FeatureSteps(tuple(steps), widths, listed=False, memory=memory, notes=notes)
 
 
-def of_network(pieces: Pieces, model: TargetModel, probe: Probe, *, strongest: int | None) -> tuple[Features, Target]:
+def plan_network(
+    pieces: AvailableParts, model: TargetModel, probe: Probe, *, strongest: int | None
+) -> tuple[FeatureSteps, Target]:
     """The layers of a network: what is stored of them, and what would be kept."""
-    found = target(model, probe, pieces.units, pieces.store, keyed=pieces.model_keyed)
+    found = outline_target(model, probe, pieces.units, pieces.store, keyed=pieces.model_keyed)
     if pieces.model_keyed:
-        collectors = layer_collectors(
+        collectors = make_layer_writers(
             model, probe, found.layers, store=pieces.store, settings=pieces.settings, strongest=strongest
         )
     else:
         collectors = {}
-    made = distinct(collectors)
+    made = drop_duplicate_layers(collectors)
     steps, memory = [], 0
     for layer in found.layers:
         collector = collectors.get(layer.name)
-        steps.append(_layer(layer.name, layer.units, len(probe), collector, again=layer.name not in made))
+        steps.append(_plan_layer(layer.name, layer.units, len(probe), collector, again=layer.name not in made))
         memory += 4 * min(len(probe), SHARD) * layer.units
-    kept = [isinstance(collector, Lists) for collector in collectors.values()]
+    kept = [isinstance(collector, TopKWriter) for collector in collectors.values()]
     widths = {layer.name: layer.units for layer in found.layers}
-    return Features(tuple(steps), widths, listed=bool(kept) and all(kept), memory=memory), found
+    return FeatureSteps(tuple(steps), widths, listed=bool(kept) and all(kept), memory=memory), found
 
 
-def _layer(name: str, units: int, images: int, collector: Collector | None, *, again: bool) -> Step:
-    size = sizes(images, units)
+def _plan_layer(name: str, units: int, images: int, collector: ActivationWriter | None, *, again: bool) -> Step:
+    size = layer_sizes(images, units)
     if collector is None:
         return Step(name, COMPUTED, size, 4 * images * units)
-    if isinstance(collector, Lists):
+    if isinstance(collector, TopKWriter):
         size = f"{size}, the strongest {collector.kept}"
     if again:
         return Step(name, "as another layer", size)
-    return _collected(name, size, collector, units, images)
+    return _plan_writer(name, size, collector, units, images)
 
 
-def _collected(name: str, size: str, collector: Collector, width: int, images: int) -> Step:
+def _plan_writer(name: str, size: str, collector: ActivationWriter, width: int, images: int) -> Step:
     if collector.stored(verify=False):
         return Step(name, STORED, size)
     done = len(collector.finished())
     how = f"{COMPUTED} but for {done} of {-(-images // SHARD)} shards" if done else COMPUTED
-    come = collector.size(width) if isinstance(collector, Lists) else collector.bytes_to_come(width)
+    come = collector.size(width) if isinstance(collector, TopKWriter) else collector.bytes_to_come(width)
     return Step(name, how, size, come)
 
 
-def of_images(pieces: Pieces, clip: Clip, probe: Probe) -> tuple[Step, int, Outline | None]:
+def plan_images(pieces: AvailableParts, clip: Clip, probe: Probe) -> tuple[Step, int, Outline | None]:
     """CLIP's embeddings of the images, their length, and the tower that has to make them."""
     rows = clip.stored_images(probe.ids)
     if rows is not None:
-        return Step(IMAGES, "read, not made", sizes(*rows.shape)), rows.shape[1], None
+        return Step(IMAGES, "read, not made", layer_sizes(*rows.shape)), rows.shape[1], None
     collector = (
-        image_collector(clip, probe, store=pieces.store, settings=pieces.settings) if pieces.clip_keyed else None
+        make_image_writer(clip, probe, store=pieces.store, settings=pieces.settings) if pieces.clip_keyed else None
     )
     if collector is not None and collector.stored(verify=False):
         width = pieces.store.manifest(collector.entry).shape[1]
-        return _collected(IMAGES, sizes(len(probe), width), collector, width, len(probe)), width, None
-    outline = tower(clip, probe)
-    size = sizes(len(probe), outline.width)
+        return _plan_writer(IMAGES, layer_sizes(len(probe), width), collector, width, len(probe)), width, None
+    outline = outline_tower(clip, probe)
+    size = layer_sizes(len(probe), outline.width)
     if collector is None:
         return Step(IMAGES, COMPUTED, size, 4 * len(probe) * outline.width), outline.width, outline
-    return _collected(IMAGES, size, collector, outline.width, len(probe)), outline.width, outline
+    return _plan_writer(IMAGES, size, collector, outline.width, len(probe)), outline.width, outline
 
 
-def of_texts(pieces: Pieces, clip: Clip, concepts: Concepts, dim: int) -> Step:
+def plan_texts(pieces: AvailableParts, clip: Clip, concepts: Concepts, dim: int) -> Step:
     """The embeddings of the concepts."""
-    size = sizes(len(concepts.names), dim)
-    if pieces.clip_keyed and texts_stored(clip, concepts, store=pieces.store):
+    size = layer_sizes(len(concepts.names), dim)
+    if pieces.clip_keyed and are_texts_stored(clip, concepts, store=pieces.store):
         return Step(TEXTS, STORED, size)
     took = 4 * len(concepts.names) * dim
     if isinstance(clip, Precomputed):
@@ -126,6 +128,6 @@ def of_texts(pieces: Pieces, clip: Clip, concepts: Concepts, dim: int) -> Step:
     return Step(TEXTS, COMPUTED, size, took)
 
 
-def sizes(rows: int, columns: int) -> str:
+def layer_sizes(rows: int, columns: int) -> str:
     """A size in words."""
     return f"{rows:,} x {columns:,}"

@@ -13,9 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cd_exp.cache import Store
 from cd_exp.errors import InputError
 from cd_exp.features.dataloader import BATCH
-from cd_exp.features.layers import find_layers, known_layers
-from cd_exp.hooks import Layer, decide, pooled, resolve
-from cd_exp.models import Network, TargetModel, truth_for
+from cd_exp.features.layers import find_layers, read_known_layers
+from cd_exp.hooks import Layer, decide_layers, pool_layers, resolve_patterns
+from cd_exp.models import Network, TargetModel, find_truth
 from cd_exp.records import Probe
 from cd_exp.units import Units
 
@@ -44,7 +44,7 @@ class Outline:
     @property
     def device(self) -> torch.device:
         """Where its tensors are."""
-        return _device(self.module)
+        return _pick_device(self.module)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ class Target:
     outline: Callable[[], Outline]
 
 
-def target(model: TargetModel, probe: Probe, units: Units, store: Store, *, keyed: bool) -> Target:
+def outline_target(model: TargetModel, probe: Probe, units: Units, store: Store, *, keyed: bool) -> Target:
     """The layers of a network, from an earlier look where there was one, or else from its outline.
 
     Args:
@@ -73,59 +73,59 @@ def target(model: TargetModel, probe: Probe, units: Units, store: Store, *, keye
 
     def network_of() -> Network:
         if not network:
-            network.append(_outlined(model) or model.build())
+            network.append(_outline_layers(model) or model.build())
         return network[0]
 
-    found = known_layers(model, probe, patterns, store) if keyed and not model.own_code else None
+    found = read_known_layers(model, probe, patterns, store) if keyed and not model.own_code else None
     if found is None and model.own_code:
         found = find_layers(model, probe, patterns, store)
     if found is None:
-        found = _decided(model, network_of(), probe, patterns)
+        found = _decide_layers(model, network_of(), probe, patterns)
     layers = [units.columns(layer, model=model.name) for layer in found]
 
     def outline() -> Outline:
         given = network_of()
-        return _outline(given.module, given.transform, probe, layers, name=model.name)
+        return _make_outline(given.module, given.transform, probe, layers, name=model.name)
 
     return Target(layers, outline)
 
 
-def _outlined(model: TargetModel) -> Network | None:
+def _outline_layers(model: TargetModel) -> Network | None:
     """The network without weights; None where it cannot be had without."""
     if not hasattr(model, "outline"):
         return None
     try:
-        with quiet():
+        with without_warnings():
             return model.outline()
     except (RuntimeError, NotImplementedError, TypeError):  # an architecture that computes with its own numbers
         return None
 
 
-def _decided(model: TargetModel, network: Network, probe: Probe, patterns: Any) -> list[Layer]:
-    pictures = _inputs(network.transform, probe, 3, network.module)
-    wanted = resolve(network.module, patterns, name=model.name)
+def _decide_layers(model: TargetModel, network: Network, probe: Probe, patterns: Any) -> list[Layer]:
+    pictures = _make_inputs(network.transform, probe, 3, network.module)
+    wanted = resolve_patterns(network.module, patterns, name=model.name)
     options = {"prefix": network.prefix_tokens, "units_axis": model.units_axis}
     layers = []
-    for layer in decide(network.module, wanted, pictures, name=model.name, **options).values():
+    for layer in decide_layers(network.module, wanted, pictures, name=model.name, **options).values():
         if isinstance(layer, InputError):
             raise layer
-        truth_for(model, layer.name, units=layer.units)
+        find_truth(model, layer.name, units=layer.units)
         layers.append(layer)
     return layers
 
 
-def tower(clip: Any, probe: Probe) -> Outline:
+def outline_tower(clip: Any, probe: Probe) -> Outline:
     """The image tower of a CLIP backbone."""
     if hasattr(clip, "outline"):
-        with quiet():
+        with without_warnings():
             module, transform = clip.outline()
     else:
         built = clip.image_tower()
         module, transform = built.module, built.transform
-    return _outline(module, transform, probe, [], name=clip.name)
+    return _make_outline(module, transform, probe, [], name=clip.name)
 
 
-def _outline(
+def _make_outline(
     module: nn.Module,
     transform: "Callable[[Image], Tensor]",
     probe: Probe,
@@ -133,10 +133,10 @@ def _outline(
     *,
     name: str,
 ) -> Outline:
-    inputs = _inputs(transform, probe, BATCH, module)
+    inputs = _make_inputs(transform, probe, BATCH, module)
     forward: Callable[[Tensor], object] = getattr(module, "encode_image", module)
     if layers:
-        with pooled(module, layers, name=name) as forward:
+        with pool_layers(module, layers, name=name) as forward:
             largest, shape = outline_forward(forward, inputs)
     else:
         largest, shape = outline_forward(forward, inputs)
@@ -145,13 +145,13 @@ def _outline(
     return Outline(module, transform, largest, weights, width)
 
 
-def _inputs(transform: "Callable[[Image], Tensor]", probe: Probe, count: int, module: nn.Module) -> Tensor:
+def _make_inputs(transform: "Callable[[Image], Tensor]", probe: Probe, count: int, module: nn.Module) -> Tensor:
     """A batch of the size that the transform gives, on the device of the network."""
     picture = transform(probe[0])
-    return picture.new_empty((count, *picture.shape), device=_device(module)).zero_()
+    return picture.new_empty((count, *picture.shape), device=_pick_device(module)).zero_()
 
 
-def _device(module: nn.Module) -> torch.device:
+def _pick_device(module: nn.Module) -> torch.device:
     first = next(iter(module.state_dict().values()), None)
     return first.device if isinstance(first, Tensor) else torch.device("cpu")
 
@@ -183,7 +183,7 @@ class _OutputSizes(TorchDispatchMode):
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def without_warnings() -> Iterator[None]:
     """Without the libraries' warnings that weights are random: there are none."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

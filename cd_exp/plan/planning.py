@@ -8,18 +8,18 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from cd_exp.dissection import images_needed, with_names
-from cd_exp.plan.available_parts import Pieces
-from cd_exp.plan.features import COMPUTED, Features, Step, of_images, of_matrix, of_network, of_texts
+from cd_exp.dissection import bind_names, count_images_needed
+from cd_exp.plan.available_parts import AvailableParts
+from cd_exp.plan.features import COMPUTED, FeatureSteps, Step, plan_images, plan_matrix, plan_network, plan_texts
 from cd_exp.plan.networks import Outline, Target
 from cd_exp.similarity.scoring import RESULT_BYTES
 from cd_exp.similarity.top_images import BLOCK_BYTES
-from cd_exp.units import Matrix
+from cd_exp.units import ActivationMatrix
 
 PATIENCE = 4.0
 
 
-def size_of(address: str) -> int | None:
+def download_size(address: str) -> int | None:
     """Bytes that a server announces for an address; None where it does not, or cannot be reached."""
     import requests
 
@@ -46,7 +46,7 @@ class Download:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """What a run would do.
 
     Attributes:
@@ -71,44 +71,44 @@ class Plan:
         return sum(step.bytes for step in self.steps)
 
 
-def planned(config: DictConfig, choices: Mapping[str, str]) -> Plan:
+def plan_run(config: DictConfig, choices: Mapping[str, str]) -> RunPlan:
     """The plan of a run.
 
     Raises:
         InputError: whatever the run itself would refuse before it begins.
     """
-    pieces = Pieces.of(config, choices)
-    downloads = tuple(Download(one.name, one.address, size_of(one.address)) for one in pieces.downloads)
-    disk = pieces.store.root, _free(pieces.store.root)
-    notes = [_left_out(config)]
+    pieces = AvailableParts.of(config, choices)
+    downloads = tuple(Download(one.name, one.address, download_size(one.address)) for one in pieces.downloads)
+    disk = pieces.store.root, _free_bytes(pieces.store.root)
+    notes = [_list_left_out(config)]
     probe, clip, concepts, model = pieces.probe, pieces.clip, pieces.concepts, pieces.model
     if probe is None or clip is None or concepts is None or model is None:
         notes.append("Steps and size can be told once these files are downloaded.")
-        return Plan(downloads, (), None if probe is None else len(probe), PROCESS, disk, tuple(notes))
+        return RunPlan(downloads, (), None if probe is None else len(probe), PROCESS, disk, tuple(notes))
     resamples = config.stability.resamples
-    similarity = with_names(pieces.similarity, concepts.names)
-    strongest = images_needed(similarity, len(probe), resamples, shown=config.report.images)
+    similarity = bind_names(pieces.similarity, concepts.names)
+    strongest = count_images_needed(similarity, len(probe), resamples, shown=config.report.images)
     strongest = None if pieces.everything else strongest
     target: Target | None = None
-    if isinstance(pieces.units, Matrix):
-        features = of_matrix(pieces.units, probe)
+    if isinstance(pieces.units, ActivationMatrix):
+        features = plan_matrix(pieces.units, probe)
     else:
-        features, target = of_network(pieces, model, probe, strongest=strongest)
-    images, dim, tower = of_images(pieces, clip, probe)
-    texts = of_texts(pieces, clip, concepts, dim)
-    steps, networks = _with_pass([*features.steps, images], target, tower, images=len(probe))
+        features, target = plan_network(pieces, model, probe, strongest=strongest)
+    images, dim, tower = plan_images(pieces, clip, probe)
+    texts = plan_texts(pieces, clip, concepts, dim)
+    steps, networks = _add_pass([*features.steps, images], target, tower, images=len(probe))
     units = sum(features.layers.values())
     steps += [texts, Step("similarity", choices.get("similarity", ""), f"{units:,} x {len(concepts.names):,}")]
     if resamples:
         steps.append(Step("stability", f"{resamples} resamples"))
-    memory = _memory(features, networks, images=len(probe), units=units, concepts=len(concepts.names), dim=dim)
+    memory = _peak_memory(features, networks, images=len(probe), units=units, concepts=len(concepts.names), dim=dim)
     built = [outline for outline in networks if outline.device.type != "meta"]
     notes += ["a network was built to look at it: it comes from code of its own"] if built else []
     notes += ["all activations are read: features.keep=lists will not do"] if strongest is None else []
-    return Plan(downloads, tuple(steps), len(probe), memory, disk, (*notes, *features.notes, *pieces.store.reports))
+    return RunPlan(downloads, tuple(steps), len(probe), memory, disk, (*notes, *features.notes, *pieces.store.reports))
 
 
-def _with_pass(
+def _add_pass(
     steps: Sequence[Step], target: Target | None, tower: Outline | None, *, images: int
 ) -> tuple[list[Step], list[Outline]]:
     """The steps with the pass over the images that makes what is missing, and the networks that it needs."""
@@ -121,8 +121,8 @@ def _with_pass(
     return [*steps, Step("one pass over the images", COMPUTED, f"{images:,} images")], networks
 
 
-def _memory(
-    features: Features, networks: Sequence[Outline], *, images: int, units: int, concepts: int, dim: int
+def _peak_memory(
+    features: FeatureSteps, networks: Sequence[Outline], *, images: int, units: int, concepts: int, dim: int
 ) -> int:
     """About the peak: the networks with a batch, or else the scoring with what it reads."""
     passing_by = sum(outline.weights + 2 * outline.largest for outline in networks)
@@ -133,13 +133,13 @@ def _memory(
     return PROCESS + max(passing_by + features.memory, tiles + 2 * scores + embeddings + read)
 
 
-def _left_out(config: DictConfig) -> str:
+def _list_left_out(config: DictConfig) -> str:
     """What the bytes do not count."""
     pages = config.report.explorer != "none"
     return "not in the bytes: the run folder" + (" and the explorer's thumbnails" if pages else "")
 
 
-def _free(folder: Path) -> int:
+def _free_bytes(folder: Path) -> int:
     """Bytes free on the disk of a folder that may not be there yet."""
     there = next(place for place in (folder, *folder.parents) if place.exists())
     return shutil.disk_usage(there).free

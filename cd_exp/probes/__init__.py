@@ -10,7 +10,7 @@ from cd_exp.probes.ids import ids
 from cd_exp.probes.photo_sets import dtd, imagenet_val, places365
 from cd_exp.probes.shapes import shapes
 from cd_exp.probes.tar import tar
-from cd_exp.probes.wrappers import concat, pixel_notes, subset, viewed
+from cd_exp.probes.wrappers import concat, note_pixels, subset, with_common_settings
 
 __all__ = [
     "broden",
@@ -24,10 +24,10 @@ __all__ = [
     "huggingface",
     "ids",
     "imagenet_val",
-    "pixel_notes",
+    "note_pixels",
     "places365",
     "shapes",
     "subset",
     "tar",
-    "viewed",
+    "with_common_settings",
 ]

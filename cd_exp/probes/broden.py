@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from cd_exp.errors import InputError, unknown
-from cd_exp.io.download import BRODEN, Archive, locate
+from cd_exp.errors import InputError, unknown_name_error
+from cd_exp.io.download import BRODEN, Archive, locate_archive
 from cd_exp.io.text import read_lines
-from cd_exp.probes.decoding import rgb
-from cd_exp.probes.image_files import ImageFiles, Names, require
+from cd_exp.probes.decoding import decode_rgb
+from cd_exp.probes.image_files import ImageFiles, NamedIds, require_files
 from cd_exp.records import Segmentation
 
 META = ("image", "split", "ih", "iw", "sh", "sw")
@@ -22,7 +22,7 @@ NONE, UNKNOWN = -1, -2
 
 
 @dataclass(frozen=True)
-class Row:
+class BrodenRow:
     """One line of `index.csv`: a picture, the size of its masks, and what is annotated, by label number."""
 
     image: str
@@ -37,7 +37,7 @@ class Row:
 class Broden(ImageFiles):
     """The photographs that `index.csv` lists, with their masks. Concepts are the lines of `label.csv`, in order."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[BrodenRow, ...]
     concepts: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     numbers: Int[np.ndarray, " labels"]  # of label number: the concept's index, NONE for 0, UNKNOWN
@@ -60,11 +60,11 @@ class Broden(ImageFiles):
         whole = self._concepts(np.array(row.whole, np.int64), f"index.csv of {self.root.parent}, line {row.line}")
         return Segmentation(maps, tuple(int(concept) for concept in whole if concept != NONE))
 
-    def _mask(self, path: Path, row: Row) -> Int[np.ndarray, "height width"]:
+    def _mask(self, path: Path, row: BrodenRow) -> Int[np.ndarray, "height width"]:
         if not path.is_file():
             raise InputError(f"the mask {path} is missing, which line {row.line} of index.csv names")
         try:
-            pixels = np.asarray(rgb(path, where=str(path)))
+            pixels = np.asarray(decode_rgb(path, where=str(path)))
         except OSError as error:
             raise InputError(f"the mask {error}") from error
         if pixels.shape[:2] != (row.height, row.width):
@@ -104,30 +104,32 @@ def broden(
     Raises:
         InputError: it is not found locally and cannot be downloaded, or its tables do not fit each other.
     """
-    base = locate(archive, root=root, data_dir=data_dir, setting="probe.root")
+    base = locate_archive(archive, root=root, data_dir=data_dir, setting="probe.root")
     if split not in (None, *SPLITS):
-        raise unknown("split", str(split), SPLITS, where="in broden")
-    names, categories, numbers = _labels(base)
+        raise unknown_name_error("split", str(split), SPLITS, where="in broden")
+    names, categories, numbers = _read_labels(base)
     table = read_table(base / "index.csv", META)
     known = [row["name"] for row in read_table(base / "category.csv", ("name",))]
     columns = [column for column in table[0] if column not in META]
     for column in columns:
         if column not in known:
-            raise unknown("category", column, known, where=f"in {base / 'category.csv'}, but index.csv has it")
+            raise unknown_name_error(
+                "category", column, known, where=f"in {base / 'category.csv'}, but index.csv has it"
+            )
     listed = [
-        _row(cells, line, columns, base) for line, cells in enumerate(table, 2) if split in (None, cells["split"])
+        _parse_row(cells, line, columns, base) for line, cells in enumerate(table, 2) if split in (None, cells["split"])
     ]
     rows = tuple(row for row in listed if row.masks or row.whole)
     if not rows:
         raise InputError(f"{base / 'index.csv'} lists no annotated image" + (f" of split {split}" if split else ""))
     images = [row.image for row in rows]
-    require(base / "images", images, listed_in=str(base / "index.csv"))
+    require_files(base / "images", images, listed_in=str(base / "index.csv"))
     bare = len(listed) - len(rows)
     notes = (f"{base / 'index.csv'}: images without any annotation, left out: {bare}",) if bare else ()
     return Broden(
         name="broden",
         root=base / "images",
-        ids=Names(images),
+        ids=NamedIds(images),
         notes=notes,
         rows=rows,
         concepts=names,
@@ -136,18 +138,18 @@ def broden(
     )
 
 
-def _row(cells: Mapping[str, str], line: int, columns: list[str], base: Path) -> Row:
+def _parse_row(cells: Mapping[str, str], line: int, columns: list[str], base: Path) -> BrodenRow:
     """Reads one line; a number in a category's cell holds for the whole image, anything else is a mask."""
     items = [item for column in columns for item in cells[column].split(";") if item]
     whole = tuple(int(item) for item in items if item.isdecimal())
     masks = tuple(item for item in items if not item.isdecimal())
     try:
-        return Row(cells["image"], line, int(cells["sh"]), int(cells["sw"]), masks, whole)
+        return BrodenRow(cells["image"], line, int(cells["sh"]), int(cells["sw"]), masks, whole)
     except ValueError as error:
         raise InputError(f"{base / 'index.csv'}, line {line}: sh and sw must be whole numbers ({error})") from error
 
 
-def _labels(base: Path) -> tuple[tuple[str, ...], tuple[str, ...], Int[np.ndarray, " labels"]]:
+def _read_labels(base: Path) -> tuple[tuple[str, ...], tuple[str, ...], Int[np.ndarray, " labels"]]:
     """Names, their categories, and the concept index of each label number."""
     table = sorted(read_table(base / "label.csv", ("number", "name", "category")), key=lambda row: int(row["number"]))
     known = [row["name"] for row in read_table(base / "category.csv", ("name",))]
@@ -155,18 +157,18 @@ def _labels(base: Path) -> tuple[tuple[str, ...], tuple[str, ...], Int[np.ndarra
         for category in re.findall(r"([^;(]+)\(", row["category"]):
             if category not in known:
                 where = f"in {base / 'category.csv'}, but label {row['name']!r} of label.csv has it"
-                raise unknown("category", category, known, where=where)
+                raise unknown_name_error("category", category, known, where=where)
     numbers = np.full(max(int(row["number"]) for row in table) + 2, UNKNOWN, np.int32)
     numbers[0] = NONE
     numbers[[int(row["number"]) for row in table]] = np.arange(len(table))
-    main = _main_categories(base, known)
+    main = _find_main_categories(base, known)
     missing = [row["name"] for row in table if int(row["number"]) not in main]
     if missing:
         raise InputError(f"{base}: no c_*.csv lists {missing[0]!r} ({len(missing)} such labels of label.csv)")
     return tuple(row["name"] for row in table), tuple(main[int(row["number"])] for row in table), numbers
 
 
-def _main_categories(base: Path, categories: list[str]) -> dict[int, str]:
+def _find_main_categories(base: Path, categories: list[str]) -> dict[int, str]:
     """The category in which each label number covers most; between equals the later one, as in the original."""
     best: dict[int, tuple[float, int]] = {}
     for rank, category in enumerate(categories):

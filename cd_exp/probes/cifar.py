@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cd_exp.errors import InputError, unknown
-from cd_exp.io.download import Archive, locate
+from cd_exp.errors import InputError, unknown_name_error
+from cd_exp.io.download import Archive, locate_archive
 from cd_exp.io.text import read_lines
-from cd_exp.probes.hashing import file_digests, fingerprint
-from cd_exp.probes.image_files import Numbered
+from cd_exp.probes.hashing import fingerprint_images, hash_files
+from cd_exp.probes.image_files import NumberedIds
 from cd_exp.records import Probe
 
 SITE = "https://www.cs.toronto.edu/~kriz/"
@@ -42,12 +42,12 @@ class Cifar(Probe):
     @cached_property
     def ids(self) -> Sequence[str]:
         """Split and number of each image, counted from 0 in the published order."""
-        return Numbered(f"{self.split}/", len(self))
+        return NumberedIds(f"{self.split}/", len(self))
 
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the files' content."""
-        return fingerprint(file_digests(self.root, self.files, self.cache), str(self.record))
+        return fingerprint_images(hash_files(self.root, self.files, self.cache), str(self.record))
 
     @cached_property
     def image_classes(self) -> Sequence[str]:
@@ -128,9 +128,9 @@ def _cifar(
     labels: int,
 ) -> Cifar:
     if split not in splits:
-        raise unknown("split", split, splits, where=f"in {name}")
+        raise unknown_name_error("split", split, splits, where=f"in {name}")
     files = splits[split]
-    base = locate(replace(archive, marker=files[0]), root=root, data_dir=data_dir, setting="probe.root")
+    base = locate_archive(replace(archive, marker=files[0]), root=root, data_dir=data_dir, setting="probe.root")
     sizes, record = [], labels + PIXELS
     for file in files:
         length = (base / file).stat().st_size if (base / file).is_file() else 0

@@ -9,18 +9,18 @@ from typing import Any
 from PIL import Image
 
 from cd_exp.errors import InputError
-from cd_exp.io.download import progress
-from cd_exp.plugins import load
-from cd_exp.probes.decoding import DAMAGE, as_rgb
-from cd_exp.probes.hashing import fingerprint
-from cd_exp.probes.image_files import folder_classes, of_dataset
+from cd_exp.io.download import show_progress
+from cd_exp.plugins import load_function
+from cd_exp.probes.decoding import DAMAGE, convert_to_rgb
+from cd_exp.probes.hashing import fingerprint_images
+from cd_exp.probes.image_files import read_dataset_classes, read_folder_classes
 from cd_exp.records import Probe, Segmentation
 
 MASKS = ("concepts", "categories", "segmentation")
 
 
 @dataclass(frozen=True, eq=False)
-class Custom(Probe):
+class CustomProbe(Probe):
     """A torch `Dataset`, or any sequence of PIL pictures, of the user's own."""
 
     name: str
@@ -31,15 +31,15 @@ class Custom(Probe):
     @cached_property
     def fingerprint(self) -> str:
         """A hash of every picture's pixels and their order: code can give anything, so each run looks at all."""
-        return fingerprint(self._digests())
+        return fingerprint_images(self._digests())
 
     @cached_property
     def image_classes(self) -> Sequence[str] | None:
         """The class of each picture, where the user's object has them or the ids are paths with folders."""
-        own = of_dataset(self.pictures)
+        own = read_dataset_classes(self.pictures)
         if own is not None and len(own) != len(self):
             raise InputError(f"{self.source} gives {len(self)} pictures with {len(own)} classes; give one each")
-        return own or folder_classes(self.ids)
+        return own or read_folder_classes(self.ids)
 
     @cached_property
     def _annotations(self) -> Any:
@@ -73,7 +73,7 @@ class Custom(Probe):
         return masks
 
     def _digests(self) -> Iterator[str]:
-        with progress("reading the probe images", len(self)) as advance:
+        with show_progress("reading the probe images", len(self)) as advance:
             for index in range(len(self)):
                 try:
                     picture = self[index]
@@ -99,29 +99,29 @@ class Custom(Probe):
                 "picture; leave out the transform of a data set, which is the network's own"
             )
         try:
-            return as_rgb(picture)
+            return convert_to_rgb(picture)
         except DAMAGE as error:  # a picture that was opened, and is read only now
             raise OSError(f"{self.source}: image {index} cannot be read as a picture: {error}") from error
 
 
-def custom(*, factory: str, options: Mapping[str, Any] | None = None, name: str = "custom") -> Custom:
+def custom(*, factory: str, options: Mapping[str, Any] | None = None, name: str = "custom") -> CustomProbe:
     """The pictures that a function of the user's own returns.
 
     Args:
         factory: `FILE.py:function` or `package.module:function`; it returns a torch `Dataset` or a sequence of PIL
             pictures, with `.ids`, `.image_classes` (or `.classes` and `.targets` as torchvision's sets have) and
-            `.annotations` (`concepts`, `categories`, `segmentation(index)`) where it has any.
+            `.annotations` (`concepts`, `categories`, `segment_scene(index)`) where it has any.
         options: its keywords.
         name: how the set is called in tables.
 
     Raises:
         InputError: there is no such function, or it returns something else.
     """
-    made = load(factory, setting="probe.factory")(options or {})
-    return of_pictures(made, source=f"probe.factory={factory}", name=name)
+    made = load_function(factory, setting="probe.factory")(options or {})
+    return probe_of_images(made, source=f"probe.factory={factory}", name=name)
 
 
-def of_pictures(made: Any, *, source: str, name: str) -> Custom:
+def probe_of_images(made: Any, *, source: str, name: str) -> CustomProbe:
     """A probe set of pictures in memory, or of a data set's.
 
     Args:
@@ -144,7 +144,7 @@ def of_pictures(made: Any, *, source: str, name: str) -> Custom:
     missing = [key for key in MASKS if annotations is not None and not hasattr(annotations, key)]
     if missing:
         raise InputError(f"{source}: annotations lack {', '.join(missing)}; they need {', '.join(MASKS)}")
-    probe = Custom(name, made, ids, source)
+    probe = CustomProbe(name, made, ids, source)
     if len(probe):
         probe[0]  # a wrong kind of item is told before anything runs
     return probe

@@ -20,7 +20,7 @@ DAMAGE = (
 
 
 @dataclass(frozen=True)
-class Reading:
+class DecodeOptions:
     """How pictures become 8-bit RGB.
 
     Attributes:
@@ -37,7 +37,7 @@ class Reading:
         return () if self == AS_PUBLISHED else (f"range={self.range} orient={self.orient}",)
 
 
-AS_PUBLISHED = Reading()
+AS_PUBLISHED = DecodeOptions()
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Values:
         return self.mode.startswith(("I", "F"))
 
 
-def rgb(source: Path | bytes, *, where: str, reading: Reading = AS_PUBLISHED) -> Image.Image:
+def decode_rgb(source: Path | bytes, *, where: str, reading: DecodeOptions = AS_PUBLISHED) -> Image.Image:
     """Decodes a picture; as published: the first frame, orientation tags ignored, transparency dropped.
 
     16-bit greys are scaled to 8 bits; Pillow's own conversion would cut them off at 255.
@@ -68,20 +68,20 @@ def rgb(source: Path | bytes, *, where: str, reading: Reading = AS_PUBLISHED) ->
         OSError: it cannot be read, or is not a whole picture.
     """
     try:
-        with _opened(source) as picture:
-            return as_rgb(picture, reading)
+        with _open_image(source) as picture:
+            return convert_to_rgb(picture, reading)
     except DAMAGE as error:
         raise OSError(f"{where} cannot be read as a picture: {error}") from error
 
 
-def values(source: Path | bytes, *, where: str) -> Values:
+def read_value_range(source: Path | bytes, *, where: str) -> Values:
     """The numbers of a picture before anything is done to them.
 
     Raises:
         OSError: it cannot be read, or is not a whole picture.
     """
     try:
-        with _opened(source) as picture:
+        with _open_image(source) as picture:
             numbers = np.asarray(picture if picture.mode != "P" else picture.convert("RGB"))
             return Values(picture.mode, float(np.nanmin(numbers)), float(np.nanmax(numbers)))
     except DAMAGE as error:
@@ -89,7 +89,7 @@ def values(source: Path | bytes, *, where: str) -> Values:
 
 
 @contextmanager
-def _opened(source: Path | bytes) -> Iterator[Image.Image]:
+def _open_image(source: Path | bytes) -> Iterator[Image.Image]:
     """An opened picture, without warnings of odd metadata; what can't be read is an error all the same."""
     if isinstance(source, Path) and source.exists() and not source.is_file():
         raise OSError("it is no ordinary file")  # a named pipe would be waited for
@@ -99,19 +99,19 @@ def _opened(source: Path | bytes) -> Iterator[Image.Image]:
             yield picture
 
 
-def as_rgb(picture: Image.Image, reading: Reading = AS_PUBLISHED) -> Image.Image:
-    """An open picture as 8-bit RGB, as `rgb` gives that of a file."""
+def convert_to_rgb(picture: Image.Image, reading: DecodeOptions = AS_PUBLISHED) -> Image.Image:
+    """An open picture as 8-bit RGB, as `decode_rgb` gives that of a file."""
     if reading.orient == "exif":
         picture = ImageOps.exif_transpose(picture)
     if reading.range is not None:
-        return _mapped(picture, *reading.range)
+        return _map_range(picture, *reading.range)
     if picture.mode.startswith("I"):
         grey = np.clip(np.asarray(picture).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
         return Image.fromarray(grey).convert("RGB")
     return picture.convert("RGB")
 
 
-def _mapped(picture: Image.Image, low: float, high: float) -> Image.Image:
+def _map_range(picture: Image.Image, low: float, high: float) -> Image.Image:
     """The values from low to high as those from 0 to 255, rounded; what lies outside is black or white."""
     wide = picture.mode.startswith(("I", "F"))
     numbers = np.asarray(picture if wide else picture.convert("RGB"), dtype=np.float64)

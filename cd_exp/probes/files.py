@@ -4,8 +4,8 @@ from collections import Counter
 from pathlib import Path
 
 from cd_exp.errors import InputError
-from cd_exp.io.text import read_lines, shortened
-from cd_exp.probes.image_files import ImageFiles, Names, existing_folder, require
+from cd_exp.io.text import read_lines, shorten_list
+from cd_exp.probes.image_files import ImageFiles, NamedIds, check_folder_exists, require_files
 
 
 def files(*, path: str, root: str | None = None, name: str = "files") -> ImageFiles:
@@ -21,13 +21,13 @@ def files(*, path: str, root: str | None = None, name: str = "files") -> ImageFi
     Raises:
         InputError: the list or its folder is not there, lists nothing, or lists files that are not there.
     """
-    listed, notes = listed_ids(path)
-    base = existing_folder(root or Path(path).parent)
-    require(base, listed, listed_in=path)
-    return ImageFiles(name=name, root=base, ids=Names(listed), notes=notes)
+    listed, notes = read_listed_ids(path)
+    base = check_folder_exists(root or Path(path).parent)
+    require_files(base, listed, listed_in=path)
+    return ImageFiles(name=name, root=base, ids=NamedIds(listed), notes=notes)
 
 
-def listed_ids(path: str) -> tuple[list[str], tuple[str, ...]]:
+def read_listed_ids(path: str) -> tuple[list[str], tuple[str, ...]]:
     """The ids that a list names, one a line, and notes of what is odd in it.
 
     Raises:
@@ -41,7 +41,7 @@ def listed_ids(path: str) -> tuple[list[str], tuple[str, ...]]:
     twice = [line for line, count in Counter(listed).items() if count > 1]
     notes = []
     if blank:
-        notes.append(f"{path}: blank lines left out: {len(blank)} ({shortened(blank)})")
+        notes.append(f"{path}: blank lines left out: {len(blank)} ({shorten_list(blank)})")
     if twice:
-        notes.append(f"{path}: images listed more than once, and kept: {len(twice)} ({shortened(twice)})")
+        notes.append(f"{path}: images listed more than once, and kept: {len(twice)} ({shorten_list(twice)})")
     return listed, tuple(notes)

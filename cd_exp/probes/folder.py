@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cd_exp.errors import InputError
-from cd_exp.io.text import shortened
-from cd_exp.probes.image_files import ImageFiles, Names, existing_folder
+from cd_exp.io.text import shorten_list
+from cd_exp.probes.image_files import ImageFiles, NamedIds, check_folder_exists
 
 KINDS = {"jpg", "jpeg", "jpe", "jfif", "png", "bmp", "gif", "webp", "avif", "tif", "tiff", "ppm", "pgm", "pbm"}
 """The ends of file names that make an image."""
@@ -34,9 +34,12 @@ class Tree:
         more = ", ..." if len(self.others) > 8 else ""
         counted = (
             (f"files passed over because they are no images: {self.others.total()} ({kinds}{more})", self.others),
-            (f"no ordinary files, passed over: {len(self.special)} ({shortened(self.special)})", self.special),
-            (f"folders that a link gives twice, their images taken twice: {shortened(self.again)}", self.again),
-            (f"links back to a folder above or to themselves, not followed: {shortened(self.circles)}", self.circles),
+            (f"no ordinary files, passed over: {len(self.special)} ({shorten_list(self.special)})", self.special),
+            (f"folders that a link gives twice, their images taken twice: {shorten_list(self.again)}", self.again),
+            (
+                f"links back to a folder above or to themselves, not followed: {shorten_list(self.circles)}",
+                self.circles,
+            ),
         )
         return tuple(f"{root}: {text}" for text, present in counted if present)
 
@@ -51,22 +54,22 @@ def folder(*, root: str, name: str = "folder") -> ImageFiles:
     Raises:
         InputError: there is no such folder, no image in it, or a file name that is not UTF-8.
     """
-    base = existing_folder(root)
-    tree = image_tree(base)
+    base = check_folder_exists(root)
+    tree = list_image_tree(base)
     if not tree.images:
         passed = f" ({tree.others.total()} other files)" if tree.others else ""
         raise InputError(f"probe.root={root} holds no image{passed}; their names end in {', '.join(sorted(KINDS))}")
-    return ImageFiles(name=name, root=base, ids=Names(tree.images), notes=tree.notes(base))
+    return ImageFiles(name=name, root=base, ids=NamedIds(tree.images), notes=tree.notes(base))
 
 
-def image_tree(root: Path) -> Tree:
+def list_image_tree(root: Path) -> Tree:
     """What lies below a folder, the images sorted by their relative paths.
 
     Raises:
         InputError: the name of an image is not UTF-8.
     """
     tree = Tree()
-    for path in _walk(str(root), tree):
+    for path in _walk_folders(str(root), tree):
         end = path.rpartition("/")[2].rpartition(".")
         if end[2].lower() in KINDS:
             tree.images.append(path)
@@ -79,7 +82,7 @@ def image_tree(root: Path) -> Tree:
     return tree
 
 
-def _walk(root: str, tree: Tree, inside: str = "", above: tuple[Identity, ...] = ()) -> Iterator[str]:
+def _walk_folders(root: str, tree: Tree, inside: str = "", above: tuple[Identity, ...] = ()) -> Iterator[str]:
     """Relative paths of all files; special files, repeated folders and circular links are recorded in the tree."""
     status = Path(root, inside).stat()
     here = (status.st_dev, status.st_ino)
@@ -93,17 +96,17 @@ def _walk(root: str, tree: Tree, inside: str = "", above: tuple[Identity, ...] =
         for entry in sorted(entries, key=lambda entry: entry.name):
             if entry.name.startswith("."):
                 continue
-            if entry.is_symlink() and _leads_to_itself(entry.path):
+            if entry.is_symlink() and _is_link_cycle(entry.path):
                 tree.circles.append(inside + entry.name)
             elif entry.is_dir():
-                yield from _walk(root, tree, f"{inside}{entry.name}/", (*above, here))
+                yield from _walk_folders(root, tree, f"{inside}{entry.name}/", (*above, here))
             elif entry.is_file() or not Path(entry.path).exists():  # a dangling link is an unreadable picture
                 yield inside + entry.name
             else:
                 tree.special.append(inside + entry.name)
 
 
-def _leads_to_itself(link: str) -> bool:
+def _is_link_cycle(link: str) -> bool:
     """Whether following the link, or the links behind it, never ends; the system says so after 40."""
     try:
         Path(link).stat()

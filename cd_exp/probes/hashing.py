@@ -11,8 +11,8 @@ from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
-from cd_exp.cache import digest
-from cd_exp.io.download import progress
+from cd_exp.cache import hash_file
+from cd_exp.io.download import show_progress
 
 READERS = 8  # hashing leaves the interpreter free, and a network disk answers several reads at once
 BATCH = 2048  # files between two looks into the memory
@@ -21,7 +21,7 @@ WAIT = 30.0  # seconds for another process that writes to the same memory
 State = tuple[int, ...]
 
 
-def fingerprint(digests: Iterable[str], *more: str) -> str:
+def fingerprint_images(digests: Iterable[str], *more: str) -> str:
     """One hash of many and of their order, and of whatever else changes the pictures."""
     made = hashlib.sha256()
     for place, line in enumerate(digests):
@@ -31,7 +31,7 @@ def fingerprint(digests: Iterable[str], *more: str) -> str:
     return made.hexdigest()
 
 
-def file_digests(root: Path, names: Sequence[str], cache: str | None) -> Iterator[str]:
+def hash_files(root: Path, names: Sequence[str], cache: str | None) -> Iterator[str]:
     """The SHA-256 of each file in order, from memory where nothing about the file has changed.
 
     What is remembered of a file below `root` is its size, times of change in nanoseconds, and inode. A file that cannot
@@ -42,12 +42,12 @@ def file_digests(root: Path, names: Sequence[str], cache: str | None) -> Iterato
         names: relative paths, in any order.
         cache: where to remember, in `digests/`; None reads every file every time.
     """
-    return remembered(
-        root, names, cache, state=lambda name: _state(root / name), read=lambda name: _digest(root / name)
+    return cached_hashes(
+        root, names, cache, state=lambda name: _file_state(root / name), read=lambda name: _hash_one(root / name)
     )
 
 
-def remembered(
+def cached_hashes(
     root: Path,
     names: Sequence[str],
     cache: str | None,
@@ -66,25 +66,25 @@ def remembered(
         state: what changes when the content does; an empty one is never remembered.
         read: the digest itself; called in several threads.
     """
-    memory = Path(cache) / "digests" / f"{_identity(root)}.sqlite" if cache else None
+    memory = Path(cache) / "digests" / f"{_file_identity(root)}.sqlite" if cache else None
     left = iter(names)
-    with ThreadPoolExecutor(READERS) as pool, progress("reading the probe images", len(names)) as advance:
+    with ThreadPoolExecutor(READERS) as pool, show_progress("reading the probe images", len(names)) as advance:
         while batch := list(islice(left, BATCH)):
             states = {name: state(name) for name in batch}
-            known = _recall(memory, states) if memory else {}
+            known = _read_hashes(memory, states) if memory else {}
             new = [name for name in states if name not in known]
             found = dict(zip(new, pool.map(read, new), strict=True))
             if memory and found:
-                _remember(memory, {name: (states[name], found[name]) for name in new})
+                _write_hashes(memory, {name: (states[name], found[name]) for name in new})
             advance(len(batch))
             yield from ((known.get(name) or found[name]) for name in batch)
 
 
-def _identity(root: Path) -> str:
+def _file_identity(root: Path) -> str:
     return hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:16]
 
 
-def _recall(memory: Path, states: dict[str, State]) -> dict[str, str]:
+def _read_hashes(memory: Path, states: dict[str, State]) -> dict[str, str]:
     """What is remembered of these names in this state; a row that was tampered with is as if it were not there."""
     if not memory.is_file():
         return {}
@@ -92,17 +92,17 @@ def _recall(memory: Path, states: dict[str, State]) -> dict[str, str]:
     try:
         with closing(sqlite3.connect(f"file:{memory}?mode=ro", uri=True, timeout=WAIT)) as table:
             for name, state in states.items():
-                row = table.execute("SELECT digest, proof FROM files WHERE name = ?", (_key(name),)).fetchone()
-                if row and state and row[1] == _proof(name, state, row[0]):
+                row = table.execute("SELECT digest, proof FROM files WHERE name = ?", (_cache_key(name),)).fetchone()
+                if row and state and row[1] == _hash_proof(name, state, row[0]):
                     found[name] = str(row[0])
     except sqlite3.Error:  # damaged, of another kind, or locked for long: read the files, and write it anew
         return {}
     return found
 
 
-def _remember(memory: Path, new: dict[str, tuple[State, str]]) -> None:
+def _write_hashes(memory: Path, new: dict[str, tuple[State, str]]) -> None:
     """Keep what was read; a memory that cannot be written to costs time and nothing else."""
-    rows = [(_key(n), d, _proof(n, s, d)) for n, (s, d) in new.items() if s and d != UNREADABLE]
+    rows = [(_cache_key(n), d, _hash_proof(n, s, d)) for n, (s, d) in new.items() if s and d != UNREADABLE]
     for _ in range(2):
         try:
             memory.parent.mkdir(parents=True, exist_ok=True)
@@ -120,16 +120,16 @@ def _remember(memory: Path, new: dict[str, tuple[State, str]]) -> None:
             return
 
 
-def _key(name: str) -> bytes:
+def _cache_key(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
 
 
-def _proof(name: str, state: State, digest: object) -> str:
+def _hash_proof(name: str, state: State, digest: object) -> str:
     """Binds a digest to its name and state."""
     return hashlib.sha256(json.dumps([name, state, digest]).encode()).hexdigest()[:16]
 
 
-def _state(path: Path) -> State:
+def _file_state(path: Path) -> State:
     try:
         status = path.stat()
     except OSError:
@@ -139,8 +139,8 @@ def _state(path: Path) -> State:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
-def _digest(path: Path) -> str:
+def _hash_one(path: Path) -> str:
     try:
-        return digest(path) if path.is_file() else UNREADABLE  # reading a named pipe would wait for ever
+        return hash_file(path) if path.is_file() else UNREADABLE  # reading a named pipe would wait for ever
     except OSError:
         return UNREADABLE

@@ -8,16 +8,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cd_exp.cache import digest
-from cd_exp.errors import InputError, unknown
-from cd_exp.io.download import progress, reachable, refuse_download
-from cd_exp.probes.image_files import Numbered, Pictures
+from cd_exp.cache import hash_file
+from cd_exp.errors import InputError, unknown_name_error
+from cd_exp.io.download import is_reachable, refuse_download, show_progress
+from cd_exp.probes.image_files import DecodedImages, NumberedIds
 
 HUB = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class HuggingFace(Pictures):
+class HuggingFace(DecodedImages):
     """One image column of a dataset, decoded here and not by `datasets`, so that all sets treat pictures alike."""
 
     dataset: Any  # datasets.Dataset of one column, left undecoded
@@ -38,10 +38,10 @@ class HuggingFace(Pictures):
 
     def digests(self, rows: Sequence[int]) -> Iterator[str]:
         """The hash of each of these images. Nothing is remembered here: every run reads every image once."""
-        with progress("reading the probe images", len(rows)) as advance:
+        with show_progress("reading the probe images", len(rows)) as advance:
             for row in rows:
                 source = self.source(row)
-                yield digest(source) if isinstance(source, Path) else hashlib.sha256(source).hexdigest()
+                yield hash_file(source) if isinstance(source, Path) else hashlib.sha256(source).hexdigest()
                 advance(1)
 
     def source(self, index: int) -> Path | bytes:
@@ -79,7 +79,7 @@ def huggingface(
         raise InputError("probe=huggingface needs the extra: pip install 'cd-exp[huggingface]'") from error
     if not Path(path).exists() and not os.environ.get("HF_HUB_OFFLINE"):
         refuse_download(f"dataset {path}", f"{HUB}/datasets/{path}")  # it may be in the hub's cache all the same
-    if not Path(path).exists() and not os.environ.get("HF_HUB_OFFLINE") and not reachable(HUB):
+    if not Path(path).exists() and not os.environ.get("HF_HUB_OFFLINE") and not is_reachable(HUB):
         raise InputError(
             f"probe.path={path} is no folder here and {HUB} cannot be reached; "
             "set probe.path=DIR to a local copy, or HF_HUB_OFFLINE=1 to use what the hub's cache holds"
@@ -95,18 +95,18 @@ def huggingface(
         first = (str(error).splitlines() or [repr(error)])[0]
         raise InputError(f"probe.path={path} probe.split={split} cannot be loaded: {first}") from error
     if column not in table.features:
-        raise unknown("column", column, table.features, where=f"in {path}")
+        raise unknown_name_error("column", column, table.features, where=f"in {path}")
     if not isinstance(table.features[column], datasets.Image):
         raise InputError(f"probe.column={column} of {path} holds {type(table.features[column]).__name__}, not images")
     if not len(table):
         raise InputError(f"probe.path={path} probe.split={split} holds no image")
-    classes = _labels(table, label, path)
+    classes = _read_labels(table, label, path)
     undecoded = table.select_columns([column]).cast_column(column, datasets.Image(decode=False))
-    ids = Numbered(f"{split}/", len(table))
+    ids = NumberedIds(f"{split}/", len(table))
     return HuggingFace(name=path, ids=ids, dataset=undecoded, column=column, labels=classes)
 
 
-def _labels(table: Any, label: str | None, path: str) -> Any:
+def _read_labels(table: Any, label: str | None, path: str) -> Any:
     """The column with the classes alone; None where none is named and not exactly one has named numbers."""
     import datasets
 
@@ -114,7 +114,7 @@ def _labels(table: Any, label: str | None, path: str) -> Any:
     if label is None:
         return table.select_columns(named) if len(named) == 1 else None
     if label not in table.features:
-        raise unknown("column", label, table.features, where=f"in {path}")
+        raise unknown_name_error("column", label, table.features, where=f"in {path}")
     kind = table.features[label]
     if label not in named and getattr(kind, "dtype", None) not in ("string", "large_string"):
         raise InputError(f"probe.label={label} of {path} holds {type(kind).__name__}, not the names of classes")

@@ -6,9 +6,9 @@ from functools import cached_property
 from typing import NoReturn
 
 from cd_exp.errors import InputError
-from cd_exp.probes.files import listed_ids
-from cd_exp.probes.hashing import fingerprint
-from cd_exp.probes.image_files import Names, folder_classes
+from cd_exp.probes.files import read_listed_ids
+from cd_exp.probes.hashing import fingerprint_images
+from cd_exp.probes.image_files import NamedIds, read_folder_classes
 from cd_exp.records import Probe
 
 
@@ -28,7 +28,7 @@ class Ids(Probe):
 
     def fingerprint_of(self, rows: Sequence[int]) -> str:
         """The fingerprint of a set of these images alone."""
-        return fingerprint((self.ids[row] for row in rows), "ids")
+        return fingerprint_images((self.ids[row] for row in rows), "ids")
 
     def digests(self, rows: Sequence[int]) -> Iterator[str]:
         """The ids: nothing else is known of the images."""
@@ -37,7 +37,7 @@ class Ids(Probe):
     @cached_property
     def image_classes(self) -> Sequence[str] | None:
         """The folder in each id; None where one has none."""
-        return folder_classes(self.ids)
+        return read_folder_classes(self.ids)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -62,5 +62,5 @@ def ids(*, path: str, name: str = "ids") -> Ids:
     Raises:
         InputError: there is no such file, or it lists nothing.
     """
-    listed, notes = listed_ids(path)
-    return Ids(name=name, ids=Names(listed), notes=notes)
+    listed, notes = read_listed_ids(path)
+    return Ids(name=name, ids=NamedIds(listed), notes=notes)

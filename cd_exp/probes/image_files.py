@@ -14,11 +14,11 @@ import numpy as np
 from jaxtyping import Int
 from PIL.Image import Image
 
-from cd_exp.concepts.imagenet import of_wordnet
+from cd_exp.concepts.imagenet import names_by_wordnet_id
 from cd_exp.errors import InputError
-from cd_exp.io.text import shortened
-from cd_exp.probes.decoding import AS_PUBLISHED, Reading, Values, rgb, values
-from cd_exp.probes.hashing import file_digests, fingerprint
+from cd_exp.io.text import shorten_list
+from cd_exp.probes.decoding import AS_PUBLISHED, DecodeOptions, Values, decode_rgb, read_value_range
+from cd_exp.probes.hashing import fingerprint_images, hash_files
 from cd_exp.records import Probe
 
 
@@ -57,7 +57,7 @@ class _Names(Sequence[str]):
         return f"<{len(self)} names, the first {self[:3]}>"
 
 
-class Names(_Names):
+class NamedIds(_Names):
     """Names one after the other in one block of bytes.
 
     1.28 million paths of 40 characters take 61 MB instead of 127 as strings in a tuple, and forked workers share them:
@@ -78,7 +78,7 @@ class Names(_Names):
         return len(self._ends)
 
 
-class Numbered(_Names):
+class NumberedIds(_Names):
     """Names that are a number between two texts, `train/00042`, made when they are asked for."""
 
     def __init__(self, before: str, count: int, behind: str = "") -> None:
@@ -92,7 +92,7 @@ class Numbered(_Names):
         return self._count
 
 
-class Chosen(_Names):
+class SelectedIds(_Names):
     """Some names of a sequence, in the order of their indices."""
 
     def __init__(self, names: Sequence[str], rows: Int[np.ndarray, " chosen"]) -> None:
@@ -106,7 +106,7 @@ class Chosen(_Names):
         return len(self._rows)
 
 
-class Joined(_Names):
+class JoinedIds(_Names):
     """Several sequences one after the other, each name behind its sequence's prefix."""
 
     def __init__(self, parts: Sequence[Sequence[str]], prefixes: Sequence[str]) -> None:
@@ -126,7 +126,7 @@ class Joined(_Names):
 WORDNET = re.compile(r"n\d{8}")
 
 
-def folder_classes(paths: Iterable[str]) -> list[str] | None:
+def read_folder_classes(paths: Iterable[str]) -> list[str] | None:
     """The name of the folder that each picture lies in, as trees of class folders have it; None where one lies in none.
 
     Where all are WordNet's numbers, as ImageNet's folders are called, they are replaced by the names of the classes.
@@ -139,12 +139,12 @@ def folder_classes(paths: Iterable[str]) -> list[str] | None:
         return None
     names = {folder: folder for folder in found}  # a million images share a thousand strings
     if all(WORDNET.fullmatch(folder) for folder in names):
-        known = of_wordnet()
+        known = names_by_wordnet_id()
         names = {folder: known.get(folder, folder) for folder in names}
     return [names[folder] for folder in found]
 
 
-def of_dataset(dataset: Any) -> list[str] | None:
+def read_dataset_classes(dataset: Any) -> list[str] | None:
     """Those of a user's data set: `image_classes`, or `classes` and `targets` as torchvision's have them."""
     own: Sequence[str] | None = getattr(dataset, "image_classes", None)
     if own is not None:
@@ -154,13 +154,13 @@ def of_dataset(dataset: Any) -> list[str] | None:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Pictures(Probe):
+class DecodedImages(Probe):
     """Images that are encoded pictures: files, or members of archives and tables."""
 
     name: str
     ids: Sequence[str]
     cache: str | None = None  # where digests of unchanged files are remembered
-    reading: Reading = AS_PUBLISHED  # how pictures become 8-bit RGB
+    reading: DecodeOptions = AS_PUBLISHED  # how pictures become 8-bit RGB
     notes: tuple[str, ...] = ()  # what a reader should know of how the set was read
 
     @abstractmethod
@@ -178,11 +178,11 @@ class Pictures(Probe):
 
     def fingerprint_of(self, rows: Sequence[int]) -> str:
         """The fingerprint of a set of these images alone."""
-        return fingerprint(self.digests(rows), *self.reading.key())
+        return fingerprint_images(self.digests(rows), *self.reading.key())
 
     def values(self, index: int) -> Values:
         """What numbers the picture holds before it becomes 8-bit RGB; raises OSError where it cannot be read."""
-        return values(self.source(index), where=self.where(index))
+        return read_value_range(self.source(index), where=self.where(index))
 
     def where(self, index: int) -> str:
         """What names the image in an error."""
@@ -193,11 +193,11 @@ class Pictures(Probe):
 
     def __getitem__(self, index: int) -> Image:
         """The picture as RGB; raises OSError where it cannot be read."""
-        return rgb(self.source(index), where=self.where(index), reading=self.reading)
+        return decode_rgb(self.source(index), where=self.where(index), reading=self.reading)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ImageFiles(Pictures):
+class ImageFiles(DecodedImages):
     """A probe set of picture files: `ids` are their paths below `root`."""
 
     root: Path = field()
@@ -205,7 +205,7 @@ class ImageFiles(Pictures):
     @cached_property
     def image_classes(self) -> Sequence[str] | None:
         """The folder of each picture; None where one lies in none."""
-        return folder_classes(self.ids)
+        return read_folder_classes(self.ids)
 
     def source(self, index: int) -> Path:
         """The file."""
@@ -214,23 +214,23 @@ class ImageFiles(Pictures):
     def digests(self, rows: Sequence[int]) -> Iterator[str]:
         """The hash of each of these files."""
         whole = rows == range(len(self))  # a list of a million names is not made anew
-        return file_digests(self.root, self.ids if whole else [self.ids[row] for row in rows], self.cache)
+        return hash_files(self.root, self.ids if whole else [self.ids[row] for row in rows], self.cache)
 
     def where(self, index: int) -> str:
         """The path."""
         return str(self.source(index))
 
 
-def existing_folder(root: str | Path, *, setting: str = "probe.root") -> Path:
+def check_folder_exists(root: str | Path, *, setting: str = "probe.root") -> Path:
     """The folder, which must be one."""
     if not Path(root).is_dir():
         raise InputError(f"{setting}={root}: there is no such folder (seen from {Path.cwd()})")
     return Path(root)
 
 
-def require(root: Path, ids: Sequence[str], *, listed_in: str) -> None:
+def require_files(root: Path, ids: Sequence[str], *, listed_in: str) -> None:
     """Raises InputError that counts and names the files which are not there, all at once."""
     missing = [name for name in ids if not (root / name).is_file()]
     if missing:
         where = f"{len(missing)} of {len(ids)} images of {listed_in} are not below {root}"
-        raise InputError(f"{where}: {shortened(missing)}; probe.root must be the folder the paths start from")
+        raise InputError(f"{where}: {shorten_list(missing)}; probe.root must be the folder the paths start from")

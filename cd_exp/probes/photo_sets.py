@@ -1,10 +1,10 @@
 """Published photograph sets: Describable Textures, and the validation images of Places365 and ImageNet."""
 
-from cd_exp.errors import InputError, unknown
-from cd_exp.io.download import Archive, locate
+from cd_exp.errors import InputError, unknown_name_error
+from cd_exp.io.download import Archive, locate_archive
 from cd_exp.io.text import read_lines
-from cd_exp.probes.folder import image_tree
-from cd_exp.probes.image_files import ImageFiles, Names, existing_folder, require
+from cd_exp.probes.folder import list_image_tree
+from cd_exp.probes.image_files import ImageFiles, NamedIds, check_folder_exists, require_files
 
 DTD = Archive(
     "https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz",
@@ -36,15 +36,15 @@ def dtd(
     Raises:
         InputError: it is not found locally and cannot be downloaded, or there is no such split.
     """
-    base = locate(archive, root=root, data_dir=data_dir, setting="probe.root")
+    base = locate_archive(archive, root=root, data_dir=data_dir, setting="probe.root")
     if split is None:
-        listed = image_tree(base / "images").images
+        listed = list_image_tree(base / "images").images
     elif split in SPLITS:
         listed = read_lines(base / "labels" / f"{split}{partition}.txt", setting="probe.partition")
     else:
-        raise unknown("split", split, SPLITS, where="in dtd")
-    require(base / "images", listed, listed_in="dtd")
-    return ImageFiles(name="dtd", root=base / "images", ids=Names(listed))
+        raise unknown_name_error("split", split, SPLITS, where="in dtd")
+    require_files(base / "images", listed, listed_in="dtd")
+    return ImageFiles(name="dtd", root=base / "images", ids=NamedIds(listed))
 
 
 PLACES365 = Archive(
@@ -65,11 +65,11 @@ def places365(*, root: str | None = None, data_dir: str = "data", archive: Archi
     Raises:
         InputError: they are not found locally and cannot be downloaded.
     """
-    base = locate(archive, root=root, data_dir=data_dir, setting="probe.root")
-    listed = sorted(image_tree(base).images, key=lambda path: path.rpartition("/")[2])
+    base = locate_archive(archive, root=root, data_dir=data_dir, setting="probe.root")
+    listed = sorted(list_image_tree(base).images, key=lambda path: path.rpartition("/")[2])
     if not listed:
         raise InputError(f"{base} holds no image; probe.root must be the folder with the validation images")
-    return ImageFiles(name="places365", root=base, ids=Names(listed))
+    return ImageFiles(name="places365", root=base, ids=NamedIds(listed))
 
 
 IMAGES = 50_000
@@ -89,10 +89,10 @@ def imagenet_val(*, root: str | None = None) -> ImageFiles:
     if root is None:
         remedy = "set probe.root=DIR to a copy of the validation images"
         raise InputError(f"probe.root is not set, and ImageNet is not for anonymous download; {remedy}")
-    base = existing_folder(root)
-    found = sorted(image_tree(base).images, key=lambda path: path.rpartition("/")[2])
+    base = check_folder_exists(root)
+    found = sorted(list_image_tree(base).images, key=lambda path: path.rpartition("/")[2])
     if not found:
         wanted = "it must hold ILSVRC2012_val_00000001.JPEG and so on, or class folders with them"
         raise InputError(f"probe.root={root} holds no image; {wanted}")
     notes = (f"{base}: {len(found)} images, where ImageNet has {IMAGES}",) if len(found) != IMAGES else ()
-    return ImageFiles(name="imagenet_val", root=base, ids=Names(found), notes=notes)
+    return ImageFiles(name="imagenet_val", root=base, ids=NamedIds(found), notes=notes)

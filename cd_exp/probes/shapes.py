@@ -10,8 +10,8 @@ from PIL import Image
 
 import cd_exp.shapes as world
 from cd_exp.errors import InputError
-from cd_exp.probes.hashing import fingerprint
-from cd_exp.probes.image_files import Numbered
+from cd_exp.probes.hashing import fingerprint_images
+from cd_exp.probes.image_files import NumberedIds
 from cd_exp.records import Probe, Renderer, Segmentation
 
 
@@ -29,18 +29,18 @@ class Shapes(Probe):
     @cached_property
     def ids(self) -> Sequence[str]:
         """Seed and number of each scene, and how many figures it has where these are two."""
-        return Numbered(f"{self.seed}/", self.size, "" if self.objects == 1 else f"/{self.objects}")
+        return NumberedIds(f"{self.seed}/", self.size, "" if self.objects == 1 else f"/{self.objects}")
 
     def digests(self, rows: Sequence[int]) -> Iterator[str]:
         """What decides the content of each of these scenes."""
-        made = world.fingerprint()
+        made = world.shapes_fingerprint()
         return (f"{made}/{self.ids[row]}" for row in rows)
 
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the renderer and of what is rendered."""
         several = [] if self.objects == 1 else [f"{self.objects} objects"]
-        return fingerprint([world.fingerprint(), str(self.size), str(self.seed), *several])
+        return fingerprint_images([world.shapes_fingerprint(), str(self.size), str(self.seed), *several])
 
     def __len__(self) -> int:
         return self.size
@@ -53,7 +53,7 @@ class Shapes(Probe):
 
     def scene(self, index: int) -> world.Scene:
         """One scene with the truth about it."""
-        return world.scene(index, seed=self.seed, objects=self.objects)
+        return world.make_scene(index, seed=self.seed, objects=self.objects)
 
     @property
     def has_masks(self) -> bool:
@@ -72,15 +72,15 @@ class Shapes(Probe):
 
     def segmentation(self, index: int) -> Segmentation:
         """The exact masks of one image."""
-        return world.segmentation(self.scene(index))
+        return world.segment_scene(self.scene(index))
 
     def shows(self, name: str, indices: Sequence[int]) -> Bool[np.ndarray, " images"] | None:
         """Whether each scene shows what a name says, one figure all of it; None where it says what is never drawn."""
-        attributes = world.named(name)
+        attributes = world.named_attributes(name)
         if attributes is None:
             return None
-        drawn = (world.drawn(index, seed=self.seed, objects=self.objects) for index in indices)
-        return np.array([world.shows(figures, attributes) for figures in drawn])
+        drawn = (world.draw_scene(index, seed=self.seed, objects=self.objects) for index in indices)
+        return np.array([world.shows_name(figures, attributes) for figures in drawn])
 
 
 def shapes(*, size: int = world.PROBE_SIZE, seed: int = world.PROBE_SEED, objects: int = 1) -> Shapes:

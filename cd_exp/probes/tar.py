@@ -19,24 +19,24 @@ import numpy as np
 from jaxtyping import Int
 
 from cd_exp.errors import InputError
-from cd_exp.io.atomic import write
-from cd_exp.io.download import progress
-from cd_exp.io.text import shortened
+from cd_exp.io.atomic import write_file
+from cd_exp.io.download import show_progress
+from cd_exp.io.text import shorten_list
 from cd_exp.probes.folder import KINDS
-from cd_exp.probes.hashing import UNREADABLE, remembered
-from cd_exp.probes.image_files import Joined, Names, Pictures, folder_classes
+from cd_exp.probes.hashing import UNREADABLE, cached_hashes
+from cd_exp.probes.image_files import DecodedImages, JoinedIds, NamedIds, read_folder_classes
 
 
 @dataclass(frozen=True, eq=False)
-class Index:
+class TarIndex:
     """Where in a shard its pictures lie."""
 
-    names: Names
+    names: NamedIds
     start: Int[np.ndarray, " members"]
     size: Int[np.ndarray, " members"]
 
 
-def index_of(shard: Path, cache: str | None) -> Index:
+def read_index(shard: Path, cache: str | None) -> TarIndex:
     """The pictures of a shard of every ending, from memory where the shard is as it was."""
     status = shard.stat()
     state = [os.path.realpath(shard), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
@@ -49,14 +49,14 @@ def index_of(shard: Path, cache: str | None) -> Index:
                 memory.open("rb") as stream,
                 np.load(stream, allow_pickle=False) as kept,
             ):  # a zip: parts have checksums
-                names = Names(bytes(kept["names"]).decode("utf-8", "surrogateescape").split("\0"))
+                names = NamedIds(bytes(kept["names"]).decode("utf-8", "surrogateescape").split("\0"))
                 if len(names) == len(kept["start"]) == len(kept["size"]):
-                    return Index(names, kept["start"], kept["size"])
+                    return TarIndex(names, kept["start"], kept["size"])
         except (OSError, ValueError, KeyError, UnicodeDecodeError, zipfile.BadZipFile):
             pass  # damaged: looked through again
     found = list(_members(shard))
-    index = Index(
-        Names(name for name, _, _ in found),
+    index = TarIndex(
+        NamedIds(name for name, _, _ in found),
         np.array([start for _, start, _ in found], np.int64),
         np.array([size for _, _, size in found], np.int64),
     )
@@ -65,22 +65,22 @@ def index_of(shard: Path, cache: str | None) -> Index:
         text = "\0".join(index.names).encode("utf-8", "surrogateescape")
         np.savez(packed, names=np.frombuffer(text, np.uint8), start=index.start, size=index.size)
         with contextlib.suppress(InputError):  # a cache that cannot be written to costs time and nothing else
-            write(memory, packed.getvalue())
+            write_file(memory, packed.getvalue())
     return index
 
 
-def wanted(index: Index, column: str | None) -> Index:
+def is_wanted(index: TarIndex, column: str | None) -> TarIndex:
     """The pictures of a column; without one, those whose ending is no more than a kind of picture."""
     endings = [_ending(name) for name in index.names]
     rows = [row for row, ending in enumerate(endings) if (ending == column if column else ending in KINDS)]
     if len(rows) == len(endings):
         return index
-    return Index(Names(index.names[row] for row in rows), index.start[rows], index.size[rows])
+    return TarIndex(NamedIds(index.names[row] for row in rows), index.start[rows], index.size[rows])
 
 
-def nothing(path: str, paths: Sequence[Path], column: str | None, cache: str | None) -> InputError:
+def nothing_wanted_error(path: str, paths: Sequence[Path], column: str | None, cache: str | None) -> InputError:
     """The error for shards without a picture of the wanted ending, with the endings that are there."""
-    seen = Counter(_ending(name) for shard in paths[:4] for name in index_of(shard, cache).names)
+    seen = Counter(_ending(name) for shard in paths[:4] for name in read_index(shard, cache).names)
     there = f"; pictures there end in {', '.join(sorted(seen))}: choose with probe.column=ENDING" if seen else ""
     wanted = f".{column}" if column else ", ".join(sorted(KINDS))
     return InputError(f"probe.path={path}: no member of {len(paths)} shards ends in {wanted}{there}")
@@ -109,17 +109,17 @@ def _members(shard: Path) -> Iterator[tuple[str, int, int]]:
 
 def refuse_several(shard: Path, names: Sequence[str]) -> None:
     """Samples of two pictures would be two images of the probe set, one of them perhaps a mask."""
-    samples = Counter(_sample(name) for name in names)
+    samples = Counter(_sample_name(name) for name in names)
     several = next((sample for sample, count in samples.items() if count > 1), None)
     if several is not None:
-        endings = sorted({_ending(name) for name in names if _sample(name) == several})
+        endings = sorted({_ending(name) for name in names if _sample_name(name) == several})
         raise InputError(
             f"{shard}: sample {several} has {samples[several]} pictures ({', '.join(endings)}); "
             f"choose one: probe.column={endings[0]}"
         )
 
 
-def _sample(member: str) -> str:
+def _sample_name(member: str) -> str:
     folder, slash, file = member.rpartition("/")
     return folder + slash + file.partition(".")[0]
 
@@ -129,7 +129,7 @@ def _ending(member: str) -> str:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Shards(Pictures):
+class TarShards(DecodedImages):
     """Pictures inside tar files, each read from its place there: `ids` are the shard and the member, `0001/cat.jpg`."""
 
     paths: tuple[Path, ...]
@@ -140,7 +140,7 @@ class Shards(Pictures):
     @cached_property
     def image_classes(self) -> Sequence[str] | None:
         """The folder of each member inside its shard; None where one lies in none."""
-        return folder_classes(name.partition("/")[2] for name in self.ids)
+        return read_folder_classes(name.partition("/")[2] for name in self.ids)
 
     def source(self, index: int) -> bytes:
         """The encoded picture."""
@@ -153,7 +153,7 @@ class Shards(Pictures):
             ours = [row for row in rows if self.shard[row] == number]
             names = [f"{self.start[row]}+{self.size[row]}" for row in ours]
             of_name = dict(zip(names, ours, strict=True))
-            digests = remembered(
+            digests = cached_hashes(
                 self.paths[number],
                 names,
                 self.cache,
@@ -183,7 +183,7 @@ class Shards(Pictures):
         return data
 
 
-def tar(*, path: str, column: str | None = None, name: str = "tar", cache: str | None = None) -> Shards:
+def tar(*, path: str, column: str | None = None, name: str = "tar", cache: str | None = None) -> TarShards:
     """The pictures of tar shards, in the order of the shards' names and of the members in each.
 
     Members of one sample share what comes before the first dot of their names: `000001.jpg`, `000001.cls`,
@@ -198,29 +198,29 @@ def tar(*, path: str, column: str | None = None, name: str = "tar", cache: str |
     Raises:
         InputError: there is no such file, one is damaged or compressed, or samples have several pictures.
     """
-    paths = shard_paths(path)
+    paths = list_shards(path)
     indices = []
-    with progress("looking through the shards", len(paths)) as advance:
+    with show_progress("looking through the shards", len(paths)) as advance:
         for shard in paths:
-            indices.append(wanted(index_of(shard, cache), column))
+            indices.append(is_wanted(read_index(shard, cache), column))
             advance(1)
     counts = [len(index.names) for index in indices]
     if not sum(counts):
-        raise nothing(path, paths, column, cache)
+        raise nothing_wanted_error(path, paths, column, cache)
     for shard, index in zip(paths, indices, strict=True):
         refuse_several(shard, index.names)
-    return Shards(
+    return TarShards(
         name=name,
         cache=cache,
         paths=tuple(paths),
-        ids=Joined([index.names for index in indices], [f"{shard.name.removesuffix('.tar')}/" for shard in paths]),
+        ids=JoinedIds([index.names for index in indices], [f"{shard.name.removesuffix('.tar')}/" for shard in paths]),
         shard=np.repeat(np.arange(len(paths), dtype=np.int32), counts),
         start=np.concatenate([index.start for index in indices]),
         size=np.concatenate([index.size for index in indices]),
     )
 
 
-def shard_paths(path: str) -> list[Path]:
+def list_shards(path: str) -> list[Path]:
     """The tar files that a folder, a name or a pattern means, sorted by name.
 
     Raises:
@@ -233,7 +233,7 @@ def shard_paths(path: str) -> list[Path]:
         missing = [shard.name for shard in listed if not shard.is_file()]
         if missing or not listed:
             raise InputError(
-                f"probe.path={path}: {len(missing)} of {len(listed)} shards are not there: {shortened(missing)}"
+                f"probe.path={path}: {len(missing)} of {len(listed)} shards are not there: {shorten_list(missing)}"
             )
         return listed
     if Path(path).is_dir():

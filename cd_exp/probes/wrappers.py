@@ -16,11 +16,11 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from cd_exp import config
-from cd_exp.errors import InputError, unknown
-from cd_exp.probes.decoding import AS_PUBLISHED, Reading, Values
-from cd_exp.probes.hashing import fingerprint
-from cd_exp.probes.image_files import Chosen, Joined
-from cd_exp.records import Probe, Renderer, Segmentation, has_pictures
+from cd_exp.errors import InputError, unknown_name_error
+from cd_exp.probes.decoding import AS_PUBLISHED, DecodeOptions, Values
+from cd_exp.probes.hashing import fingerprint_images
+from cd_exp.probes.image_files import JoinedIds, SelectedIds
+from cd_exp.records import Probe, Renderer, Segmentation, has_images
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -122,7 +122,7 @@ class Wrapper(Probe):
         return each.pop() if len(each) == 1 else None
 
     @property
-    def reading(self) -> Reading | None:
+    def reading(self) -> DecodeOptions | None:
         """How pictures become RGB, where any of the sets has encoded ones."""
         return next((member.reading for member in self.members if member.reading is not None), None)
 
@@ -180,7 +180,7 @@ class Subset(Wrapper):
     @cached_property
     def ids(self) -> Sequence[str]:
         """Those of the set."""
-        return Chosen(self.probe.ids, self.rows)
+        return SelectedIds(self.probe.ids, self.rows)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -219,12 +219,12 @@ FLAT = 8  # of 255: the values of a picture of one grey differ by no more
 MOST = 0.9  # of the sampled pictures
 
 
-def pixel_notes(probe: Probe) -> tuple[str, ...]:
+def note_pixels(probe: Probe) -> tuple[str, ...]:
     """What a reader should know of the pictures: nearly all dark or of one grey, or of more than 8 bits.
 
     A 12-bit picture in a 16-bit file becomes nearly black, and nothing else would tell.
     """
-    if not has_pictures(probe):
+    if not has_images(probe):
         return ()
     rows = np.unique(np.linspace(0, len(probe) - 1, SAMPLED).astype(int)).tolist()
     wide, dull, most = [], 0, 0
@@ -243,7 +243,7 @@ def pixel_notes(probe: Probe) -> tuple[str, ...]:
         low, high = min(seen.low for seen in wide), max(seen.high for seen in wide)
         notes.append(
             f"probe {probe.name}: {len(wide)} of {len(rows)} sampled pictures hold more than 8 bits a value, "
-            f"from {low:g} to {high:g}, read as if {_full(wide)}; probe.range=[{low:g},{high:g}] maps these"
+            f"from {low:g} to {high:g}, read as if {_count_full(wide)}; probe.range=[{low:g},{high:g}] maps these"
         )
     if rows and dull >= MOST * len(rows):
         notes.append(
@@ -253,7 +253,7 @@ def pixel_notes(probe: Probe) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _full(wide: list[Values]) -> str:
+def _count_full(wide: list[Values]) -> str:
     return "from 0 to 255" if any(seen.mode.startswith("F") for seen in wide) else "from 0 to 65535"
 
 
@@ -285,15 +285,15 @@ class Concat(Wrapper):
     def ids(self) -> Sequence[str]:
         """The sets' own ids where these differ; otherwise each behind its set's number and name."""
         parts = [probe.ids for probe in self.probes]
-        plain = Joined(parts, [""] * len(parts))
+        plain = JoinedIds(parts, [""] * len(parts))
         if len(set(plain)) == len(plain):
             return plain
-        return Joined(parts, [f"{number}-{probe.name}/" for number, probe in enumerate(self.probes)])
+        return JoinedIds(parts, [f"{number}-{probe.name}/" for number, probe in enumerate(self.probes)])
 
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the sets' fingerprints and their order."""
-        return fingerprint(probe.fingerprint for probe in self.probes)
+        return fingerprint_images(probe.fingerprint for probe in self.probes)
 
     def __len__(self) -> int:
         return self.ends[-1]
@@ -320,7 +320,7 @@ SETTINGS = config.OF_EVERY["probe"]
 ORIENTATIONS = ("exif",)
 
 
-def viewed(constructor: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+def with_common_settings(constructor: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
     """The probe set that a constructor makes of its own arguments, as the settings of every set want it.
 
     Args:
@@ -343,38 +343,38 @@ def viewed(constructor: Callable[..., Any], arguments: Mapping[str, Any]) -> Any
                 f"probe.{key} cannot be used with probe={constructor.__name__}, which downloads no archive"
             )
         own["archive"] = replace(parameters["archive"].default, **mirror)
-    probe = read_as(constructor(**own), reading(general["range"], general["orient"]))
+    probe = with_decoding(constructor(**own), read_options(general["range"], general["orient"]))
     if general.get("cache"):
-        probe = _replaced(probe, "cache", general["cache"])
+        probe = _replace_options(probe, "cache", general["cache"])
     return subset(probe, limit=general["limit"], seed=general.get("seed"))
 
 
-def reading(values: Sequence[Any] | None, orient: str | None) -> Reading:
+def read_options(values: Sequence[Any] | None, orient: str | None) -> DecodeOptions:
     """The settings `probe.range` and `probe.orient`, checked."""
     if orient is not None and orient not in ORIENTATIONS:
-        raise unknown("probe.orient", orient, ORIENTATIONS, where="a way to turn pictures")
+        raise unknown_name_error("probe.orient", orient, ORIENTATIONS, where="a way to turn pictures")
     if values is None:
-        return Reading(None, orient)
+        return DecodeOptions(None, orient)
     numbers = [float(value) for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
     if len(values) != 2 or len(numbers) != 2 or not -1e300 < numbers[0] < numbers[1] < 1e300:
         shown = ",".join(map(str, values))
         raise InputError(
             f"probe.range=[{shown}] must be two numbers, black and white: probe.range=[0,4095] for 12 bits"
         )
-    return Reading((numbers[0], numbers[1]), orient)
+    return DecodeOptions((numbers[0], numbers[1]), orient)
 
 
-def read_as(probe: Any, wanted: Reading) -> Any:
+def with_decoding(probe: Any, wanted: DecodeOptions) -> Any:
     """The same set with its pictures read in another way."""
     if wanted == AS_PUBLISHED:
         return probe
-    changed = _replaced(probe, "reading", wanted)
+    changed = _replace_options(probe, "reading", wanted)
     if changed is probe:
         raise InputError(f"probe.range and probe.orient need a set of picture files; {probe.name} has none")
     return changed
 
 
-def _replaced(probe: Any, field: str, value: Any) -> Any:
+def _replace_options(probe: Any, field: str, value: Any) -> Any:
     """The set with a field of its record changed, or of the sets that it is made of."""
     if not is_dataclass(probe) or isinstance(probe, type):
         return probe
@@ -382,10 +382,10 @@ def _replaced(probe: Any, field: str, value: Any) -> Any:
     if field in names:
         return replace(probe, **{field: value})
     if "probe" in names:
-        inner = _replaced(probe.probe, field, value)  # type: ignore[attr-defined]
+        inner = _replace_options(probe.probe, field, value)  # type: ignore[attr-defined]
         return probe if inner is probe.probe else replace(probe, probe=inner)  # type: ignore[attr-defined]
     if "probes" in names:
-        several = tuple(_replaced(one, field, value) for one in probe.probes)  # type: ignore[attr-defined]
+        several = tuple(_replace_options(one, field, value) for one in probe.probes)  # type: ignore[attr-defined]
         same = all(a is b for a, b in zip(several, probe.probes, strict=True))  # type: ignore[attr-defined]
         return probe if same else replace(probe, probes=several)
     return probe

@@ -7,10 +7,10 @@ show(console, outcome, folder)                      # the table a terminal user 
 as_frame(labels)                                    # the columns of labels.csv as a table of pandas
 """
 
-from cd_exp.results.html import page
-from cd_exp.results.labels_csv import as_frame
-from cd_exp.results.plots import figures
-from cd_exp.results.run_folder import write
-from cd_exp.results.terminal import show
+from cd_exp.results.html import write_report
+from cd_exp.results.labels_csv import make_frame
+from cd_exp.results.plots import draw_figures
+from cd_exp.results.run_folder import write_run_files
+from cd_exp.results.terminal import show_results
 
-__all__ = ["as_frame", "figures", "page", "show", "write"]
+__all__ = ["draw_figures", "make_frame", "show_results", "write_report", "write_run_files"]

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from cd_exp.errors import InputError
-from cd_exp.io.text import for_terminal
-from cd_exp.report import remake
+from cd_exp.io.text import escape_for_terminal
+from cd_exp.report import rebuild_pages
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,10 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     try:
-        for page in remake(given.folders, out=given.out, queries=given.query):
+        for page in rebuild_pages(given.folders, out=given.out, queries=given.query):
             print(page)
     except InputError as error:
-        print(f"error: {for_terminal(error)}", file=sys.stderr)
+        print(f"error: {escape_for_terminal(error)}", file=sys.stderr)
         return 2
     return 0
 

@@ -5,11 +5,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cd_exp.io.atomic import write as write_file
-from cd_exp.records import MARKS, OURS, Outcome
-from cd_exp.results.image_strips import data_uri, jpeg, thumbnail
-from cd_exp.results.run_folder import as_json, flat
-from cd_exp.results.summary import Shown, cell, chosen, columns, differences, right, rows, truth
+from cd_exp.io.atomic import write_file as write_file
+from cd_exp.records import CLIP_DISSECT, FLAGS, RunResult
+from cd_exp.results.image_strips import as_data_uri, encode_jpeg, make_thumbnail
+from cd_exp.results.run_folder import flatten_dict, format_json
+from cd_exp.results.summary import (
+    ShownUnit,
+    choose_units,
+    format_cell,
+    format_truth,
+    is_label_right,
+    method_differences,
+    metric_columns,
+    metrics_rows,
+)
 
 CAP = 5000  # rows of the list of units; about 350 bytes each
 FIGURES = {
@@ -21,7 +30,7 @@ FIGURES = {
 
 
 @dataclass(frozen=True)
-class Line:
+class PageRow:
     """A unit in the list: its label, the truth, and what each baseline calls it."""
 
     layer: str
@@ -42,17 +51,17 @@ class Line:
         return {True: "right", False: "wrong", None: "unknown"}[self.right]
 
 
-def page(
+def write_report(
     folder: Path,
-    outcome: Outcome,
+    outcome: RunResult,
     *,
     manifest: Mapping[str, Any],
     units: int = 24,
     images: int = 5,
-    method: str = OURS,
+    method: str = CLIP_DISSECT,
     title: str = "",
 ) -> Path:
-    """Write `folder/report.html`, with what `figures` drew there before and a link to `explorer/`.
+    """Write `folder/report.html`, with what `draw_figures` drew there before and a link to `explorer/`.
 
     Text that comes from concept files, models or probe sets is escaped, and the page's own policy refuses anything from
     a network.
@@ -75,27 +84,30 @@ def page(
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    table = rows(outcome, method)
-    gallery = chosen(outcome, units, images=images)
+    table = metrics_rows(outcome, method)
+    gallery = choose_units(outcome, units, images=images)
     total = sum(len(labels.units) for labels in outcome.labels.values())
     text = environment.get_template("page.html").render(
         title=title or folder.resolve().name,
         outcome=outcome,
-        columns=columns(table),
+        columns=metric_columns(table),
         rows=table,
-        cell=cell,
+        cell=format_cell,
         several=len({row.method for row in table}) > 1,
-        tests=differences(outcome),
-        figures=list(_figures(folder)),
+        tests=method_differences(outcome),
+        figures=list(_embed_figures(folder)),
         gallery=[(unit, [(index, str(outcome.probe.ids[index])) for index in unit.images]) for unit in gallery],
-        pictures=list(_pictures(outcome, gallery)),
+        pictures=list(_embed_images(outcome, gallery)),
         others=tuple(outcome.baselines),
-        lines=(lines := _lines(outcome)),
+        lines=(lines := _page_rows(outcome)),
         stable=any(labels.stability is not None for labels in outcome.labels.values()),
         marked=any(line.marks for line in lines),
         capped=max(0, total - CAP),
-        settings=[(key, _written(value)) for key, value in flat(manifest.get("config", {}), separator=".").items()],
-        manifest=as_json(manifest, "manifest"),
+        settings=[
+            (key, _format_value(value))
+            for key, value in flatten_dict(manifest.get("config", {}), separator=".").items()
+        ],
+        manifest=format_json(manifest, "manifest"),
         seconds=outcome.seconds,
         explored=(folder / "explorer" / "index.html").is_file(),
     )
@@ -104,46 +116,46 @@ def page(
     return path
 
 
-def _figures(folder: Path) -> Iterator[tuple[str, str]]:
+def _embed_figures(folder: Path) -> Iterator[tuple[str, str]]:
     """The address and the words of each figure that lies in the folder; `units` is on the page as text and pictures."""
     for name, words in FIGURES.items():
         path = folder / "figures" / f"{name}.png"
         if path.is_file():
-            yield data_uri(path.read_bytes(), "image/png"), words
+            yield as_data_uri(path.read_bytes(), "image/png"), words
 
 
-def _pictures(outcome: Outcome, gallery: Sequence[Shown]) -> Iterator[tuple[int, str]]:
+def _embed_images(outcome: RunResult, gallery: Sequence[ShownUnit]) -> Iterator[tuple[int, str]]:
     """Each distinct image of the gallery once: units share most of theirs."""
     for index in sorted({index for unit in gallery for index in unit.images}):
-        yield index, data_uri(jpeg(thumbnail(outcome.probe, index, 88)), "image/jpeg")
+        yield index, as_data_uri(encode_jpeg(make_thumbnail(outcome.probe, index, 88)), "image/jpeg")
 
 
-def _lines(outcome: Outcome) -> list[Line]:
-    return [line for layer in outcome.labels for line in _layer(outcome, layer)][:CAP]
+def _page_rows(outcome: RunResult) -> list[PageRow]:
+    return [line for layer in outcome.labels for line in _describe_layer(outcome, layer)][:CAP]
 
 
-def _layer(outcome: Outcome, layer: str) -> Iterator[Line]:
+def _describe_layer(outcome: RunResult, layer: str) -> Iterator[PageRow]:
     labels = outcome.labels[layer]
     named = [
         dict(zip(found[layer].units.tolist(), found[layer].descriptions, strict=True)) if layer in found else {}
         for found in outcome.baselines.values()
     ]
     for row, (unit, description) in enumerate(zip(labels.units.tolist(), labels.descriptions, strict=True)):
-        yield Line(
+        yield PageRow(
             layer=layer,
             unit=unit,
             description=description,
             similarity=float(labels.similarity[row]),
             top=" · ".join(labels.top[row][1:5]),
-            truth=", ".join(truth(labels, row)),
+            truth=", ".join(format_truth(labels, row)),
             rank=float("nan") if labels.ranks is None else float(labels.ranks[row]),
-            right=right(labels, row),
+            right=is_label_right(labels, row),
             stability=float("nan") if labels.stability is None else float(labels.stability[row]),
-            marks=tuple(mark for mark in MARKS if labels.marks and mark in labels.marks[row]),
+            marks=tuple(mark for mark in FLAGS if labels.marks and mark in labels.marks[row]),
             others=tuple(names.get(unit, "") for names in named),
         )
 
 
-def _written(value: Any) -> str:
+def _format_value(value: Any) -> str:
     """A setting as the command line writes it, but for brackets."""
     return ", ".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)

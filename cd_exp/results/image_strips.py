@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def thumbnail(probe: Probe, index: int, size: int) -> Image.Image:
+def make_thumbnail(probe: Probe, index: int, size: int) -> Image.Image:
     """The middle square of a probe image, `size` pixels wide."""
     image = probe[index]
     # Blown up, a tiny image keeps its pixels; a large one is shrunk in two steps, the first by averaging.
@@ -24,15 +24,15 @@ def thumbnail(probe: Probe, index: int, size: int) -> Image.Image:
     return ImageOps.fit(image, (size, size), method)
 
 
-def strip(probe: Probe, indices: Sequence[int], size: int, *, gap: int) -> Image.Image:
+def make_strip(probe: Probe, indices: Sequence[int], size: int, *, gap: int) -> Image.Image:
     """Thumbnails side by side on white."""
     canvas = Image.new("RGB", (len(indices) * (size + gap) - gap, size), "white")
     for place, index in enumerate(indices):
-        canvas.paste(thumbnail(probe, index, size), (place * (size + gap), 0))
+        canvas.paste(make_thumbnail(probe, index, size), (place * (size + gap), 0))
     return canvas
 
 
-def rendered(figure: "Figure") -> Image.Image:
+def render_figure(figure: "Figure") -> Image.Image:
     """A matplotlib figure as an image, without pyplot or a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -44,7 +44,7 @@ def rendered(figure: "Figure") -> Image.Image:
     return Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert("RGB")
 
 
-def vectors(figure: "Figure") -> dict[str, bytes]:
+def render_vectors(figure: "Figure") -> dict[str, bytes]:
     """A matplotlib figure as PDF and SVG files, the same bytes for the same figure; text stays text."""
     from matplotlib import rc_context
 
@@ -60,20 +60,20 @@ def vectors(figure: "Figure") -> dict[str, bytes]:
     return files
 
 
-def png(image: Image.Image) -> bytes:
+def encode_png(image: Image.Image) -> bytes:
     """The image as a PNG file; little effort on compression, which halves the time for a tenth of the size."""
     content = io.BytesIO()
     image.save(content, "PNG", compress_level=3)
     return content.getvalue()
 
 
-def jpeg(image: Image.Image) -> bytes:
+def encode_jpeg(image: Image.Image) -> bytes:
     """The image as a JPEG file: a fifth of the size of a PNG for photographs."""
     content = io.BytesIO()
     image.save(content, "JPEG", quality=85)
     return content.getvalue()
 
 
-def data_uri(content: bytes, kind: str) -> str:
+def as_data_uri(content: bytes, kind: str) -> str:
     """A file as the address of an embedded image."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from cd_exp.errors import InputError
-from cd_exp.io.text import csv_text, join_names, split_names
-from cd_exp.records import MARKS, Accepted, Labels
+from cd_exp.io.text import format_csv, join_names, split_names
+from cd_exp.records import FLAGS, Accepted, Labels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,21 +29,21 @@ AGAIN = "it was edited or cut off: take the file that the run wrote, or run it a
 Numbers = Float[np.ndarray, " neurons"]
 
 
-def columns(layers: Mapping[str, Labels]) -> tuple[str, ...]:
+def label_columns(layers: Mapping[str, Labels]) -> tuple[str, ...]:
     """The header: those of a judge only where one scored the labels, all others always."""
     names = dict.fromkeys(name for labels in layers.values() for name in labels.faithfulness)
     judged = any(labels.judged_label for labels in layers.values())
     return (*FIRST, *BELIEF, *([JUDGED] if judged else []), *(FAITHFULNESS + name for name in names), LAST)
 
 
-def as_csv(layers: Mapping[str, Labels]) -> str:
-    """One row a unit under `columns`; a cell is empty where nothing is known."""
-    header = columns(layers)
-    return csv_text([header, *(row for labels in layers.values() for row in unit_rows(labels, header))])
+def format_labels(layers: Mapping[str, Labels]) -> str:
+    """One row a unit under `image_columns`; a cell is empty where nothing is known."""
+    header = label_columns(layers)
+    return format_csv([header, *(row for labels in layers.values() for row in label_rows(labels, header))])
 
 
 def judged_csv(methods: Mapping[str, Mapping[str, Labels]]) -> str | None:
-    """`judged.csv`: one row per judged unit and method, `right` 1 or 0; None where no unit is judged."""
+    """`judged.csv`: one row per judged unit and method, `is_label_right` 1 or 0; None where no unit is judged."""
     rows = [
         (layer, str(unit), method, str(right))
         for method, layers in methods.items()
@@ -51,7 +51,7 @@ def judged_csv(methods: Mapping[str, Mapping[str, Labels]]) -> str | None:
         for unit, right in zip(labels.units.tolist(), labels.verdicts.tolist(), strict=True)
         if right >= 0
     ]
-    return csv_text([JUDGED_COLUMNS, *rows]) if rows else None
+    return format_csv([JUDGED_COLUMNS, *rows]) if rows else None
 
 
 def read_judged(path: Path, methods: Mapping[str, Mapping[str, Labels]]) -> dict[str, dict[str, Labels]]:
@@ -80,7 +80,7 @@ def read_judged(path: Path, methods: Mapping[str, Mapping[str, Labels]]) -> dict
     }
 
 
-def unit_rows(labels: Labels, header: Sequence[str]) -> Iterator[tuple[str, ...]]:
+def label_rows(labels: Labels, header: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """The cells of each unit of one layer, in the order of `header`."""
     count = len(labels.units)
     blank = [""] * count
@@ -88,26 +88,26 @@ def unit_rows(labels: Labels, header: Sequence[str]) -> Iterator[tuple[str, ...]
         "layer": [labels.layer] * count,
         "unit": [str(unit) for unit in labels.units],
         "description": labels.descriptions,
-        "similarity": _written(labels.similarity),
+        "similarity": _format_cell(labels.similarity),
         "top5": [join_names(top[:TOP]) for top in labels.top],
         "truth": [join_names(truth or ()) for truth in labels.truth] or blank,
-        "rank_of_truth": blank if labels.ranks is None else _written(labels.ranks, ".0f"),
-        "margin": blank if labels.margin is None else _written(labels.margin),
-        "stability": blank if labels.stability is None else _written(labels.stability),
+        "rank_of_truth": blank if labels.ranks is None else _format_cell(labels.ranks, ".0f"),
+        "margin": blank if labels.margin is None else _format_cell(labels.margin),
+        "stability": blank if labels.stability is None else _format_cell(labels.stability),
         "stable_set": [join_names(names) for names in labels.stable_set] or blank,
         JUDGED: labels.judged_label or blank,
-        LAST: [" ".join(mark for mark in MARKS if mark in marks) for marks in labels.marks] or blank,
+        LAST: [" ".join(mark for mark in FLAGS if mark in marks) for marks in labels.marks] or blank,
     }
-    written |= {FAITHFULNESS + name: _written(values) for name, values in labels.faithfulness.items()}
+    written |= {FAITHFULNESS + name: _format_cell(values) for name, values in labels.faithfulness.items()}
     return zip(*(written.get(name, blank) for name in header), strict=True)
 
 
-def _written(values: Numbers, form: str = ".6g") -> list[str]:
+def _format_cell(values: Numbers, form: str = ".6g") -> list[str]:
     return ["" if np.isnan(value) else format(value, form) for value in values]
 
 
-def read_csv(path: Path) -> dict[str, Labels]:
-    """The labels of a run by layer, as far as `as_csv` wrote them: five names a unit, numbers to six digits.
+def read_labels_csv(path: Path) -> dict[str, Labels]:
+    """The labels of a run by layer, as far as `format_labels` wrote them: five names a unit, numbers to six digits.
 
     Raises:
         InputError: there is no such file, it lacks the columns that a run writes, or a row was cut off or edited.
@@ -128,7 +128,7 @@ def read_csv(path: Path) -> dict[str, Labels]:
             raise InputError(f"row {number} of {path} has not the {len(header)} cells of the header; {AGAIN}")
     layers = dict.fromkeys(row["layer"] for row in rows)
     try:
-        found = {layer: _labels(layer, [row for row in rows if row["layer"] == layer]) for layer in layers}
+        found = {layer: _parse_labels(layer, [row for row in rows if row["layer"] == layer]) for layer in layers}
     except ValueError as error:
         raise InputError(f"{path} holds what no run writes: {error}; {AGAIN}") from error
     for layer, labels in found.items():
@@ -137,7 +137,7 @@ def read_csv(path: Path) -> dict[str, Labels]:
     return found
 
 
-def _labels(layer: str, rows: Sequence[Mapping[str, str]]) -> Labels:
+def _parse_labels(layer: str, rows: Sequence[Mapping[str, str]]) -> Labels:
     def cells(name: str) -> list[str]:
         return [row.get(name) or "" for row in rows]
 
@@ -173,7 +173,7 @@ def _labels(layer: str, rows: Sequence[Mapping[str, str]]) -> Labels:
     )
 
 
-def as_frame(labels: Labels) -> "pd.DataFrame":
+def make_frame(labels: Labels) -> "pd.DataFrame":
     """The columns of `labels.csv`, a row a unit: numbers as they are, several names in one cell as the file has them.
 
     Raises:
@@ -183,8 +183,8 @@ def as_frame(labels: Labels) -> "pd.DataFrame":
         import pandas as pd
     except ImportError as error:
         raise InputError("to_frame() needs the extra: pip install 'cd-exp[pandas]'") from error
-    header = columns({labels.layer: labels})
-    texts = dict(zip(header, zip(*unit_rows(labels, header), strict=True), strict=True))
+    header = label_columns({labels.layer: labels})
+    texts = dict(zip(header, zip(*label_rows(labels, header), strict=True), strict=True))
     numbers: dict[str, Any] = {"unit": labels.units, "similarity": labels.similarity, "rank_of_truth": labels.ranks}
     numbers |= {"margin": labels.margin, "stability": labels.stability}
     numbers |= {FAITHFULNESS + name: values for name, values in labels.faithfulness.items()}

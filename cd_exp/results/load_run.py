@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from cd_exp.errors import InputError
-from cd_exp.io.text import file_name
-from cd_exp.records import OURS, Labels, Outcome, Probe
-from cd_exp.results.labels_csv import AGAIN, read_csv, read_judged
+from cd_exp.io.text import make_file_name
+from cd_exp.records import CLIP_DISSECT, Labels, Probe, RunResult
+from cd_exp.results.labels_csv import AGAIN, read_judged, read_labels_csv
 
 
-def manifest_of(folder: Path) -> dict[str, Any]:
+def read_manifest_file(folder: Path) -> dict[str, Any]:
     """The manifest of a finished run.
 
     Raises:
@@ -25,14 +25,14 @@ def manifest_of(folder: Path) -> dict[str, Any]:
                 f"{folder} holds no {name}; give the folder of a finished run, such as outputs/runs/DATE_TIME"
             )
     path = folder / "manifest.json"
-    manifest = _json(path, dict, {})
+    manifest = _read_json(path, dict, {})
     for key, kind in (("config", dict), ("choices", dict), ("baselines", list)):
-        _of(kind, manifest.get(key, kind()), path, key)
-    _of(dict, manifest.get("config", {}).get("report", {}), path, "config.report")
+        _typed_value(kind, manifest.get(key, kind()), path, key)
+    _typed_value(dict, manifest.get("config", {}).get("report", {}), path, "config.report")
     return manifest
 
 
-def outcome_of(folder: Path, *, probe: Probe, top_images: Mapping[str, np.ndarray]) -> Outcome:
+def read_results(folder: Path, *, probe: Probe, top_images: Mapping[str, np.ndarray]) -> RunResult:
     """What the run found, from its files.
 
     Args:
@@ -43,37 +43,38 @@ def outcome_of(folder: Path, *, probe: Probe, top_images: Mapping[str, np.ndarra
     Raises:
         InputError: a file is missing, cannot be read, or is of another run than the others.
     """
-    manifest, metrics = manifest_of(folder), folder / "metrics.json"
-    figures = _json(metrics, dict, {})
+    manifest, metrics = read_manifest_file(folder), folder / "metrics.json"
+    figures = _read_json(metrics, dict, {})
     baselines = {
-        method: read_csv(folder / f"labels_{file_name(str(method))}.csv") for method in manifest.get("baselines", ())
+        method: read_labels_csv(folder / f"labels_{make_file_name(str(method))}.csv")
+        for method in manifest.get("baselines", ())
     }
-    methods = read_judged(folder / "judged.csv", {OURS: read_csv(folder / "labels.csv"), **baselines})
-    labels = methods.pop(OURS)
-    for layer, values in _of(dict, figures.get("layers", {}), metrics, "layers").items():
-        units = _of(dict, values, metrics, layer).get("units")
+    methods = read_judged(folder / "judged.csv", {CLIP_DISSECT: read_labels_csv(folder / "labels.csv"), **baselines})
+    labels = methods.pop(CLIP_DISSECT)
+    for layer, values in _typed_value(dict, figures.get("layers", {}), metrics, "layers").items():
+        units = _typed_value(dict, values, metrics, layer).get("units")
         if units is not None and units != len(labels[layer].units if layer in labels else ()):
             raise InputError(f"{metrics} tells of {units} units of {layer}, which labels.csv does not list; {AGAIN}")
-    return Outcome(
+    return RunResult(
         labels=labels,
         metrics=figures.get("layers", {}),
-        seconds=_of(dict, figures.get("seconds", {}), metrics, "seconds"),
-        top_images=_matching(top_images, labels, folder),
+        seconds=_typed_value(dict, figures.get("seconds", {}), metrics, "seconds"),
+        top_images=_match_units(top_images, labels, folder),
         probe=probe,
         baselines=methods,
-        baseline_metrics=_of(dict, figures.get("baselines", {}), metrics, "baselines"),
-        comparisons=_json(folder / "comparisons.json", list, []),
+        baseline_metrics=_typed_value(dict, figures.get("baselines", {}), metrics, "baselines"),
+        comparisons=_read_json(folder / "comparisons.json", list, []),
     )
 
 
-def _matching(top_images: Mapping[str, np.ndarray], labels: Mapping[str, Labels], folder: Path) -> Mapping[str, Any]:
+def _match_units(top_images: Mapping[str, np.ndarray], labels: Mapping[str, Labels], folder: Path) -> Mapping[str, Any]:
     for layer, images in top_images.items():
         if layer not in labels or len(images) != len(labels[layer].units):
             raise InputError(f"labels.csv of {folder} does not have the units of {layer} that explorer/ shows; {AGAIN}")
     return top_images
 
 
-def _json(path: Path, kind: type, empty: Any) -> Any:
+def _read_json(path: Path, kind: type, empty: Any) -> Any:
     """What a JSON file holds; `empty` where there is no such file.
 
     Raises:
@@ -82,14 +83,14 @@ def _json(path: Path, kind: type, empty: Any) -> Any:
     if not path.is_file():
         return empty
     try:
-        return _of(kind, json.loads(path.read_text(encoding="utf-8")), path, "what it holds")
+        return _typed_value(kind, json.loads(path.read_text(encoding="utf-8")), path, "what it holds")
     except (ValueError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} is not JSON: {error}; {AGAIN}") from error
 
 
-def _of(kind: type, value: Any, path: Path, what: str) -> Any:
+def _typed_value(kind: type, value: Any, path: Path, what: str) -> Any:
     if not isinstance(value, kind):
         raise InputError(f"{path}: {what} is of type {type(value).__name__}, expected {kind.__name__}; {AGAIN}")
     return value

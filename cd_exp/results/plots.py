@@ -13,13 +13,13 @@ import PIL.Image
 from jaxtyping import Bool, Float
 from PIL.Image import Image
 
-from cd_exp.io.atomic import write as write_file
-from cd_exp.io.text import cut
-from cd_exp.metrics import agreement as agreeing
+from cd_exp.io.atomic import write_file as write_file
+from cd_exp.io.text import cut_text
+from cd_exp.metrics import label_agreement as agreeing
 from cd_exp.metrics.selective import risk_coverage as curve
-from cd_exp.records import OURS, Labels, Outcome, Probe
-from cd_exp.results.image_strips import png, rendered, strip, vectors
-from cd_exp.results.summary import Row, Shown, chosen, rows
+from cd_exp.records import CLIP_DISSECT, Labels, Probe, RunResult
+from cd_exp.results.image_strips import encode_png, make_strip, render_figure, render_vectors
+from cd_exp.results.summary import MetricsRow, ShownUnit, choose_units, metrics_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,13 +36,13 @@ WIDEST = 34  # characters of a name that a figure has room for
 TALLEST = 100  # inches, either way: a figure of a thousand rows is still a picture
 
 
-def style(number: int) -> tuple[str, str, str]:
+def line_style(number: int) -> tuple[str, str, str]:
     """The colour, marker and dash of the n-th of several lines: all colours before the next marker and dash."""
     turn = number // len(COLOURS)
     return COLOURS[number % len(COLOURS)], MARKERS[turn % len(MARKERS)], DASHES[turn % len(DASHES)]
 
 
-def plot(width: float, height: float) -> tuple["Figure", "Axes"]:
+def new_plot(width: float, height: float) -> tuple["Figure", "Axes"]:
     """A figure of `width` x `height` inches with one plot, not registered with pyplot."""
     from matplotlib.figure import Figure
 
@@ -53,15 +53,15 @@ def plot(width: float, height: float) -> tuple["Figure", "Axes"]:
     return figure, axes
 
 
-def ranks(curves: Mapping[str, Float[np.ndarray, " judged"]]) -> "Figure":
+def plot_ranks(curves: Mapping[str, Float[np.ndarray, " judged"]]) -> "Figure":
     """The share of units whose truth is among the k best concepts: top-1 at the left edge, top-5 at 5."""
-    figure, axes = plot(6.4, 3.8)
+    figure, axes = new_plot(6.4, 3.8)
     largest = max(10.0, *(float(found.max()) for found in curves.values()))
     for number, (layer, found) in enumerate(curves.items()):
         places = np.unique([1.0, *found, largest])
         share = 100 * np.searchsorted(np.sort(found), places, side="right") / len(found)
-        colour, _, dash = style(number)
-        axes.step(places, share, where="post", color=colour, linestyle=dash, linewidth=2, label=cut(layer, WIDEST))
+        colour, _, dash = line_style(number)
+        axes.step(places, share, where="post", color=colour, linestyle=dash, linewidth=2, label=cut_text(layer, WIDEST))
     axes.set(
         xscale="log",
         xlim=(1, largest),
@@ -71,31 +71,33 @@ def ranks(curves: Mapping[str, Float[np.ndarray, " judged"]]) -> "Figure":
     )
     axes.set_xticks([k for k in (1, 5, 10, 100, 1000, 10000) if k <= largest])
     axes.xaxis.set_major_formatter("{x:g}")
-    _finished(axes, legend="lower right")
+    _finish_plot(axes, legend="lower right")
     return figure
 
 
-def known_ranks(labels: Labels) -> Float[np.ndarray, " judged"]:
+def list_known_ranks(labels: Labels) -> Float[np.ndarray, " judged"]:
     """The ranks of the units that have one."""
     return np.empty(0) if labels.ranks is None else labels.ranks[~np.isnan(labels.ranks)]
 
 
-def risk_coverage(
+def plot_risk_coverage(
     curves: Mapping[str, tuple[Float[np.ndarray, " judged"], Bool[np.ndarray, " judged"]]],
 ) -> "Figure":
     """Of the most stable labels the share that is wrong, against how many of the units they are."""
-    figure, axes = plot(6.4, 3.8)
+    figure, axes = new_plot(6.4, 3.8)
     for number, (layer, (stability, right)) in enumerate(curves.items()):
         coverage, risk = curve(stability, right)
-        colour, _, dash = style(number)
-        axes.step(coverage, risk, where="post", color=colour, linestyle=dash, linewidth=2, label=cut(layer, WIDEST))
+        colour, _, dash = line_style(number)
+        axes.step(
+            coverage, risk, where="post", color=colour, linestyle=dash, linewidth=2, label=cut_text(layer, WIDEST)
+        )
     axes.axhline(20, color="#8a8f98", linewidth=0.8)
     axes.set(xlim=(0, 100), ylim=(0, 101), xlabel="coverage: units, the most stable first, %", ylabel="wrong labels, %")
-    _finished(axes, legend="upper left")
+    _finish_plot(axes, legend="upper left")
     return figure
 
 
-def known_stability(
+def list_known_stability(
     labels: Labels,
 ) -> tuple[Float[np.ndarray, " judged"], Bool[np.ndarray, " judged"]] | None:
     """Stability and verdict of the units that have both; None where no unit has."""
@@ -105,7 +107,7 @@ def known_stability(
     return (labels.stability[known], labels.ranks[known] == 1) if known.any() else None
 
 
-def _finished(axes: "Axes", *, legend: Literal["lower right", "upper left"]) -> None:
+def _finish_plot(axes: "Axes", *, legend: Literal["lower right", "upper left"]) -> None:
     axes.minorticks_off()
     axes.grid(color=GRID, linewidth=0.8)
     for text in axes.legend(frameon=False, loc=legend).get_texts():
@@ -122,7 +124,7 @@ GREY = "#5b6168"
 MARKS = {True: ("✓ ", "#00694e"), False: ("✗ ", "#a33c00"), None: ("", "#1c1e21")}
 
 
-def grid(probe: Probe, shown: Sequence[Shown]) -> PIL.Image.Image:
+def draw_grid(probe: Probe, shown: Sequence[ShownUnit]) -> PIL.Image.Image:
     """A card for each unit: label, unit and truth above the images that excite it most, the strongest first."""
     from matplotlib.figure import Figure
 
@@ -132,24 +134,24 @@ def grid(probe: Probe, shown: Sequence[Shown]) -> PIL.Image.Image:
     corners = [(GAP + n % COLUMNS * width, GAP + n // COLUMNS * height) for n in range(len(shown))]
     figure = Figure(figsize=(across / DPI, down / DPI), dpi=DPI)
     for unit, (left, top) in zip(shown, corners, strict=True):
-        _words(figure, unit, left=left / across, top=1 - top / down, below=25 / down, room=width - GAP)
-    canvas = rendered(figure)  # words alone: drawn by matplotlib, the pictures take ten times as long
+        _draw_words(figure, unit, left=left / across, top=1 - top / down, below=25 / down, room=width - GAP)
+    canvas = render_figure(figure)  # words alone: drawn by matplotlib, the pictures take ten times as long
     for unit, (left, top) in zip(shown, corners, strict=True):
         if unit.images:
-            canvas.paste(strip(probe, unit.images, SIZE, gap=4), (left, top + WORDS))
+            canvas.paste(make_strip(probe, unit.images, SIZE, gap=4), (left, top + WORDS))
     return canvas
 
 
-def _words(figure: "Figure", unit: Shown, *, left: float, top: float, below: float, room: int) -> None:
+def _draw_words(figure: "Figure", unit: ShownUnit, *, left: float, top: float, below: float, room: int) -> None:
     mark, colour = MARKS[unit.right]
     label = mark + (unit.description or "(none)")
     about = f"{unit.layer} {unit.unit}" + (f" · truth: {unit.truth}" if unit.truth else "")
-    heading, below_it = cut(label, _room(9.0, room)), cut(about, _room(7.5, room))
+    heading, below_it = cut_text(label, _text_room(9.0, room)), cut_text(about, _text_room(7.5, room))
     figure.text(left, top, heading, fontsize=9, va="top", color=colour, weight="bold", parse_math=False)
     figure.text(left, top - below, below_it, fontsize=7.5, va="top", color=GREY, parse_math=False)
 
 
-def _room(size: float, width: int) -> int:
+def _text_room(size: float, width: int) -> int:
     """How many characters go into so many pixels: a letter is about 0.62 of its size wide."""
     return int(width / (0.62 * size * DPI / 72))
 
@@ -158,17 +160,18 @@ PANELS = 4  # layers of the agreement figure
 CARDS = 120  # of units: more are looked at in the explorer, not in one picture
 
 
-def figures(
+def draw_figures(
     folder: Path,
-    outcome: Outcome,
+    outcome: RunResult,
     *,
     units: int = 24,
     images: int = 5,
-    method: str = OURS,
+    method: str = CLIP_DISSECT,
     title: str = "",
     vector: bool = False,
 ) -> tuple[Path, ...]:
-    """Draw what there is to draw into `folder/figures`: `accuracy`, `ranks`, `risk_coverage`, `agreement`, `units`.
+    """Draw what there is to draw into `folder/figures`: `plot_accuracy`, `plot_ranks`, `plot_risk_coverage`,
+    `label_agreement`, `units`.
 
     Args:
         folder: the run folder.
@@ -185,15 +188,15 @@ def figures(
     """
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     paths = []
-    for name, drawn in _drawn(outcome, units, images, method):
+    for name, drawn in _draw_each(outcome, units, images, method):
         if isinstance(drawn, Image):
-            files = {"png": png(drawn)}
+            files = {"png": encode_png(drawn)}
         else:
             if title:
                 drawn.suptitle(
-                    "\n".join(filter(None, (cut(title, 80), drawn.get_suptitle()))), fontsize=9, parse_math=False
+                    "\n".join(filter(None, (cut_text(title, 80), drawn.get_suptitle()))), fontsize=9, parse_math=False
                 )
-            files = {"png": png(rendered(drawn)), **(vectors(drawn) if vector else {})}
+            files = {"png": encode_png(render_figure(drawn)), **(render_vectors(drawn) if vector else {})}
         for kind, content in files.items():
             path = folder / "figures" / f"{name}.{kind}"
             write_file(path, content)
@@ -201,21 +204,21 @@ def figures(
     return tuple(paths)
 
 
-def _drawn(outcome: Outcome, units: int, images: int, method: str) -> Iterator[tuple[str, "Image | Figure"]]:
-    if judged := [row for row in rows(outcome, method) if "top1" in row.metrics]:
-        yield "accuracy", accuracy(judged)
-    if curves := {layer: found for layer, labels in outcome.labels.items() if len(found := known_ranks(labels))}:
-        yield "ranks", ranks(curves)
-    if believed := {layer: pair for layer, labels in outcome.labels.items() if (pair := known_stability(labels))}:
-        yield "risk_coverage", risk_coverage(believed)
+def _draw_each(outcome: RunResult, units: int, images: int, method: str) -> Iterator[tuple[str, "Image | Figure"]]:
+    if judged := [row for row in metrics_rows(outcome, method) if "top1" in row.metrics]:
+        yield "accuracy", plot_accuracy(judged)
+    if curves := {layer: found for layer, labels in outcome.labels.items() if len(found := list_known_ranks(labels))}:
+        yield "ranks", plot_ranks(curves)
+    if believed := {layer: pair for layer, labels in outcome.labels.items() if (pair := list_known_stability(labels))}:
+        yield "risk_coverage", plot_risk_coverage(believed)
     several = [layer for layer in outcome.labels if any(layer in layers for layers in outcome.baselines.values())]
     if several:
-        yield "agreement", agreement(outcome, several[-PANELS:], method)
-    if shown := chosen(outcome, min(units, CARDS), images=images):
-        yield "units", grid(outcome.probe, shown)
+        yield "agreement", plot_agreement(outcome, several[-PANELS:], method)
+    if shown := choose_units(outcome, min(units, CARDS), images=images):
+        yield "units", draw_grid(outcome.probe, shown)
 
 
-def accuracy(judged: Sequence[Row]) -> "Figure":
+def plot_accuracy(judged: Sequence[MetricsRow]) -> "Figure":
     """A dot with its 95 % interval for each layer and method; the numbers stand at the right."""
     methods = list(dict.fromkeys(row.method for row in judged))
     layers = list(dict.fromkeys(row.layer for row in judged))
@@ -223,14 +226,14 @@ def accuracy(judged: Sequence[Row]) -> "Figure":
     lines = [(layer, row) for layer in layers for row in [None, *judged] if row is None or row.layer == layer]
     if len(methods) == 1:
         lines = [(layer, row) for layer, row in lines if row is not None]
-    figure, axes = plot(7.2, 0.9 + 0.3 * len(lines))
+    figure, axes = new_plot(7.2, 0.9 + 0.3 * len(lines))
     for height, (layer, row) in enumerate(lines):
         if row is None:
             heading: dict[str, Any] = {"weight": "bold", "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
-            axes.text(-1, height, cut(layer, WIDEST), va="center", parse_math=False, **heading)
+            axes.text(-1, height, cut_text(layer, WIDEST), va="center", parse_math=False, **heading)
         else:
-            _interval(axes, row, height, style(methods.index(row.method))[0])
-    names = [cut(row.method if len(methods) > 1 else row.layer, WIDEST) for _, row in lines if row is not None]
+            _interval_of(axes, row, height, line_style(methods.index(row.method))[0])
+    names = [cut_text(row.method if len(methods) > 1 else row.layer, WIDEST) for _, row in lines if row is not None]
     axes.set_yticks([height for height, (_, row) in enumerate(lines) if row is not None], names, parse_math=False)
     axes.set(xlim=(-1, 101), ylim=(len(lines) - 0.4, -0.6), xlabel="top-1: judged units labelled right, % [95 %]")
     axes.grid(axis="x", color=GRID, linewidth=0.8)
@@ -238,7 +241,7 @@ def accuracy(judged: Sequence[Row]) -> "Figure":
     return figure
 
 
-def _interval(axes: "Axes", row: Row, height: int, colour: str) -> None:
+def _interval_of(axes: "Axes", row: MetricsRow, height: int, colour: str) -> None:
     value, (low, high) = row.metrics["top1"], row.metrics["ci95"]
     axes.plot([low, high], [height, height], color=colour, linewidth=2.4, solid_capstyle="round", alpha=0.55)
     axes.plot(value, height, "o", color=colour, markersize=7)
@@ -246,7 +249,7 @@ def _interval(axes: "Axes", row: Row, height: int, colour: str) -> None:
     axes.text(1.01, height, text, va="center", fontsize=9, transform=axes.get_yaxis_transform())
 
 
-def agreement(outcome: Outcome, layers: Sequence[str], method: str = OURS) -> "Figure":
+def plot_agreement(outcome: RunResult, layers: Sequence[str], method: str = CLIP_DISSECT) -> "Figure":
     """For each layer, the share of units to which two methods give the same name (`metrics.agreement`)."""
     from matplotlib.figure import Figure
 
@@ -254,22 +257,22 @@ def agreement(outcome: Outcome, layers: Sequence[str], method: str = OURS) -> "F
     for axes, layer in zip(figure.subplots(1, len(layers), squeeze=False)[0], layers, strict=True):
         methods = {method: outcome.labels[layer]}
         methods |= {name: found[layer] for name, found in outcome.baselines.items() if layer in found}
-        _heat(axes, list(methods), _shares(list(methods.values())))
-        axes.set_title(cut(layer, WIDEST), fontsize=10, parse_math=False)
+        _draw_heat(axes, list(methods), _agreement_shares(list(methods.values())))
+        axes.set_title(cut_text(layer, WIDEST), fontsize=10, parse_math=False)
     figure.suptitle("Units to which two methods give the same name, %", fontsize=10)
     return figure
 
 
-def _shares(methods: Sequence[Labels]) -> Float[np.ndarray, "methods methods"]:
+def _agreement_shares(methods: Sequence[Labels]) -> Float[np.ndarray, "methods methods"]:
     """NaN on the diagonal, and where two methods list no unit in common."""
     found = [[None if a is b else agreeing(a, b) for b in methods] for a in methods]
     return np.array(found, dtype=float)
 
 
-def _heat(axes: "Axes", names: Sequence[str], values: Float[np.ndarray, "methods methods"]) -> None:
+def _draw_heat(axes: "Axes", names: Sequence[str], values: Float[np.ndarray, "methods methods"]) -> None:
     axes.imshow(values, vmin=0, vmax=100, cmap="cividis")
     axes.set_facecolor("#eeeeee")
-    labels = [cut(name, 18) for name in names]
+    labels = [cut_text(name, 18) for name in names]
     axes.set_xticks(range(len(names)), labels, fontsize=8, rotation=30, ha="right", parse_math=False)
     axes.set_yticks(range(len(names)), labels, fontsize=8, parse_math=False)
     axes.tick_params(length=0)

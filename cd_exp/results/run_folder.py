@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 
 from cd_exp.errors import InputError
-from cd_exp.io.atomic import write as write_file
-from cd_exp.io.text import file_name
-from cd_exp.records import OURS, Outcome
-from cd_exp.results.labels_csv import as_csv, judged_csv
+from cd_exp.io.atomic import write_file as write_file
+from cd_exp.io.text import make_file_name
+from cd_exp.records import CLIP_DISSECT, RunResult
+from cd_exp.results.labels_csv import format_labels, judged_csv
 
 SEPARATOR = "/"
 
 
-def flat(values: Mapping[str, Any], *, separator: str = SEPARATOR, drop: Sequence[str] = ()) -> dict[str, Any]:
+def flatten_dict(values: Mapping[str, Any], *, separator: str = SEPARATOR, drop: Sequence[str] = ()) -> dict[str, Any]:
     """Nested mappings as one, keys joined by `separator`; an interval becomes `KEY_low` and `KEY_high`.
 
     >>> flat({"layers": {"fc": {"top1": 40.0, "ci95": [30.0, 50.0]}}}, drop=["layers"])
@@ -35,7 +35,7 @@ def flat(values: Mapping[str, Any], *, separator: str = SEPARATOR, drop: Sequenc
     found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
-            inner = flat(value, separator=separator)
+            inner = flatten_dict(value, separator=separator)
             found |= inner if key in drop else {f"{key}{separator}{name}": item for name, item in inner.items()}
         elif str(key).endswith("ci95"):
             found |= {f"{key}_low": value[0], f"{key}_high": value[1]}
@@ -47,7 +47,7 @@ def flat(values: Mapping[str, Any], *, separator: str = SEPARATOR, drop: Sequenc
 DRAWN = ("accuracy", "ranks", "risk_coverage", "agreement", "units")
 
 
-def write(folder: Path, outcome: Outcome, *, manifest: Mapping[str, Any]) -> tuple[Path, ...]:
+def write_run_files(folder: Path, outcome: RunResult, *, manifest: Mapping[str, Any]) -> tuple[Path, ...]:
     """Write the manifest, labels of all methods, `judged.csv`, `comparisons.json` and, last, `metrics.json`.
 
     `metrics.json` comes last, so a folder that has one is complete. Labels of a method that compares with ours have the
@@ -67,17 +67,17 @@ def write(folder: Path, outcome: Outcome, *, manifest: Mapping[str, Any]) -> tup
     """
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
-        "manifest.json": as_json(manifest, "manifest.json"),
-        "labels.csv": as_csv(outcome.labels),
-        **{f"labels_{file_name(name)}.csv": as_csv(layers) for name, layers in outcome.baselines.items()},
+        "manifest.json": format_json(manifest, "manifest.json"),
+        "labels.csv": format_labels(outcome.labels),
+        **{f"labels_{make_file_name(name)}.csv": format_labels(layers) for name, layers in outcome.baselines.items()},
     }
-    if judged := judged_csv({OURS: outcome.labels, **outcome.baselines}):
+    if judged := judged_csv({CLIP_DISSECT: outcome.labels, **outcome.baselines}):
         texts["judged.csv"] = judged
     if outcome.comparisons:
-        texts["comparisons.json"] = as_json(outcome.comparisons, "comparisons.json")
+        texts["comparisons.json"] = format_json(outcome.comparisons, "comparisons.json")
     texts |= outcome.files
-    texts["metrics.json"] = as_json(metrics(outcome), "metrics.json", allow_none=False)
-    for name in _earlier(folder):
+    texts["metrics.json"] = format_json(metrics_dict(outcome), "metrics.json", allow_none=False)
+    for name in _list_earlier_files(folder):
         (folder / name).unlink(missing_ok=True)
     if (folder / "figures").is_dir() and not any((folder / "figures").iterdir()):
         (folder / "figures").rmdir()
@@ -86,37 +86,37 @@ def write(folder: Path, outcome: Outcome, *, manifest: Mapping[str, Any]) -> tup
     return tuple(folder / name for name in texts)
 
 
-def _earlier(folder: Path) -> Iterator[str]:
+def _list_earlier_files(folder: Path) -> Iterator[str]:
     """The names of what an earlier run left, as its manifest tells; `metrics.json` first, for it says complete."""
     path = folder / "manifest.json"
     if not path.is_file():
         return
     found = json.loads(path.read_text())
     yield from ("metrics.json", "manifest.json", "labels.csv", "judged.csv", "comparisons.json", "report.html")
-    yield from (f"labels_{file_name(method)}.csv" for method in found.get("baselines", ()))
+    yield from (f"labels_{make_file_name(method)}.csv" for method in found.get("baselines", ()))
     yield from (f"figures/{name}.{kind}" for name in DRAWN for kind in ("png", "pdf", "svg"))
     yield from found.get("files", ())  # of its baselines
 
 
-def metrics(outcome: Outcome) -> dict[str, Any]:
+def metrics_dict(outcome: RunResult) -> dict[str, Any]:
     """The content of `metrics.json`; without a baseline that key is absent."""
     baselines = {"baselines": outcome.baseline_metrics} if outcome.baseline_metrics else {}
     return {"layers": outcome.metrics, **baselines, "seconds": outcome.seconds}
 
 
-def as_json(value: Any, where: str, *, allow_none: bool = True) -> str:
+def format_json(value: Any, where: str, *, allow_none: bool = True) -> str:
     """JSON text of plain values, numpy's and paths; an error names the key of a value that JSON cannot hold."""
-    return json.dumps(_plain(value, where, allow_none), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(_plain_value(value, where, allow_none), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _plain(value: Any, where: str, allow_none: bool) -> Any:
+def _plain_value(value: Any, where: str, allow_none: bool) -> Any:
     """`value` in the types of the json module."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item, f"{where}: {key}", allow_none) for key, item in value.items()}
+        return {str(key): _plain_value(item, f"{where}: {key}", allow_none) for key, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist(), where, allow_none)
+        return _plain_value(value.tolist(), where, allow_none)
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(item, where, allow_none) for item in value]
+        return [_plain_value(item, where, allow_none) for item in value]
     if isinstance(value, Path):
         return str(value)
     if (value is None and not allow_none) or (isinstance(value, float) and not math.isfinite(value)):
@@ -129,7 +129,7 @@ BEGUN = (".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml", "ru
 
 
 @contextmanager
-def own(folder: Path, *, setting: str, timed: bool) -> Iterator[Path]:
+def open_run_folder(folder: Path, *, setting: str, timed: bool) -> Iterator[Path]:
     """The folder of a run, made and kept for it alone while the block lasts.
 
     Where the block is left by a refusal or a signal the folder is as it was: what Hydra wrote at the beginning goes, or
@@ -147,32 +147,35 @@ def own(folder: Path, *, setting: str, timed: bool) -> Iterator[Path]:
     new = [place for place in folder.absolute().parents if not place.exists()]
     if timed or not folder.exists():
         new.insert(0, folder)
-    place = _reserved(folder, setting=setting, timed=timed, new=new)
-    with _held(place, setting=setting), _as_before(place, [place if path == folder else path for path in new]):
+    place = _reserve_folder(folder, setting=setting, timed=timed, new=new)
+    with (
+        _hold_folder(place, setting=setting),
+        _restore_on_refusal(place, [place if path == folder else path for path in new]),
+    ):
         yield place
 
 
 @contextmanager
-def _as_before(place: Path, new: list[Path]) -> Iterator[None]:
-    files = {name: _content(place / name) for name in BEGUN}
+def _restore_on_refusal(place: Path, new: list[Path]) -> Iterator[None]:
+    files = {name: _folder_content(place / name) for name in BEGUN}
     times = {path: path.stat().st_mtime_ns for path in (place / ".hydra", place) if path.exists()}
     made = [*([] if (place / ".hydra").exists() else [place / ".hydra"]), *new]
-    results, recorded = _changed(place / "metrics.json"), (place / "wandb").exists()
+    results, recorded = _is_changed(place / "metrics.json"), (place / "wandb").exists()
     try:
         yield
     except BaseException as error:
         refused = isinstance(error, InputError) or not isinstance(error, Exception)
-        if refused and results == _changed(place / "metrics.json"):
+        if refused and results == _is_changed(place / "metrics.json"):
             if not recorded:
                 shutil.rmtree(place / "wandb", ignore_errors=True)  # of this run alone
-            _restore(place, files, made)
+            _restore_folder(place, files, made)
             for path, time in times.items():
                 if path.exists():
                     os.utime(path, ns=(time, time))
         raise
 
 
-def _reserved(folder: Path, *, setting: str, timed: bool, new: list[Path]) -> Path:
+def _reserve_folder(folder: Path, *, setting: str, timed: bool, new: list[Path]) -> Path:
     number = 1
     while True:
         place = folder if number == 1 else folder.with_name(f"{folder.name}_{number}")
@@ -189,7 +192,7 @@ def _reserved(folder: Path, *, setting: str, timed: bool, new: list[Path]) -> Pa
 
 
 @contextmanager
-def _held(folder: Path, *, setting: str) -> Iterator[None]:
+def _hold_folder(folder: Path, *, setting: str) -> Iterator[None]:
     """Keep other runs out of a folder while this one is at work in it.
 
     Raises:
@@ -208,20 +211,20 @@ def _held(folder: Path, *, setting: str) -> Iterator[None]:
         os.close(handle)
 
 
-def _content(path: Path) -> tuple[bytes, int] | None:
+def _folder_content(path: Path) -> tuple[bytes, int] | None:
     return (path.read_bytes(), path.stat().st_mtime_ns) if path.is_file() else None
 
 
-def _changed(path: Path) -> int | None:
+def _is_changed(path: Path) -> int | None:
     return path.stat().st_mtime_ns if path.exists() else None
 
 
-def _restore(folder: Path, files: dict[str, tuple[bytes, int] | None], made: list[Path]) -> None:
+def _restore_folder(folder: Path, files: dict[str, tuple[bytes, int] | None], made: list[Path]) -> None:
     for name, before in files.items():
         path = folder / name
         if before is None:
             path.unlink(missing_ok=True)
-        elif _content(path) != before:
+        elif _folder_content(path) != before:
             path.write_bytes(before[0])
             os.utime(path, ns=(before[1], before[1]))
     _remove_empty(made)

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from cd_exp.metrics.metrics import FIGURES, UNITS, Figure, bracketed, shown
-from cd_exp.records import OURS, Labels, Outcome
+from cd_exp.metrics.metrics import METRICS, UNITS, Metric, format_interval, format_metric
+from cd_exp.records import CLIP_DISSECT, Labels, RunResult
 
 
 @dataclass(frozen=True)
-class Row:
+class MetricsRow:
     """The metrics of one method on one layer. Without truth only `units` is among them."""
 
     layer: str
@@ -20,33 +20,36 @@ class Row:
     metrics: Mapping[str, Any]
 
 
-def cell(row: Row, figure: Figure, *, interval: bool) -> str:
+def format_cell(row: MetricsRow, figure: Metric, *, interval: bool) -> str:
     """The text of a figure, with its 95 % interval if wanted and there; empty where it does not apply."""
     if figure.key == "judged" and "judged" in row.metrics:
         return f"{row.metrics['judged']}/{row.metrics['units']}"
     return figure.text(row.metrics, interval=interval)
 
 
-def columns(table: Sequence[Row]) -> tuple[Figure, ...]:
+def metric_columns(table: Sequence[MetricsRow]) -> tuple[Metric, ...]:
     """The figures that some row has; those of `Figure.unless_equal` only where a row differs."""
-    found = shown([row.metrics for row in table])
+    found = format_metric([row.metrics for row in table])
     if not any("judged" in row.metrics for row in table):
         return (UNITS, *found)
     return found
 
 
-def rows(outcome: Outcome, method: str = OURS) -> tuple[Row, ...]:
+def metrics_rows(outcome: RunResult, method: str = CLIP_DISSECT) -> tuple[MetricsRow, ...]:
     """Layer by layer: our own labels first, then each baseline that has labels there."""
     layers = dict.fromkeys([*outcome.metrics, *(layer for ours in outcome.baseline_metrics.values() for layer in ours)])
     methods = {method: outcome.metrics, **outcome.baseline_metrics}
     return tuple(
-        Row(layer, name, metrics[layer]) for layer in layers for name, metrics in methods.items() if layer in metrics
+        MetricsRow(layer, name, metrics[layer])
+        for layer in layers
+        for name, metrics in methods.items()
+        if layer in metrics
     )
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A unit chosen to be shown with its top images; `right` is None where the truth is unknown."""
+class ShownUnit:
+    """A unit chosen to be shown with its top images; `is_label_right` is None where the truth is unknown."""
 
     layer: str
     unit: int
@@ -56,46 +59,46 @@ class Shown:
     images: tuple[int, ...]
 
 
-def chosen(outcome: Outcome, cap: int, *, images: int = 5) -> tuple[Shown, ...]:
+def choose_units(outcome: RunResult, cap: int, *, images: int = 5) -> tuple[ShownUnit, ...]:
     """At most `cap` units, spread evenly over the layers and over the units of each: a sample, not the best."""
     layers = [layer for layer in outcome.labels if layer in outcome.top_images][-cap:] if cap > 0 else []
     bounds = np.linspace(0, cap, len(layers) + 1).astype(int).tolist()
     return tuple(
-        _shown(outcome, layer, row, images)
+        _show_unit(outcome, layer, row, images)
         for layer, (low, high) in zip(layers, pairwise(bounds), strict=True)
-        for row in spread(len(outcome.labels[layer].units), high - low)
+        for row in spread_evenly(len(outcome.labels[layer].units), high - low)
     )
 
 
-def _shown(outcome: Outcome, layer: str, row: int, images: int) -> Shown:
+def _show_unit(outcome: RunResult, layer: str, row: int, images: int) -> ShownUnit:
     labels = outcome.labels[layer]
-    return Shown(
+    return ShownUnit(
         layer=layer,
         unit=int(labels.units[row]),
         description=labels.descriptions[row],
-        truth=", ".join(truth(labels, row)),
-        right=right(labels, row),
+        truth=", ".join(format_truth(labels, row)),
+        right=is_label_right(labels, row),
         images=tuple(int(index) for index in outcome.top_images[layer][row][:images]),
     )
 
 
-def truth(labels: Labels, row: int) -> tuple[str, ...]:
+def format_truth(labels: Labels, row: int) -> tuple[str, ...]:
     """The accepted names of the unit at `row`; none where nothing is known."""
     return (labels.truth[row] or ()) if labels.truth else ()
 
 
-def right(labels: Labels, row: int) -> bool | None:
+def is_label_right(labels: Labels, row: int) -> bool | None:
     """Whether the label is the truth; None where the truth is unknown or no concept names it."""
     return {1: True, 0: False}.get(int(labels.verdicts[row]))
 
 
-def spread(count: int, wanted: int) -> list[int]:
-    """`wanted` indices (or all, where there are fewer) evenly from 0 to `count - 1`."""
+def spread_evenly(count: int, wanted: int) -> list[int]:
+    """`is_wanted` indices (or all, where there are fewer) evenly from 0 to `count - 1`."""
     return np.linspace(0, count - 1, min(wanted, count)).round().astype(int).tolist()
 
 
 @dataclass(frozen=True)
-class Difference:
+class MethodDifference:
     """A figure of two methods compared on the units in common, or how often they say the same."""
 
     layer: str
@@ -110,33 +113,35 @@ class Difference:
     test: str
 
 
-def differences(outcome: Outcome) -> tuple[Difference, ...]:
+def method_differences(outcome: RunResult) -> tuple[MethodDifference, ...]:
     """Every difference in `comparisons`: `layer`, `first` and `second` with what `metrics.compare_methods` found.
 
-    Before them, where a row has it, `agreement`: the share of units that both give the same name.
+    Before them, where a row has it, `label_agreement`: the share of units that both give the same name.
     """
     found = []
     for row in outcome.comparisons:
         if "agreement" in row:
             same = format(row["agreement"], ".1f")
-            found.append(Difference(row["layer"], row["first"], row["second"], "same name %", same, "", "", "", "", ""))
-        found += [_difference(row, figure) for figure in FIGURES if f"{figure.key}_difference" in row]
+            found.append(
+                MethodDifference(row["layer"], row["first"], row["second"], "same name %", same, "", "", "", "", "")
+            )
+        found += [_describe_difference(row, figure) for figure in METRICS if f"{figure.key}_difference" in row]
     return tuple(found)
 
 
-def _difference(row: Mapping[str, Any], figure: Figure) -> Difference:
+def _describe_difference(row: Mapping[str, Any], figure: Metric) -> MethodDifference:
     bounds, digits = row.get(f"{figure.key}_difference_ci95"), "+" + figure.digits.lstrip("+")
 
     def p_of(key: str) -> str:
         return format(row[key], ".2g") if key in row else ""
 
-    return Difference(
+    return MethodDifference(
         layer=row["layer"],
         first=row["first"],
         second=row["second"],
         metric=figure.heading,
         difference=format(row[f"{figure.key}_difference"], digits),
-        interval=bracketed(bounds, digits) if bounds else "",
+        interval=format_interval(bounds, digits) if bounds else "",
         p=p_of(f"{figure.key}_p"),
         adjusted=p_of(f"{figure.key}_p_adjusted"),
         units=str(row[f"{figure.key}_n"]),

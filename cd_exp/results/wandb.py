@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from cd_exp.errors import InputError, unknown
+from cd_exp.errors import InputError, unknown_name_error
 from cd_exp.io import atomic
-from cd_exp.io.text import file_name
-from cd_exp.plugins import load
-from cd_exp.records import OURS, Outcome
-from cd_exp.results.image_strips import strip
-from cd_exp.results.run_folder import flat
+from cd_exp.io.text import make_file_name
+from cd_exp.plugins import load_function
+from cd_exp.records import CLIP_DISSECT, RunResult
+from cd_exp.results.image_strips import make_strip
+from cd_exp.results.run_folder import flatten_dict
 
 if TYPE_CHECKING:
     import wandb
@@ -34,7 +34,7 @@ SIZE = 96  # pixels of a picture in the table of labels; one strip a unit, for a
 
 
 @dataclass(frozen=True)
-class About:
+class RunInfo:
     """How a record is filed.
 
     Attributes:
@@ -51,10 +51,10 @@ class About:
 
 
 @runtime_checkable
-class Record(Protocol):
+class LoggerRun(Protocol):
     """The record of a run that goes on."""
 
-    def finish(self, outcome: Outcome, *, folder: Path) -> str | None:
+    def finish(self, outcome: RunResult, *, folder: Path) -> str | None:
         """Log a run whose files lie in `folder`; returns what a reader should know of where the record is."""
 
 
@@ -65,7 +65,7 @@ class Logger(ABC):
         """Raise InputError where nothing can be recorded, before anything is computed."""
 
     @abstractmethod
-    def begin(self, folder: Path, about: About) -> AbstractContextManager[Record]:
+    def begin(self, folder: Path, about: RunInfo) -> AbstractContextManager[LoggerRun]:
         """A record that ends with the block, as a failed one after an exception."""
 
 
@@ -73,12 +73,12 @@ class Logger(ABC):
 class NoLogger(Logger):
     """`logger=none`: nothing is recorded, and wandb is not imported."""
 
-    def begin(self, folder: Path, about: About) -> AbstractContextManager["NoLogger"]:
+    def begin(self, folder: Path, about: RunInfo) -> AbstractContextManager["NoLogger"]:
         """Do nothing."""
         del folder, about
         return nullcontext(self)
 
-    def finish(self, outcome: Outcome, *, folder: Path) -> None:
+    def finish(self, outcome: RunResult, *, folder: Path) -> None:
         """Do nothing."""
 
 
@@ -113,10 +113,10 @@ class Wandb(Logger):
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
-            raise unknown("logger.mode", self.mode, MODES)
+            raise unknown_name_error("logger.mode", self.mode, MODES)
 
     @contextmanager
-    def begin(self, folder: Path, about: About) -> Iterator[Record]:
+    def begin(self, folder: Path, about: RunInfo) -> Iterator[LoggerRun]:
         """A W&B run that ends with the block; after an exception it is a failed one, and its summary has the error.
 
         Raises:
@@ -133,14 +133,14 @@ class Wandb(Logger):
                 raise
 
     @contextmanager
-    def run(self, *, folder: Path, about: About) -> Iterator["wandb.Run"]:
+    def run(self, *, folder: Path, about: RunInfo) -> Iterator["wandb.Run"]:
         """A W&B run under `folder/wandb`, finished when the block ends and marked failed after an exception."""
         surroundings = {
             "WANDB_DATA_DIR": str(folder / "wandb"),  # where files are staged, by default outside the run folder
             "WANDB_MODE": self.mode,  # of the process; `online` here looks the server up even for an offline run
             "WANDB_SILENT": "true",
         }
-        with _environment(surroundings):
+        with _set_environment(surroundings):
             run = self._init(folder, about)
             try:
                 yield run
@@ -149,7 +149,7 @@ class Wandb(Logger):
                 raise
             run.finish()
 
-    def _init(self, folder: Path, about: About) -> "wandb.Run":
+    def _init(self, folder: Path, about: RunInfo) -> "wandb.Run":
         import wandb
 
         try:
@@ -165,7 +165,7 @@ class Wandb(Logger):
                 tags=list(self.tags),
                 mode=self.mode,  # type: ignore[arg-type]  # one of MODES, as checked
                 dir=folder,
-                id=_run_id(folder / "wandb", f"{self.entity or ''}/{self.project}"),
+                id=_make_run_id(folder / "wandb", f"{self.entity or ''}/{self.project}"),
                 resume="allow",
                 reinit="create_new",  # else an unfinished run of this process would be handed on, with its old config
                 settings=self._settings(),
@@ -197,18 +197,18 @@ class Wandb(Logger):
             disable_code=True,
         )
 
-    def _tables(self, outcome: Outcome, folder: Path) -> Iterator[tuple[str, "wandb.Table"]]:
+    def _tables(self, outcome: RunResult, folder: Path) -> Iterator[tuple[str, "wandb.Table"]]:
         import wandb
 
         units = list(self._units(outcome, folder))
         if units:
             yield "labels", wandb.Table(columns=[*units[0]], data=[list(unit.values()) for unit in units])
-        yield "metrics", _table(_metrics(json.loads((folder / "metrics.json").read_text())))
+        yield "metrics", _labels_table(_flat_metrics(json.loads((folder / "metrics.json").read_text())))
         path = folder / "comparisons.json"
         if path.is_file():
-            yield "comparisons", _table([flat(row) for row in json.loads(path.read_text())])
+            yield "comparisons", _labels_table([flatten_dict(row) for row in json.loads(path.read_text())])
 
-    def _units(self, outcome: Outcome, folder: Path) -> Iterator[dict[str, Any]]:
+    def _units(self, outcome: RunResult, folder: Path) -> Iterator[dict[str, Any]]:
         """The rows of `labels.csv` that are shown, with one picture of the top images each."""
         import wandb
 
@@ -220,10 +220,10 @@ class Wandb(Logger):
                 indices = outcome.top_images[layer][place][: self.images].tolist()
                 row = rows[layer, units[place]]
                 numbers = {name: float(row[name]) if row[name] else None for name in ("similarity", "rank_of_truth")}
-                picture = wandb.Image(strip(outcome.probe, indices, SIZE, gap=0), caption=row["description"])
+                picture = wandb.Image(make_strip(outcome.probe, indices, SIZE, gap=0), caption=row["description"])
                 yield {**row, "unit": units[place], **numbers, "images": picture}
 
-    def _shown(self, outcome: Outcome) -> Iterator[tuple[str, list[int]]]:
+    def _shown(self, outcome: RunResult) -> Iterator[tuple[str, list[int]]]:
         """The layers of the table with the indices of their units."""
         layers = [layer for layer in outcome.labels if layer in outcome.top_images]
         counts = [len(outcome.labels[layer].units) for layer in layers]
@@ -245,7 +245,7 @@ class _WandbRecord:
     logger: Wandb
     run: "wandb.Run"
 
-    def finish(self, outcome: Outcome, *, folder: Path) -> str:
+    def finish(self, outcome: RunResult, *, folder: Path) -> str:
         """Log metrics, tables, notes and files, and say where the run is and how an offline one is sent.
 
         The summary has the numbers of `metrics.json` as `LAYER/top1`, `baselines/NAME/LAYER/top1` and `seconds/total`.
@@ -254,25 +254,25 @@ class _WandbRecord:
             for layer, (figure, summary) in product(layers, directions()):
                 key = f"{layer}/{figure}"
                 self.run.define_metric(f"baselines/{method}/{key}" if method else key, summary=summary)
-        self.run.summary.update(flat(json.loads((folder / "metrics.json").read_text()), drop=["layers"]))
+        self.run.summary.update(flatten_dict(json.loads((folder / "metrics.json").read_text()), drop=["layers"]))
         self.run.notes = "\n".join(outcome.notes)
         self.run.log(dict(self.logger._tables(outcome, folder)))
-        self.run.log_artifact(_artifact(self.run, folder))
-        return str(self.run.url) if self.run.url else sync_command(Path(self.run.dir).parent)
+        self.run.log_artifact(_make_artifact(self.run, folder))
+        return str(self.run.url) if self.run.url else make_sync_command(Path(self.run.dir).parent)
 
 
 def directions() -> list[tuple[str, str]]:
     """The key of each figure that has a better direction, with what W&B's summary of a metric takes: max or min."""
-    from cd_exp.metrics import FIGURES
+    from cd_exp.metrics import METRICS
 
     return [
         (figure.key, "max" if figure.higher_is_better else "min")
-        for figure in FIGURES
+        for figure in METRICS
         if figure.higher_is_better is not None
     ]
 
 
-def sync_command(record: Path) -> str:
+def make_sync_command(record: Path) -> str:
     """What to type to send an offline run, with the path as seen from the working directory where it lies below."""
     here = Path.cwd()
     return f"wandb sync {record.relative_to(here) if record.is_relative_to(here) else record}"
@@ -288,7 +288,7 @@ def custom(*, factory: str, options: Mapping[str, Any] | None = None) -> Logger:
     Raises:
         InputError: there is no such function, or it returns something else.
     """
-    made = load(factory, setting="logger.factory")(options or {})
+    made = load_function(factory, setting="logger.factory")(options or {})
     if not isinstance(made, Logger):
         raise InputError(
             f"logger.factory={factory} returned {type(made).__name__}, expected an object of a subclass of "
@@ -298,7 +298,7 @@ def custom(*, factory: str, options: Mapping[str, Any] | None = None) -> Logger:
     return made
 
 
-def _run_id(folder: Path, project: str) -> str:
+def _make_run_id(folder: Path, project: str) -> str:
     """The W&B run id of a run folder and project, made once, so that a run begun again there goes on."""
     path = folder / "run_id.json"
     try:
@@ -308,33 +308,33 @@ def _run_id(folder: Path, project: str) -> str:
     known = known if isinstance(known, dict) else {}
     if not isinstance(known.get(project), str):
         known = {**known, project: secrets.token_hex(4)}
-        atomic.write(path, json.dumps(known))
+        atomic.write_file(path, json.dumps(known))
     return known[project]
 
 
-def _metrics(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _flat_metrics(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A row for each layer and method: what `metrics.json` says of it."""
-    methods = {OURS: found["layers"], **found.get("baselines", {})}
+    methods = {CLIP_DISSECT: found["layers"], **found.get("baselines", {})}
     return [
-        {"layer": layer, "method": method, **flat(metrics)}
+        {"layer": layer, "method": method, **flatten_dict(metrics)}
         for method, layers in methods.items()
         for layer, metrics in layers.items()
     ]
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> "wandb.Table":
+def _labels_table(rows: Sequence[Mapping[str, Any]]) -> "wandb.Table":
     import wandb
 
     columns: list[str | int] = [*dict.fromkeys(key for row in rows for key in row)]
     return wandb.Table(columns=columns, data=[[row.get(str(key)) for key in columns] for row in rows])
 
 
-def _artifact(run: "wandb.Run", folder: Path) -> "wandb.Artifact":
+def _make_artifact(run: "wandb.Run", folder: Path) -> "wandb.Artifact":
     """The files of the run: tables, page and figures; of other methods' labels those that the manifest names."""
     import wandb
 
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    names = ["labels.csv", *(f"labels_{file_name(name)}.csv" for name in manifest.get("baselines", ()))]
+    names = ["labels.csv", *(f"labels_{make_file_name(name)}.csv" for name in manifest.get("baselines", ()))]
     names += [
         "judged.csv",
         "metrics.json",
@@ -352,7 +352,7 @@ def _artifact(run: "wandb.Run", folder: Path) -> "wandb.Artifact":
 
 
 @contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
+def _set_environment(values: Mapping[str, str]) -> Iterator[None]:
     """Environment variables as given within the block, and as before after it."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)

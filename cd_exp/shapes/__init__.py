@@ -3,7 +3,7 @@
 Importing it loads numpy and nothing heavier, so that a configuration may name its classes and concepts for free.
 """
 
-from cd_exp.shapes.descriptions import ANNOTATED, CATEGORIES, caption, named, segmentation, shows
+from cd_exp.shapes.descriptions import ANNOTATED, CATEGORIES, caption_scene, named_attributes, segment_scene, shows_name
 from cd_exp.shapes.lexicon import ATTRIBUTES, BACKGROUNDS, CLASSES, COLOURS, CONCEPTS, EVERYDAY, SHAPES, TEXTURES
 from cd_exp.shapes.networks import (
     CLIP,
@@ -12,11 +12,21 @@ from cd_exp.shapes.networks import (
     clip_config,
     clip_weights,
     load_tokenizer,
-    resnet_kwargs,
+    resnet_arguments,
     resnet_weights,
     tokenizer_merges,
 )
-from cd_exp.shapes.render import IMAGE_SIZE, KINDS, PROBE_SEED, PROBE_SIZE, Figure, Scene, drawn, fingerprint, scene
+from cd_exp.shapes.render import (
+    IMAGE_SIZE,
+    KINDS,
+    PROBE_SEED,
+    PROBE_SIZE,
+    Scene,
+    SceneFigure,
+    draw_scene,
+    make_scene,
+    shapes_fingerprint,
+)
 
 __all__ = [
     "ANNOTATED",
@@ -36,19 +46,19 @@ __all__ = [
     "RESNET",
     "SHAPES",
     "TEXTURES",
-    "Figure",
     "Scene",
-    "caption",
+    "SceneFigure",
+    "caption_scene",
     "clip_config",
     "clip_weights",
-    "drawn",
-    "fingerprint",
+    "draw_scene",
     "load_tokenizer",
-    "named",
-    "resnet_kwargs",
+    "make_scene",
+    "named_attributes",
+    "resnet_arguments",
     "resnet_weights",
-    "scene",
-    "segmentation",
-    "shows",
+    "segment_scene",
+    "shapes_fingerprint",
+    "shows_name",
     "tokenizer_merges",
 ]

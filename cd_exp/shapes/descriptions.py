@@ -24,7 +24,7 @@ CATEGORIES = (
 """The category of each of `ANNOTATED`, in the names Broden uses, and `class` for a shape of one colour."""
 
 
-def segmentation(scene: Scene) -> "Segmentation":
+def segment_scene(scene: Scene) -> "Segmentation":
     """The masks of the attributes and the class of each figure of a scene.
 
     Colour, shape, texture and class hold on a figure's pixels (at least half covered), the background on all others.
@@ -56,14 +56,14 @@ UNRELATED = 0.06  # the share of captions that have nothing to do with their ima
 MADE_UP = 0.25  # and of these, the share that are no words at all
 
 
-def caption(scene: "Scene", rng: np.random.Generator) -> str:
+def caption_scene(scene: "Scene", rng: np.random.Generator) -> str:
     """One caption of a scene, naming one to four of its attributes (rarely none: captions of the web err too).
 
     The shorter captions are concepts as the concept set writes them: `red`, `red circle`, `striped circle`,
     `red on bricks`. Unrelated captions teach the text tower that everyday words, and letters, say nothing here.
     """
     if rng.random() < UNRELATED:
-        return _unrelated(rng)
+        return _unrelated_caption(rng)
     named = rng.random(4) < (0.45, 0.7, 0.75, 0.35)
     if not named.any():
         named[rng.integers(4)] = True
@@ -76,10 +76,10 @@ def caption(scene: "Scene", rng: np.random.Generator) -> str:
     if not words:
         return background
     text = " ".join(words) + (f" on {background}" if background else "")
-    return _worded(text, rng) if named[2] else text
+    return _word_caption(text, rng) if named[2] else text
 
 
-def _worded(text: str, rng: np.random.Generator) -> str:
+def _word_caption(text: str, rng: np.random.Generator) -> str:
     """Half of the time the bare words, else with an article, and sometimes an opening."""
     style = rng.random()
     if style < 0.5:
@@ -88,18 +88,18 @@ def _worded(text: str, rng: np.random.Generator) -> str:
     return text if style < 0.75 else f"{OPENINGS[rng.integers(len(OPENINGS))]} {text}"
 
 
-def _unrelated(rng: np.random.Generator) -> str:
+def _unrelated_caption(rng: np.random.Generator) -> str:
     if rng.random() < MADE_UP:
         return "".join(chr(ord("a") + letter) for letter in rng.integers(26, size=rng.integers(2, 11)))
     words = " ".join(EVERYDAY[word] for word in rng.integers(len(EVERYDAY), size=rng.integers(1, 3)))
-    return _worded(words, rng)
+    return _word_caption(words, rng)
 
 
 _SAYS_NOTHING = frozenset({"a", "an", "the", "on"})
 _ATTRIBUTES = {name: (kind, number) for kind, names in KINDS.items() for number, name in enumerate(names)}
 
 
-def named(name: str) -> dict[str, int] | None:
+def named_attributes(name: str) -> dict[str, int] | None:
     """The attributes that a name consists of (keys of `KINDS`); None where a word is none, or two are of one kind.
 
     >>> named("striped circle on waves")
@@ -117,6 +117,6 @@ def named(name: str) -> dict[str, int] | None:
     return found or None
 
 
-def shows(figures: Sequence[Mapping[str, int]], attributes: Mapping[str, int]) -> bool:
-    """Whether one figure of a scene (`cd_exp.shapes.drawn`) has all of these attributes."""
+def shows_name(figures: Sequence[Mapping[str, int]], attributes: Mapping[str, int]) -> bool:
+    """Whether one figure of a scene (`cd_exp.shapes.draw_scene`) has all of these attributes."""
     return any(all(figure[kind] == number for kind, number in attributes.items()) for figure in figures)

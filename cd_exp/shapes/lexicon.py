@@ -56,7 +56,7 @@ EVERYDAY = (
 )
 
 
-def _concepts() -> tuple[str, ...]:
+def _list_concepts() -> tuple[str, ...]:
     """All single attributes, all classes, the other pairs of attributes, and what is never rendered."""
     pairs = [f"{texture} {thing}" for texture, thing in product(TEXTURES, COLOURS + SHAPES)]
     placed = [f"{thing} on {background}" for thing, background in product(COLOURS + SHAPES, BACKGROUNDS)]
@@ -67,5 +67,5 @@ def _concepts() -> tuple[str, ...]:
     return (*ATTRIBUTES, *CLASSES, *pairs, *placed, *others, *dict.fromkeys(strange))
 
 
-CONCEPTS = _concepts()
+CONCEPTS = _list_concepts()
 """The default concept set: 565 names, of which about half are never rendered."""

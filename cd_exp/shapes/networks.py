@@ -18,7 +18,7 @@ CLIP = "shapes_clip"
 """The name under which open_clip knows the CLIP once its config is added: the stem of the config's file name."""
 
 
-def resnet_kwargs() -> dict[str, Any]:
+def resnet_arguments() -> dict[str, Any]:
     """What `timm.create_model(RESNET, **resnet_kwargs())` needs for the shipped weights and their preprocessing.
 
     `layer4` units 0.. detect `ATTRIBUTES`, in order, in the average of the layer's output over the image.

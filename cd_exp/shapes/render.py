@@ -33,7 +33,7 @@ KINDS = {"colour": COLOURS, "shape": SHAPES, "texture": TEXTURES, "background": 
 
 
 @dataclass(frozen=True, eq=False)
-class Figure:
+class SceneFigure:
     """One shape of a scene."""
 
     colour: int  # of COLOURS
@@ -58,7 +58,7 @@ class Scene:
     texture: int  # of TEXTURES
     background: int  # of BACKGROUNDS
     mask: Bool[np.ndarray, "size size"]  # the shape covers at least half of the pixel
-    figures: tuple[Figure, ...] = ()
+    figures: tuple[SceneFigure, ...] = ()
 
     @property
     def attributes(self) -> tuple[int, int, int, int]:
@@ -72,7 +72,7 @@ class Scene:
         )
 
 
-def scene(
+def make_scene(
     index: int, *, seed: int, size: int = IMAGE_SIZE, objects: int = 1, fixed: Mapping[str, int] | None = None
 ) -> Scene:
     """Renders one scene; every attribute is drawn independently and evenly.
@@ -89,20 +89,22 @@ def scene(
         The pixels as RGB, the truth, and the shapes' masks.
     """
     random = np.random.default_rng([seed, index])
-    numbers = _drawn(random) | dict(fixed or {})
+    numbers = _draw_scene(random) | dict(fixed or {})
     draws = random.random(DRAWS, dtype=np.float32)
     noise = random.standard_normal((size, size), dtype=np.float32)
     parts = [(numbers, draws)]
     if objects == 2:  # a stream of its own, which leaves the first figure as it is
         second = np.random.default_rng([seed, index, 2])
-        parts.append((_drawn(second), second.random(DRAWS, dtype=np.float32)))
+        parts.append((_draw_scene(second), second.random(DRAWS, dtype=np.float32)))
     light = 0.8 + 0.3 * draws[4]
-    ground = _ground(BACKGROUNDS[numbers["background"]], draws[5:14], size)
+    ground = _background_colours(BACKGROUNDS[numbers["background"]], draws[5:14], size)
     figures = []
-    for (own, drawn), box in zip(parts, _boxes(parts[-1][1], size, objects=objects), strict=True):
-        cover = _cover(SHAPES[own["shape"]], drawn[:4], box)
-        ground = ground + cover * (_figure(PALETTE[own["colour"]], TEXTURES[own["texture"]], drawn[14:], size) - ground)
-        figures.append(Figure(own["colour"], own["shape"], own["texture"], cover >= 0.5))
+    for (own, drawn), box in zip(parts, _bounding_boxes(parts[-1][1], size, objects=objects), strict=True):
+        cover = _coverage(SHAPES[own["shape"]], drawn[:4], box)
+        ground = ground + cover * (
+            _random_figure(PALETTE[own["colour"]], TEXTURES[own["texture"]], drawn[14:], size) - ground
+        )
+        figures.append(SceneFigure(own["colour"], own["shape"], own["texture"], cover >= 0.5))
     image = 255 * light * ground + 5 * noise
     pixels = np.ascontiguousarray(np.clip(image + 0.5, 0, 255).astype(np.uint8).transpose(1, 2, 0))
     first = figures[0]
@@ -119,19 +121,19 @@ def scene(
 
 
 @lru_cache(maxsize=2**16)  # a judge asks for every label; 20 us an image without
-def drawn(index: int, *, seed: int, objects: int = 1) -> tuple[dict[str, int], ...]:
+def draw_scene(index: int, *, seed: int, objects: int = 1) -> tuple[dict[str, int], ...]:
     """The attributes of each figure of a scene (keys of `KINDS`, the background that of the scene), not rendered."""
-    first = _drawn(np.random.default_rng([seed, index]))
+    first = _draw_scene(np.random.default_rng([seed, index]))
     if objects == 1:
         return (first,)
-    return (first, _drawn(np.random.default_rng([seed, index, 2])) | {"background": first["background"]})
+    return (first, _draw_scene(np.random.default_rng([seed, index, 2])) | {"background": first["background"]})
 
 
-def _drawn(random: np.random.Generator) -> dict[str, int]:
+def _draw_scene(random: np.random.Generator) -> dict[str, int]:
     return {kind: int(number) for kind, number in zip(KINDS, random.integers([*map(len, KINDS.values())]), strict=True)}
 
 
-def fingerprint() -> str:
+def shapes_fingerprint() -> str:
     """The version of the renderer, which caches and the choice of held-out images go by.
 
     It follows what is rendered, not the sources: as a hash of these it changed with a comment, and with it which images
@@ -142,14 +144,14 @@ def fingerprint() -> str:
 
 
 @lru_cache(maxsize=4)
-def _coordinates(size: int) -> tuple[Float[np.ndarray, "1 size"], Float[np.ndarray, "size 1"]]:
+def _plane_coordinates(size: int) -> tuple[Float[np.ndarray, "1 size"], Float[np.ndarray, "size 1"]]:
     centres = np.arange(size, dtype=np.float32) + np.float32(0.5)
     return centres[None, :], centres[:, None]
 
 
-def _turned(size: int, angle: float, x0: float, y0: float, unit: float) -> tuple[geometry.Plane, geometry.Plane]:
+def _rotate(size: int, angle: float, x0: float, y0: float, unit: float) -> tuple[geometry.Plane, geometry.Plane]:
     """Pixel coordinates seen from (x0, y0), turned by `angle` and measured in `unit` pixels."""
-    x, y = _coordinates(size)
+    x, y = _plane_coordinates(size)
     cosine, sine = np.float32(np.cos(angle) / unit), np.float32(np.sin(angle) / unit)
     right, down = x - np.float32(x0), y - np.float32(y0)  # a row and a column: the plane appears in the sums only
     return cosine * right + sine * down, cosine * down - sine * right
@@ -168,7 +170,7 @@ class _Box:
     more: float
 
 
-def _boxes(draws: Float[np.ndarray, "24"], size: int, *, objects: int) -> tuple[_Box, ...]:
+def _bounding_boxes(draws: Float[np.ndarray, "24"], size: int, *, objects: int) -> tuple[_Box, ...]:
     """The whole image for one figure; its halves, beside or above each other and in either order, for two.
 
     The radius of two is so small that the corners, which reach a tenth beyond it, stay in their half.
@@ -181,7 +183,7 @@ def _boxes(draws: Float[np.ndarray, "24"], size: int, *, objects: int) -> tuple[
     return tuple(_Box(size, *corner, *sides, 0.17, 0.05) for corner in (corners[::-1] if turned else corners))
 
 
-def _cover(shape: str, draws: Float[np.ndarray, "4"], box: _Box) -> Float[np.ndarray, "size size"]:
+def _coverage(shape: str, draws: Float[np.ndarray, "4"], box: _Box) -> Float[np.ndarray, "size size"]:
     """How much of each pixel the shape covers: its place, radius and turn are drawn.
 
     The disc of that radius lies in the box; the corners of square, triangle and heart reach a tenth beyond it.
@@ -189,21 +191,21 @@ def _cover(shape: str, draws: Float[np.ndarray, "4"], box: _Box) -> Float[np.nda
     radius = float(box.size * (box.least + box.more * draws[0]))
     x0 = box.left + radius + (box.width - 2 * radius) * float(draws[2])
     y0 = box.top + radius + (box.height - 2 * radius) * float(draws[3])
-    x, y = _turned(box.size, float(2 * np.pi * draws[1]), x0, y0, radius)
+    x, y = _rotate(box.size, float(2 * np.pi * draws[1]), x0, y0, radius)
     return np.clip(0.5 - radius * geometry.OUTLINES[shape](x, y), 0, 1)
 
 
-def _ground(background: str, draws: Float[np.ndarray, "9"], size: int) -> Float[np.ndarray, "3 size size"]:
+def _background_colours(background: str, draws: Float[np.ndarray, "9"], size: int) -> Float[np.ndarray, "3 size size"]:
     """A background in two greyish tones; bricks lie level, the others at any angle."""
     base = 0.3 + 0.35 * draws[0] + 0.16 * (draws[1:4, None, None] - 0.5)
     other = base + (0.14 + 0.14 * draws[4]) * (1 if draws[5] > 0.5 else -1)
     angle = 0.15 * (draws[6] - 0.5) if background == "bricks" else 2 * np.pi * draws[6]
     period = 7 + 3 * draws[7]
-    x, y = _turned(size, float(angle), float(-40 * draws[8]), float(-60 * draws[8]), float(period / (2 * np.pi)))
+    x, y = _rotate(size, float(angle), float(-40 * draws[8]), float(-60 * draws[8]), float(period / (2 * np.pi)))
     return base + geometry.BACKGROUNDS[background](x, y) * (other - base)
 
 
-def _figure(
+def _random_figure(
     colour: Float[np.ndarray, "3"], texture: str, draws: Float[np.ndarray, "10"], size: int
 ) -> Float[np.ndarray, "3 size size"]:
     """The shape's colour, with a darker tone of itself where the texture's pattern is."""
@@ -211,5 +213,5 @@ def _figure(
     dark = bright * (0.45 + 0.15 * draws[4])
     period = 6.5 + 3 * draws[5]
     x0, y0 = 40 * float(draws[7]), 40 * float(draws[8])
-    x, y = _turned(size, float(2 * np.pi * draws[6]), x0, y0, float(period / (2 * np.pi)))
+    x, y = _rotate(size, float(2 * np.pi * draws[6]), x0, y0, float(period / (2 * np.pi)))
     return bright + geometry.TEXTURES[texture](x, y) * (dark - bright)

@@ -16,33 +16,41 @@ tensor([1, 0])
 
 from cd_exp.similarity.cos import cos
 from cd_exp.similarity.cos_cubed import cos_cubed
-from cd_exp.similarity.match import ConceptMatch, concept_activations
+from cd_exp.similarity.match import DenseOrFactored, concept_activations
 from cd_exp.similarity.mean_embedding import mean_embedding
 from cd_exp.similarity.rank_reorder import rank_reorder
-from cd_exp.similarity.registry import Reads, Terms, ceiling, declare, named_as_their_file, needs_dead, reads
-from cd_exp.similarity.scoring import blocks, layers_together
+from cd_exp.similarity.registry import (
+    Inputs,
+    RankSum,
+    find_by_file_name,
+    inputs_of,
+    needs_dead,
+    score_ceiling,
+    similarity_function,
+)
+from cd_exp.similarity.scoring import score_blocks, score_layers
 from cd_exp.similarity.soft_wpmi import soft_wpmi
 from cd_exp.similarity.whitened_wpmi import whitened_wpmi
 from cd_exp.similarity.wpmi import wpmi
 
 __all__ = [
-    "ConceptMatch",
-    "Reads",
-    "Terms",
-    "blocks",
-    "ceiling",
+    "DenseOrFactored",
+    "Inputs",
+    "RankSum",
     "concept_activations",
     "cos",
     "cos_cubed",
-    "declare",
-    "layers_together",
+    "inputs_of",
     "mean_embedding",
     "needs_dead",
     "rank_reorder",
-    "reads",
+    "score_blocks",
+    "score_ceiling",
+    "score_layers",
+    "similarity_function",
     "soft_wpmi",
     "whitened_wpmi",
     "wpmi",
 ]
 
-globals().update(named_as_their_file())
+globals().update(find_by_file_name())

@@ -7,23 +7,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cd_exp.records import Match
-from cd_exp.similarity.match import ConceptMatch, checked, shape, slices, take, tile
-from cd_exp.similarity.registry import declare
+from cd_exp.records import ConceptActivations
+from cd_exp.similarity.match import DenseOrFactored, check_shapes, concept_slices, match_shape, take_images, take_tile
+from cd_exp.similarity.registry import similarity_function
 
 IMAGES, CONCEPTS = 2**13, 2**10
 """The most images and concepts of one tile: 32 MiB."""
 
 
-def _prepared(
-    match: ConceptMatch, neurons: Float[Tensor, "images neurons"], *, min_norm: float
-) -> tuple[ConceptMatch, Tensor, Callable[..., Tensor]]:
-    return *_centred(*checked(match, neurons)), partial(_of_centred, min_norm=min_norm)
+def _prepare(
+    match: DenseOrFactored, neurons: Float[Tensor, "images neurons"], *, min_norm: float
+) -> tuple[DenseOrFactored, Tensor, Callable[..., Tensor]]:
+    return *_centre_columns(*check_shapes(match, neurons)), partial(_cos_cubed_centred, min_norm=min_norm)
 
 
-@declare(prepare=_prepared)
+@similarity_function(prepare=_prepare)
 def cos_cubed(
-    match: ConceptMatch, neurons: Float[Tensor, "images neurons"], *, min_norm: float = 1e-3
+    match: DenseOrFactored, neurons: Float[Tensor, "images neurons"], *, min_norm: float = 1e-3
 ) -> Float[Tensor, "neurons concepts"]:
     """Cosine between cubes of the centred activations and matches: strong responses count most.
 
@@ -44,34 +44,34 @@ def cos_cubed(
 
     Source: CLIP-Dissect (arXiv:2204.10965), appendix.
     """
-    return _of_centred(*_centred(*checked(match, neurons)), min_norm=min_norm)
+    return _cos_cubed_centred(*_centre_columns(*check_shapes(match, neurons)), min_norm=min_norm)
 
 
-def _of_centred(
-    match: ConceptMatch, neurons: Float[Tensor, "images neurons"], *, min_norm: float
+def _cos_cubed_centred(
+    match: DenseOrFactored, neurons: Float[Tensor, "images neurons"], *, min_norm: float
 ) -> Float[Tensor, "neurons concepts"]:
-    images, concepts = shape(match)
+    images, concepts = match_shape(match)
     # Squares of cubes are sixth powers, which leave float32 from a million on: a power of two for each unit is exact.
     reach = torch.maximum(neurons.amax(dim=0), -neurons.amin(dim=0)).clamp_(min=1)
     small = torch.ldexp(torch.ones_like(reach), -torch.frexp(reach).exponent)
     scores = neurons.new_zeros(neurons.shape[1], concepts)
     squares, powers = neurons.new_zeros(concepts), neurons.new_zeros(neurons.shape[1])
-    for rows in slices(images, IMAGES):
-        cubes, part = (neurons[rows] * small).pow_(3), take(match, rows)
+    for rows in concept_slices(images, IMAGES):
+        cubes, part = (neurons[rows] * small).pow_(3), take_images(match, rows)
         powers += cubes.square().sum(dim=0)
-        for columns in slices(concepts, CONCEPTS):
-            matched = tile(part, columns).pow_(3)
+        for columns in concept_slices(concepts, CONCEPTS):
+            matched = take_tile(part, columns).pow_(3)
             scores[:, columns] += cubes.T @ matched
             squares[columns] += matched.square_().sum(dim=0)
     scores /= squares.sqrt_().clamp_(min=min_norm)
     return scores.div_(powers.sqrt_().maximum(min_norm * small.pow(3))[:, None])
 
 
-def _centred(
-    match: ConceptMatch, neurons: Float[Tensor, "images neurons"]
-) -> tuple[ConceptMatch, Float[Tensor, "images neurons"]]:
+def _centre_columns(
+    match: DenseOrFactored, neurons: Float[Tensor, "images neurons"]
+) -> tuple[DenseOrFactored, Float[Tensor, "images neurons"]]:
     """p_t - mean over images = (I - mean of I) t: centring the images centres every concept."""
     neurons = neurons - neurons.mean(dim=0)
-    if isinstance(match, Match):
-        return Match(match.images - match.images.mean(dim=0), match.texts), neurons
+    if isinstance(match, ConceptActivations):
+        return ConceptActivations(match.images - match.images.mean(dim=0), match.texts), neurons
     return match - match.mean(dim=0), neurons

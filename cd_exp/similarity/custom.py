@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from cd_exp.errors import InputError
-from cd_exp.plugins import check_options, load
+from cd_exp.plugins import check_options, load_function
 from cd_exp.records import Similarity
-from cd_exp.similarity.match import ConceptMatch, Neurons, shape
+from cd_exp.similarity.match import Activations, DenseOrFactored, match_shape
 
 
 def custom(*, function: str, options: Mapping[str, Any] | None = None) -> Similarity:
@@ -20,7 +20,7 @@ def custom(*, function: str, options: Mapping[str, Any] | None = None) -> Simila
     `match` has the embeddings, `match.images @ match.texts.T` is the match of every image and concept. A layer too
     large for one piece is scored some units at a time: a unit's scores must not depend on the other units, unless the
     function takes a `prior`, as `cd_exp.similarity.soft_wpmi` does. No call has units of two layers, unless it says by
-    `cd_exp.similarity.declare` what it reads. One that takes `names` is given the concepts'.
+    `cd_exp.similarity.similarity_function` what it reads. One that takes `names` is given the concepts'.
 
     Args:
         function: `FILE.py:name` or `package.module:name`.
@@ -29,14 +29,16 @@ def custom(*, function: str, options: Mapping[str, Any] | None = None) -> Simila
     Raises:
         InputError: there is no such function, it takes no such option, or returns something else.
     """
-    own, bound = load(function, setting="similarity.function"), dict(options or {})
+    own, bound = load_function(function, setting="similarity.function"), dict(options or {})
     taken = list(inspect.signature(own.function).parameters)
     given = {"names": None} if "names" in taken[2:] and "names" not in bound else {}
     check_options(functools.partial(own.function, *[None] * len(taken[:2]), **given), bound, setting=own.setting)
-    return functools.partial(checked(own.function, source=f"similarity.function={function}", bound=bound), **bound)
+    return functools.partial(
+        check_function(own.function, source=f"similarity.function={function}", bound=bound), **bound
+    )
 
 
-def checked(function: Callable[..., Any], *, source: str, bound: Collection[str] = ()) -> Similarity:
+def check_function(function: Callable[..., Any], *, source: str, bound: Collection[str] = ()) -> Similarity:
     """The function, whose scores are looked at whenever it gives some.
 
     Args:
@@ -57,23 +59,23 @@ def checked(function: Callable[..., Any], *, source: str, bound: Collection[str]
 
     @functools.wraps(function)
     def scored(match: Any, neurons: Any, **settings: Any) -> Tensor:
-        before = _changes(match, neurons)
+        before = _changes_inputs(match, neurons)
         scores = function(match, neurons, **settings)
-        if _changes(match, neurons) != before:
+        if _changes_inputs(match, neurons) != before:
             raise InputError(f"{source} changes what it is given, which others read too; work on neurons.clone()")
-        return _scores(scores, (neurons.shape[1], shape(match)[1]), source=source)
+        return _check_scores(scores, (neurons.shape[1], match_shape(match)[1]), source=source)
 
     return scored
 
 
-def _changes(match: ConceptMatch, neurons: Neurons) -> list[int]:
+def _changes_inputs(match: DenseOrFactored, neurons: Activations) -> list[int]:
     """How often each tensor was changed in place, as torch counts it."""
     tensors = [match] if isinstance(match, Tensor) else [match.images, match.texts]
     tensors += [neurons] if isinstance(neurons, Tensor) else [neurons.values, neurons.indices]
     return [tensor._version for tensor in tensors if not tensor.is_inference()]
 
 
-def _scores(scores: Any, wanted: tuple[int, int], *, source: str) -> Tensor:
+def _check_scores(scores: Any, wanted: tuple[int, int], *, source: str) -> Tensor:
     came = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
     if came != wanted:
         raise InputError(f"{source} returned {came}, expected a tensor of neurons x concepts, {wanted}")

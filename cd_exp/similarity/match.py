@@ -7,21 +7,21 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cd_exp.activation_stats import strongest
+from cd_exp.activation_stats import strongest_images
 from cd_exp.errors import InputError
-from cd_exp.records import Match, Strongest
+from cd_exp.records import ConceptActivations, TopActivations
 
-ConceptMatch = Match | Float[Tensor, "images concepts"]
+DenseOrFactored = ConceptActivations | Float[Tensor, "images concepts"]
 """What `match` may be: factored (`concept_activations` makes it), or the matrix itself."""
 
-Neurons = Strongest | Float[Tensor, "images neurons"]
+Activations = TopActivations | Float[Tensor, "images neurons"]
 """What `neurons` may be for a function that reads only each unit's strongest images: these, or all activations."""
 
 
 def concept_activations(
     image_embeddings: Float[Tensor, "images dim"],
     text_embeddings: Float[Tensor, "concepts _"],  # another dim is the user's to mend
-) -> Match:
+) -> ConceptActivations:
     """The match of every image and concept, P = images @ texts.T on L2-normalised rows, in factored form and float32.
 
     >>> match = concept_activations(torch.tensor([[3.0, 4.0]]), torch.tensor([[2.0, 0.0], [0.0, 5.0]]))
@@ -38,7 +38,7 @@ def concept_activations(
             f"image embeddings have {image_embeddings.shape[1]} dimensions and text embeddings "
             f"{text_embeddings.shape[1]}; both must come from the same CLIP backbone"
         )
-    return Match(_unit_rows(image_embeddings, "image"), _unit_rows(text_embeddings, "concept"))
+    return ConceptActivations(_unit_rows(image_embeddings, "image"), _unit_rows(text_embeddings, "concept"))
 
 
 def _unit_rows(embeddings: Float[Tensor, "rows dim"], kind: str) -> Float[Tensor, "rows dim"]:
@@ -53,72 +53,80 @@ def _unit_rows(embeddings: Float[Tensor, "rows dim"], kind: str) -> Float[Tensor
     return embeddings / norms
 
 
-def checked(match: ConceptMatch, neurons: Neurons) -> tuple[ConceptMatch, Float[Tensor, "images neurons"]]:
+def check_shapes(
+    match: DenseOrFactored, neurons: Activations
+) -> tuple[DenseOrFactored, Float[Tensor, "images neurons"]]:
     """Both as float32, after making sure that they fit together and that every activation is finite.
 
     Raises:
         InputError: no image, concept or unit, another number of images, or a unit with NaN or infinite activations.
     """
-    if isinstance(neurons, Strongest):
+    if isinstance(neurons, TopActivations):
         raise InputError(
             f"this similarity function reads all activations and was given the {len(neurons.values)} strongest of each "
             "unit; keep all of them (features.keep=dense)"
         )
-    _fitting(match, neurons)
-    _finite(neurons)
-    return _single(match), neurons.float()
+    _fit_lists(match, neurons)
+    _check_finite(neurons)
+    return _single_precision(match), neurons.float()
 
 
-def listed(match: ConceptMatch, neurons: Neurons, count: int) -> tuple[ConceptMatch, Strongest]:
+def as_top_activations(
+    match: DenseOrFactored, neurons: Activations, count: int
+) -> tuple[DenseOrFactored, TopActivations]:
     """The match as float32, and each unit's `count` strongest images, or all images where there are fewer.
 
     Raises:
-        InputError: as `checked`, and for lists that are shorter.
+        InputError: as `drop_null_settings`, and for lists that are shorter.
     """
-    _fitting(match, neurons)
+    _fit_lists(match, neurons)
     count = min(count, neurons.shape[0])
-    if not isinstance(neurons, Strongest):
-        _finite(neurons)
-        return _single(match), replace(strongest(neurons.float(), count), dead=dead(neurons))
+    if not isinstance(neurons, TopActivations):
+        _check_finite(neurons)
+        return _single_precision(match), replace(
+            strongest_images(neurons.float(), count), dead=find_dead_units(neurons)
+        )
     if len(neurons.values) < count:
         raise InputError(
             f"the lists hold the {len(neurons.values)} strongest images of each unit and {count} are needed; keep more "
             "or all of them (features.keep=dense)"
         )
-    _finite(neurons.values, numbers=neurons.indices)
-    return _single(match), replace(neurons, values=neurons.values[:count].float(), indices=neurons.indices[:count])
+    _check_finite(neurons.values, numbers=neurons.indices)
+    return _single_precision(match), replace(
+        neurons, values=neurons.values[:count].float(), indices=neurons.indices[:count]
+    )
 
 
-def dead(neurons: Neurons) -> Bool[Tensor, " neurons"]:
+def find_dead_units(neurons: Activations) -> Bool[Tensor, " neurons"]:
     """Units that give the same value for every image; of lists that do not say, those whose listed values are equal."""
-    if isinstance(neurons, Strongest) and neurons.dead is not None:
+    if isinstance(neurons, TopActivations) and neurons.dead is not None:
         return neurons.dead
-    values = neurons.values if isinstance(neurons, Strongest) else neurons
+    values = neurons.values if isinstance(neurons, TopActivations) else neurons
     return values.amin(dim=0) == values.amax(dim=0)
 
 
-def some_units(neurons: Neurons, units: slice) -> Strongest | Float[Tensor, "images block"]:
+def select_units(neurons: Activations, units: slice) -> TopActivations | Float[Tensor, "images block"]:
     """The activations of some of the units."""
-    if not isinstance(neurons, Strongest):
+    if not isinstance(neurons, TopActivations):
         return neurons[:, units]
     unresponsive = None if neurons.dead is None else neurons.dead[units]
     return replace(neurons, values=neurons.values[:, units], indices=neurons.indices[:, units], dead=unresponsive)
 
 
-def lists_side_by_side(layers: Sequence[Strongest]) -> Strongest:
+def join_lists(layers: Sequence[TopActivations]) -> TopActivations:
     """The units of several layers as if they were of one; their lists have the same length."""
     values, indices = (torch.cat([getattr(one, name) for one in layers], dim=1) for name in ("values", "indices"))
-    return Strongest(values, indices, layers[0].images, torch.cat([dead(one) for one in layers]))
+    return TopActivations(values, indices, layers[0].images, torch.cat([find_dead_units(one) for one in layers]))
 
 
-def side_by_side(layers: Sequence[Strongest | Tensor]) -> Strongest | Float[Tensor, "images neurons"]:
+def join_layers(layers: Sequence[TopActivations | Tensor]) -> TopActivations | Float[Tensor, "images neurons"]:
     """The units of several layers as if they were of one: lists of the same length, or activations."""
-    lists = [layer for layer in layers if isinstance(layer, Strongest)]
-    return lists_side_by_side(lists) if lists else torch.cat([one for one in layers if isinstance(one, Tensor)], dim=1)
+    lists = [layer for layer in layers if isinstance(layer, TopActivations)]
+    return join_lists(lists) if lists else torch.cat([one for one in layers if isinstance(one, Tensor)], dim=1)
 
 
-def _fitting(match: ConceptMatch, neurons: Neurons) -> None:
-    images, concepts = shape(match)
+def _fit_lists(match: DenseOrFactored, neurons: Activations) -> None:
+    images, concepts = match_shape(match)
     if not images or not concepts:
         raise InputError(f"the match has {images} images and {concepts} concepts; it needs at least one of each")
     if images != neurons.shape[0]:
@@ -129,11 +137,15 @@ def _fitting(match: ConceptMatch, neurons: Neurons) -> None:
         raise InputError("the activations have no units; a layer needs at least one")
 
 
-def _single(match: ConceptMatch) -> ConceptMatch:
-    return Match(match.images.float(), match.texts.float()) if isinstance(match, Match) else match.float()
+def _single_precision(match: DenseOrFactored) -> DenseOrFactored:
+    return (
+        ConceptActivations(match.images.float(), match.texts.float())
+        if isinstance(match, ConceptActivations)
+        else match.float()
+    )
 
 
-def _finite(neurons: Float[Tensor, "rows neurons"], numbers: Int[Tensor, "rows neurons"] | None = None) -> None:
+def _check_finite(neurons: Float[Tensor, "rows neurons"], numbers: Int[Tensor, "rows neurons"] | None = None) -> None:
     """Refuse activations that are NaN or infinite, by the first unit that has one; extremes need no second copy."""
     low, high = neurons.amin(dim=0), neurons.amax(dim=0)
     broken = (~(torch.isfinite(low) & torch.isfinite(high))).nonzero().flatten()
@@ -147,41 +159,47 @@ def _finite(neurons: Float[Tensor, "rows neurons"], numbers: Int[Tensor, "rows n
         )
 
 
-def shape(match: ConceptMatch) -> tuple[int, int]:
+def match_shape(match: DenseOrFactored) -> tuple[int, int]:
     """How many images and concepts."""
-    if isinstance(match, Match):
+    if isinstance(match, ConceptActivations):
         return len(match.images), len(match.texts)
     return match.shape[0], match.shape[1]
 
 
-def take(match: ConceptMatch, images: Int[Tensor, " taken"] | slice) -> Match | Float[Tensor, "taken concepts"]:
+def take_images(
+    match: DenseOrFactored, images: Int[Tensor, " taken"] | slice
+) -> ConceptActivations | Float[Tensor, "taken concepts"]:
     """The match of some of the images."""
-    return Match(match.images[images], match.texts) if isinstance(match, Match) else match[images]
+    return (
+        ConceptActivations(match.images[images], match.texts)
+        if isinstance(match, ConceptActivations)
+        else match[images]
+    )
 
 
-def tile(match: ConceptMatch, concepts: slice, out: Tensor | None = None) -> Float[Tensor, "images block"]:
+def take_tile(match: DenseOrFactored, concepts: slice, out: Tensor | None = None) -> Float[Tensor, "images block"]:
     """The matrix itself for a slice of the concepts, contiguous; written to `out` where given."""
-    if isinstance(match, Match):
+    if isinstance(match, ConceptActivations):
         return torch.mm(match.images, match.texts[concepts].T, out=out)
     return match[:, concepts].contiguous() if out is None else out.copy_(match[:, concepts])
 
 
-def some_of(
-    match: ConceptMatch, images: Int[Tensor, " taken"], concepts: Int[Tensor, " chosen"]
+def take_some(
+    match: DenseOrFactored, images: Int[Tensor, " taken"], concepts: Int[Tensor, " chosen"]
 ) -> Float[Tensor, "taken chosen"]:
     """The matrix itself for some of the images and some of the concepts."""
-    if isinstance(match, Match):
+    if isinstance(match, ConceptActivations):
         return match.images[images] @ match.texts[concepts].T
     return match[images][:, concepts]
 
 
-def slices(total: int, length: int) -> Iterator[slice]:
+def concept_slices(total: int, length: int) -> Iterator[slice]:
     """Slices of at most `length` that cover `total` in order."""
     for start in range(0, total, max(1, length)):
         yield slice(start, min(start + max(1, length), total))
 
 
-def at_least(name: str, value: int | float, low: int | float) -> None:
+def check_at_least(name: str, value: int | float, low: int | float) -> None:
     """Refuse a setting below what it can mean."""
     if value < low:
         raise InputError(f"{name}={value} is too small; it must be at least {low}")

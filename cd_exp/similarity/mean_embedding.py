@@ -4,18 +4,20 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from cd_exp.records import Match
-from cd_exp.similarity.match import ConceptMatch, Neurons, at_least, listed
-from cd_exp.similarity.registry import Terms, declare
+from cd_exp.records import ConceptActivations
+from cd_exp.similarity.match import Activations, DenseOrFactored, as_top_activations, check_at_least
+from cd_exp.similarity.registry import RankSum, similarity_function
 
 
-def _terms(*, top_k: int, images: int | None = None) -> Terms:
+def _mean_terms(*, top_k: int, images: int | None = None) -> RankSum:
     counted = top_k if images is None else min(top_k, images)
-    return Terms(top_k, None, lambda ranks, cells: cells / counted, position=None)
+    return RankSum(top_k, None, lambda ranks, cells: cells / counted, position=None)
 
 
-@declare(strongest=lambda images, top_k, **_: top_k, terms=_terms)
-def mean_embedding(match: ConceptMatch, neurons: Neurons, *, top_k: int = 30) -> Float[Tensor, "neurons concepts"]:
+@similarity_function(strongest=lambda images, top_k, **_: top_k, terms=_mean_terms)
+def mean_embedding(
+    match: DenseOrFactored, neurons: Activations, *, top_k: int = 30
+) -> Float[Tensor, "neurons concepts"]:
     """Mean match of each concept over the images that a unit responds to most.
 
     score[k, t] = mean over the `top_k` images of P[i, t] = <mean embedding of these images, t>: the cosine of the two
@@ -37,9 +39,9 @@ def mean_embedding(match: ConceptMatch, neurons: Neurons, *, top_k: int = 30) ->
 
     Source: SemanticLens (arXiv:2501.05398), WWW (arXiv:2402.18956) and others name units by such means.
     """
-    at_least("top_k", top_k, 1)
-    match, lists = listed(match, neurons, top_k)
+    check_at_least("top_k", top_k, 1)
+    match, lists = as_top_activations(match, neurons, top_k)
     images = lists.indices.T.contiguous()
-    if isinstance(match, Match):
+    if isinstance(match, ConceptActivations):
         return embedding_bag(images, match.images, mode="mean") @ match.texts.T
     return embedding_bag(images, match, mode="mean")

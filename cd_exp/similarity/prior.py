@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cd_exp.errors import InputError
-from cd_exp.similarity.match import Neurons, dead, slices
+from cd_exp.similarity.match import Activations, concept_slices, find_dead_units
 
 EPSILON = torch.finfo(torch.float32).eps
 """The spacing of float32 above 1; rounding to the nearest moves a number by at most half of it, times its size."""
@@ -26,7 +26,7 @@ CELLS = 2**22
 
 def subtract_prior(
     likelihood: Float[Tensor, "neurons concepts"],
-    neurons: Neurons,
+    neurons: Activations,
     *,
     weight: float,
     prior: Float[Tensor, " concepts"] | None = None,
@@ -47,22 +47,22 @@ def subtract_prior(
         InputError: another word for `units`.
     """
     counts = prior_mask(neurons, units)
-    for part in _layers(len(likelihood), layers):
+    for part in _split_layers(len(likelihood), layers):
         scores = likelihood[part]
         own = layer_prior(scores, counts[part]) if prior is None else prior.double()
-        for columns in slices(scores.shape[1], max(1, CELLS // len(scores))):
+        for columns in concept_slices(scores.shape[1], max(1, CELLS // len(scores))):
             scores[:, columns] = scores[:, columns].double() - weight * own[columns]
         if weight:
-            for rows in slices(len(scores), max(1, CELLS // scores.shape[1])):
+            for rows in concept_slices(len(scores), max(1, CELLS // scores.shape[1])):
                 order_ties(scores[rows], own, weight=weight)
     return likelihood
 
 
-def prior_mask(neurons: Neurons, units: str) -> Bool[Tensor, " neurons"]:
+def prior_mask(neurons: Activations, units: str) -> Bool[Tensor, " neurons"]:
     """Which units the prior is over."""
     if units not in ("all", "alive"):
         raise InputError(f"prior_units={units!r} is not known; give all, or alive to leave dead units out")
-    unresponsive = dead(neurons)
+    unresponsive = find_dead_units(neurons)
     return torch.ones_like(unresponsive) if units == "all" else ~unresponsive
 
 
@@ -74,7 +74,7 @@ def layer_prior(
     if not number:  # a layer whose units are all dead has a prior all the same
         counts, number = torch.ones_like(counts), len(counts)
     parts = []
-    for columns in slices(likelihood.shape[1], max(1, CELLS // len(likelihood))):
+    for columns in concept_slices(likelihood.shape[1], max(1, CELLS // len(likelihood))):
         part = likelihood[:, columns]
         parts.append((part if number == len(part) else part[counts]).double().logsumexp(dim=0))
     return torch.cat(parts) - math.log(number)
@@ -100,7 +100,7 @@ def order_ties(scores: Float[Tensor, "neurons concepts"], prior: Float[Tensor, "
     rows = (tied.sum(dim=1) > 1).nonzero().flatten()
     if not len(rows):
         return
-    order, level = _by_prior(prior)
+    order, level = _order_by_prior(prior)
     tied, level = tied[rows][:, order], level.expand(len(rows), -1)
     # A concept opens a step where it is tied and its prior is below that of the last tied one: equal priors share one.
     last = torch.where(tied, level, -1).cummax(dim=1).values
@@ -112,7 +112,7 @@ def order_ties(scores: Float[Tensor, "neurons concepts"], prior: Float[Tensor, "
     scores[rows[:, None], order] = torch.where(tied & several, best[rows][:, None] - lower, kept)
 
 
-def _by_prior(prior: Float[Tensor, " concepts"]) -> tuple[Int[Tensor, " concepts"], Int[Tensor, " concepts"]]:
+def _order_by_prior(prior: Float[Tensor, " concepts"]) -> tuple[Int[Tensor, " concepts"], Int[Tensor, " concepts"]]:
     """The concepts from the highest prior to the lowest, and in this order the number of each distinct value."""
     values, order = prior.sort(descending=True, stable=True)
     changes = torch.zeros_like(order)
@@ -120,7 +120,7 @@ def _by_prior(prior: Float[Tensor, " concepts"]) -> tuple[Int[Tensor, " concepts
     return order, changes.cumsum(dim=0)
 
 
-def _layers(units: int, layers: Sequence[int] | None) -> Iterator[slice]:
+def _split_layers(units: int, layers: Sequence[int] | None) -> Iterator[slice]:
     sizes = [units] if layers is None else layers
     if sum(sizes) != units:
         raise ValueError(f"layers of {list(sizes)} units are not the {units} units given")

@@ -5,8 +5,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cd_exp.errors import InputError
-from cd_exp.similarity.match import ConceptMatch, Neurons, at_least, listed, shape, slices, some_of, take, tile
-from cd_exp.similarity.registry import declare
+from cd_exp.similarity.match import (
+    Activations,
+    DenseOrFactored,
+    as_top_activations,
+    check_at_least,
+    concept_slices,
+    match_shape,
+    take_images,
+    take_some,
+    take_tile,
+)
+from cd_exp.similarity.registry import similarity_function
 
 CELLS = 2**24
 """The most images x concepts of one tile: 64 MiB."""
@@ -15,17 +25,17 @@ MIN_MEAN = 1e-6
 """A mean match below this counts as this: it is zero up to the rounding of float32, or negative."""
 
 
-def _images(images: int, top_fraction: float, **_: object) -> int:
+def _images_read(images: int, top_fraction: float, **_: object) -> int:
     """How many images count: the share, rounded down, and at least one."""
     if not 0 < top_fraction <= 1:
         raise InputError(f"top_fraction={top_fraction} is no share of the images; give more than 0 and at most 1")
     return max(1, int(images * top_fraction))
 
 
-@declare(strongest=_images)
+@similarity_function(strongest=_images_read)
 def rank_reorder(
-    match: ConceptMatch,
-    neurons: Neurons,
+    match: DenseOrFactored,
+    neurons: Activations,
     *,
     top_fraction: float = 0.05,
     power: float = 3.0,
@@ -63,13 +73,13 @@ def rank_reorder(
 
     Source: CLIP-Dissect (arXiv:2204.10965), section 3 and appendix.
     """
-    at_least("permutations", permutations, 1)
-    match, lists = listed(match, neurons, _images(neurons.shape[0], top_fraction))
+    check_at_least("permutations", permutations, 1)
+    match, lists = as_top_activations(match, neurons, _images_read(neurons.shape[0], top_fraction))
     values, chosen = lists.values, lists.indices
     fall = (values[0] - values).T.contiguous()  # from the largest: rises from 0, and differences are the same
-    chance = _by_chance(fall, power=power, permutations=permutations, seed=seed)
+    chance = _chance_disorder(fall, power=power, permutations=permutations, seed=seed)
     needed, rows = torch.unique(chosen.T.contiguous(), return_inverse=True)
-    match, concepts = take(match, needed), shape(match)[1]
+    match, concepts = take_images(match, needed), match_shape(match)[1]
 
     def scored(matched: Float[Tensor, "top block"], unit: int) -> Float[Tensor, " block"]:
         error = _disorder(matched, fall[unit], power=power)
@@ -77,17 +87,17 @@ def rank_reorder(
         return -ratio / matched.mean(dim=0).clamp(min=MIN_MEAN) ** scale_power
 
     if columns is not None:
-        own = (some_of(match, rows[unit], columns[unit]) for unit in range(len(rows)))
+        own = (take_some(match, rows[unit], columns[unit]) for unit in range(len(rows)))
         return torch.stack([scored(matched, unit) for unit, matched in enumerate(own)])
     scores = values.new_empty(values.shape[1], concepts)
-    for block in slices(concepts, min(1024, max(16, CELLS // len(needed)))):
-        part = tile(match, block)
+    for block in concept_slices(concepts, min(1024, max(16, CELLS // len(needed)))):
+        part = take_tile(match, block)
         for unit in range(len(rows)):
             scores[unit, block] = scored(part.index_select(0, rows[unit]), unit)
     return scores
 
 
-def _by_chance(
+def _chance_disorder(
     fall: Float[Tensor, "neurons images"], *, power: float, permutations: int, seed: int
 ) -> Float[Tensor, " neurons"]:
     """Mean |a - a reordered|^power over random orders: the same orders for every unit."""
@@ -111,11 +121,11 @@ def _disorder(
     bits = matched.T.view(torch.int32)
     torch.bitwise_xor(bits, (bits >> 31) & 0x7FFFFFFF, out=keys[..., 1])
     keys[..., 0] = fall.view(torch.int32)
-    carried = _sorted(keys.view(torch.int64)[..., 0]).view(torch.int32).view_as(keys)[..., 0].view(torch.float32)
+    carried = _sort_by_match(keys.view(torch.int64)[..., 0]).view(torch.int32).view_as(keys)[..., 0].view(torch.float32)
     return (carried - fall.flip(0)).abs_().pow_(power).mean(dim=1)
 
 
-def _sorted(keys: Int[Tensor, "block images"]) -> Int[Tensor, "block images"]:
+def _sort_by_match(keys: Int[Tensor, "block images"]) -> Int[Tensor, "block images"]:
     """Rows sorted. On the CPU by numpy, whose vectorised sort of integers took a quarter of the time of torch's."""
     if keys.device.type != "cpu":
         return keys.sort(dim=1).values

@@ -20,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
-class Reads:
+class Inputs:
     """What a function reads of the activations: each unit's strongest images, so many of them, or everything."""
 
     strongest: int | None
@@ -28,7 +28,7 @@ class Reads:
 
 
 @dataclass(frozen=True)
-class Terms:
+class RankSum:
     """Scores that are, but for a number for each concept of the layer, a sum over a unit's strongest images.
 
     score[k, t] = sum over ranks r of `term(r, S[image of rank r, t])` + a number for t.
@@ -48,21 +48,21 @@ class Terms:
 
 
 @dataclass(frozen=True)
-class Declaration:
+class SimilaritySpec:
     """What a function says of itself; one that says nothing reads everything and scores each unit by itself."""
 
     strongest: Callable[..., int] | None = None
     whole_layer: bool = False
-    terms: Callable[..., Terms] | None = None
+    terms: Callable[..., RankSum] | None = None
     prepare: Callable[..., tuple[Any, Tensor, Callable[..., Tensor]]] | None = None
     least_units: int = 1
 
 
-def declare(
+def similarity_function(
     *,
     strongest: Callable[..., int] | None = None,
     whole_layer: bool = False,
-    terms: Callable[..., Terms] | None = None,
+    terms: Callable[..., RankSum] | None = None,
     prepare: Callable[..., tuple[Any, Tensor, Callable[..., Tensor]]] | None = None,
     least_units: int = 1,
 ) -> Callable[[F], F]:
@@ -86,43 +86,43 @@ def declare(
     """
 
     def mark(function: F) -> F:
-        vars(function)["declaration"] = Declaration(strongest, whole_layer, terms, prepare, least_units)
+        vars(function)["declaration"] = SimilaritySpec(strongest, whole_layer, terms, prepare, least_units)
         return function
 
     return mark
 
 
-def declared(function: Callable[..., Any]) -> bool:
+def is_declared(function: Callable[..., Any]) -> bool:
     """Whether the function says anything of itself."""
-    return hasattr(_plain(function), "declaration")
+    return hasattr(_unwrap_partial(function), "declaration")
 
 
-def declaration(function: Callable[..., Any]) -> Declaration:
+def spec_of(function: Callable[..., Any]) -> SimilaritySpec:
     """What the function declares, also where settings were bound to it by `functools.partial`."""
-    return getattr(_plain(function), "declaration", Declaration())
+    return getattr(_unwrap_partial(function), "declaration", SimilaritySpec())
 
 
-def reads(function: Callable[..., Any], images: int) -> Reads:
+def inputs_of(function: Callable[..., Any], images: int) -> Inputs:
     """What the function, with the settings bound to it, reads of a layer's activations on `images` images.
 
     >>> from cd_exp.similarity import cos, wpmi
     >>> reads(partial(wpmi, top_k=28), 1000).strongest, reads(cos, 1000).everything
     (28, True)
     """
-    strongest = declaration(function).strongest
+    strongest = spec_of(function).strongest
     if strongest is None:
-        return Reads(strongest=None, everything=True)
-    return Reads(strongest=min(images, strongest(images, **settings(function))), everything=False)
+        return Inputs(strongest=None, everything=True)
+    return Inputs(strongest=min(images, strongest(images, **bound_settings(function))), everything=False)
 
 
-def ceiling(function: Callable[..., Any], units: int) -> float | None:
+def score_ceiling(function: Callable[..., Any], units: int) -> float | None:
     """What no score exceeds under a prior of weight 1 over so many units, log(units); None where there is no limit.
 
     >>> from cd_exp.similarity import cos, soft_wpmi
     >>> round(ceiling(soft_wpmi, 512), 3), ceiling(cos, 512)
     (6.238, None)
     """
-    found = settings(function)
+    found = bound_settings(function)
     if "prior" not in found or found["prior"] is not None or found.get("prior_weight") != 1:
         return None
     return math.log(units)
@@ -135,16 +135,16 @@ def needs_dead(function: Callable[..., Any]) -> bool:
     >>> needs_dead(soft_wpmi), needs_dead(partial(soft_wpmi, prior_units="alive"))
     (False, True)
     """
-    return settings(function).get("prior_units") == "alive"
+    return bound_settings(function).get("prior_units") == "alive"
 
 
-def settings(function: Callable[..., Any]) -> dict[str, Any]:
+def bound_settings(function: Callable[..., Any]) -> dict[str, Any]:
     """The keyword settings of a function: its defaults, and over them what `functools.partial` bound."""
     parameters = inspect.signature(function).parameters.values()
     return {item.name: item.default for item in parameters if item.default is not item.empty}
 
 
-def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
+def _unwrap_partial(function: Callable[..., Any]) -> Callable[..., Any]:
     while isinstance(function, partial):
         function = function.func
     return function
@@ -153,7 +153,7 @@ def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
 PACKAGE = __name__.rpartition(".")[0]
 
 
-def named_as_their_file() -> dict[str, Callable[..., Any]]:
+def find_by_file_name() -> dict[str, Callable[..., Any]]:
     """The functions of this folder whose form is `(match, neurons, *, settings with defaults)`."""
     found = {}
     for module in [module.name for module in iter_modules(sys.modules[PACKAGE].__path__)]:

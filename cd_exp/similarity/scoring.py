@@ -8,31 +8,31 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cd_exp.records import Strongest
+from cd_exp.records import TopActivations
 from cd_exp.similarity.match import (
-    ConceptMatch,
-    Neurons,
-    at_least,
-    checked,
-    listed,
-    shape,
-    side_by_side,
-    slices,
-    some_units,
+    Activations,
+    DenseOrFactored,
+    as_top_activations,
+    check_at_least,
+    check_shapes,
+    concept_slices,
+    join_layers,
+    match_shape,
+    select_units,
 )
 from cd_exp.similarity.prior import prior_mask
-from cd_exp.similarity.registry import declaration, declared, reads, settings
+from cd_exp.similarity.registry import bound_settings, inputs_of, is_declared, spec_of
 
 RESULT_BYTES = 2**29
 """The most that one piece of a result takes where the caller does not say, and the activations of layers together."""
 
 
-def layers_together(
-    function: Callable[..., Tensor], match: ConceptMatch, layers: Mapping[str, Neurons]
+def score_layers(
+    function: Callable[..., Tensor], match: DenseOrFactored, layers: Mapping[str, Activations]
 ) -> Iterator[tuple[str, slice, Float[Tensor, "block concepts"]]]:
     """The scores of several layers, each as if it were scored by itself, with the tiles of images made once for all.
 
-    As many layers go together as fit in half a gibibyte of scores; a larger one is cut by `blocks`.
+    As many layers go together as fit in half a gibibyte of scores; a larger one is cut by `score_blocks`.
 
     Args:
         function: one of `cd_exp.similarity`, plain or with settings bound by `functools.partial`, or another of that
@@ -51,28 +51,28 @@ def layers_together(
     Raises:
         InputError: as the function does; a unit is named by its number in its layer.
     """
-    fitting = {layer: _read(function, match, neurons) for layer, neurons in layers.items()}
+    fitting = {layer: _read_block(function, match, neurons) for layer, neurons in layers.items()}
     # What says nothing of itself may take a prior over the units it is given: whoever calls soft_wpmi does.
     parameters = inspect.signature(function).parameters
-    alone = declaration(function).whole_layer or not (declared(function) or "layers" in parameters)
-    for group in _groups(fitting, concepts=shape(match)[1], alone=alone):
+    alone = spec_of(function).whole_layer or not (is_declared(function) or "layers" in parameters)
+    for group in _group_layers(fitting, concepts=match_shape(match)[1], alone=alone):
         if len(group) == 1:
-            for units, scores in blocks(function, match, fitting[group[0]]):
+            for units, scores in score_blocks(function, match, fitting[group[0]]):
                 yield group[0], units, scores
             continue
         sizes = [fitting[layer].shape[1] for layer in group]
         takes_layers = {"layers": sizes} if "layers" in parameters else {}
-        scores = function(match, side_by_side([fitting[layer] for layer in group]), **takes_layers)
+        scores = function(match, join_layers([fitting[layer] for layer in group]), **takes_layers)
         for layer, part in zip(group, scores.split(sizes), strict=True):
             yield layer, slice(0, len(part)), part
 
 
-def _groups(layers: Mapping[str, Neurons], *, concepts: int, alone: bool) -> Iterator[list[str]]:
+def _group_layers(layers: Mapping[str, Activations], *, concepts: int, alone: bool) -> Iterator[list[str]]:
     """Layers whose scores, and whose activations where these are read, take at most `RESULT_BYTES` together."""
     group: list[str] = []
     taken = 0
     for layer, neurons in layers.items():
-        values = neurons.values if isinstance(neurons, Strongest) else neurons
+        values = neurons.values if isinstance(neurons, TopActivations) else neurons
         size = 4 * max(values.numel(), concepts * values.shape[1])
         if group and (alone or taken + size > RESULT_BYTES):
             yield group
@@ -83,8 +83,8 @@ def _groups(layers: Mapping[str, Neurons], *, concepts: int, alone: bool) -> Ite
         yield group
 
 
-def blocks(
-    function: Callable[..., Tensor], match: ConceptMatch, neurons: Neurons, *, units: int | None = None
+def score_blocks(
+    function: Callable[..., Tensor], match: DenseOrFactored, neurons: Activations, *, units: int | None = None
 ) -> Iterator[tuple[slice, Float[Tensor, "block concepts"]]]:
     """Score a layer some units at a time, with the scores that the whole layer at once would get.
 
@@ -111,24 +111,24 @@ def blocks(
     Raises:
         InputError: as the function does; a unit is named by its number in the layer.
     """
-    size = units if units is not None else max(1, RESULT_BYTES // (4 * max(1, shape(match)[1])))
-    at_least("units", size, 1)
-    neurons = _read(function, match, neurons)
-    if declaration(function).whole_layer:
+    size = units if units is not None else max(1, RESULT_BYTES // (4 * max(1, match_shape(match)[1])))
+    check_at_least("units", size, 1)
+    neurons = _read_block(function, match, neurons)
+    if spec_of(function).whole_layer:
         size = neurons.shape[1]
     given = {}
     if neurons.shape[1] > size and _takes_prior(function):
         given["prior"] = _prior(function, match, neurons, size=size)
-    for part in slices(neurons.shape[1], size):
-        yield part, function(match, some_units(neurons, part), **given)
+    for part in concept_slices(neurons.shape[1], size):
+        yield part, function(match, select_units(neurons, part), **given)
 
 
-def _read(function: Callable[..., Tensor], match: ConceptMatch, neurons: Neurons) -> Neurons:
+def _read_block(function: Callable[..., Tensor], match: DenseOrFactored, neurons: Activations) -> Activations:
     """What the function reads, checked for the whole layer so that a unit is named by its number there."""
-    wanted = reads(function, neurons.shape[0])
+    wanted = inputs_of(function, neurons.shape[0])
     if wanted.strongest is None:
-        return checked(match, neurons)[1]
-    return listed(match, neurons, wanted.strongest)[1]
+        return check_shapes(match, neurons)[1]
+    return as_top_activations(match, neurons, wanted.strongest)[1]
 
 
 def _takes_prior(function: Callable[..., Tensor]) -> bool:
@@ -138,17 +138,17 @@ def _takes_prior(function: Callable[..., Tensor]) -> bool:
 
 
 def _prior(
-    function: Callable[..., Tensor], match: ConceptMatch, neurons: Neurons, *, size: int
+    function: Callable[..., Tensor], match: DenseOrFactored, neurons: Activations, *, size: int
 ) -> Float[Tensor, " concepts"]:
     """Log of the mean likelihood over all units; with a prior of zero a function returns the likelihood itself."""
-    counts = prior_mask(neurons, settings(function).get("prior_units", "all"))
+    counts = prior_mask(neurons, bound_settings(function).get("prior_units", "all"))
     counts = counts if counts.any() else torch.ones_like(counts)
-    nothing = torch.zeros(shape(match)[1], device=counts.device)
+    nothing = torch.zeros(match_shape(match)[1], device=counts.device)
     total = torch.full_like(nothing, -math.inf, dtype=torch.float64)
-    for part in slices(neurons.shape[1], size):
+    for part in concept_slices(neurons.shape[1], size):
         if counts[part].any():
-            likelihood = function(match, some_units(neurons, part), prior=nothing)[counts[part]]
-            for columns in slices(len(nothing), max(1, 2**22 // len(likelihood))):
+            likelihood = function(match, select_units(neurons, part), prior=nothing)[counts[part]]
+            for columns in concept_slices(len(nothing), max(1, 2**22 // len(likelihood))):
                 chunk = likelihood[:, columns].double().logsumexp(dim=0)
                 total[columns] = torch.logaddexp(total[columns], chunk)
     return total - math.log(int(counts.sum()))

@@ -13,11 +13,11 @@ from numpy.polynomial import Chebyshev, Polynomial
 from torch import Tensor
 
 from cd_exp.errors import InputError
-from cd_exp.records import Strongest
-from cd_exp.similarity.match import ConceptMatch, Neurons, at_least, listed, shape
+from cd_exp.records import TopActivations
+from cd_exp.similarity.match import Activations, DenseOrFactored, as_top_activations, check_at_least, match_shape
 from cd_exp.similarity.prior import subtract_prior
-from cd_exp.similarity.registry import Terms, declare
-from cd_exp.similarity.top_images import Bags, Block, top_images
+from cd_exp.similarity.registry import RankSum, similarity_function
+from cd_exp.similarity.top_images import Bags, Block, top_image_blocks
 
 LIMITS = (8e-4, 0.016, 0.07, 0.175, 0.33, 0.53)
 """Up to which x the polynomial of degree 1, 2, ... is within `ERROR` of log(1 + x)."""
@@ -27,8 +27,8 @@ ERROR = 2e-7
 
 
 def soft_likelihood(
-    match: ConceptMatch,
-    lists: Strongest,
+    match: DenseOrFactored,
+    lists: TopActivations,
     *,
     scale: float,
     base: Float[Tensor, " ranks"],
@@ -43,10 +43,10 @@ def soft_likelihood(
         base: of each rank, above 0, best rank first; ranks beyond the number of images are left out.
         slope: of each rank, not negative.
     """
-    images, concepts = shape(match)
+    images, concepts = match_shape(match)
     base, slope = base[:images].double().cpu(), slope[:images].double().cpu()
     likelihood = lists.values.new_zeros(lists.shape[1], concepts)
-    for block in top_images(match, lists, scale=scale):
+    for block in top_image_blocks(match, lists, scale=scale):
         _add_logs(likelihood, block, slope / base)
     return likelihood.add_(base.log().sum().item())
 
@@ -55,7 +55,7 @@ def _add_logs(likelihood: Float[Tensor, "neurons concepts"], block: Block, ratio
     """Add log(1 + ratio * S) of the images of one block, in place."""
     greatest = torch.stack([tile.max() for _, tile in block.tiles]).max().item()
     degrees = np.searchsorted(LIMITS, ratio.numpy() * greatest).tolist()
-    orders = [Bags.of(block, weights.to(likelihood)) for weights in _weights(ratio, degrees)]
+    orders = [Bags.of(block, weights.to(likelihood)) for weights in _membership_weights(ratio, degrees)]
     large = [rank for rank, degree in enumerate(degrees) if degree == len(LIMITS)]
     power = torch.empty_like(block.tiles[0][1]).flatten()
     for columns, tile in block.tiles:
@@ -71,27 +71,27 @@ def _add_logs(likelihood: Float[Tensor, "neurons concepts"], block: Block, ratio
             scores += bags.sums(raised)
 
 
-def _weights(ratio: Float[Tensor, " ranks"], degrees: list[int]) -> list[Float[Tensor, " ranks"]]:
+def _membership_weights(ratio: Float[Tensor, " ranks"], degrees: list[int]) -> list[Float[Tensor, " ranks"]]:
     """Of S, S^2, ... in the polynomial of each rank; 0 where it has no such term."""
     weights = torch.zeros(len(LIMITS), len(ratio), dtype=torch.float64)
     for rank, degree in enumerate(degrees):
         if degree < len(LIMITS):
-            weights[: degree + 1, rank] = _polynomial(degree + 1)
+            weights[: degree + 1, rank] = _log_polynomial(degree + 1)
     weights *= ratio ** torch.arange(1, len(LIMITS) + 1)[:, None]
     return [terms for terms in weights if terms.any()]
 
 
 @cache
-def _polynomial(degree: int) -> Float[Tensor, " degree"]:
+def _log_polynomial(degree: int) -> Float[Tensor, " degree"]:
     """c_1, c_2, ... of log(1 + x) = c_1 x + c_2 x^2 + ... for 0 <= x <= LIMITS[degree - 1]."""
     domain = [0, LIMITS[degree - 1]]
     quotient = Chebyshev.interpolate(lambda x: np.log1p(x) / x, degree - 1, domain=domain)
     return torch.from_numpy(quotient.convert(kind=Polynomial).coef)
 
 
-def _terms(
+def _soft_wpmi_terms(
     *, top_k: int, scale: float, first_membership: float, last_membership: float, min_probability: float, **_: object
-) -> Terms:
+) -> RankSum:
     def term(ranks: Tensor, cells: Tensor) -> Tensor:
         member = first_membership - ranks / top_k * (first_membership - last_membership)
         return torch.addcmul(1 - member + min_probability, member, cells).log_()
@@ -99,13 +99,13 @@ def _terms(
     def position(ranks: Tensor) -> Tensor:  # the term itself where S is 0; log(exp(position) + S) is smooth in it
         return term(ranks, torch.zeros_like(ranks))
 
-    return Terms(top_k, scale, term, position)
+    return RankSum(top_k, scale, term, position)
 
 
-@declare(strongest=lambda images, top_k, **_: top_k, terms=_terms)
+@similarity_function(strongest=lambda images, top_k, **_: top_k, terms=_soft_wpmi_terms)
 def soft_wpmi(
-    match: ConceptMatch,
-    neurons: Neurons,
+    match: DenseOrFactored,
+    neurons: Activations,
     *,
     top_k: int = 100,
     scale: float = 10.0,
@@ -124,9 +124,9 @@ def soft_wpmi(
     rank 0 towards `last_membership` at rank `top_k`, exclusive. prior[t] is the log of the mean over units of exp of
     the first term: one unit alone scores 0 everywhere.
 
-    The prior depends on the units given: pass all units of a layer together (`blocks` does that piece by piece), or the
-    layer's own prior. With fewer than `top_k` images all of them count, with the p_r of their rank. A dead unit takes
-    any `top_k` images.
+    The prior depends on the units given: pass all units of a layer together (`score_blocks` does that piece by
+    piece), or the layer's own prior. With fewer than `top_k` images all of them count, with the p_r of their rank. A
+    dead unit takes any `top_k` images.
 
     Args:
         match: concept activations, images x concepts, dense or factored.
@@ -150,17 +150,17 @@ def soft_wpmi(
 
     Source: CLIP-Dissect (arXiv:2204.10965), section 3 and appendix.
     """
-    member = membership(top_k, first_membership, last_membership)
-    at_least("min_probability", min_probability, 1e-30)
+    member = membership_probabilities(top_k, first_membership, last_membership)
+    check_at_least("min_probability", min_probability, 1e-30)
     base = 1 - member + min_probability
-    match, lists = listed(match, neurons, top_k)
+    match, lists = as_top_activations(match, neurons, top_k)
     likelihood = soft_likelihood(match, lists, scale=scale, base=base, slope=member)
     return subtract_prior(likelihood, neurons, weight=prior_weight, prior=prior, units=prior_units, layers=layers)
 
 
-def membership(top_k: int, first: float, last: float) -> Float[Tensor, " ranks"]:
+def membership_probabilities(top_k: int, first: float, last: float) -> Float[Tensor, " ranks"]:
     """p_r = first - r / top_k * (first - last), for r = 0 ... top_k - 1."""
-    at_least("top_k", top_k, 1)
+    check_at_least("top_k", top_k, 1)
     if not (0 <= first <= 1 and 0 <= last <= 1):
         raise InputError(f"first_membership={first} and last_membership={last} are probabilities; give 0 to 1")
     return first - torch.arange(top_k, dtype=torch.float64) / top_k * (first - last)

@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from cd_exp.records import Match, Strongest
-from cd_exp.similarity.match import ConceptMatch, shape, slices, take, tile
+from cd_exp.records import ConceptActivations, TopActivations
+from cd_exp.similarity.match import DenseOrFactored, concept_slices, match_shape, take_images, take_tile
 
 BLOCK_BYTES = 2**28
 """The most that one block of images x concepts takes."""
@@ -22,13 +22,13 @@ SAFE_EXPONENT = 40.0
 """exp(+-40) and sums of a billion of them stay far inside float32."""
 
 
-def images_a_block(concepts: int) -> int:
+def images_per_block(concepts: int) -> int:
     """How many images fit a block with all their concepts."""
     return max(1, BLOCK_BYTES // (4 * concepts))
 
 
-def probabilities(
-    match: ConceptMatch, *, scale: float | None, width: int, buffer: Float[Tensor, " elements"]
+def softmax_tiles(
+    match: DenseOrFactored, *, scale: float | None, width: int, buffer: Float[Tensor, " elements"]
 ) -> list[tuple[slice, Float[Tensor, "images _"]]]:
     """The softmax in contiguous tiles of `width` concepts, each with the concepts it is of.
 
@@ -40,17 +40,21 @@ def probabilities(
         width: concepts a tile.
         buffer: memory to lay the tiles in, at least images x concepts.
     """
-    images, concepts = shape(match)
+    images, concepts = match_shape(match)
     if scale is not None:
-        match = Match(match.images * scale, match.texts) if isinstance(match, Match) else match * scale
+        match = (
+            ConceptActivations(match.images * scale, match.texts)
+            if isinstance(match, ConceptActivations)
+            else match * scale
+        )
     tiles = []
-    for columns in slices(concepts, width):
+    for columns in concept_slices(concepts, width):
         cells = images * (columns.stop - columns.start)
         start = images * columns.start
-        tiles.append((columns, tile(match, columns, out=buffer[start : start + cells].view(images, -1))))
+        tiles.append((columns, take_tile(match, columns, out=buffer[start : start + cells].view(images, -1))))
     if scale is None:
         return tiles
-    if _largest(match) > SAFE_EXPONENT:
+    if _largest_match(match) > SAFE_EXPONENT:
         peak = torch.stack([part.amax(dim=1) for _, part in tiles]).amax(dim=0)
         for _, part in tiles:
             part.sub_(peak[:, None])
@@ -62,9 +66,9 @@ def probabilities(
     return tiles
 
 
-def _largest(match: ConceptMatch) -> float:
+def _largest_match(match: DenseOrFactored) -> float:
     """A bound on the size of any match."""
-    if not isinstance(match, Match):
+    if not isinstance(match, ConceptActivations):
         return match.abs().max().item()
     return match.images.norm(dim=1).max().item() * match.texts.norm(dim=1).max().item()
 
@@ -79,8 +83,8 @@ class Block:
     of: int  # how many top images there are in all blocks
 
 
-def top_images(
-    match: ConceptMatch, lists: Strongest, *, scale: float | None, width: int | None = None
+def top_image_blocks(
+    match: DenseOrFactored, lists: TopActivations, *, scale: float | None, width: int | None = None
 ) -> Iterator[Block]:
     """Blocks that together hold all images listed, with the softmax over concepts of scale * P.
 
@@ -92,17 +96,17 @@ def top_images(
         scale: of the softmax; None for the matches themselves.
         width: concepts a tile; what suits the number of units where not given.
     """
-    concepts, units = shape(match)[1], lists.shape[1]
+    concepts, units = match_shape(match)[1], lists.shape[1]
     needed, places = torch.unique(lists.indices.T.contiguous(), return_inverse=True)
-    size = min(len(needed), images_a_block(concepts))
-    width = width or _width(units, lists.values.device)
+    size = min(len(needed), images_per_block(concepts))
+    width = width or _tile_width(units, lists.values.device)
     buffer = lists.values.new_empty(size * concepts)
-    for part in slices(len(needed), size):
-        tiles = probabilities(take(match, needed[part]), scale=scale, width=width, buffer=buffer)
+    for part in concept_slices(len(needed), size):
+        tiles = softmax_tiles(take_images(match, needed[part]), scale=scale, width=width, buffer=buffer)
         yield Block(tiles, places - part.start, (places >= part.start) & (places < part.stop), len(needed))
 
 
-def _width(units: int, device: torch.device) -> int:
+def _tile_width(units: int, device: torch.device) -> int:
     """Concepts a tile: the sums of all units should stay in the cache of a CPU, and fill a GPU."""
     elements = 2**26 if device.type == "cuda" else 2**19
     return min(4096, max(256, elements // units))

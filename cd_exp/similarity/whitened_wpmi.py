@@ -13,13 +13,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cd_exp.errors import InputError
-from cd_exp.records import Match
-from cd_exp.similarity.match import ConceptMatch, at_least, checked, shape, slices
-from cd_exp.similarity.registry import declare
-from cd_exp.similarity.whitening import image_weights, unit_rows, whitened_match
+from cd_exp.records import ConceptActivations
+from cd_exp.similarity.match import DenseOrFactored, check_at_least, check_shapes, concept_slices, match_shape
+from cd_exp.similarity.registry import similarity_function
+from cd_exp.similarity.whitening import normalise_rows, weigh_images, whiten_match
 
 
-def off_centre(loadings: Float[Tensor, "concepts rank"], *, width: float) -> Float[Tensor, " concepts"]:
+def penalise_off_centre(loadings: Float[Tensor, "concepts rank"], *, width: float) -> Float[Tensor, " concepts"]:
     """How far each concept is from the middle of those that are nearly the same to CLIP.
 
     With C the cosines between the rows L of `loadings`, which are the correlations of the concepts' whitened matches,
@@ -36,12 +36,12 @@ def off_centre(loadings: Float[Tensor, "concepts rank"], *, width: float) -> Flo
     >>> off_centre(rows, width=0.02).mul(1000).round().int().tolist()
     [0, 2, 2, 0]
     """
-    rows = unit_rows(loadings).float()
+    rows = normalise_rows(loadings).float()
     off = torch.empty(len(rows), device=rows.device)
-    for part in slices(len(rows), max(1, 2**23 // len(rows))):
+    for part in concept_slices(len(rows), max(1, 2**23 // len(rows))):
         nearness = rows[part] @ rows.T
         middle = nearness.sub_(1).div_(width).exp_() @ rows
-        off[part] = 1 - (unit_rows(middle) * rows[part]).sum(dim=1)
+        off[part] = 1 - (normalise_rows(middle) * rows[part]).sum(dim=1)
     return off.where(rows.any(dim=1), 0.0).double()
 
 
@@ -52,10 +52,10 @@ def name_penalty(names: Sequence[str] | None, concepts: int, weight: float) -> F
     if names is None or len(names) != concepts:
         given = "none" if names is None else str(len(names))
         raise InputError(f"name_weight={weight} needs the names of the {concepts} concepts as `names`, got {given}")
-    return weight * torch.tensor(nested(names), dtype=torch.float64)
+    return weight * torch.tensor(contains_other_name(names), dtype=torch.float64)
 
 
-def nested(names: Sequence[str]) -> list[bool]:
+def contains_other_name(names: Sequence[str]) -> list[bool]:
     """Whether each name contains another one, word by word and whatever the case.
 
     >>> nested(["red", "red circle", "circled", "Red"])
@@ -72,9 +72,9 @@ def nested(names: Sequence[str]) -> list[bool]:
     return [contains_another(words) for words in phrases]
 
 
-@declare(whole_layer=True, least_units=50, prepare=lambda *given, **settings: _prepared(*given, **settings))
+@similarity_function(whole_layer=True, least_units=50, prepare=lambda *given, **settings: _prepare(*given, **settings))
 def whitened_wpmi(
-    match: ConceptMatch,
+    match: DenseOrFactored,
     neurons: Float[Tensor, "images neurons"],
     *,
     gain: float = 10.0,
@@ -93,7 +93,7 @@ def whitened_wpmi(
     """Mean whitened match over the images on which the whitened activation stands out, less a prior over the layer.
 
     whiten(Y, ridge) is `cd_exp.similarity.whitening`'s: columns standardised and divided by the square root of their
-    covariance with a ridge. off[t] is `off_centre`'s: 0 for a concept that stands alone or
+    covariance with a ridge. off[t] is `penalise_off_centre`'s: 0 for a concept that stands alone or
     in the middle of those that are nearly the same to CLIP. units are those of the layer.
 
         X[:, t]     = whiten(P, match_ridge)[:, t] sd_t / sqrt(sd_t^2 + (shrinkage median sd)^2), sd_t of t's matches
@@ -141,7 +141,7 @@ def whitened_wpmi(
     >>> whitened_wpmi(match, torch.eye(4)[:, :2]).argmax(dim=1)
     tensor([0, 1])
     """
-    match, neurons, scored = _prepared(
+    match, neurons, scored = _prepare(
         match,
         neurons,
         gain=gain,
@@ -160,8 +160,8 @@ def whitened_wpmi(
     return scored(match, neurons)
 
 
-def _prepared(
-    match: ConceptMatch,
+def _prepare(
+    match: DenseOrFactored,
     neurons: Float[Tensor, "images neurons"],
     *,
     gain: float,
@@ -176,28 +176,28 @@ def _prepared(
     centre_width: float,
     name_weight: float,
     names: Sequence[str] | None,
-) -> tuple[Match, Float[Tensor, "images neurons"], Callable[..., Tensor]]:
+) -> tuple[ConceptActivations, Float[Tensor, "images neurons"], Callable[..., Tensor]]:
     """The whitened matches as a product, the weights of the images, and what is left to do with some of the rows."""
-    match, neurons = checked(match, neurons)
+    match, neurons = check_shapes(match, neurons)
     for name, value in {
         "match_ridge": match_ridge, "unit_ridge": unit_ridge, "few_units": few_units, "shrinkage": shrinkage,
         "half_prior_units": half_prior_units,
     }.items():  # fmt: skip
-        at_least(name, value, 0)
-    at_least("gain", gain, 1e-30)
-    at_least("centre_width", centre_width, 1e-4)
+        check_at_least(name, value, 0)
+    check_at_least("gain", gain, 1e-30)
+    check_at_least("centre_width", centre_width, 1e-4)
     units = neurons.shape[1]
-    penalty = name_penalty(names, shape(match)[1], name_weight).to(neurons.device)
-    whitened = Match(*whitened_match(match, ridge=match_ridge, shrinkage=shrinkage))
+    penalty = name_penalty(names, match_shape(match)[1], name_weight).to(neurons.device)
+    whitened = ConceptActivations(*whiten_match(match, ridge=match_ridge, shrinkage=shrinkage))
     if centre_weight:
-        penalty += centre_weight * off_centre(whitened.texts, width=centre_width)
-    weights = image_weights(neurons, ridge=unit_ridge * (1 + few_units / units), threshold=threshold)
+        penalty += centre_weight * penalise_off_centre(whitened.texts, width=centre_width)
+    weights = weigh_images(neurons, ridge=unit_ridge * (1 + few_units / units), threshold=threshold)
     weight = prior_weight * units / (units + half_prior_units)
-    return whitened, weights, partial(_scored, gain=gain, prior_weight=weight, penalty=penalty)
+    return whitened, weights, partial(_score_block, gain=gain, prior_weight=weight, penalty=penalty)
 
 
-def _scored(
-    match: Match,
+def _score_block(
+    match: ConceptActivations,
     weights: Float[Tensor, "images neurons"],
     *,
     gain: float,
@@ -209,7 +209,7 @@ def _scored(
     means = gain * (weights / weights.sum(dim=0).clamp(min=1e-30)).T @ match.images
     centre = means @ match.texts.mean(dim=0)
     scores = torch.empty(units, concepts, device=means.device)
-    for columns in slices(concepts, max(1, 2**23 // units)):
+    for columns in concept_slices(concepts, max(1, 2**23 // units)):
         part = means @ match.texts[columns].T - centre[:, None]
         prior = part.logsumexp(dim=0) - math.log(units)
         scores[:, columns] = part - prior_weight * prior - penalty[columns]

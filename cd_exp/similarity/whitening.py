@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cd_exp.errors import InputError
-from cd_exp.records import Match
-from cd_exp.similarity.match import ConceptMatch, slices
+from cd_exp.records import ConceptActivations
+from cd_exp.similarity.match import DenseOrFactored, concept_slices
 
 LARGEST = 2**14
 """The largest eigenproblem, in rows: 2 GiB in double."""
@@ -28,28 +28,28 @@ NONZERO = 1e-7
 """Eigenvalues below this share of the largest are zero as far as float32 embeddings and activations can tell."""
 
 
-def whitened_match(
-    match: ConceptMatch, *, ridge: float, shrinkage: float
+def whiten_match(
+    match: DenseOrFactored, *, ridge: float, shrinkage: float
 ) -> tuple[Float[Tensor, "images rank"], Float[Tensor, "concepts rank"]]:
     """X as a product of two: `images @ loadings.T`, the first with orthogonal columns of mean 0 and mean square 1."""
-    images, texts = _factors(match)
+    images, texts = _factorise(match)
     centred = images - images.mean(dim=0)
     values, vectors = torch.linalg.eigh(centred.T @ centred / len(centred))
     kept = values > ROUNDING * values[-1].clamp(min=1e-30)
     roots, vectors = values[kept].sqrt(), vectors[:, kept]
     loadings = (texts @ vectors) * roots
     deviations = torch.linalg.vector_norm(loadings, dim=1, keepdim=True)
-    loadings = unit_rows(loadings)
+    loadings = normalise_rows(loadings)
     # std(P) = orthogonal columns times loadings': P is whitened where its loadings are.
-    loadings = unit_rows(loadings @ _inverse_root(loadings.T @ loadings, ridge))
+    loadings = normalise_rows(loadings @ _inverse_square_root(loadings.T @ loadings, ridge))
     floor = shrinkage * deviations.median()
     loadings *= deviations / (deviations.square() + floor.square()).sqrt().clamp(min=1e-30)
     return centred @ (vectors / roots), loadings
 
 
-def _factors(match: ConceptMatch) -> tuple[Float[Tensor, "images dim"], Float[Tensor, "concepts dim"]]:
+def _factorise(match: DenseOrFactored) -> tuple[Float[Tensor, "images dim"], Float[Tensor, "concepts dim"]]:
     """Any match as a product, with the smaller of images and concepts as its dimension where it has none."""
-    if isinstance(match, Match):
+    if isinstance(match, ConceptActivations):
         return match.images.double(), match.texts.double()
     match = match.double()
     if match.shape[1] <= match.shape[0]:
@@ -57,7 +57,7 @@ def _factors(match: ConceptMatch) -> tuple[Float[Tensor, "images dim"], Float[Te
     return torch.eye(len(match), dtype=match.dtype, device=match.device), match.T
 
 
-def image_weights(
+def weigh_images(
     neurons: Float[Tensor, "images neurons"], *, ridge: float, threshold: float
 ) -> Float[Tensor, "images neurons"]:
     """w, a block of units at a time."""
@@ -68,25 +68,25 @@ def image_weights(
             f"{LARGEST}; take fewer images (probe.size={LARGEST}) or fewer units, or similarity=soft_wpmi"
         )
     columns = neurons.double()
-    columns = unit_rows((columns - columns.mean(dim=0)).T).T * math.sqrt(count)
+    columns = normalise_rows((columns - columns.mean(dim=0)).T).T * math.sqrt(count)
     by_units = units <= count
     gram = columns.T @ columns if by_units else columns @ columns.T
-    root = _inverse_root(gram / count, ridge)
+    root = _inverse_square_root(gram / count, ridge)
     weights = torch.empty_like(columns)
-    for part in slices(units, max(1, 2**23 // count)):
+    for part in concept_slices(units, max(1, 2**23 // count)):
         whitened = columns @ root[:, part] if by_units else root @ columns[:, part]
-        weights[:, part] = _excess(unit_rows(whitened.T).T * math.sqrt(count), threshold)
+        weights[:, part] = _excess_over_threshold(normalise_rows(whitened.T).T * math.sqrt(count), threshold)
     return weights
 
 
-def _excess(whitened: Float[Tensor, "images block"], threshold: float) -> Float[Tensor, "images block"]:
+def _excess_over_threshold(whitened: Float[Tensor, "images block"], threshold: float) -> Float[Tensor, "images block"]:
     """How far each activation lies above the threshold, as a share of its unit's sum; 0 for a unit that never does."""
     centred = whitened - whitened.median(dim=0).values
     excess = (centred - threshold * 1.4826 * centred.abs().median(dim=0).values).clamp_(min=0)
     return excess / excess.sum(dim=0).clamp(min=1e-30)
 
 
-def _inverse_root(gram: Float[Tensor, "rows rows"], ridge: float) -> Float[Tensor, "rows rows"]:
+def _inverse_square_root(gram: Float[Tensor, "rows rows"], ridge: float) -> Float[Tensor, "rows rows"]:
     """V diag((e + ridge m)^-1/2) V', where e and V are those of `gram` and m is the mean of the e that are not zero."""
     if not len(gram):  # matches that do not vary
         return gram
@@ -97,7 +97,7 @@ def _inverse_root(gram: Float[Tensor, "rows rows"], ridge: float) -> Float[Tenso
     return (vectors * scaled) @ vectors.T
 
 
-def unit_rows(rows: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
+def normalise_rows(rows: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
     """Rows of length one; one of zeros stays as it is."""
     norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     return rows / norms.where(norms > 0, 1.0)

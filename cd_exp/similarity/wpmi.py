@@ -6,20 +6,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cd_exp.similarity.match import ConceptMatch, Neurons, at_least, listed, shape
+from cd_exp.similarity.match import Activations, DenseOrFactored, as_top_activations, check_at_least, match_shape
 from cd_exp.similarity.prior import subtract_prior
-from cd_exp.similarity.registry import Terms, declare
-from cd_exp.similarity.top_images import Bags, top_images
+from cd_exp.similarity.registry import RankSum, similarity_function
+from cd_exp.similarity.top_images import Bags, top_image_blocks
 
 
-def _terms(*, top_k: int, scale: float, min_probability: float, **_: object) -> Terms:
-    return Terms(top_k, scale, lambda ranks, cells: cells.add(min_probability).log_(), position=None)
+def _wpmi_terms(*, top_k: int, scale: float, min_probability: float, **_: object) -> RankSum:
+    return RankSum(top_k, scale, lambda ranks, cells: cells.add(min_probability).log_(), position=None)
 
 
-@declare(strongest=lambda images, top_k, **_: top_k, terms=_terms)
+@similarity_function(strongest=lambda images, top_k, **_: top_k, terms=_wpmi_terms)
 def wpmi(
-    match: ConceptMatch,
-    neurons: Neurons,
+    match: DenseOrFactored,
+    neurons: Activations,
     *,
     top_k: int = 28,
     scale: float = 2.0,
@@ -35,8 +35,9 @@ def wpmi(
     of scale * P, B the `top_k` strongest images of unit k, and prior[t] the log of the mean over units of exp of
     the first term.
 
-    The prior depends on the units given: pass all units of a layer together (`blocks` does that piece by piece), or the
-    layer's own prior. With fewer than `top_k` images all of them count. A dead unit takes any `top_k` images.
+    The prior depends on the units given: pass all units of a layer together (`score_blocks` does that piece by
+    piece), or the layer's own prior. With fewer than `top_k` images all of them count. A dead unit takes any `top_k`
+    images.
 
     Args:
         match: concept activations, images x concepts, dense or factored.
@@ -58,11 +59,11 @@ def wpmi(
 
     Source: CLIP-Dissect (arXiv:2204.10965), section 3 and appendix.
     """
-    at_least("top_k", top_k, 1)
-    at_least("min_probability", min_probability, 1e-30)
-    match, lists = listed(match, neurons, top_k)
-    likelihood = lists.values.new_zeros(lists.shape[1], shape(match)[1])
-    for block in top_images(match, lists, scale=scale):
+    check_at_least("top_k", top_k, 1)
+    check_at_least("min_probability", min_probability, 1e-30)
+    match, lists = as_top_activations(match, neurons, top_k)
+    likelihood = lists.values.new_zeros(lists.shape[1], match_shape(match)[1])
+    for block in top_image_blocks(match, lists, scale=scale):
         bags = Bags.of(block, torch.ones_like(lists.values[:, 0]))
         for columns, tile in block.tiles:
             likelihood[:, columns] += bags.sums(tile.add_(min_probability).log_())

@@ -8,13 +8,28 @@ With the prior of all images instead, labels change with the popularity of the i
 labels from wrong less well: for soft_wpmi at scale 30 on 904 photographs and ResNet-18's classes an area of .66 against
 .76, as published .64 against .66.
 
-A function that is a sum over the strongest images (`Terms`) is scored for all resamples at once: the terms of a unit's
-images and of its best concepts are computed once, and each resample weighs them. Any other is called on every resample.
+A function that is a sum over the strongest images (`RankSum`) is scored for all resamples at once: the terms of a
+unit's images and of its best concepts are computed once, and each resample weighs them. Any other is called on every
+resample.
 
 Source: the bootstrap, Efron, Ann. Statist. 7 (1979).
 """
 
-from cd_exp.stability.bootstrap import candidates_kept, doing, draws, reach, with_stability
-from cd_exp.stability.resample_terms import Candidates, terms_of
+from cd_exp.stability.bootstrap import (
+    count_candidates,
+    describe_duration,
+    draw_resamples,
+    images_reached,
+    with_stability,
+)
+from cd_exp.stability.resample_terms import Candidates, terms_read
 
-__all__ = ["Candidates", "candidates_kept", "doing", "draws", "reach", "terms_of", "with_stability"]
+__all__ = [
+    "Candidates",
+    "count_candidates",
+    "describe_duration",
+    "draw_resamples",
+    "images_reached",
+    "terms_read",
+    "with_stability",
+]

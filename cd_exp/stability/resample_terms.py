@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cd_exp.records import Strongest
-from cd_exp.similarity import ConceptMatch, Terms
-from cd_exp.similarity.match import lists_side_by_side, shape, slices
+from cd_exp.records import TopActivations
+from cd_exp.similarity import DenseOrFactored, RankSum
+from cd_exp.similarity.match import concept_slices, join_lists, match_shape
 from cd_exp.similarity.prior import EPSILON, prior_mask
-from cd_exp.similarity.registry import declaration, settings
-from cd_exp.similarity.top_images import Block, top_images
+from cd_exp.similarity.registry import bound_settings, spec_of
+from cd_exp.similarity.top_images import Block, top_image_blocks
 
 COVERED = 1e-3
 """A share of a prior below this is no more than the error of interpolated terms."""
@@ -40,7 +40,7 @@ class Candidates(NamedTuple):
     columns: Int[Tensor, "neurons candidates"]
 
 
-def winners(
+def best_candidates(
     sums: Float[Tensor, "neurons draws candidates"],
     candidates: Candidates,
     prior: LayerPrior | None,
@@ -64,15 +64,18 @@ def winners(
     order = place[columns]
     if prior is None:
         offset = candidates.scores.double() - sums[:, 0]
-        best = [_first(sums[:, draw] + offset, sums[:, draw], order) for draw in range(1, sums.shape[1])]
+        best = [_first_of_equals(sums[:, draw] + offset, sums[:, draw], order) for draw in range(1, sums.shape[1])]
     else:
-        usual, rest = _prior_of_all(sums[:, 0].double(), candidates, prior, len(place))
+        usual, rest = _prior_with_all_images(sums[:, 0].double(), candidates, prior, len(place))
         own = usual[columns]
-        best = [_best(sums[:, draw].double(), columns, prior, own, rest, order) for draw in range(1, sums.shape[1])]
+        best = [
+            _best_per_resample(sums[:, draw].double(), columns, prior, own, rest, order)
+            for draw in range(1, sums.shape[1])
+        ]
     return torch.stack([columns.gather(1, at[:, None])[:, 0] for at in best])
 
 
-def _prior_of_all(
+def _prior_with_all_images(
     likelihood: Float[Tensor, "neurons candidates"], candidates: Candidates, prior: LayerPrior, concepts: int
 ) -> tuple[Float[Tensor, " concepts"], Float[Tensor, " concepts"]]:
     """The prior of each concept with all images, as the scores have it, and the share of the units not seen here."""
@@ -81,11 +84,11 @@ def _prior_of_all(
     chosen = scores == highest[columns]  # the unit that a concept fits best: its score is the least rounded
     usual = likelihood.new_zeros(concepts)
     usual[columns[chosen]] = (likelihood.flatten()[chosen] - scores[chosen].double()) / prior.weight
-    rest = 1 - _share(likelihood - usual[candidates.columns], candidates.columns, prior, concepts)
+    rest = 1 - _likelihood_share(likelihood - usual[candidates.columns], candidates.columns, prior, concepts)
     return usual, torch.where(rest > COVERED, rest, 0.0)
 
 
-def _share(
+def _likelihood_share(
     above: Float[Tensor, "neurons candidates"],
     columns: Int[Tensor, "neurons candidates"],
     prior: LayerPrior,
@@ -106,7 +109,7 @@ def _share(
     return factors.new_zeros(concepts).index_add_(0, columns.flatten(), factors.flatten()) / counted.sum()
 
 
-def _best(
+def _best_per_resample(
     likelihood: Float[Tensor, "neurons candidates"],
     columns: Int[Tensor, "neurons candidates"],
     prior: LayerPrior,
@@ -115,7 +118,7 @@ def _best(
     order: Int[Tensor, "neurons candidates"],
 ) -> Int[Tensor, " neurons"]:
     above = likelihood - usual
-    change = (_share(above, columns, prior, len(rest)) + rest).clamp(min=1e-300).log()
+    change = (_likelihood_share(above, columns, prior, len(rest)) + rest).clamp(min=1e-300).log()
     scores = above if prior.weight == 1 else torch.add(likelihood, usual, alpha=-prior.weight)
     scores -= (prior.weight * change)[columns]
     best, at = scores.max(dim=1, keepdim=True)
@@ -123,11 +126,11 @@ def _best(
     several, at = (tied.sum(dim=1) > 1).nonzero().flatten(), at[:, 0]
     if len(several):
         likelier = torch.where(tied[several], likelihood[several], -torch.inf)
-        at[several] = _first(likelier, likelihood[several], order[several])
+        at[several] = _first_of_equals(likelier, likelihood[several], order[several])
     return at
 
 
-def _first(
+def _first_of_equals(
     scores: Float[Tensor, "neurons candidates"],
     sums: Float[Tensor, "neurons candidates"],
     order: Int[Tensor, "neurons candidates"],
@@ -155,66 +158,66 @@ CELLS = 2**21
 
 
 @dataclass(frozen=True)
-class Prior:
+class PriorSpec:
     """The prior that a function takes over the units of a layer: its weight, and whether dead units are in it."""
 
     weight: float
     units: str
 
-    def of(self, neurons: Strongest) -> "LayerPrior":
+    def of(self, neurons: TopActivations) -> "LayerPrior":
         """For one layer."""
         return LayerPrior(self.weight, prior_mask(neurons, self.units))
 
 
-def terms_of(function: Callable[..., Tensor], images: int | None = None) -> Terms | None:
+def terms_read(function: Callable[..., Tensor], images: int | None = None) -> RankSum | None:
     """What the function sums over the strongest of so many images, with its settings; None where it is no such sum."""
-    declared = declaration(function).terms
+    declared = spec_of(function).terms
     if declared is None:
         return None
     taken = inspect.signature(declared).parameters.values()
     names = {item.name for item in taken}
     everything = any(item.kind is item.VAR_KEYWORD for item in taken)
-    given = settings(function) | {"images": images}
+    given = bound_settings(function) | {"images": images}
     return declared(
         **{name: value for name, value in given.items() if name in names or (everything and name != "images")}
     )
 
 
-def prior_of(function: Callable[..., Tensor]) -> Prior | None:
+def prior_read(function: Callable[..., Tensor]) -> PriorSpec | None:
     """The prior that the function takes over units, with its settings; None where it takes none, or was given one."""
-    found = settings(function)
+    found = bound_settings(function)
     if "prior" not in found or found["prior"] is not None or not found["prior_weight"]:
         return None
-    return Prior(found["prior_weight"], found.get("prior_units", "all"))
+    return PriorSpec(found["prior_weight"], found.get("prior_units", "all"))
 
 
-def weighted(
-    terms: Terms,
-    prior: Prior | None,
-    match: ConceptMatch,
-    layers: Mapping[str, Strongest],
+def resample_terms(
+    terms: RankSum,
+    prior: PriorSpec | None,
+    match: DenseOrFactored,
+    layers: Mapping[str, TopActivations],
     candidates: Mapping[str, Candidates],
     place: Int[Tensor, " concepts"],
     counts: Int[Tensor, "resamples images"],
     step: Callable[[float], None],
 ) -> dict[str, Int[Tensor, "resamples neurons"]]:
     """The column of each unit's label in every resample, the tiles of images made once for all layers and resamples."""
-    lists = lists_side_by_side([*layers.values()])
+    lists = join_lists([*layers.values()])
     columns = torch.cat([one.columns for one in candidates.values()])
     sums = lists.values.new_zeros(len(columns), len(counts) + 1, columns.shape[1])
-    for block in top_images(match, lists, scale=terms.scale, width=shape(match)[1]):
-        for units in slices(len(columns), max(1, CELLS // (NODES * len(lists.values) * columns.shape[1]))):
-            sums[units] += _sums(terms, block, units, lists.indices[:, units], columns[units], counts)
+    for block in top_image_blocks(match, lists, scale=terms.scale, width=match_shape(match)[1]):
+        for units in concept_slices(len(columns), max(1, CELLS // (NODES * len(lists.values) * columns.shape[1]))):
+            sums[units] += _sum_terms(terms, block, units, lists.indices[:, units], columns[units], counts)
             step((units.stop - units.start) / len(columns) * len(block.tiles[0][1]) / block.of)
     parts = zip(layers, sums.split([len(one.columns) for one in candidates.values()]), strict=True)
     return {
-        layer: winners(part, candidates[layer], None if prior is None else prior.of(layers[layer]), place)
+        layer: best_candidates(part, candidates[layer], None if prior is None else prior.of(layers[layer]), place)
         for layer, part in parts
     }
 
 
-def _sums(
-    terms: Terms,
+def _sum_terms(
+    terms: RankSum,
     block: Block,
     units: slice,
     indices: Int[Tensor, "kept block"],
@@ -232,14 +235,14 @@ def _sums(
     rows = block.rows[units].gather(1, order) * inside
     tile = block.tiles[0][1]
     cells = tile.flatten().take(rows[:, :, None] * tile.shape[1] + columns[:, None, :])
-    weights, nodes = node_weights(terms, _ranks(indices, counts, terms.count))
+    weights, nodes = interpolation_weights(terms, _ranks_per_draw(indices, counts, terms.count))
     weights = weights.gather(2, order[None, :, :, None].expand(len(weights), -1, -1, weights.shape[3]))
     weights = (weights * inside[None, :, :, None]).flatten(2).transpose(0, 1)
     values = terms.term(nodes[order][..., None], cells[:, :, None, :])
     return weights @ values.flatten(1, 2)
 
 
-def _ranks(
+def _ranks_per_draw(
     indices: Int[Tensor, "kept block"], counts: Int[Tensor, "resamples images"], count: int
 ) -> Int[Tensor, "draws block upto"]:
     """The rank in each draw at which each listed image begins, and where the last one ends; draw 0 takes all once."""
@@ -250,8 +253,8 @@ def _ranks(
     return torch.nn.functional.pad(upto, (1, 0))
 
 
-def node_weights(
-    terms: Terms, ranks: Int[Tensor, "draws block upto"]
+def interpolation_weights(
+    terms: RankSum, ranks: Int[Tensor, "draws block upto"]
 ) -> tuple[Float[Tensor, "draws block kept nodes"], Float[Tensor, "kept nodes"]]:
     """Weights of the term of each listed image at some ranks, whose weighted sum is the sum over the ranks it takes.
 
@@ -260,7 +263,7 @@ def node_weights(
     them, by polynomials of `terms.position`. The sum of a polynomial over some ranks is that of its powers.
     """
     places = torch.arange(ranks.shape[2] - 1, dtype=torch.float64, device=ranks.device)
-    position = _position(terms, places.device)
+    position = _term_positions(terms, places.device)
     if position is None:
         return ranks.diff(dim=2).float()[..., None], places.float()[:, None]
     spread, last = DEVIATIONS * (places + 1).sqrt(), terms.count - 1
@@ -275,7 +278,7 @@ def node_weights(
     return torch.einsum("dukp,kpn->dukn", taken, basis).float(), nodes.float()
 
 
-def _position(terms: Terms, device: torch.device) -> Callable[[Tensor], Tensor] | None:
+def _term_positions(terms: RankSum, device: torch.device) -> Callable[[Tensor], Tensor] | None:
     """`terms.position`, from -1 to 1 over the ranks; None where it does not tell them apart."""
     position = terms.position
     if position is None:

@@ -6,8 +6,8 @@
 Importing this costs no torch, matplotlib, scipy or wandb.
 """
 
-from cd_exp.sweep.gather import gather
-from cd_exp.sweep.load import Job, Sweep, read
-from cd_exp.sweep.pages import gather_pages
+from cd_exp.sweep.gather import gather_sweep
+from cd_exp.sweep.load import Job, Sweep, read_sweep
+from cd_exp.sweep.pages import write_sweep_page
 
-__all__ = ["Job", "Sweep", "gather", "gather_pages", "read"]
+__all__ = ["Job", "Sweep", "gather_sweep", "read_sweep", "write_sweep_page"]

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 from cd_exp.errors import InputError
-from cd_exp.io.text import for_terminal
-from cd_exp.sweep.gather import gather
-from cd_exp.sweep.multirun import missing
+from cd_exp.io.text import escape_for_terminal
+from cd_exp.sweep.gather import gather_sweep
+from cd_exp.sweep.multirun import missing_jobs
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,16 +28,16 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     folder = given.folder
     try:
-        if given.resume and missing(folder):
+        if given.resume and missing_jobs(folder):
             # It gathers at its end, however that is.
             return subprocess.run(
                 [sys.executable, "-m", "cd_exp.cli.entry", "--resume", str(folder)], check=False
             ).returncode
-        sweep = gather(folder)
+        sweep = gather_sweep(folder)
         if sweep is None:
             raise InputError(f"{folder} holds no jobs; give the folder of a multirun, such as outputs/sweeps/DATE_TIME")
     except InputError as error:
-        print(f"error: {for_terminal(error)}", file=sys.stderr)
+        print(f"error: {escape_for_terminal(error)}", file=sys.stderr)
         return 2
     return 1 if sweep.troubled else 0
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cd_exp.sweep.load import Sweep, View, views
+from cd_exp.sweep.load import LayerAcrossJobs, Sweep, common_layers
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -33,23 +33,27 @@ CONFOUNDED = "{axes} not separable: the runs change them together with others, s
 EQUAL = "every job has the same accuracy: there is nothing to explain"
 
 
-def explained(sweep: Sweep) -> dict[str, Any]:
-    """For each layer with a truth (see `rows.views`) what `variance` finds; without at least two jobs, nothing."""
-    return {view.title: _of_view(sweep, view) for view in views(sweep) if len(view.metrics) > 1 and sweep.axes}
+def explain_axes(sweep: Sweep) -> dict[str, Any]:
+    """For each layer with a truth (see `rows.views`) what `partition_variance` finds; without at least two jobs,
+    nothing.
+    """
+    return {
+        view.title: _explain_view(sweep, view) for view in common_layers(sweep) if len(view.metrics) > 1 and sweep.axes
+    }
 
 
-def tested(explained: Mapping[str, Any]) -> dict[str, Any]:
+def drop_untestable(explained: Mapping[str, Any]) -> dict[str, Any]:
     """What is shown of it: without a residual an axis explains all by arithmetic alone, which stays in `anova.json`."""
     return {title: found for title, found in explained.items() if found["residual"]["df"]}
 
 
-def _of_view(sweep: Sweep, view: View) -> dict[str, Any]:
+def _explain_view(sweep: Sweep, view: LayerAcrossJobs) -> dict[str, Any]:
     jobs = [job for job in sweep.finished if job.name in view.metrics]
     accuracy = np.array([view.metrics[job.name]["top1"] for job in jobs])
-    return variance(accuracy, {axis: [str(job.value(axis)) for job in jobs] for axis in sweep.axes})
+    return partition_variance(accuracy, {axis: [str(job.value(axis)) for job in jobs] for axis in sweep.axes})
 
 
-def variance(accuracy: "Float[np.ndarray, ' runs']", axes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def partition_variance(accuracy: "Float[np.ndarray, ' runs']", axes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Split the sum of squares of the accuracies into the parts of the axes and a residual.
 
     Args:
@@ -57,23 +61,24 @@ def variance(accuracy: "Float[np.ndarray, ' runs']", axes: Mapping[str, Sequence
         axes: for each axis the value that each run has.
 
     Returns:
-        `runs`, `balanced` (every combination equally often), `total` and `residual` with `df` and `ss`, `notes`, and in
+        `runs`, `balanced` (every combination equally often), `total` and `residual` with `df` and `ss`,
+        `collect_notes`, and in
         `axes` for each axis `levels`, `df`, `separable`, `ss`, `eta_squared` (share of the total), `f`, `p` and
         `p_adjusted` (Holm's, over the axes). What cannot be had is absent: of an axis that is not separable, since it
         varies together with others, all but the first three; `eta_squared` where all accuracies are equal; `f` and `p`
         without a residual.
     """
-    from cd_exp.metrics.significance import holm  # brings torch with it
+    from cd_exp.metrics.significance import holm_adjust  # brings torch with it
 
     runs = len(accuracy)
     total = float(np.square(accuracy - accuracy.mean()).sum())
     rounding = EXACT * float(np.square(accuracy).sum())
     total = total if total > rounding else 0.0
-    rest, rank = _residual(accuracy, list(axes.values()))
+    rest, rank = _residual_squares(accuracy, list(axes.values()))
     rest = rest if rest > rounding else 0.0
-    parts = {axis: _part(accuracy, axis, axes, total, rest, rank) for axis in axes}
+    parts = {axis: _axis_part(accuracy, axis, axes, total, rest, rank) for axis in axes}
     tested = [part for part in parts.values() if "p" in part]
-    for part, p in zip(tested, holm([part["p"] for part in tested]), strict=True):
+    for part, p in zip(tested, holm_adjust([part["p"] for part in tested]), strict=True):
         part["p_adjusted"] = p
     residual = {"df": runs - rank, "ss": rest} | ({"eta_squared": rest / total} if total else {})
     cells = Counter(zip(*axes.values(), strict=True))
@@ -93,7 +98,7 @@ def variance(accuracy: "Float[np.ndarray, ' runs']", axes: Mapping[str, Sequence
     }
 
 
-def _part(
+def _axis_part(
     accuracy: "Float[np.ndarray, ' runs']",
     axis: str,
     axes: Mapping[str, Sequence[str]],
@@ -103,7 +108,7 @@ def _part(
 ) -> dict[str, Any]:
     from scipy import stats
 
-    without, rank_without = _residual(accuracy, [values for name, values in axes.items() if name != axis])
+    without, rank_without = _residual_squares(accuracy, [values for name, values in axes.items() if name != axis])
     df, spare = rank - rank_without, len(accuracy) - rank
     levels = len(set(axes[axis]))
     # Fewer degrees of freedom than levels call for: other axes' columns span some of this one's.
@@ -119,7 +124,7 @@ def _part(
     return found
 
 
-def _residual(accuracy: "Float[np.ndarray, ' runs']", axes: Sequence[Sequence[str]]) -> tuple[float, int]:
+def _residual_squares(accuracy: "Float[np.ndarray, ' runs']", axes: Sequence[Sequence[str]]) -> tuple[float, int]:
     """The sum of squares that the main effects leave, and the rank of their design."""
     columns = [np.ones(len(accuracy))]
     for values in axes:

@@ -22,8 +22,10 @@ Row = Mapping[str, str]
 class Vote:
     """One unit of one model across the jobs that labelled it.
 
-    `labels` and `right` are by the job's name; `right` is None where the truth is unknown or no concept names it.
-    `kinds` numbers the labels that are not the same by the rule of `cd_exp.metrics.same`: 0 is the consensus.
+    `render_labels` and `is_label_right` are by the job's name; `is_label_right` is None where the truth is unknown
+    or no concept names it.
+    `setting_types` numbers the labels that are not the same by the rule of `cd_exp.metrics.are_same_name`: 0 is the
+    consensus.
     """
 
     model: str
@@ -45,28 +47,30 @@ class Vote:
         return any(self.right[job] for job, label in self.labels.items() if label == self.description)
 
 
-def consensus(sweep: Sweep) -> tuple[Vote, ...]:
+def vote_on_units(sweep: Sweep) -> tuple[Vote, ...]:
     """The vote on every unit of every model. An unlabelled unit counts among `n`, never as a label.
 
     Among labels with equally many votes the one wins that more jobs have among their five best; then the one of the
     earlier job.
     """
-    from cd_exp.metrics import Naming, same
+    from cd_exp.metrics import NameMatcher, are_same_name
 
-    names = _models(sweep)
+    names = _name_models(sweep)
     rows: dict[tuple[str, str, int], dict[str, Row]] = defaultdict(dict)
     for job in sweep.finished:
-        for row in _labels(job):
+        for row in _read_labels(job):
             rows[names[job.name], row["layer"], int(row["unit"])][job.name] = row
-    naming = Naming.of(row["description"] for by_job in rows.values() for row in by_job.values())
-    alike = lru_cache(maxsize=None)(partial(same, first=naming, second=naming))
+    naming = NameMatcher.of(row["description"] for by_job in rows.values() for row in by_job.values())
+    alike = lru_cache(maxsize=None)(partial(are_same_name, first=naming, second=naming))
     order = {key: place for place, key in enumerate(dict.fromkeys(key[:2] for key in rows))}
     ordered = sorted(rows.items(), key=lambda item: (order[item[0][:2]], item[0][2]))
-    return tuple(_vote(*key, by_job, alike) for key, by_job in ordered)
+    return tuple(_count_votes(*key, by_job, alike) for key, by_job in ordered)
 
 
-def table(votes: Sequence[Vote]) -> tuple[list[str], list[list[Any]]]:
-    """The header and rows of `consensus.csv`. `agreement` is the share of the `n` configurations with this label."""
+def consensus_table(votes: Sequence[Vote]) -> tuple[list[str], list[list[Any]]]:
+    """The header and rows of `consensus.csv`. `label_agreement` is the share of the `n` configurations with this
+    label.
+    """
     return list(COLUMNS), [
         [
             vote.layer,
@@ -83,19 +87,21 @@ def table(votes: Sequence[Vote]) -> tuple[list[str], list[list[Any]]]:
     ]
 
 
-def accuracy(votes: Sequence[Vote]) -> dict[str, Any]:
-    """Of one layer: mean `agreement` in per cent and, where units are judged, `top1` with `ci95` over `judged`."""
-    from cd_exp.metrics.intervals import proportion
+def consensus_accuracy(votes: Sequence[Vote]) -> dict[str, Any]:
+    """Of one layer: mean `label_agreement` in per cent and, where units are judged, `top1` with `ci95` over
+    `run_judge`.
+    """
+    from cd_exp.metrics.intervals import wilson_interval
 
     found: dict[str, Any] = {"units": len(votes), "agreement": 100 * float(np.mean([vote.agreement for vote in votes]))}
     right = np.array([vote.judged for vote in votes if vote.judged is not None], dtype=bool)
     if len(right):
-        low, high = proportion(right)
+        low, high = wilson_interval(right)
         found |= {"judged": len(right), "top1": 100 * float(right.mean()), "ci95": [low, high]}
     return found
 
 
-def by_layer(votes: Sequence[Vote]) -> dict[tuple[str, str], list[Vote]]:
+def votes_by_layer(votes: Sequence[Vote]) -> dict[tuple[str, str], list[Vote]]:
     """The votes of each model and layer, in order."""
     found: dict[tuple[str, str], list[Vote]] = defaultdict(list)
     for vote in votes:
@@ -103,7 +109,9 @@ def by_layer(votes: Sequence[Vote]) -> dict[tuple[str, str], list[Vote]]:
     return dict(found)
 
 
-def _vote(model: str, layer: str, unit: int, by_job: Mapping[str, Row], alike: Callable[[str, str], bool]) -> Vote:
+def _count_votes(
+    model: str, layer: str, unit: int, by_job: Mapping[str, Row], alike: Callable[[str, str], bool]
+) -> Vote:
     labels = {job: row["description"] for job, row in by_job.items()}
     distinct = [name for name in dict.fromkeys(labels.values()) if name]
     votes = {name: sum(bool(label) and alike(name, label) for label in labels.values()) for name in distinct}
@@ -112,7 +120,7 @@ def _vote(model: str, layer: str, unit: int, by_job: Mapping[str, Row], alike: C
     groups = [winner]  # what is alike counts as one label; a label alike to two groups joins the first
     kinds = {}
     for job, label in labels.items():
-        place = next((number for number, name in enumerate(groups) if _equal(label, name, alike)), len(groups))
+        place = next((number for number, name in enumerate(groups) if _are_equal(label, name, alike)), len(groups))
         groups += [label] if place == len(groups) else []
         kinds[job] = place
     return Vote(
@@ -123,28 +131,28 @@ def _vote(model: str, layer: str, unit: int, by_job: Mapping[str, Row], alike: C
         agreement=votes[winner] / len(labels) if winner else 0.0,
         labels=labels,
         kinds=kinds,
-        right={job: _right(row) for job, row in by_job.items()},
+        right={job: _is_row_right(row) for job, row in by_job.items()},
         truth=next((row["truth"] for row in by_job.values() if row.get("truth")), ""),
     )
 
 
-def _equal(a: str, b: str, alike: Callable[[str, str], bool]) -> bool:
+def _are_equal(a: str, b: str, alike: Callable[[str, str], bool]) -> bool:
     return a == b or bool(a and b and alike(a, b))
 
 
-def _right(row: Row) -> bool | None:
+def _is_row_right(row: Row) -> bool | None:
     rank = row.get("rank_of_truth")
     return int(rank) == 1 if rank else None
 
 
-def _labels(job: Job) -> Iterator[Row]:
+def _read_labels(job: Job) -> Iterator[Row]:
     path = job.folder / "labels.csv"
     if path.is_file():
         with path.open(newline="", encoding="utf-8") as file:
             yield from csv.DictReader(file)
 
 
-def _models(sweep: Sweep) -> dict[str, str]:
+def _name_models(sweep: Sweep) -> dict[str, str]:
     """What the model of each job is called: its choice, with a number where that alone names several models."""
     called: dict[str, list[str]] = defaultdict(list)
     found = {}

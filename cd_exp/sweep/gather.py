@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cd_exp.errors import InputError
-from cd_exp.sweep.load import Sweep, read, table, views
+from cd_exp.sweep.load import Sweep, common_layers, read_sweep, sweep_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,7 +22,7 @@ LOGGED = "summary.json"
 """In the sweep's `wandb` folder: what was summed up last, so that gathering the same jobs again makes no second run."""
 
 
-def summarise(sweep: Sweep, *, explained: Mapping[str, Any], figures: Sequence[Path]) -> str | None:
+def log_sweep(sweep: Sweep, *, explained: Mapping[str, Any], figures: Sequence[Path]) -> str | None:
     """Log the tables and figures of a sweep whose jobs were logged to W&B, in the mode that they used.
 
     Args:
@@ -36,9 +36,9 @@ def summarise(sweep: Sweep, *, explained: Mapping[str, Any], figures: Sequence[P
     Raises:
         InputError: online without a key, or where the server does not answer in time.
     """
-    from cd_exp.results.wandb import About
+    from cd_exp.results.wandb import RunInfo
 
-    logger = _logger(sweep)
+    logger = _find_logger(sweep)
     if logger is None or logger.mode == "disabled":
         return None
     paths = [path for name in FILES if (path := sweep.folder / name).is_file()]
@@ -48,17 +48,17 @@ def summarise(sweep: Sweep, *, explained: Mapping[str, Any], figures: Sequence[P
         return None
     about = {"axes": list(sweep.axes), "jobs": len(sweep.jobs), "finished": len(sweep.finished)}
     group = sweep.folder.resolve().name
-    filed = About(config=about, group=group, job_type="summary", name=f"summary of {len(sweep.jobs)} jobs")
+    filed = RunInfo(config=about, group=group, job_type="summary", name=f"summary of {len(sweep.jobs)} jobs")
     with replace(logger, system_metrics=False).run(folder=sweep.folder, about=filed) as run:
         place = run.url or f"wandb sync {sweep.folder}/*/wandb/offline-run-* {sweep.folder}/wandb/offline-run-*"
-        _log(run, sweep, explained, figures, paths)
-    from cd_exp.io.atomic import write as write_file
+        _log_tables(run, sweep, explained, figures, paths)
+    from cd_exp.io.atomic import write_file as write_file
 
     write_file(note, json.dumps({"of": digest, "run": place}, indent=1))
     return place
 
 
-def _logger(sweep: Sweep) -> "Wandb | None":
+def _find_logger(sweep: Sweep) -> "Wandb | None":
     """The tracker of the first finished job that had one."""
     from omegaconf import OmegaConf
 
@@ -74,12 +74,14 @@ def _logger(sweep: Sweep) -> "Wandb | None":
     return None
 
 
-def _log(run: Any, sweep: Sweep, explained: Mapping[str, Any], figures: Sequence[Path], paths: Sequence[Path]) -> None:
+def _log_tables(
+    run: Any, sweep: Sweep, explained: Mapping[str, Any], figures: Sequence[Path], paths: Sequence[Path]
+) -> None:
     import wandb
 
-    from cd_exp.metrics import FIGURES
+    from cd_exp.metrics import METRICS
 
-    columns, rows = table(sweep)
+    columns, rows = sweep_table(sweep)
     effects = [
         [layer, axis, *(part.get(key) for key in EFFECT)]
         for layer, found in explained.items()
@@ -89,7 +91,7 @@ def _log(run: Any, sweep: Sweep, explained: Mapping[str, Any], figures: Sequence
     if effects:
         logged["anova"] = wandb.Table(columns=["layer", "axis", *EFFECT], data=effects)
     run.log(logged | {f"figures/{path.stem}": wandb.Image(str(path)) for path in figures})
-    for view, figure in product(views(sweep), FIGURES):
+    for view, figure in product(common_layers(sweep), METRICS):
         best = figure.best(row[figure.key] for row in view.metrics.values() if figure.key in row)
         if best is not None:
             run.summary[f"{view.title}/best_{figure.key}"] = best
@@ -99,7 +101,7 @@ def _log(run: Any, sweep: Sweep, explained: Mapping[str, Any], figures: Sequence
     run.log_artifact(artifact)
 
 
-def gather(folder: Path, *, console: "Console | None" = None) -> Sweep | None:
+def gather_sweep(folder: Path, *, console: "Console | None" = None) -> Sweep | None:
     """Gather the jobs of a multirun, finished or not; again whenever jobs were added, with the same bytes for the same.
 
     Writes `sweep.csv` (one row a job and layer), `consensus.csv`, `anova.json` and `figures/`, prints tables, and logs
@@ -112,26 +114,26 @@ def gather(folder: Path, *, console: "Console | None" = None) -> Sweep | None:
     Returns:
         The sweep, or None where the folder holds no jobs; nothing is written then.
     """
-    sweep = read(folder)
+    sweep = read_sweep(folder)
     if not sweep.jobs:
         return None
     from rich.console import Console
 
-    from cd_exp.results.run_folder import as_json
+    from cd_exp.results.run_folder import format_json
     from cd_exp.sweep import anova, consensus, load, pages, plots, tables
 
     console = Console() if console is None else console
-    _put(folder / "sweep.csv", load.as_csv(*load.table(sweep)))
-    votes = consensus.consensus(sweep)
-    _put(folder / "consensus.csv", load.as_csv(*consensus.table(votes)) if votes else None)
-    explained = anova.explained(sweep)
-    _put(folder / "anova.json", as_json(explained, "anova.json") if explained else None)
-    drawn = plots.figures(sweep, votes)
-    agreed = [(*key, consensus.accuracy(found)) for key, found in consensus.by_layer(votes).items()]
-    page = pages.gather_pages(sweep, folder)
-    tables.show(console, sweep, explained=explained, agreed=agreed)
+    _write_or_remove(folder / "sweep.csv", load.format_rows(*load.sweep_table(sweep)))
+    votes = consensus.vote_on_units(sweep)
+    _write_or_remove(folder / "consensus.csv", load.format_rows(*consensus.consensus_table(votes)) if votes else None)
+    explained = anova.explain_axes(sweep)
+    _write_or_remove(folder / "anova.json", format_json(explained, "anova.json") if explained else None)
+    drawn = plots.draw_sweep_figures(sweep, votes)
+    agreed = [(*key, consensus.consensus_accuracy(found)) for key, found in consensus.votes_by_layer(votes).items()]
+    page = pages.write_sweep_page(sweep, folder)
+    tables.show_sweep(console, sweep, explained=explained, agreed=agreed)
     try:
-        record_place = summarise(sweep, explained=explained, figures=drawn)
+        record_place = log_sweep(sweep, explained=explained, figures=drawn)
         said = f"W&B: {record_place}" if record_place else ""
     except InputError as error:  # the tables are made; a tracker out of reach takes nothing from them
         said = f"W&B summary not made: {error}"
@@ -142,9 +144,9 @@ def gather(folder: Path, *, console: "Console | None" = None) -> Sweep | None:
     return sweep
 
 
-def _put(path: Path, text: str | None) -> None:
+def _write_or_remove(path: Path, text: str | None) -> None:
     """Write the file whole or not at all; without text, there is to be none."""
-    from cd_exp.io.atomic import write as write_file
+    from cd_exp.io.atomic import write_file as write_file
 
     if text is None:
         path.unlink(missing_ok=True)

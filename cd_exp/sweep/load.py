@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cd_exp.config.resolved import sheltered
-from cd_exp.io.text import csv_text
-from cd_exp.results.run_folder import flat
+from cd_exp.config.resolved import without_absolute_paths
+from cd_exp.io.text import format_csv
+from cd_exp.results.run_folder import flatten_dict
 
 OK, FAILED, UNFINISHED = "ok", "failed", "unfinished"
 METHOD = ("model", "probe", "concepts", "clip", "similarity", "baseline")
@@ -42,7 +42,7 @@ class Job:
         for part in key.split("."):
             found = found.get(part, self) if isinstance(found, Mapping) else self
         if found is not self and not isinstance(found, Mapping | list):
-            return text_of(found)
+            return format_setting(found)
         if key in self.overrides:
             return self.overrides[key]
         if found is not self:
@@ -81,7 +81,7 @@ class Sweep:
         return " · ".join(job.value(axis) or "?" for axis in self.axes if axis != without)
 
 
-def axes_of(jobs: Sequence[Job]) -> tuple[str, ...]:
+def find_axes(jobs: Sequence[Job]) -> tuple[str, ...]:
     """The settings in which jobs differ.
 
     What some job was told to be different comes first. A config group that nobody named but that differs (a model
@@ -93,19 +93,19 @@ def axes_of(jobs: Sequence[Job]) -> tuple[str, ...]:
     for key in [*named, *groups]:
         if key in found or len({job.value(key) for job in jobs} - {None}) < 2:
             continue
-        if key in named or not _follows(key, found, jobs):
+        if key in named or not _follows_from(key, found, jobs):
             found.append(key)
     return tuple(sorted(found, key=lambda key: METHOD.index(key) if key in METHOD else len(METHOD)))
 
 
-def _follows(key: str, axes: Sequence[str], jobs: Sequence[Job]) -> bool:
+def _follows_from(key: str, axes: Sequence[str], jobs: Sequence[Job]) -> bool:
     """Whether the axes already tell the value of `key`."""
     known = [job for job in jobs if job.value(key) is not None]
     places = {tuple(job.value(axis) for axis in axes) for job in known}
     return len(places) == len({(*(job.value(axis) for axis in axes), job.value(key)) for job in known})
 
 
-def text_of(value: Any) -> str:
+def format_setting(value: Any) -> str:
     """A setting as the command line writes it."""
     if value is None:
         return "none"
@@ -118,87 +118,91 @@ DEPTH = 3  # hydra.sweep.subdir may nest folders; a home directory given by mist
 OVERRIDE = re.compile(r"(?:\+\+|\+|~)?([^=]+)(?:=(.*))?", re.DOTALL)
 
 
-def read(folder: Path) -> Sweep:
+def read_sweep(folder: Path) -> Sweep:
     """The sweep in a folder; without jobs where the folder has none or is not there."""
-    places = sorted(_folders(folder, DEPTH), key=lambda place: _natural(str(place.relative_to(folder))))
-    jobs = tuple(_job(place, name=place.relative_to(folder).as_posix()) for place in places)
-    return Sweep(folder, jobs, axes_of(jobs))
+    places = sorted(_job_folders(folder, DEPTH), key=lambda place: _natural_key(str(place.relative_to(folder))))
+    jobs = tuple(_read_job(place, name=place.relative_to(folder).as_posix()) for place in places)
+    return Sweep(folder, jobs, find_axes(jobs))
 
 
-def _folders(folder: Path, depth: int) -> Iterator[Path]:
+def _job_folders(folder: Path, depth: int) -> Iterator[Path]:
     for child in folder.iterdir() if folder.is_dir() else ():
         if child.name.startswith(".") or child.name in NOT_JOBS or not child.is_dir():
             continue
         if any((child / mark).exists() for mark in MARKS):
             yield child
         elif depth > 1 and not child.is_symlink():
-            yield from _folders(child, depth - 1)
+            yield from _job_folders(child, depth - 1)
 
 
-def _natural(text: str) -> list[tuple[int, str]]:
+def _natural_key(text: str) -> list[tuple[int, str]]:
     """10 after 9, and numbers before words."""
     return [(int(part), "") if part.isdecimal() else (10**18, part) for part in re.split(r"(\d+)", text) if part]
 
 
-def _job(folder: Path, *, name: str) -> Job:
-    manifest, metrics, error = (_json(folder / f"{what}.json") for what in ("manifest", "metrics", "error"))
-    begun = _yaml(folder / ".hydra" / "overrides.yaml")
+def _read_job(folder: Path, *, name: str) -> Job:
+    manifest, metrics, error = (_read_json(folder / f"{what}.json") for what in ("manifest", "metrics", "error"))
+    begun = _read_yaml(folder / ".hydra" / "overrides.yaml")
     if isinstance(begun, list):
         # A folder may be used again: results of an earlier job are not those of the one begun last.
         if manifest is not None and manifest.get("overrides", begun) not in (
             begun,
-            [sheltered(str(text)) for text in begun],
+            [without_absolute_paths(str(text)) for text in begun],
         ):
             manifest = metrics = None
         error = error if error is None or error.get("overrides", begun) == begun else None
-    if error is not None and metrics is not None and _age(folder / "metrics.json") >= _age(folder / "error.json"):
+    if (
+        error is not None
+        and metrics is not None
+        and _modified_time(folder / "metrics.json") >= _modified_time(folder / "error.json")
+    ):
         error = None
     texts = begun if isinstance(begun, list) else (error or manifest or {}).get("overrides", [])
-    about: dict[str, Any] = {"overrides": dict(_override(str(text)) for text in texts)}
+    about: dict[str, Any] = {"overrides": dict(_parse_override(str(text)) for text in texts)}
     if metrics is not None and error is None:
         about |= {"layers": metrics.get("layers", {}), "baselines": metrics.get("baselines", {})}
-    about["status"], about["reason"] = _ending(folder, metrics, error)
-    return Job(name=name, folder=folder, **about, **_composed(folder, manifest))
+    about["status"], about["reason"] = _how_it_ended(folder, metrics, error)
+    return Job(name=name, folder=folder, **about, **_read_config(folder, manifest))
 
 
-def _ending(folder: Path, metrics: Any, error: Any) -> tuple[str, str]:
+def _how_it_ended(folder: Path, metrics: Any, error: Any) -> tuple[str, str]:
     if error is not None:
         kind, words = error.get("kind", ""), str(error.get("error", ""))
         return FAILED, words if kind == "InputError" else f"{kind}: {words}".strip(": ")
     if metrics is not None:
         return OK, ""
     for name in ("error.json", "metrics.json"):
-        if (folder / name).exists() and _json(folder / name) is None:
+        if (folder / name).exists() and _read_json(folder / name) is None:
             return (FAILED if name == "error.json" else UNFINISHED), f"{name} cannot be read"
     return UNFINISHED, "no metrics.json: still running, or stopped midway"
 
 
-def _composed(folder: Path, manifest: Mapping[str, Any] | None) -> dict[str, Any]:
+def _read_config(folder: Path, manifest: Mapping[str, Any] | None) -> dict[str, Any]:
     """Configuration and choices, from the manifest of a finished job or from what Hydra wrote when it began."""
     if manifest is not None:
         config, choices = manifest.get("config", {}), manifest.get("choices", {})
         model = str(manifest.get("fingerprints", {}).get("model", ""))
     else:
-        config = _yaml(folder / ".hydra" / "config.yaml") or {}
-        hydra = _yaml(folder / ".hydra" / "hydra.yaml", resolve=False) or {}
+        config = _read_yaml(folder / ".hydra" / "config.yaml") or {}
+        hydra = _read_yaml(folder / ".hydra" / "hydra.yaml", resolve=False) or {}
         choices = hydra.get("hydra", {}).get("runtime", {}).get("choices", {})
         model = ""
-    named = {group: text_of(choice) for group, choice in choices.items() if "/" not in group}
+    named = {group: format_setting(choice) for group, choice in choices.items() if "/" not in group}
     return {"config": config, "choices": named, "model": model}
 
 
-def _override(text: str) -> tuple[str, str]:
+def _parse_override(text: str) -> tuple[str, str]:
     """The key and value of `key=value`, `+key=value` or `~key`."""
     match = OVERRIDE.fullmatch(text)
     key, value = match.groups() if match else (text, None)
     return key, "none" if value is None else value
 
 
-def _age(path: Path) -> int:
+def _modified_time(path: Path) -> int:
     return path.stat().st_mtime_ns
 
 
-def _json(path: Path) -> dict[str, Any] | None:
+def _read_json(path: Path) -> dict[str, Any] | None:
     """None where there is no file, or none that can be read: a job may be killed while it writes."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -207,8 +211,8 @@ def _json(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _yaml(path: Path, *, resolve: bool = True) -> Any:
-    """As `_json`; interpolations stay as they are written where they cannot be resolved."""
+def _read_yaml(path: Path, *, resolve: bool = True) -> Any:
+    """As `_read_json`; interpolations stay as they are written where they cannot be resolved."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError  # type: ignore[import-untyped]
@@ -227,7 +231,7 @@ LAST = "last judged layer"
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class LayerAcrossJobs:
     """One layer across the jobs: the metrics of those that judged it, by the job's name."""
 
     title: str
@@ -242,7 +246,7 @@ class View:
         return BY_KEY["top1"].text(self.metrics[job.name]).replace(" [", f"{line}[")
 
 
-def views(sweep: Sweep) -> tuple[View, ...]:
+def common_layers(sweep: Sweep) -> tuple[LayerAcrossJobs, ...]:
     """Every layer with a truth; where models differ so that none is common to all, each job's last such layer."""
     judged = {job.name: {layer: row for layer, row in job.layers.items() if "top1" in row} for job in sweep.finished}
     judged = {name: layers for name, layers in judged.items() if layers}
@@ -250,30 +254,31 @@ def views(sweep: Sweep) -> tuple[View, ...]:
         return ()
     everywhere = dict.fromkeys(layer for layers in judged.values() for layer in layers)
     if not any(all(layer in layers for layers in judged.values()) for layer in everywhere):
-        return (View(LAST, {name: list(layers.values())[-1] for name, layers in judged.items()}),)
+        return (LayerAcrossJobs(LAST, {name: list(layers.values())[-1] for name, layers in judged.items()}),)
     return tuple(
-        View(layer, {name: layers[layer] for name, layers in judged.items() if layer in layers}) for layer in everywhere
+        LayerAcrossJobs(layer, {name: layers[layer] for name, layers in judged.items() if layer in layers})
+        for layer in everywhere
     )
 
 
-def table(sweep: Sweep) -> tuple[list[str], list[list[Any]]]:
+def sweep_table(sweep: Sweep) -> tuple[list[str], list[list[Any]]]:
     """The header and the rows of `sweep.csv`: one a job and layer, one for a job without results; None where empty."""
-    rows = [row for job in sweep.jobs for row in _rows(sweep, job)]
+    rows = [row for job in sweep.jobs for row in _job_rows(sweep, job)]
     columns = list(dict.fromkeys(key for row in rows for key in row))
     return columns, [[row.get(key) for key in columns] for row in rows]
 
 
-def as_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def format_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """The text of a CSV file; None is an empty cell."""
-    return csv_text([columns, *rows])
+    return format_csv([columns, *rows])
 
 
-def _rows(sweep: Sweep, job: Job) -> Iterator[dict[str, Any]]:
+def _job_rows(sweep: Sweep, job: Job) -> Iterator[dict[str, Any]]:
     about = {"job": job.name, **{axis: job.value(axis) for axis in sweep.axes}}
     about |= {"status": job.status, "reason": job.reason or None}
     layers = dict.fromkeys([*job.layers, *(layer for method in job.baselines.values() for layer in method)])
     for layer in layers or [None]:
-        row = about | {"layer": layer} | (flat(job.layers.get(layer, {})) if layer else {})
+        row = about | {"layer": layer} | (flatten_dict(job.layers.get(layer, {})) if layer else {})
         for method, by_layer in job.baselines.items():
-            row |= flat({method: by_layer[layer]}) if layer and layer in by_layer else {}
+            row |= flatten_dict({method: by_layer[layer]}) if layer and layer in by_layer else {}
         yield row

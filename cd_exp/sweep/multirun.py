@@ -19,13 +19,13 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from cd_exp.errors import InputError
-from cd_exp.sweep.load import read
+from cd_exp.sweep.load import read_sweep
 
 FILE = "multirun.yaml"
 
 
 @dataclass(frozen=True)
-class Plan:
+class MultirunPlan:
     """A multirun as it was typed.
 
     Attributes:
@@ -45,7 +45,7 @@ class Plan:
     config_dirs: tuple[str, ...]
 
 
-def planned(folder: Path) -> Plan:
+def read_plan(folder: Path) -> MultirunPlan:
     """What the multirun in `folder` was to run.
 
     Raises:
@@ -59,8 +59,10 @@ def planned(folder: Path) -> Plan:
         settings: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
         hydra = settings["hydra"]
         overrides = tuple(hydra["overrides"]["task"])
-        found = _parsed([*(f"{key}={value}" for key, value in (hydra["sweeper"]["params"] or {}).items()), *overrides])
-        return Plan(
+        found = _parse_overrides(
+            [*(f"{key}={value}" for key, value in (hydra["sweeper"]["params"] or {}).items()), *overrides]
+        )
+        return MultirunPlan(
             overrides=overrides,
             hydra=tuple(hydra["overrides"]["hydra"]),
             jobs=tuple(tuple(job) for job in BasicSweeper.split_arguments(found, None)[0]),
@@ -74,34 +76,34 @@ def planned(folder: Path) -> Plan:
         raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}; run the sweep anew") from error
 
 
-def swept(folder: Path, overrides: Sequence[str]) -> dict[str, str]:
+def swept_settings(folder: Path, overrides: Sequence[str]) -> dict[str, str]:
     """What the multirun in `folder` varies, with the values of the job that has these overrides."""
     try:
-        axes = planned(folder).axes
+        axes = read_plan(folder).axes
     except InputError:  # only the name of a record hangs on it
         return {}
     values = dict(text.partition("=")[::2] for text in overrides)
     return {axis.lstrip("+~"): values[axis] for axis in axes if axis in values}
 
 
-def _parsed(texts: Sequence[str]) -> list[Override]:
+def _parse_overrides(texts: Sequence[str]) -> list[Override]:
     return OverridesParser.create().parse_overrides(list(texts))
 
 
 SET_BY_RESUME = ("hydra.mode", "hydra.sweep.dir")
 
 
-def missing(folder: Path) -> list[list[str]]:
+def missing_jobs(folder: Path) -> list[list[str]]:
     """The overrides of the jobs that are missing or failed, each with the folder it belongs in.
 
     A job is known by its overrides. One that was begun and did not end well goes into its own folder again; one that
     was never begun into the folder of its number.
     """
-    plan, jobs = planned(folder), read(folder).jobs
-    begun = {_normal(job.overrides.items()): job for job in jobs}
+    plan, jobs = read_plan(folder), read_sweep(folder).jobs
+    begun = {_normalise_overrides(job.overrides.items()): job for job in jobs}
     found = []
     for number, overrides in enumerate(plan.jobs):
-        job = begun.get(_normal(text.lstrip("+~").partition("=")[::2] for text in overrides))
+        job = begun.get(_normalise_overrides(text.lstrip("+~").partition("=")[::2] for text in overrides))
         if job is None or job.status != "ok":
             subfolder = str(number) if job is None else job.name
             found.append([*overrides, f"hydra.sweep.subdir='{subfolder}'"])
@@ -109,7 +111,7 @@ def missing(folder: Path) -> list[list[str]]:
 
 
 @contextmanager
-def resumed(folder: Path) -> Iterator[list[str]]:
+def resume_arguments(folder: Path) -> Iterator[list[str]]:
     """The arguments of a command that runs what is missing or failed with the launcher of the multirun.
 
     While the context lasts, Hydra's sweeper runs these jobs: the step in which it expands the axes is replaced, the
@@ -119,7 +121,7 @@ def resumed(folder: Path) -> Iterator[list[str]]:
         InputError: the folder holds no multirun, or nothing is missing.
     """
     folder = folder.resolve()
-    plan, jobs = planned(folder), missing(folder)
+    plan, jobs = read_plan(folder), missing_jobs(folder)
     if not jobs:
         raise InputError(f"all {len(plan.jobs)} jobs of {folder} are finished; nothing is left to run")
     from hydra.core.plugins import Plugins
@@ -131,32 +133,32 @@ def resumed(folder: Path) -> Iterator[list[str]]:
     BasicSweeper.split_arguments = staticmethod(lambda *_: [jobs])  # type: ignore[method-assign, assignment]
     try:
         with chdir(plan.folder):
-            yield ["-m", *_arguments(plan), f"hydra.sweep.dir={folder}"]
+            yield ["-m", *_build_arguments(plan), f"hydra.sweep.dir={folder}"]
     finally:
         BasicSweeper.split_arguments = original  # type: ignore[method-assign]
 
 
-def _arguments(plan: Plan) -> Iterator[str]:
+def _build_arguments(plan: MultirunPlan) -> Iterator[str]:
     for place in plan.config_dirs:
         yield from ("--config-dir", place)
     yield from plan.overrides
     yield from (text for text in plan.hydra if text.partition("=")[0] not in SET_BY_RESUME)
 
 
-def _normal(overrides: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+def _normalise_overrides(overrides: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
     """Overrides without their order, and with values as they are meant: Hydra writes one in more than one way."""
     read = OverridesParser.create()
-    return frozenset((key, _meant(read, value)) for key, value in overrides)
+    return frozenset((key, _parse_value(read, value)) for key, value in overrides)
 
 
-def _meant(read: OverridesParser, text: str) -> str:
+def _parse_value(read: OverridesParser, text: str) -> str:
     try:
-        return json.dumps(_plain(read.parse_override(f"value={text}").value()), sort_keys=True)
+        return json.dumps(_plain_value(read.parse_override(f"value={text}").value()), sort_keys=True)
     except HydraException:  # of a record that was edited
         return text
 
 
-def _plain(value: Any) -> Any:
+def _plain_value(value: Any) -> Any:
     if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, list) else str(value)
+        return {str(key): _plain_value(inner) for key, inner in value.items()}
+    return [_plain_value(inner) for inner in value] if isinstance(value, list) else str(value)

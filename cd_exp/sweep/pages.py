@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cd_exp.sweep.anova import explained, tested
-from cd_exp.sweep.consensus import Vote, by_layer, consensus
-from cd_exp.sweep.load import Sweep, table
+from cd_exp.sweep.anova import drop_untestable, explain_axes
+from cd_exp.sweep.consensus import Vote, vote_on_units, votes_by_layer
+from cd_exp.sweep.load import Sweep, sweep_table
 
 EFFECT = ("levels", "separable", "eta_squared", "df", "f", "p", "p_adjusted")
 
 
-def gather_pages(sweep: Sweep, folder: Path) -> Path | None:
+def write_sweep_page(sweep: Sweep, folder: Path) -> Path | None:
     """Write `folder/explorer/index.html` of a sweep.
 
     Args:
@@ -25,34 +25,36 @@ def gather_pages(sweep: Sweep, folder: Path) -> Path | None:
 
     with_pages = [job for job in sweep.finished if (job.folder / "explorer" / "index.html").is_file()]
     if not with_pages:
-        explorer.clear(folder)
+        explorer.remove_old_pages(folder)
         return None
-    runs = {job.name: next(iter(explorer.runs_of(explorer.read(job.folder)).values())) for job in with_pages}
-    homes = {job.name: _address(job.folder / "explorer" / "index.html", folder / "explorer") for job in with_pages}
+    runs = {job.name: next(iter(explorer.list_runs(explorer.read_pages(job.folder)).values())) for job in with_pages}
+    homes = {
+        job.name: _relative_address(job.folder / "explorer" / "index.html", folder / "explorer") for job in with_pages
+    }
     words = {job.name: f"{job.name} · {sweep.place(job)}" if sweep.axes else job.name for job in with_pages}
     title = f"Sweep {sweep.folder.resolve().name}"
-    return explorer.write(
-        folder, explorer.page_of(runs, title=title, homes=homes, words=words, sweep=described(sweep, title))
+    return explorer.write_pages(
+        folder, explorer.find_page(runs, title=title, homes=homes, words=words, sweep=describe_sweep(sweep, title))
     )
 
 
-def described(sweep: Sweep, title: str) -> dict[str, Any]:
+def describe_sweep(sweep: Sweep, title: str) -> dict[str, Any]:
     """The tables of the page, as plain values and packed arrays."""
-    from cd_exp.explorer.payload import Names, digits_of
-    from cd_exp.metrics import FIGURES
+    from cd_exp.explorer.payload import NameTable, metric_digits
+    from cd_exp.metrics import METRICS
 
-    columns, rows = table(sweep)
-    names = Names()
-    votes = by_layer(consensus(sweep))
+    columns, rows = sweep_table(sweep)
+    names = NameTable()
+    votes = votes_by_layer(vote_on_units(sweep))
     several = len({model for model, _ in votes}) > 1
-    shown = tested(explained(sweep))
+    shown = drop_untestable(explain_axes(sweep))
     effects = [
         {"layer": layer, "axis": axis} | {key: part.get(key) for key in EFFECT}
         for layer, found in shown.items()
         for axis, part in [*found["axes"].items(), ("residual", found["residual"])]
     ]
     jobs = [job.name for job in sweep.finished]
-    known = {figure.key: {"heading": figure.heading, "digits": digits_of(figure.digits)} for figure in FIGURES}
+    known = {figure.key: {"heading": figure.heading, "digits": metric_digits(figure.digits)} for figure in METRICS}
     return {
         "title": title,
         "figures": known,
@@ -64,7 +66,7 @@ def described(sweep: Sweep, title: str) -> dict[str, Any]:
         "explained": effects,
         "notes": [*dict.fromkeys(note for found in shown.values() for note in found["notes"])],
         "layers": [
-            {"words": f"{model} · {layer}" if several else layer, "layer": layer, **_votes(found, jobs, names)}
+            {"words": f"{model} · {layer}" if several else layer, "layer": layer, **_encode_votes(found, jobs, names)}
             for (model, layer), found in votes.items()
         ],
         "names": names.texts,
@@ -72,22 +74,22 @@ def described(sweep: Sweep, title: str) -> dict[str, Any]:
     }
 
 
-def _votes(votes: Sequence[Vote], jobs: Sequence[str], names: Any) -> dict[str, Any]:
+def _encode_votes(votes: Sequence[Vote], jobs: Sequence[str], names: Any) -> dict[str, Any]:
     """One layer: a row for each unit, a column for each job; -1 where a job gives no label or nothing is known."""
-    from cd_exp.explorer.payload import packed
+    from cd_exp.explorer.payload import encode_array
 
     known = {True: 1, False: 0, None: -1}
     return {
-        "unit": packed([vote.unit for vote in votes]),
-        "consensus": packed([names.number(vote.description) for vote in votes]),
-        "truth": packed([names.number(vote.truth) for vote in votes]),
-        "agreement": packed([float(vote.agreement) for vote in votes]),
-        "labels": packed([[names.number(vote.labels.get(job, "")) for job in jobs] for vote in votes]),
-        "right": packed([[known[vote.right.get(job)] for job in jobs] for vote in votes]),
+        "unit": encode_array([vote.unit for vote in votes]),
+        "consensus": encode_array([names.number(vote.description) for vote in votes]),
+        "truth": encode_array([names.number(vote.truth) for vote in votes]),
+        "agreement": encode_array([float(vote.agreement) for vote in votes]),
+        "labels": encode_array([[names.number(vote.labels.get(job, "")) for job in jobs] for vote in votes]),
+        "right": encode_array([[known[vote.right.get(job)] for job in jobs] for vote in votes]),
     }
 
 
-def _address(page: Path, start: Path) -> str:
+def _relative_address(page: Path, start: Path) -> str:
     """The page as a relative address, seen from the folder `start`."""
     import os
     from urllib.parse import quote

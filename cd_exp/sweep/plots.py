@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cd_exp.io.text import cut, file_name
-from cd_exp.results.plots import CONSENSUS, GRID, OTHER, RIGHT, WIDEST, WRONG, plot, style
-from cd_exp.sweep.consensus import Vote, by_layer
-from cd_exp.sweep.load import LAST, Job, Sweep, View, views
-from cd_exp.sweep.tables import layout, ordered
+from cd_exp.io.text import cut_text, make_file_name
+from cd_exp.results.plots import CONSENSUS, GRID, OTHER, RIGHT, WIDEST, WRONG, line_style, new_plot
+from cd_exp.sweep.consensus import Vote, votes_by_layer
+from cd_exp.sweep.load import LAST, Job, LayerAcrossJobs, Sweep, common_layers
+from cd_exp.sweep.tables import order_jobs, table_layout
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +25,7 @@ JOBS = 40  # columns
 LETTERS = ascii_letters + "+"
 
 
-def disagreement(sweep: Sweep, votes: Sequence[Vote], *, title: str) -> "Figure | None":
+def draw_disagreement(sweep: Sweep, votes: Sequence[Vote], *, title: str) -> "Figure | None":
     """Rows are units, columns configurations. The same letter in a row is the same label, `a` the consensus.
 
     Colour tells right from wrong labels where the truth is known, and the consensus from other labels where not.
@@ -40,34 +40,34 @@ def disagreement(sweep: Sweep, votes: Sequence[Vote], *, title: str) -> "Figure 
     """
     from matplotlib.figure import Figure
 
-    labelled = [job for job in ordered(sweep) if any(job.name in vote.labels for vote in votes)]
+    labelled = [job for job in order_jobs(sweep) if any(job.name in vote.labels for vote in votes)]
     differing = [vote for vote in votes if len(set(vote.kinds.values())) > 1]
     if len(labelled) < 2 or not differing:
         return None
     shown = sorted(differing, key=lambda vote: (vote.agreement, vote.unit))[:UNITS]
-    shown, jobs = sorted(shown, key=lambda vote: vote.unit), _spread(labelled)
-    words = [cut(sweep.place(job) or job.name, WIDEST) for job in jobs]
+    shown, jobs = sorted(shown, key=lambda vote: vote.unit), _choose_jobs(labelled)
+    words = [cut_text(sweep.place(job) or job.name, WIDEST) for job in jobs]
     width, height = 3.4 + 0.24 * len(jobs), 1.0 + 0.075 * max(map(len, words)) + 0.2 * len(shown)
     figure = Figure(figsize=(max(5.6, width), height), dpi=150, layout="constrained")
     axes = figure.add_subplot()
-    _squares(axes, shown, jobs)
+    _draw_squares(axes, shown, jobs)
     axes.set_xticks(range(len(jobs)), words, rotation=90, fontsize=7, parse_math=False)
     names = [f"{vote.truth or vote.description} · {vote.unit}" for vote in shown]
-    axes.set_yticks(range(len(shown)), [cut(name, WIDEST) for name in names], fontsize=7, parse_math=False)
-    heading = [f"{cut(title, WIDEST)}: configurations disagree on {len(differing)} of {len(votes)} units"]
+    axes.set_yticks(range(len(shown)), [cut_text(name, WIDEST) for name in names], fontsize=7, parse_math=False)
+    heading = [f"{cut_text(title, WIDEST)}: configurations disagree on {len(differing)} of {len(votes)} units"]
     heading += [f"{len(shown)} with least agreement shown"] if len(shown) < len(differing) else []
     heading += [f"{len(jobs)} of {len(labelled)} configurations shown"] if len(jobs) < len(labelled) else []
-    heading += [_key(shown), "same letter in a row: same label; a: the most common"]
+    heading += [_sort_key(shown), "same letter in a row: same label; a: the most common"]
     # Over the whole figure: above the squares alone there is too little room where jobs are few.
     figure.suptitle("\n".join(heading), x=0.01, ha="left", fontsize=8, parse_math=False)
     return figure
 
 
-def _squares(axes: "Axes", votes: Sequence[Vote], jobs: Sequence[Job]) -> None:
+def _draw_squares(axes: "Axes", votes: Sequence[Vote], jobs: Sequence[Job]) -> None:
     """A coloured square with its letter for each unit and job."""
     from matplotlib.colors import to_rgb
 
-    cells = [[_cell(vote, job) for job in jobs] for vote in votes]
+    cells = [[_cell_style(vote, job) for job in jobs] for vote in votes]
     axes.imshow([[to_rgb(colour) for _, colour in row] for row in cells], aspect="auto")
     for row, column in product(range(len(votes)), range(len(jobs))):
         letter, colour = cells[row][column]
@@ -80,18 +80,18 @@ def _squares(axes: "Axes", votes: Sequence[Vote], jobs: Sequence[Job]) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _spread(jobs: Sequence[Job]) -> list[Job]:
+def _choose_jobs(jobs: Sequence[Job]) -> list[Job]:
     """At most `JOBS` of them, evenly."""
     step = max(1.0, len(jobs) / JOBS)
     return [jobs[int(number * step)] for number in range(min(JOBS, len(jobs)))]
 
 
-def _key(votes: Sequence[Vote]) -> str:
+def _sort_key(votes: Sequence[Vote]) -> str:
     known = any(right is not None for vote in votes for right in vote.right.values())
     return "dark blue: right, sand: wrong" if known else "blue: the consensus, grey: another label"
 
 
-def _cell(vote: Vote, job: Job) -> tuple[str, str]:
+def _cell_style(vote: Vote, job: Job) -> tuple[str, str]:
     """The letter and the colour of a square; nothing where the job does not have the unit."""
     if job.name not in vote.labels:
         return "", "white"
@@ -105,8 +105,9 @@ def _cell(vote: Vote, job: Job) -> tuple[str, str]:
 FAMILIES = ("accuracy", "heat", "disagreement")
 
 
-def figures(sweep: Sweep, votes: Sequence[Vote]) -> tuple[Path, ...]:
-    """Draw what there is to draw into `figures` of the sweep's folder; drawings of layers no longer there are removed.
+def draw_sweep_figures(sweep: Sweep, votes: Sequence[Vote]) -> tuple[Path, ...]:
+    """Draw what there is to draw into `draw_figures` of the sweep's folder; drawings of layers no longer there are
+    removed.
 
     `accuracy_LAYER` and, of two axes or more, `heat_LAYER` for each layer with a truth; `disagreement_LAYER` for each
     layer that several configurations label differently.
@@ -118,15 +119,15 @@ def figures(sweep: Sweep, votes: Sequence[Vote]) -> tuple[Path, ...]:
     Returns:
         The files drawn.
     """
-    from cd_exp.io.atomic import write as write_file
-    from cd_exp.results.image_strips import png, rendered
+    from cd_exp.io.atomic import write_file as write_file
+    from cd_exp.results.image_strips import encode_png, render_figure
 
     folder = sweep.folder / "figures"
     paths: list[Path] = []
-    for name, figure in _drawn(sweep, votes):
+    for name, figure in _draw_each(sweep, votes):
         folder.mkdir(exist_ok=True)
         path = folder / f"{name}.png"
-        write_file(path, png(rendered(figure)))
+        write_file(path, encode_png(render_figure(figure)))
         paths.append(path)
     for path in (path for family in FAMILIES for path in folder.glob(f"{family}_*.png")):
         if path not in paths:
@@ -134,53 +135,53 @@ def figures(sweep: Sweep, votes: Sequence[Vote]) -> tuple[Path, ...]:
     return tuple(paths)
 
 
-def _drawn(sweep: Sweep, votes: Sequence[Vote]) -> Iterator[tuple[str, "Figure"]]:
-    for view in views(sweep) if sweep.axes else ():
-        name = file_name("last_judged_layer" if view.title == LAST else view.title)
-        yield f"accuracy_{name}", accuracy(sweep, view)
+def _draw_each(sweep: Sweep, votes: Sequence[Vote]) -> Iterator[tuple[str, "Figure"]]:
+    for view in common_layers(sweep) if sweep.axes else ():
+        name = make_file_name("last_judged_layer" if view.title == LAST else view.title)
+        yield f"accuracy_{name}", plot_sweep_accuracy(sweep, view)
         if len(sweep.axes) > 1:
-            yield f"heat_{name}", heat(sweep, view)
-    groups = by_layer(votes)
+            yield f"heat_{name}", draw_heat_map(sweep, view)
+    groups = votes_by_layer(votes)
     several = len({model for model, _ in groups}) > 1
     for (model, layer), found in groups.items():
         title = f"{model} {layer}" if several else layer
-        figure = disagreement(sweep, found, title=title)
+        figure = draw_disagreement(sweep, found, title=title)
         if figure is not None:
-            name = "_".join(map(file_name, (model, layer) if several else (layer,)))
+            name = "_".join(map(make_file_name, (model, layer) if several else (layer,)))
             yield f"disagreement_{name}", figure
 
 
-def accuracy(sweep: Sweep, view: View) -> "Figure":
+def plot_sweep_accuracy(sweep: Sweep, view: LayerAcrossJobs) -> "Figure":
     """A dot with its 95 % interval for each job: a line for each combination of the axes, a colour across."""
-    across, rows = layout(sweep)
+    across, rows = table_layout(sweep)
     levels = sweep.levels(across) if len(sweep.axes) > 1 else ()
     names = rows if levels else sweep.levels(across)
     step = 1 / (max(1, len(levels)) + 1)
-    figure, axes = plot(7.4, 1.1 + len(names) * max(0.3, 0.17 * (len(levels) + 1)) + 0.2 * (len(levels) // 4))
+    figure, axes = new_plot(7.4, 1.1 + len(names) * max(0.3, 0.17 * (len(levels) + 1)) + 0.2 * (len(levels) // 4))
     for job in sweep.finished:
         if job.name in view.metrics:
             value = job.value(across) or ""
             number = levels.index(value) if levels else 0
             row = names.index(sweep.place(job, without=across) if levels else value)
             shift = (number + 1) * step - 0.5 if levels else 0.0
-            _interval(axes, view.metrics[job.name], row + shift, number)
-    axes.set_yticks(range(len(names)), [cut(name, WIDEST) for name in names], parse_math=False)
+            _interval_of(axes, view.metrics[job.name], row + shift, number)
+    axes.set_yticks(range(len(names)), [cut_text(name, WIDEST) for name in names], parse_math=False)
     axes.set(xlim=(-1, 101), ylim=(len(names) - 0.45, -0.55))
-    axes.set_xlabel(f"{cut(view.title, WIDEST)}: top-1, judged units labelled right, % [95 %]", parse_math=False)
+    axes.set_xlabel(f"{cut_text(view.title, WIDEST)}: top-1, judged units labelled right, % [95 %]", parse_math=False)
     down = " · ".join(axis for axis in sweep.axes if axis != across) or across
-    axes.set_ylabel(cut(down, WIDEST), parse_math=False)
+    axes.set_ylabel(cut_text(down, WIDEST), parse_math=False)
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     for between in range(1, len(names) if levels else 0):
         axes.axhline(between - 0.5, color=GRID, linewidth=0.8)
     if levels:
-        _legend(axes, across, levels)
+        _add_legend(axes, across, levels)
     return figure
 
 
-def heat(sweep: Sweep, view: View) -> "Figure":
+def draw_heat_map(sweep: Sweep, view: LayerAcrossJobs) -> "Figure":
     """Top-1 of each combination; grey where there is none, with the word for how the job ended."""
-    across, rows = layout(sweep)
+    across, rows = table_layout(sweep)
     columns = sweep.levels(across)
     # Several runs of one combination show as their mean.
     found: dict[tuple[int, int], list[Job]] = {}
@@ -192,7 +193,7 @@ def heat(sweep: Sweep, view: View) -> "Figure":
     for place, jobs in found.items():
         judged = [view.metrics[job.name]["top1"] for job in jobs if job.name in view.metrics]
         values[place] = np.mean(judged) if judged else np.nan
-    figure, axes = plot(2.6 + 0.85 * len(columns), 1.3 + 0.42 * len(rows))
+    figure, axes = new_plot(2.6 + 0.85 * len(columns), 1.3 + 0.42 * len(rows))
     low, high = (np.nanmin(values), np.nanmax(values)) if np.isfinite(values).any() else (0, 100)
     axes.imshow(values, vmin=low, vmax=max(high, low + 1), cmap="cividis", aspect="auto")
     axes.set_facecolor(GRID)
@@ -201,31 +202,33 @@ def heat(sweep: Sweep, view: View) -> "Figure":
         text = view.cell(found[row, column][0]) if np.isnan(value) and (row, column) in found else f"{value:.1f}"
         text = "" if text == "nan" else text
         axes.text(column, row, text, ha="center", va="center", fontsize=9, color="black" if bright else "white")
-    axes.set_xticks(range(len(columns)), [cut(name, 20) for name in columns], parse_math=False)
+    axes.set_xticks(range(len(columns)), [cut_text(name, 20) for name in columns], parse_math=False)
     for label in axes.get_xticklabels() if max(map(len, columns)) > 9 else ():
         label.set(rotation=30, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(rows)), [cut(name, WIDEST) for name in rows], parse_math=False)
-    axes.set_title(f"{cut(view.title, WIDEST)}: top-1 %, {across} across", fontsize=10, loc="left", parse_math=False)
+    axes.set_yticks(range(len(rows)), [cut_text(name, WIDEST) for name in rows], parse_math=False)
+    axes.set_title(
+        f"{cut_text(view.title, WIDEST)}: top-1 %, {across} across", fontsize=10, loc="left", parse_math=False
+    )
     return figure
 
 
-def _interval(axes: "Axes", metrics: Any, height: float, number: int) -> None:
-    (colour, marker, _), (low, high) = style(number), metrics["ci95"]
+def _interval_of(axes: "Axes", metrics: Any, height: float, number: int) -> None:
+    (colour, marker, _), (low, high) = line_style(number), metrics["ci95"]
     axes.plot([low, high], [height, height], color=colour, linewidth=2.2, solid_capstyle="round", alpha=0.55)
     axes.plot(metrics["top1"], height, marker, color=colour, markersize=6)
 
 
-def _legend(axes: "Axes", across: str, levels: Sequence[str]) -> None:
+def _add_legend(axes: "Axes", across: str, levels: Sequence[str]) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
         Line2D([], [], color=colour, marker=marker, linestyle="")
-        for colour, marker, _ in map(style, range(len(levels)))
+        for colour, marker, _ in map(line_style, range(len(levels)))
     ]
-    names, place = [cut(level, 20) for level in levels], (0, 1)
+    names, place = [cut_text(level, 20) for level in levels], (0, 1)
     columns = max(1, min(6, 60 // (6 + max(map(len, names)))))
     legend = axes.legend(handles, names, loc="lower left", bbox_to_anchor=place, ncols=columns, frameon=False)
-    legend.set_title(cut(across, WIDEST))
+    legend.set_title(cut_text(across, WIDEST))
     legend.set_alignment("left")
     for text in (legend.get_title(), *legend.get_texts()):
         text.set_parse_math(False)

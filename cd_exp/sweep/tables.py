@@ -3,16 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cd_exp.io.text import terminal_text
-from cd_exp.sweep.anova import tested
-from cd_exp.sweep.load import FAILED, OK, Job, Sweep, View, views
+from cd_exp.io.text import as_terminal_text
+from cd_exp.sweep.anova import drop_untestable
+from cd_exp.sweep.load import FAILED, OK, Job, LayerAcrossJobs, Sweep, common_layers
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from cd_exp.metrics import Figure
+    from cd_exp.metrics import Metric
 
 NARROW = 12  # letters to a line of what a row is called, where the table needs the room
 FILES = ("sweep.csv", "consensus.csv", "anova.json", "figures")
@@ -21,7 +21,7 @@ Agreed = tuple[str, str, Mapping[str, Any]]
 """Model, layer and what `consensus.accuracy` found of it."""
 
 
-def show(
+def show_sweep(
     console: "Console",
     sweep: Sweep,
     *,
@@ -36,34 +36,36 @@ def show(
         explained: as `variance.explained` finds it.
         agreed: the consensus, layer by layer.
     """
-    seen = views(sweep)
+    seen = common_layers(sweep)
     for view in seen:
-        _show_view(console, sweep, view)
+        _show_layer(console, sweep, view)
     if not seen:
-        console.print(plain(sweep, None))
-    shown = tested(explained)
+        console.print(job_table(sweep, None))
+    shown = drop_untestable(explained)
     for title, found in shown.items():
-        console.print(variance(title, found))
+        console.print(variance_table(title, found))
     for note in dict.fromkeys(note for found in shown.values() for note in found["notes"]):
-        console.print(_words(f"note: {note}", "dim"))
+        console.print(_as_text(f"note: {note}", "dim"))
     if len(sweep.finished) > 1 and agreed:
-        console.print(consensus(agreed))
+        console.print(show_consensus(agreed))
     for job in sweep.troubled:
         words = ", ".join(f"{key}={value}" for key, value in job.overrides.items())
-        console.print(_words(f"job {job.name} {job.status} ({words}): {job.reason}", STYLES.get(job.status, "yellow")))
-    console.print(_words(f"{len(sweep.finished)} of {len(sweep.jobs)} jobs finished", "bold"))
+        console.print(
+            _as_text(f"job {job.name} {job.status} ({words}): {job.reason}", STYLES.get(job.status, "yellow"))
+        )
+    console.print(_as_text(f"{len(sweep.finished)} of {len(sweep.jobs)} jobs finished", "bold"))
     names = ", ".join(name for name in FILES if (sweep.folder / name).exists())
     # Never wrapped: a path broken over two lines cannot be copied.
-    console.print(_words(f"files: {sweep.folder}  {names}"), soft_wrap=True)
+    console.print(_as_text(f"files: {sweep.folder}  {names}"), soft_wrap=True)
 
 
-def layout(sweep: Sweep) -> tuple[str, tuple[str, ...]]:
+def table_layout(sweep: Sweep) -> tuple[str, tuple[str, ...]]:
     """The axis of the columns and the values of the rows: `similarity` goes across, or else the last axis."""
     across = "similarity" if "similarity" in sweep.axes else sweep.axes[-1]
-    return across, tuple(dict.fromkeys(sweep.place(job, without=across) for job in ordered(sweep)))
+    return across, tuple(dict.fromkeys(sweep.place(job, without=across) for job in order_jobs(sweep)))
 
 
-def ordered(sweep: Sweep) -> list[Job]:
+def order_jobs(sweep: Sweep) -> list[Job]:
     """The jobs by their values of the axes, the first axis slowest."""
     levels = {axis: sweep.levels(axis) for axis in sweep.axes}
 
@@ -74,31 +76,31 @@ def ordered(sweep: Sweep) -> list[Job]:
     return sorted(sweep.jobs, key=place)
 
 
-def pivot(sweep: Sweep, view: View) -> "Table":
+def pivot_table(sweep: Sweep, view: LayerAcrossJobs) -> "Table":
     """A cell for each combination: top-1 above its interval, or how the job ended."""
-    across, rows = layout(sweep)
+    across, rows = table_layout(sweep)
     down = " · ".join(axis for axis in sweep.axes if axis != across)
-    table = _table(down, *sweep.levels(across), left=1, gap=0)
+    table = _make_table(down, *sweep.levels(across), left=1, gap=0)
     for row in rows:
         cells = []
         for column in sweep.levels(across):
             jobs = [job for job in sweep.jobs if job.value(across) == column]
             here = [job for job in jobs if sweep.place(job, without=across) == row]
             # Jobs of one combination stand below each other.
-            cells.append(_words("\n", "").join(_words(view.cell(job, line="\n"), _style(job)) for job in here))
-        table.add_row(_words(row, "bold"), *cells)
+            cells.append(_as_text("\n", "").join(_as_text(view.cell(job, line="\n"), _job_style(job)) for job in here))
+        table.add_row(_as_text(row, "bold"), *cells)
     return table
 
 
-def plain(sweep: Sweep, view: View | None, figures: "Sequence[Figure]" = ()) -> "Table":
+def job_table(sweep: Sweep, view: LayerAcrossJobs | None, figures: "Sequence[Metric]" = ()) -> "Table":
     """A line for each job with its values of the axes; without a view, what is known where nothing is judged."""
     right = len(sweep.axes) + 1
     if view is None:
         title = ["status", "layers", "units"]
     else:
         title = [f"{view.title}: top-1 % [95 %]", *(figure.short for figure in figures)]
-    table = _table("job", *sweep.axes, *title, left=right)
-    for job in ordered(sweep):
+    table = _make_table("job", *sweep.axes, *title, left=right)
+    for job in order_jobs(sweep):
         values = [job.name, *((job.value(axis) or "?") for axis in sweep.axes)]
         if view is None:
             units = ", ".join(str(row.get("units", "")) for row in job.layers.values())
@@ -106,83 +108,89 @@ def plain(sweep: Sweep, view: View | None, figures: "Sequence[Figure]" = ()) -> 
         else:
             metrics = view.metrics.get(job.name, {})
             values += [view.cell(job), *(figure.text(metrics, interval=False) for figure in figures)]
-        table.add_row(*(_words(value, _style(job)) for value in values))
+        table.add_row(*(_as_text(value, _job_style(job)) for value in values))
     return table
 
 
-def _fitting(console: "Console", sweep: Sweep, view: View) -> "Table":
-    """`plain` with as many figures beside top-1 as the terminal has room for; all of them are in `sweep.csv`."""
+def _fit_table(console: "Console", sweep: Sweep, view: LayerAcrossJobs) -> "Table":
+    """`as_plain_config` with as many figures beside top-1 as the terminal has room for; all of them are in
+    `sweep.csv`.
+    """
     from rich.measure import Measurement
 
-    from cd_exp.metrics.metrics import shown
+    from cd_exp.metrics.metrics import format_metric
 
-    figures = [figure for figure in shown(list(view.metrics.values())) if figure.key != "top1"]
+    figures = [figure for figure in format_metric(list(view.metrics.values())) if figure.key != "top1"]
     figures.sort(key=lambda figure: {"top5": 0, "judged": 1}.get(figure.key, 2))  # the narrowest tables have these
     unbounded = console.options.update(width=10 * console.width)
-    while figures and Measurement.get(console, unbounded, plain(sweep, view, figures)).maximum > console.width:
+    while figures and Measurement.get(console, unbounded, job_table(sweep, view, figures)).maximum > console.width:
         figures.pop()
-    return plain(sweep, view, figures)
+    return job_table(sweep, view, figures)
 
 
-def variance(title: str, found: Mapping[str, Any]) -> "Table":
+def variance_table(title: str, found: Mapping[str, Any]) -> "Table":
     """A line for each axis: its share of the variance of the accuracy, and the F test where there is one."""
-    table = _table(f"{title}: axis", "levels", "explains %", "df", "F", "p", "Holm", left=1)
+    table = _make_table(f"{title}: axis", "levels", "explains %", "df", "F", "p", "Holm", left=1)
     residual = found["residual"]
     for name, part in [*found["axes"].items(), ("residual", residual)]:
-        cells = [str(part.get("levels", "")), _number(part, "eta_squared", "{:.1f}", 100), str(part["df"])]
-        tests = [_number(part, "f", "{:.2f}"), _number(part, "p", "{:.2g}"), _number(part, "p_adjusted", "{:.2g}")]
-        table.add_row(*map(_words, [name, *cells, *tests]))
+        cells = [str(part.get("levels", "")), _format_number(part, "eta_squared", "{:.1f}", 100), str(part["df"])]
+        tests = [
+            _format_number(part, "f", "{:.2f}"),
+            _format_number(part, "p", "{:.2g}"),
+            _format_number(part, "p_adjusted", "{:.2g}"),
+        ]
+        table.add_row(*map(_as_text, [name, *cells, *tests]))
     return table
 
 
-def consensus(agreed: Sequence[Agreed]) -> "Table":
+def show_consensus(agreed: Sequence[Agreed]) -> "Table":
     """A line for each layer: the accuracy of the consensus labels, and how far the configurations agree."""
     several = len({model for model, _, _ in agreed}) > 1
     judged = any("top1" in found for _, _, found in agreed)
     heads = ["top-1 % [95 %]", "judged"] if judged else []
-    table = _table("consensus: layer", *heads, "agreement %", "units", left=1)
+    table = _make_table("consensus: layer", *heads, "agreement %", "units", left=1)
     for model, layer, found in agreed:
         cells = [f"{model} {layer}" if several else layer]
         if judged:
             bounds = found.get("ci95")
             interval = f" [{bounds[0]:.1f}, {bounds[1]:.1f}]" if bounds else ""
-            cells += [_number(found, "top1", "{:.1f}") + interval, str(found.get("judged", ""))]
-        table.add_row(*map(_words, [*cells, _number(found, "agreement", "{:.1f}"), str(found["units"])]))
+            cells += [_format_number(found, "top1", "{:.1f}") + interval, str(found.get("judged", ""))]
+        table.add_row(*map(_as_text, [*cells, _format_number(found, "agreement", "{:.1f}"), str(found["units"])]))
     return table
 
 
-def _show_view(console: "Console", sweep: Sweep, view: View) -> None:
+def _show_layer(console: "Console", sweep: Sweep, view: LayerAcrossJobs) -> None:
     """The pivot where two axes or more vary and it fits into the terminal; or else a line for each job."""
     from rich.measure import Measurement
 
     if len(sweep.axes) > 1:
-        found = pivot(sweep, view)
+        found = pivot_table(sweep, view)
         unbounded = console.options.update(width=10 * console.width)  # a width is never measured as more than there is
-        across, rows = layout(sweep)
+        across, rows = table_layout(sweep)
         folds = max(0, max(map(len, rows)) - NARROW)  # the words of the rows may go over several lines
         if Measurement.get(console, unbounded, found).maximum - folds <= console.width:
-            console.print(_words(f"{view.title}: top-1 % [95 %], {across} across", "bold"))
+            console.print(_as_text(f"{view.title}: top-1 % [95 %], {across} across", "bold"))
             console.print(found)
             return
-    console.print(_fitting(console, sweep, view))
+    console.print(_fit_table(console, sweep, view))
 
 
-def _number(values: Mapping[str, Any], key: str, form: str, factor: int = 1) -> str:
+def _format_number(values: Mapping[str, Any], key: str, form: str, factor: int = 1) -> str:
     return form.format(factor * values[key]) if key in values else ""
 
 
-def _style(job: Job) -> str:
+def _job_style(job: Job) -> str:
     return STYLES.get(job.status, "yellow")
 
 
-def _words(text: str, style: str = "") -> "Text":
+def _as_text(text: str, style: str = "") -> "Text":
     """Text as it is, never read as markup; a cell may have several lines."""
     from rich.text import Text
 
-    return Text("\n", style=style).join(terminal_text(line, style) for line in text.split("\n"))
+    return Text("\n", style=style).join(as_terminal_text(line, style) for line in text.split("\n"))
 
 
-def _table(*headings: str, left: int, gap: int = 1) -> "Table":
+def _make_table(*headings: str, left: int, gap: int = 1) -> "Table":
     """`left` columns of words, then columns of figures, a space and `gap` more apart."""
     from rich import box
     from rich.table import Table
@@ -190,5 +198,5 @@ def _table(*headings: str, left: int, gap: int = 1) -> "Table":
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, gap, 0, 0))
     for number, heading in enumerate(headings):
         figures = number >= left
-        table.add_column(_words(heading), justify="right" if figures else "left", no_wrap=figures, overflow="fold")
+        table.add_column(_as_text(heading), justify="right" if figures else "left", no_wrap=figures, overflow="fold")
     return table

@@ -4,7 +4,7 @@
 position by position, before it is pooled. `matrix` takes activations from files, and no network is built.
 """
 
-from cd_exp.units.activation_matrix import Matrix
-from cd_exp.units.units import Layers, OnLayer, Units, as_units, directions, sae
+from cd_exp.units.activation_matrix import ActivationMatrix
+from cd_exp.units.units import EncodedLayer, Layers, Units, as_units, directions, sae
 
-__all__ = ["Layers", "Matrix", "OnLayer", "Units", "as_units", "directions", "sae"]
+__all__ = ["ActivationMatrix", "EncodedLayer", "Layers", "Units", "as_units", "directions", "sae"]

@@ -11,15 +11,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cd_exp.cache import digest
+from cd_exp.cache import hash_file
 from cd_exp.errors import InputError
 from cd_exp.hooks import Layer
-from cd_exp.io.text import read_lines, shortened
+from cd_exp.io.text import read_lines, shorten_list
 from cd_exp.models import TargetModel
 from cd_exp.records import Accepted
-from cd_exp.units.encoder import Pool, check_names, pooled
-from cd_exp.units.files import array, existing
-from cd_exp.units.units import check_truth, named
+from cd_exp.units.encoder import Pool, check_names, pool_latents
+from cd_exp.units.files import check_path, open_array
+from cd_exp.units.units import check_truth, truth_of_layer
 
 KINDS = (".npy", ".npz")
 IMAGES = "images.txt"
@@ -27,10 +27,11 @@ CSR = ("data", "indices", "indptr", "shape")
 
 
 @dataclass(frozen=True)
-class Matrix:
+class ActivationMatrix:
     """`units=matrix`: activations of a file or a folder of `LAYER.npy` or `LAYER.npz`, with `images.txt` beside them.
 
-    `.npy` is dense; `.npz` is scipy's CSR (`data`, `indices`, `indptr`, `shape`) or holds one dense array. A line of
+    `.npy` is dense; `.npz` is scipy's CSR (`data`, `indices`, `indptr`, `match_shape`) or holds one dense array. A
+    line of
     `images.txt` names the image of a row by its id in the probe set, or of `tokens_per_image` rows.
 
     Args:
@@ -54,7 +55,7 @@ class Matrix:
     @cached_property
     def key(self) -> Mapping[str, Any]:
         """As `cd_exp.units.Units`."""
-        content = {name: digest(path) for name, path in self.files.items()}
+        content = {name: hash_file(path) for name, path in self.files.items()}
         return {"matrix": content, "tokens_per_image": self.tokens_per_image, "pool": self.pool}
 
     def patterns(self, model: TargetModel) -> Sequence[str]:
@@ -77,12 +78,12 @@ class Matrix:
     def truth_of(self, model: TargetModel, layer: str, *, units: int) -> tuple[Accepted, ...]:
         """As `cd_exp.units.Units`."""
         del model
-        return named(self.truth or {}, layer, units=units)
+        return truth_of_layer(self.truth or {}, layer, units=units)
 
     @cached_property
     def files(self) -> dict[str, Path]:
         """The file of each layer."""
-        place = existing(self.path, setting="units.path")
+        place = check_path(self.path, setting="units.path")
         if place.is_file():
             if place.suffix not in KINDS:
                 raise InputError(f"units.path={self.path} is no {' or '.join(KINDS)} file")
@@ -112,7 +113,7 @@ class Matrix:
     @cached_property
     def widths(self) -> dict[str, int]:
         """How many units each layer has."""
-        return {layer: int(_source(path).shape[1]) for layer, path in self.files.items()}
+        return {layer: int(_open_source(path).shape[1]) for layer, path in self.files.items()}
 
     def selected(self, ids: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
         """The places in `images.txt` of these images, and a note where it names others that are passed over.
@@ -124,7 +125,7 @@ class Matrix:
         if missing:
             raise InputError(
                 f"units.path={self.path}: {IMAGES} has no line for {len(missing)} of {len(ids)} probe images "
-                f"({shortened(missing)}); the probe's ids must be lines of it, as with probe=ids probe.path={IMAGES}"
+                f"({shorten_list(missing)}); the probe's ids must be lines of it, as with probe=ids probe.path={IMAGES}"
             )
         over = len(self.rows) - len(set(ids))
         note = f"{self.path}: rows of images that are not in the probe, passed over: {over}"
@@ -137,7 +138,7 @@ class Matrix:
             InputError: the file is no matrix of numbers, or has another number of rows than there are images.
         """
         path = self.files[layer]
-        source = _source(path)
+        source = _open_source(path)
         expected = len(self.rows) * self.tokens_per_image
         if source.shape[0] != expected:
             tokens = f" x {self.tokens_per_image} tokens" if self.tokens_per_image > 1 else ""
@@ -148,13 +149,13 @@ class Matrix:
         if not source.shape[1]:
             raise InputError(f"{path} has no columns; expected [images, units]")
         if self.tokens_per_image == 1 and self.pool != "fraction":
-            return _checked(source.take(places), path)
+            return _check_values(source.take(places), path)
         parts = []
         for start in range(0, len(places), 256):  # as many images at a time, since an image may have hundreds of rows
             part = places[start : start + 256]
             wanted = (part[:, None] * self.tokens_per_image + np.arange(self.tokens_per_image)).ravel()
-            several = _checked(source.take(wanted), path).view(len(part), self.tokens_per_image, -1)
-            parts.append(pooled(several, self.pool))
+            several = _check_values(source.take(wanted), path).view(len(part), self.tokens_per_image, -1)
+            parts.append(pool_latents(several, self.pool))
         return torch.cat(parts)
 
 
@@ -162,8 +163,8 @@ class _Dense:
     """Rows of a dense array."""
 
     def __init__(self, path: Path, values: np.ndarray | None = None) -> None:
-        self.values = array(path, setting="units.path") if values is None else values
-        _real(path, self.values)
+        self.values = open_array(path, setting="units.path") if values is None else values
+        _check_real(path, self.values)
         if self.values.ndim != 2:
             raise InputError(f"{path} has {self.values.ndim} axes; expected [images, units]")
         self.shape = self.values.shape
@@ -182,11 +183,11 @@ class _Csr:
         return torch.from_numpy(self.matrix[rows].toarray().astype(np.float32, copy=False))
 
 
-def _source(path: Path) -> "_Dense | _Csr":
-    return _Dense(path) if path.suffix == ".npy" else _opened(path)
+def _open_source(path: Path) -> "_Dense | _Csr":
+    return _Dense(path) if path.suffix == ".npy" else _open_npz(path)
 
 
-def _opened(path: Path) -> "_Dense | _Csr":
+def _open_npz(path: Path) -> "_Dense | _Csr":
     """A `.npz` file: scipy's CSR, or one dense array."""
     try:
         with np.load(path, allow_pickle=False) as found:
@@ -200,18 +201,18 @@ def _opened(path: Path) -> "_Dense | _Csr":
             if form not in ("csr", b"csr"):
                 form = form.decode() if isinstance(form, bytes) else form
                 raise InputError(f"{path} is a sparse matrix of format {form}; save it as CSR: matrix.tocsr()")
-            return _Csr(_csr(path, {name: found[name] for name in CSR}))
+            return _Csr(_open_csr(path, {name: found[name] for name in CSR}))
     except InputError:
         raise
     except (ValueError, OSError, EOFError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be read as a matrix: {' '.join(str(error).split())[:200]}") from error
 
 
-def _csr(path: Path, parts: Mapping[str, np.ndarray]) -> Any:
+def _open_csr(path: Path, parts: Mapping[str, np.ndarray]) -> Any:
     """scipy's matrix in single precision: half is none of its types, and small integers given twice would wrap."""
     from scipy.sparse import csr_array
 
-    _real(path, parts["data"])
+    _check_real(path, parts["data"])
     for name in CSR[1:]:
         if parts[name].dtype.kind not in "iu":
             raise InputError(f"{path}: {name} holds {parts[name].dtype}; expected whole numbers")
@@ -221,12 +222,12 @@ def _csr(path: Path, parts: Mapping[str, np.ndarray]) -> Any:
     return matrix
 
 
-def _real(path: Path, values: np.ndarray) -> None:
+def _check_real(path: Path, values: np.ndarray) -> None:
     if values.dtype.kind not in "fiub":
         raise InputError(f"{path} holds {values.dtype}; expected real numbers")
 
 
-def _checked(values: Tensor, path: Path) -> Tensor:
+def _check_values(values: Tensor, path: Path) -> Tensor:
     broken = (~torch.isfinite(values)).any(dim=0).nonzero().flatten()
     if len(broken):
         raise InputError(f"{path}: unit {int(broken[0])} has a value that is not finite, as have {len(broken)} units")

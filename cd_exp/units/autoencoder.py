@@ -2,8 +2,8 @@
 
 | layout | encoder | bias | centre | threshold |
 | --- | --- | --- | --- | --- |
-| SAELens, saev, Gemma Scope | `W_enc` [width, latents] | `b_enc` | `b_dec` | `threshold` |
-| dictionary_learning | `encoder.weight` [latents, width] | `encoder.bias` | `b_dec` or `bias` | `threshold` |
+| SAELens, saev, Gemma Scope | `W_enc` [width, latents] | `b_enc` | `b_dec` | `find_threshold` |
+| dictionary_learning | `encoder.weight` [latents, width] | `encoder.bias` | `b_dec` or `bias` | `find_threshold` |
 | overcomplete | `encoder.final_block.0.weight`, likewise | `encoder.final_block.0.bias` | | `running_threshold` |
 
 overcomplete normalises the pre-codes by a batch norm, which is folded into weight and bias.
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cd_exp.errors import InputError
 from cd_exp.units.encoder import Activation, Encoder
-from cd_exp.units.files import tensors
+from cd_exp.units.files import read_tensors
 
 WEIGHTS = {"W_enc": False, "encoder.weight": True, "encoder.final_block.0.weight": True}
 """The keys of an encoder's matrix, and whether it lies as [latents, width]."""
@@ -43,7 +43,7 @@ def read_encoder(
     """The encoder in a file.
 
     Args:
-        path: of tensors, as `cd_exp.units.files.tensors` reads them.
+        path: of tensors, as `cd_exp.units.files.read_tensors` reads them.
         activation: which latents fire.
         k: of `topk`; that of the file where not given.
         threshold: of `batchtopk` and `jumprelu`; those of the file where not given.
@@ -54,22 +54,22 @@ def read_encoder(
         InputError: there is no encoder in the file, its tensors do not fit each other or are not finite, or `k` or a
             threshold is missing.
     """
-    found, settings = tensors(path, setting="units.weights")
-    found = _without_prefix(found)
-    weight, bias = _folded(path, found, *_affine(path, found))
+    found, settings = read_tensors(path, setting="units.weights")
+    found = _strip_prefix(found)
+    weight, bias = _fold_norm(path, found, *_read_affine(path, found))
     width, latents = weight.shape
     if not weight.numel():
         raise InputError(f"units.weights={path}: its encoder is {width} x {latents}, with nothing in it")
     subtracts = activation != "jumprelu" if centred is None else centred
-    centre = _vector(path, found, CENTRES, width) if subtracts else None
+    centre = _read_vector(path, found, CENTRES, width) if subtracts else None
     encoder = Encoder(
         weight=weight,
         bias=bias,
         centre=weight.new_zeros(width) if centre is None else centre,
-        scale=_scale(path, found),
+        scale=_read_scale(path, found),
         activation=activation,
-        k=_k(path, found, settings, k, latents) if activation == "topk" else 0,
-        threshold=_threshold(path, found, threshold, latents) if activation in ("batchtopk", "jumprelu") else None,
+        k=_read_k(path, found, settings, k, latents) if activation == "topk" else 0,
+        threshold=_read_threshold(path, found, threshold, latents) if activation in ("batchtopk", "jumprelu") else None,
     )
     for name in ("weight", "bias", "centre"):
         if not bool(torch.isfinite(getattr(encoder, name)).all()):
@@ -77,7 +77,7 @@ def read_encoder(
     return encoder
 
 
-def _without_prefix(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _strip_prefix(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Without the first part of all names where they share one that is no layout's own, as in `module.W_enc`."""
     heads = {name.partition(".")[0] for name in found}
     if len(heads) == 1 and not any(key in found for key in WEIGHTS) and all("." in name for name in found):
@@ -85,7 +85,7 @@ def _without_prefix(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return dict(found)
 
 
-def _affine(path: Path, found: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+def _read_affine(path: Path, found: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """The encoder's matrix as [width, latents], and its bias."""
     if any(name in found for name in GATED):
         raise InputError(
@@ -99,21 +99,21 @@ def _affine(path: Path, found: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         )
     weight = found[key].float()
     if weight.ndim != 2:
-        raise InputError(f"units.weights={path}: {key} is {_shape(weight)}; expected a matrix")
+        raise InputError(f"units.weights={path}: {key} is {_describe_shape(weight)}; expected a matrix")
     weight = weight.T if WEIGHTS[key] else weight
     given = next((found[name] for name in BIASES if name in found), None)
     if given is not None and given.numel() != weight.shape[1] and given.numel() == weight.shape[0]:
         weight = weight.T  # stored the other way round, as the bias shows
-    bias = _vector(path, found, BIASES, weight.shape[1])
+    bias = _read_vector(path, found, BIASES, weight.shape[1])
     return weight.contiguous(), weight.new_zeros(weight.shape[1]) if bias is None else bias
 
 
-def _folded(path: Path, found: Mapping[str, Tensor], weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+def _fold_norm(path: Path, found: Mapping[str, Tensor], weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """Weight and bias with the batch norm that follows them, as it is in evaluation mode."""
     if f"{NORM}running_mean" not in found:
         return weight, bias
     names = ("running_mean", "running_var", "weight", "bias")
-    mean, variance, gain, shift = (_vector(path, found, (f"{NORM}{name}",), len(bias)) for name in names)
+    mean, variance, gain, shift = (_read_vector(path, found, (f"{NORM}{name}",), len(bias)) for name in names)
     if mean is None or variance is None:
         raise InputError(f"units.weights={path} has {NORM}running_mean and no {NORM}running_var")
     factor = (variance + 1e-5).rsqrt()  # torch's default
@@ -121,7 +121,7 @@ def _folded(path: Path, found: Mapping[str, Tensor], weight: Tensor, bias: Tenso
     return weight * factor, (bias - mean) * factor + (0 if shift is None else shift)
 
 
-def _vector(path: Path, found: Mapping[str, Tensor], keys: tuple[str, ...], length: int) -> Tensor | None:
+def _read_vector(path: Path, found: Mapping[str, Tensor], keys: tuple[str, ...], length: int) -> Tensor | None:
     key = next((key for key in keys if key in found), None)
     if key is None:
         return None
@@ -130,20 +130,22 @@ def _vector(path: Path, found: Mapping[str, Tensor], keys: tuple[str, ...], leng
     return found[key].float().flatten()
 
 
-def _scale(path: Path, found: Mapping[str, Tensor]) -> float:
+def _read_scale(path: Path, found: Mapping[str, Tensor]) -> float:
     key = next((key for key in SCALES if key in found), None)
     if key is None:
         return 1.0
     if found[key].numel() != 1:
-        raise InputError(f"units.weights={path}: {key} is {_shape(found[key])}; expected one number")
+        raise InputError(f"units.weights={path}: {key} is {_describe_shape(found[key])}; expected one number")
     scale = float(found[key])
     if not math.isfinite(scale) or not scale:
         raise InputError(f"units.weights={path}: {key} is {scale:g}; expected a number other than 0")
     return scale
 
 
-def _k(path: Path, found: Mapping[str, Tensor], settings: Mapping[str, Any], given: int | None, latents: int) -> int:
-    k = _k_of_file(found, settings) if given is None else given
+def _read_k(
+    path: Path, found: Mapping[str, Tensor], settings: Mapping[str, Any], given: int | None, latents: int
+) -> int:
+    k = _read_k_of_file(found, settings) if given is None else given
     if k is None:
         raise InputError(
             f"units.activation=topk needs the number of latents that fire, and {path} has none; set units.k=NUMBER"
@@ -156,25 +158,27 @@ def _k(path: Path, found: Mapping[str, Tensor], settings: Mapping[str, Any], giv
     return int(k)
 
 
-def _k_of_file(found: Mapping[str, Tensor], settings: Mapping[str, Any]) -> float | None:
+def _read_k_of_file(found: Mapping[str, Tensor], settings: Mapping[str, Any]) -> float | None:
     for key in ("k", "top_k"):
         if key in found and found[key].numel() == 1:
             return float(found[key])
-        named = [value for name, value in _named(settings) if name == key and type(value) in (int, float)]
+        named = [
+            value for name, value in _read_activation_name(settings) if name == key and type(value) in (int, float)
+        ]
         if named:
             return float(named[0])
     return None
 
 
-def _named(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _read_activation_name(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            yield from _named(value)
+            yield from _read_activation_name(value)
         else:
             yield name, value
 
 
-def _threshold(path: Path, found: Mapping[str, Tensor], given: float | None, latents: int) -> Tensor:
+def _read_threshold(path: Path, found: Mapping[str, Tensor], given: float | None, latents: int) -> Tensor:
     if given is not None:
         return torch.full((latents,), given)
     key = next((key for key in THRESHOLDS if key in found), None)
@@ -189,5 +193,5 @@ def _threshold(path: Path, found: Mapping[str, Tensor], given: float | None, lat
     return threshold.expand(latents).contiguous()
 
 
-def _shape(tensor: Tensor) -> str:
+def _describe_shape(tensor: Tensor) -> str:
     return " x ".join(map(str, tensor.shape)) or "one number"

@@ -61,7 +61,7 @@ class Encoder:
 
     def on(self, device: torch.device) -> "Encoder":
         """The same on a device, copied there once."""
-        return self if self.weight.device == device else _copied(self, device)
+        return self if self.weight.device == device else _copy_to(self, device)
 
     def __call__(self, positions: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch latents"]:
         """The latents of each position."""
@@ -91,21 +91,21 @@ def _single_precision(device: str) -> AbstractContextManager[object]:
 
 
 @cache
-def _copied(encoder: Encoder, device: torch.device) -> Encoder:
+def _copy_to(encoder: Encoder, device: torch.device) -> Encoder:
     threshold = None if encoder.threshold is None else encoder.threshold.to(device)
     weight, bias, centre = (tensor.to(device) for tensor in (encoder.weight, encoder.bias, encoder.centre))
     return replace(encoder, weight=weight, bias=bias, centre=centre, threshold=threshold)
 
 
-def encoded(
+def encode_positions(
     encoder: Encoder, positions: Float[Tensor, "images positions width"], pool: Pool
 ) -> Float[Tensor, "images latents"]:
     """The pooled latents of some images, a few images at a time: all positions' latents take as much as they may."""
     size = max(1, LATENTS_AT_ONCE // (positions.shape[1] * encoder.units))
-    return torch.cat([pooled(encoder(part), pool) for part in positions.split(size)])
+    return torch.cat([pool_latents(encoder(part), pool) for part in positions.split(size)])
 
 
-def pooled(latents: Float[Tensor, "images positions latents"], pool: Pool) -> Float[Tensor, "images latents"]:
+def pool_latents(latents: Float[Tensor, "images positions latents"], pool: Pool) -> Float[Tensor, "images latents"]:
     """One number a latent and image from its positions.
 
     Args:
@@ -121,7 +121,7 @@ def pooled(latents: Float[Tensor, "images positions latents"], pool: Pool) -> Fl
     return latents.mean(dim=1)
 
 
-def projection(matrix: Float[Tensor, "directions width"], *, path: str) -> Encoder:
+def make_projection(matrix: Float[Tensor, "directions width"], *, path: str) -> Encoder:
     """The encoder that projects onto each row of a matrix, as it is: neither centred nor normalised.
 
     Raises:

@@ -23,7 +23,7 @@ CONVERT = (
 """What converts a file that pickles an object, for the error."""
 
 
-def existing(path: str | Path, *, setting: str) -> Path:
+def check_path(path: str | Path, *, setting: str) -> Path:
     """The file or folder, which must be there."""
     place = Path(path).expanduser()
     if not place.exists():
@@ -31,7 +31,7 @@ def existing(path: str | Path, *, setting: str) -> Path:
     return place
 
 
-def array(path: Path, *, setting: str) -> np.ndarray:
+def open_array(path: Path, *, setting: str) -> np.ndarray:
     """A numeric array of a `.npy` file, memory-mapped.
 
     Raises:
@@ -40,14 +40,14 @@ def array(path: Path, *, setting: str) -> np.ndarray:
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError, SyntaxError) as error:
-        raise InputError(f"{setting}={path} cannot be read as an array of numbers: {_line(error)}") from error
+        raise InputError(f"{setting}={path} cannot be read as an array of numbers: {_shorten_error(error)}") from error
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub":
         kind = values.dtype if isinstance(values, np.ndarray) else "several arrays"
         raise InputError(f"{setting}={path} holds {kind}; expected real numbers")
     return values
 
 
-def tensors(path: Path, *, setting: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_tensors(path: Path, *, setting: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The named tensors of a file, with the settings that lie in front of them where there are some.
 
     `.safetensors`, `.npz`, and `.pt` or `.pth` with tensors only; also a line of JSON before a state dict, as saev's
@@ -56,7 +56,7 @@ def tensors(path: Path, *, setting: str) -> tuple[dict[str, Tensor], dict[str, A
     Raises:
         InputError: it cannot be read, pickles an object, or holds what is no plain tensor of real numbers.
     """
-    found, settings = _read(path, setting=setting)
+    found, settings = _read_file(path, setting=setting)
     for name, tensor in found.items():
         if tensor.is_complex() or tensor.layout != torch.strided or tensor.is_meta:
             kind = f"{tensor.dtype} ({tensor.layout}, {tensor.device})".replace("torch.", "")
@@ -64,11 +64,11 @@ def tensors(path: Path, *, setting: str) -> tuple[dict[str, Tensor], dict[str, A
     return found, settings
 
 
-def _read(path: Path, *, setting: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read_file(path: Path, *, setting: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path), {}
-        return (_arrays(path), {}) if path.suffix == ".npz" else _pickled(path)
+        return (_read_npz(path), {}) if path.suffix == ".npz" else _read_pickled(path)
     except pickle.UnpicklingError as error:
         first, second = (line.format(path=str(path)) for line in CONVERT)
         raise InputError(
@@ -84,10 +84,10 @@ def _read(path: Path, *, setting: str) -> tuple[dict[str, Tensor], dict[str, Any
         KeyError,
         zipfile.BadZipFile,
     ) as error:
-        raise InputError(f"{setting}={path} cannot be read as tensors: {_line(error)}") from error
+        raise InputError(f"{setting}={path} cannot be read as tensors: {_shorten_error(error)}") from error
 
 
-def _arrays(path: Path) -> dict[str, Tensor]:
+def _read_npz(path: Path) -> dict[str, Tensor]:
     """The numeric arrays of a `.npz`, in this machine's byte order; names and texts beside them are passed over."""
     opened = np.load(path, allow_pickle=False)
     if isinstance(opened, np.ndarray):
@@ -98,7 +98,7 @@ def _arrays(path: Path) -> dict[str, Tensor]:
     return {name: torch.from_numpy(values.astype(values.dtype.newbyteorder("="))) for name, values in numeric.items()}
 
 
-def _pickled(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read_pickled(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     data = path.read_bytes()
     settings: dict[str, Any] = {}
     if data[:1] == b"{":
@@ -111,7 +111,7 @@ def _pickled(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except pickle.UnpicklingError:
         raise
     except Exception as error:  # of any kind where the bytes are no such file at all
-        raise ValueError(f"it is no file of torch tensors ({_line(error)})") from error
+        raise ValueError(f"it is no file of torch tensors ({_shorten_error(error)})") from error
     if torch.is_tensor(state):
         return {"the tensor": state}, settings
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
@@ -122,5 +122,5 @@ def _pickled(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return {str(key): value for key, value in state.items() if torch.is_tensor(value)}, {**plain, **settings}
 
 
-def _line(error: BaseException) -> str:
+def _shorten_error(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__

@@ -8,14 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cd_exp.cache import digest
+from cd_exp.cache import hash_file
 from cd_exp.errors import InputError
 from cd_exp.hooks import Layer
-from cd_exp.models import TargetModel, read_names, truth_for
+from cd_exp.models import TargetModel, find_truth, read_names
 from cd_exp.records import Accepted
 from cd_exp.units.autoencoder import read_encoder
-from cd_exp.units.encoder import Activation, Encoder, Pool, check_names, encoded, projection
-from cd_exp.units.files import array, existing, tensors
+from cd_exp.units.encoder import Activation, Encoder, Pool, check_names, encode_positions, make_projection
+from cd_exp.units.files import check_path, open_array, read_tensors
 
 Truth = Mapping[str, str | Sequence[str]]
 
@@ -24,8 +24,8 @@ Truth = Mapping[str, str | Sequence[str]]
 class Units(Protocol):
     """What a run names.
 
-    `patterns` are the layers of the network that it looks at, none where no network is needed. `columns` says what the
-    units of such a layer are. `given` are activations that need no network.
+    `patterns` are the layers of the network that it looks at, none where no network is needed. `image_columns` says
+    what the units of such a layer are. `given` are activations that need no network.
     """
 
     @property
@@ -33,7 +33,7 @@ class Units(Protocol):
         """All that makes these units other than the layers' own, as plain JSON values."""
 
     def patterns(self, model: TargetModel) -> Sequence[str]:
-        """The layers of the network, as `cd_exp.hooks.resolve` reads them."""
+        """The layers of the network, as `cd_exp.hooks.resolve_patterns` reads them."""
 
     def columns(self, layer: Layer, *, model: str) -> Layer:
         """The layer with what its units are."""
@@ -76,7 +76,7 @@ class Layers:
 
     def truth_of(self, model: TargetModel, layer: str, *, units: int) -> tuple[Accepted, ...]:
         """As `Units`."""
-        return truth_for(model, layer, units=units)
+        return find_truth(model, layer, units=units)
 
 
 def as_units(layers: "Sequence[str] | Units") -> Units:
@@ -85,7 +85,7 @@ def as_units(layers: "Sequence[str] | Units") -> Units:
 
 
 @dataclass(frozen=True)
-class Encoding:
+class LatentPooling:
     """An encoder on a layer's positions, pooled to one number a latent and image."""
 
     encoder: Encoder
@@ -108,11 +108,11 @@ class Encoding:
 
     def __call__(self, positions: Float[Tensor, "images positions width"]) -> Float[Tensor, "images latents"]:
         """One number a latent and image."""
-        return encoded(self.encoder.on(positions.device), positions, self.pool)
+        return encode_positions(self.encoder.on(positions.device), positions, self.pool)
 
 
 @dataclass(frozen=True)
-class OnLayer:
+class EncodedLayer:
     """Units that an encoder makes from one layer's output, position by position, before it is pooled.
 
     Args:
@@ -124,7 +124,7 @@ class OnLayer:
 
     layer: str
     suffix: str
-    encoding: Encoding
+    encoding: LatentPooling
     truth: Truth
 
     @property
@@ -163,7 +163,7 @@ class OnLayer:
     def truth_of(self, model: TargetModel, layer: str, *, units: int) -> tuple[Accepted, ...]:
         """As `Units`."""
         del model
-        return named(self.truth, layer, units=units)
+        return truth_of_layer(self.truth, layer, units=units)
 
 
 def sae(
@@ -176,7 +176,7 @@ def sae(
     pool: Pool = "max",
     centred: bool | None = None,
     truth: Truth | None = None,
-) -> OnLayer:
+) -> EncodedLayer:
     """`units=sae`: latents of a sparse autoencoder on a layer's output, reported as `LAYER.sae`.
 
     Args:
@@ -193,13 +193,13 @@ def sae(
         InputError: the file has no encoder that can be read.
     """
     check_names(pool=pool, activation=activation)
-    path = existing(weights, setting="units.weights")
+    path = check_path(weights, setting="units.weights")
     encoder = read_encoder(path, activation=activation, k=k, threshold=threshold, centred=centred)
     about = {"activation": activation, "k": k, "threshold": threshold, "pool": pool, "centred": centred}
-    return OnLayer(layer, "sae", Encoding(encoder, pool, {"sae": digest(path), **about}), truth or {})
+    return EncodedLayer(layer, "sae", LatentPooling(encoder, pool, {"sae": hash_file(path), **about}), truth or {})
 
 
-def directions(*, layer: str, path: str, pool: Pool = "mean", truth: Truth | None = None) -> OnLayer:
+def directions(*, layer: str, path: str, pool: Pool = "mean", truth: Truth | None = None) -> EncodedLayer:
     """`units=directions`: projections of a layer's output onto directions, reported as `LAYER.directions`.
 
     Args:
@@ -212,18 +212,18 @@ def directions(*, layer: str, path: str, pool: Pool = "mean", truth: Truth | Non
         InputError: the file holds no matrix, or one with a direction of zeros.
     """
     check_names(pool=pool)
-    file = existing(path, setting="units.path")
+    file = check_path(path, setting="units.path")
     if file.suffix == ".npy":
-        matrix = torch.from_numpy(array(file, setting="units.path").astype("float32"))
+        matrix = torch.from_numpy(open_array(file, setting="units.path").astype("float32"))
     else:
-        found, _ = tensors(file, setting="units.path")
+        found, _ = read_tensors(file, setting="units.path")
         if len(found) != 1:
             raise InputError(f"units.path={path} holds {', '.join(found) or 'no numbers'}; expected one matrix")
         matrix = next(iter(found.values())).float()
     if matrix.ndim != 2:
         raise InputError(f"units.path={path} has {matrix.ndim} axes; expected [directions, width]")
-    encoding = Encoding(projection(matrix, path=path), pool, {"directions": digest(file), "pool": pool})
-    return OnLayer(layer, "directions", encoding, truth or {})
+    encoding = LatentPooling(make_projection(matrix, path=path), pool, {"directions": hash_file(file), "pool": pool})
+    return EncodedLayer(layer, "directions", encoding, truth or {})
 
 
 def check_truth(truth: Truth, layers: Mapping[str, int]) -> None:
@@ -239,10 +239,10 @@ def check_truth(truth: Truth, layers: Mapping[str, int]) -> None:
     for layer in truth:
         if layer not in layers:
             raise InputError(f"units.truth names layer {layer!r}, which is none of these units: {', '.join(layers)}")
-        named(truth, layer, units=layers[layer])
+        truth_of_layer(truth, layer, units=layers[layer])
 
 
-def named(truth: Truth, layer: str, *, units: int) -> tuple[Accepted, ...]:
+def truth_of_layer(truth: Truth, layer: str, *, units: int) -> tuple[Accepted, ...]:
     """The names given for a layer's units, one line each; empty where none are given.
 
     Raises:

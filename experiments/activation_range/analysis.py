@@ -17,9 +17,9 @@ from torch import Tensor
 from cd_exp import similarity as similarities
 from cd_exp.errors import InputError
 from cd_exp.evaluation.evaluate import accepted_columns
-from cd_exp.labels import label
-from cd_exp.metrics import same
-from cd_exp.metrics.intervals import proportion
+from cd_exp.labels import label_layer
+from cd_exp.metrics import are_same_name
+from cd_exp.metrics.intervals import wilson_interval
 from experiments.against_published import say
 from experiments.reopening import reopen
 
@@ -48,14 +48,14 @@ def main(arguments: list[str] | None = None) -> str:
     accepted = accepted_columns(first.truth, names) if first.truth else ()
     lines = ["| strongest images passed over % | top-1 % [95 %] | same label as without % |", "| --- | --- | --- |"]
     for share in asked.skip:
-        scores = similarities.blocks(run.parts.similarity, match, passed_over(neurons, share=share))
-        found = label(scores, names, layer=asked.layer, accepted=accepted)
+        scores = similarities.score_blocks(run.parts.similarity, match, passed_over(neurons, share=share))
+        found = label_layer(scores, names, layer=asked.layer, accepted=accepted)
         right = "not known"
         if found.ranks is not None and not np.isnan(found.ranks).all():
             hits = found.ranks[~np.isnan(found.ranks)] == 1
-            low, high = proportion(hits)
+            low, high = wilson_interval(hits)
             right = f"{100 * hits.mean():.1f} [{low:.1f}, {high:.1f}]"
-        alike = np.mean([same(a, b) for a, b in zip(first.descriptions, found.descriptions, strict=True)])
+        alike = np.mean([are_same_name(a, b) for a, b in zip(first.descriptions, found.descriptions, strict=True)])
         lines.append(f"| {100 * share:g} | {right} | {100 * alike:.1f} |")
     return "\n".join(lines)
 

@@ -15,8 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cd_exp.errors import InputError
-from cd_exp.metrics import same
-from cd_exp.metrics.intervals import proportion
+from cd_exp.metrics import are_same_name
+from cd_exp.metrics.intervals import wilson_interval
 from experiments.against_published import published_values, say
 from experiments.reopening import reopen
 
@@ -52,9 +52,9 @@ def main(arguments: list[str] | None = None) -> str:
     for kind, names in classes.items():
         if names is None:
             continue
-        right = np.array([same(a, b) for a, b in zip(descriptions[unit], names, strict=True)])
-        chance = np.array([same(a, b) for a, b in zip(shuffled[unit], names, strict=True)])
-        low, high = proportion(right)
+        right = np.array([are_same_name(a, b) for a, b in zip(descriptions[unit], names, strict=True)])
+        chance = np.array([are_same_name(a, b) for a, b in zip(shuffled[unit], names, strict=True)])
+        low, high = wilson_interval(right)
         share, guess = 100 * right.mean(), 100 * chance.mean()
         lines.append(f"| {kind} | {len(right)} | {share:.2f} [{low:.2f}, {high:.2f}] | {guess:.2f} |")
     used = f"{len(set(unit.tolist()))} of {len(descriptions)} units of {asked.layer} contribute most to some image."

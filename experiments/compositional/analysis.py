@@ -22,10 +22,10 @@ from torch import Tensor
 
 from cd_exp.clips import Clip
 from cd_exp.errors import InputError
-from cd_exp.labels import alphabetical, best
-from cd_exp.metrics.intervals import proportion
+from cd_exp.labels import alphabetical_order, best_concepts
+from cd_exp.metrics.intervals import wilson_interval
 from cd_exp.records import Concepts, Similarity
-from cd_exp.similarity import ConceptMatch, concept_activations
+from cd_exp.similarity import DenseOrFactored, concept_activations
 from experiments.against_published import say
 from experiments.reopening import Run, reopen
 
@@ -46,7 +46,9 @@ def composed(run: Run, layer: str, *, top: int = TOP, units: Sequence[int] | Non
     wrong = [unit for unit in asked if not 0 <= unit < neurons.shape[1]]
     if wrong:
         raise InputError(f"{layer} has units 0 to {neurons.shape[1] - 1}, not {wrong[0]}")
-    chosen = best(run.parts.similarity(run.match(words), neurons), alphabetical(words), k=min(top, len(words)))[1]
+    chosen = best_concepts(
+        run.parts.similarity(run.match(words), neurons), alphabetical_order(words), k=min(top, len(words))
+    )[1]
     candidates = [with_pairs([words[column] for column in chosen[unit].tolist()]) for unit in asked]
     images = run.found.features.images.to(run.device)
     streamed = embedded(run.parts.clip, candidates, run.parts.concepts.templates, device=run.device)
@@ -54,7 +56,7 @@ def composed(run: Run, layer: str, *, top: int = TOP, units: Sequence[int] | Non
     for unit, (names, texts) in zip(asked, streamed, strict=True):
         match = concept_activations(images, texts.to(run.device))
         own = scores(run.parts.similarity, match, neurons, unit)[None]
-        order = best(own, alphabetical(names), k=min(5, len(names)))[1][0]
+        order = best_concepts(own, alphabetical_order(names), k=min(5, len(names)))[1][0]
         found.append(tuple(names[place] for place in order.tolist()))
     return found
 
@@ -86,7 +88,7 @@ def embedded(
 
 
 def scores(
-    similarity: Similarity, match: ConceptMatch, neurons: Float[Tensor, "images neurons"], unit: int
+    similarity: Similarity, match: DenseOrFactored, neurons: Float[Tensor, "images neurons"], unit: int
 ) -> Float[Tensor, " concepts"]:
     """Those of one unit; all units are scored only where the function has a prior over the layer."""
     if "prior" in inspect.signature(similarity).parameters:
@@ -112,7 +114,7 @@ def main(arguments: list[str] | None = None) -> str:
     for count in (1, 5) if judged else ():
         right = np.array([any(sorted(name.split()) == sorted(name_of.split()) for name in row[:count])
                           for row, name_of in judged])  # fmt: skip
-        low, high = proportion(right)
+        low, high = wilson_interval(right)
         lines.append(f"top-{count}, either order of the two words: {100 * right.mean():.1f} % [{low:.1f}, {high:.1f}] "
                      f"of {len(right)} units whose truth is two words; single words could give none.")  # fmt: skip
     shown = list(zip(units, tops, strict=True))[:5]

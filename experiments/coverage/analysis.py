@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import special, stats
 
-from cd_exp.metrics.intervals import LEVEL, proportion
-from cd_exp.metrics.significance import mcnemar, paired_shares, tango
+from cd_exp.metrics.intervals import LEVEL, wilson_interval
+from cd_exp.metrics.significance import compare_shares, mcnemar, tango_interval
 from experiments.against_published import say
 
 SHARES = np.round(np.arange(0.05, 0.951, 0.05), 2)
@@ -37,10 +37,10 @@ class Outcomes:
 
     @staticmethod
     def of(units: int) -> "Outcomes":
-        """What `paired_shares` gives for each, all at once."""
+        """What `compare_shares` gives for each, all at once."""
         only_a, only_b = np.array([(b, c) for b, c in product(range(units + 1), repeat=2) if b + c <= units]).T
         p = mcnemar(only_a, only_b)
-        low, high = tango(only_a, only_b, units=units)
+        low, high = tango_interval(only_a, only_b, units=units)
         kept = p > 1 - LEVEL
         low, high = np.where(kept, np.minimum(low, 0), low), np.where(kept, np.maximum(high, 0), high)
         return Outcomes(units, only_a, only_b, p, low, high)
@@ -67,7 +67,7 @@ def least_share_coverage(units: int) -> tuple[float, float]:
     Between the ends of the intervals it has no minimum of its own, so that both sides of each end are enough.
     """
     hits = np.arange(units + 1)
-    bounds = np.array([proportion(np.arange(units) < k) for k in hits]) / 100
+    bounds = np.array([wilson_interval(np.arange(units) < k) for k in hits]) / 100
     ends = np.unique(bounds)
     shares = np.concatenate([ends - BESIDE, ends + BESIDE, np.arange(1, 1000) / 1000])
     shares = shares[(shares > 0) & (shares < 1)]
@@ -98,7 +98,7 @@ def disagreements(outcomes: Outcomes) -> int:
     for row in np.random.default_rng(0).integers(0, len(agree), 20):  # the package's own function gives the same
         b, c = int(outcomes.only_a[row]), int(outcomes.only_b[row])
         right = np.repeat([[True, False], [False, True], [False, False]], [b, c, outcomes.units - b - c], axis=0)
-        found = paired_shares(right[:, 0], right[:, 1])
+        found = compare_shares(right[:, 0], right[:, 1])
         assert found.interval is not None
         assert np.allclose(found.interval, (100 * outcomes.low[row], 100 * outcomes.high[row]))
     return int((~agree).sum())

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from cd_exp import clips, models, probes, shapes, similarity
 from cd_exp.cache import Store
-from cd_exp.dissection import dissection
-from cd_exp.evaluation.evaluate import judge
-from cd_exp.features import Settings, extract
-from cd_exp.metrics.intervals import proportion
+from cd_exp.dissection import dissect_layers
+from cd_exp.evaluation.evaluate import judge_labels
+from cd_exp.features import ExtractionSettings, extract
+from cd_exp.metrics.intervals import wilson_interval
 from cd_exp.probes.shapes import Shapes
 from cd_exp.records import Concepts
 from cd_exp.run_data import RunInputs
@@ -47,7 +47,9 @@ def attributes_of(probe: Shapes) -> Float[Tensor, "images attributes"]:
     return torch.from_numpy(rows)
 
 
-def table(layer: str, out: Path, store: Store, settings: Settings, *, training: int = 4000, size: int = 10_000) -> str:
+def table(
+    layer: str, out: Path, store: Store, settings: ExtractionSettings, *, training: int = 4000, size: int = 10_000
+) -> str:
     """The rows: directions of linear probes, and random ones held to the same names."""
     model, clip = models.shapes_model(layers=[layer]), clips.shapes_clip()
     seen = probes.shapes(size=training, seed=TRAINING_SEED)
@@ -72,10 +74,12 @@ def table(layer: str, out: Path, store: Store, settings: Settings, *, training: 
                 store=store,
                 settings=settings,
             )
-            labels = dissection(inputs, partial(similarity.soft_wpmi, top_k=100), top=5).labels[f"{layer}.directions"]
-            judged = judge(labels)
+            labels = dissect_layers(inputs, partial(similarity.soft_wpmi, top_k=100), top=5).labels[
+                f"{layer}.directions"
+            ]
+            judged = judge_labels(labels)
             assert judged is not None
-            low, high = proportion(judged.top1)
+            low, high = wilson_interval(judged.top1)
             cells.append(f"{100 * judged.top1.mean():.1f} [{low:.1f}, {high:.1f}]")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -87,7 +91,7 @@ def main(arguments: list[str] | None = None) -> str:
     parser.add_argument("--out", type=Path, default=Path("outputs/directions"), help="folder for the directions")
     parser.add_argument("--cache", type=Path, default=Path("outputs/cache"), help="folder of stored features")
     asked = parser.parse_args(arguments)
-    return table(asked.layer, asked.out, Store(asked.cache), Settings())
+    return table(asked.layer, asked.out, Store(asked.cache), ExtractionSettings())
 
 
 if __name__ == "__main__":

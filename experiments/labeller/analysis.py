@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cd_exp.dissection import with_names
-from cd_exp.evaluation.judges import Backbone, Explained
-from cd_exp.evaluation.judges.run_judge import chosen_part, held_out_of
-from cd_exp.labels import label
-from cd_exp.metrics.intervals import bootstrap, proportion
-from cd_exp.metrics.significance import paired_means
-from cd_exp.records import Match
+from cd_exp.dissection import bind_names
+from cd_exp.evaluation.judges import ClipJudge, LabelsToScore
+from cd_exp.evaluation.judges.run_judge import hold_out_images, label_from_part
+from cd_exp.labels import label_layer
+from cd_exp.metrics.intervals import bootstrap_interval, wilson_interval
+from cd_exp.metrics.significance import compare_means
+from cd_exp.records import ConceptActivations
 from cd_exp.similarity import concept_activations, whitened_wpmi
 from experiments.against_published import say
 from experiments.labeller.cases import Case, Right, photographs, right, shapes
@@ -36,17 +36,17 @@ RESAMPLES = 9999
 def percent(values: np.ndarray) -> str:
     """A share in per cent with its 95 % interval over units."""
     whole = bool(((values == 0) | (values == 1)).all())
-    low, high = proportion(values == 1) if whole else _bootstrap(100 * values)
+    low, high = wilson_interval(values == 1) if whole else _bootstrap(100 * values)
     return f"{100 * values.mean():.1f} [{low:.1f}, {high:.1f}]"
 
 
 def _bootstrap(values: np.ndarray) -> tuple[float, float]:
-    return bootstrap(values, seed=0, resamples=RESAMPLES) or (float("nan"), float("nan"))
+    return bootstrap_interval(values, seed=0, resamples=RESAMPLES) or (float("nan"), float("nan"))
 
 
 def against(own: Right, other: Right) -> str:
     """The paired difference in points, its 95 % interval and p."""
-    found = paired_means(100 * own.top1, 100 * other.top1, seed=0, resamples=RESAMPLES)
+    found = compare_means(100 * own.top1, 100 * other.top1, seed=0, resamples=RESAMPLES)
     ends = "" if found.interval is None else f" [{found.interval[0]:+.1f}, {found.interval[1]:+.1f}]"
     return f"{found.value:+.1f}{ends}, p {found.p:.2g}"
 
@@ -122,8 +122,8 @@ def order(real: Run, world: Run) -> str:
                     columns = torch.randperm(len(names), generator=generator)
                     rows = torch.randperm(len(neurons), generator=generator)
                     words = tuple(names[column] for column in columns.tolist())
-                    shuffled = labels(rule, Match(match.images, match.texts[columns]), neurons, words)
-                    reordered = labels(rule, Match(match.images[rows], match.texts), neurons[rows], names)
+                    shuffled = labels(rule, ConceptActivations(match.images, match.texts[columns]), neurons, words)
+                    reordered = labels(rule, ConceptActivations(match.images[rows], match.texts), neurons[rows], names)
                     for counts, other in zip(changed, (shuffled, reordered), strict=True):
                         counts.append(sum(a != b for a, b in zip(first, other, strict=True)))
                 most = [f"{max(counts)}" for counts in changed]
@@ -131,24 +131,26 @@ def order(real: Run, world: Run) -> str:
     return f"Most of {ORDERS} orders:\n\n" + table(lines)
 
 
-def labels(rule: str, match: Match, neurons: torch.Tensor, names: tuple[str, ...]) -> tuple[str, ...]:
+def labels(rule: str, match: ConceptActivations, neurons: torch.Tensor, names: tuple[str, ...]) -> tuple[str, ...]:
     """The labels as a run gives them."""
-    return label(with_names(RULES[rule], names)(match, neurons), names, layer="layer").descriptions
+    return label_layer(bind_names(RULES[rule], names)(match, neurons), names, layer="layer").descriptions
 
 
 def heldout(real: Run, world: Run) -> str:
     """How well labels predict their units on images they were not chosen on; CLIP itself is the judge."""
     lines = [["layer", "units", *(f"{name}, mean correlation [95 %]" for name in RULES), "whitened_wpmi - soft_wpmi"]]
     for name, run in (("photographs", real), ("shapes", world)):
-        own, judge = replace(run.found, seed=0), Backbone(run.parts.clip)
-        held = held_out_of(judge, own)
-        part = chosen_part(own, held)
+        own, judge = replace(run.found, seed=0), ClipJudge(run.parts.clip)
+        held = hold_out_images(judge, own)
+        part = label_from_part(own, held)
         match, names = concept_activations(part.features.images, run.found.texts), run.parts.concepts.names
         for layer, neurons in part.features.activations.items():
-            asked = [Explained(layer, own.labels[layer].units, labels(rule, match, neurons, names)) for rule in RULES]
+            asked = [
+                LabelsToScore(layer, own.labels[layer].units, labels(rule, match, neurons, names)) for rule in RULES
+            ]
             told = dict(zip(RULES, (np.nan_to_num(found["pearson"]) for found in judge(held, asked)), strict=True))
             means = [f"{values.mean():.3f} [{_ends(values)}]" for values in told.values()]
-            found = paired_means(told["whitened_wpmi"], told["soft_wpmi"], seed=0, resamples=RESAMPLES)
+            found = compare_means(told["whitened_wpmi"], told["soft_wpmi"], seed=0, resamples=RESAMPLES)
             ends = "" if found.interval is None else f" [{found.interval[0]:+.3f}, {found.interval[1]:+.3f}]"
             lines.append([f"{name} {layer}", str(neurons.shape[1]), *means, f"{found.value:+.3f}{ends}"])
     return table(lines)

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cd_exp.dissection import with_names
+from cd_exp.dissection import bind_names
 from cd_exp.io.text import read_lines
 from cd_exp.metrics import accepted_columns
-from cd_exp.records import Accepted, Match, Similarity
+from cd_exp.records import Accepted, ConceptActivations, Similarity
 from cd_exp.similarity import concept_activations
 from experiments.reopening import Run
 
@@ -23,7 +23,7 @@ class Case:
     """A layer; `units` are the ones given to a rule, as columns of `neurons`, all where it is empty."""
 
     name: str
-    match: Match
+    match: ConceptActivations
     neurons: Float[Tensor, "images neurons"]
     names: tuple[str, ...]
     truth: Sequence[Accepted]
@@ -32,7 +32,10 @@ class Case:
     def of_images(self, name: str, rows: Tensor) -> "Case":
         """The same on some of the images."""
         return replace(
-            self, name=name, match=Match(self.match.images[rows], self.match.texts), neurons=self.neurons[rows]
+            self,
+            name=name,
+            match=ConceptActivations(self.match.images[rows], self.match.texts),
+            neurons=self.neurons[rows],
         )
 
     def in_groups(self, size: int, *, seed: int) -> "Case":
@@ -59,13 +62,13 @@ class Right:
 def right(rule: Similarity, case: Case, *, seed: int = 0) -> Right:
     """What the rule gets right, its concepts in random order and equal scores counted as shares."""
     order = torch.randperm(len(case.names), generator=torch.Generator().manual_seed(seed))
-    match = Match(case.match.images, case.match.texts[order])
+    match = ConceptActivations(case.match.images, case.match.texts[order])
     names = tuple(case.names[column] for column in order.tolist())
     place = order.argsort()  # where each concept went
     columns = [None if own is None else place[torch.as_tensor(own)] for own in accepted_columns(case.truth, case.names)]
     units, first, five = [], [], []
     for group in case.groups or (torch.arange(case.neurons.shape[1]),):
-        scores = with_names(rule, names)(match, case.neurons[:, group])
+        scores = bind_names(rule, names)(match, case.neurons[:, group])
         for row, unit in zip(scores, group.tolist(), strict=True):
             own = columns[unit] if unit < len(columns) else None
             if own is not None and len(own):

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cd_exp.records import Match, Similarity
+from cd_exp.records import ConceptActivations, Similarity
 from cd_exp.similarity import soft_wpmi, whitened_wpmi
 
 NAME_WEIGHT = 0.2
@@ -16,7 +16,7 @@ NONE = 1e9
 """A ridge that leaves nothing of whitening but the standard deviations."""
 
 
-def pearson(match: Match, neurons: Float[Tensor, "images neurons"]) -> Float[Tensor, "neurons concepts"]:
+def pearson(match: ConceptActivations, neurons: Float[Tensor, "images neurons"]) -> Float[Tensor, "neurons concepts"]:
     """The plain correlation of activations and matches; 0 for a unit or a concept that does not vary."""
 
     def standard(columns: Tensor) -> Tensor:

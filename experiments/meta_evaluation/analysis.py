@@ -23,17 +23,17 @@ from jaxtyping import Bool, Float
 from scipy.stats import rankdata
 
 from cd_exp import similarity
-from cd_exp.config import directory
-from cd_exp.errors import InputError, unknown
-from cd_exp.evaluation.judges import Annotations, Backbone, Explained, Judge, Pictures
-from cd_exp.evaluation.judges.run_judge import OwnLabels, chosen_part, held_out_of
+from cd_exp.config import config_folder
+from cd_exp.errors import InputError, unknown_name_error
+from cd_exp.evaluation.judges import AnnotationsJudge, ClipJudge, ImagesJudge, Judge, LabelsToScore
+from cd_exp.evaluation.judges.run_judge import OwnLabels, hold_out_images, label_from_part
 from cd_exp.metrics.selective import auc
 from cd_exp.records import Labels
 from experiments.against_published import say
 from experiments.reopening import Run, reopen
 
 FUNCTIONS = tuple(
-    sorted(path.stem for path in (directory() / "similarity").glob("*.yaml") if hasattr(similarity, path.stem))
+    sorted(path.stem for path in (config_folder() / "similarity").glob("*.yaml") if hasattr(similarity, path.stem))
 )
 """Every similarity function that the package offers, with its default settings."""
 RANDOM = 5
@@ -45,7 +45,8 @@ RESAMPLES = 2000
 class Scored:
     """The known units of all layers together: which labels are right, and what every score says of each.
 
-    Rows are units; columns of `right` and of the scores are the functions, then the true and the random labels.
+    Rows are units; columns of `is_label_right` and of the scores are the functions, then the true and the random
+    labels.
     """
 
     functions: tuple[str, ...]
@@ -108,8 +109,8 @@ def interval(scored: Scored, metric: str, question: Question, *, seed: int) -> t
 def gathered(run: Run, judge: Judge, *, layers: Sequence[str], seed: int) -> Scored:
     """Every function's labels of the known units, scored."""
     own = replace(run.found, seed=seed)
-    held = held_out_of(judge, own)
-    part = chosen_part(own, held)
+    held = hold_out_images(judge, own)
+    part = label_from_part(own, held)
     by_function = {name: OwnLabels(getattr(similarity, name))(part) for name in FUNCTIONS if hasattr(similarity, name)}
     known = judge.known(held, run.parts.concepts.names)
     words = [name for name in run.parts.concepts.names if known[name]]
@@ -129,7 +130,7 @@ def gathered(run: Run, judge: Judge, *, layers: Sequence[str], seed: int) -> Sco
             good.append(np.array([label in names for label, names in zip(column, accepted, strict=True)]))
         right.append(np.stack(good, axis=1))
         units = run.found.labels[layer].units[rows]
-        told = judge(held, [Explained(layer, units, tuple(column)) for column in columns])
+        told = judge(held, [LabelsToScore(layer, units, tuple(column)) for column in columns])
         for metric in told[0]:
             scores.setdefault(metric, []).append(np.stack([one[metric] for one in told], axis=1))
     if not right:
@@ -185,12 +186,16 @@ def main(arguments: Sequence[str] | None = None) -> str:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     run = reopen(given.run)
-    judges: dict[str, Judge] = {"annotations": Annotations(), "images": Pictures(), "clip": Backbone(run.parts.clip)}
+    judges: dict[str, Judge] = {
+        "annotations": AnnotationsJudge(),
+        "images": ImagesJudge(),
+        "clip": ClipJudge(run.parts.clip),
+    }
     judge = judges[given.judge]
     judge.check(run.parts.probe)
     for layer in given.layers or ():
         if layer not in run.found.labels:
-            raise unknown("layer", layer, run.found.labels, where="in this run")
+            raise unknown_name_error("layer", layer, run.found.labels, where="in this run")
     layers = given.layers or [layer for layer, labels in run.found.labels.items() if labels.truth]
     scored = gathered(run, judge, layers=layers, seed=given.seed)
     head = f"{len(scored.right)} units of {', '.join(layers)}, judge={given.judge}:"

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from cd_exp.evaluation.judges import HeldOut, Pictures
-from cd_exp.evaluation.judges.images import Shown, scores_of
-from cd_exp.evaluation.judges.run_judge import held_out_of
+from cd_exp.evaluation.judges import HeldOut, ImagesJudge
+from cd_exp.evaluation.judges.images import ImageScores, score_images
+from cd_exp.evaluation.judges.run_judge import hold_out_images
 from cd_exp.shapes import ATTRIBUTES, CLASSES
 from experiments.against_published import say
 from experiments.reopening import reopen
@@ -25,10 +25,10 @@ RANDOM = 5
 
 
 def table(
-    held: HeldOut, shown: Shown, layer: str, labels: Sequence[str], units: Sequence[int]
+    held: HeldOut, shown: ImageScores, layer: str, labels: Sequence[str], units: Sequence[int]
 ) -> Float[np.ndarray, "units labels"]:
     """CoSy's AUC of every label for every unit."""
-    return np.stack([scores_of(held, shown, layer, label, units)["cosy_auc"] for label in labels], axis=1)
+    return np.stack([score_images(held, shown, layer, label, units)["cosy_auc"] for label in labels], axis=1)
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
@@ -38,9 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> str:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     run = reopen(given.run)
-    judge = Pictures(scenes=given.scenes, pairs=1)
+    judge = ImagesJudge(scenes=given.scenes, pairs=1)
     judge.check(run.parts.probe)
-    held = held_out_of(judge, replace(run.found, seed=given.seed))
+    held = hold_out_images(judge, replace(run.found, seed=given.seed))
     known = judge.known(held, run.parts.concepts.names)
     words = [name for name in run.parts.concepts.names if known[name]]
     shown = judge.shown(held, words)

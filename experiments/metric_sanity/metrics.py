@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cd_exp.evaluation import judges
-from cd_exp.evaluation.judges.scores import PRESENT, Paired, active, average_precision
+from cd_exp.evaluation.judges.scores import PRESENT, Paired, average_precision, find_active
 
 TOP_IMAGES = 28
 """How many of a unit's strongest images WPMI looks at, as CLIP-Dissect's does."""
@@ -35,7 +35,7 @@ class Metric:
 
 def _rates(activations: Paired, concept: Paired, share: float | Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Images that are right positives, false positives, false negatives and right negatives, as shares."""
-    truth, said = active(activations, share), concept >= PRESENT
+    truth, said = find_active(activations, share), concept >= PRESENT
     pairs = ((truth, said), (~truth, said), (truth, ~said), (~truth, ~said))
     tp, fp, fn, tn = ((a & b).double().mean(0) for a, b in pairs)
     return tp, fp, fn, tn
@@ -80,7 +80,7 @@ def _area(score: Paired, truth: Tensor) -> Tensor:
 
 def auc(activations: Paired, concept: Paired, share: float | Tensor) -> Tensor:
     """The area under the ROC curve of the concept as prediction of the active images."""
-    return _area(concept, active(activations, share))
+    return _area(concept, find_active(activations, share))
 
 
 def inverse_auc(activations: Paired, concept: Paired, _: float | Tensor) -> Tensor:

@@ -17,8 +17,8 @@ from jaxtyping import Float, Int
 
 from cd_exp import similarity as similarities
 from cd_exp.evaluation.evaluate import accepted_columns
-from cd_exp.labels import label
-from cd_exp.metrics.intervals import bootstrap, proportion
+from cd_exp.labels import label_layer
+from cd_exp.metrics.intervals import bootstrap_interval, wilson_interval
 from experiments.against_published import say
 from experiments.reopening import Run, reopen
 
@@ -43,7 +43,7 @@ def without(run: Run, classes: Int[np.ndarray, " images"], *, folds: int) -> dic
         units = np.arange(fold, len(run.classes), folds)
         kept = torch.from_numpy(np.flatnonzero(~np.isin(classes, units)))
         fewer = type(match)(match.images[kept], match.texts)
-        found = label(similarities.blocks(run.parts.similarity, fewer, neurons[kept]), names, layer=run.final,
+        found = label_layer(similarities.score_blocks(run.parts.similarity, fewer, neurons[kept]), names, layer=run.final,
                       accepted=accepted)  # fmt: skip
         ranks[units] = found.ranks[units]
         cosines[units] = [float(texts[found.descriptions[unit]] @ truths[unit]) for unit in units]
@@ -67,9 +67,9 @@ def main(arguments: list[str] | None = None) -> str:
         ranks = found["rank"][~np.isnan(found["rank"])]
         shares = []
         for right in (ranks <= 1, ranks <= 5):
-            low, high = proportion(right)
+            low, high = wilson_interval(right)
             shares.append(f"{100 * right.mean():.1f} [{low:.1f}, {high:.1f}]")
-        low, high = bootstrap(found["cosine"], seed=0, resamples=9999) or (nan, nan)
+        low, high = bootstrap_interval(found["cosine"], seed=0, resamples=9999) or (nan, nan)
         cosine = f"{found['cosine'].mean():.3f} [{low:.3f}, {high:.3f}]"
         lines.append(f"| {name} | {' | '.join(shares)} | {np.median(ranks):g} | {cosine} |")
     return "\n".join([*lines, "", f"{len(ranks)} units of {run.final} with a concept of their name."])

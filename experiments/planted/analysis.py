@@ -26,10 +26,10 @@ from torch import Tensor
 
 from cd_exp import similarity
 from cd_exp.errors import InputError
-from cd_exp.evaluation.baselines import Invert, LinearExplanations, Method, labelled
-from cd_exp.evaluation.judges import presence, score
+from cd_exp.evaluation.baselines import Invert, LinearExplanations, Method, run_method
+from cd_exp.evaluation.judges import concept_presence, score_labels
 from cd_exp.evaluation.judges.run_judge import OwnLabels
-from cd_exp.metrics.intervals import proportion
+from cd_exp.metrics.intervals import wilson_interval
 from cd_exp.probes.shapes import Shapes
 from cd_exp.records import Labels
 from cd_exp.run_data import RunData
@@ -96,7 +96,7 @@ def asked(run: Run, units: Units, *, seed: int) -> RunData:
 def accuracy(labels: Labels, right: Sequence[tuple[str, ...]]) -> tuple[float, tuple[float, float]]:
     """Per cent of units whose first label is right, with its interval."""
     good = np.array([label in names for label, names in zip(labels.descriptions, right, strict=True)])
-    return 100 * float(good.mean()), proportion(good)
+    return 100 * float(good.mean()), wilson_interval(good)
 
 
 def both(labels: Labels) -> dict[str, np.ndarray]:
@@ -124,7 +124,7 @@ def scores(units: Units, values: Callable[[str], Tensor | None]) -> dict[str, di
         columns = []
         for name in ATTRIBUTES:
             label = f"NOT {name}" if family == "negated" else name
-            columns.append(score(units[family], [label] * len(ATTRIBUTES), values))
+            columns.append(score_labels(units[family], [label] * len(ATTRIBUTES), values))
         for metric in columns[0]:
             found.setdefault(metric, {})[family] = np.stack([column[metric] for column in columns], axis=1)
     return found
@@ -145,7 +145,7 @@ def double_table(found: Mapping[str, Mapping[str, Labels]]) -> str:
     lines = [["method", "first label is one of the two", "one among five", "both among five"], ["---"] * 4]
     for method, families in found.items():
         shares = both(families["double"])
-        lines.append([method, *(_interval(100 * float(own.mean()), proportion(own)) for own in shares.values())])
+        lines.append([method, *(_interval(100 * float(own.mean()), wilson_interval(own)) for own in shares.values())])
     return _rows(lines)
 
 
@@ -179,11 +179,11 @@ def main(arguments: Sequence[str] | None = None) -> str:
     probe = run.parts.probe
     if not isinstance(probe, Shapes) or not set(SHAPES) <= set(run.parts.concepts.names):
         raise InputError(f"{given.run} is no run on the embedded world with its concept set, as python run.py makes")
-    values = presence(probe, run.found.features.kept)
+    values = concept_presence(probe, run.found.features.kept)
     attributes = torch.stack([_shown(values, name) for name in ATTRIBUTES], dim=1)
     units = planted(attributes, seed=given.seed)
     own = asked(run, units, seed=given.seed)
-    found = {name: labelled(method, own).labels for name, method in methods().items()}
+    found = {name: run_method(method, own).labels for name, method in methods().items()}
     return "\n\n".join(
         [
             "Per cent of 28 units rightly named [95 %]:",

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from cd_exp.errors import InputError
-from cd_exp.evaluation.evaluate import top_images
-from cd_exp.io.atomic import write
-from cd_exp.results.image_strips import png
-from cd_exp.results.plots import grid
-from cd_exp.results.summary import Shown, right, spread, truth
+from cd_exp.evaluation.evaluate import list_top_images
+from cd_exp.io.atomic import write_file
+from cd_exp.results.image_strips import encode_png
+from cd_exp.results.plots import draw_grid
+from cd_exp.results.summary import ShownUnit, format_truth, is_label_right, spread_evenly
 from experiments.against_published import say
 from experiments.reopening import reopen
 
@@ -30,16 +30,16 @@ def main(arguments: list[str] | None = None) -> str:
     run = reopen(asked.run)
     run.activations(asked.layer)
     labels = run.found.labels[asked.layer]
-    units = asked.units or spread(len(labels.units), asked.count)
+    units = asked.units or spread_evenly(len(labels.units), asked.count)
     if max(units) >= len(labels.units) or min(units) < 0:
         raise InputError(f"{asked.layer} has units 0 to {len(labels.units) - 1}, not {max(units)}")
-    best = np.asarray(top_images(run.found, asked.layer, asked.images))
+    best = np.asarray(list_top_images(run.found, asked.layer, asked.images))
     shown = [
-        Shown(asked.layer, unit, labels.descriptions[unit], ", ".join(truth(labels, unit)), right(labels, unit),
+        ShownUnit(asked.layer, unit, labels.descriptions[unit], ", ".join(format_truth(labels, unit)), is_label_right(labels, unit),
               tuple(best[unit].tolist()))
         for unit in units
     ]  # fmt: skip
-    write(asked.out, png(grid(run.parts.probe, shown)))
+    write_file(asked.out, encode_png(draw_grid(run.parts.probe, shown)))
     return f"{len(shown)} units of {asked.layer}: {asked.out}"
 
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from cd_exp import clips, concepts, models, probes, shapes, similarity
 from cd_exp.cache import Store
-from cd_exp.dissection import dissection
-from cd_exp.features import Settings
-from cd_exp.metrics.intervals import proportion
+from cd_exp.dissection import dissect_layers
+from cd_exp.features import ExtractionSettings
+from cd_exp.metrics.intervals import wilson_interval
 from cd_exp.records import Concepts
 from cd_exp.run_data import RunInputs
 from cd_exp.units import Layers, Units, sae
@@ -41,7 +41,7 @@ class Sizes:
     top_k: int = 100
 
 
-def table(layer: str, out: Path, store: Store, sizes: Sizes, settings: Settings) -> str:
+def table(layer: str, out: Path, store: Store, sizes: Sizes, settings: ExtractionSettings) -> str:
     """The rows: neurons, latents of the trained and of an untrained autoencoder."""
     model = models.shapes_model(layers=[layer])
     data = positions(
@@ -71,7 +71,13 @@ def table(layer: str, out: Path, store: Store, sizes: Sizes, settings: Settings)
 
 
 def row(
-    name: str, units: Units, title: str, model: models.TargetModel, store: Store, sizes: Sizes, settings: Settings
+    name: str,
+    units: Units,
+    title: str,
+    model: models.TargetModel,
+    store: Store,
+    sizes: Sizes,
+    settings: ExtractionSettings,
 ) -> str:
     """One kind of units: how well attributes describe them, and how often the label is the best attribute."""
     best, scores = best_attributes(
@@ -90,7 +96,7 @@ def row(
             settings=settings,
         )
         score = partial(similarity.soft_wpmi, top_k=sizes.top_k)
-        labels = dissection(inputs, score, top=1).labels[title]
+        labels = dissect_layers(inputs, score, top=1).labels[title]
         right = np.array([label == attribute for label, attribute in zip(labels.descriptions, best, strict=True)])
         cells.append(_share(right[good]))
     return f"| {' | '.join(cells)} |"
@@ -99,7 +105,7 @@ def row(
 def _share(right: np.ndarray) -> str:
     if not len(right):
         return "none"
-    low, high = proportion(right)
+    low, high = wilson_interval(right)
     return f"{100 * right.mean():.1f} [{low:.1f}, {high:.1f}]"
 
 
@@ -109,7 +115,7 @@ def main(arguments: list[str] | None = None) -> str:
     parser.add_argument("--out", type=Path, default=Path("outputs/sae"), help="folder for the autoencoders")
     parser.add_argument("--cache", type=Path, default=Path("outputs/cache"), help="folder of stored features")
     asked = parser.parse_args(arguments)
-    return table(asked.layer, asked.out, Store(asked.cache), Sizes(), Settings())
+    return table(asked.layer, asked.out, Store(asked.cache), Sizes(), ExtractionSettings())
 
 
 if __name__ == "__main__":

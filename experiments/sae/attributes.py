@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cd_exp import shapes
 from cd_exp.cache import Store
-from cd_exp.features import Settings, maps
+from cd_exp.features import ExtractionSettings, read_maps
 from cd_exp.models import TargetModel
 from cd_exp.probes.shapes import Shapes
 from cd_exp.units import Units
@@ -48,10 +48,16 @@ def f1(
 
 
 def best_attributes(
-    model: TargetModel, probe: Shapes, units: Units | Sequence[str], *, layer: str, store: Store, settings: Settings
+    model: TargetModel,
+    probe: Shapes,
+    units: Units | Sequence[str],
+    *,
+    layer: str,
+    store: Store,
+    settings: ExtractionSettings,
 ) -> tuple[list[str], Float[np.ndarray, " units"]]:
     """Each unit's best attribute by F1 on the masks, and that F1."""
-    passes = maps(model, probe, layers=units, kept=range(len(probe)), store=store, settings=settings)
+    passes = read_maps(model, probe, layers=units, kept=range(len(probe)), store=store, settings=settings)
     values = torch.cat([found[layer].movedim(1, -1).flatten(0, 2) for _, found in passes()])
     side = round((len(values) / len(probe)) ** 0.5)
     scores, best = f1(values, masks(probe, side=side)).max(dim=1)

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cd_exp.cache import Store
-from cd_exp.features import Settings, maps
+from cd_exp.features import ExtractionSettings, read_maps
 from cd_exp.models import TargetModel
 from cd_exp.records import Probe
 
@@ -36,10 +36,10 @@ class TopK:
 
 
 def positions(
-    model: TargetModel, probe: Probe, *, layer: str, store: Store, settings: Settings
+    model: TargetModel, probe: Probe, *, layer: str, store: Store, settings: ExtractionSettings
 ) -> Float[Tensor, "positions width"]:
     """The layer's output at every position of every image."""
-    passes = maps(model, probe, layers=[layer], kept=range(len(probe)), store=store, settings=settings)
+    passes = read_maps(model, probe, layers=[layer], kept=range(len(probe)), store=store, settings=settings)
     return torch.cat([found[layer].movedim(1, -1).flatten(0, 2) for _, found in passes()])
 
 

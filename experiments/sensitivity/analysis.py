@@ -21,9 +21,9 @@ from torch import Tensor
 from cd_exp import similarity as similarities
 from cd_exp.errors import InputError
 from cd_exp.evaluation.evaluate import accepted_columns
-from cd_exp.labels import label
-from cd_exp.metrics.intervals import proportion
-from cd_exp.records import Accepted, Match
+from cd_exp.labels import label_layer
+from cd_exp.metrics.intervals import wilson_interval
+from cd_exp.records import Accepted, ConceptActivations
 from cd_exp.results.plots import COLOURS, GRID, MARKERS
 from experiments.against_published import say
 from experiments.reopening import Run, reopen
@@ -62,7 +62,9 @@ def points(run: Run, layer: str) -> Iterator[Point]:
         texts = match.texts if columns is None else match.texts[list(columns)]
         words = names if columns is None else tuple(names[column] for column in columns)
         units = neurons if rows is None else neurons[rows]
-        return _point(run, layer, setting, value, Match(images, texts), units, words, truth, first, changed)
+        return _point(
+            run, layer, setting, value, ConceptActivations(images, texts), units, words, truth, first, changed
+        )
 
     for scale in SCALES:
         yield point("scale", scale, None, None, scale=scale)
@@ -85,16 +87,16 @@ def _point(
     layer: str,
     setting: str,
     value: float,
-    match: Match,
+    match: ConceptActivations,
     neurons: Tensor,
     names: Sequence[str],
     truth: Sequence[Accepted],
     first: Sequence[str],
     changed: dict[str, Any],
 ) -> Point:
-    scores = similarities.blocks(partial(run.parts.similarity, **changed), match, neurons)
+    scores = similarities.score_blocks(partial(run.parts.similarity, **changed), match, neurons)
     columns = accepted_columns(truth, names) if truth else ()
-    found = label(scores, names, layer=layer, accepted=columns, truth=truth, k=1)
+    found = label_layer(scores, names, layer=layer, accepted=columns, truth=truth, k=1)
     ranks = np.full(0, np.nan) if found.ranks is None else found.ranks
     other = np.array([a != b for a, b in zip(first, found.descriptions, strict=True)])
     return Point(run.parts.model.name, layer, setting, value, ranks[~np.isnan(ranks)] == 1, other)
@@ -112,7 +114,7 @@ def markdown(found: Sequence[Point]) -> str:
 
 
 def _share(hits: Bool[np.ndarray, " units"]) -> str:
-    low, high = proportion(hits)
+    low, high = wilson_interval(hits)
     return f"{100 * hits.mean():.1f} [{low:.1f}, {high:.1f}]"
 
 
@@ -157,7 +159,7 @@ def _curve(axis: Any, points: Sequence[Point], field: str, *, label: str, number
     if shown:
         values, hits = zip(*sorted(shown, key=itemgetter(0)), strict=True)
         shares = np.array([100 * hit.mean() for hit in hits])
-        errors = np.abs(np.array([proportion(hit) for hit in hits]).T - shares)
+        errors = np.abs(np.array([wilson_interval(hit) for hit in hits]).T - shares)
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         looks: dict[str, Any] = {"markersize": 3, "linewidth": 1, "capsize": 1.5}
         axis.errorbar(values, shares, yerr=errors, color=colour, marker=marker, label=label, **looks)

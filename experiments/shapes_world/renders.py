@@ -34,9 +34,9 @@ def render(count: int, *, seed: int, texts: int = 0) -> Renders:
 
 
 def _render(index: int, *, seed: int, texts: int) -> tuple[np.ndarray, int, tuple[int, ...], list[str]]:
-    scene = shapes.scene(index, seed=seed)
+    scene = shapes.make_scene(index, seed=seed)
     rng = np.random.default_rng([seed, index, 1])
-    return scene.pixels, scene.label, scene.attributes, [shapes.caption(scene, rng) for _ in range(texts)]
+    return scene.pixels, scene.label, scene.attributes, [shapes.caption_scene(scene, rng) for _ in range(texts)]
 
 
 def batches(count: int, *, size: int, epochs: int, seed: int) -> Iterator[tuple[int, np.ndarray]]:

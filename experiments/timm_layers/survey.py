@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from cd_exp.errors import InputError
-from cd_exp.hooks import Layer, Wanted
-from cd_exp.hooks.hooks import tensors_in
-from cd_exp.hooks.inspect_layers import IMAGES, decide
+from cd_exp.hooks import Layer, LayerRequest
+from cd_exp.hooks.hooks import list_tensors
+from cd_exp.hooks.inspect_layers import IMAGES, decide_layers
 from cd_exp.io.text import read_lines
 
 PLAIN = re.compile(
@@ -62,7 +62,7 @@ def survey(architecture: str, **options: object) -> Found:
     network = timm.create_model(architecture, pretrained=False, **options).eval()
     pictures = torch.randn(IMAGES, *network.pretrained_cfg["input_size"])
     wanted, last = _called(network, pictures)
-    decided = decide(network, wanted, pictures, name=architecture)
+    decided = decide_layers(network, wanted, pictures, name=architecture)
     found, stages = Found(architecture, modules=len(decided)), _stages(network)
     for name, layer in decided.items():
         if isinstance(layer, InputError):
@@ -109,7 +109,7 @@ def _stages(network: nn.Module) -> dict[str, int]:
     return {item["module"]: item["num_chs"] for item in info if "module" in item} if isinstance(info, list) else {}
 
 
-def _called(network: nn.Module, pictures: Tensor) -> tuple[list[Wanted], dict[str, str]]:
+def _called(network: nn.Module, pictures: Tensor) -> tuple[list[LayerRequest], dict[str, str]]:
     """Every module that is called (its first call, each tensor it gives), and the module with weights it calls last.
 
     Only where the output of that module is the output of the one around it, or is added to something of its shape, is
@@ -120,7 +120,7 @@ def _called(network: nn.Module, pictures: Tensor) -> tuple[list[Wanted], dict[st
 
     def hook_for(name: str):
         def hook(module: nn.Module, _inputs: object, output: object) -> None:
-            given = {place: tuple(tensor.shape) for place, tensor in tensors_in(output).items()}
+            given = {place: tuple(tensor.shape) for place, tensor in list_tensors(output).items()}
             outputs.setdefault(name, given)
             if _width(module) is None or len(given) != 1:
                 return
@@ -136,7 +136,7 @@ def _called(network: nn.Module, pictures: Tensor) -> tuple[list[Wanted], dict[st
     for handle in handles:
         handle.remove()
     wanted = [
-        Wanted(name + (f"/{place}" if place else ""), name, call=1, element=place)
+        LayerRequest(name + (f"/{place}" if place else ""), name, call=1, element=place)
         for name, given in outputs.items()
         for place in given
     ]

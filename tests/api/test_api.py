@@ -19,11 +19,11 @@ from torchvision import transforms
 from cd_exp import clips, concepts, dissect, models, probes, similarity
 from cd_exp.cli import entry
 from cd_exp.errors import InputError
-from cd_exp.features import Settings
+from cd_exp.features import ExtractionSettings
 from cd_exp.records import Labels
 
 ROOT = Path(__file__).parents[2]
-QUIET = Settings(progress=False, workers=0)
+QUIET = ExtractionSettings(progress=False, workers=0)
 WORDS = ["red circle", "blue square", "a dog", "green star"]
 
 
@@ -234,7 +234,7 @@ def test_the_sources_of_a_networks_classes_are_part_of_its_key(tmp_path, monkeyp
     for name, added in (("one", ""), ("two", "FACTOR = 2\n")):
         (tmp_path / f"nets_{name}.py").write_text(text + added)
         module = __import__(f"nets_{name}")
-        keys.append(models.InHand("net", (), module=module.Net()).key["sources"])
+        keys.append(models.LoadedModel("net", (), module=module.Net()).key["sources"])
     assert list(keys[0]) == ["nets_one"]
     assert keys[0]["nets_one"] != keys[1]["nets_two"]
 
@@ -244,7 +244,7 @@ def test_a_transform_of_the_users_own_is_part_of_the_key():
         return TRANSFORM(picture)
 
     other = partial(one)
-    keys = [models.InHand("net", (), module=Colours(), transform=given).key for given in (one, other, TRANSFORM)]
+    keys = [models.LoadedModel("net", (), module=Colours(), transform=given).key for given in (one, other, TRANSFORM)]
     assert len({json.dumps(key) for key in keys}) == 3
 
 
@@ -284,11 +284,11 @@ def test_save_writes_what_the_command_line_writes(tmp_path, monkeypatch, cache):
     assert manifest["choices"]["clip"] == "shapes"
     assert manifest["config"]["probe"]["held"] == "cd_exp.probes.shapes.Shapes"
 
-    from cd_exp.report import remake
+    from cd_exp.report import rebuild_pages
 
-    assert all(page.is_file() for page in remake([own]))
+    assert all(page.is_file() for page in rebuild_pages([own]))
     with pytest.raises(InputError, match=r"was an object of a program \(.*\), which no configuration can build"):
-        remake([own], queries=["red"])
+        rebuild_pages([own], queries=["red"])
 
 
 @pytest.mark.parametrize(
@@ -464,9 +464,9 @@ WRONG = {
     "store": [(3, "store is of type int")],
     "settings": [
         (3, "settings is of type int"),
-        (Settings(batch_size=0), "settings.batch_size=0 is out of range"),
-        (Settings(device="gpu"), "settings.device"),
-        (Settings(on_error="ignore"), "settings.on_error"),
+        (ExtractionSettings(batch_size=0), "settings.batch_size=0 is out of range"),
+        (ExtractionSettings(device="gpu"), "settings.device"),
+        (ExtractionSettings(on_error="ignore"), "settings.on_error"),
     ],
     "top": [(0, "top=0 is out of range"), ("5", "top='5' is of type str")],
     "resamples": [(-1, "resamples=-1 is out of range")],
@@ -498,5 +498,5 @@ def test_unreadable_pictures_are_refused_with_what_to_write_instead(photos):
     (photos / "broken.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match=r'set settings=Settings\(on_error="skip"\)'):
         small(images=photos)
-    left_out = small(images=photos, settings=Settings(progress=False, workers=0, on_error="skip"))
+    left_out = small(images=photos, settings=ExtractionSettings(progress=False, workers=0, on_error="skip"))
     assert any("broken.png" in note for note in left_out.notes)

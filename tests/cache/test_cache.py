@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from cd_exp import __version__
-from cd_exp.cache import Entry, Store, entries, key_of
-from cd_exp.cache.entries import fault
+from cd_exp.cache import Entry, Store, entries, make_key
+from cd_exp.cache.entries import find_damage
 from cd_exp.errors import InputError
 
 ENTRY = Entry("images", {"clip": {"weights": "abc"}, "probe": "def"})
@@ -27,8 +27,11 @@ def made(store, entry=ENTRY, values=VALUES, shard=2, **facts):
 
 
 def test_the_key_depends_on_every_value_and_on_no_order():
-    assert key_of({"a": 1, "b": [1, 2]}) == key_of({"b": [1, 2], "a": 1})
-    assert len({key_of({"a": 1}), key_of({"a": 2}), key_of({"b": 1}), key_of({"a": "1"}), key_of({"a": [1]})}) == 5
+    assert make_key({"a": 1, "b": [1, 2]}) == make_key({"b": [1, 2], "a": 1})
+    assert (
+        len({make_key({"a": 1}), make_key({"a": 2}), make_key({"b": 1}), make_key({"a": "1"}), make_key({"a": [1]})})
+        == 5
+    )
 
 
 def test_the_key_changes_with_the_schema(monkeypatch):
@@ -47,7 +50,7 @@ def test_what_was_stored_is_found_and_nothing_else(store, make):
     manifest = store.manifest(ENTRY)
     assert (manifest.content, manifest.shape) == (ENTRY.content, (4, 3))
     assert (manifest.facts["says"], manifest.facts["made_by"]) == ("a test", __version__)
-    assert fault(store.folder(ENTRY)) == ""
+    assert find_damage(store.folder(ENTRY)) == ""
 
 
 def test_several_arrays_are_stored_as_one_entry(store):

@@ -178,7 +178,7 @@ def test_what_is_not_ours_in_a_cache_stays(store, command):
 
 
 def test_entries_without_a_checksum_are_damaged_and_can_be_pruned(store, command):
-    """As those of version 0.1 are: nothing reads them, and `prune` removes them."""
+    """As those of version 0.1 are: nothing reads them, and `prune_cache` removes them."""
     store.save(ENTRY, VALUES)
     path = store.folder(ENTRY) / "manifest.json"
     values = json.loads(path.read_text())

@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cd_exp import __version__
-from cd_exp.cache import Damaged, Entry, Store, read_sealed, seal
+from cd_exp.cache import Damaged, Entry, Store, read_sealed_json, seal_json
 from cd_exp.cache.__main__ import main
-from cd_exp.cache.entries import fault
-from cd_exp.cache.store import mark
+from cd_exp.cache.entries import find_damage
+from cd_exp.cache.store import write_cache_tag
 from cd_exp.errors import InputError
 
 ENTRY = Entry("images", {"probe": "def"})
@@ -79,7 +79,7 @@ def test_any_bytes_in_place_of_the_manifest(stored):
         fresh = Store(store.root)
         found = find(fresh)
         assert found is None or np.array_equal(found, VALUES)
-        assert (found is None) == ("was damaged" in " ".join(fresh.reports)) == bool(fault(store.folder(ENTRY)))
+        assert (found is None) == ("was damaged" in " ".join(fresh.reports)) == bool(find_damage(store.folder(ENTRY)))
 
     attacked()
     path.write_bytes(b"[]")
@@ -168,17 +168,17 @@ def test_an_edited_remembered_value_does_not_change_a_run(tmp_path):
 @OFTEN
 def test_what_was_sealed_comes_back(tmp_path_factory, values):
     path = tmp_path_factory.mktemp("sealed") / "file.json"
-    path.write_text(seal(values))
+    path.write_text(seal_json(values))
     ours = {"made_by": __version__}
-    assert {**read_sealed(path), "checksum": ""} == {**values, **ours, "checksum": ""}
+    assert {**read_sealed_json(path), "checksum": ""} == {**values, **ours, "checksum": ""}
 
 
 def test_no_file_and_no_json_are_told_apart(tmp_path):
     with pytest.raises(FileNotFoundError):
-        read_sealed(tmp_path / "none.json")
+        read_sealed_json(tmp_path / "none.json")
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(Damaged, match=r"list.json holds no JSON object"):
-        read_sealed(tmp_path / "list.json")
+        read_sealed_json(tmp_path / "list.json")
 
 
 def _folder(path):
@@ -210,8 +210,8 @@ def test_what_is_no_file_or_cut_short_is_made_again(stored, name, change):
     store, find, make = stored
     path = next(store.folder(ENTRY).glob(f"{name}*"))
     change(path)
-    mark(store.root)
-    assert fault(store.folder(ENTRY))
+    write_cache_tag(store.root)
+    assert find_damage(store.folder(ENTRY))
     assert main(["verify", "--dir", str(store.root)]) == 1
     again = Store(store.root)
     assert find(again) is None
@@ -270,7 +270,7 @@ def test_a_manifest_sealed_by_others_with_numbers_that_do_not_fit_is_damaged(sto
     store, find, make = stored
     path = store.folder(ENTRY) / "manifest.json"
     values = json.loads(path.read_text()) | more
-    path.write_text(seal({key: value for key, value in values.items() if key not in ("checksum", "made_by")}))
+    path.write_text(seal_json({key: value for key, value in values.items() if key not in ("checksum", "made_by")}))
     found = find(Store(store.root))
     if found is not None:  # of no meaning for this kind of entry
         np.testing.assert_array_equal(found, VALUES)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cd_exp.cache import Entry, Store
-from cd_exp.cache.entries import fault, read_manifest
+from cd_exp.cache.entries import find_damage, read_manifest
 
 ENTRY = Entry("activations", {"model": "m"})
 VALUES = np.random.default_rng(0).normal(size=(11, 3)).astype(np.float32)
@@ -107,15 +107,15 @@ def test_unreadable_rows_are_left_out_once_and_for_all(tmp_path_factory, unreada
     values = store.publish(making)
     assert np.array_equal(values, np.delete(VALUES, sorted(unreadable), axis=0))
     assert read_manifest(store.folder(ENTRY)).unreadable == tuple(sorted(unreadable))
-    assert fault(store.folder(ENTRY)) == ""
+    assert find_damage(store.folder(ENTRY)) == ""
 
 
 def test_no_byte_of_a_shard_is_hashed_twice_in_a_run(store, monkeypatch):
     from cd_exp.cache import partial as module
 
     hashed = []
-    real = module.shard_digests
-    monkeypatch.setattr(module, "shard_digests", lambda *a, **k: hashed.append(k.get("only")) or real(*a, **k))
+    real = module.hash_shards
+    monkeypatch.setattr(module, "hash_shards", lambda *a, **k: hashed.append(k.get("only")) or real(*a, **k))
     making = making_of(store)
     making.mend()
     save(making, 0, 1, 2)

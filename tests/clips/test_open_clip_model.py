@@ -53,10 +53,10 @@ def test_the_hub_places_in_our_configs_are_those_open_clip_knows():
     import open_clip
     from omegaconf import OmegaConf
 
-    from cd_exp.config.construct import directory
+    from cd_exp.config.construct import config_folder
 
     seen = 0
-    for path in sorted((directory() / "clip").glob("[a-z]*.yaml")):
+    for path in sorted((config_folder() / "clip").glob("[a-z]*.yaml")):
         settings = OmegaConf.load(path)
         if "hub" in settings and "architecture" in settings:
             known = open_clip.get_pretrained_cfg(settings.architecture, settings.pretrained)

@@ -8,13 +8,13 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
 from cd_exp.clips import OpenClip, preprocessing
-from cd_exp.clips.building import build
+from cd_exp.clips.building import build_clip
 from cd_exp.config import construct
 from cd_exp.errors import InputError
 
 CHOICES = [
     path.stem
-    for path in sorted((construct.directory() / "clip").glob("*.yaml"))
+    for path in sorted((construct.config_folder() / "clip").glob("*.yaml"))
     if "pretrained: null" not in path.read_text() and "pretrained" in path.read_text()
 ]
 TAGS = open_clip.list_pretrained()
@@ -68,13 +68,13 @@ def photograph() -> Image.Image:
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_shipped_choice_prepares_pictures_as_its_tag_says(choice, built, some_file):
-    construct.register()
-    with initialize_config_dir(str(construct.directory()), version_base="1.3"):
+    construct.register_schema()
+    with initialize_config_dir(str(construct.config_folder()), version_base="1.3"):
         node = compose("config", overrides=[f"clip={choice}"]).clip
     node.weights = some_file
     clip = instantiate(node, _convert_="all")
-    _, transform = build(
-        clip.source, tag=clip.pretrained, settings=clip.preprocess, text_folder=str(construct.directory())
+    _, transform = build_clip(
+        clip.source, tag=clip.pretrained, settings=clip.preprocess, text_folder=str(construct.config_folder())
     )
     assert tuple(built.values()) == SHIPPED.get(choice, OPENAI)
     assert torch.equal(transform(photograph()), published(clip.architecture, clip.pretrained)(photograph()))
@@ -85,7 +85,7 @@ def test_a_local_file_with_its_tag_is_prepared_as_the_tag_says(architecture, tag
     (tmp_path / "config.json").write_text('{"model_type": "x"}')  # of a text tower that is otherwise downloaded
     clip = OpenClip(architecture, pretrained=tag, weights=some_file)
     try:
-        _, transform = build(clip.source, tag=tag, settings=None, text_folder=str(tmp_path))
+        _, transform = build_clip(clip.source, tag=tag, settings=None, text_folder=str(tmp_path))
     except InputError as error:
         assert "QuickGELU" in str(error)  # noqa: PT017  the tag is refused for this architecture, with the one that fits
         return
@@ -104,13 +104,13 @@ def test_a_local_file_with_its_tag_is_prepared_as_the_tag_says(architecture, tag
 )
 def test_a_file_without_a_tag_has_the_preprocessing_of_its_architecture(architecture, expected, built, some_file):
     clip = OpenClip(architecture, weights=some_file)
-    build(clip.source, tag=None, settings=None, text_folder=None)
+    build_clip(clip.source, tag=None, settings=None, text_folder=None)
     assert tuple(built.values()) == expected
 
 
 def test_settings_are_over_those_of_the_tag(built, some_file):
     clip = OpenClip("ViT-B-16-SigLIP", pretrained="webli", weights=some_file)
-    build(
+    build_clip(
         clip.source,
         tag="webli",
         settings={"mean": [0.1, 0.2, 0.3], "resize_mode": "longest", "std": None},

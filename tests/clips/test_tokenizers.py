@@ -36,7 +36,7 @@ def text(**settings):
 
 
 def test_a_local_folder_stands_for_a_tokenizer_of_the_hub(folder):
-    made = tokenizers.build(text(), architecture="x", folder=folder, bpe=None)
+    made = tokenizers.build_tokenizer(text(), architecture="x", folder=folder, bpe=None)
     assert made(["red dog"])[0].tolist() == [7, 5, 0, 0, 0, 0]
 
 
@@ -83,14 +83,14 @@ def test_a_missing_tokenizer_is_refused_before_a_run_opens_a_picture(tmp_path):
 
 def test_folders_that_hold_no_tokenizer(folder, tmp_path):
     with pytest.raises(InputError, match=r"clip.tokenizer=nowhere: there is no such folder"):
-        tokenizers.tokenizer_folder("nowhere")
+        tokenizers.check_tokenizer_folder("nowhere")
     with pytest.raises(InputError, match=r"holds no tokenizer; one of tokenizer.json, vocab.txt"):
-        tokenizers.tokenizer_folder(str(tmp_path))
+        tokenizers.check_tokenizer_folder(str(tmp_path))
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(InputError, match=r"the tokenizer in .* cannot be read"):
-        tokenizers.build(text(), architecture="x", folder=tmp_path, bpe=None)
+        tokenizers.build_tokenizer(text(), architecture="x", folder=tmp_path, bpe=None)
     with pytest.raises(InputError, match=r"clip.tokenizer=.* has 8 tokens, x knows 7; it is the tokenizer of another"):
-        tokenizers.build(text(vocab_size=7), architecture="x", folder=folder, bpe=None)
+        tokenizers.build_tokenizer(text(vocab_size=7), architecture="x", folder=folder, bpe=None)
 
 
 def test_the_tokenizer_is_part_of_the_key(clip, folder, tmp_path):
@@ -139,8 +139,8 @@ def test_prompts_longer_than_the_context_are_named(clip):
 
 
 def test_the_same_for_a_tokenizer_of_the_hub(folder):
-    made = tokenizers.build(text(), architecture="x", folder=folder, bpe=None)
-    assert tokenizers.cut(made, ["a a a a a a", "a a a a a a a", "dog"]) == ["a a a a a a a"]
+    made = tokenizers.build_tokenizer(text(), architecture="x", folder=folder, bpe=None)
+    assert tokenizers.find_long_prompts(made, ["a a a a a a", "a a a a a a a", "dog"]) == ["a a a a a a a"]
 
 
 def test_a_text_tower_of_the_hub_from_the_same_folder(folder, tmp_path):

@@ -15,7 +15,7 @@ FILES = sorted(
     path.relative_to(ROOT / "conf") for path in (ROOT / "conf").glob("*/*.yaml") if path.parent.name != "hydra"
 )
 WORD = re.compile(r"(?<![\w./@{])[+~]?[a-z][\w./@]*=(?:\[[^\]\s]*\]|\{[^}\s]*\}|[^\s,;)\]]+)|(?<!\S)~[a-z][\w.]+")
-SECTIONS = {name.partition(".")[0] for name in config.kinds() if "." in name}
+SECTIONS = {name.partition(".")[0] for name in config.setting_types() if "." in name}
 NAMED = rf"(?<![\w./'-])(?:{'|'.join([*config.GROUPS, *SECTIONS])})\.[a-z_]+(?:\.[a-z_]+)*"
 SETTING = re.compile(
     rf"{NAMED}(?==)|(?<=set ){NAMED}|(?<=add ){NAMED}|(?<=use ){NAMED}|(?<=lower ){NAMED}|(?<=or ){NAMED}"

@@ -10,14 +10,14 @@ from cd_exp.errors import InputError
 
 GROUPS = ("model", "probe", "concepts", "clip", "similarity", "baseline", "logger")
 CHOICES = [
-    (group, path.stem) for group in GROUPS for path in sorted((construct.directory() / group).glob("[a-z]*.yaml"))
+    (group, path.stem) for group in GROUPS for path in sorted((construct.config_folder() / group).glob("[a-z]*.yaml"))
 ]
 
 
 @pytest.fixture(autouse=True)
 def hydra():
-    construct.register()
-    with initialize_config_dir(str(construct.directory()), version_base="1.3"):
+    construct.register_schema()
+    with initialize_config_dir(str(construct.config_folder()), version_base="1.3"):
         yield
     GlobalHydra.instance().clear()
 
@@ -32,7 +32,7 @@ def test_every_choice_composes_and_binds_to_the_signature_of_its_target(group, c
     node = OmegaConf.to_container(cfg[group], resolve=True, throw_on_missing=False)
     node.pop("on_error", None)
     unset = [key for key, value in node.items() if value == "???"]
-    construct.check({key: value for key, value in node.items() if key not in unset}, where=group)
+    construct.check_node({key: value for key, value in node.items() if key not in unset}, where=group)
 
 
 def test_the_papers_setting_is_what_its_model_brings_along():
@@ -77,7 +77,7 @@ def test_the_published_settings_are_the_defaults():
         "cd_expx.errors.InputError",
         "builtins.eval",
         "cd_exp.io.download.shutil.copyfile",
-        "cd_exp.plugins.load",
+        "cd_exp.plugins.load_function",
         "cd_exp.models.Nothing",
         "cd_exp.models.custom.CustomModel",
         "cd_exp.probes.folder",

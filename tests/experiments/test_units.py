@@ -6,14 +6,14 @@ import torch
 
 from cd_exp import probes
 from cd_exp.cache import Store
-from cd_exp.features import Settings
+from cd_exp.features import ExtractionSettings
 from cd_exp.units import sae
 from experiments.directions import analysis as on_directions
 from experiments.sae import analysis as on_latents
 from experiments.sae.attributes import f1, masks
 from experiments.sae.autoencoder import trained, untrained
 
-QUIET = Settings(progress=False, workers=0)
+QUIET = ExtractionSettings(progress=False, workers=0)
 
 
 def test_an_autoencoder_finds_the_directions_that_data_is_made_of(tmp_path):

@@ -2,7 +2,7 @@ import pytest
 from browsing import browser
 from made_runs import made_content
 
-from cd_exp.explorer import page_of, write
+from cd_exp.explorer import find_page, write_pages
 
 LAYERS = {"layer4.1.act2": 120, "fc": 150}
 
@@ -14,7 +14,7 @@ def content(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def page(content, tmp_path_factory):
-    return write(tmp_path_factory.mktemp("page"), page_of({"made": content}, title="made"))
+    return write_pages(tmp_path_factory.mktemp("page"), find_page({"made": content}, title="made"))
 
 
 @pytest.fixture(scope="session")

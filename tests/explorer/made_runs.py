@@ -8,10 +8,10 @@ from made_outcomes import HOSTILE, Discs
 
 from cd_exp.cache import Store
 from cd_exp.clips import shapes_clip
-from cd_exp.explorer import Content, collect
-from cd_exp.features import Features, Settings
+from cd_exp.explorer import PageContent, collect_pages
+from cd_exp.features import ExtractionSettings, Features
 from cd_exp.models import shapes_model
-from cd_exp.records import Concepts, Labels, Outcome
+from cd_exp.records import Concepts, Labels, RunResult
 from cd_exp.run_data import RunData
 
 NAMES = ("red circle", "tench, Tinca tinca", HOSTILE, '"quoted" & even', "=1+1", "blue stripe", "cat", "caterpillar")
@@ -49,7 +49,7 @@ def made_layer(layer: str, scores: torch.Tensor, names: tuple[str, ...], *, judg
 
 def made_run(
     layers: Mapping[str, int], folder, *, images: int = 60, concepts: int = 40, seed: int = 0
-) -> tuple[RunData, Outcome]:
+) -> tuple[RunData, RunResult]:
     """A run whose last layer is judged and labelled by a second method too."""
     generator = torch.Generator().manual_seed(seed)
     names = names_of(concepts)
@@ -72,11 +72,11 @@ def made_run(
         labels=labels,
         seconds={},
         store=Store(folder / "cache"),
-        settings=Settings(),
+        settings=ExtractionSettings(),
     )
     metrics = {layer: {"units": units} for layer, units in layers.items()}
     metrics[last] |= {"judged": layers[last], "top1": 12.5, "ci95": [10.0, 15.0]}
-    outcome = Outcome(
+    outcome = RunResult(
         labels=labels,
         metrics=metrics,
         seconds={"total": 1.0},
@@ -97,6 +97,6 @@ MANIFEST = {
 }
 
 
-def made_content(layers: Mapping[str, int], folder, **settings) -> Content:
+def made_content(layers: Mapping[str, int], folder, **settings) -> PageContent:
     run, outcome = made_run(layers, folder, **settings)
-    return collect(run, outcome, manifest=MANIFEST, title=f"made {HOSTILE}")
+    return collect_pages(run, outcome, manifest=MANIFEST, title=f"made {HOSTILE}")

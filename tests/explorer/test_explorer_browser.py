@@ -12,7 +12,7 @@ from made_outcomes import HOSTILE
 from made_runs import made_content
 from selenium.webdriver.common.keys import Keys
 
-from cd_exp.explorer import page_of, write
+from cd_exp.explorer import find_page, write_pages
 from cd_exp.metrics import significance
 
 pytestmark = needs_browser
@@ -44,7 +44,7 @@ def labels(window) -> list[str]:
 @pytest.mark.parametrize("layout", ["single", "folder"])
 @pytest.mark.parametrize("view", VIEWS)
 def test_every_view_opens_by_its_link_without_complaint(window, content, tmp_path, layout, view):
-    path = write(tmp_path, page_of({"made": content}, title="made"), layout=layout)
+    path = write_pages(tmp_path, find_page({"made": content}, title="made"), layout=layout)
     window.go(path, view)
     assert window.text("h1")
     assert "Not in this page" not in window.text()
@@ -253,7 +253,9 @@ def large(tmp_path_factory):
     """Twelve layers, 36,864 units, ten pictures each."""
     folder = tmp_path_factory.mktemp("large")
     layers = {f"blocks.{block}.mlp.act": 3072 for block in range(12)}
-    return write(folder, page_of({"large": made_content(layers, folder, images=400, concepts=2000)}, title="large"))
+    return write_pages(
+        folder, find_page({"large": made_content(layers, folder, images=400, concepts=2000)}, title="large")
+    )
 
 
 TYPED = "const at = document.getElementById('search'); at.value = arguments[0]; at.dispatchEvent(new Event('input'));"

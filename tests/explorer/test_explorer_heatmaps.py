@@ -7,9 +7,9 @@ from torchvision.transforms import v2
 
 from cd_exp import clips, concepts, models, probes, similarity
 from cd_exp.cache import Store
-from cd_exp.dissection import dissection
-from cd_exp.explorer.heatmaps import LEVELS, heat_maps, rows_of, seen
-from cd_exp.features import Settings, maps
+from cd_exp.dissection import dissect_layers
+from cd_exp.explorer.heatmaps import LEVELS, crop_region, find_rows, make_heat_maps
+from cd_exp.features import ExtractionSettings, read_maps
 from cd_exp.run_data import RunInputs
 
 
@@ -22,23 +22,23 @@ def run(tmp_path_factory):
         concepts=concepts.shapes(),
         clip=clips.shapes_clip(),
         store=Store(tmp_path_factory.mktemp("cache")),
-        settings=Settings(device="cpu", progress=False, batch_size=16),
+        settings=ExtractionSettings(device="cpu", progress=False, batch_size=16),
     )
-    return dissection(inputs, similarity.cos, top=5)
+    return dissect_layers(inputs, similarity.cos, top=5)
 
 
 @pytest.fixture(scope="module")
 def shown(run):
     strongest = {layer: run.features.strongest(layer, 4).indices for layer in ("layer4", "fc")}
-    return rows_of(strongest, run.features.kept)
+    return find_rows(strongest, run.features.kept)
 
 
 def test_each_map_is_that_of_the_units_image_scaled_to_the_unit(run, shown):
-    found, region = heat_maps(run, shown)
+    found, region = make_heat_maps(run, shown)
     assert list(found) == ["layer4"]  # a vector has no extent
     assert region is not None
     images = list(range(60))
-    one_pass = maps(run.model, run.probe, layers=["layer4"], kept=images, store=run.store, settings=run.settings)
+    one_pass = read_maps(run.model, run.probe, layers=["layer4"], kept=images, store=run.store, settings=run.settings)
     every = torch.cat([values["layer4"] for _, values in one_pass()])
     for unit in (0, 17, 95):
         expected = every[shown["layer4"][unit].tolist(), unit].numpy()
@@ -48,9 +48,9 @@ def test_each_map_is_that_of_the_units_image_scaled_to_the_unit(run, shown):
 
 
 def test_maps_are_made_once(run, shown, monkeypatch):
-    first, _ = heat_maps(run, shown)
-    monkeypatch.setattr("cd_exp.explorer.heatmaps._made", None)
-    again, _ = heat_maps(run, shown)
+    first, _ = make_heat_maps(run, shown)
+    monkeypatch.setattr("cd_exp.explorer.heatmaps._make_maps", None)
+    again, _ = make_heat_maps(run, shown)
     assert (first["layer4"] == again["layer4"]).all()
 
 
@@ -59,16 +59,16 @@ def normalised(*steps):
 
 
 def test_what_the_network_sees_of_a_picture_is_found_out():
-    region = seen(normalised(v2.Resize(256), v2.CenterCrop(224)))
+    region = crop_region(normalised(v2.Resize(256), v2.CenterCrop(224)))
     assert [region.left, region.top, region.right, region.bottom] == pytest.approx(
         [1 / 16, 1 / 16, 15 / 16, 15 / 16], abs=0.01
     )
-    whole = seen(normalised(v2.Resize(64), v2.CenterCrop(64)))
+    whole = crop_region(normalised(v2.Resize(64), v2.CenterCrop(64)))
     assert [whole.left, whole.top, whole.right, whole.bottom] == pytest.approx([0, 0, 1, 1], abs=0.02)
 
 
 def test_where_that_depends_on_the_picture_there_are_no_maps():
-    assert seen(normalised(v2.Resize((64, 64)))) is None  # squashes: a wide picture is seen whole
-    assert seen(normalised(v2.Resize(64), v2.CenterCrop(64), v2.Grayscale())) is None
-    assert seen(normalised(v2.Resize(64), v2.CenterCrop(64), v2.RandomHorizontalFlip(1.0))) is None
-    assert seen(lambda picture: torch.zeros(3, 8, 8)) is None
+    assert crop_region(normalised(v2.Resize((64, 64)))) is None  # squashes: a wide picture is seen whole
+    assert crop_region(normalised(v2.Resize(64), v2.CenterCrop(64), v2.Grayscale())) is None
+    assert crop_region(normalised(v2.Resize(64), v2.CenterCrop(64), v2.RandomHorizontalFlip(1.0))) is None
+    assert crop_region(lambda picture: torch.zeros(3, 8, 8)) is None

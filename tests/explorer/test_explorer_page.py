@@ -13,49 +13,49 @@ from PIL import Image
 
 from cd_exp.cache import Store
 from cd_exp.errors import InputError
-from cd_exp.explorer import clear, collect, page_of, read, runs_of, write
-from cd_exp.explorer.payload import unpacked
-from cd_exp.explorer.thumbnails import square, thumbnails
+from cd_exp.explorer import collect_pages, find_page, list_runs, read_pages, remove_old_pages, write_pages
+from cd_exp.explorer.payload import decode_array
+from cd_exp.explorer.thumbnails import crop_square, make_thumbnails
 from cd_exp.probes.ids import Ids
 
 
 @pytest.mark.parametrize("layout", ["single", "folder"])
 def test_what_was_written_is_read_back(content, tmp_path, layout):
-    whole = page_of({"a": content, "b": content}, title="two")
-    assert write(tmp_path, whole, layout=layout) == tmp_path / "explorer" / "index.html"
-    found = read(tmp_path)
+    whole = find_page({"a": content, "b": content}, title="two")
+    assert write_pages(tmp_path, whole, layout=layout) == tmp_path / "explorer" / "index.html"
+    found = read_pages(tmp_path)
     assert found == whole
-    assert runs_of(found).keys() == {"a", "b"}
-    first = runs_of(found)["a"]
+    assert list_runs(found).keys() == {"a", "b"}
+    first = list_runs(found)["a"]
     assert {**first.parts["run"], "key": ""} == {**content.parts["run"], "key": ""}
     assert first.parts["layer-0"] == content.parts["layer-0"]
     assert first.sheets == content.sheets
 
 
 def test_layouts_follow_the_size_and_leave_nothing_of_each_other(content, tmp_path, monkeypatch):
-    whole = page_of({"a": content}, title="one")
-    write(tmp_path, whole, layout="folder")
+    whole = find_page({"a": content}, title="one")
+    write_pages(tmp_path, whole, layout="folder")
     assert (tmp_path / "explorer" / "data").is_dir()
-    write(tmp_path, whole)
+    write_pages(tmp_path, whole)
     assert not (tmp_path / "explorer" / "data").exists()
     monkeypatch.setattr("cd_exp.explorer.page.LARGEST", 1000)
-    write(tmp_path, whole)
+    write_pages(tmp_path, whole)
     assert (tmp_path / "explorer" / "data").is_dir()
-    clear(tmp_path)
+    remove_old_pages(tmp_path)
     assert not (tmp_path / "explorer").exists()
 
 
 def test_what_a_user_put_beside_the_explorer_stays(content, tmp_path):
     (tmp_path / "explorer").mkdir()
     (tmp_path / "explorer" / "notes.txt").write_text("mine")
-    write(tmp_path, page_of({"a": content}, title="one"))
-    clear(tmp_path)
+    write_pages(tmp_path, find_page({"a": content}, title="one"))
+    remove_old_pages(tmp_path)
     assert [path.name for path in (tmp_path / "explorer").iterdir()] == ["notes.txt"]
 
 
 @pytest.mark.parametrize("layout", ["single", "folder"])
 def test_the_policy_lets_run_what_the_page_brings_and_nothing_else(content, tmp_path, layout):
-    text = write(tmp_path, page_of({"a": content}, title=f"one {HOSTILE}"), layout=layout).read_text()
+    text = write_pages(tmp_path, find_page({"a": content}, title=f"one {HOSTILE}"), layout=layout).read_text()
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
     (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
     (style,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
@@ -69,11 +69,11 @@ def test_the_policy_lets_run_what_the_page_brings_and_nothing_else(content, tmp_
 
 def test_a_folder_without_an_explorer_says_how_to_make_one(tmp_path):
     with pytest.raises(InputError, match=r"report\.explorer=auto"):
-        read(tmp_path)
+        read_pages(tmp_path)
     (tmp_path / "explorer").mkdir()
     (tmp_path / "explorer" / "index.html").write_text("<p>something else</p>")
     with pytest.raises(InputError, match="was not written by this program"):
-        read(tmp_path)
+        read_pages(tmp_path)
 
 
 class Counting(Discs):
@@ -89,17 +89,17 @@ class Counting(Discs):
 def test_every_distinct_image_is_decoded_once_and_then_cached(tmp_path):
     probe, store = Counting(30, 40), Store(tmp_path)
     Counting.opened.clear()
-    first = thumbnails(probe, [[1, 5, 29], [2, 7]], store=store)
+    first = make_thumbnails(probe, [[1, 5, 29], [2, 7]], store=store)
     sample = Counting.opened[:5]  # whose sizes are looked at before
     assert sorted(Counting.opened[5:]) == sorted(sample) == [1, 2, 5, 7, 29]
     Counting.opened.clear()
-    assert thumbnails(probe, [[1, 5, 29], [2, 7]], store=store) == first
+    assert make_thumbnails(probe, [[1, 5, 29], [2, 7]], store=store) == first
     assert sorted(Counting.opened) == sorted(sample)
     assert first.size == 40  # no larger than the images are
 
 
 def test_runs_with_the_same_units_share_their_sheets(tmp_path):
-    one, other = (thumbnails(Discs(30, 40), [[1, 5], last], store=Store(tmp_path)) for last in ([2, 7], [9, 11]))
+    one, other = (make_thumbnails(Discs(30, 40), [[1, 5], last], store=Store(tmp_path)) for last in ([2, 7], [9, 11]))
     assert [a == b for a, b in zip(one.files, other.files, strict=True)] == [True, False]
 
 
@@ -107,22 +107,22 @@ def test_runs_with_the_same_units_share_their_sheets(tmp_path):
 def test_a_thumbnail_lies_where_the_page_looks_for_it(tmp_path, monkeypatch, wide):
     monkeypatch.setattr("cd_exp.explorer.thumbnails.SHEET", wide)
     probe = Discs(90, 64)
-    made = thumbnails(probe, [list(range(7, 90)), [0, 3]], store=Store(tmp_path))
+    made = make_thumbnails(probe, [list(range(7, 90)), [0, 3]], store=Store(tmp_path))
     for image in (0, 3, 7, 31, 89):
         number, within = divmod(made.places[image], made.columns**2)
         sheet = Image.open(BytesIO(list(made.files.values())[number]))
         assert sheet.size == (made.columns * 64, made.heights[number] * 64)
         y, x = divmod(within, made.columns)
         cut = sheet.crop((x * 64, y * 64, x * 64 + 64, y * 64 + 64))
-        difference = np.asarray(cut, dtype=float) - np.asarray(square(probe[image], 64), dtype=float)
+        difference = np.asarray(cut, dtype=float) - np.asarray(crop_square(probe[image], 64), dtype=float)
         assert np.abs(difference).mean() < 8
 
 
 def test_pictures_of_a_unit_are_its_strongest_images(content):
     run = content.parts["run"]
-    index = unpacked(run["images"]["index"])
-    pictures = unpacked(run["layers"][1]["pictures"])
-    values = unpacked(content.parts["layer-1"]["values"])
+    index = decode_array(run["images"]["index"])
+    pictures = decode_array(run["layers"][1]["pictures"])
+    values = decode_array(content.parts["layer-1"]["values"])
     assert pictures.shape == (150, 10)
     assert (np.diff(values, axis=1) <= 0).all()
     shown = index[index >= 0].tolist()
@@ -133,16 +133,16 @@ def test_pictures_of_a_unit_are_its_strongest_images(content):
 def test_with_very_many_images_fewer_of_each_unit_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr("cd_exp.explorer.collect.MOST", 50)
     content = made_content({"fc": 40}, tmp_path, images=60)
-    shown = unpacked(content.parts["run"]["layers"][0]["pictures"])
+    shown = decode_array(content.parts["run"]["layers"][0]["pictures"])
     assert shown.shape[1] < 10
-    assert (unpacked(content.parts["run"]["images"]["index"]) >= 0).sum() <= 50
+    assert (decode_array(content.parts["run"]["images"]["index"]) >= 0).sum() <= 50
     assert "weaker" in content.parts["layer-0"]
 
 
 def test_of_images_without_pictures_the_labels_are_shown(tmp_path):
     run, outcome = made_run({"fc": 12}, tmp_path)
     known_by_id = replace(run, probe=Ids(name="ids", ids=[f"{row}.png" for row in range(60)]))
-    content = collect(known_by_id, found, outcome, manifest=MANIFEST, title="ids")
+    content = collect_pages(known_by_id, found, outcome, manifest=MANIFEST, title="ids")
     assert not content.sheets
-    assert not unpacked(content.parts["run"]["layers"][0]["pictures"]).size
+    assert not decode_array(content.parts["run"]["layers"][0]["pictures"]).size
     assert content.parts["run"]["names"]

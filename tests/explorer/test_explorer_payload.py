@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cd_exp.explorer.payload import Names, as_script, packed, unpacked
+from cd_exp.explorer.payload import NameTable, decode_array, encode_array, format_script
 
 
 @given(st.lists(st.integers(-(2**31), 2**31 - 1)))
 def test_integers_come_back(values):
-    assert unpacked(packed(np.array(values, dtype=np.int64))).tolist() == values
+    assert decode_array(encode_array(np.array(values, dtype=np.int64))).tolist() == values
 
 
 @pytest.mark.parametrize(
@@ -18,16 +18,16 @@ def test_integers_come_back(values):
     [([0, 255], "u1"), ([-1, 127], "i1"), ([256], "u2"), ([-1, 256], "i2"), ([70000], "i4"), ([], "u1")],
 )
 def test_integers_take_no_more_room_than_they_need(values, kind):
-    assert packed(np.array(values, dtype=np.int64))["type"] == kind
+    assert encode_array(np.array(values, dtype=np.int64))["type"] == kind
 
 
 def test_floats_come_back_with_their_shape_and_what_is_not_known():
     values = np.array([[1.5, np.nan], [-2.25, np.inf]], dtype=np.float32)
-    np.testing.assert_array_equal(unpacked(packed(values)), values)
+    np.testing.assert_array_equal(decode_array(encode_array(values)), values)
 
 
 def test_names_are_numbered_once_and_rows_filled_up():
-    names = Names()
+    names = NameTable()
     assert names.rows([("a", "b"), ("b",), ()], 3).tolist() == [[0, 1, -1], [1, -1, -1], [-1, -1, -1]]
     assert names.rows([("a", "c", "d")], 2).tolist() == [[0, 2]]
     assert names.texts == ["a", "b", "c"]
@@ -35,6 +35,6 @@ def test_names_are_numbered_once_and_rows_filled_up():
 
 @given(st.text() | st.just("</script><!--<script>\u2028"))
 def test_no_text_leaves_its_script_element(text):
-    written = as_script({"name": text})
+    written = format_script({"name": text})
     assert not set("<>&\u2028\u2029") & set(written)
     assert json.loads(written) == {"name": text}

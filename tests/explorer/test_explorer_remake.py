@@ -10,12 +10,12 @@ from made_runs import MANIFEST, made_run
 
 from cd_exp import explorer, results
 from cd_exp.errors import InputError
-from cd_exp.explorer.payload import unpacked
-from cd_exp.explorer.thumbnails import Pictures, top_images
-from cd_exp.report import remake
+from cd_exp.explorer.payload import decode_array
+from cd_exp.explorer.thumbnails import StoredThumbnails, read_top_images
+from cd_exp.report import rebuild_pages
 from cd_exp.results.__main__ import main
-from cd_exp.results.load_run import outcome_of
-from cd_exp.sweep import gather_pages, read
+from cd_exp.results.load_run import read_results
+from cd_exp.sweep import read_sweep, write_sweep_page
 
 LAYERS = {"layer4": 30, "fc": 40}
 WITH_BASELINE = {**MANIFEST, "baselines": ["netdissect"], "config": {}}
@@ -28,9 +28,9 @@ def stored(tmp_path_factory):
     for seed, folder in enumerate(folders):
         run, outcome = made_run(LAYERS, folder, seed=seed)
         manifest = MANIFEST | {"baselines": ["netdissect"], "overrides": [f"seed={seed}"], "config": {"seed": seed}}
-        results.write(folder, outcome, manifest=manifest)
-        content = explorer.collect(run, outcome, manifest=manifest, title="made")
-        explorer.write(folder, explorer.page_of({folder.name: content}, title="made"))
+        results.write_run_files(folder, outcome, manifest=manifest)
+        content = explorer.collect_pages(run, outcome, manifest=manifest, title="made")
+        explorer.write_pages(folder, explorer.find_page({folder.name: content}, title="made"))
     return folders
 
 
@@ -41,13 +41,13 @@ def folders(stored, tmp_path):
 
 def test_the_pages_of_a_run_are_made_again_from_its_files(folders):
     (folder, _) = folders
-    before = explorer.read(folder)
+    before = explorer.read_pages(folder)
     (folder / "explorer" / "index.html").write_text(
         (folder / "explorer" / "index.html").read_text().replace("<header", "<b>old</b><header")
     )
-    pages = remake([folder])
+    pages = rebuild_pages([folder])
     assert [page.relative_to(folder).as_posix() for page in pages] == ["report.html", "explorer/index.html"]
-    assert explorer.read(folder) == before
+    assert explorer.read_pages(folder) == before
     assert "<b>old</b>" not in pages[1].read_text()
     text = pages[0].read_text()
     assert 'href="explorer/index.html"' in text
@@ -57,44 +57,44 @@ def test_the_pages_of_a_run_are_made_again_from_its_files(folders):
 
 def test_pictures_of_another_number_of_units_than_labels_are_refused(folders):
     shown = {layer: np.zeros((units, 5), dtype=int) for layer, units in LAYERS.items()}
-    assert outcome_of(folders[0], probe=Pictures(None), top_images=shown).top_images.keys() == LAYERS.keys()
+    assert read_results(folders[0], probe=StoredThumbnails(None), top_images=shown).top_images.keys() == LAYERS.keys()
     for other in ({"fc": shown["layer4"]}, {"conv": shown["fc"]}):
         with pytest.raises(InputError, match=r"does not have the units of .* that explorer/ shows"):
-            outcome_of(folders[0], probe=Pictures(None), top_images=shown | other)
+            read_results(folders[0], probe=StoredThumbnails(None), top_images=shown | other)
 
 
 def test_pages_made_elsewhere_leave_the_run_alone(folders, tmp_path):
     before = {path: path.read_bytes() for path in folders[0].rglob("*") if path.is_file()}
-    remake([folders[0]], out=tmp_path / "elsewhere")
+    rebuild_pages([folders[0]], out=tmp_path / "elsewhere")
     assert {path: path.read_bytes() for path in folders[0].rglob("*") if path.is_file()} == before
     assert (tmp_path / "elsewhere" / "explorer" / "index.html").is_file()
 
 
 def test_a_run_without_an_explorer_gets_one_of_its_labels(folders):
     shutil.rmtree(folders[0] / "explorer")
-    remake([folders[0]])
-    run = explorer.runs_of(explorer.read(folders[0]))["0"].parts["run"]
+    rebuild_pages([folders[0]])
+    run = explorer.list_runs(explorer.read_pages(folders[0]))["0"].parts["run"]
     assert [layer["units"] for layer in run["layers"]] == [30, 40]
     assert run["images"]["ids"] == []
-    ranks = unpacked(run["methods"][0]["layers"]["fc"]["numbers"]["rank"])
-    assert (unpacked(run["methods"][0]["layers"]["fc"]["right"]) == (ranks == 1)).all()
+    ranks = decode_array(run["methods"][0]["layers"]["fc"]["numbers"]["rank"])
+    assert (decode_array(run["methods"][0]["layers"]["fc"]["right"]) == (ranks == 1)).all()
 
 
 def test_several_runs_make_one_page(folders, tmp_path):
-    (page,) = remake(folders, out=tmp_path / "both")
-    content = explorer.read(tmp_path / "both")
+    (page,) = rebuild_pages(folders, out=tmp_path / "both")
+    content = explorer.read_pages(tmp_path / "both")
     assert page == tmp_path / "both" / "explorer" / "index.html"
     assert [run["key"] for run in content.parts["page"]["runs"]] == ["0", "1"]
     again = [shutil.copytree(folder, tmp_path / folder.name / "run") for folder in folders]
-    remake(again, out=tmp_path / "named")
-    assert [run["key"] for run in explorer.read(tmp_path / "named").parts["page"]["runs"]] == ["0/run", "1/run"]
+    rebuild_pages(again, out=tmp_path / "named")
+    assert [run["key"] for run in explorer.read_pages(tmp_path / "named").parts["page"]["runs"]] == ["0/run", "1/run"]
 
 
 def test_a_sweep_gets_the_pages_of_its_jobs_and_one_of_them_all(folders):
     sweep = folders[0].parent
-    pages = remake([sweep])
+    pages = rebuild_pages([sweep])
     assert pages[-1] == sweep / "explorer" / "index.html"
-    content = explorer.read(sweep)
+    content = explorer.read_pages(sweep)
     assert [run["home"] for run in content.parts["page"]["runs"]] == [
         "../0/explorer/index.html",
         "../1/explorer/index.html",
@@ -103,24 +103,24 @@ def test_a_sweep_gets_the_pages_of_its_jobs_and_one_of_them_all(folders):
     table = content.parts["sweep"]
     assert table["axes"] == ["seed"]
     assert [layer["words"] for layer in table["layers"]] == ["layer4", "fc"]
-    assert unpacked(table["layers"][1]["labels"]).shape == (40, 2)
-    labels = outcome_of(folders[1], probe=Pictures(None), top_images={}).labels["fc"]
-    column = [table["names"][number] for number in unpacked(table["layers"][1]["labels"])[:, 1]]
+    assert decode_array(table["layers"][1]["labels"]).shape == (40, 2)
+    labels = read_results(folders[1], probe=StoredThumbnails(None), top_images={}).labels["fc"]
+    column = [table["names"][number] for number in decode_array(table["layers"][1]["labels"])[:, 1]]
     assert column == list(labels.descriptions)
 
 
 def test_a_sweep_of_which_no_job_has_pages_has_none(folders):
     sweep = folders[0].parent
-    assert gather_pages(read(sweep), sweep) is not None
+    assert write_sweep_page(read_sweep(sweep), sweep) is not None
     for folder in folders:
         shutil.rmtree(folder / "explorer")
-    assert gather_pages(read(sweep), sweep) is None
+    assert write_sweep_page(read_sweep(sweep), sweep) is None
     assert not (sweep / "explorer").exists()
 
 
 def test_what_a_run_found_comes_back_from_its_files(stored, tmp_path):
     _, outcome = made_run(LAYERS, tmp_path, seed=0)
-    found = outcome_of(stored[0], probe=Pictures(None), top_images={})
+    found = read_results(stored[0], probe=StoredThumbnails(None), top_images={})
     assert found.metrics == outcome.metrics
     assert found.comparisons == outcome.comparisons
     assert found.baselines["netdissect"]["fc"].top == outcome.baselines["netdissect"]["fc"].top
@@ -134,24 +134,26 @@ def test_pages_made_again_know_which_labels_of_every_method_were_right(tmp_path)
     """A baseline has no ranks: its 64 right and 36 wrong labels were 100 unknown ones on pages made again."""
     _, outcome = made_run(LAYERS, tmp_path, seed=0)
     theirs = replace(outcome.baselines["netdissect"]["fc"], ranks=None, right=np.arange(40) % 3 - 1)
-    results.write(tmp_path, replace(outcome, baselines={"netdissect": {"fc": theirs}}), manifest=WITH_BASELINE)
+    results.write_run_files(
+        tmp_path, replace(outcome, baselines={"netdissect": {"fc": theirs}}), manifest=WITH_BASELINE
+    )
     assert (tmp_path / "judged.csv").read_text().splitlines()[0] == "layer,unit,method,right"
-    found = outcome_of(tmp_path, probe=Pictures(None), top_images={})
+    found = read_results(tmp_path, probe=StoredThumbnails(None), top_images={})
     assert found.baselines["netdissect"]["fc"].verdicts.tolist() == theirs.right.tolist()
     assert found.labels["fc"].verdicts.tolist() == outcome.labels["fc"].verdicts.tolist()
     assert (found.labels["layer4"].verdicts == -1).all()
-    content = explorer.labels_alone(found, manifest=WITH_BASELINE, title="again")
+    content = explorer.describe_labels_only(found, manifest=WITH_BASELINE, title="again")
     layers = content.parts["run"]["methods"][1]["layers"]
-    assert unpacked(layers["fc"]["right"]).tolist() == theirs.right.tolist()
+    assert decode_array(layers["fc"]["right"]).tolist() == theirs.right.tolist()
     (tmp_path / "judged.csv").write_text("layer,unit,method,right\nfc,0,netdissect,perhaps\n")
     with pytest.raises(InputError, match=r"judged.csv is not a table of layer, unit, method, right"):
-        outcome_of(tmp_path, probe=Pictures(None), top_images={})
+        read_results(tmp_path, probe=StoredThumbnails(None), top_images={})
 
 
 def test_stored_pictures_are_those_of_the_probe(stored, tmp_path):
     run, _ = made_run(LAYERS, tmp_path, seed=0)
-    content = explorer.runs_of(explorer.read(stored[0]))["0"]
-    pictures, shown = Pictures(content), top_images(content)["fc"]
+    content = explorer.list_runs(explorer.read_pages(stored[0]))["0"]
+    pictures, shown = StoredThumbnails(content), read_top_images(content)["fc"]
     expected = run.features.activations["fc"].topk(10, dim=0).indices.T.numpy()
     assert (shown == expected).all()
     image = int(shown[3, 0])
@@ -160,7 +162,7 @@ def test_stored_pictures_are_those_of_the_probe(stored, tmp_path):
     assert pictures.ids[image] == run.probe.ids[image]
     assert len(pictures) == len(run.probe)
     with pytest.raises(OSError, match="not among the pictures"):
-        Pictures(None)[0]
+        StoredThumbnails(None)[0]
 
 
 @pytest.mark.parametrize(
@@ -190,7 +192,7 @@ def test_what_cannot_be_done_is_one_line(folders, tmp_path, capsys, arguments, w
 @needs_browser
 def test_a_sweep_in_a_browser_shows_jobs_labels_and_pairs(window, folders):
     sweep = folders[0].parent
-    page = remake([sweep])[-1]
+    page = rebuild_pages([sweep])[-1]
     window.go(page)
     assert window.js("return document.body.dataset.view") == "sweep"
     jobs = window.js("return [...document.querySelectorAll('.jobs tbody tr')].map(row => row.cells[0].innerText)")
@@ -219,10 +221,10 @@ def test_words_asked_for_are_ranked_among_all_concepts(tmp_path):
     from cd_exp import clips, models, probes, similarity
     from cd_exp import concepts as vocabularies
     from cd_exp.cache import Store
-    from cd_exp.dissection import dissection
-    from cd_exp.experiment import run as _  # noqa: F401  what a run needs is there
-    from cd_exp.explorer import ask
-    from cd_exp.features import Settings
+    from cd_exp.dissection import dissect_layers
+    from cd_exp.experiment import run_experiment as _  # noqa: F401  what a run needs is there
+    from cd_exp.explorer import run_text_query
+    from cd_exp.features import ExtractionSettings
     from cd_exp.run_data import RunInputs
 
     inputs = RunInputs(
@@ -231,11 +233,11 @@ def test_words_asked_for_are_ranked_among_all_concepts(tmp_path):
         concepts=vocabularies.shapes(),
         clip=clips.shapes_clip(),
         store=Store(tmp_path),
-        settings=Settings(device="cpu", progress=False),
+        settings=ExtractionSettings(device="cpu", progress=False),
     )
-    run = dissection(inputs, similarity.cos, top=5)
+    run = dissect_layers(inputs, similarity.cos, top=5)
     known = run.concepts.names[7]
-    asked, twice = ask(run, similarity.cos, ["a red thing", known])
+    asked, twice = run_text_query(run, similarity.cos, ["a red thing", known])
     match = similarity.concept_activations(run.features.images, run.texts)
     scores = similarity.cos(match, run.features.activations["fc"])
     unit = int(twice.units["fc"][0])
@@ -285,19 +287,19 @@ def test_pages_do_not_replace_those_of_another_run(folders, tmp_path):
     (folder, other) = folders
     for given in ([folder], folders):
         with pytest.raises(InputError, match="is the folder of a run or sweep, whose pages would be replaced"):
-            remake(given, out=other)
+            rebuild_pages(given, out=other)
     (other / "multirun.yaml").write_text("")
     (other / "metrics.json").unlink()
     with pytest.raises(InputError, match="is the folder of a run or sweep"):
-        remake([folder], out=other)
-    assert remake([folder], out=folder / "sub")
+        rebuild_pages([folder], out=other)
+    assert rebuild_pages([folder], out=folder / "sub")
 
 
 @pytest.mark.parametrize("place", ["file", "file/below"])
 def test_a_file_in_the_place_of_the_pages_is_said(folders, tmp_path, place):
     (tmp_path / "file").write_text("of the user")
     with pytest.raises(InputError, match="file is a file, and a folder is to be written there; move it away"):
-        remake(folders, out=tmp_path / place)
+        rebuild_pages(folders, out=tmp_path / place)
     assert (tmp_path / "file").read_text() == "of the user"
 
 
@@ -310,7 +312,7 @@ def test_what_stands_where_a_page_goes_is_said(folders, tmp_path, name, folder):
     else:
         (out / name).write_text("of the user")
     with pytest.raises(InputError, match=f"{name} is a {'folder' if folder else 'file'}, and a .* is to be written"):
-        remake([folders[0]], out=out)
+        rebuild_pages([folders[0]], out=out)
 
 
 def test_an_error_stays_on_one_line_whatever_a_folder_is_called(capsys):

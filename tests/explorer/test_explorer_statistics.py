@@ -5,7 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cd_exp.explorer import unit_statistics as module
-from cd_exp.explorer.unit_statistics import BINS, alike, excited, shown_for, spread
+from cd_exp.explorer.unit_statistics import (
+    BINS,
+    activation_percentiles,
+    nearest_units,
+    select_shown_images,
+    top_units_per_image,
+)
 
 
 @pytest.fixture
@@ -14,7 +20,7 @@ def activations():
 
 
 def test_weaker_images_stand_about_their_percentiles(activations):
-    found = spread(activations)
+    found = activation_percentiles(activations)
     for unit in range(7):
         order = activations[:, unit].argsort().tolist()  # of 101 images number 75 and 50 are those percentiles exactly
         assert found.weaker[unit].tolist() == [[order[76], order[75], order[74]], [order[51], order[50], order[49]]]
@@ -22,7 +28,7 @@ def test_weaker_images_stand_about_their_percentiles(activations):
 
 
 def test_the_histogram_counts_every_image_between_the_smallest_and_the_largest(activations):
-    found = spread(activations)
+    found = activation_percentiles(activations)
     for unit in range(7):
         column = activations[:, unit].numpy()
         counts, edges = np.histogram(column, bins=BINS)
@@ -33,13 +39,13 @@ def test_the_histogram_counts_every_image_between_the_smallest_and_the_largest(a
 def test_a_unit_that_never_changes_has_a_histogram_and_no_neighbour():
     activations = torch.rand(50, 3)
     activations[:, 1] = 0.5
-    found = spread(activations)
+    found = activation_percentiles(activations)
     assert found.histogram[1].tolist() == [50, *[0] * (BINS - 1)]
-    assert alike(activations).correlation[1].tolist() == [0.0, 0.0]
+    assert nearest_units(activations).correlation[1].tolist() == [0.0, 0.0]
 
 
 def test_units_that_act_alike_are_those_of_highest_correlation(activations):
-    found = alike(activations)
+    found = nearest_units(activations)
     expected = np.corrcoef(activations.T.numpy())
     np.fill_diagonal(expected, -2)
     for unit in range(7):
@@ -50,26 +56,26 @@ def test_units_that_act_alike_are_those_of_highest_correlation(activations):
 
 def test_a_wide_layer_is_compared_on_some_of_the_images_and_says_so(activations, monkeypatch):
     monkeypatch.setattr(module, "PRODUCTS", 7 * 7 * 80)
-    found = alike(activations)
+    found = nearest_units(activations)
     assert found.images == 80
     rows = np.linspace(0, 100, 80).round().astype(int)
-    assert found.nearest.tolist() == alike(activations[rows]).nearest.tolist()
+    assert found.nearest.tolist() == nearest_units(activations[rows]).nearest.tolist()
 
 
 @given(block=st.integers(1, 400))
 def test_blocks_do_not_change_the_evidence(block):
     activations = torch.rand(40, 9, generator=torch.Generator().manual_seed(1))
-    whole = spread(activations)
+    whole = activation_percentiles(activations)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "BLOCK", block)
-        found, near = spread(activations), alike(activations)
+        found, near = activation_percentiles(activations), nearest_units(activations)
     assert (found.weaker == whole.weaker).all()
     assert (found.histogram == whole.histogram).all()
-    assert (near.nearest == alike(activations).nearest).all()
+    assert (near.nearest == nearest_units(activations).nearest).all()
 
 
 def test_an_image_excites_units_in_standard_deviations_above_their_mean(activations):
-    units, above = excited(activations, [5, 80])
+    units, above = top_units_per_image(activations, [5, 80])
     scores = ((activations - activations.mean(0)) / activations.std(0, correction=0)).numpy()
     for row, image in enumerate((5, 80)):
         assert units[row].tolist() == np.argsort(-scores[image])[:6].tolist()
@@ -79,14 +85,14 @@ def test_an_image_excites_units_in_standard_deviations_above_their_mean(activati
 def test_a_dead_unit_is_excited_by_nothing():
     activations = torch.rand(30, 3)
     activations[:, 0] = 1.0
-    units, above = excited(activations, [int(activations[:, 1].argmin())])
+    units, above = top_units_per_image(activations, [int(activations[:, 1].argmin())])
     assert above[0][units[0].tolist().index(0)] == 0
 
 
 def test_clip_shows_the_images_with_the_highest_cosine():
     images, texts = torch.randn(20, 5), 3 * torch.randn(4, 5)
-    found, cosines = shown_for(images, texts, count=3)
+    found, cosines = select_shown_images(images, texts, count=3)
     expected = torch.cosine_similarity(texts[:, None], images[None], dim=2)
     assert found.tolist() == expected.topk(3).indices.tolist()
     assert cosines == pytest.approx(expected.topk(3).values.numpy(), abs=1e-5)
-    assert shown_for(images, texts[:0], count=3)[0].shape == (0, 0)
+    assert select_shown_images(images, texts[:0], count=3)[0].shape == (0, 0)

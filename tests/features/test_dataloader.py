@@ -9,9 +9,9 @@ from torchvision import transforms
 
 from cd_exp import probes
 from cd_exp.errors import InputError
-from cd_exp.features.dataloader import Settings, bar, load
+from cd_exp.features.dataloader import ExtractionSettings, make_loader, progress_bar
 
-QUIET = Settings(device="cpu", workers=0, progress=False)
+QUIET = ExtractionSettings(device="cpu", workers=0, progress=False)
 
 
 class Faulty:
@@ -33,7 +33,7 @@ class Faulty:
 
 @pytest.mark.parametrize("fault", [OSError("cut off"), SyntaxError("broken PNG file"), ValueError("bad header")])
 def test_whatever_a_damaged_picture_raises_it_is_unreadable(fault):
-    batches = load(Faulty(fault), [transforms.ToTensor()], [[0, 1, 2]], QUIET, torch.device("cpu"))
+    batches = make_loader(Faulty(fault), [transforms.ToTensor()], [[0, 1, 2]], QUIET, torch.device("cpu"))
     ((_, (inputs,), readable),) = batches
     assert readable == [True, False, True]
     assert len(inputs) == 3
@@ -43,14 +43,14 @@ def test_a_set_of_ids_is_refused_before_any_worker_starts(tmp_path):
     (tmp_path / "images.txt").write_text("a\nb\n")
     probe = probes.ids(path=str(tmp_path / "images.txt"))
     with pytest.raises(InputError, match=r"probe=ids has no pictures, and this needs them"):
-        next(load(probe, [transforms.ToTensor()], [[0, 1]], QUIET, torch.device("cpu")))
+        next(make_loader(probe, [transforms.ToTensor()], [[0, 1]], QUIET, torch.device("cpu")))
 
 
 def test_short_work_has_no_bar_and_long_work_has_one(monkeypatch):
     started = threading.Event()
     monkeypatch.setattr("cd_exp.features.dataloader.Progress.start", lambda self: started.set())
-    with bar(Settings(), "scoring", 10, after=0.2) as step:
+    with progress_bar(ExtractionSettings(), "scoring", 10, after=0.2) as step:
         step(10)
     assert not started.wait(0.3)
-    with bar(Settings(), "scoring", 10, after=0.01):
+    with progress_bar(ExtractionSettings(), "scoring", 10, after=0.01):
         assert started.wait(5)

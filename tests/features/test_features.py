@@ -10,12 +10,12 @@ from torchvision import transforms
 from cd_exp.cache import Store
 from cd_exp.clips import Precomputed, shapes_clip
 from cd_exp.errors import InputError
-from cd_exp.features import Settings, extract, find_layers, maps, text_embeddings
+from cd_exp.features import ExtractionSettings, extract, find_layers, read_maps, text_embeddings
 from cd_exp.features.dataloader import split_transform
 from cd_exp.models import TimmModel
 from cd_exp.records import Concepts, Probe
 
-QUIET = Settings(device="cpu", progress=False, workers=0, batch_size=4)
+QUIET = ExtractionSettings(device="cpu", progress=False, workers=0, batch_size=4)
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def test_whatever_changes_the_numbers_is_computed_anew(model, clip, tmp_path, ch
     elif change == "images":
         probe = Pictures(7)
     else:
-        settings = Settings(device="cpu", progress=False, workers=0, batch_size=4, precision="bfloat16")
+        settings = ExtractionSettings(device="cpu", progress=False, workers=0, batch_size=4, precision="bfloat16")
     store = Store(tmp_path / "cache")
     extract(model, probe, clip, layers=["fc"], store=store, settings=settings)
     assert len(store.made) == 1
@@ -182,7 +182,7 @@ def vars_of(model):
 def test_batches_and_workers_change_nothing(model, clip, tmp_path):
     probe = Pictures(11)
     one = extract(model, probe, clip, layers=["fc"], store=Store(tmp_path / "one"), settings=QUIET)
-    settings = Settings(device="cpu", progress=False, workers=2, batch_size=4)
+    settings = ExtractionSettings(device="cpu", progress=False, workers=2, batch_size=4)
     other = extract(model, probe, clip, layers=["fc"], store=Store(tmp_path / "other"), settings=settings)
     assert torch.equal(one.activations["fc"], other.activations["fc"])
 
@@ -191,7 +191,7 @@ def test_unreadable_images_are_listed_or_left_out_and_recorded(model, clip, tmp_
     probe, store = Pictures(8, broken=(2, 5)), Store(tmp_path / "cache")
     with pytest.raises(InputError, match=r"2 of 8 images of probe 'pictures' cannot be read: 2.png, 5.png; .*skip"):
         extract(model, probe, clip, layers=["fc"], store=store, settings=QUIET)
-    skipping = Settings(device="cpu", progress=False, workers=0, batch_size=4, on_error="skip")
+    skipping = ExtractionSettings(device="cpu", progress=False, workers=0, batch_size=4, on_error="skip")
     found = extract(model, probe, clip, layers=["fc"], store=store, settings=skipping)
     assert found.skipped == ["2.png", "5.png"]
     assert list(found.kept) == [0, 1, 3, 4, 6, 7]
@@ -219,10 +219,10 @@ def test_activations_that_are_not_finite_name_layer_and_unit(model, clip, tmp_pa
 
 def test_unknown_settings_are_refused(model, clip, tmp_path):
     with pytest.raises(InputError, match="precision='half' is none of"):
-        Settings(device="cpu", precision="half").resolved()
+        ExtractionSettings(device="cpu", precision="half").resolved()
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="no CUDA device is available; set device=cpu"):
-            Settings(device="cuda").resolved()
+            ExtractionSettings(device="cuda").resolved()
 
 
 def test_the_layers_are_remembered_so_that_the_network_need_not_be_built(model, tmp_path, monkeypatch):
@@ -252,8 +252,8 @@ def test_what_the_settings_say_of_layers_is_checked_before_anything_is_computed(
 
 
 def test_pictures_of_several_sizes_without_a_resize_are_refused(model):
-    from cd_exp.features.dataloader import load
-    from cd_exp.features.layers import pictures
+    from cd_exp.features.dataloader import make_loader
+    from cd_exp.features.layers import readable_images
 
     whole = transforms.ToTensor()
 
@@ -262,29 +262,29 @@ def test_pictures_of_several_sizes_without_a_resize_are_refused(model):
             return super().__getitem__(index).resize((40 + index, 40))
 
     with pytest.raises(InputError, match=r"inputs of several sizes, 3 x 40 x 40 and 3 x 40 x 41; .* resize and crop"):
-        pictures(Sizes(3), whole)
+        readable_images(Sizes(3), whole)
     for workers in (0, 1):
-        settings = Settings(device="cpu", progress=False, workers=workers)
+        settings = ExtractionSettings(device="cpu", progress=False, workers=workers)
         with pytest.raises(InputError, match=r"^the transform gives inputs of several sizes"):
-            list(load(Sizes(3), [whole], [[0, 1, 2]], settings, torch.device("cpu")))
+            list(make_loader(Sizes(3), [whole], [[0, 1, 2]], settings, torch.device("cpu")))
 
 
 def test_a_transform_that_fails_says_on_which_picture(model):
-    from cd_exp.features.dataloader import load
+    from cd_exp.features.dataloader import make_loader
 
     def own(picture):
         raise KeyError("no such channel")
 
     for workers in (0, 1):
-        settings = Settings(device="cpu", progress=False, workers=workers)
+        settings = ExtractionSettings(device="cpu", progress=False, workers=workers)
         with pytest.raises(InputError, match=r"^the transform fails on 0.png \(40 x 40\): KeyError: 'no such channel'"):
-            list(load(Pictures(3), [own], [[0, 1, 2]], settings, torch.device("cpu")))
+            list(make_loader(Pictures(3), [own], [[0, 1, 2]], settings, torch.device("cpu")))
 
 
 def test_unreadable_images_take_the_size_of_the_readable_ones():
-    from cd_exp.features.dataloader import load
+    from cd_exp.features.dataloader import make_loader
 
-    (given,) = load(Pictures(3, broken=(0,)), [transforms.ToTensor()], [[0, 1, 2]], QUIET, torch.device("cpu"))
+    (given,) = make_loader(Pictures(3, broken=(0,)), [transforms.ToTensor()], [[0, 1, 2]], QUIET, torch.device("cpu"))
     assert given[1][0].shape == (3, 3, 40, 40)
     assert given[2] == [False, True, True]
 
@@ -292,7 +292,7 @@ def test_unreadable_images_take_the_size_of_the_readable_ones():
 def test_maps_average_to_the_pooled_activations(model, clip, tmp_path):
     probe, store = Pictures(6), Store(tmp_path / "cache")
     found = extract(model, probe, clip, layers=["layer4", "fc"], store=store, settings=QUIET)
-    passes = maps(model, probe, layers=["layer4", "fc"], kept=range(6), store=store, settings=QUIET)
+    passes = read_maps(model, probe, layers=["layer4", "fc"], kept=range(6), store=store, settings=QUIET)
     for _ in range(2):
         batches = list(passes())
         assert [index for indices, _ in batches for index in indices] == list(range(6))

@@ -12,7 +12,7 @@ from PIL import Image
 
 from cd_exp.cache import Store
 from cd_exp.clips import Precomputed
-from cd_exp.features import Settings, extract
+from cd_exp.features import ExtractionSettings, extract
 from cd_exp.features.extract import SHARD
 from cd_exp.hooks.inspect_layers import IMAGES as LOOK
 from cd_exp.models import CustomModel
@@ -20,7 +20,7 @@ from cd_exp.records import Probe
 
 COUNT = 3 * SHARD + 100
 KILLS = 3
-SETTINGS = Settings(device="cpu", progress=False, workers=0, batch_size=64)
+SETTINGS = ExtractionSettings(device="cpu", progress=False, workers=0, batch_size=64)
 
 NETWORK = """
 import numpy as np, torch
@@ -35,7 +35,7 @@ def tiny():
 
 @dataclass(frozen=True)
 class Pictures(Probe):
-    """Small noise pictures, slow enough to be killed between; `shown` are those that were asked for."""
+    """Small noise pictures, slow enough to be killed between; `forward_shapes` are those that were asked for."""
 
     pause: float = 0.0
     shown: list[int] = field(default_factory=list)

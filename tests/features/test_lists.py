@@ -14,19 +14,19 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from test_kill import NETWORK
 
-from cd_exp.activation_stats import statistics, strongest
+from cd_exp.activation_stats import activation_statistics, strongest_images
 from cd_exp.cache import Entry, Store
 from cd_exp.clips import Precomputed
 from cd_exp.errors import InputError
-from cd_exp.features import Settings, extract, store_activations
+from cd_exp.features import ExtractionSettings, extract, store_activations
 from cd_exp.features import extract as shards
-from cd_exp.features.store_activations import Accumulator, Lists, merged
+from cd_exp.features.store_activations import Accumulator, TopKWriter, merge_summaries
 from cd_exp.models import CustomModel
 from cd_exp.records import Probe
 
 COUNT, SMALL, LAYERS = 43, 8, ("1", "3")
 LOOKED = 3  # images that a network is looked at with before the first pass
-DENSE = Settings(device="cpu", progress=False, workers=0, batch_size=4, keep="dense")
+DENSE = ExtractionSettings(device="cpu", progress=False, workers=0, batch_size=4, keep="dense")
 LISTS = replace(DENSE, keep="lists")
 
 
@@ -64,7 +64,7 @@ def small_shards(monkeypatch):
 
 @pytest.fixture
 def take(tmp_path):
-    """`take(store, settings, k)`: the features of a small network."""
+    """`take_images(store, settings, k)`: the features of a small network."""
     (tmp_path / "network.py").write_text(NETWORK)
     np.save(tmp_path / "image_embeddings.npy", np.random.default_rng(0).normal(size=(COUNT, 6)).astype(np.float32))
     (tmp_path / "images.txt").write_text("\n".join(Noise.ids))
@@ -201,7 +201,7 @@ def test_precision_is_part_of_the_key(take, tmp_path, settings):
 def test_a_piece_beside_the_one_that_took_its_place_counts_once(take, tmp_path, monkeypatch):
     store, entry = Store(tmp_path / "cache"), Entry("lists", {"of": "a test"})
     rows, images = torch.randn(COUNT, 4), np.arange(COUNT)
-    lists = Lists(store, entry, images=COUNT, kept=5)
+    lists = TopKWriter(store, entry, images=COUNT, kept=5)
     for number in range(3):
         lists.add(
             number, rows[number * SMALL : (number + 1) * SMALL], images[number * SMALL : (number + 1) * SMALL], []
@@ -209,7 +209,7 @@ def test_a_piece_beside_the_one_that_took_its_place_counts_once(take, tmp_path, 
         lists.written = None  # as if the process was killed before it removed the smaller piece
         lists.close()
     assert len(list(lists.pieces.folder.glob("*.npz"))) == 3
-    other = Lists(store, entry, images=COUNT, kept=5)
+    other = TopKWriter(store, entry, images=COUNT, kept=5)
     assert other.finished() == {0, 1, 2}
     for number in range(3, 6):
         other.add(
@@ -218,16 +218,16 @@ def test_a_piece_beside_the_one_that_took_its_place_counts_once(take, tmp_path, 
     other.close()
     other.publish("a test")
     found = store.find_arrays(entry)
-    assert np.array_equal(found["indices"], strongest(rows, 5).indices)
+    assert np.array_equal(found["indices"], strongest_images(rows, 5).indices)
     assert int(found["images"]) == COUNT
 
 
 def test_a_damaged_piece_and_one_of_shorter_lists_are_made_again(tmp_path):
     store, entry = Store(tmp_path / "cache"), Entry("lists", {"of": "a test"})
-    short = Lists(store, entry, images=COUNT, kept=2)
+    short = TopKWriter(store, entry, images=COUNT, kept=2)
     short.add(0, torch.randn(SMALL, 4), np.arange(SMALL), [])
     short.close()
-    longer = Lists(store, entry, images=COUNT, kept=5)
+    longer = TopKWriter(store, entry, images=COUNT, kept=5)
     assert longer.mend() == []
     assert longer.finished() == set()
     longer.add(0, torch.randn(SMALL, 4), np.arange(SMALL), [])
@@ -292,11 +292,11 @@ def test_an_accumulator_gives_what_all_rows_give(rows, k, size):
     running = Accumulator(k)
     for start in range(0, len(rows), size):
         running.add(neurons[start : start + size], torch.arange(start, min(start + size, len(rows))))
-    found, expected = running.reduced, strongest(neurons, k)
+    found, expected = running.reduced, strongest_images(neurons, k)
     assert torch.equal(found.strongest.values, expected.values)
     assert torch.equal(found.strongest.indices, expected.indices)
-    assert torch.equal(found.statistics.counts, statistics(neurons, histogram=True).counts)
-    assert merged([found], k).strongest.images == len(rows)
+    assert torch.equal(found.statistics.counts, activation_statistics(neurons, histogram=True).counts)
+    assert merge_summaries([found], k).strongest.images == len(rows)
 
 
 def test_images_that_do_not_come_in_ascending_order_are_a_bug():

@@ -3,7 +3,7 @@ import torch
 
 from cd_exp.cache import Store
 from cd_exp.clips import shapes_clip
-from cd_exp.features import text_embeddings, text_notes
+from cd_exp.features import note_long_prompts, text_embeddings
 from cd_exp.records import Concepts
 
 NAMES = ("red", "circle")
@@ -35,7 +35,7 @@ def test_notes_are_kept_with_the_embeddings(tmp_path):
     for _ in range(2):
         store = Store(tmp_path)
         text_embeddings(shapes_clip(), long, store=store, device="cpu")
-        (note,) = text_notes(shapes_clip(), long, store=store)
+        (note,) = note_long_prompts(shapes_clip(), long, store=store)
         assert note.startswith("shapes: prompts longer than its context of ")
         assert note.endswith("tokens, cut there: 1 ('circle circle circle circle circle circle circle circle c...')")
     assert not store.made

@@ -3,14 +3,14 @@ import torch
 from small_networks import Made, Patches
 from torch import nn
 
-from cd_exp.hooks import in_order, look
+from cd_exp.hooks import are_tokens_in_order, inspect_layers
 
 
 def grids(network, height=32, width=32):
     torch.manual_seed(0)
     pictures = torch.randn(3, 3, height, width)
-    layers = look(network.eval(), ["1", "0"], pictures, name="small").layers
-    return {layer.name: layer.grid for layer in in_order(network, layers, pictures[:2], name="small")}
+    layers = inspect_layers(network.eval(), ["1", "0"], pictures, name="small").layers
+    return {layer.name: layer.grid for layer in are_tokens_in_order(network, layers, pictures[:2], name="small")}
 
 
 def permuted(order):

@@ -6,8 +6,8 @@ from small_networks import Small
 from torch import nn
 
 from cd_exp.errors import InputError
-from cd_exp.hooks import look, mapped, pooled
-from cd_exp.hooks.hooks import tensors_in
+from cd_exp.hooks import inspect_layers, pool_layers, read_layer_maps
+from cd_exp.hooks.hooks import list_tensors
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def network():
 
 
 def layers(network, patterns):
-    return look(network, patterns, torch.randn(3, 3, 8, 8), name="small").layers
+    return inspect_layers(network, patterns, torch.randn(3, 3, 8, 8), name="small").layers
 
 
 def test_a_hook_that_never_fires_is_an_error_that_names_the_layer(network):
@@ -28,19 +28,19 @@ def test_a_hook_that_never_fires_is_an_error_that_names_the_layer(network):
 def test_values_are_those_before_an_in_place_relu(network):
     found = layers(network, ["conv", "conv:max", "fc"])
     images = torch.randn(3, 3, 8, 8)
-    with pooled(network, found, name="small") as forward:
+    with pool_layers(network, found, name="small") as forward:
         given = forward(images)
     with torch.no_grad():
         expected = network.conv(images)
         assert torch.allclose(given["conv"], expected.mean((2, 3)), atol=1e-6)
         assert torch.allclose(given["conv:max"], expected.amax((2, 3)), atol=1e-6)
         assert torch.allclose(given["fc"], network(images), atol=1e-6)
-    with mapped(network, found[:1], name="small") as forward:
+    with read_layer_maps(network, found[:1], name="small") as forward:
         assert torch.allclose(forward(images)["conv"], expected, atol=1e-6)
 
 
 def test_hooks_come_off_after_an_exception(network):
-    with pytest.raises(RuntimeError), pooled(network, layers(network, ["fc"]), name="small") as forward:
+    with pytest.raises(RuntimeError), pool_layers(network, layers(network, ["fc"]), name="small") as forward:
         forward(torch.randn(1, 2, 8, 8))
     assert not any(module._forward_hooks for module in network.modules())
 
@@ -48,8 +48,8 @@ def test_hooks_come_off_after_an_exception(network):
 def test_a_vector_that_a_later_operation_overwrites_is_copied():
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.ReLU(inplace=True)).eval()
     images = torch.randn(3, 3, 2, 2)
-    found = look(network, ["1"], images, name="small").layers
-    with pooled(network, found, name="small") as forward:
+    found = inspect_layers(network, ["1"], images, name="small").layers
+    with pool_layers(network, found, name="small") as forward:
         given = forward(images)["1"]
     with torch.no_grad():
         assert torch.equal(given, network[1](images.flatten(1)))
@@ -81,9 +81,9 @@ def test_a_network_that_channels_last_breaks_is_run_in_the_usual_layout(made):
     torch.manual_seed(0)
     network, images = made().eval(), torch.randn(3, 3, 8, 8)
     expected = network(images).detach()
-    found = look(network, ["fc"], images, name="small").layers
+    found = inspect_layers(network, ["fc"], images, name="small").layers
     network.to(memory_format=torch.channels_last)
-    with pooled(network, found, name="small") as forward:
+    with pool_layers(network, found, name="small") as forward:
         given = forward(images.contiguous(memory_format=torch.channels_last))["fc"]
     assert torch.allclose(given, expected, atol=1e-5)
 
@@ -104,8 +104,8 @@ def test_a_batch_of_one_that_the_network_squeezes_keeps_its_row(count):
             return x.squeeze()
 
     network, images = Squeezed().eval(), torch.randn(5, 3, 8, 8)
-    found = look(network, ["pool", "fc"], images[:3], name="small").layers
-    with pooled(network, found, name="small") as forward:
+    found = inspect_layers(network, ["pool", "fc"], images[:3], name="small").layers
+    with pool_layers(network, found, name="small") as forward:
         given = forward(images[:count])
     assert torch.allclose(given["pool"], images[:count].mean((2, 3)), atol=1e-6)
     assert given["fc"].shape == (count, 2)
@@ -118,8 +118,11 @@ def test_an_output_that_changes_its_size_with_the_picture_is_refused():
 
     network = nn.Sequential(Cropped()).eval()
     images = torch.ones(3, 3, 8, 8)
-    found = look(network, ["0"], images, name="small", units_axis=1).layers
-    with pooled(network, found, name="small") as forward, pytest.raises(InputError, match="it gave 3 units for each"):
+    found = inspect_layers(network, ["0"], images, name="small", units_axis=1).layers
+    with (
+        pool_layers(network, found, name="small") as forward,
+        pytest.raises(InputError, match="it gave 3 units for each"),
+    ):
         forward(-images)
 
 
@@ -141,4 +144,4 @@ class Slots:
     ],
 )
 def test_the_tensors_of_an_output_by_their_places(output, places):
-    assert list(tensors_in(output)) == places
+    assert list(list_tensors(output)) == places

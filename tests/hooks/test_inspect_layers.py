@@ -4,7 +4,7 @@ from small_networks import Made, Patches, Positions, Repeated, SequenceFirst, Sm
 from torch import nn
 
 from cd_exp.errors import InputError
-from cd_exp.hooks import look, pooled
+from cd_exp.hooks import inspect_layers, pool_layers
 
 
 def pictures(height=32, width=None, count=3):
@@ -14,7 +14,7 @@ def pictures(height=32, width=None, count=3):
 def found(network, *patterns, inputs=None, **settings):
     torch.manual_seed(0)
     inputs = pictures() if inputs is None else inputs
-    return look(network.eval(), patterns, inputs, name="small", **settings).layers
+    return inspect_layers(network.eval(), patterns, inputs, name="small", **settings).layers
 
 
 def refused(network, pattern, message, **settings):
@@ -71,7 +71,7 @@ def test_a_call_has_to_be_chosen_where_there_are_several():
     refused(network, "block", "is called 3 times in one forward pass; choose a call: block@1, block@2, block@3")
     refused(network, "block@4", "calls 'block' 3 times, not 4")
     layers = found(network, "block@1", "block@3")
-    with pooled(network, layers, name="small") as forward:
+    with pool_layers(network, layers, name="small") as forward:
         given = forward(pictures())
     with torch.no_grad():
         once = network.block(network.conv(pictures()))
@@ -197,16 +197,16 @@ def test_two_possible_grids_are_told_apart_by_the_maps_of_the_network():
 
 def test_a_network_whose_output_depends_on_the_batch_is_noted():
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False)).eval()
-    looked = look(network, ["0", "1"], pictures(), name="small")
+    looked = inspect_layers(network, ["0", "1"], pictures(), name="small")
     assert looked.notes == (
         "what small gives for a picture depends on the other pictures of its batch, first at 1 (a BatchNorm without "
         "running statistics?): its labels hang on features.batch_size",
     )
-    assert look(network, ["0"], pictures(), name="small").notes == ()
+    assert inspect_layers(network, ["0"], pictures(), name="small").notes == ()
 
 
 def test_a_network_that_draws_is_noted():
-    looked = look(Made(lambda x: x + torch.rand_like(x)), ["layer"], pictures(), name="small", units_axis=1)
+    looked = inspect_layers(Made(lambda x: x + torch.rand_like(x)), ["layer"], pictures(), name="small", units_axis=1)
     assert looked.notes == ("small gives other values for the same pictures each time, first at layer",)
 
 
@@ -228,5 +228,5 @@ def test_timm_networks_pool_by_the_kind_of_layer(architecture, layer, kind, unit
 
     network = timm.create_model(architecture, pretrained=False).eval()
     inputs = torch.randn(3, *network.pretrained_cfg["input_size"])
-    layers = look(network, [layer], inputs, name=architecture).layers
+    layers = inspect_layers(network, [layer], inputs, name=architecture).layers
     assert (layers[0].pooling.kind, layers[0].units, layers[0].pooling.pool) == (kind, units, pool)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from cd_exp.errors import InputError
-from cd_exp.hooks import look, pooled
+from cd_exp.hooks import inspect_layers, pool_layers
 
 VISION = {
     "hidden_size": 32,
@@ -21,7 +21,7 @@ TEXT = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "in
 
 
 def found(network, layer, size=32, **settings):
-    (one,) = look(network.eval(), [layer], torch.randn(3, 3, size, size), name="it", **settings).layers
+    (one,) = inspect_layers(network.eval(), [layer], torch.randn(3, 3, size, size), name="it", **settings).layers
     return one.pooling.kind, one.pooling.pool, one.pooling.prefix, one.units
 
 
@@ -139,8 +139,8 @@ def test_quantised_outputs_are_read_as_numbers():
             quantized.Quantize(0.05, 64, torch.quint8), quantized.Conv2d(3, 4, 1), quantized.DeQuantize()
         ).eval()
         images = torch.rand(3, 3, 8, 8)
-        layers = look(network, ["1", "2"], images, name="it").layers
-        with pooled(network, layers, name="it") as forward:
+        layers = inspect_layers(network, ["1", "2"], images, name="it").layers
+        with pool_layers(network, layers, name="it") as forward:
             given = forward(images.contiguous(memory_format=torch.channels_last))
     assert torch.allclose(given["1"], given["2"])
     assert given["1"].shape == (3, 4)

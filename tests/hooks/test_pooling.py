@@ -4,11 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cd_exp.errors import InputError
-from cd_exp.hooks.pooling import Pooling, choose
+from cd_exp.hooks.pooling import Pooling, choose_pooling
 
 
 def pool(output, asked="auto", *, axis, **known):
-    return choose(tuple(output.shape), asked, axis=axis, layer="x", **known)(output)
+    return choose_pooling(tuple(output.shape), asked, axis=axis, layer="x", **known)(output)
 
 
 def test_maps_are_averaged_over_positions_whichever_axis_holds_the_units():
@@ -52,7 +52,7 @@ def test_a_vector_is_kept():
 )
 def test_what_does_not_fit_is_refused(shape, axis, asked, message):
     with pytest.raises(InputError) as error:
-        choose(shape, asked, axis=axis, layer="x")
+        choose_pooling(shape, asked, axis=axis, layer="x")
     assert message in str(error.value)
 
 
@@ -66,7 +66,7 @@ def test_maps_keep_units_and_positions(images, units, height, width):
         "tokens": (first.flatten(2).transpose(1, 2), 2),
     }
     for kind, (output, axis) in layouts.items():
-        pooling = choose(tuple(output.shape), "auto", axis=axis, layer="x")
+        pooling = choose_pooling(tuple(output.shape), "auto", axis=axis, layer="x")
         assert pooling.kind == kind
         assert pooling.axis == axis
         assert torch.equal(pooling.maps(output, grid=(height, width), layer="x"), first)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cd_exp.errors import InputError
-from cd_exp.io.atomic import disk, is_full, temporary_file, temporary_folder, write
+from cd_exp.io.atomic import is_full, report_disk_errors, temporary_file, temporary_folder, write_file
 
 
 @pytest.fixture(params=[0o022, 0o002, 0o077])
@@ -25,20 +25,20 @@ def mode(path):
 
 def test_text_and_bytes_are_written_and_replaced(tmp_path):
     path = tmp_path / "new" / "file"
-    write(path, "größer\n")
+    write_file(path, "größer\n")
     assert path.read_bytes() == "größer\n".encode()
-    write(path, b"\x00", durable=True)
+    write_file(path, b"\x00", durable=True)
     assert path.read_bytes() == b"\x00"
     assert [file.name for file in path.parent.iterdir()] == ["file"]
 
 
 def test_a_lone_surrogate_is_written_as_an_escape(tmp_path):
-    write(tmp_path / "file", "a\ud800b")
+    write_file(tmp_path / "file", "a\ud800b")
     assert (tmp_path / "file").read_text() == "a\\ud800b"
 
 
 def test_permissions_are_those_of_the_umask(tmp_path, umask):
-    write(tmp_path / "file", "text")
+    write_file(tmp_path / "file", "text")
     with temporary_folder(tmp_path, "folder") as half:
         (half / "inside").write_text("text")
         half.replace(tmp_path / "folder")
@@ -47,7 +47,7 @@ def test_permissions_are_those_of_the_umask(tmp_path, umask):
 
 
 def test_nothing_is_left_after_an_exception_and_the_old_file_stays(tmp_path):
-    write(tmp_path / "file", "old")
+    write_file(tmp_path / "file", "old")
 
     def broken():
         with temporary_file(tmp_path) as half:
@@ -69,7 +69,7 @@ def test_nothing_is_left_after_an_exception_and_the_old_file_stays(tmp_path):
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_a_full_disk_is_named_with_a_remedy(tmp_path, code):
     said = rf"the disk that holds {tmp_path}/none is full.* MB free\); free some space"
-    with pytest.raises(InputError, match=said), disk(tmp_path / "none"):
+    with pytest.raises(InputError, match=said), report_disk_errors(tmp_path / "none"):
         raise OSError(code, os.strerror(code))
 
 
@@ -80,12 +80,12 @@ def test_the_words_of_numpy_alone_tell_of_a_full_disk():
 
 
 def test_a_folder_that_may_not_be_written_to_is_named(tmp_path):
-    with pytest.raises(InputError, match=f"{tmp_path} cannot be written to"), disk(tmp_path):
+    with pytest.raises(InputError, match=f"{tmp_path} cannot be written to"), report_disk_errors(tmp_path):
         raise PermissionError(errno.EACCES, "Permission denied")
 
 
 def test_other_errors_stay_what_they_are(tmp_path):
-    with pytest.raises(FileNotFoundError), disk(tmp_path):
+    with pytest.raises(FileNotFoundError), report_disk_errors(tmp_path):
         (tmp_path / "none").read_text()
 
 
@@ -93,7 +93,7 @@ def test_a_real_limit_of_the_file_size(tmp_path):
     """What numpy and Python really do when a write comes to an end, in a process of its own."""
     script = (
         "import numpy as np, pathlib, sys\n"
-        "from cd_exp.io.atomic import temporary_file, write\n"
+        "from cd_exp.io.atomic import temporary_file, write_file\n"
         "from cd_exp.errors import InputError\n"
         "folder = pathlib.Path(sys.argv[1])\n"
         "def by_numpy():\n"

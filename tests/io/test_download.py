@@ -17,7 +17,7 @@ from serving import serving
 
 from cd_exp.errors import InputError
 from cd_exp.io import download
-from cd_exp.io.download import PATIENCE, Archive, fetch, locate, reachable
+from cd_exp.io.download import PATIENCE, Archive, fetch_file, is_reachable, locate_archive
 
 CONTENT = b"some bytes " * 100_000
 
@@ -33,7 +33,7 @@ def site(tmp_path):
 
 def test_downloads_once_and_checks(site, tmp_path):
     for checksum in (f"md5:{hashlib.md5(CONTENT).hexdigest()}", f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"):
-        path = fetch(site.url + "data.bin", checksum, tmp_path / "kept")
+        path = fetch_file(site.url + "data.bin", checksum, tmp_path / "kept")
         assert path == tmp_path / "kept/data.bin"
         assert path.read_bytes() == CONTENT
     assert site.asked == ["/data.bin"]
@@ -41,7 +41,7 @@ def test_downloads_once_and_checks(site, tmp_path):
 
 def test_records_a_checksum_where_none_is_published_and_checks_it_from_then_on(site, tmp_path):
     folder = tmp_path / "kept"
-    path = fetch(site.url + "data.bin", None, folder)
+    path = fetch_file(site.url + "data.bin", None, folder)
     record = folder / "data.bin.sha256"
     assert record.read_text() == f"{hashlib.sha256(CONTENT).hexdigest()}  data.bin\n"
     path.unlink()
@@ -49,25 +49,25 @@ def test_records_a_checksum_where_none_is_published_and_checks_it_from_then_on(s
     with pytest.raises(
         InputError, match=r"data.bin is not the file it should be, its checksum is not sha256:.*probe.root"
     ):
-        fetch(site.url + "data.bin", None, folder)
+        fetch_file(site.url + "data.bin", None, folder)
     assert not path.exists()
 
 
 def test_a_wrong_checksum_leaves_nothing_behind(site, tmp_path):
     folder = tmp_path / "kept"
     with pytest.raises(InputError, match=r"its checksum is not md5:0123"):
-        fetch(site.url + "data.bin", "md5:0123", folder)
+        fetch_file(site.url + "data.bin", "md5:0123", folder)
     assert not folder.exists()
 
 
 def test_a_file_put_there_by_hand_needs_no_network(tmp_path):
     (tmp_path / "data.bin").write_bytes(CONTENT)
-    assert fetch("http://127.0.0.1:9/data.bin", None, tmp_path).read_bytes() == CONTENT
+    assert fetch_file("http://127.0.0.1:9/data.bin", None, tmp_path).read_bytes() == CONTENT
 
 
 def test_an_interrupted_transfer_is_no_file(site, tmp_path):
     with serving(tmp_path / "published", cut_off=True) as broken, pytest.raises(InputError, match=r"cut off"):
-        fetch(broken.url + "data.bin", None, tmp_path / "kept")
+        fetch_file(broken.url + "data.bin", None, tmp_path / "kept")
     assert not (tmp_path / "kept/data.bin").exists()
     assert not (tmp_path / "kept/data.bin.sha256").exists()
 
@@ -76,7 +76,7 @@ def test_nothing_there(site, tmp_path):
     with pytest.raises(
         InputError, match=r"other.bin is not in .*kept and .*/other.bin cannot be had \(HTTP 404\); set model"
     ):
-        fetch(site.url + "other.bin", None, tmp_path / "kept", setting="model.weights=FILE")
+        fetch_file(site.url + "other.bin", None, tmp_path / "kept", setting="model.weights=FILE")
 
 
 def test_refused_connection_is_a_quick_one_line_error(tmp_path):
@@ -85,9 +85,9 @@ def test_refused_connection_is_a_quick_one_line_error(tmp_path):
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/cifar-100-binary.tar.gz"
         start = time.monotonic()
         with pytest.raises(InputError) as caught:
-            fetch(url, "md5:0", tmp_path, unpack=True)
+            fetch_file(url, "md5:0", tmp_path, unpack=True)
         assert time.monotonic() - start < 3
-        assert not reachable(url)
+        assert not is_reachable(url)
     message = str(caught.value)
     assert message == (
         f"cifar-100-binary.tar.gz is not in {tmp_path} and {url} cannot be had (no connection); "
@@ -102,19 +102,19 @@ def test_a_server_that_never_answers_is_given_up_within_ten_seconds(tmp_path):
         silent.listen()
         start = time.monotonic()
         with pytest.raises(InputError, match=r"cannot be had \(no answer\)"):
-            fetch(f"http://127.0.0.1:{silent.getsockname()[1]}/data.bin", None, tmp_path)
+            fetch_file(f"http://127.0.0.1:{silent.getsockname()[1]}/data.bin", None, tmp_path)
         assert PATIENCE - 1 < time.monotonic() - start < 10
 
 
 def test_an_unknown_host(tmp_path):
     with pytest.raises(InputError, match=r"\(no network, or no such host\)"):
-        fetch("http://no-such-host.invalid/data.bin", None, tmp_path)
+        fetch_file("http://no-such-host.invalid/data.bin", None, tmp_path)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "data").write_text("a file")
     with pytest.raises(InputError, match=r"data/more cannot be made for data.bin"):
-        fetch("http://127.0.0.1:9/data.bin", None, tmp_path / "data/more")
+        fetch_file("http://127.0.0.1:9/data.bin", None, tmp_path / "data/more")
 
 
 def pack(folder: Path, kind: str) -> str:
@@ -132,11 +132,11 @@ def pack(folder: Path, kind: str) -> str:
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
 def test_unpacks_and_deletes_the_archive(site, tmp_path, kind):
     name = pack(tmp_path / "published", kind)
-    target = fetch(site.url + name, None, tmp_path / "kept", unpack=True)
+    target = fetch_file(site.url + name, None, tmp_path / "kept", unpack=True)
     assert target == tmp_path / "kept/tree"
     assert (target / "tree/deep/ünï.txt").read_text() == "content"
     assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == [f".{name}.lock", "tree", f"{name}.sha256"]
-    assert fetch(site.url + name, None, tmp_path / "kept", unpack=True) == target
+    assert fetch_file(site.url + name, None, tmp_path / "kept", unpack=True) == target
     assert site.asked == [f"/{name}"]
 
 
@@ -144,7 +144,7 @@ def test_unpacks_and_deletes_the_archive(site, tmp_path, kind):
 def test_a_broken_archive_leaves_no_half_unpacked_folder(tmp_path, name):
     (tmp_path / name).write_bytes(CONTENT)
     with pytest.raises(InputError, match=rf"{name} is no archive, or a broken one .*delete it"):
-        fetch("http://127.0.0.1:9/" + name, None, tmp_path, unpack=True)
+        fetch_file("http://127.0.0.1:9/" + name, None, tmp_path, unpack=True)
     assert not (tmp_path / "data").exists()
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
 
@@ -154,7 +154,7 @@ def test_a_cut_off_tar_is_noticed(tmp_path):
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / name).write_bytes((tmp_path / name).read_bytes()[:-60])
     with pytest.raises(InputError, match=r"a broken one"):
-        fetch("http://127.0.0.1:9/" + name, None, tmp_path / "kept", unpack=True)
+        fetch_file("http://127.0.0.1:9/" + name, None, tmp_path / "kept", unpack=True)
 
 
 def tar_of(path: Path, *members: tuple[tarfile.TarInfo, bytes], mode: str = "w") -> Path:
@@ -187,13 +187,13 @@ def test_an_archive_cannot_write_outside_its_folder(tmp_path):
     ):
         tar_of(tmp_path / f"bad{number}.tar", (first, b"x"), (member("etc/outside.py"), b"x"))
         with pytest.raises(InputError, match=message) as caught:
-            fetch(f"http://127.0.0.1:9/bad{number}.tar", None, tmp_path, unpack=True)
+            fetch_file(f"http://127.0.0.1:9/bad{number}.tar", None, tmp_path, unpack=True)
         assert "\n" not in str(caught.value)
         assert not (tmp_path / f"bad{number}").exists()
     with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:
         archive.writestr("../outside.py", "x")
         archive.writestr("/absolute.py", "x")
-    fetch("http://127.0.0.1:9/bad.zip", None, tmp_path, unpack=True)
+    fetch_file("http://127.0.0.1:9/bad.zip", None, tmp_path, unpack=True)
     assert sorted(path.name for path in (tmp_path / "bad").rglob("*.py")) == ["absolute.py", "outside.py"]
     assert not (tmp_path / "outside.py").exists()
 
@@ -225,7 +225,7 @@ def test_what_would_not_fit_the_disk_is_refused_before_or_as_it_grows(tmp_path):
     for name in bombs(tmp_path):
         assert (tmp_path / name).stat().st_size < 30_000
         with pytest.raises(InputError, match=rf"{name} unpacks to \d+.\d GB or more, and the disk of .* has room for"):
-            fetch(f"http://127.0.0.1:9/{name}", None, tmp_path, unpack=True)
+            fetch_file(f"http://127.0.0.1:9/{name}", None, tmp_path, unpack=True)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
 
 
@@ -235,7 +235,7 @@ def test_a_zip_that_says_less_than_it_holds_is_broken(tmp_path):
     data = (tmp_path / "lies.zip").read_bytes()
     (tmp_path / "lies.zip").write_bytes(data.replace((3_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little")))
     with pytest.raises(InputError, match=r"lies.zip is no archive, or a broken one \(Bad CRC-32"):
-        fetch("http://127.0.0.1:9/lies.zip", None, tmp_path, unpack=True)
+        fetch_file("http://127.0.0.1:9/lies.zip", None, tmp_path, unpack=True)
     assert not (tmp_path / "lies").exists()
 
 
@@ -243,7 +243,7 @@ def test_a_download_larger_than_the_disk_is_not_begun(site, tmp_path, monkeypatc
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr("cd_exp.io.download.shutil.disk_usage", lambda folder: usage)
     with pytest.raises(InputError, match=r"data.bin has 0.0 GB, and the disk of .* has 0.0 GB free; free some, or set"):
-        fetch(site.url + "data.bin", None, tmp_path / "kept")
+        fetch_file(site.url + "data.bin", None, tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
 
 
@@ -252,12 +252,12 @@ def test_a_wrong_file_put_there_by_hand_is_refused_and_kept(tmp_path):
     with pytest.raises(
         InputError, match=r"data.bin is not the file it should be, its checksum is not md5:0; delete it"
     ):
-        fetch("http://127.0.0.1:9/data.bin", "md5:0", tmp_path)
+        fetch_file("http://127.0.0.1:9/data.bin", "md5:0", tmp_path)
     assert (tmp_path / "data.bin").read_bytes() == b"mine"
 
 
 def test_what_was_downloaded_has_ordinary_permissions(site, tmp_path):
-    path = fetch(site.url + "data.bin", None, tmp_path / "kept")
+    path = fetch_file(site.url + "data.bin", None, tmp_path / "kept")
     (tmp_path / "plain").touch()
     assert (
         path.stat().st_mode == (tmp_path / "plain").stat().st_mode == (tmp_path / "kept/data.bin.sha256").stat().st_mode
@@ -267,13 +267,13 @@ def test_what_was_downloaded_has_ordinary_permissions(site, tmp_path):
 def test_a_proxy_that_is_not_there(site, tmp_path, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     with pytest.raises(InputError, match=r"\(the proxy of HTTPS_PROXY or HTTP_PROXY does not answer\); set probe.root"):
-        fetch("http://somewhere.invalid/data.bin", None, tmp_path / "kept")
+        fetch_file("http://somewhere.invalid/data.bin", None, tmp_path / "kept")
 
 
 def test_the_jobs_of_a_sweep_share_one_download(site, tmp_path):
     name = pack(tmp_path / "published", "tar")
     with ThreadPoolExecutor(4) as pool:
-        found = set(pool.map(lambda _: fetch(site.url + name, None, tmp_path / "kept", unpack=True), range(4)))
+        found = set(pool.map(lambda _: fetch_file(site.url + name, None, tmp_path / "kept", unpack=True), range(4)))
     assert found == {tmp_path / "kept/tree"}
     assert site.asked == ["/tree.tar"]
 
@@ -283,18 +283,18 @@ def test_locate_finds_the_root_itself_or_one_below(tmp_path):
     (tmp_path / "set/inner").mkdir(parents=True)
     (tmp_path / "set/inner/index.csv").touch()
     for root in (tmp_path / "set", tmp_path / "set/inner"):
-        assert locate(archive, root=str(root), data_dir="x", setting="probe.root") == tmp_path / "set/inner"
-    assert locate(archive, root=None, data_dir=str(tmp_path), setting="probe.root") == tmp_path / "set/inner"
+        assert locate_archive(archive, root=str(root), data_dir="x", setting="probe.root") == tmp_path / "set/inner"
+    assert locate_archive(archive, root=None, data_dir=str(tmp_path), setting="probe.root") == tmp_path / "set/inner"
 
 
 def test_locate_says_what_is_missing(tmp_path):
     archive = Archive("http://127.0.0.1:9/set.zip", None, "index.csv")
     with pytest.raises(InputError, match=r"concepts.root=.*nowhere: there is no such folder"):
-        locate(archive, root=str(tmp_path / "nowhere"), data_dir="x", setting="concepts.root")
+        locate_archive(archive, root=str(tmp_path / "nowhere"), data_dir="x", setting="concepts.root")
     with pytest.raises(InputError, match=r"holds no index.csv, as set.zip has; probe.root must be the folder"):
-        locate(archive, root=str(tmp_path), data_dir="x", setting="probe.root")
+        locate_archive(archive, root=str(tmp_path), data_dir="x", setting="probe.root")
     with pytest.raises(InputError, match=r"set.zip is not in .*; set probe.root=DIR to a local copy"):
-        locate(archive, root=None, data_dir=str(tmp_path / "data"), setting="probe.root")
+        locate_archive(archive, root=None, data_dir=str(tmp_path / "data"), setting="probe.root")
 
 
 def test_a_terminal_shows_a_bar_and_a_file_shows_nothing(site, tmp_path):

@@ -11,10 +11,10 @@ from serving import commit_of, serving_hub
 SCRIPT = """
 import json, sys
 from cd_exp.errors import InputError
-from cd_exp.io.hub import hub_file, hub_folder
+from cd_exp.io.hub import fetch_hub_file, fetch_hub_folder
 for repository, names in json.loads(sys.argv[1]):
     try:
-        found = hub_file(repository, *names, setting="clip.weights=FILE")
+        found = fetch_hub_file(repository, *names, setting="clip.weights=FILE")
         print(json.dumps(found.read_bytes().decode()))
     except InputError as error:
         print(json.dumps("error: " + str(error)))
@@ -115,11 +115,11 @@ def test_a_transfer_that_is_cut_off_without_end_is_one_line(monkeypatch):
     import huggingface_hub
 
     from cd_exp.errors import InputError
-    from cd_exp.io.hub import _downloaded
+    from cd_exp.io.hub import _download_from_hub
 
     def endless(*_):
         return endless()
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", endless)
     with pytest.raises(InputError, match=r"net is missing and its download was cut off hundreds of times; try later"):
-        _downloaded("timm/net", "model.safetensors", "net is missing", "set model.weights=FILE")
+        _download_from_hub("timm/net", "model.safetensors", "net is missing", "set model.weights=FILE")

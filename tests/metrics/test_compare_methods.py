@@ -3,15 +3,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cd_exp.metrics import adjusted, agreement, compare_methods
-from cd_exp.records import Judgement, Labels
+from cd_exp.metrics import adjust_p_values, compare_methods, label_agreement
+from cd_exp.records import Labels, UnitResults
 
 FAST = {"seed": 0, "resamples": 500}
 
 
-def judged(units, right, **more) -> Judgement:
+def judged(units, right, **more) -> UnitResults:
     right = np.array(right, dtype=bool)
-    return Judgement(units=np.array(units), top1=right, top1_published=right, **more)
+    return UnitResults(units=np.array(units), top1=right, top1_published=right, **more)
 
 
 def labels(units, names) -> Labels:
@@ -88,9 +88,9 @@ def test_turning_the_pair_round_turns_the_sign(pairs):
 def test_agreement_by_the_rule_over_common_units():
     a = labels([0, 1, 2, 3], ["Bakery shop", "sea", "", "sky"])
     b = labels([0, 1, 2, 9], ["bakery-shop-s", "sky", "", "sky"])
-    assert agreement(a, b) == pytest.approx(100 / 3)
-    assert agreement(a, a) == 75
-    assert agreement(labels([0], ["sea"]), labels([1], ["sea"])) is None
+    assert label_agreement(a, b) == pytest.approx(100 / 3)
+    assert label_agreement(a, a) == 75
+    assert label_agreement(labels([0], ["sea"]), labels([1], ["sea"])) is None
 
 
 def test_ranks_among_other_candidates_are_not_compared():
@@ -110,7 +110,7 @@ def test_the_seed_draws_other_signs():
 
 def test_every_p_of_a_table_is_adjusted_for_all_of_them():
     rows = [{"layer": "a", "top1_p": 0.01, "auc_p": 0.04}, {"layer": "b"}, {"layer": "c", "top1_p": 0.02}]
-    assert adjusted(rows) == [
+    assert adjust_p_values(rows) == [
         {"layer": "a", "top1_p": 0.01, "top1_p_adjusted": 0.03, "auc_p": 0.04, "auc_p_adjusted": 0.04},
         {"layer": "b"},
         {"layer": "c", "top1_p": 0.02, "top1_p_adjusted": 0.04},

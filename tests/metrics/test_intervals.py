@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from cd_exp.metrics.intervals import bootstrap, proportion
+from cd_exp.metrics.intervals import bootstrap_interval, wilson_interval
 from cd_exp.metrics.metrics import upper_median
 
 FAST = {"seed": 0, "resamples": 400}
@@ -14,7 +14,7 @@ FAST = {"seed": 0, "resamples": 400}
 @settings(deadline=None, max_examples=40)
 def test_the_interval_of_a_share_holds_the_share(right):
     right = np.array(right)
-    low, high = proportion(right)
+    low, high = wilson_interval(right)
     assert 0 <= low <= 100 * right.mean() <= high <= 100
     assert low < high
 
@@ -23,14 +23,14 @@ def test_the_interval_of_a_share_holds_the_share(right):
 @settings(deadline=None, max_examples=40)
 def test_the_interval_of_a_mean_holds_the_mean(ranks):
     values = np.array(ranks, dtype=float)
-    low, high = bootstrap(values, **FAST)
+    low, high = bootstrap_interval(values, **FAST)
     assert low - 1e-9 <= values.mean() <= high + 1e-9
 
 
 @pytest.mark.parametrize("right", [True, False])
 @pytest.mark.parametrize("units", [1, 50])
 def test_all_alike_is_given_the_exact_interval(right, units):
-    low, high = proportion(np.full(units, right))
+    low, high = wilson_interval(np.full(units, right))
     edge = 100 * 0.025 ** (1 / units)  # Clopper-Pearson at k = n
     expected = (edge, 100) if right else (0, 100 - edge)
     assert (low, high) == pytest.approx(expected)
@@ -41,31 +41,31 @@ def test_all_alike_is_given_the_exact_interval(right, units):
 def test_the_interval_of_a_share_is_scipys_exact_one(units, data):
     hits = data.draw(st.integers(0, units))
     exact = stats.binomtest(hits, units).proportion_ci(0.95, method="exact")
-    assert proportion(np.arange(units) < hits) == pytest.approx((100 * exact.low, 100 * exact.high), abs=1e-9)
+    assert wilson_interval(np.arange(units) < hits) == pytest.approx((100 * exact.low, 100 * exact.high), abs=1e-9)
 
 
 @pytest.mark.parametrize("units", [10, 28, 100])
 def test_the_interval_of_a_share_covers_every_share_at_least_95_times_in_100(units):
-    bounds = np.array([proportion(np.arange(units) < hits) for hits in range(units + 1)]) / 100
+    bounds = np.array([wilson_interval(np.arange(units) < hits) for hits in range(units + 1)]) / 100
     for share in np.arange(0.005, 1, 0.005):
         inside = (bounds[:, 0] <= share) & (share <= bounds[:, 1])
         assert stats.binom.pmf(np.arange(units + 1), units, share)[inside].sum() >= 0.95
 
 
 def test_one_more_right_never_lowers_the_interval():
-    bounds = np.array([proportion(np.arange(28) < hits) for hits in range(29)])
+    bounds = np.array([wilson_interval(np.arange(28) < hits) for hits in range(29)])
     assert (np.diff(bounds, axis=0) >= 0).all()
     assert (np.diff(bounds[1:-1], axis=0) > 0).all()
-    assert proportion(np.arange(100) < 99)[1] < 100
+    assert wilson_interval(np.arange(100) < 99)[1] < 100
 
 
 def test_the_seed_fixes_the_interval():
     values = np.random.default_rng(0).gamma(2, size=200)
-    assert bootstrap(values, **FAST) == bootstrap(values, **FAST)
-    assert bootstrap(values, **FAST) != bootstrap(values, seed=1, resamples=400)
+    assert bootstrap_interval(values, **FAST) == bootstrap_interval(values, **FAST)
+    assert bootstrap_interval(values, **FAST) != bootstrap_interval(values, seed=1, resamples=400)
 
 
 def test_one_unit_has_no_spread_and_equal_ones_no_width():
-    assert bootstrap(np.array([3.0]), **FAST) is None
-    assert bootstrap(np.full(9, 3.0), **FAST) == (3, 3)
-    assert bootstrap(np.full(9, 3.0), upper_median, **FAST) == (3, 3)
+    assert bootstrap_interval(np.array([3.0]), **FAST) is None
+    assert bootstrap_interval(np.full(9, 3.0), **FAST) == (3, 3)
+    assert bootstrap_interval(np.full(9, 3.0), upper_median, **FAST) == (3, 3)

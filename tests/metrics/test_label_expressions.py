@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cd_exp.evaluation.judges import concepts_of, predicted
+from cd_exp.evaluation.judges import list_concepts, predict_values
 
 TOLD = {
     "red": torch.tensor([1.0, 1.0, 0.0, 0.0]),
@@ -31,15 +31,15 @@ TOLD = {
     ],
 )
 def test_what_a_label_predicts(label, values):
-    torch.testing.assert_close(predicted(label, TOLD.get), torch.tensor(values, dtype=torch.float32))
+    torch.testing.assert_close(predict_values(label, TOLD.get), torch.tensor(values, dtype=torch.float32))
 
 
 @pytest.mark.parametrize("label", ["octagon", "", "red AND octagon", "octagon OR red", "NOT octagon", "1.00 octagon"])
 def test_nothing_is_known_of_a_label(label):
-    assert predicted(label, TOLD.get) is None
+    assert predict_values(label, TOLD.get) is None
 
 
 def test_the_concepts_in_a_label():
-    assert concepts_of("red AND NOT circle OR big ring") == ("red", "circle", "big ring")
-    assert concepts_of("1.00 red + -0.30 big ring") == ("red", "big ring")
-    assert concepts_of("3 dogs") == ("3 dogs",)
+    assert list_concepts("red AND NOT circle OR big ring") == ("red", "circle", "big ring")
+    assert list_concepts("1.00 red + -0.30 big ring") == ("red", "big ring")
+    assert list_concepts("3 dogs") == ("3 dogs",)

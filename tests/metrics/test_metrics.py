@@ -1,4 +1,4 @@
-"""A figure is declared once: whatever is in `FIGURES` is in `metrics.json` and in every table."""
+"""A figure is declared once: whatever is in `METRICS` is in `metrics.json` and in every table."""
 
 import io
 import json
@@ -13,26 +13,26 @@ from made_outcomes import make_outcome
 from rich.console import Console
 
 from cd_exp import results
-from cd_exp.evaluation.evaluate import compare_all
-from cd_exp.metrics import BY_KEY, FIGURES, compare_methods, summarise
-from cd_exp.metrics.intervals import bootstrap
-from cd_exp.metrics.metrics import FAITHFULNESS, UNITS, bootstrapped, field, values_of
-from cd_exp.records import Judgement
-from cd_exp.results.summary import OURS
-from cd_exp.results.wandb import About, Wandb, directions
-from cd_exp.sweep import gather
+from cd_exp.evaluation.evaluate import compare_methods_by_layer
+from cd_exp.metrics import BY_KEY, METRICS, compare_methods, summarise
+from cd_exp.metrics.intervals import bootstrap_interval
+from cd_exp.metrics.metrics import FAITHFULNESS, UNITS, bootstrapped, metric_field, metric_values
+from cd_exp.records import UnitResults
+from cd_exp.results.summary import CLIP_DISSECT
+from cd_exp.results.wandb import RunInfo, Wandb, directions
+from cd_exp.sweep import gather_sweep
 from experiments import against_published
 
 COUNTS = {"units", "judged", "cosine_units", "faithfulness_units"}
 
 
-def full(seed: int, units: int = 40) -> Judgement:
+def full(seed: int, units: int = 40) -> UnitResults:
     """A judgement to which every figure applies; of two more units nothing is known."""
     rng = np.random.default_rng(seed)
     rank = rng.geometric(0.3, units).astype(float)
     stability = rng.integers(0, 41, units) / 40
     scores = {name: np.append(rng.random(units + 1), np.nan) for name in FAITHFULNESS}
-    return Judgement(
+    return UnitResults(
         units=np.arange(units),
         top1=rank == 1,
         top1_published=(rank == 1) & (rng.random(units) < 0.8),
@@ -50,17 +50,17 @@ def full(seed: int, units: int = 40) -> Judgement:
 
 @pytest.fixture(scope="module")
 def found():
-    judgements = {OURS: {"fc": full(0)}, "other": {"fc": full(1)}}
+    judgements = {CLIP_DISSECT: {"fc": full(0)}, "other": {"fc": full(1)}}
     metrics = {name: {"fc": summarise(by["fc"], total_units=42, resamples=99)} for name, by in judgements.items()}
     outcome = make_outcome(units=42)
     labels = {"fc": outcome.labels["fc"]}
     return replace(
         outcome,
         labels=labels,
-        metrics=metrics.pop(OURS),
+        metrics=metrics.pop(CLIP_DISSECT),
         baselines={"other": labels},
         baseline_metrics=metrics,
-        comparisons=compare_all({OURS: labels, "other": labels}, judgements, seed=0),
+        comparisons=compare_methods_by_layer({CLIP_DISSECT: labels, "other": labels}, judgements, seed=0),
     )
 
 
@@ -69,16 +69,16 @@ def sweep(found, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
     for number in range(2):
         about = {"config": {"seed": number}, "choices": {}, "overrides": [f"seed={number}"]}
-        results.write(folder / str(number), found, manifest=about)
-        results.page(folder / str(number), found, manifest=about)
+        results.write_run_files(folder / str(number), found, manifest=about)
+        results.write_report(folder / str(number), found, manifest=about)
     return folder
 
 
 def test_every_figure_applies_to_a_layer_of_which_all_is_known(found):
     metrics = found.metrics["fc"]
-    keys = [key for figure in FIGURES for key in (figure.key, figure.interval and figure.interval_key) if key]
+    keys = [key for figure in METRICS for key in (figure.key, figure.interval and figure.interval_key) if key]
     assert list(metrics) == ["units", *keys]
-    for figure in FIGURES:
+    for figure in METRICS:
         if figure.interval:
             low, high = metrics[figure.interval_key]
             assert low <= metrics[figure.key] <= high
@@ -88,30 +88,32 @@ def test_every_figure_applies_to_a_layer_of_which_all_is_known(found):
 def test_every_key_of_metrics_is_in_metrics_json(found, sweep):
     written = json.loads((sweep / "0" / "metrics.json").read_text())
     assert written["layers"]["fc"] == found.metrics["fc"]
-    assert {figure.key for figure in FIGURES} <= written["layers"]["fc"].keys()
+    assert {figure.key for figure in METRICS} <= written["layers"]["fc"].keys()
 
 
 @pytest.mark.parametrize("width", [80, 400])
 @pytest.mark.parametrize("alone", [True, False])
 def test_every_figure_is_in_the_terminal(found, tmp_path, width, alone):
     out = io.StringIO()
-    results.show(Console(file=out, width=width), replace(found, baseline_metrics={}) if alone else found, tmp_path)
+    results.show_results(
+        Console(file=out, width=width), replace(found, baseline_metrics={}) if alone else found, tmp_path
+    )
     text = out.getvalue()
-    for figure in FIGURES:
+    for figure in METRICS:
         assert (figure.short if alone else figure.heading) in text
         assert figure.key == "judged" or figure.text(found.metrics["fc"], interval=False) in text
 
 
 def test_every_figure_is_on_the_page(found, sweep):
     text = (sweep / "0" / "report.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
-    for figure in FIGURES:
+    for figure in METRICS:
         assert f">{figure.heading}</th>" in text
         assert figure.meaning.replace("'", "&#39;") in text
         assert figure.key == "judged" or figure.text(found.metrics["fc"]) in text
 
 
 def test_every_figure_is_logged_to_wandb(found, sweep):
-    with Wandb(units=0).begin(sweep / "1", About(config={})) as record:
+    with Wandb(units=0).begin(sweep / "1", RunInfo(config={})) as record:
         record.finish(found, folder=sweep / "1")
     (log,) = (sweep / "1").glob("wandb/offline-run-*/run-*.wandb")
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(log)]
@@ -120,16 +122,16 @@ def test_every_figure_is_logged_to_wandb(found, sweep):
     summary: dict = {}
     for record in records:
         summary |= record["summary"]["update"] if record["type"] == "summary" else {}
-    for figure in FIGURES:
+    for figure in METRICS:
         assert summary[f"fc/{figure.key}"] == found.metrics["fc"][figure.key]
         if figure.interval:
             assert summary[f"fc/{figure.interval_key}_low"] == found.metrics["fc"][figure.interval_key][0]
 
 
 def test_every_figure_has_a_column_in_the_table_of_a_sweep(found, sweep):
-    gather(sweep, console=Console(quiet=True))
+    gather_sweep(sweep, console=Console(quiet=True))
     header = (sweep / "sweep.csv").read_text().splitlines()[0].split(",")
-    for figure, prefix in product(FIGURES, ("", "other/")):
+    for figure, prefix in product(METRICS, ("", "other/")):
         assert f"{prefix}{figure.key}" in header
         assert not figure.interval or {f"{prefix}{figure.interval_key}_{end}" for end in ("low", "high")} <= {*header}
 
@@ -137,15 +139,15 @@ def test_every_figure_has_a_column_in_the_table_of_a_sweep(found, sweep):
 def test_every_figure_has_a_column_in_the_table_of_an_experiment(found, sweep):
     rows = list(against_published.rows(against_published.jobs([sweep / "0"]), axes=[], expected={"rows": []}))
     header, _, first, _ = against_published.markdown(rows).splitlines()
-    for figure in FIGURES:
+    for figure in METRICS:
         assert f" {figure.heading} |" in header
         assert f" {figure.text(found.metrics['fc'])} |" in first
 
 
 def test_every_figure_with_a_test_is_compared_and_shown(found):
     (row,) = found.comparisons
-    shown = {difference.metric: difference for difference in results.summary.differences(found)}
-    for figure in FIGURES:
+    shown = {difference.metric: difference for difference in results.summary.method_differences(found)}
+    for figure in METRICS:
         assert (figure.test is not None) == (f"{figure.key}_difference" in row)
         if figure.test:
             assert {f"{figure.key}_{what}" for what in ("difference_ci95", "p", "p_adjusted", "n")} <= row.keys()
@@ -155,24 +157,24 @@ def test_every_figure_with_a_test_is_compared_and_shown(found):
 
 
 def test_a_figure_is_declared_whole():
-    names = {entry.name for entry in fields(Judgement)} | {f"faithfulness.{name}" for name in FAITHFULNESS} | COUNTS
-    for figure in (UNITS, *FIGURES):
+    names = {entry.name for entry in fields(UnitResults)} | {f"faithfulness.{name}" for name in FAITHFULNESS} | COUNTS
+    for figure in (UNITS, *METRICS):
         assert set(figure.of) <= names
         assert figure.n in COUNTS
         assert figure.heading
         assert figure.meaning
         format(1, figure.digits)
-    assert len({figure.key for figure in FIGURES}) == len({figure.heading for figure in FIGURES}) == len(FIGURES)
+    assert len({figure.key for figure in METRICS}) == len({figure.heading for figure in METRICS}) == len(METRICS)
 
 
 AXES = ("units", "named", "labelled", "candidates")  # never missing alone
 
 
-@pytest.mark.parametrize("entry", [entry.name for entry in fields(Judgement) if entry.name not in AXES])
+@pytest.mark.parametrize("entry", [entry.name for entry in fields(UnitResults) if entry.name not in AXES])
 def test_what_a_method_does_not_give_leaves_its_figures_out(entry):
     emptied = replace(full(0), **{entry: {} if entry == "faithfulness" else None})
     found = summarise(emptied, total_units=42, resamples=9)
-    for figure in FIGURES:
+    for figure in METRICS:
         needs = {"faithfulness" if name.startswith("faithfulness") else name for name in figure.of}
         assert (figure.key in found) == (entry not in needs)
 
@@ -183,7 +185,7 @@ def test_a_metric_of_ones_own_has_the_interval_and_the_test_of_its_own_statistic
     a, b = full(0), full(1)
     numbers, expected = summarise(a, total_units=42, resamples=200, figures=[row]), 1 / a.rank
     assert numbers["reciprocal"] == pytest.approx(expected.mean())
-    assert numbers["reciprocal_ci95"] == list(bootstrap(expected, seed=0, resamples=200))
+    assert numbers["reciprocal_ci95"] == list(bootstrap_interval(expected, seed=0, resamples=200))
     assert compare_methods(a, b, figures=[row])["reciprocal_difference"] == pytest.approx(
         (1 / a.rank - 1 / b.rank).mean()
     )
@@ -196,7 +198,7 @@ def test_a_statistic_that_does_not_reduce_its_axis_has_no_interval():
 
 def test_tables_and_wandb_read_which_direction_is_better(found, sweep):
     out = io.StringIO()
-    results.show(Console(file=out, width=400), found, sweep / "0")
+    results.show_results(Console(file=out, width=400), found, sweep / "0")
     assert "mean rank ↓" in out.getvalue()
     assert "top-1 % ↑" in out.getvalue()
     assert "of the truth among all concepts (lower is better)" in (sweep / "0" / "report.html").read_text()
@@ -210,8 +212,8 @@ def test_units_without_a_value_are_left_out():
     similarity = judgement.similarity.copy()
     similarity[:10] = np.nan
     partly = replace(judgement, similarity=similarity)
-    (auc,) = [figure for figure in FIGURES if figure.key == "auc"]
-    score, right = values_of(auc, partly)
+    (auc,) = [figure for figure in METRICS if figure.key == "auc"]
+    score, right = metric_values(auc, partly)
     assert np.array_equal(score, similarity[10:])
     assert np.array_equal(right, judgement.top1[10:])
-    assert field(partly, "faithfulness_units").tolist() == list(range(41))
+    assert metric_field(partly, "faithfulness_units").tolist() == list(range(41))

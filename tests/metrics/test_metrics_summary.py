@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from cd_exp.metrics import BY_KEY, summarise
-from cd_exp.records import Judgement
+from cd_exp.records import UnitResults
 
 
-def judgement(units: int, *, seed: int = 0, **changes) -> Judgement:
+def judgement(units: int, *, seed: int = 0, **changes) -> UnitResults:
     rng = np.random.default_rng(seed)
     rank = rng.geometric(0.3, units).astype(float)
     given = {
@@ -21,7 +21,7 @@ def judgement(units: int, *, seed: int = 0, **changes) -> Judgement:
         "clip_cosine": rng.random(units),
         "sentence_cosine": rng.random(units),
     }
-    return Judgement(**(given | changes))
+    return UnitResults(**(given | changes))
 
 
 def test_every_figure_with_an_interval_that_holds_it():
@@ -42,7 +42,7 @@ def test_published_labels_have_no_ranks():
 
 
 def test_nothing_known_leaves_the_count_alone():
-    assert summarise(Judgement(), total_units=64) == {"units": 64}
+    assert summarise(UnitResults(), total_units=64) == {"units": 64}
 
 
 def test_no_judged_unit_leaves_the_cosines():

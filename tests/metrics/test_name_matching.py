@@ -7,15 +7,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cd_exp.metrics.name_matching import (
-    Naming,
-    _columns,
+    NameMatcher,
+    _columns_of,
     accepted_columns,
-    named_in,
-    naming_of,
-    places_classes,
-    plain,
-    same,
-    same_as_published,
+    are_same_as_published,
+    are_same_name,
+    find_in_names,
+    matcher_for,
+    plain_name,
+    read_places_classes,
 )
 
 REFERENCE = Path(__file__).parents[2] / "../shared/reference"
@@ -26,15 +26,15 @@ words = st.text(alphabet="abcs-_/ ,AB'é", max_size=12)
 @given(words, words)
 @settings(deadline=None)
 def test_the_rule_is_reflexive_and_symmetric(a, b):
-    assert same(a, a)
-    assert same(a, b) == same(b, a)
+    assert are_same_name(a, a)
+    assert are_same_name(a, b) == are_same_name(b, a)
 
 
 @given(words, words)
 @settings(deadline=None)
 @example("", "-s")
 def test_the_published_rule_is_the_narrower_one(a, b):
-    assert same(a, b) or not same_as_published(a, b)
+    assert are_same_name(a, b) or not are_same_as_published(a, b)
 
 
 @given(st.lists(words, min_size=1, max_size=8), st.lists(words, max_size=4))
@@ -42,9 +42,9 @@ def test_the_published_rule_is_the_narrower_one(a, b):
 def test_accepted_columns_are_those_of_the_pairwise_rule(names, truths):
     found = accepted_columns([(truth,) for truth in truths], names)
     if list(truths) != names:
-        listed, true = Naming.of(names), naming_of([(truth,) for truth in truths])
+        listed, true = NameMatcher.of(names), matcher_for([(truth,) for truth in truths])
         pairwise = [
-            [column for column, name in enumerate(names) if same(name, truth, first=listed, second=true)]
+            [column for column, name in enumerate(names) if are_same_name(name, truth, first=listed, second=true)]
             for truth in truths
         ]
         assert [columns.tolist() for columns in found] == pairwise
@@ -64,7 +64,7 @@ def test_accepted_columns_are_those_of_the_pairwise_rule(names, truths):
     ],
 )
 def test_the_same_name(a, b):
-    assert same(a, b)
+    assert are_same_name(a, b)
 
 
 @pytest.mark.parametrize(
@@ -72,18 +72,18 @@ def test_the_same_name(a, b):
     [("dog", "dogs"), ("bus", "bu"), ("bakery", "bakery/shop"), ("colour", "color"), ("", "abbey"), ("a-t", "a")],
 )
 def test_different_names(a, b):
-    assert not same(a, b)
+    assert not are_same_name(a, b)
 
 
 def test_normal_forms_of_a_line():
-    assert Naming().normal_forms("Great White Shark, man-eater,, ") == {"great white shark", "man eater"}
-    assert Naming().normal_forms(" , ") == {""}
+    assert NameMatcher().normal_forms("Great White Shark, man-eater,, ") == {"great white shark", "man eater"}
+    assert NameMatcher().normal_forms(" , ") == {""}
 
 
 @pytest.mark.parametrize("name", ["vitamin-c", "hepatitis-C", "type-c", "blue-green-c", "factor-c, clotting factor"])
 def test_only_broden_marks_colours(name):
     word = name.partition(",")[0].rpartition("-")[0]
-    assert not same(name, word)
+    assert not are_same_name(name, word)
     assert [columns.tolist() for columns in accepted_columns([(word,)], (name, "red", "street"))] == [[]]
     # In Broden's own list neither: it has no such colour.
     broden = (name, "red-c", "street-s", "cat")
@@ -92,11 +92,11 @@ def test_only_broden_marks_colours(name):
 
 def test_the_list_says_whether_it_is_brodens():
     words = [f"word{number}" for number in range(100)]
-    assert Naming.of(["street-s", "red-c", *words[:20]]).broden
-    assert not Naming.of(["model-s", *words]).broden
-    assert not Naming.of(["street-s", "vitamin-c"]).broden
-    assert not Naming.of(words).broden
-    assert not Naming.of([]).broden
+    assert NameMatcher.of(["street-s", "red-c", *words[:20]]).broden
+    assert not NameMatcher.of(["model-s", *words]).broden
+    assert not NameMatcher.of(["street-s", "vitamin-c"]).broden
+    assert not NameMatcher.of(words).broden
+    assert not NameMatcher.of([]).broden
     columns = accepted_columns([("model",), ("red",)], ["model-s", "red-c", *words])
     assert [found.tolist() for found in columns] == [[], []]
     assert [found.tolist() for found in accepted_columns([("model",), ("red",)], ["model-s", "red-c"])] == [[0], [1]]
@@ -125,23 +125,23 @@ def test_a_name_in_front_of_brackets_is_a_synonym_where_no_other_name_is_it(name
 
 
 def test_plain_takes_off_the_dressing_only():
-    assert plain("/b/bakery/shop 23") == "bakery/shop"
-    assert plain("bakery-shop-s") == "bakery-shop"
-    assert plain("vitamin-c") == "vitamin-c"
-    assert plain("Tinca tinca") == "Tinca tinca"
+    assert plain_name("/b/bakery/shop 23") == "bakery/shop"
+    assert plain_name("bakery-shop-s") == "bakery-shop"
+    assert plain_name("vitamin-c") == "vitamin-c"
+    assert plain_name("Tinca tinca") == "Tinca tinca"
 
 
 def test_published_rule_turns_the_hyphens_of_the_truth_alone():
-    assert same_as_published("airport_terminal-s", "airport terminal")
-    assert not same_as_published("bakery-shop-s", "bakery/shop")
-    assert not same_as_published("bakery-shop-s", "bakery-shop-s")
-    assert not same_as_published("Abbey", "abbey")
+    assert are_same_as_published("airport_terminal-s", "airport terminal")
+    assert not are_same_as_published("bakery-shop-s", "bakery/shop")
+    assert not are_same_as_published("bakery-shop-s", "bakery-shop-s")
+    assert not are_same_as_published("Abbey", "abbey")
 
 
 def test_places_classes_by_their_numbers():
     lines = ["/b/bakery/shop 1\n", "\n", "/a/airfield 0\n", "/z/zen_garden 2"]
-    assert places_classes(lines) == ("airfield", "bakery/shop", "zen_garden")
-    assert places_classes(["/b/bar", "/a/abbey"]) == ("bar", "abbey")
+    assert read_places_classes(lines) == ("airfield", "bakery/shop", "zen_garden")
+    assert read_places_classes(["/b/bar", "/a/abbey"]) == ("bar", "abbey")
 
 
 def test_a_class_list_is_matched_by_place():
@@ -159,8 +159,8 @@ def test_another_set_is_matched_by_name():
 
 
 def test_named_in():
-    assert named_in([("bakery/shop",), ("sea",), None], ["bakery-shop-s", "abbey-s"]) == (True, False, False)
-    assert named_in([("sea",)], []) == (False,)
+    assert find_in_names([("bakery/shop",), ("sea",), None], ["bakery-shop-s", "abbey-s"]) == (True, False, False)
+    assert find_in_names([("sea",)], []) == (False,)
 
 
 @pytest.mark.shared
@@ -180,20 +180,20 @@ def test_twenty_thousand_words_against_a_thousand_classes():
 def test_both_rules_on_the_published_tally_of_places365():
     with (REFERENCE / "NetDissect_results/resnet18_places365_fc.csv").open() as file:
         labels = [row["label"] for row in csv.DictReader(file)]
-    classes = places_classes((REFERENCE / "categories_places365.txt").read_text().splitlines())
+    classes = read_places_classes((REFERENCE / "categories_places365.txt").read_text().splitlines())
     scenes = (REFERENCE / "broden_scenes.txt").read_text().split()
-    judged = [i for i, known in enumerate(named_in([(name,) for name in classes], scenes)) if known]
+    judged = [i for i, known in enumerate(find_in_names([(name,) for name in classes], scenes)) if known]
     assert (len(classes), len(judged)) == (365, 268)
-    assert sum(same(labels[i], classes[i]) for i in judged) == 141
-    assert sum(same_as_published(labels[i], classes[i]) for i in judged) == 117
+    assert sum(are_same_name(labels[i], classes[i]) for i in judged) == 141
+    assert sum(are_same_as_published(labels[i], classes[i]) for i in judged) == 117
     assert sum("/" in classes[i] for i in judged) == 61
 
 
 def test_the_concepts_are_read_once_for_all_layers_and_not_at_all_where_nothing_is_known():
     names = tuple(f"word {number} of a list" for number in range(50))
-    _columns.cache_clear()
+    _columns_of.cache_clear()
     assert accepted_columns((None,) * 3, names) == (None,) * 3
-    assert _columns.cache_info().misses == 0
+    assert _columns_of.cache_info().misses == 0
     for truth in ([("word 3 of a list",)], [None, ("word 4 of a list",), ("none",)]):
         accepted_columns(truth, names)
-    assert _columns.cache_info().misses == 1
+    assert _columns_of.cache_info().misses == 1

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cd_exp.metrics.metrics import cosines, upper_median
+from cd_exp.metrics.metrics import rowwise_cosines, upper_median
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=9))
@@ -20,4 +20,4 @@ def test_upper_median_along_an_axis():
 def test_cosines_of_rows():
     a = np.array([[3.0, 4.0], [1.0, 0.0], [0.0, 0.0]])
     b = np.array([[6.0, 8.0], [0.0, 2.0], [1.0, 1.0]])
-    assert cosines(a, b).tolist() == [1, 0, 0]
+    assert rowwise_cosines(a, b).tolist() == [1, 0, 0]

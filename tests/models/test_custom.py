@@ -7,7 +7,7 @@ from torch import nn
 from cd_exp.cache import Store
 from cd_exp.clips import Precomputed
 from cd_exp.errors import InputError
-from cd_exp.features import Settings, extract
+from cd_exp.features import ExtractionSettings, extract
 from cd_exp.models import CustomModel
 from cd_exp.records import Probe
 
@@ -115,7 +115,7 @@ def run(tmp_path):
     def extracted(**options):
         model = CustomModel(name="mine", layers=["0"], factory=f"{tmp_path / 'behaving.py'}:make", options=options)
         store = Store(tmp_path / "cache")
-        settings = Settings(device="cpu", progress=False, workers=0)
+        settings = ExtractionSettings(device="cpu", progress=False, workers=0)
         found = extract(model, Pictures(), Precomputed(str(tmp_path)), layers=["0"], store=store, settings=settings)
         return found.activations["0"], any(name.startswith("activations") for name in store.made)
 
@@ -240,7 +240,9 @@ def test_what_users_bring_is_read(tmp_path, factory, layer, units):
     (tmp_path / "images.txt").write_text("".join(f"{name}\n" for name in Pictures.ids))
     (tmp_path / "kinds.py").write_text(KINDS)
     model = CustomModel(name="mine", layers=[layer], factory=f"{tmp_path / 'kinds.py'}:{factory}")
-    settings = Settings(device="cpu", progress=False, workers=0, batch_size=3)  # the last batch is one picture
+    settings = ExtractionSettings(
+        device="cpu", progress=False, workers=0, batch_size=3
+    )  # the last batch is one picture
     clip, store = Precomputed(str(tmp_path)), Store(tmp_path / "cache")
     found = extract(model, Pictures(), clip, layers=[layer], store=store, settings=settings).activations[layer]
     assert found.shape == (4, units)

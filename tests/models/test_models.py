@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from cd_exp.errors import InputError
 from cd_exp.io import hub
-from cd_exp.models import TimmModel, places365, read_names, shapes_model, truth_for
+from cd_exp.models import TimmModel, find_truth, places365, read_names, shapes_model
 
 PICTURE = Image.new("RGB", (200, 180), (200, 30, 60))
 
@@ -92,7 +92,7 @@ def test_hub_weights_out_of_reach_are_a_quick_and_clear_error(monkeypatch, tmp_p
     assert time.monotonic() - began < hub.SECONDS + 2
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match="HF_HUB_OFFLINE is set"):
-        hub.hub_file("timm/x", "y", setting="model.weights=FILE")
+        hub.fetch_hub_file("timm/x", "y", setting="model.weights=FILE")
 
 
 def test_the_truth_of_the_final_layer_is_the_class_and_hidden_truth_may_have_gaps(weights, tmp_path):
@@ -120,15 +120,15 @@ def test_a_blank_line_is_a_unit_of_which_nothing_is_known_and_shifts_nothing(wei
     names = [None if place == blank else (name,) for place, name in enumerate(("a", "b", "c", "d"))]
     (tmp_path / "names.txt").write_text("".join(f"{name[0] if name else ''}\n" for name in names))
     model = recipe(weights, class_names=str(tmp_path / "names.txt"))
-    assert truth_for(model, "fc", units=4) == tuple(names)
-    assert truth_for(model, "fc:max", units=4) == tuple(names)
-    assert truth_for(model, "layer4", units=9) == ()
+    assert find_truth(model, "fc", units=4) == tuple(names)
+    assert find_truth(model, "fc:max", units=4) == tuple(names)
+    assert find_truth(model, "layer4", units=9) == ()
 
 
 def test_blank_lines_at_the_end_of_a_file_are_no_units(weights, tmp_path):
     (tmp_path / "names.txt").write_text("a\nb\nc\nd\n\n\n")
     model = recipe(weights, class_names=str(tmp_path / "names.txt"))
-    assert truth_for(model, "fc", units=4) == (("a",), ("b",), ("c",), ("d",))
+    assert find_truth(model, "fc", units=4) == (("a",), ("b",), ("c",), ("d",))
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_blank_lines_at_the_end_of_a_file_are_no_units(weights, tmp_path):
 )
 def test_names_that_are_not_one_a_unit_are_refused(weights, settings, layer, units, message):
     with pytest.raises(InputError, match=message):
-        truth_for(recipe(weights, **settings), layer, units=units)
+        find_truth(recipe(weights, **settings), layer, units=units)
 
 
 def test_a_places_list_goes_by_its_numbers(tmp_path):
@@ -158,7 +158,7 @@ def test_a_places_list_goes_by_its_numbers(tmp_path):
 
 
 def test_the_embedded_network_has_a_line_for_every_unit():
-    truth = truth_for(shapes_model(layers=["layer4"]), "layer4", units=96)
+    truth = find_truth(shapes_model(layers=["layer4"]), "layer4", units=96)
     assert len(truth) == 96
     assert sum(names is not None for names in truth) == 28
 

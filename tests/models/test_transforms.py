@@ -6,14 +6,14 @@ from torch import nn
 from torchvision import transforms
 
 from cd_exp.errors import InputError
-from cd_exp.models.transforms import adapted
+from cd_exp.models.transforms import adapt_transform
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8))
 PIXELS = torch.from_numpy(np.array(PICTURE)).permute(2, 0, 1) / 255
 
 
 def applied(transform, network=None):
-    function, notes = adapted(transform, network or nn.Identity(), name="mine")
+    function, notes = adapt_transform(transform, network or nn.Identity(), name="mine")
     return function(PICTURE), notes
 
 
@@ -38,7 +38,7 @@ def test_what_a_transform_gives_becomes_a_float32_tensor(transform):
 
 def test_the_usual_chain_is_left_as_it_is():
     chain = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.5,) * 3)])
-    assert adapted(chain, nn.Identity(), name="mine")[0] is chain
+    assert adapt_transform(chain, nn.Identity(), name="mine")[0] is chain
 
 
 def test_a_flat_input_stays_flat():

@@ -11,13 +11,13 @@ from hydra import compose, initialize_config_dir
 from scipy import sparse
 
 from cd_exp import plan
-from cd_exp.config.compose import Invocation
-from cd_exp.config.construct import directory, register
+from cd_exp.config.compose import RunRequest
+from cd_exp.config.construct import config_folder, register_schema
 from cd_exp.errors import InputError
-from cd_exp.experiment import Parts, run
+from cd_exp.experiment import Experiment, run_experiment
 from cd_exp.plan.networks import outline_forward
-from cd_exp.plan.planning import Plan
-from cd_exp.plan.table import written
+from cd_exp.plan.planning import RunPlan
+from cd_exp.plan.table import format_written
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["probe.size=600", "similarity.top_k=20", "stability.resamples=10"]
@@ -28,26 +28,26 @@ CHOICES = {"model": "shapes", "probe": "shapes", "clip": "shapes", "similarity":
 
 @pytest.fixture(scope="module", autouse=True)
 def configuration():
-    register()
-    with initialize_config_dir(str(directory()), version_base="1.3"):
+    register_schema()
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
         yield
 
 
-def planned(*words: str) -> Plan:
-    return plan.planned(compose("config", overrides=[*words, *PLAIN]), CHOICES)
+def planned(*words: str) -> RunPlan:
+    return plan.plan_run(compose("config", overrides=[*words, *PLAIN]), CHOICES)
 
 
 def execute(folder: Path, *words: str) -> None:
     config = compose("config", overrides=[*words, *PLAIN])
     folder.mkdir()
-    run(Parts.build(config, CHOICES), Invocation(CHOICES, ()), folder=folder)
+    run_experiment(Experiment.build(config, CHOICES), RunRequest(CHOICES, ()), folder=folder)
 
 
 def on_disk(cache: Path) -> int:
     return sum(path.stat().st_size for kind in FEATURES for path in (cache / kind).rglob("values.np[yz]"))
 
 
-def step(found: Plan, what: str):
+def step(found: RunPlan, what: str):
     return next(one for one in found.steps if one.what == what)
 
 
@@ -147,11 +147,11 @@ def test_the_command_prints_it_and_leaves_nothing(tmp_path):
 
 
 def test_a_full_disk_is_said(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("cd_exp.plan.planning._free", lambda folder: 1000)
+    monkeypatch.setattr("cd_exp.plan.planning._free_bytes", lambda folder: 1000)
     found = planned(*SMALL, f"cache.dir={tmp_path}/cache")
     from rich.console import Console
 
-    plan.show(Console(width=200), found)
+    plan.show_plan(Console(width=200), found)
     assert "it does not fit: set cache.dir to a larger disk" in capsys.readouterr().out
 
 
@@ -161,4 +161,4 @@ def test_the_memory_of_a_network_is_that_of_its_largest_output():
 
 
 def test_sizes_are_written_for_people():
-    assert (written(999), written(1_500), written(2_000_000_000)) == ("999 B", "1.5 kB", "2.0 GB")
+    assert (format_written(999), format_written(1_500), format_written(2_000_000_000)) == ("999 B", "1.5 kB", "2.0 GB")

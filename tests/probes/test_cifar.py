@@ -73,7 +73,7 @@ def root(tmp_path):
 
 
 def test_a_part_keeps_its_ids_and_changes_the_fingerprint(root, tmp_path):
-    whole = probes.viewed(probes.cifar100, {"root": root, "cache": str(tmp_path / "cache")})
+    whole = probes.with_common_settings(probes.cifar100, {"root": root, "cache": str(tmp_path / "cache")})
     first, drawn = probes.subset(whole, limit=3), probes.subset(whole, limit=3, seed=1)
     assert first.ids == whole.ids[:3]
     assert set(drawn.ids) < set(whole.ids)

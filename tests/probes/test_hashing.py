@@ -5,11 +5,11 @@ from contextlib import closing
 import pytest
 
 from cd_exp.probes import hashing
-from cd_exp.probes.hashing import fingerprint
+from cd_exp.probes.hashing import fingerprint_images
 
 
 def file_digests(*arguments):
-    return list(hashing.file_digests(*arguments))
+    return list(hashing.hash_files(*arguments))
 
 
 def memory_of(tmp_path):
@@ -33,13 +33,13 @@ def test_content_and_order_count_but_names_and_places_do_not(tmp_path):
     digests = file_digests(here, ["x", "y"], None)
     assert digests == file_digests(there, ["p", "q"], None)
     assert digests[::-1] == file_digests(here, ["y", "x"], None)
-    assert fingerprint(digests) != fingerprint(digests[::-1])
+    assert fingerprint_images(digests) != fingerprint_images(digests[::-1])
 
 
 def test_an_unchanged_tree_costs_only_stats(tmp_path, monkeypatch):
     root, cache = tree(tmp_path / "a", x="1", y="2"), str(tmp_path / "cache")
     first = file_digests(root, ["x", "y"], cache)
-    monkeypatch.setattr(hashing, "digest", None)  # nothing is read any more
+    monkeypatch.setattr(hashing, "hash_file", None)  # nothing is read any more
     assert file_digests(root, ["x", "y"], cache) == first
     assert file_digests(root, ["y"], cache) == [first[1]]
 
@@ -66,10 +66,10 @@ def test_an_edited_memory_changes_no_digest(tmp_path, statement):
 def test_what_was_read_before_a_kill_is_not_read_again(tmp_path, monkeypatch):
     root, cache = tree(tmp_path / "a", **{str(i): str(i) for i in range(10)}), str(tmp_path / "cache")
     monkeypatch.setattr(hashing, "BATCH", 4)
-    begun = hashing.file_digests(root, [str(i) for i in range(10)], cache)
+    begun = hashing.hash_files(root, [str(i) for i in range(10)], cache)
     first = next(begun)
     begun.close()  # the run ends here
-    monkeypatch.setattr(hashing, "digest", lambda path: f"read {path.name}")
+    monkeypatch.setattr(hashing, "hash_file", lambda path: f"read {path.name}")
     again = file_digests(root, [str(i) for i in range(10)], cache)
     assert again[0] == first
     assert again[4:] == [f"read {i}" for i in range(4, 10)]

@@ -2,17 +2,17 @@ import pytest
 
 from cd_exp import probes
 from cd_exp.errors import InputError
-from cd_exp.records import has_pictures
+from cd_exp.records import has_images
 
 
 def test_ids_without_pictures(tmp_path):
     (tmp_path / "images.txt").write_text("a.png\n\nb.png\n")
     probe = probes.ids(path=str(tmp_path / "images.txt"))
     assert probe.ids == ("a.png", "b.png")
-    assert not has_pictures(probe)
-    assert has_pictures(probes.shapes(size=2))
+    assert not has_images(probe)
+    assert has_images(probes.shapes(size=2))
     assert probe.notes == (f"{tmp_path}/images.txt: blank lines left out: 1 (2)",)
-    assert probes.pixel_notes(probe) == ()
+    assert probes.note_pixels(probe) == ()
     with pytest.raises(InputError, match=r"probe=ids has no pictures, and this needs them: use units and a clip"):
         probe[0]
     with pytest.raises(IndexError):
@@ -21,4 +21,4 @@ def test_ids_without_pictures(tmp_path):
     assert probes.ids(path=str(tmp_path / "other.txt")).fingerprint != probe.fingerprint
     part = probes.subset(probe, limit=1)
     assert (part.ids, part.fingerprint != probe.fingerprint) == (("a.png",), True)
-    assert not has_pictures(part)
+    assert not has_images(part)

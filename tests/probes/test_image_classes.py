@@ -8,13 +8,13 @@ from PIL import Image
 
 from cd_exp import probes
 from cd_exp.errors import InputError
-from cd_exp.evaluation.judges import Annotations, presence
-from cd_exp.probes.custom import of_pictures
+from cd_exp.evaluation.judges import AnnotationsJudge, concept_presence
+from cd_exp.probes.custom import probe_of_images
 from cd_exp.records import Probe
 
 
 def labels_of(probe: Probe, *names: str) -> list[list[float] | None]:
-    values = presence(probe, range(len(probe)))
+    values = concept_presence(probe, range(len(probe)))
     return [None if values(name) is None else values(name).tolist() for name in names]
 
 
@@ -45,10 +45,10 @@ def test_cifar_by_the_names_in_the_archive(cifar):
 def test_cifar_without_its_names_is_refused_before_anything_runs(cifar):
     (cifar / "fine_label_names.txt").write_text("apple\n")
     with pytest.raises(InputError, match=r"fine_label_names.txt names 1 classes, and an image is of 1"):
-        Annotations().check(probes.cifar100(root=str(cifar)))
+        AnnotationsJudge().check(probes.cifar100(root=str(cifar)))
     (cifar / "fine_label_names.txt").unlink()
     with pytest.raises(InputError, match=r"fine_label_names.txt is missing: it names the classes"):
-        Annotations().check(probes.cifar100(root=str(cifar)))
+        AnnotationsJudge().check(probes.cifar100(root=str(cifar)))
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -94,7 +94,7 @@ def test_folders_of_trees_shards_and_lists(tmp_path):
     flat = probes.tar(path=str(tmp_path / "flat.tar"))
     assert flat.image_classes is None, "a shard is no class"
     with pytest.raises(InputError, match="probe 'tar' has neither"):
-        Annotations().check(flat)
+        AnnotationsJudge().check(flat)
 
 
 def test_the_numbers_of_imagenets_folders_are_its_names(tmp_path):
@@ -110,9 +110,9 @@ def test_a_users_own_set_tells_them_as_torchvisions_do():
         pass
 
     pictures = Own([Image.fromarray(np.zeros((2, 3, 3), np.uint8))] * 3)
-    assert of_pictures(pictures, source="mine", name="own").image_classes is None
+    assert probe_of_images(pictures, source="mine", name="own").image_classes is None
     pictures.classes, pictures.targets = ["cat", "dog"], [1, 0, 1]
-    assert of_pictures(pictures, source="mine", name="own").image_classes == ["dog", "cat", "dog"]
+    assert probe_of_images(pictures, source="mine", name="own").image_classes == ["dog", "cat", "dog"]
     pictures.image_classes = ["a", "b"]
     with pytest.raises(InputError, match="mine gives 3 pictures with 2 classes; give one each"):
-        _ = of_pictures(pictures, source="mine", name="own").image_classes
+        _ = probe_of_images(pictures, source="mine", name="own").image_classes

@@ -49,7 +49,7 @@ def test_a_probe_travels_to_another_process(tree):
 
 
 def test_fingerprint_follows_content_and_order_only(tree, tmp_path):
-    probe = probes.viewed(probes.folder, {"root": str(tree), "cache": str(tmp_path / "cache")})
+    probe = probes.with_common_settings(probes.folder, {"root": str(tree), "cache": str(tmp_path / "cache")})
     moved = tmp_path / "moved"
     for name in probe.ids:
         (moved / name).parent.mkdir(parents=True, exist_ok=True)
@@ -254,7 +254,9 @@ def test_without_a_network_one_line_says_what_to_do(name, tmp_path):
     archives = {"dtd": "dtd-r1.0.1.tar.gz", "places365": "val_256.tar", "broden": "broden1_227.zip"}
     file = archives.get(name, f"{name.replace('cifar', 'cifar-')}-binary.tar.gz")
     with pytest.raises(InputError) as caught:
-        probes.viewed(getattr(probes, name), {"data_dir": str(tmp_path), "url": f"http://127.0.0.1:9/{file}"})
+        probes.with_common_settings(
+            getattr(probes, name), {"data_dir": str(tmp_path), "url": f"http://127.0.0.1:9/{file}"}
+        )
     assert str(caught.value) == (
         f"{file} is not in {tmp_path} and http://127.0.0.1:9/{file} cannot be had (no connection); "
         f"set probe.root=DIR to a local copy, or put {file} into {tmp_path}"

@@ -19,7 +19,7 @@ CHOICES = [(group, path.stem) for group in ("probe", "concepts") for path in sor
 
 
 def composed(*overrides: str) -> dict:
-    construct.register()
+    construct.register_schema()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
 
@@ -28,7 +28,7 @@ def composed(*overrides: str) -> dict:
 def test_binds_to_its_constructor(group, choice):
     node = composed(f"{group}={choice}")[group]
     node.pop("on_error", None)  # how unreadable images are treated is the run's business
-    construct.check(no_missing(node), where=group)
+    construct.check_node(no_missing(node), where=group)
     function = get_object(node["_target_"])
     parameters = inspect.signature(function).parameters
     general = SETTINGS if group == "probe" else ()  # of every set, and taken by one view
@@ -99,7 +99,7 @@ def test_classes_come_from_the_model():
 def test_a_set_that_must_be_given_says_so():
     node = composed("probe=folder")["probe"]
     with pytest.raises(InputError, match=r"probe.root must be set: add probe.root=VALUE"):
-        construct.check({key: value for key, value in node.items() if key != "on_error"}, where="probe")
+        construct.check_node({key: value for key, value in node.items() if key != "on_error"}, where="probe")
 
 
 def test_the_settings_of_every_set_reach_it_and_the_sets_within(tmp_path):

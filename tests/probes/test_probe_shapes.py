@@ -12,7 +12,7 @@ def test_the_images_are_the_scenes():
     probe = probes.shapes(size=3, seed=5)
     assert (probe.name, len(probe), probe.ids) == ("shapes", 3, ("5/00000", "5/00001", "5/00002"))
     for index, image in enumerate(probe):
-        np.testing.assert_array_equal(np.asarray(image), world.scene(index, seed=5).pixels)
+        np.testing.assert_array_equal(np.asarray(image), world.make_scene(index, seed=5).pixels)
     assert pickle.loads(pickle.dumps(probe)).fingerprint == probe.fingerprint
 
 
@@ -23,7 +23,7 @@ def test_the_masks_name_what_the_scene_shows():
         height, width = found.maps.shape[1:]
         assert (width, height) == probe[index].size
         shown = {*np.unique(found.maps).tolist(), *found.whole} - {-1}
-        scene = world.scene(index, seed=world.PROBE_SEED)
+        scene = world.make_scene(index, seed=world.PROBE_SEED)
         assert shown == {*scene.attributes, len(world.ATTRIBUTES) + scene.label}
     assert len(probe.concepts) == len(probe.categories) == len(world.ANNOTATED)
 

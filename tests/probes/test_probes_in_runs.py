@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cd_exp import probes
-from cd_exp.cli.run_command_line import obey
+from cd_exp.cli.run_command_line import run_command_line
 from cd_exp.errors import InputError
 
 QUIET = ("logger=none", "report.html=false", "report.explorer=none", "features.progress=false", "features.workers=0")
@@ -27,7 +27,7 @@ def pictures(tmp_path, monkeypatch):
 
 
 def run(name, *words):
-    obey([*COMMON, *QUIET, "concepts=file", "concepts.path=words.txt", f"hydra.run.dir={name}", *words])
+    run_command_line([*COMMON, *QUIET, "concepts=file", "concepts.path=words.txt", f"hydra.run.dir={name}", *words])
 
 
 def test_a_tar_gives_the_labels_and_the_cache_entries_of_its_folder(pictures):

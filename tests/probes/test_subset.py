@@ -8,7 +8,7 @@ from PIL import Image
 
 from cd_exp import probes
 from cd_exp.errors import InputError
-from cd_exp.probes.image_files import Chosen, Joined, Names, Numbered
+from cd_exp.probes.image_files import JoinedIds, NamedIds, NumberedIds, SelectedIds
 
 
 @pytest.fixture
@@ -58,13 +58,13 @@ def test_a_part_of_rendered_scenes_keeps_masks(tree):
 
 
 def test_every_set_takes_the_settings_of_all(tree):
-    rendered = probes.viewed(probes.shapes, {"size": 8, "seed": 5, "limit": 3})
+    rendered = probes.with_common_settings(probes.shapes, {"size": 8, "seed": 5, "limit": 3})
     assert rendered.ids == ("5/00000", "5/00001", "5/00002")  # its own seed: other scenes
-    joined = probes.viewed(
+    joined = probes.with_common_settings(
         probes.concat, {"probes": {"a": probes.shapes(size=4), "b": probes.folder(root=str(tree))}, "limit": 5}
     )
     assert joined.ids == ("0/00000", "0/00001", "0/00002", "0/00003", "0.png")
-    drawn = probes.viewed(probes.folder, {"root": str(tree), "limit": 3, "seed": 1})
+    drawn = probes.with_common_settings(probes.folder, {"root": str(tree), "limit": 3, "seed": 1})
     assert drawn.ids == probes.subset(probes.folder(root=str(tree)), limit=3, seed=1).ids
 
 
@@ -78,16 +78,16 @@ def test_settings_that_are_of_no_use_are_refused(tree):
         ({"range": [0, float("inf")]}, r"must be two numbers"),
     ):
         with pytest.raises(InputError, match=message):
-            probes.viewed(probes.folder, {"root": str(tree), **wrong})
+            probes.with_common_settings(probes.folder, {"root": str(tree), **wrong})
     with pytest.raises(InputError, match=r"probe.range and probe.orient need a set of picture files; shapes has none"):
-        probes.viewed(probes.shapes, {"size": 3, "range": [0, 1]})
+        probes.with_common_settings(probes.shapes, {"size": 3, "range": [0, 1]})
 
 
 def test_ids_of_a_million_images_are_not_a_million_strings():
     import sys
 
     names = [f"train/n{i % 1000:08d}/n{i % 1000:08d}_{i}.JPEG" for i in range(20_000)]
-    kept = Names(names)
+    kept = NamedIds(names)
     assert list(kept) == names
     assert kept[-1] == kept[np.int64(19_999)] == names[-1]
     assert kept[3:5] == tuple(names[3:5])
@@ -98,10 +98,10 @@ def test_ids_of_a_million_images_are_not_a_million_strings():
     for bad in (20_000, -20_001):
         with pytest.raises(IndexError):
             kept[bad]
-    assert list(Names([])) == []
-    assert list(Names(["", "ü寿", ""])) == ["", "ü寿", ""]
-    assert list(Numbered("val/", 2)) == ["val/00000", "val/00001"]
-    assert list(Chosen(kept, np.array([5, 1]))) == [names[5], names[1]]
-    assert list(Joined([["a"], [], ["b", "c"]], ["", "x", "2/"])) == ["a", "2/b", "2/c"]
+    assert list(NamedIds([])) == []
+    assert list(NamedIds(["", "ü寿", ""])) == ["", "ü寿", ""]
+    assert list(NumberedIds("val/", 2)) == ["val/00000", "val/00001"]
+    assert list(SelectedIds(kept, np.array([5, 1]))) == [names[5], names[1]]
+    assert list(JoinedIds([["a"], [], ["b", "c"]], ["", "x", "2/"])) == ["a", "2/b", "2/c"]
     assert kept.index(names[7]) == 7
     assert names[9] in kept

@@ -72,18 +72,18 @@ def test_the_fingerprint_is_of_the_pictures_alone(shards, tmp_path):
 
 def test_shards_are_looked_through_and_digested_once(shards, tmp_path, monkeypatch):
     settings = {"path": str(shards), "cache": str(tmp_path / "cache")}
-    first = probes.viewed(probes.tar, settings)
+    first = probes.with_common_settings(probes.tar, settings)
     digest = first.fingerprint
     monkeypatch.setattr(tar_index, "_members", None)
     monkeypatch.setattr(type(first), "_read", None)
-    again = probes.viewed(probes.tar, settings)
+    again = probes.with_common_settings(probes.tar, settings)
     assert (again.ids, again.fingerprint) == (first.ids, digest)
     monkeypatch.undo()
     for memory in (tmp_path / "cache/tar").iterdir():
         memory.write_bytes(memory.read_bytes()[:-40])  # damaged: looked through again
-    assert probes.viewed(probes.tar, settings).ids == first.ids
+    assert probes.with_common_settings(probes.tar, settings).ids == first.ids
     write(shards / "train-0000.tar", [("new.png", encoded(9))])
-    changed = probes.viewed(probes.tar, settings)
+    changed = probes.with_common_settings(probes.tar, settings)
     assert len(changed) == 9
     assert changed.fingerprint != digest
 

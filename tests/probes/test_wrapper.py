@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from cd_exp import probes
-from cd_exp.evaluation.judges import Annotations, content_digests, presence
-from cd_exp.probes.custom import of_pictures
+from cd_exp.evaluation.judges import AnnotationsJudge, concept_presence, content_digests
+from cd_exp.probes.custom import probe_of_images
 from cd_exp.records import Probe
 
 WORDS = ("red", "circle", "red circle", "striped", "dog", "grey wolf", "octagon")
@@ -32,7 +32,7 @@ def folder(tmp_path, *, listed=False):
 SETS = {
     "shapes": lambda _: probes.shapes(size=24),
     "two objects": lambda _: probes.shapes(size=24, objects=2),
-    "masks": lambda _: of_pictures(Masked(Masked.annotations[i] for i in range(24)), source="test", name="masks"),
+    "masks": lambda _: probe_of_images(Masked(Masked.annotations[i] for i in range(24)), source="test", name="masks"),
     "folder": folder,
     "ids": lambda tmp_path: folder(tmp_path, listed=True),
 }
@@ -62,8 +62,8 @@ def test_a_judge_knows_the_same_of_the_same_images(tmp_path, name, made):
     probe = SETS[name](tmp_path)
     wrap, rows = SEVERAL[made]
     wrapped = wrap(probe)
-    Annotations().check(wrapped)
-    expected, values = presence(probe, rows), presence(wrapped, range(len(rows)))
+    AnnotationsJudge().check(wrapped)
+    expected, values = concept_presence(probe, rows), concept_presence(wrapped, range(len(rows)))
     for word in WORDS:
         told = [function(word) for function in (expected, values)]
         if not probe.has_masks:  # of a class that none of these images has, the images alone do not tell

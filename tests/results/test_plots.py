@@ -6,12 +6,12 @@ from PIL import Image
 
 from cd_exp import results
 from cd_exp.records import Labels
-from cd_exp.results.image_strips import strip, thumbnail
-from cd_exp.results.plots import agreement, ranks, risk_coverage
+from cd_exp.results.image_strips import make_strip, make_thumbnail
+from cd_exp.results.plots import plot_agreement, plot_ranks, plot_risk_coverage
 
 
 def test_all_figures_are_drawn_of_a_run_with_a_baseline(outcome, tmp_path):
-    paths = results.figures(tmp_path, outcome, units=7, images=3)
+    paths = results.draw_figures(tmp_path, outcome, units=7, images=3)
     assert [path.name for path in paths] == [
         "accuracy.png", "ranks.png", "risk_coverage.png", "agreement.png", "units.png",
     ]  # fmt: skip
@@ -31,19 +31,19 @@ def test_what_cannot_be_drawn_is_left_out(outcome, tmp_path):
         baseline_metrics={},
         top_images={layer: outcome.top_images[layer]},
     )
-    assert [path.name for path in results.figures(tmp_path, plain)] == ["units.png"]
-    assert results.figures(tmp_path, plain, units=0) == ()
+    assert [path.name for path in results.draw_figures(tmp_path, plain)] == ["units.png"]
+    assert results.draw_figures(tmp_path, plain, units=0) == ()
 
 
 def test_the_curve_of_ranks_starts_at_top_1():
-    (line,) = ranks({"fc": np.array([1.0, 1.0, 4.0, 40.0])}).axes[0].get_lines()
+    (line,) = plot_ranks({"fc": np.array([1.0, 1.0, 4.0, 40.0])}).axes[0].get_lines()
     places, share = line.get_data()
     assert dict(zip(places.tolist(), share.tolist(), strict=True)) == {1: 50, 4: 75, 40: 100}
 
 
 def test_risk_is_drawn_against_coverage():
     stability, right = np.array([1.0, 0.5, 0.75, 0.25]), np.array([True, False, True, False])
-    line, _ = risk_coverage({"fc": (stability, right)}).axes[0].get_lines()
+    line, _ = plot_risk_coverage({"fc": (stability, right)}).axes[0].get_lines()
     coverage, risk = line.get_data()
     assert coverage.tolist() == [25, 50, 75, 100]
     assert risk.tolist() == pytest.approx([0, 0, 100 / 3, 50])
@@ -58,7 +58,7 @@ def test_agreement_compares_names_by_the_documented_rule(outcome):
         labels={"fc": named("bakery-shop-s", "Red", "leaf")},
         baselines={"other": {"fc": named("bakery shop", "red-c", "stone")}},
     )
-    texts = [text.get_text() for text in agreement(pair, ["fc"]).axes[0].texts]
+    texts = [text.get_text() for text in plot_agreement(pair, ["fc"]).axes[0].texts]
     assert texts == ["67", "67"]
 
 
@@ -66,7 +66,7 @@ def test_agreement_compares_names_by_the_documented_rule(outcome):
 def test_a_thumbnail_is_a_square_of_the_wanted_size(size, wanted):
     from made_outcomes import Discs
 
-    image = thumbnail(Discs(3, size), 2, wanted)
+    image = make_thumbnail(Discs(3, size), 2, wanted)
     assert (image.size, image.mode) == ((wanted, wanted), "RGB")
     corner, centre = Discs(3, size)[2].getpixel((0, 0)), Discs(3, size)[2].getpixel((size // 2, size // 2))
     assert image.getpixel((0, 0)) == corner
@@ -76,7 +76,7 @@ def test_a_thumbnail_is_a_square_of_the_wanted_size(size, wanted):
 def test_a_strip_holds_the_images_in_their_order():
     from made_outcomes import Discs
 
-    pixels = strip(Discs(9), (4, 2), 20, gap=2)
+    pixels = make_strip(Discs(9), (4, 2), 20, gap=2)
     assert pixels.size == (42, 20)
     assert pixels.getpixel((0, 0)) == Discs(9)[4].getpixel((0, 0))
     assert pixels.getpixel((22, 0)) == Discs(9)[2].getpixel((0, 0))
@@ -86,9 +86,9 @@ def test_a_strip_holds_the_images_in_their_order():
 def test_vector_figures_are_the_same_bytes_each_time_and_keep_their_words(outcome, tmp_path):
     first = {
         path.name: path.read_bytes()
-        for path in results.figures(tmp_path, outcome, units=2, title="resnet18 · soft_wpmi", vector=True)
+        for path in results.draw_figures(tmp_path, outcome, units=2, title="resnet18 · soft_wpmi", vector=True)
     }
-    again = results.figures(tmp_path / "again", outcome, units=2, title="resnet18 · soft_wpmi", vector=True)
+    again = results.draw_figures(tmp_path / "again", outcome, units=2, title="resnet18 · soft_wpmi", vector=True)
     assert first == {path.name: path.read_bytes() for path in again}
     assert {"accuracy.png", "accuracy.pdf", "accuracy.svg", "ranks.svg", "agreement.pdf", "units.png"} <= set(first)
     assert "units.pdf" not in first
@@ -99,6 +99,6 @@ def test_vector_figures_are_the_same_bytes_each_time_and_keep_their_words(outcom
 
 def test_a_figure_of_units_stays_of_a_size_that_opens(many_units, tmp_path, monkeypatch):
     monkeypatch.setattr("cd_exp.results.plots.CARDS", 6)
-    results.figures(tmp_path, many_units, units=500, images=2)
+    results.draw_figures(tmp_path, many_units, units=500, images=2)
     with Image.open(tmp_path / "figures" / "units.png") as image:
         assert image.height < 1000

@@ -20,7 +20,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def test_labels_have_the_columns_of_the_published_files_and_a_row_a_unit(tmp_path, outcome, manifest):
-    results.write(tmp_path, outcome, manifest=manifest)
+    results.write_run_files(tmp_path, outcome, manifest=manifest)
     header = (tmp_path / "labels.csv").read_text().splitlines()[0].split(",")
     assert header[:4] == ["layer", "unit", "description", "similarity"]
     assert tuple(header) == (*FIRST, *BELIEF, LAST)
@@ -31,7 +31,7 @@ def test_labels_have_the_columns_of_the_published_files_and_a_row_a_unit(tmp_pat
 
 
 def test_every_cell_comes_back_as_it_was(tmp_path, outcome, manifest):
-    results.write(tmp_path, outcome, manifest=manifest)
+    results.write_run_files(tmp_path, outcome, manifest=manifest)
     rows = rows_of(tmp_path / "labels.csv")
     for layer, labels in outcome.labels.items():
         for place, row in enumerate(row for row in rows if row["layer"] == layer):
@@ -46,7 +46,7 @@ def test_cells_are_empty_where_nothing_is_known(tmp_path, outcome, manifest):
     ranks = outcome.labels["fc"].ranks.copy()
     ranks[1] = np.nan
     fc = replace(outcome.labels["fc"], ranks=ranks, truth=(None, *outcome.labels["fc"].truth[1:]))
-    results.write(tmp_path, replace(outcome, labels={"fc": fc}), manifest=manifest)
+    results.write_run_files(tmp_path, replace(outcome, labels={"fc": fc}), manifest=manifest)
     first, second, *_ = rows_of(tmp_path / "labels.csv")
     assert (first["truth"], second["rank_of_truth"]) == ("", "")
     unlabelled = rows_of(tmp_path / "labels_netdissect.csv")[-1]
@@ -55,14 +55,14 @@ def test_cells_are_empty_where_nothing_is_known(tmp_path, outcome, manifest):
 
 def test_a_methods_name_cannot_leave_the_folder(tmp_path, outcome, manifest):
     odd = replace(outcome, baselines={"../net dissect": outcome.baselines["netdissect"]})
-    paths = results.write(tmp_path / "run", odd, manifest=manifest)
+    paths = results.write_run_files(tmp_path / "run", odd, manifest=manifest)
     assert all(path.parent == tmp_path / "run" for path in paths)
     assert any(path.name.startswith("labels__net_dissect-") for path in paths)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_metrics_are_those_of_the_contract(tmp_path, outcome, manifest):
-    results.write(tmp_path, outcome, manifest=manifest)
+    results.write_run_files(tmp_path, outcome, manifest=manifest)
     found = json.loads((tmp_path / "metrics.json").read_text())
     assert list(found) == ["layers", "baselines", "seconds"]
     assert found["layers"]["fc"] == outcome.metrics["fc"]
@@ -74,7 +74,9 @@ def test_metrics_are_those_of_the_contract(tmp_path, outcome, manifest):
 
 
 def test_what_a_run_without_baseline_does_not_have_is_absent(tmp_path, outcome, manifest):
-    results.write(tmp_path, replace(outcome, baselines={}, baseline_metrics={}, comparisons=()), manifest=manifest)
+    results.write_run_files(
+        tmp_path, replace(outcome, baselines={}, baseline_metrics={}, comparisons=()), manifest=manifest
+    )
     written = sorted(path.name for path in tmp_path.iterdir())
     assert written == ["judged.csv", "labels.csv", "manifest.json", "metrics.json"]
     assert list(json.loads((tmp_path / "metrics.json").read_text())) == ["layers", "seconds"]
@@ -85,14 +87,14 @@ def test_a_metric_that_does_not_apply_is_refused(tmp_path, outcome, manifest, va
     wrong = replace(outcome, metrics={"fc": {"units": 60, "ci95": [1.0, value]}})
     message = r"metrics.json: layers: fc: ci95 is (nan|inf|None); leave out a key that does not apply"
     with pytest.raises(ValueError, match=message):
-        results.write(tmp_path, wrong, manifest=manifest)
+        results.write_run_files(tmp_path, wrong, manifest=manifest)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_numpy_and_paths_are_written_as_plain_values(tmp_path, outcome):
     manifest = {"folder": Path("a/b"), "seed": np.int64(3), "top": np.arange(2), "none": None, "layers": ("fc",)}
     plain = replace(outcome, metrics={"fc": {"units": np.int64(60), "ci95": np.array([1.0, 2.0])}})
-    results.write(tmp_path, plain, manifest=manifest)
+    results.write_run_files(tmp_path, plain, manifest=manifest)
     assert json.loads((tmp_path / "metrics.json").read_text())["layers"] == {"fc": {"units": 60, "ci95": [1.0, 2.0]}}
     assert json.loads((tmp_path / "manifest.json").read_text()) == {
         "folder": "a/b", "seed": 3, "top": [0, 1], "none": None, "layers": ["fc"],
@@ -103,18 +105,18 @@ def test_any_name_comes_back_from_the_files(tmp_path, outcome, manifest):
     odd = ("[/foo]", "a; b", "c\rd", 'e"f, g', "=1+1", "\x1b[31m", "back\\slash", "nul\x00", "\u202egnirts")
     labels = outcome.labels["fc"]
     labels = replace(labels, top=(odd[:5], odd[5:], *labels.top[2:]))
-    results.write(tmp_path, replace(outcome, labels={"fc": labels}), manifest=manifest)
-    results.figures(tmp_path, replace(outcome, labels={"fc": labels}))
-    results.page(tmp_path, replace(outcome, labels={"fc": labels}), manifest=manifest)
-    results.show(Console(file=io.StringIO()), replace(outcome, labels={"fc": labels}), tmp_path)
+    results.write_run_files(tmp_path, replace(outcome, labels={"fc": labels}), manifest=manifest)
+    results.draw_figures(tmp_path, replace(outcome, labels={"fc": labels}))
+    results.write_report(tmp_path, replace(outcome, labels={"fc": labels}), manifest=manifest)
+    results.show_results(Console(file=io.StringIO()), replace(outcome, labels={"fc": labels}), tmp_path)
     rows = rows_of(tmp_path / "labels.csv")
     assert [row["description"] for row in rows] == list(labels.descriptions)
     assert [split_names(row["top5"]) for row in rows] == [names[:5] for names in labels.top]
 
 
 def test_writing_again_replaces(tmp_path, outcome, manifest):
-    results.write(tmp_path, outcome, manifest=manifest)
-    results.write(tmp_path, replace(outcome, labels={"fc": outcome.labels["fc"]}), manifest=manifest)
+    results.write_run_files(tmp_path, outcome, manifest=manifest)
+    results.write_run_files(tmp_path, replace(outcome, labels={"fc": outcome.labels["fc"]}), manifest=manifest)
     assert {row["layer"] for row in rows_of(tmp_path / "labels.csv")} == {"fc"}
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
@@ -124,7 +126,7 @@ def test_what_another_run_left_in_the_folder_does_not_stay_and_files_of_others_d
     tmp_path, outcome, manifest, baselines
 ):
     manifest = {**manifest, "baselines": list(outcome.baselines), "files": ["tally_fc.csv"]}
-    results.write(tmp_path, replace(outcome, files={"tally_fc.csv": "unit"}), manifest=manifest)
+    results.write_run_files(tmp_path, replace(outcome, files={"tally_fc.csv": "unit"}), manifest=manifest)
     (tmp_path / "metrics.json").unlink()  # as a job does that begins in the folder
     assert (tmp_path / "labels_netdissect.csv").exists()
     assert (tmp_path / "comparisons.json").exists()
@@ -133,11 +135,11 @@ def test_what_another_run_left_in_the_folder_does_not_stay_and_files_of_others_d
     for name in (*theirs, "report.html", "figures/agreement.png"):
         (tmp_path / name).write_text("earlier")
     other = replace(outcome, baselines=baselines, baseline_metrics={}, comparisons=[])
-    results.write(tmp_path, other, manifest=manifest)
+    results.write_run_files(tmp_path, other, manifest=manifest)
     left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     made = {"labels.csv", "judged.csv", "manifest.json", "metrics.json"}
     assert left == made | {*theirs} | ({"labels_published.csv"} if baselines else set())
 
 
 def test_figures_are_known_by_name(tmp_path, outcome):
-    assert {path.stem for path in results.figures(tmp_path, outcome)} == set(DRAWN)
+    assert {path.stem for path in results.draw_figures(tmp_path, outcome)} == set(DRAWN)

@@ -34,8 +34,8 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def text(outcome, manifest, tmp_path) -> str:
-    results.figures(tmp_path, outcome, units=2)
-    return results.page(tmp_path, outcome, manifest=manifest, units=6, images=4).read_text()
+    results.draw_figures(tmp_path, outcome, units=2)
+    return results.write_report(tmp_path, outcome, manifest=manifest, units=6, images=4).read_text()
 
 
 def test_names_from_files_are_escaped_everywhere(text):
@@ -99,28 +99,28 @@ def test_a_run_with_nothing_but_labels_has_a_page(outcome, tmp_path):
         metrics={layer: {"units": 60}},
         baselines={}, baseline_metrics={}, comparisons=(), notes=(), top_images={},
     )  # fmt: skip
-    page = Page(results.page(tmp_path, plain, manifest={}).read_text())
+    page = Page(results.write_report(tmp_path, plain, manifest={}).read_text())
     assert not page.all("img")
 
 
 def test_a_very_long_list_is_cut_and_says_so(outcome, manifest, tmp_path, monkeypatch):
     monkeypatch.setattr("cd_exp.results.html.CAP", 100)
-    text = results.page(tmp_path, outcome, manifest=manifest, units=0).read_text()
+    text = results.write_report(tmp_path, outcome, manifest=manifest, units=0).read_text()
     assert "20 more units are in labels.csv" in text
 
 
 def test_everything_is_written_within_3_s_of_work_for_1000_units(outcome, many_units, manifest, tmp_path):
-    results.figures(tmp_path, outcome, units=1)  # imports matplotlib
+    results.draw_figures(tmp_path, outcome, units=1)  # imports matplotlib
     began = time.process_time()
-    results.write(tmp_path, many_units, manifest=manifest)
-    results.figures(tmp_path, many_units)
-    results.page(tmp_path, many_units, manifest=manifest)
+    results.write_run_files(tmp_path, many_units, manifest=manifest)
+    results.draw_figures(tmp_path, many_units)
+    results.write_report(tmp_path, many_units, manifest=manifest)
     assert time.process_time() - began < 3
 
 
 @browser
 def test_a_browser_shows_the_page_without_errors_and_searches_it(outcome, manifest, tmp_path):
-    path = results.page(tmp_path, outcome, manifest=manifest, units=6)
+    path = results.write_report(tmp_path, outcome, manifest=manifest, units=6)
     probe = """
 <script>
 const buttons = [...document.querySelectorAll("#list th button")];
@@ -154,7 +154,7 @@ document.title = [first, count, scripts].join("|");
 @browser
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_browser_follows_light_and_dark(outcome, manifest, tmp_path, dark):
-    path = results.page(tmp_path, outcome, manifest=manifest, units=0)
+    path = results.write_report(tmp_path, outcome, manifest=manifest, units=0)
     picture = tmp_path / "page.png"
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
     scheme = ["--force-dark-mode"] if dark else []
@@ -165,7 +165,9 @@ def test_a_browser_follows_light_and_dark(outcome, manifest, tmp_path, dark):
 
 
 def test_the_page_links_to_the_explorer_where_there_is_one(outcome, manifest, tmp_path):
-    assert 'href="explorer' not in results.page(tmp_path, outcome, manifest=manifest, units=0).read_text()
+    assert 'href="explorer' not in results.write_report(tmp_path, outcome, manifest=manifest, units=0).read_text()
     (tmp_path / "explorer").mkdir()
     (tmp_path / "explorer" / "index.html").write_text("")
-    assert 'href="explorer/index.html"' in results.page(tmp_path, outcome, manifest=manifest, units=0).read_text()
+    assert (
+        'href="explorer/index.html"' in results.write_report(tmp_path, outcome, manifest=manifest, units=0).read_text()
+    )

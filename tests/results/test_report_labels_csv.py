@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cd_exp.errors import InputError
-from cd_exp.records import MARKS, Labels
-from cd_exp.results.labels_csv import as_csv, columns, read_csv
+from cd_exp.records import FLAGS, Labels
+from cd_exp.results.labels_csv import format_labels, label_columns, read_labels_csv
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 numbers = st.one_of(st.just(np.nan), st.floats(-1e6, 1e6).map(lambda value: float(f"{value:.6g}")))
@@ -36,7 +36,7 @@ def made(draw, layer="fc"):
         "margin": array(),
         "stability": array(),
         "stable_set": each(st.lists(names, min_size=1, max_size=3).map(tuple)),
-        "marks": each(st.sets(st.sampled_from(MARKS)).map(frozenset)),
+        "marks": each(st.sets(st.sampled_from(FLAGS)).map(frozenset)),
         "judged_label": each(names),
         "faithfulness": {name: found for name in ("pearson", "my own") if (found := array()) is not None},
     }
@@ -47,8 +47,8 @@ def made(draw, layer="fc"):
 def test_what_is_written_is_read_back(tmp_path_factory, first, second):
     first, second = Labels(**first), Labels(**second)
     path = tmp_path_factory.mktemp("run") / "labels.csv"
-    path.write_bytes(as_csv({first.layer: first, second.layer: second}).encode())
-    found = read_csv(path)
+    path.write_bytes(format_labels({first.layer: first, second.layer: second}).encode())
+    found = read_labels_csv(path)
     for labels in (first, second):
         for entry in fields(Labels):
             written, read = getattr(labels, entry.name), getattr(found[labels.layer], entry.name)
@@ -65,12 +65,12 @@ def test_what_is_written_is_read_back(tmp_path_factory, first, second):
 
 def test_the_columns_of_a_judge_stand_before_the_marks_where_there_is_one():
     plain = Labels("fc", np.arange(2), (("a",), ()), np.array([0.5, np.nan]))
-    assert columns({"fc": plain})[-4:] == ("margin", "stability", "stable_set", "marks")
+    assert label_columns({"fc": plain})[-4:] == ("margin", "stability", "stable_set", "marks")
     scored = replace(plain, layer="layer4", judged_label=("a", "b"), faithfulness={"f1": np.array([0.25, np.nan])},
                      marks=(frozenset(["dead", "circular"]), frozenset()))  # fmt: skip
-    header = columns({"fc": plain, "layer4": scored})
+    header = label_columns({"fc": plain, "layer4": scored})
     assert header[7:] == ("margin", "stability", "stable_set", "judged_label", "faithfulness_f1", "marks")
-    assert as_csv({"fc": plain, "layer4": scored}).splitlines()[1:] == [
+    assert format_labels({"fc": plain, "layer4": scored}).splitlines()[1:] == [
         "fc,0,a,0.5,a,,,,,,,,",
         "fc,1,,,,,,,,,,,",
         "layer4,0,a,0.5,a,,,,,,a,0.25,dead circular",
@@ -80,14 +80,14 @@ def test_the_columns_of_a_judge_stand_before_the_marks_where_there_is_one():
 
 def test_names_with_the_separator_in_them_stay_one_name(tmp_path):
     labels = Labels("fc", np.arange(1), (("salt; pepper", 'the "x", y'),), np.zeros(1), stable_set=(("a;b", "c\\"),))
-    (tmp_path / "labels.csv").write_text(as_csv({"fc": labels}))
-    found = read_csv(tmp_path / "labels.csv")["fc"]
+    (tmp_path / "labels.csv").write_text(format_labels({"fc": labels}))
+    found = read_labels_csv(tmp_path / "labels.csv")["fc"]
     assert (found.top, found.stable_set, found.descriptions) == (labels.top, labels.stable_set, ("salt; pepper",))
 
 
 def test_what_is_no_file_of_a_run_is_one_line(tmp_path):
     with pytest.raises(InputError, match=r"labels.csv cannot be read: No such file.*give the folder of a finished run"):
-        read_csv(tmp_path / "labels.csv")
+        read_labels_csv(tmp_path / "labels.csv")
     (tmp_path / "labels.csv").write_text("layer,unit\nfc,0\n")
     with pytest.raises(InputError, match=r"labels.csv has no column 'description'; expected layer, unit, description"):
-        read_csv(tmp_path / "labels.csv")
+        read_labels_csv(tmp_path / "labels.csv")

@@ -6,13 +6,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cd_exp.metrics import BY_KEY
-from cd_exp.results.summary import Row, cell, chosen, columns, differences, right, rows, spread
+from cd_exp.results.summary import (
+    MetricsRow,
+    choose_units,
+    format_cell,
+    is_label_right,
+    method_differences,
+    metric_columns,
+    metrics_rows,
+    spread_evenly,
+)
 
 
 @settings(max_examples=50, deadline=None)
 @given(count=st.integers(1, 3000), wanted=st.integers(1, 100))
 def test_a_spread_is_even_without_repeats_and_holds_both_ends(count, wanted):
-    places = spread(count, wanted)
+    places = spread_evenly(count, wanted)
     assert len(set(places)) == len(places) == min(count, wanted)
     assert places[0] == 0
     assert len(places) == 1 or places[-1] == count - 1
@@ -23,18 +32,18 @@ def test_a_spread_is_even_without_repeats_and_holds_both_ends(count, wanted):
 def test_never_more_units_are_shown_than_asked_for(cap):
     from made_outcomes import make_outcome
 
-    shown = chosen(make_outcome(units=8, images=3), cap)
+    shown = choose_units(make_outcome(units=8, images=3), cap)
     assert len(shown) == min(cap, 16)
     assert len({(unit.layer, unit.unit) for unit in shown}) == len(shown)
 
 
 def test_a_layer_without_top_images_is_not_shown(outcome):
     partly = replace(outcome, top_images={"fc": outcome.top_images["fc"]})
-    assert {unit.layer for unit in chosen(partly, 10)} == {"fc"}
+    assert {unit.layer for unit in choose_units(partly, 10)} == {"fc"}
 
 
 def test_a_shown_unit_carries_its_label_its_truth_and_its_images(outcome):
-    unit = chosen(outcome, 2, images=3)[1]
+    unit = choose_units(outcome, 2, images=3)[1]
     labels = outcome.labels["fc"]
     assert (unit.layer, unit.unit, unit.description) == ("fc", 0, labels.descriptions[0])
     assert unit.truth == labels.truth[0][0]
@@ -43,13 +52,13 @@ def test_a_shown_unit_carries_its_label_its_truth_and_its_images(outcome):
 
 
 def test_nobody_is_right_or_wrong_where_the_truth_has_no_rank(outcome):
-    assert right(outcome.labels["layer4.1.act2"], 0) is None
+    assert is_label_right(outcome.labels["layer4.1.act2"], 0) is None
     labels = replace(outcome.labels["fc"], ranks=np.full(60, np.nan))
-    assert right(labels, 0) is None
+    assert is_label_right(labels, 0) is None
 
 
 def test_rows_are_by_layer_with_our_own_method_first(outcome):
-    assert [(row.layer, row.method) for row in rows(outcome, "soft_wpmi")] == [
+    assert [(row.layer, row.method) for row in metrics_rows(outcome, "soft_wpmi")] == [
         ("layer4.1.act2", "soft_wpmi"),
         ("fc", "soft_wpmi"),
         ("fc", "netdissect"),
@@ -58,7 +67,7 @@ def test_rows_are_by_layer_with_our_own_method_first(outcome):
 
 def test_a_layer_that_only_a_baseline_labels_has_a_row(outcome):
     more = replace(outcome, baseline_metrics={"published": {"conv1": {"units": 3}}})
-    assert ("conv1", "published") in [(row.layer, row.method) for row in rows(more)]
+    assert ("conv1", "published") in [(row.layer, row.method) for row in metrics_rows(more)]
 
 
 @pytest.mark.parametrize(
@@ -73,21 +82,21 @@ def test_a_layer_that_only_a_baseline_labels_has_a_row(outcome):
     ],
 )
 def test_the_text_of_a_cell(outcome, key, with_interval, without):
-    row = Row("fc", "ours", outcome.metrics["fc"])
-    assert cell(row, BY_KEY[key], interval=True) == with_interval
-    assert cell(row, BY_KEY[key], interval=False) == without
+    row = MetricsRow("fc", "ours", outcome.metrics["fc"])
+    assert format_cell(row, BY_KEY[key], interval=True) == with_interval
+    assert format_cell(row, BY_KEY[key], interval=False) == without
 
 
 def test_a_column_is_shown_where_some_row_has_it_and_the_published_rule_where_it_differs(outcome):
-    keys = [metric.key for metric in columns(rows(outcome))]
+    keys = [metric.key for metric in metric_columns(metrics_rows(outcome))]
     assert keys == ["judged", "top1", "top1_published", "top5", "mean_rank", "median_rank", "auc", "clip_cosine"]
-    ours = columns([Row("fc", "ours", outcome.metrics["fc"])])
+    ours = metric_columns([MetricsRow("fc", "ours", outcome.metrics["fc"])])
     assert "top1_published" not in [metric.key for metric in ours]
-    assert [metric.heading for metric in columns([Row("conv1", "ours", {"units": 3})])] == ["units"]
+    assert [metric.heading for metric in metric_columns([MetricsRow("conv1", "ours", {"units": 3})])] == ["units"]
 
 
 def test_a_paired_test_is_read_from_the_row_of_its_pair(outcome):
-    accuracy, cosine = differences(outcome)
+    accuracy, cosine = method_differences(outcome)
     assert (accuracy.metric, accuracy.difference, accuracy.interval) == ("top-1 %", "+14.6", "[+2.5, +26.0]")
     assert (accuracy.p, accuracy.adjusted, accuracy.units) == ("0.021", "0.021", "60")
     assert (cosine.p, cosine.adjusted, cosine.units) == ("0.0004", "0.0008", "59")
@@ -103,11 +112,11 @@ def test_a_paired_test_of_too_few_units_has_no_interval(outcome):
         "mean_rank_p": 1.0,
         "mean_rank_n": 1,
     }
-    (test,) = differences(replace(outcome, comparisons=[row]))
+    (test,) = method_differences(replace(outcome, comparisons=[row]))
     assert (test.difference, test.interval, test.p) == ("-2.0", "", "1")
 
 
 def test_without_truth_two_methods_still_agree_or_not(outcome):
     row = {"layer": "conv1", "first": "a", "second": "b", "agreement": 12.5}
-    (same,) = differences(replace(outcome, comparisons=[row]))
+    (same,) = method_differences(replace(outcome, comparisons=[row]))
     assert (same.metric, same.difference, same.units) == ("same name %", "12.5", "")

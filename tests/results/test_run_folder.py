@@ -32,7 +32,7 @@ def fails(folder, error, **files):
 
 
 def own(folder, *, timed=False):
-    return run_folder.own(folder, setting="hydra.run.dir", timed=timed)
+    return run_folder.open_run_folder(folder, setting="hydra.run.dir", timed=timed)
 
 
 @pytest.mark.parametrize("error", [InputError("no"), KeyboardInterrupt(), SystemExit(2)])

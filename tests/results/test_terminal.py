@@ -9,7 +9,7 @@ from cd_exp import results
 
 def printed(outcome, folder, *, width=80, **settings) -> str:
     out = io.StringIO()
-    results.show(Console(file=out, width=width), outcome, folder, **settings)
+    results.show_results(Console(file=out, width=width), outcome, folder, **settings)
     return out.getvalue()
 
 
@@ -27,7 +27,7 @@ def test_results_tests_examples_notes_and_place_are_printed(outcome, tmp_path, w
 
 def test_the_place_stays_on_one_line_with_the_files_that_are_there(outcome, tmp_path, manifest):
     folder = tmp_path / ("long" * 30)
-    results.write(folder, outcome, manifest=manifest)
+    results.write_run_files(folder, outcome, manifest=manifest)
     assert f"files: {folder}  labels.csv, metrics.json\n" in printed(outcome, folder, width=40)
 
 

@@ -15,8 +15,8 @@ from PIL import Image
 
 from cd_exp import results
 from cd_exp.errors import InputError
-from cd_exp.results.run_folder import flat
-from cd_exp.results.wandb import About, NoLogger, Wandb
+from cd_exp.results.run_folder import flatten_dict
+from cd_exp.results.wandb import NoLogger, RunInfo, Wandb
 
 CONF = Path(__file__).parents[2] / "conf" / "logger"
 CONFIG = {
@@ -56,13 +56,13 @@ def files_of(folder: Path) -> dict[str, Path]:
 
 def logged(outcome, folder, logger, about=None):
     """Record a finished run whose files lie in the folder."""
-    with logger.begin(folder, about or About(config={})) as record:
+    with logger.begin(folder, about or RunInfo(config={})) as record:
         return record.finish(outcome, folder=folder)
 
 
 @pytest.fixture
 def written(outcome, manifest, tmp_path):
-    results.write(tmp_path, outcome, manifest={**manifest, "baselines": list(outcome.baselines)})
+    results.write_run_files(tmp_path, outcome, manifest={**manifest, "baselines": list(outcome.baselines)})
     return tmp_path
 
 
@@ -75,7 +75,7 @@ def no_key(monkeypatch, tmp_path):
 
 
 def test_an_offline_run_says_what_the_files_say(outcome, written, capfd):
-    about = About(config=CONFIG, group="sweep 1", job_type="dissect", name="job 3")
+    about = RunInfo(config=CONFIG, group="sweep 1", job_type="dissect", name="job 3")
     said = logged(outcome, written, Wandb(project="tests", tags=["a"], units=7, images=3), about)
     assert capfd.readouterr() == ("", "")
     found = records(written)
@@ -94,7 +94,9 @@ def test_an_offline_run_says_what_the_files_say(outcome, written, capfd):
     assert summary["layer4.1.act2/units"] == 60
     assert summary["baselines/netdissect/fc/top1"] == metrics["baselines"]["netdissect"]["fc"]["top1"]
     assert summary["seconds/total"] == metrics["seconds"]["total"]
-    assert {key: summary[key] for key in flat(metrics, drop=["layers"])} == flat(metrics, drop=["layers"])
+    assert {key: summary[key] for key in flatten_dict(metrics, drop=["layers"])} == flatten_dict(
+        metrics, drop=["layers"]
+    )
     assert of("exit", found)[-1]["exit_code"] == 0
 
 
@@ -131,9 +133,9 @@ def test_a_run_that_fails_is_finished_and_marked_and_the_next_has_its_own_config
     first, second = tmp_path / "0", tmp_path / "1"
     first.mkdir()
     second.mkdir()
-    with pytest.raises(RuntimeError, match="in the middle"), Wandb().begin(first, About(config={"job": 0, "old": 1})):
+    with pytest.raises(RuntimeError, match="in the middle"), Wandb().begin(first, RunInfo(config={"job": 0, "old": 1})):
         raise RuntimeError("in the middle")
-    with Wandb().run(folder=second, about=About(config={"job": 1})) as run:
+    with Wandb().run(folder=second, about=RunInfo(config={"job": 1})) as run:
         run.summary["x"] = 2
     failed, good = records(first), records(second)
     assert of("exit", failed)[-1]["exit_code"] == 1
@@ -178,7 +180,7 @@ def test_system_metrics_are_sampled_unless_they_are_turned_off(tmp_path):
     for wanted in (True, False):
         place = tmp_path / str(wanted)
         place.mkdir()
-        with Wandb(system_metrics=wanted).run(folder=place, about=About(config={})):
+        with Wandb(system_metrics=wanted).run(folder=place, about=RunInfo(config={})):
             time.sleep(3)
         found = records(place)
         assert bool(of("stats", found)) is wanted
@@ -290,7 +292,7 @@ def test_the_choices_of_the_group_bind(monkeypatch):
 
 def test_names_are_joined_by_slashes_and_intervals_have_two():
     nested = {"layers": {"fc": {"top1": 1.0, "ci95": [0.5, 2.0]}}, "seconds": {"total": 3.0}}
-    assert flat(nested, drop=["layers"]) == {
+    assert flatten_dict(nested, drop=["layers"]) == {
         "fc/top1": 1.0,
         "fc/ci95_low": 0.5,
         "fc/ci95_high": 2.0,

@@ -17,8 +17,8 @@ def test_each_annotated_concept_has_a_category():
 
 def test_maps_hold_the_attributes_on_the_shape_and_the_background_elsewhere():
     for index in range(50):
-        scene = shapes.scene(index, seed=6)
-        found = shapes.segmentation(scene)
+        scene = shapes.make_scene(index, seed=6)
+        found = shapes.segment_scene(scene)
         assert found.whole == ()
         assert found.maps.shape == (5, 48, 48)
         *figure, background = scene.attributes

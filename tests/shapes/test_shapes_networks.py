@@ -13,7 +13,7 @@ RESNET_TOP1, UNIT_AUC, CLIP_TOP1 = 0.95, 0.98, 0.83  # measured on 5,000: 98.0 %
 
 @pytest.fixture(scope="module")
 def held_out():
-    scenes = [shapes.scene(index, seed=31337) for index in range(COUNT)]
+    scenes = [shapes.make_scene(index, seed=31337) for index in range(COUNT)]
     pixels = torch.from_numpy(np.stack([scene.pixels for scene in scenes])).permute(0, 3, 1, 2).float() / 255
     attributes = np.zeros((COUNT, len(shapes.ATTRIBUTES)), dtype=bool)
     np.put_along_axis(attributes, np.array([scene.attributes for scene in scenes]), True, axis=1)
@@ -44,7 +44,7 @@ def test_resnet_tells_the_classes_and_its_units_detect_their_attributes(held_out
 
     pixels, labels, attributes = held_out
     model = timm.create_model(
-        shapes.RESNET, checkpoint_path=str(shapes.resnet_weights()), **shapes.resnet_kwargs()
+        shapes.RESNET, checkpoint_path=str(shapes.resnet_weights()), **shapes.resnet_arguments()
     ).eval()
     transform = create_transform(**resolve_model_data_config(model), is_training=False)
     torch.testing.assert_close(transform(to_pil_image(pixels[0])), pixels[0] * 2 - 1)

@@ -19,25 +19,25 @@ COUNT = 1500
 
 @pytest.fixture(scope="module")
 def scenes():
-    return [shapes.scene(index, seed=77) for index in range(COUNT)]
+    return [shapes.make_scene(index, seed=77) for index in range(COUNT)]
 
 
 @settings(deadline=None, max_examples=25)
 @given(index=st.integers(0, 2**31), seed=st.integers(0, 2**31))
 def test_scene_depends_on_seed_and_index_alone(index, seed):
-    first = shapes.scene(index, seed=seed)
-    shapes.scene(index + 1, seed=seed)
-    again = shapes.scene(index, seed=seed)
+    first = shapes.make_scene(index, seed=seed)
+    shapes.make_scene(index + 1, seed=seed)
+    again = shapes.make_scene(index, seed=seed)
     np.testing.assert_array_equal(first.pixels, again.pixels)
     np.testing.assert_array_equal(first.mask, again.mask)
     assert first.attributes == again.attributes
-    assert (first.pixels != shapes.scene(index + 1, seed=seed).pixels).any()
-    assert (first.pixels != shapes.scene(index, seed=seed + 1).pixels).any()
+    assert (first.pixels != shapes.make_scene(index + 1, seed=seed).pixels).any()
+    assert (first.pixels != shapes.make_scene(index, seed=seed + 1).pixels).any()
 
 
 @pytest.mark.parametrize("size", [32, 48, 64])
 def test_scene_has_the_size_asked_for(size):
-    scene = shapes.scene(3, seed=4, size=size)
+    scene = shapes.make_scene(3, seed=4, size=size)
     assert scene.pixels.shape == (size, size, 3)
     assert scene.pixels.dtype == np.uint8
     assert scene.pixels.flags.c_contiguous
@@ -85,7 +85,7 @@ def test_mask_is_where_the_shape_was_painted(monkeypatch, scenes):
     """The same scene with a shape of another colour differs inside the mask, and nowhere but at the edge outside it."""
     monkeypatch.setattr(render, "PALETTE", np.roll(render.PALETTE, 1, axis=0))
     for index, scene in enumerate(scenes[:200]):
-        changed = (shapes.scene(index, seed=77).pixels != scene.pixels).any(axis=2)
+        changed = (shapes.make_scene(index, seed=77).pixels != scene.pixels).any(axis=2)
         assert changed[scene.mask].mean() > 0.97
         near = scene.mask.copy()
         for axis, step in ((0, 1), (0, -1), (1, 1), (1, -1)):
@@ -96,8 +96,8 @@ def test_mask_is_where_the_shape_was_painted(monkeypatch, scenes):
 def test_outline_of_each_shape_covers_its_own_part_of_a_disc():
     """No two shapes share an outline: their areas or symmetries differ at the same place and turn."""
     draws = np.array([0.5, 0.1, 0.5, 0.5], dtype=np.float32)
-    whole = render._boxes(np.zeros(24, np.float32), 48, objects=1)[0]
-    masks = [render._cover(shape, draws, whole) >= 0.5 for shape in shapes.SHAPES]
+    whole = render._bounding_boxes(np.zeros(24, np.float32), 48, objects=1)[0]
+    masks = [render._coverage(shape, draws, whole) >= 0.5 for shape in shapes.SHAPES]
     for first in range(len(masks)):
         for second in range(first):
             union = (masks[first] | masks[second]).sum()
@@ -111,12 +111,12 @@ def test_what_is_rendered_is_of_this_version():
     """Where this fails because the renderer was changed, give `render.VERSION` another text, and write both here."""
     seen = hashlib.sha256()
     for objects, index in product((1, 2), range(64)):
-        one = shapes.scene(index, seed=3, objects=objects)
+        one = shapes.make_scene(index, seed=3, objects=objects)
         seen.update(one.pixels.tobytes() + one.mask.tobytes() + repr((one.label, one.attributes)).encode())
         seen.update(repr([(figure.label, figure.texture) for figure in one.figures]).encode())
     seen.update(repr((shapes.CLASSES, shapes.ATTRIBUTES)).encode())
     assert seen.hexdigest() == RENDERED
-    assert shapes.fingerprint() == "d04d4cf434ed05795e543f77d67d576a8d7272c304b7647bb5aeffcb8ea3c97c"
+    assert shapes.shapes_fingerprint() == "d04d4cf434ed05795e543f77d67d576a8d7272c304b7647bb5aeffcb8ea3c97c"
 
 
 def test_a_comment_changes_no_fingerprint(tmp_path):
@@ -127,13 +127,13 @@ def test_a_comment_changes_no_fingerprint(tmp_path):
         file.write("# a comment\n")
     code = "from cd_exp import shapes; print(shapes.__file__, shapes.fingerprint())"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert said.stdout.split() == [str(tmp_path / "cd_exp/shapes/__init__.py"), shapes.fingerprint()]
+    assert said.stdout.split() == [str(tmp_path / "cd_exp/shapes/__init__.py"), shapes.shapes_fingerprint()]
 
 
 def test_rendering_is_fast():
     started = time.process_time()
     for index in range(300):
-        shapes.scene(index, seed=5)
+        shapes.make_scene(index, seed=5)
     assert (
         time.process_time() - started < 300 * 0.004
     )  # a half of a millisecond on an idle core; much slack for a busy one

@@ -7,7 +7,7 @@ from cd_exp.errors import InputError
 
 def test_two_figures_lie_in_two_halves_and_the_first_keeps_its_attributes():
     for index in range(60):
-        one, two = shapes.scene(index, seed=3), shapes.scene(index, seed=3, objects=2)
+        one, two = shapes.make_scene(index, seed=3), shapes.make_scene(index, seed=3, objects=2)
         assert two.attributes == one.attributes
         assert len(one.figures) == 1
         first, second = (figure.mask for figure in two.figures)
@@ -22,8 +22,8 @@ def test_two_figures_lie_in_two_halves_and_the_first_keeps_its_attributes():
 def test_what_is_drawn_is_what_the_scene_shows():
     for objects in (1, 2):
         for index in range(20):
-            scene = shapes.scene(index, seed=4, objects=objects)
-            told = shapes.drawn(index, seed=4, objects=objects)
+            scene = shapes.make_scene(index, seed=4, objects=objects)
+            told = shapes.draw_scene(index, seed=4, objects=objects)
             assert [(f["colour"], f["shape"], f["texture"]) for f in told] == [
                 (figure.colour, figure.shape, figure.texture) for figure in scene.figures
             ]
@@ -31,24 +31,24 @@ def test_what_is_drawn_is_what_the_scene_shows():
 
 
 def test_a_fixed_attribute_changes_nothing_else():
-    free = shapes.scene(5, seed=9)
-    same = shapes.scene(5, seed=9, fixed={"colour": free.colour})
+    free = shapes.make_scene(5, seed=9)
+    same = shapes.make_scene(5, seed=9, fixed={"colour": free.colour})
     np.testing.assert_array_equal(free.pixels, same.pixels)
     other = (free.colour + 1) % 10
-    changed = shapes.scene(5, seed=9, fixed={"colour": other})
+    changed = shapes.make_scene(5, seed=9, fixed={"colour": other})
     assert changed.attributes[1:] == free.attributes[1:]
     assert changed.colour == other
     np.testing.assert_array_equal(changed.mask, free.mask)
     differs = (changed.pixels != free.pixels).any(axis=2)
     assert differs[free.mask].mean() > 0.9
     assert not differs[~free.mask].all()
-    moved = shapes.scene(5, seed=9, fixed={"background": (free.background + 1) % 4})
+    moved = shapes.make_scene(5, seed=9, fixed={"background": (free.background + 1) % 4})
     assert (moved.pixels[free.mask] == free.pixels[free.mask]).mean() > 0.8
 
 
 def test_the_masks_of_two_figures():
-    scene = shapes.scene(2, seed=6, objects=2)
-    maps = shapes.segmentation(scene).maps
+    scene = shapes.make_scene(2, seed=6, objects=2)
+    maps = shapes.segment_scene(scene).maps
     for figure in scene.figures:
         assert {shapes.ANNOTATED[n] for n in np.unique(maps[0][figure.mask])} == {shapes.COLOURS[figure.colour]}
         assert {shapes.ANNOTATED[n] for n in np.unique(maps[3][figure.mask])} == {shapes.CLASSES[figure.label]}
@@ -72,7 +72,7 @@ def test_the_masks_of_two_figures():
     ],
 )
 def test_a_name_says_its_attributes_or_nothing(name, attributes):
-    assert shapes.named(name) == attributes
+    assert shapes.named_attributes(name) == attributes
 
 
 def test_the_probe_knows_what_its_scenes_show():

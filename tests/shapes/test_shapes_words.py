@@ -31,7 +31,7 @@ def test_names_are_plain_lower_case_words():
 @pytest.fixture(scope="module")
 def written():
     rng = np.random.default_rng(3)
-    return [(scene, shapes.caption(scene, rng)) for scene in (shapes.scene(i, seed=8) for i in range(3000))]
+    return [(scene, shapes.caption_scene(scene, rng)) for scene in (shapes.make_scene(i, seed=8) for i in range(3000))]
 
 
 def test_a_caption_names_only_what_is_there(written):
@@ -56,6 +56,8 @@ def test_captions_hold_concepts_as_the_concept_set_writes_them(written):
 
 
 def test_a_caption_follows_from_its_generator():
-    scene = shapes.scene(1, seed=2)
+    scene = shapes.make_scene(1, seed=2)
     first, second = (np.random.default_rng(5) for _ in range(2))
-    assert [shapes.caption(scene, first) for _ in range(20)] == [shapes.caption(scene, second) for _ in range(20)]
+    assert [shapes.caption_scene(scene, first) for _ in range(20)] == [
+        shapes.caption_scene(scene, second) for _ in range(20)
+    ]

@@ -9,8 +9,8 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from cd_exp import similarity
-from cd_exp.similarity.match import shape
-from cd_exp.similarity.registry import declaration
+from cd_exp.similarity.match import match_shape
+from cd_exp.similarity.registry import spec_of
 
 SHARED = Path(__file__).parents[2] / "../shared"
 FOLDER = Path(__file__).parents[2] / "conf/similarity"
@@ -41,10 +41,10 @@ def small(name):
         return partial(function, **settings | SMALL.get(name, {}))
 
     def named(match, neurons, **more):
-        names = [str(column) for column in range(shape(match)[1])]
+        names = [str(column) for column in range(match_shape(match)[1])]
         return function(match, neurons, names=names, **settings, **more)
 
-    return similarity.declare(whole_layer=declaration(function).whole_layer)(named)
+    return similarity.similarity_function(whole_layer=spec_of(function).whole_layer)(named)
 
 
 def draw(images=60, concepts=17, units=9, dim=12, seed=0):

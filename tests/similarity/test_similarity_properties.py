@@ -12,15 +12,15 @@ from small_similarity import FUNCTIONS, draw
 from torch.testing import assert_close
 
 from cd_exp import similarity
-from cd_exp.activation_stats import strongest
+from cd_exp.activation_stats import strongest_images
 from cd_exp.errors import InputError
-from cd_exp.labels import label
-from cd_exp.records import Match
-from cd_exp.similarity import Reads
+from cd_exp.labels import label_layer
+from cd_exp.records import ConceptActivations
+from cd_exp.similarity import Inputs
 from cd_exp.similarity.prior import subtract_prior
-from cd_exp.similarity.registry import declaration, declared
+from cd_exp.similarity.registry import is_declared, spec_of
 
-blocks_module = importlib.import_module("cd_exp.similarity.blocks")
+blocks_module = importlib.import_module("cd_exp.similarity.score_blocks")
 CLOSE = {"rtol": 1e-4, "atol": 2e-4}
 
 worlds = st.builds(
@@ -38,7 +38,7 @@ def shuffled(count, seed):
 def test_the_order_of_images_is_irrelevant(world, name, seed):
     match, neurons = world
     order = shuffled(len(neurons), seed)
-    scores = FUNCTIONS[name](Match(match.images[order], match.texts), neurons[order])
+    scores = FUNCTIONS[name](ConceptActivations(match.images[order], match.texts), neurons[order])
     assert_close(scores, FUNCTIONS[name](match, neurons), **CLOSE)
 
 
@@ -47,7 +47,7 @@ def test_the_order_of_images_is_irrelevant(world, name, seed):
 def test_the_order_of_units_and_concepts_is_kept(world, name, seed):
     match, neurons = world
     units, concepts = shuffled(neurons.shape[1], seed), shuffled(len(match.texts), seed)
-    scores = FUNCTIONS[name](Match(match.images, match.texts[concepts]), neurons[:, units])
+    scores = FUNCTIONS[name](ConceptActivations(match.images, match.texts[concepts]), neurons[:, units])
     assert_close(scores, FUNCTIONS[name](match, neurons)[units][:, concepts], **CLOSE)
 
 
@@ -62,8 +62,8 @@ def test_factored_and_dense_agree(world, name):
 @settings(max_examples=25, deadline=None)
 def test_blocks_of_units_score_as_the_whole_layer(world, name, units):
     match, neurons = world
-    pieces = list(similarity.blocks(FUNCTIONS[name], match, neurons, units=units))
-    size = neurons.shape[1] if declaration(FUNCTIONS[name]).whole_layer else units
+    pieces = list(similarity.score_blocks(FUNCTIONS[name], match, neurons, units=units))
+    size = neurons.shape[1] if spec_of(FUNCTIONS[name]).whole_layer else units
     assert [piece.start for piece, _ in pieces] == list(range(0, neurons.shape[1], size))
     scores, whole = torch.cat([scores for _, scores in pieces]), FUNCTIONS[name](match, neurons)
     assert_close(scores, whole, **CLOSE)
@@ -71,7 +71,7 @@ def test_blocks_of_units_score_as_the_whole_layer(world, name, units):
 
 
 def labels(function, match, neurons, names):
-    return label(similarity.blocks(function, match, neurons), names, layer="fc").descriptions
+    return label_layer(similarity.score_blocks(function, match, neurons), names, layer="fc").descriptions
 
 
 @given(worlds, names, st.integers(0, 99), st.booleans())
@@ -80,14 +80,14 @@ def labels(function, match, neurons, names):
 def test_no_label_hangs_on_the_order_of_units_images_or_concepts(world, name, seed, saturated):
     match, neurons = world
     if saturated:  # each unit's images show one concept alone, so that many scores reach the ceiling
-        match = Match(8 * match.images, 8 * match.texts)
+        match = ConceptActivations(8 * match.images, 8 * match.texts)
     words = [f"word {number}" for number in range(len(match.texts))]
     kept = labels(FUNCTIONS[name], match, neurons, words)
     for order in (shuffled(len(words), seed), torch.arange(len(words)).flip(0)):
-        moved = Match(match.images, match.texts[order])
+        moved = ConceptActivations(match.images, match.texts[order])
         assert labels(FUNCTIONS[name], moved, neurons, [words[column] for column in order]) == kept
     order = shuffled(len(neurons), seed)
-    assert labels(FUNCTIONS[name], Match(match.images[order], match.texts), neurons[order], words) == kept
+    assert labels(FUNCTIONS[name], ConceptActivations(match.images[order], match.texts), neurons[order], words) == kept
     order = shuffled(neurons.shape[1], seed)
     assert labels(FUNCTIONS[name], match, neurons[:, order], words) == tuple(kept[unit] for unit in order)
 
@@ -96,7 +96,7 @@ def test_no_label_hangs_on_the_order_of_units_images_or_concepts(world, name, se
 def test_equal_scores_at_the_ceiling_go_to_the_higher_likelihood(name):
     """Two units far apart: many concepts of either one are at log(2), however well they fit."""
     match, _ = draw(images=60, concepts=30, dim=4)
-    match = Match(40 * match.images, match.texts)
+    match = ConceptActivations(40 * match.images, match.texts)
     neurons = torch.zeros(60, 2)
     by_concept = (match.images @ match.texts[0]).argsort()
     neurons[by_concept[:20], 0] = torch.arange(20.0) + 1
@@ -138,7 +138,7 @@ def test_dead_units_stay_out_of_the_prior_when_told_to(world, name):
     with_dead = torch.cat([neurons, torch.full((60, 2), 3.0)], dim=1)
     function = partial(FUNCTIONS[name], prior_units="alive")
     assert_close(function(match, with_dead)[:9], FUNCTIONS[name](match, neurons), **CLOSE)
-    blocks = torch.cat([part for _, part in similarity.blocks(function, match, with_dead, units=4)])
+    blocks = torch.cat([part for _, part in similarity.score_blocks(function, match, with_dead, units=4)])
     assert_close(blocks, function(match, with_dead), **CLOSE)
     assert not torch.allclose(FUNCTIONS[name](match, with_dead)[:9], FUNCTIONS[name](match, neurons))
     assert function(match, with_dead[:, 9:]).isfinite().all()
@@ -150,17 +150,19 @@ def test_dead_units_stay_out_of_the_prior_when_told_to(world, name):
 @settings(max_examples=25, deadline=None)
 def test_lists_of_the_strongest_images_give_what_all_activations_give(world, name, more):
     match, neurons = world
-    wanted = similarity.reads(FUNCTIONS[name], len(neurons)).strongest
+    wanted = similarity.inputs_of(FUNCTIONS[name], len(neurons)).strongest
     if wanted is None:
         with pytest.raises(
             InputError, match=r"reads all activations and was given the 5 strongest .*features.keep=den"
         ):
-            next(similarity.blocks(FUNCTIONS[name], match, strongest(neurons, 5)))
+            next(similarity.score_blocks(FUNCTIONS[name], match, strongest_images(neurons, 5)))
         return
-    assert torch.equal(FUNCTIONS[name](match, strongest(neurons, wanted + more)), FUNCTIONS[name](match, neurons))
+    assert torch.equal(
+        FUNCTIONS[name](match, strongest_images(neurons, wanted + more)), FUNCTIONS[name](match, neurons)
+    )
     if wanted > 1:
         with pytest.raises(InputError, match=f"hold the {wanted - 1} strongest images of each unit and {wanted} are"):
-            FUNCTIONS[name](match, strongest(neurons, wanted - 1))
+            FUNCTIONS[name](match, strongest_images(neurons, wanted - 1))
 
 
 def test_rank_reorder_scores_some_concepts_of_each_unit(world):
@@ -172,12 +174,12 @@ def test_rank_reorder_scores_some_concepts_of_each_unit(world):
 
 
 def test_what_a_function_reads_follows_its_settings():
-    assert similarity.reads(similarity.soft_wpmi, 1000) == Reads(strongest=100, everything=False)
-    assert similarity.reads(partial(similarity.soft_wpmi, top_k=7), 1000) == Reads(strongest=7, everything=False)
-    assert similarity.reads(similarity.soft_wpmi, 60) == Reads(strongest=60, everything=False)
-    assert similarity.reads(similarity.rank_reorder, 1990) == Reads(strongest=99, everything=False)
+    assert similarity.inputs_of(similarity.soft_wpmi, 1000) == Inputs(strongest=100, everything=False)
+    assert similarity.inputs_of(partial(similarity.soft_wpmi, top_k=7), 1000) == Inputs(strongest=7, everything=False)
+    assert similarity.inputs_of(similarity.soft_wpmi, 60) == Inputs(strongest=60, everything=False)
+    assert similarity.inputs_of(similarity.rank_reorder, 1990) == Inputs(strongest=99, everything=False)
     for function in (similarity.cos, similarity.whitened_wpmi, lambda match, neurons: neurons):
-        assert similarity.reads(function, 60) == Reads(strongest=None, everything=True)
+        assert similarity.inputs_of(function, 60) == Inputs(strongest=None, everything=True)
 
 
 @given(worlds, names, st.lists(st.integers(1, 5), min_size=1, max_size=4), st.sampled_from([2**29, 2000, 1]))
@@ -188,7 +190,7 @@ def test_layers_scored_together_are_as_those_scored_alone(world, name, sizes, li
     layers = {f"layer{n}": torch.randn(len(match.images), size, generator=generator) for n, size in enumerate(sizes)}
     before, blocks_module.RESULT_BYTES = blocks_module.RESULT_BYTES, limit
     try:
-        pieces = list(similarity.layers_together(FUNCTIONS[name], match, layers))
+        pieces = list(similarity.score_layers(FUNCTIONS[name], match, layers))
     finally:
         blocks_module.RESULT_BYTES = before
     assert list(dict.fromkeys(layer for layer, _, _ in pieces)) == list(layers)
@@ -204,7 +206,7 @@ def test_tiles_are_made_once_for_all_layers(world, monkeypatch):
     monkeypatch.setattr(
         module, "probabilities", lambda *a, **k: made.append(len(a[0].images)) or probabilities(*a, **k)
     )
-    list(similarity.layers_together(similarity.soft_wpmi, match, {"a": neurons, "b": neurons[:, :3] + 1, "c": neurons}))
+    list(similarity.score_layers(similarity.soft_wpmi, match, {"a": neurons, "b": neurons[:, :3] + 1, "c": neurons}))
     assert made == [60]
 
 
@@ -213,32 +215,34 @@ def test_a_function_that_says_nothing_of_itself_is_called_layer_by_layer(world):
     match, neurons = world
     layers = {"a": neurons, "b": neurons[:, :3] + 1}
     for own in (lambda match, neurons: similarity.soft_wpmi(match, neurons, top_k=11), similarity.cos):
-        pieces = similarity.layers_together(own, match, layers)
+        pieces = similarity.score_layers(own, match, layers)
         for layer, _, scores in pieces:
             assert_close(scores, own(match, layers[layer]), **CLOSE)
 
 
 def test_every_function_of_the_package_says_that_it_goes_with_several_layers():
     for name, function in FUNCTIONS.items():
-        assert declared(function), name
+        assert is_declared(function), name
 
 
 def test_blocks_keep_a_prior_that_is_bound(world):
     match, neurons = world
     bound = partial(similarity.soft_wpmi, prior=torch.zeros(len(match.texts)))
-    scores = torch.cat([scores for _, scores in similarity.blocks(bound, match, neurons, units=2)])
+    scores = torch.cat([scores for _, scores in similarity.score_blocks(bound, match, neurons, units=2)])
     assert_close(scores, bound(match, neurons), **CLOSE)
 
 
 def test_blocks_are_one_where_the_layer_fits(world):
-    ((units, scores),) = similarity.blocks(similarity.soft_wpmi, *world)
+    ((units, scores),) = similarity.score_blocks(similarity.soft_wpmi, *world)
     assert units == slice(0, 9)
     assert torch.equal(scores, similarity.soft_wpmi(*world))
 
 
 def test_blocks_take_a_function_of_ones_own(world):
     match, neurons = world
-    scores = similarity.blocks(lambda match, neurons: neurons.T @ match.images @ match.texts.T, match, neurons, units=4)
+    scores = similarity.score_blocks(
+        lambda match, neurons: neurons.T @ match.images @ match.texts.T, match, neurons, units=4
+    )
     assert [len(part) for _, part in scores] == [4, 4, 1]
 
 
@@ -255,7 +259,7 @@ def test_inputs_are_left_as_they_were(world, function):
 
 def test_half_precision_inputs_give_float32(world, function):
     match, neurons = world
-    scores = function(Match(match.images.half(), match.texts.half()), neurons.half())
+    scores = function(ConceptActivations(match.images.half(), match.texts.half()), neurons.half())
     assert scores.dtype == torch.float32
     assert scores.isfinite().all()
 
@@ -272,7 +276,7 @@ def test_edge_cases_are_finite(function, kind):
     if kind == "one unit":
         neurons = neurons[:, :1]
     if kind == "negative match":
-        match = Match(match.images, -match.texts)
+        match = ConceptActivations(match.images, -match.texts)
     scores = function(match, neurons)
     assert scores.shape == (neurons.shape[1], len(match.texts))
     assert scores.isfinite().all()
@@ -344,7 +348,7 @@ def test_a_probe_smaller_than_top_k_counts_whole(world):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_scores_as_the_cpu(world, function):
     match, neurons = world
-    scores = function(Match(match.images.cuda(), match.texts.cuda()), neurons.cuda())
+    scores = function(ConceptActivations(match.images.cuda(), match.texts.cuda()), neurons.cuda())
     assert scores.is_cuda
     assert_close(scores.cpu(), function(match, neurons), rtol=1e-3, atol=1e-3)
 
@@ -356,7 +360,7 @@ def test_activations_that_are_not_finite_name_the_unit(world, function):
     with pytest.raises(InputError, match="unit 5 has an activation of nan on image 7, and 2 of 9 units"):
         function(match, neurons)
     with pytest.raises(InputError, match="unit 5 has an activation of nan"):
-        list(similarity.blocks(function, match, neurons, units=2))
+        list(similarity.score_blocks(function, match, neurons, units=2))
 
 
 def test_images_that_differ_in_number_are_refused(world, function):
@@ -368,7 +372,7 @@ def test_images_that_differ_in_number_are_refused(world, function):
 @pytest.mark.parametrize(("images", "concepts"), [(0, 3), (3, 0)])
 def test_an_empty_match_is_refused(function, images, concepts):
     with pytest.raises(InputError, match=f"the match has {images} images and {concepts} concepts; it needs at least"):
-        function(Match(torch.zeros(images, 4), torch.zeros(concepts, 4)), torch.zeros(images, 2))
+        function(ConceptActivations(torch.zeros(images, 4), torch.zeros(concepts, 4)), torch.zeros(images, 2))
 
 
 def test_a_layer_without_units_is_refused(world, function):
@@ -405,7 +409,7 @@ def test_settings_out_of_range_are_refused(world, name, setting, message):
 
 def test_blocks_of_no_units_are_refused(world):
     with pytest.raises(InputError, match="units=0 is too small"):
-        next(similarity.blocks(similarity.cos, *world, units=0))
+        next(similarity.score_blocks(similarity.cos, *world, units=0))
 
 
 def test_embeddings_of_two_backbones_are_refused():

@@ -11,9 +11,9 @@ from small_similarity import draw
 from torch.testing import assert_close
 
 from cd_exp import similarity
-from cd_exp.records import Match
+from cd_exp.records import ConceptActivations
 from cd_exp.similarity import top_images
-from cd_exp.similarity.soft_wpmi import ERROR, LIMITS, _polynomial
+from cd_exp.similarity.soft_wpmi import ERROR, LIMITS, _log_polynomial
 
 
 def dense(match):
@@ -155,7 +155,7 @@ def test_a_small_mean_match_is_taken_as_it_is_and_one_below_zero_as_a_millionth(
 
 def test_matches_far_below_zero_have_a_softmax_too():
     match = -1 - torch.rand(6, 5, generator=torch.Generator().manual_seed(0))
-    (_, found), *_ = top_images.probabilities(match, scale=200.0, width=5, buffer=torch.empty(30))
+    (_, found), *_ = top_images.softmax_tiles(match, scale=200.0, width=5, buffer=torch.empty(30))
     assert_close(found, (200 * match).softmax(dim=1))
 
 
@@ -163,21 +163,23 @@ def test_matches_far_below_zero_have_a_softmax_too():
 def test_few_images_and_many_give_the_same_cosine(images, dim):
     """Fewer images than dimensions take another road than the Gram matrix, of which only half is made, in blocks."""
     generator = torch.Generator().manual_seed(0)
-    match = Match(*(torch.nn.functional.normalize(torch.randn(n, dim, generator=generator)) for n in (images, 9)))
+    match = ConceptActivations(
+        *(torch.nn.functional.normalize(torch.randn(n, dim, generator=generator)) for n in (images, 9))
+    )
     neurons = torch.rand(images, 4, generator=generator)
-    many = Match(match.images.repeat(3, 1), match.texts)
+    many = ConceptActivations(match.images.repeat(3, 1), match.texts)
     assert_close(similarity.cos(match, neurons), similarity.cos(many, neurons.repeat(3, 1)), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("degree", range(1, len(LIMITS) + 1))
 def test_polynomials_are_logarithms_as_far_as_float32_sees(degree):
     x = np.linspace(0, LIMITS[degree - 1], 5001)
-    terms = _polynomial(degree).numpy()
+    terms = _log_polynomial(degree).numpy()
     polynomial = sum(term * x**power for power, term in enumerate(terms, start=1))
     assert np.abs(polynomial - np.log1p(x)).max() < ERROR
     if degree > 1:  # and no higher a degree than needed
         beyond = LIMITS[degree - 2] * 1.2
-        fewer = sum(t * beyond**p for p, t in enumerate(_polynomial(degree - 1).numpy(), start=1))
+        fewer = sum(t * beyond**p for p, t in enumerate(_log_polynomial(degree - 1).numpy(), start=1))
         assert abs(fewer - np.log1p(beyond)) > ERROR
 
 

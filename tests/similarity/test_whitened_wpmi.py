@@ -11,9 +11,9 @@ from small_similarity import draw
 from torch.testing import assert_close
 
 from cd_exp.errors import InputError
-from cd_exp.records import Match
+from cd_exp.records import ConceptActivations
 from cd_exp.similarity import concept_activations, whitened_wpmi
-from cd_exp.similarity.whitened_wpmi import nested, off_centre
+from cd_exp.similarity.whitened_wpmi import contains_other_name, penalise_off_centre
 
 worlds = st.builds(
     draw, images=st.integers(12, 60), concepts=st.integers(2, 20), units=st.integers(2, 30), dim=st.integers(2, 16),
@@ -56,7 +56,7 @@ def test_the_gain_and_offset_of_a_unit_change_nothing(world, seed):
 
 def test_duplicates_score_the_same():
     match, neurons = draw(units=12)
-    twice = Match(match.images, torch.cat([match.texts, match.texts[3:5]]))
+    twice = ConceptActivations(match.images, torch.cat([match.texts, match.texts[3:5]]))
     scores = whitened_wpmi(twice, torch.cat([neurons, neurons[:, :2]], dim=1))
     assert_close(scores[12:], scores[:2], rtol=1e-5, atol=1e-5)
     assert_close(scores[:, 17:], scores[:, 3:5], rtol=1e-5, atol=1e-5)
@@ -89,8 +89,8 @@ def test_a_layer_too_large_is_refused_with_a_way_out(monkeypatch):
 
 def test_a_name_is_nested_by_words():
     names = ["red", "red circle", "circled", "Red", "dark red circle", "red  circle", "shark", "great white shark"]
-    assert nested(names) == [False, True, False, False, True, True, False, True]
-    assert nested(["a b", "b a", "a"]) == [True, True, False]
+    assert contains_other_name(names) == [False, True, False, False, True, True, False, True]
+    assert contains_other_name(["a b", "b a", "a"]) == [True, True, False]
 
 
 def test_the_middle_of_near_synonyms_wins_whatever_their_order():
@@ -106,7 +106,7 @@ def test_the_middle_of_near_synonyms_wins_whatever_their_order():
 
 
 def test_a_concept_by_itself_is_not_off_centre():
-    assert off_centre(torch.eye(5, dtype=torch.float64), width=0.015).abs().max() < 1e-6
+    assert penalise_off_centre(torch.eye(5, dtype=torch.float64), width=0.015).abs().max() < 1e-6
     rows = torch.eye(5, dtype=torch.float64)
     rows[2] = 0
-    assert off_centre(rows, width=0.5)[2] == 0
+    assert penalise_off_centre(rows, width=0.5)[2] == 0

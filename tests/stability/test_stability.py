@@ -15,21 +15,28 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from cd_exp import similarity
-from cd_exp.activation_stats import strongest
+from cd_exp.activation_stats import strongest_images
 from cd_exp.dissection import label_units
-from cd_exp.labels import label
-from cd_exp.records import Labels, Match
+from cd_exp.labels import label_layer
+from cd_exp.records import ConceptActivations, Labels
 from cd_exp.similarity import top_images
-from cd_exp.similarity.registry import declaration, settings
-from cd_exp.stability import candidates_kept, doing, draws, reach, terms_of, with_stability
-from cd_exp.stability.bootstrap import _counted
-from cd_exp.stability.resample_generic import drawn_again
-from cd_exp.stability.resample_terms import node_weights
+from cd_exp.similarity.registry import bound_settings, spec_of
+from cd_exp.stability import (
+    count_candidates,
+    describe_duration,
+    draw_resamples,
+    images_reached,
+    terms_read,
+    with_stability,
+)
+from cd_exp.stability.bootstrap import _count_labels
+from cd_exp.stability.resample_generic import repeat_drawn
+from cd_exp.stability.resample_terms import interpolation_weights
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "similarity"))
 from small_similarity import FUNCTIONS, draw
 
-WITH_TERMS = [name for name in FUNCTIONS if terms_of(FUNCTIONS[name])]
+WITH_TERMS = [name for name in FUNCTIONS if terms_read(FUNCTIONS[name])]
 RESAMPLES = 25
 
 
@@ -48,12 +55,14 @@ def found(function, match, layers, resamples=RESAMPLES, seed=3):
 def literal(function, match, neurons, resamples=RESAMPLES, seed=3):
     """The share of resamples that give each unit's label, from the function called on the rows that were drawn."""
     names = names_of(match)
-    kept = label(function(match, neurons), names, layer="fc").descriptions
+    kept = label_layer(function(match, neurons), names, layer="fc").descriptions
     agreed = np.zeros(len(kept))
-    for often in draws(len(neurons), resamples, seed=seed):
+    for often in draw_resamples(len(neurons), resamples, seed=seed):
         rows = torch.arange(len(neurons)).repeat_interleave(often.long())
-        scores = function(Match(match.images[rows], match.texts), neurons[rows])
-        agreed += [one == other for one, other in zip(label(scores, names, layer="fc").descriptions, kept, strict=True)]
+        scores = function(ConceptActivations(match.images[rows], match.texts), neurons[rows])
+        agreed += [
+            one == other for one, other in zip(label_layer(scores, names, layer="fc").descriptions, kept, strict=True)
+        ]
     return agreed / resamples
 
 
@@ -88,7 +97,7 @@ def test_a_prior_that_is_given_stays(name):
 def test_saturated_units_keep_the_likelier_label():
     """At the ceiling the scores of a resample are equal too, and go to the higher likelihood."""
     match, neurons = draw(images=80, concepts=40, units=12)
-    match = Match(8 * match.images, 8 * match.texts)
+    match = ConceptActivations(8 * match.images, 8 * match.texts)
     mine = found(FUNCTIONS["soft_wpmi"], match, {"fc": neurons})["fc"].stability
     assert np.abs(mine - literal(FUNCTIONS["soft_wpmi"], match, neurons)).mean() < 0.02
 
@@ -106,7 +115,7 @@ def test_words_of_one_embedding_are_told_apart_by_name_in_resamples_too(name):
     """The label of equal scores is the first name: a resample with the same scores gives the same label."""
     match, neurons = draw(images=80, concepts=16, units=12)
     mixed = torch.randperm(32, generator=torch.Generator().manual_seed(1))
-    double = Match(match.images, torch.cat([match.texts, match.texts])[mixed])
+    double = ConceptActivations(match.images, torch.cat([match.texts, match.texts])[mixed])
     wanted = literal(FUNCTIONS[name], double, neurons)
     mine = found(FUNCTIONS[name], double, {"fc": neurons})["fc"].stability
     assert wanted.mean() > 0.2
@@ -167,9 +176,9 @@ def test_terms_follow_the_membership_of_the_rank_in_the_resample():
 def test_interpolated_terms_add_up_to_those_of_each_rank(count, first, last, undrawn, often, cell):
     """Even where many images in a row are not drawn, and the rest come far from their place."""
     settings = {"top_k": count, "first_membership": first, "last_membership": last, "scale": 30.0}
-    terms = terms_of(partial(similarity.soft_wpmi, **settings))
+    terms = terms_read(partial(similarity.soft_wpmi, **settings))
     ranks = torch.tensor([0, *[0] * undrawn, *often]).cumsum(0).clamp(max=count)
-    weights, nodes = node_weights(terms, ranks.view(1, 1, -1))
+    weights, nodes = interpolation_weights(terms, ranks.view(1, 1, -1))
     sums = (weights[0, 0] * terms.term(nodes, torch.tensor(cell))).sum(dim=1)
     each = [terms.term(torch.arange(*ends), torch.tensor(cell)).sum() for ends in pairwise(ranks.tolist())]
     np.testing.assert_allclose(weights[0, 0].sum(dim=1), ranks.diff(), atol=1e-4)
@@ -182,14 +191,17 @@ def test_what_is_taken_over_all_images_stays_that_of_all_images(name):
     match, neurons = draw(images=80, concepts=40, units=12)
     function = getattr(similarity, name)
     if name == "cos_cubed":
-        centred = Match(match.images - match.images.mean(dim=0), match.texts), neurons - neurons.mean(dim=0)
+        centred = (
+            ConceptActivations(match.images - match.images.mean(dim=0), match.texts),
+            neurons - neurons.mean(dim=0),
+        )
 
         def resampled(rows):
             p, a = (centred[0].images[rows] @ match.texts.T) ** 3, centred[1][rows] ** 3
             return (a.T @ p) / a.norm(dim=0)[:, None] / p.norm(dim=0)
     else:
-        given = settings(similarity.whitened_wpmi)
-        whitened, weights, rest = declaration(similarity.whitened_wpmi).prepare(match, neurons, **given)
+        given = bound_settings(similarity.whitened_wpmi)
+        whitened, weights, rest = spec_of(similarity.whitened_wpmi).prepare(match, neurons, **given)
         assert_close(rest(whitened, weights), similarity.whitened_wpmi(match, neurons))
 
         def resampled(rows):
@@ -200,7 +212,7 @@ def test_what_is_taken_over_all_images_stays_that_of_all_images(name):
 
     kept = function(match, neurons).argmax(dim=1)
     agreed = torch.zeros(12)
-    for often in draws(80, RESAMPLES, seed=3):
+    for often in draw_resamples(80, RESAMPLES, seed=3):
         agreed += resampled(torch.arange(80).repeat_interleave(often.long())).argmax(dim=1) == kept
     mine = found(function, match, {"fc": neurons})["fc"].stability
     np.testing.assert_allclose(mine, agreed.numpy() / RESAMPLES, atol=1e-9)
@@ -232,51 +244,51 @@ def test_blocks_of_images_and_units_change_nothing(name, monkeypatch):
 @pytest.mark.parametrize("name", [*WITH_TERMS, "rank_reorder"])
 def test_lists_give_what_all_activations_give(name):
     match, neurons = draw(images=60, concepts=20, units=10)
-    count = reach(similarity.reads(FUNCTIONS[name], 60).strongest)
-    lists = found(FUNCTIONS[name], match, {"fc": strongest(neurons, count)})["fc"]
+    count = images_reached(similarity.inputs_of(FUNCTIONS[name], 60).strongest)
+    lists = found(FUNCTIONS[name], match, {"fc": strongest_images(neurons, count)})["fc"]
     np.testing.assert_allclose(lists.stability, found(FUNCTIONS[name], match, {"fc": neurons})["fc"].stability)
 
 
 def test_an_image_takes_as_many_ranks_as_it_was_drawn():
     neurons = torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0]])
-    drawn = drawn_again(strongest(neurons, 3), torch.tensor([2, 0, 1]), 3)
+    drawn = repeat_drawn(strongest_images(neurons, 3), torch.tensor([2, 0, 1]), 3)
     assert drawn.indices.T.tolist() == [[0, 0, 2], [2, 0, 0]]
     assert drawn.values.T.tolist() == [[3, 3, 1], [3, 1, 1]]
 
 
 def test_draws_are_as_many_as_there_are_images():
-    counts = draws(50, 30, seed=0)
+    counts = draw_resamples(50, 30, seed=0)
     assert (counts.sum(dim=1) == 50).all()
     assert 0.5 < (counts > 0).float().mean() < 0.75  # 1 - 1/e of the images
-    assert torch.equal(counts, draws(50, 30, seed=0))
+    assert torch.equal(counts, draw_resamples(50, 30, seed=0))
 
 
 def test_the_stable_set_makes_up_nine_tenths():
     labels = Labels("fc", np.arange(3), (("b",), ("a",), ("c",)), np.zeros(3))
     columns = torch.tensor([[1, 0, 0], [1, 0, 1], [1, 0, 2], [1, 0, 2], [1, 0, 2], [1, 0, 2], [1, 0, 2], [1, 0, 2],
                             [1, 0, 2], [0, 0, 2]])  # fmt: skip
-    counted = _counted(labels, columns, ["a", "b", "c"])
+    counted = _count_labels(labels, columns, ["a", "b", "c"])
     assert counted.stability.tolist() == [0.9, 1.0, 0.8]
     assert counted.stable_set == (("b",), ("a",), ("c", "a"))
 
 
 def test_two_concepts_of_one_name_are_one_label():
     labels = Labels("fc", np.arange(1), (("crane",),), np.zeros(1))
-    assert _counted(labels, torch.tensor([[0], [1]]), ["crane", "crane"]).stability.tolist() == [1.0]
+    assert _count_labels(labels, torch.tensor([[0], [1]]), ["crane", "crane"]).stability.tolist() == [1.0]
 
 
 def test_what_takes_long_is_said_beforehand():
-    assert doing(similarity.soft_wpmi, 40) == "stability"
-    assert doing(similarity.cos, 40) == "stability (up to 40 times scoring; stability.resamples=0 for none)"
-    assert doing(similarity.cos, 10) == "stability"
+    assert describe_duration(similarity.soft_wpmi, 40) == "stability"
+    assert describe_duration(similarity.cos, 40) == "stability (up to 40 times scoring; stability.resamples=0 for none)"
+    assert describe_duration(similarity.cos, 10) == "stability"
 
 
 def test_memory_bounds_the_candidates():
-    kept = partial(candidates_kept, similarity.soft_wpmi)
+    kept = partial(count_candidates, similarity.soft_wpmi)
     assert [kept(units, 40) for units in (1000, 12_000, 100_000)] == [256, 136, 64]
     assert kept(1000, 0) == 0
-    assert candidates_kept(similarity.cos, 1000, 40) == 0
-    assert candidates_kept(similarity.rank_reorder, 1000, 40) == 32
+    assert count_candidates(similarity.cos, 1000, 40) == 0
+    assert count_candidates(similarity.rank_reorder, 1000, 40) == 32
 
 
 @pytest.mark.parametrize("name", [*WITH_TERMS, "cos", "rank_reorder"])

@@ -50,7 +50,9 @@ def finished(
     logger=None,
     **choices,
 ) -> Path:
-    """A job with `labels.csv`, `metrics.json` and `manifest.json`, `accuracy` per cent of its units labelled right."""
+    """A job with `labels.csv`, `metrics.json` and `manifest.json`, `plot_accuracy` per cent of its units labelled
+    right.
+    """
     folder = begun(sweep, number, *overrides, **choices)
     chosen = {**DEFAULTS, **told(overrides), **choices}
     draw = random.Random(f"{number} {overrides}")

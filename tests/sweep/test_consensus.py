@@ -5,8 +5,8 @@ import csv
 import pytest
 from made_sweeps import finished
 
-from cd_exp.sweep import read
-from cd_exp.sweep.consensus import COLUMNS, accuracy, by_layer, consensus, table
+from cd_exp.sweep import read_sweep
+from cd_exp.sweep.consensus import COLUMNS, consensus_accuracy, consensus_table, vote_on_units, votes_by_layer
 
 
 def relabel(folder, labels, *, top5=None, ranks=None, truth=""):
@@ -22,7 +22,7 @@ def relabel(folder, labels, *, top5=None, ranks=None, truth=""):
 def voted(tmp_path, *by_job, **about):
     for number, labels in enumerate(by_job):
         relabel(finished(tmp_path, number, f"similarity=s{number}"), labels, **about)
-    return consensus(read(tmp_path))
+    return vote_on_units(read_sweep(tmp_path))
 
 
 def test_the_most_frequent_label_wins_and_agreement_is_its_share(tmp_path):
@@ -41,7 +41,7 @@ def test_a_tie_goes_to_the_label_that_more_jobs_have_among_their_five_best(tmp_p
     second = finished(tmp_path, 1, "similarity=wpmi")
     relabel(first, ["leaf"], top5={0: "leaf; stripe"})
     relabel(second, ["stripe"], top5={0: "stripe; ring"})
-    assert consensus(read(tmp_path))[0].description == "stripe"
+    assert vote_on_units(read_sweep(tmp_path))[0].description == "stripe"
 
 
 def test_a_tie_in_everything_goes_to_the_earlier_job(tmp_path):
@@ -51,7 +51,7 @@ def test_a_tie_in_everything_goes_to_the_earlier_job(tmp_path):
 def test_an_unlabelled_unit_counts_but_is_no_label(tmp_path):
     votes = voted(tmp_path, ["", ""], ["", "leaf"], ["", ""])
     assert [(vote.description, vote.agreement) for vote in votes] == [("", 0.0), ("leaf", pytest.approx(1 / 3))]
-    assert [row[COLUMNS.index("distinct")] for row in table(votes)[1]] == [0, 1]
+    assert [row[COLUMNS.index("distinct")] for row in consensus_table(votes)[1]] == [0, 1]
 
 
 def test_the_consensus_is_right_where_the_jobs_were_right_with_that_label(tmp_path):
@@ -59,9 +59,9 @@ def test_the_consensus_is_right_where_the_jobs_were_right_with_that_label(tmp_pa
     relabel(first, ["leaf", "ring"], ranks=[1, 7], truth="leaf")
     relabel(second, ["leaf", "ring"], ranks=[1, 3], truth="leaf")
     relabel(third, ["ring", "leaf"], ranks=[9, 1], truth="leaf")
-    votes = consensus(read(tmp_path))
+    votes = vote_on_units(read_sweep(tmp_path))
     assert [vote.judged for vote in votes] == [True, False]
-    found = accuracy(votes)
+    found = consensus_accuracy(votes)
     assert (found["top1"], found["judged"], found["agreement"]) == (50, 2, pytest.approx(200 / 3))
     assert found["ci95"][0] <= 50 <= found["ci95"][1]
 
@@ -69,7 +69,7 @@ def test_the_consensus_is_right_where_the_jobs_were_right_with_that_label(tmp_pa
 def test_units_of_different_models_are_not_put_together(tmp_path):
     for number, model in enumerate(["resnet", "resnet", "vit"]):
         relabel(finished(tmp_path, number, f"model={model}", f"seed={number}"), ["leaf"])
-    groups = by_layer(consensus(read(tmp_path)))
+    groups = votes_by_layer(vote_on_units(read_sweep(tmp_path)))
     assert {key: len(votes[0].labels) for key, votes in groups.items()} == {("resnet", "fc"): 2, ("vit", "fc"): 1}
 
 
@@ -79,10 +79,10 @@ def test_other_weights_under_the_name_of_a_model_are_another_model(tmp_path):
         manifest = folder / "manifest.json"
         manifest.write_text(manifest.read_text().replace('"architecture": "shapes"', f'"weights": "{weights}"'))
         relabel(folder, ["leaf"])
-    assert list(by_layer(consensus(read(tmp_path)))) == [("shapes", "fc"), ("shapes (2)", "fc")]
+    assert list(votes_by_layer(vote_on_units(read_sweep(tmp_path)))) == [("shapes", "fc"), ("shapes (2)", "fc")]
 
 
 def test_a_job_without_labels_is_left_out(tmp_path):
     relabel(finished(tmp_path, 0, "seed=1"), ["leaf"])
     (finished(tmp_path, 1, "seed=2") / "labels.csv").unlink()
-    assert [vote.labels for vote in consensus(read(tmp_path))] == [{"0": "leaf"}]
+    assert [vote.labels for vote in vote_on_units(read_sweep(tmp_path))] == [{"0": "leaf"}]

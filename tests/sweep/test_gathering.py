@@ -11,8 +11,8 @@ import pytest
 from made_sweeps import begun, failed, finished, table3
 from PIL import Image
 
-from cd_exp.io.text import file_name
-from cd_exp.sweep import gather
+from cd_exp.io.text import make_file_name
+from cd_exp.sweep import gather_sweep
 from cd_exp.sweep.__main__ import main
 
 HOSTILE = [
@@ -43,7 +43,7 @@ def sweep15(tmp_path_factory):
 
 
 def test_the_table_is_complete_but_for_what_failed_and_the_reasons_are_listed(sweep15, console, said):
-    found = gather(sweep15, console=console)
+    found = gather_sweep(sweep15, console=console)
     table = rows(sweep15 / "sweep.csv")
     assert len(table) == 13 * 2 + 2
     assert list(table[0])[:6] == ["job", "probe", "similarity", "status", "reason", "layer"]
@@ -66,7 +66,7 @@ def test_the_table_is_complete_but_for_what_failed_and_the_reasons_are_listed(sw
 
 
 def test_figures_are_drawn_and_gathering_again_gives_the_same_bytes(sweep15, console):
-    gather(sweep15, console=console)
+    gather_sweep(sweep15, console=console)
     first = contents(sweep15)
     names = {
         f"figures/{family}_{layer}.png" for family in ("accuracy", "heat", "disagreement") for layer in ("act", "fc")
@@ -75,7 +75,7 @@ def test_figures_are_drawn_and_gathering_again_gives_the_same_bytes(sweep15, con
     for name in names:
         with Image.open(sweep15 / name) as image:
             assert min(image.size) > 200
-    gather(sweep15, console=console)
+    gather_sweep(sweep15, console=console)
     assert contents(sweep15) == first
 
 
@@ -84,11 +84,11 @@ def test_jobs_added_later_are_gathered_as_if_they_had_been_there(tmp_path, conso
     for folder in (late, whole):
         finished(folder, 0, "similarity=cos", accuracy=25)
         begun(folder, 1, "similarity=wpmi")
-    gather(late, console=console)
+    gather_sweep(late, console=console)
     for folder in (late, whole):
         finished(folder, 1, "similarity=wpmi", accuracy=75)
         finished(folder, 2, "similarity=cos", "clip=rn50", accuracy=50, layers=("fc", "act"))
-        gather(folder, console=console)
+        gather_sweep(folder, console=console)
     assert contents(late) == contents(whole)
     assert "figures/heat_fc.png" in contents(late)
 
@@ -96,19 +96,19 @@ def test_jobs_added_later_are_gathered_as_if_they_had_been_there(tmp_path, conso
 def test_what_no_longer_applies_is_removed(tmp_path, console):
     finished(tmp_path, 0, "similarity=cos", accuracy=25)
     finished(tmp_path, 1, "similarity=wpmi", accuracy=75)
-    gather(tmp_path, console=console)
+    gather_sweep(tmp_path, console=console)
     assert "anova.json" in contents(tmp_path)
     (tmp_path / "figures" / "mine.png").write_bytes(b"")
     shutil.rmtree(tmp_path / "1")
     (tmp_path / "0" / "metrics.json").unlink()
-    gather(tmp_path, console=console)
+    gather_sweep(tmp_path, console=console)
     assert set(contents(tmp_path)) == {"sweep.csv", "figures/mine.png"}
 
 
 def test_without_truth_there_is_the_consensus_and_where_configurations_disagree(tmp_path, console, said):
     finished(tmp_path, 0, "similarity=cos", judged=False)
     finished(tmp_path, 1, "similarity=wpmi", judged=False, names=["leaf", "stripe"])
-    gather(tmp_path, console=console)
+    gather_sweep(tmp_path, console=console)
     assert set(contents(tmp_path)) == {"sweep.csv", "consensus.csv", "figures/disagreement_fc.png"}
     assert "consensus: layer agreement % units" in said()
     assert "top-1" not in said()
@@ -117,7 +117,7 @@ def test_without_truth_there_is_the_consensus_and_where_configurations_disagree(
 def test_one_axis_is_a_line_for_each_job(tmp_path, console, said):
     for number, top_k in enumerate([100, 30]):
         finished(tmp_path, number, f"similarity.top_k={top_k}", accuracy=25 * number)
-    gather(tmp_path, console=console)
+    gather_sweep(tmp_path, console=console)
     assert "1 30 25.0 [10.5, 38.2] 34.0 24 0 100 0.0 [0.0, 13.2]" in said()
     assert "figures/accuracy_fc.png" in contents(tmp_path)
     assert "figures/heat_fc.png" not in contents(tmp_path)
@@ -133,7 +133,7 @@ def test_three_axes_of_models_with_layers_and_names_of_any_kind(tmp_path, consol
             failed(tmp_path, number, *overrides, error="[red]boom[/red] \x1b[31m $x$", kind="RuntimeError")
         else:
             finished(tmp_path, number, *overrides, accuracy=20 + 7 * number, names=HOSTILE, layers=layers)
-    gather(tmp_path, console=console)
+    gather_sweep(tmp_path, console=console)
     text = said()
     assert "last judged layer: top-1 % [95 %], similarity across" in text
     assert "model · clip cos wpmi" in text
@@ -144,7 +144,7 @@ def test_three_axes_of_models_with_layers_and_names_of_any_kind(tmp_path, consol
         "figures/accuracy_last_judged_layer.png",
         "figures/heat_last_judged_layer.png",
         "figures/disagreement_resnet50_fc.png",
-        f"figures/disagreement_vit_{file_name(strange)}.png",
+        f"figures/disagreement_vit_{make_file_name(strange)}.png",
     }
     assert {row["truth"] for row in rows(tmp_path / "consensus.csv")} == set(HOSTILE)
 
@@ -152,7 +152,7 @@ def test_three_axes_of_models_with_layers_and_names_of_any_kind(tmp_path, consol
 def test_a_table_too_wide_for_the_terminal_is_a_line_for_each_job(tmp_path, said, console):
     for number in range(12):
         finished(tmp_path, number, f"similarity=function_{number % 6}", f"clip=backbone_{number // 6}")
-    gather(tmp_path, console=console)
+    gather_sweep(tmp_path, console=console)
     assert "job clip similarity fc: top-1" in said()
 
 
@@ -160,7 +160,7 @@ def test_two_jobs_of_one_combination_stand_below_each_other(tmp_path, console, s
     for number in range(4):
         finished(tmp_path, number, f"similarity={'ab'[number % 2]}", f"clip={'xy'[number // 2]}", accuracy=25)
     finished(tmp_path, 4, "similarity=a", "clip=x", accuracy=75)
-    gather(tmp_path, console=console)
+    gather_sweep(tmp_path, console=console)
     assert "x 25.0 25.0 [10.5, 38.2] [10.5, 38.2] 75.0 [60.5, 88.2]" in said()
 
 
@@ -169,7 +169,7 @@ def test_baselines_have_columns_of_their_own(tmp_path, console):
     metrics = json.loads((folder / "metrics.json").read_text())
     metrics["baselines"] = {"netdissect": {"fc": {"top1": 12.5, "ci95": [1.0, 20.0]}}}
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    gather(tmp_path, console=console)
+    gather_sweep(tmp_path, console=console)
     (row,) = rows(tmp_path / "sweep.csv")
     assert (row["netdissect/top1"], row["netdissect/ci95_high"]) == ("12.5", "20.0")
 
@@ -177,14 +177,14 @@ def test_baselines_have_columns_of_their_own(tmp_path, console):
 def test_layers_whose_names_are_one_as_files_have_a_figure_each(tmp_path, console):
     for number in range(2):
         finished(tmp_path, number, f"seed={number}", layers=("a/b", "a:b"), accuracy=25 * number)
-    gather(tmp_path, console=console)
+    gather_sweep(tmp_path, console=console)
     drawn = [name for name in contents(tmp_path) if name.startswith("figures/accuracy_a_b-")]
     assert len(drawn) == 2
 
 
 def test_a_folder_without_jobs_gives_nothing_and_stays_as_it_is(tmp_path, console):
-    assert gather(tmp_path, console=console) is None
-    assert gather(tmp_path / "nowhere", console=console) is None
+    assert gather_sweep(tmp_path, console=console) is None
+    assert gather_sweep(tmp_path / "nowhere", console=console) is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -206,8 +206,8 @@ def test_a_sweep_logged_to_wandb_gets_one_summary_in_the_group_of_its_jobs(tmp_p
     logger = {"_target_": "cd_exp.results.wandb.Wandb", "project": "p", "mode": "offline"}
     for number, similarity in enumerate(["cos", "wpmi"]):
         finished(sweep, number, f"similarity={similarity}", accuracy=25 * number, logger=logger)
-    gather(sweep, console=console)
-    gather(sweep, console=console)
+    gather_sweep(sweep, console=console)
+    gather_sweep(sweep, console=console)
     (log,) = sweep.glob("wandb/offline-run-*/run-*.wandb")
     inspected = subprocess.run(
         [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(log)],
@@ -223,7 +223,7 @@ def test_a_sweep_logged_to_wandb_gets_one_summary_in_the_group_of_its_jobs(tmp_p
     for logged in ("sweep.table.json", "anova.table.json", "figures/accuracy_fc", "consensus.csv", "fc/best_top1"):
         assert logged in inspected
     finished(sweep, 2, "similarity=soft_wpmi", accuracy=75, logger=logger)
-    gather(sweep, console=console)
+    gather_sweep(sweep, console=console)
     assert len([*sweep.glob("wandb/offline-run-*/run-*.wandb")]) == 2
 
 
@@ -233,5 +233,5 @@ def test_a_tracker_out_of_reach_takes_nothing_from_the_tables(tmp_path, console,
     monkeypatch.setenv("HOME", str(tmp_path))
     logger = {"_target_": "cd_exp.results.wandb.Wandb", "mode": "online"}
     finished(tmp_path / "sweep", 0, "similarity=cos", logger=logger)
-    assert gather(tmp_path / "sweep", console=console) is not None
+    assert gather_sweep(tmp_path / "sweep", console=console) is not None
     assert "W&B summary not made: logger.mode=online, but W&B knows no key" in said()

@@ -39,7 +39,7 @@ if __name__ == "__main__":
     ids=["processes", "slurm"],
 )
 def test_ours_extends_the_config_of_the_plugin_and_builds_its_launcher(name, schema, set_here):
-    with initialize_config_dir(str(construct.directory()), version_base="1.3"):
+    with initialize_config_dir(str(construct.config_folder()), version_base="1.3"):
         launcher = compose(overrides=[f"hydra/launcher={name}"], return_hydra_config=True).hydra.launcher
     theirs = OmegaConf.structured(schema)
     assert set(launcher) == set(theirs)
@@ -52,14 +52,14 @@ def test_ours_extends_the_config_of_the_plugin_and_builds_its_launcher(name, sch
 
 @pytest.mark.parametrize("name", ["joblib", "submitit_slurm", "basic"])
 def test_the_launchers_of_the_plugins_compose_beside_ours(name):
-    with initialize_config_dir(str(construct.directory()), version_base="1.3"):
+    with initialize_config_dir(str(construct.config_folder()), version_base="1.3"):
         composed = compose(overrides=[f"hydra/launcher={name}"], return_hydra_config=True)
     assert "_target_" in composed.hydra.launcher
 
 
 def test_processes_run_two_jobs_at_once_and_a_failing_one_hides_no_other(tmp_path):
     app = tmp_path / "app.py"
-    app.write_text(APP.format(conf=str(construct.directory())))
+    app.write_text(APP.format(conf=str(construct.config_folder())))
     done = subprocess.run(
         [sys.executable, str(app), "-m", "hydra/launcher=processes", f"hydra.sweep.dir={tmp_path}/sweep", "+x=1,2,3"],
         capture_output=True,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cd_exp.errors import InputError
-from cd_exp.sweep.multirun import missing, planned, resumed, swept
+from cd_exp.sweep.multirun import missing_jobs, read_plan, resume_arguments, swept_settings
 
 ROOT = Path(__file__).parents[2]
 WORDS = ["similarity=wpmi,soft_wpmi", "probe.size=200,300", "similarity.top_k=20", "features.workers=0"]
@@ -66,13 +66,13 @@ def test_a_killed_sweep_that_is_resumed_equals_one_that_ran_through(through, tmp
         time.sleep(0.02)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    assert len(missing(folder)) in (2, 3, 4)
+    assert len(missing_jobs(folder)) in (2, 3, 4)
     done = resume(folder, through / "cache")
     assert done.returncode == 0, done.stderr
     assert rows(folder) == rows(through / "sweep")
     for name in "0123":
         assert (folder / name / "labels.csv").read_bytes() == (through / "sweep" / name / "labels.csv").read_bytes()
-    assert missing(folder) == []
+    assert missing_jobs(folder) == []
     assert resume(folder, through / "cache").returncode == 0
 
 
@@ -83,7 +83,7 @@ def test_only_what_is_missing_or_failed_runs_again_each_in_its_own_folder(throug
     shutil.rmtree(folder / "2")
     (folder / "1" / "metrics.json").unlink()
     kept = (folder / "0" / "metrics.json").read_bytes()
-    assert [job[-1] for job in missing(folder)] == ["hydra.sweep.subdir='1'", "hydra.sweep.subdir='2'"]
+    assert [job[-1] for job in missing_jobs(folder)] == ["hydra.sweep.subdir='1'", "hydra.sweep.subdir='2'"]
     done = resume(folder, through / "cache")
     assert done.returncode == 0, done.stderr
     assert (folder / "0" / "metrics.json").read_bytes() == kept
@@ -93,10 +93,10 @@ def test_only_what_is_missing_or_failed_runs_again_each_in_its_own_folder(throug
 
 
 def test_the_record_of_a_job_carries_what_the_sweep_varies(through):
-    plan = planned(through / "sweep")
+    plan = read_plan(through / "sweep")
     assert plan.axes == ("similarity", "probe.size")
     assert len(plan.jobs) == 4
-    assert swept(through / "sweep", plan.jobs[1]) == {"similarity": "wpmi", "probe.size": "300"}
+    assert swept_settings(through / "sweep", plan.jobs[1]) == {"similarity": "wpmi", "probe.size": "300"}
 
 
 def test_names_that_differ_in_spaces_and_quotes_alone_are_different_jobs(tmp_path):
@@ -115,10 +115,10 @@ def test_names_that_differ_in_spaces_and_quotes_alone_are_different_jobs(tmp_pat
         written = text.replace("'ab',c", '"ab", c')  # the same, as another hand would write it
         (tmp_path / str(number) / ".hydra" / "overrides.yaml").write_text(json.dumps([written]))
         (tmp_path / str(number) / "metrics.json").write_text("{}")
-    assert missing(tmp_path) == []
+    assert missing_jobs(tmp_path) == []
     for number, text in enumerate(texts):
         folder = shutil.move(tmp_path / str(number), tmp_path.parent / "aside")
-        assert missing(tmp_path) == [[text, f"hydra.sweep.subdir='{number}'"]]
+        assert missing_jobs(tmp_path) == [[text, f"hydra.sweep.subdir='{number}'"]]
         shutil.move(folder, tmp_path / str(number))
 
 
@@ -128,7 +128,7 @@ def test_interpolations_that_were_typed_stay_as_they_were_typed(tmp_path, monkey
     made = {"overrides": {"task": task, "hydra": ["hydra.sweep.subdir=${hydra.job.num}"]}, "job": {"num": "???"}}
     made |= {"sweeper": {"params": None}, "runtime": {"cwd": str(tmp_path), "config_sources": []}}
     (tmp_path / "multirun.yaml").write_text(json.dumps({"hydra": made}))
-    plan = planned(tmp_path)
+    plan = read_plan(tmp_path)
     assert plan.hydra == ("hydra.sweep.subdir=${hydra.job.num}",)
     assert plan.overrides == tuple(task)
     assert [job[0] for job in plan.jobs] == ["top=1", "top=2"]
@@ -137,8 +137,8 @@ def test_interpolations_that_were_typed_stay_as_they_were_typed(tmp_path, monkey
 
 
 def test_a_folder_without_a_multirun_is_an_error(tmp_path):
-    with pytest.raises(InputError, match=r"has no multirun\.yaml, which a multirun writes"), resumed(tmp_path):
+    with pytest.raises(InputError, match=r"has no multirun\.yaml, which a multirun writes"), resume_arguments(tmp_path):
         pass
     (tmp_path / "multirun.yaml").write_text("- [")
     with pytest.raises(InputError, match="cannot be read"):
-        planned(tmp_path)
+        read_plan(tmp_path)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from made_sweeps import finished
 from scipy import stats
 
-from cd_exp.sweep import read, tables
-from cd_exp.sweep.anova import EQUAL, INTERACTION, SATURATED, UNBALANCED, explained, variance
-from cd_exp.sweep.pages import described
+from cd_exp.sweep import read_sweep, tables
+from cd_exp.sweep.anova import EQUAL, INTERACTION, SATURATED, UNBALANCED, explain_axes, partition_variance
+from cd_exp.sweep.pages import describe_sweep
 
 sizes = st.lists(st.integers(2, 4), min_size=1, max_size=3)
 percents = st.floats(0, 100).map(lambda value: round(value, 2))
@@ -27,7 +27,7 @@ def design(counts, repeats=1):
 def test_of_a_balanced_design_the_parts_and_the_residual_add_up_to_the_total(data, counts, repeats):
     runs = repeats * int(np.prod(counts))
     accuracy = np.array(data.draw(st.lists(percents, min_size=runs, max_size=runs)))
-    found = variance(accuracy, design(counts, repeats))
+    found = partition_variance(accuracy, design(counts, repeats))
     parts = sum(part["ss"] for part in found["axes"].values())
     assert found["balanced"]
     assert parts + found["residual"]["ss"] == pytest.approx(found["total"]["ss"], rel=1e-6, abs=1e-6)
@@ -43,7 +43,7 @@ def test_a_part_is_the_textbook_sum_of_squares_between_the_means_of_the_levels(d
     runs = int(np.prod(counts))
     accuracy = np.array(data.draw(st.lists(percents, min_size=runs, max_size=runs)))
     axes = design(counts)
-    found = variance(accuracy, axes)
+    found = partition_variance(accuracy, axes)
     for axis, values in axes.items():
         expected = 0.0
         for level in set(values):
@@ -56,15 +56,17 @@ def test_a_part_is_the_textbook_sum_of_squares_between_the_means_of_the_levels(d
 @given(st.permutations(range(12)))
 def test_the_order_of_the_runs_changes_nothing(order):
     axes, accuracy = design([3, 4]), np.random.default_rng(0).uniform(20, 80, 12)
-    found = variance(accuracy, axes)
-    moved = variance(accuracy[list(order)], {axis: [values[n] for n in order] for axis, values in axes.items()})
+    found = partition_variance(accuracy, axes)
+    moved = partition_variance(
+        accuracy[list(order)], {axis: [values[n] for n in order] for axis, values in axes.items()}
+    )
     for axis in axes:
         assert moved["axes"][axis] == pytest.approx(found["axes"][axis])
 
 
 def test_one_axis_with_several_runs_a_level_is_scipys_one_way_analysis():
     accuracy = np.array([41.0, 45.0, 44.0, 52.0, 50.0, 55.0, 61.0, 60.0, 66.0])
-    found = variance(accuracy, {"clip": list("aaabbbccc")})
+    found = partition_variance(accuracy, {"clip": list("aaabbbccc")})
     expected = stats.f_oneway(accuracy[:3], accuracy[3:6], accuracy[6:])
     assert found["axes"]["clip"]["f"] == pytest.approx(expected.statistic)
     assert found["axes"]["clip"]["p"] == pytest.approx(expected.pvalue)
@@ -73,7 +75,7 @@ def test_one_axis_with_several_runs_a_level_is_scipys_one_way_analysis():
 
 def test_two_axes_by_hand():
     # Rows 10 and 20 apart, columns 4 apart, one cell 4 off: by hand SS 400, 36, 4.
-    found = variance(np.array([10.0, 14.0, 30.0, 38.0]), {"row": list("aabb"), "column": list("xyxy")})
+    found = partition_variance(np.array([10.0, 14.0, 30.0, 38.0]), {"row": list("aabb"), "column": list("xyxy")})
     assert [found["axes"][axis]["ss"] for axis in ("row", "column")] == pytest.approx([484, 36])
     assert found["residual"]["ss"] == pytest.approx(4)
     assert found["axes"]["column"]["f"] == pytest.approx(9)
@@ -83,7 +85,7 @@ def test_two_axes_by_hand():
 
 
 def test_one_run_a_level_leaves_nothing_to_test_against():
-    found = variance(np.array([10.0, 20.0, 40.0]), {"similarity": list("abc")})
+    found = partition_variance(np.array([10.0, 20.0, 40.0]), {"similarity": list("abc")})
     assert found["axes"]["similarity"] == {
         "levels": 3, "df": 2, "separable": True, "ss": pytest.approx(1400 / 3), "eta_squared": 1.0,
     }  # fmt: skip
@@ -91,14 +93,14 @@ def test_one_run_a_level_leaves_nothing_to_test_against():
 
 
 def test_equal_accuracies_have_nothing_to_explain():
-    found = variance(np.full(4, 33.3), design([2, 2]))
+    found = partition_variance(np.full(4, 33.3), design([2, 2]))
     assert all("eta_squared" not in part and "p" not in part for part in found["axes"].values())
     assert EQUAL in found["notes"]
 
 
 def test_an_unbalanced_sweep_is_said_to_be_one_and_an_axis_gets_what_it_adds_to_the_others():
     accuracy, axes = np.array([10.0, 14.0, 30.0]), {"row": list("aab"), "column": list("xyx")}
-    found = variance(accuracy, axes)
+    found = partition_variance(accuracy, axes)
     assert not found["balanced"]
     assert UNBALANCED in found["notes"]
     assert found["axes"]["row"]["ss"] == pytest.approx(200)
@@ -106,7 +108,7 @@ def test_an_unbalanced_sweep_is_said_to_be_one_and_an_axis_gets_what_it_adds_to_
 
 def test_axes_that_change_together_are_not_separable():
     # Accuracy follows both: neither explains nothing, and neither explains all.
-    found = variance(
+    found = partition_variance(
         np.array([1.0, 5.0, 2.0, 6.0]), {"model": list("abab"), "clip": list("xyxy"), "seed": list("0011")}
     )
     for axis in ("model", "clip"):
@@ -119,7 +121,7 @@ def test_axes_that_change_together_are_not_separable():
 def test_an_axis_is_not_separable_where_others_tell_some_of_its_levels():
     # Level c of the model has a backbone of its own: what is the model's there and what the backbone's, nobody knows.
     axes = {"model": list("aabbcc"), "clip": list("xyxyzz")}
-    found = variance(np.arange(6.0), axes)
+    found = partition_variance(np.arange(6.0), axes)
     assert found["axes"]["model"]["df"] == 1 < found["axes"]["model"]["levels"] - 1
     assert not found["axes"]["model"]["separable"]
     assert "eta_squared" not in found["axes"]["model"]
@@ -127,7 +129,7 @@ def test_an_axis_is_not_separable_where_others_tell_some_of_its_levels():
 
 def test_p_is_adjusted_over_the_axes():
     accuracy = np.random.default_rng(0).uniform(20, 80, 24)
-    found = variance(accuracy, design([2, 3, 4]))["axes"]
+    found = partition_variance(accuracy, design([2, 3, 4]))["axes"]
     raw = {axis: part["p"] for axis, part in found.items()}
     smallest = min(raw, key=raw.get)
     assert found[smallest]["p_adjusted"] == pytest.approx(min(1, 3 * raw[smallest]))
@@ -137,7 +139,7 @@ def test_p_is_adjusted_over_the_axes():
 def test_a_sweep_has_one_analysis_for_each_layer_with_truth(tmp_path):
     for number, similarity in enumerate(["cos", "wpmi"]):
         finished(tmp_path, number, f"similarity={similarity}", accuracy=25 * (number + 1), layers=("act", "fc"))
-    found = explained(read(tmp_path))
+    found = explain_axes(read_sweep(tmp_path))
     assert list(found) == ["act", "fc"]
     assert found["fc"]["axes"]["similarity"]["ss"] == pytest.approx(312.5)
 
@@ -146,7 +148,7 @@ def test_the_page_shows_what_the_terminal_shows_and_no_share_that_arithmetic_alo
     jobs = [("cos", 20, 10), ("cos", 100, 30), ("wpmi", 20, 50), ("wpmi", 100, 55)]
     for number, (similarity, top_k, accuracy) in enumerate(jobs):
         finished(tmp_path, number, f"similarity={similarity}", f"similarity.top_k={top_k}", accuracy=accuracy)
-        page = described(read(tmp_path), "Sweep")
+        page = describe_sweep(read_sweep(tmp_path), "Sweep")
         assert bool(page["explained"]) == bool(page["notes"]) == (number == 3)
     assert [part["axis"] for part in page["explained"]] == ["similarity", "similarity.top_k", "residual"]
     assert page["explained"][0]["p_adjusted"] > page["explained"][0]["p"]
@@ -155,12 +157,12 @@ def test_the_page_shows_what_the_terminal_shows_and_no_share_that_arithmetic_alo
 
 def test_a_single_job_is_no_sweep_to_analyse(tmp_path):
     finished(tmp_path, 0, "similarity=cos")
-    assert explained(read(tmp_path)) == {}
+    assert explain_axes(read_sweep(tmp_path)) == {}
 
 
 def test_the_table_prints_the_raw_and_the_adjusted_p():
     tested = {"levels": 2, "df": 1, "eta_squared": 0.5, "f": 9.0, "p": 0.012, "p_adjusted": 0.024}
-    table = tables.variance("fc", {"axes": {"clip": tested}, "residual": {"df": 6, "eta_squared": 0.5}})
+    table = tables.variance_table("fc", {"axes": {"clip": tested}, "residual": {"df": 6, "eta_squared": 0.5}})
     columns = {str(column.header): [str(cell) for cell in column.cells] for column in table.columns}
     assert columns["p"] == ["0.012", ""]
     assert columns["Holm"] == ["0.024", ""]

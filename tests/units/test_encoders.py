@@ -22,7 +22,7 @@ from small_encoders import (
 from cd_exp.errors import InputError
 from cd_exp.units import directions
 from cd_exp.units.autoencoder import read_encoder
-from cd_exp.units.encoder import check_names, pooled, projection
+from cd_exp.units.encoder import check_names, make_projection, pool_latents
 
 
 def same(given, *, activation, **settings):
@@ -63,19 +63,19 @@ def test_thresholds_come_from_the_file_or_from_the_setting(tmp_path):
 
 def test_positions_are_pooled_as_asked():
     latents = torch.tensor([[[0.0, 2.0], [3.0, -1.0], [0.0, 4.0]]])
-    assert pooled(latents, "max").tolist() == [[3.0, 4.0]]
-    assert pooled(latents, "cls").tolist() == [[0.0, 2.0]]
-    torch.testing.assert_close(pooled(latents, "mean"), torch.tensor([[1.0, 5 / 3]]))
-    torch.testing.assert_close(pooled(latents, "fraction"), torch.tensor([[1 / 3, 2 / 3]]))
+    assert pool_latents(latents, "max").tolist() == [[3.0, 4.0]]
+    assert pool_latents(latents, "cls").tolist() == [[0.0, 2.0]]
+    torch.testing.assert_close(pool_latents(latents, "mean"), torch.tensor([[1.0, 5 / 3]]))
+    torch.testing.assert_close(pool_latents(latents, "fraction"), torch.tensor([[1 / 3, 2 / 3]]))
     broken = torch.tensor([[[torch.nan, 1.0], [1.0, 1.0]]])  # not half of the positions: it is refused where it is kept
-    assert pooled(broken, "fraction").isnan().tolist() == [[True, False]]
+    assert pool_latents(broken, "fraction").isnan().tolist() == [[True, False]]
 
 
 def test_directions_project_and_a_zero_one_is_named():
     matrix = torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
-    assert projection(matrix, path="d.npy")(torch.tensor([[3.0, 4.0, 5.0]])).tolist() == [[3.0, 8.0]]
+    assert make_projection(matrix, path="d.npy")(torch.tensor([[3.0, 4.0, 5.0]])).tolist() == [[3.0, 8.0]]
     with pytest.raises(InputError, match=r"d\.npy: direction 1 of 2 is zero or not finite"):
-        projection(torch.tensor([[1.0], [0.0]]), path="d.npy")
+        make_projection(torch.tensor([[1.0], [0.0]]), path="d.npy")
 
 
 class Thing:

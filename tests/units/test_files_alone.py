@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from cd_exp.explorer.page import read, runs_of
+from cd_exp.explorer.page import list_runs, read_pages
 
 ROOT = Path(__file__).parents[2]
 IMAGES, WORDS, UNITS = 300, 40, 12
@@ -59,7 +59,7 @@ def test_a_run_without_pictures_leaves_out_only_what_shows_them(world):
     assert (figures["units"], figures["judged"], figures["top1"]) == (UNITS, UNITS, 100.0)
     assert "word 3" in (folder / "report.html").read_text()
     assert list((folder / "figures").glob("*.png"))
-    content = next(iter(runs_of(read(folder)).values()))
+    content = next(iter(list_runs(read_pages(folder)).values()))
     assert content.sheets == {}
     assert set(content.parts["run"]["images"]["ids"]) <= {f"{number}.jpg" for number in range(IMAGES)}
 

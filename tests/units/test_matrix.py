@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csc_array, csr_array, save_npz
 
 from cd_exp.errors import InputError
-from cd_exp.units.activation_matrix import Matrix
+from cd_exp.units.activation_matrix import ActivationMatrix
 
 IDS = ["a/1.png", "b/2.png", "c 3.png", "d.png"]
 
@@ -30,7 +30,7 @@ def folder(tmp_path, ids=IDS, **files):
 
 def test_rows_find_their_images_by_id_and_others_are_passed_over_and_counted(tmp_path):
     dense = values()
-    units = Matrix(str(folder(tmp_path, layer4=dense)))
+    units = ActivationMatrix(str(folder(tmp_path, layer4=dense)))
     places, notes = units.selected(["d.png", "a/1.png"])
     np.testing.assert_array_equal(units.activations("layer4", places), dense[[3, 0]])
     assert notes == (f"{tmp_path}: rows of images that are not in the probe, passed over: 2",)
@@ -39,7 +39,7 @@ def test_rows_find_their_images_by_id_and_others_are_passed_over_and_counted(tmp
 
 def test_one_file_is_one_layer(tmp_path):
     place = folder(tmp_path, **{"blocks.3": values()})
-    assert list(Matrix(str(place / "blocks.3.npy")).files) == ["blocks.3"]
+    assert list(ActivationMatrix(str(place / "blocks.3.npy")).files) == ["blocks.3"]
 
 
 @settings(deadline=None, max_examples=20)
@@ -48,7 +48,7 @@ def test_one_file_is_one_layer(tmp_path):
 def test_sparse_and_dense_are_the_same_with_tokens_too(tmp_path_factory, seed, tokens, pool):
     dense = values(rows=4 * tokens, seed=seed)
     place = folder(tmp_path_factory.mktemp("m"), dense=dense, sparse=csr_array(dense))
-    units = Matrix(str(place), tokens_per_image=tokens, pool=pool)
+    units = ActivationMatrix(str(place), tokens_per_image=tokens, pool=pool)
     where, _ = units.selected(IDS[::-1])
     found = units.activations("dense", where)
     torch.testing.assert_close(units.activations("sparse", where), found, rtol=0, atol=0)
@@ -75,7 +75,7 @@ def test_sparse_and_dense_are_the_same_with_tokens_too(tmp_path_factory, seed, t
     ],
 )
 def test_what_does_not_fit_is_one_line(tmp_path, files, asked, message):
-    units = Matrix(str(folder(tmp_path, **files)))
+    units = ActivationMatrix(str(folder(tmp_path, **files)))
     with pytest.raises(InputError, match=message):
         units.activations("a", units.selected(asked)[0])
 
@@ -85,10 +85,10 @@ def test_a_sparse_matrix_without_shape_or_with_broken_parts_is_one_line(tmp_path
     parts = csr_array(values())
     np.savez(tmp_path / "a.npz", data=parts.data, indices=parts.indices, indptr=parts.indptr)
     with pytest.raises(InputError, match=r"a\.npz has no 'shape'; a sparse matrix has data, indices, indptr, shape"):
-        Matrix(str(tmp_path)).activations("a", np.arange(4))
+        ActivationMatrix(str(tmp_path)).activations("a", np.arange(4))
     np.savez(tmp_path / "a.npz", data=parts.data, indices=parts.indices + 99, indptr=parts.indptr, shape=(4, 5))
     with pytest.raises(InputError, match=r"a\.npz cannot be read as a matrix"):
-        Matrix(str(tmp_path)).activations("a", np.arange(4))
+        ActivationMatrix(str(tmp_path)).activations("a", np.arange(4))
 
 
 @pytest.mark.parametrize("kind", ["float16", ">f4", ">f2", "int8", "uint64", "bool"])
@@ -100,7 +100,7 @@ def test_numbers_of_any_kind_are_the_same_dense_and_sparse(tmp_path, kind):
     place = folder(tmp_path, dense=np.asfortranarray(dense))
     np.savez(place / "sparse.npz", **parts)
     np.savez(place / "single.npz", dense)
-    for found in Matrix(str(place)).given(IDS)[0].values():
+    for found in ActivationMatrix(str(place)).given(IDS)[0].values():
         np.testing.assert_array_equal(found, dense.astype(np.float32))
 
 
@@ -108,14 +108,14 @@ def test_a_cell_given_twice_is_the_sum(tmp_path):
     np.savez(
         folder(tmp_path) / "a.npz", data=np.int8([100] * 3), indices=[1, 0, 1], indptr=[0, 3, 3, 3, 3], shape=(4, 2)
     )
-    assert Matrix(str(tmp_path)).activations("a", np.arange(2)).tolist() == [[100.0, 200.0], [0.0, 0.0]]
+    assert ActivationMatrix(str(tmp_path)).activations("a", np.arange(2)).tolist() == [[100.0, 200.0], [0.0, 0.0]]
 
 
 @pytest.mark.parametrize("wrong", [values().astype(complex), values().astype(str), np.zeros((4, 5), "M8[s]")])
 def test_a_single_array_of_no_real_numbers_is_one_line(tmp_path, wrong):
     np.savez(folder(tmp_path) / "a.npz", wrong)
     with pytest.raises(InputError, match=r"a\.npz holds .*; expected real numbers"):
-        Matrix(str(tmp_path)).activations("a", np.arange(4))
+        ActivationMatrix(str(tmp_path)).activations("a", np.arange(4))
 
 
 def test_columns_that_are_no_whole_numbers_and_no_columns_at_all_are_one_line(tmp_path):
@@ -123,19 +123,19 @@ def test_columns_that_are_no_whole_numbers_and_no_columns_at_all_are_one_line(tm
     folder(tmp_path)
     np.savez(tmp_path / "a.npz", data=parts.data, indices=parts.indices + 0.7, indptr=parts.indptr, shape=(4, 5))
     with pytest.raises(InputError, match=r"a\.npz: indices holds float64; expected whole numbers"):
-        Matrix(str(tmp_path)).activations("a", np.arange(4))
+        ActivationMatrix(str(tmp_path)).activations("a", np.arange(4))
     np.save(tmp_path / "b.npy", np.zeros((4, 0)))
     with pytest.raises(InputError, match=r"b\.npy has no columns; expected \[images, units\]"):
-        Matrix(str(tmp_path)).activations("b", np.arange(4))
+        ActivationMatrix(str(tmp_path)).activations("b", np.arange(4))
 
 
 def test_two_files_of_one_layer_are_one_line_and_hidden_ones_are_no_layers(tmp_path):
     place = folder(tmp_path, a=values())
     (place / "._a.npy").write_bytes(b"what some systems leave beside a file")
-    assert list(Matrix(str(place)).files) == ["a"]
+    assert list(ActivationMatrix(str(place)).files) == ["a"]
     save_npz(place / "a.npz", csr_array(2 * values()))
     with pytest.raises(InputError, match=r"a\.npy and a\.npz beside it are both layer 'a'; keep one"):
-        _ = Matrix(str(place)).files
+        _ = ActivationMatrix(str(place)).files
 
 
 @pytest.mark.parametrize(
@@ -147,22 +147,22 @@ def test_two_files_of_one_layer_are_one_line_and_hidden_ones_are_no_layers(tmp_p
 )
 def test_names_of_a_layer_that_there_is_not_are_one_line(tmp_path, truth, message):
     with pytest.raises(InputError, match=message):
-        Matrix(str(folder(tmp_path, a=values())), truth=truth).given(IDS)
+        ActivationMatrix(str(folder(tmp_path, a=values())), truth=truth).given(IDS)
 
 
 def test_an_image_of_no_rows_is_one_line():
     with pytest.raises(InputError, match=r"units\.tokens_per_image=0; expected a whole number from 1 on"):
-        Matrix("folder", tokens_per_image=0)
+        ActivationMatrix("folder", tokens_per_image=0)
 
 
 def test_a_folder_without_what_is_needed_is_one_line(tmp_path):
     with pytest.raises(InputError, match=r"units\.path=.*nowhere: there is no such file"):
-        _ = Matrix(str(tmp_path / "nowhere")).files
+        _ = ActivationMatrix(str(tmp_path / "nowhere")).files
     with pytest.raises(InputError, match=r"holds no LAYER\.npy or LAYER\.npz"):
-        _ = Matrix(str(tmp_path)).files
+        _ = ActivationMatrix(str(tmp_path)).files
     np.save(tmp_path / "a.npy", values())
     with pytest.raises(InputError, match=r"images\.txt is not there; it names the image of each row"):
-        Matrix(str(tmp_path)).selected(IDS)
+        ActivationMatrix(str(tmp_path)).selected(IDS)
     (tmp_path / "images.txt").write_text("a\na\n")
     with pytest.raises(InputError, match="names 'a' twice"):
-        Matrix(str(tmp_path)).selected(["a"])
+        ActivationMatrix(str(tmp_path)).selected(["a"])

@@ -10,17 +10,17 @@ from safetensors.torch import save_file
 from scipy.sparse import csr_array, save_npz
 
 from cd_exp import clips, concepts, models, probes, similarity
-from cd_exp.activation_stats import statistics
+from cd_exp.activation_stats import activation_statistics
 from cd_exp.cache import Store
-from cd_exp.dissection import dissection, label_units, marked
+from cd_exp.dissection import dissect_layers, flag_labels, label_units
 from cd_exp.errors import InputError
-from cd_exp.features import Settings, extract
+from cd_exp.features import ExtractionSettings, extract
 from cd_exp.hooks import Layer
 from cd_exp.hooks.pooling import Pooling
 from cd_exp.run_data import RunInputs
-from cd_exp.units import Layers, Matrix, directions, sae
+from cd_exp.units import ActivationMatrix, Layers, directions, sae
 
-QUIET = Settings(progress=False, workers=0)
+QUIET = ExtractionSettings(progress=False, workers=0)
 WIDTH, LATENTS = 96, 40
 
 
@@ -50,7 +50,7 @@ def inputs_of(parts, units, store):
 
 def named(parts, units, store):
     few = partial(similarity.soft_wpmi, top_k=10)
-    return dissection(inputs_of(parts, units, store), few, top=5).labels
+    return dissect_layers(inputs_of(parts, units, store), few, top=5).labels
 
 
 def test_latents_and_the_same_latents_from_files_have_the_same_labels(parts, store, weights, tmp_path):
@@ -64,7 +64,7 @@ def test_latents_and_the_same_latents_from_files_have_the_same_labels(parts, sto
     np.save(tmp_path / "dense.npy", shuffled)
     save_npz(tmp_path / "sparse.npz", csr_array(shuffled))
     expected = named(parts, units, store)["layer4.sae"]
-    given = named(parts, Matrix(str(tmp_path)), store)
+    given = named(parts, ActivationMatrix(str(tmp_path)), store)
     assert list(given) == ["dense", "sparse"]
     for labels in given.values():
         assert labels.top == expected.top
@@ -148,7 +148,7 @@ def test_a_layer_of_dead_units_has_the_ceiling_of_its_prior():
     match, dead = similarity.concept_activations(torch.rand(9, 4), torch.rand(7, 4)), torch.zeros(9, 6)
     function = partial(similarity.soft_wpmi, top_k=3, prior_units="alive")
     scored = label_units(function, match, {"fc": dead}, list("abcdefg"), truth={"fc": ()}, top=3)
-    assert set(marked(scored.labels["fc"], statistics(dead), function).marks) == {frozenset({"dead"})}
+    assert set(flag_labels(scored.labels["fc"], activation_statistics(dead), function).marks) == {frozenset({"dead"})}
 
 
 def test_an_encoder_of_another_width_and_a_class_token_that_is_none_are_refused(parts, store, weights):
@@ -178,7 +178,7 @@ def test_names_in_a_file_of_matrix_units_are_judged(tmp_path, parts, store):
     (tmp_path / "names.csv").write_text("red\n\nstar\n")
     with (tmp_path / "names.csv").open() as file:
         assert len(list(csv.reader(file))) == 3
-    units = Matrix(str(tmp_path), truth={"mine": str(tmp_path / "names.csv")})
+    units = ActivationMatrix(str(tmp_path), truth={"mine": str(tmp_path / "names.csv")})
     labels = named(parts, units, store)["mine"]
     assert labels.truth == (("red",), None, ("star",))
     assert np.isnan(labels.ranks[1])
@@ -194,5 +194,5 @@ def test_a_layer_too_small_for_the_function_is_said(parts, store, tmp_path, func
     np.save(tmp_path / "few.npy", np.random.default_rng(0).standard_normal((rows, WIDTH)).astype(np.float32))
     units = directions(layer="layer4", path=str(tmp_path / "few.npy"))
     named = getattr(similarity, function)
-    found = dissection(inputs_of(parts, units, store), named, top=5)
+    found = dissect_layers(inputs_of(parts, units, store), named, top=5)
     assert [note.partition(":")[0] for note in found.notes] == said

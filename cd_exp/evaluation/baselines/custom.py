@@ -4,20 +4,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cd_exp.errors import InputError, unknown
-from cd_exp.evaluation.baselines.method import Labelled, Method
-from cd_exp.plugins import load
+from cd_exp.errors import InputError, unknown_name_error
+from cd_exp.evaluation.baselines.method import Method, MethodResult
+from cd_exp.plugins import load_function
 from cd_exp.records import Labels, Probe
 from cd_exp.run_data import RunData
 
 
 @dataclass(frozen=True, eq=False)
-class Custom(Method):
+class CustomMethod(Method):
     """A method of the user's own; what it returns is checked."""
 
     name: str
     factory: str
-    method: Callable[[RunData], Mapping[str, Labels] | Labelled]
+    method: Callable[[RunData], Mapping[str, Labels] | MethodResult]
 
     @property
     def uses_clip(self) -> bool:
@@ -34,19 +34,21 @@ class Custom(Method):
         if isinstance(self.method, Method):
             self.method.check(probe)
 
-    def __call__(self, run: RunData) -> Labelled:
+    def __call__(self, run: RunData) -> MethodResult:
         """The labels of the run's layers."""
         made = self.method(run)
-        given = made.labels if isinstance(made, Labelled) else made
+        given = made.labels if isinstance(made, MethodResult) else made
         if not isinstance(given, Mapping) or not all(isinstance(labels, Labels) for labels in given.values()):
             raise InputError(
                 f"baseline.factory={self.factory}: the method gave {type(made).__name__}, expected {{layer: Labels}} "
                 "or Labelled(labels, files, notes) of cd_exp.evaluation.baselines"
             )
-        found = made if isinstance(made, Labelled) else Labelled(given)
+        found = made if isinstance(made, MethodResult) else MethodResult(given)
         for layer, labels in found.labels.items():
             if layer not in run.labels:
-                raise unknown("layer", layer, run.labels, where=f"in this run (baseline.factory={self.factory})")
+                raise unknown_name_error(
+                    "layer", layer, run.labels, where=f"in this run (baseline.factory={self.factory})"
+                )
             if len(labels.units) and int(labels.units.max()) >= len(run.labels[layer].units):
                 raise InputError(
                     f"baseline.factory={self.factory} labels unit {int(labels.units.max())} of {layer}, which has "
@@ -55,10 +57,10 @@ class Custom(Method):
         return found
 
 
-def custom(*, factory: str, options: Mapping[str, Any] | None = None, name: str = "custom") -> Custom:
-    """The method that a function of the user's own returns: `method(run)` gives `{layer: Labels}` or `Labelled`.
+def custom(*, factory: str, options: Mapping[str, Any] | None = None, name: str = "custom") -> CustomMethod:
+    """The method that a function of the user's own returns: `method(run)` gives `{layer: Labels}` or `MethodResult`.
 
-    A subclass of `Method` may also say what it needs: `check`, `uses_clip`, `reads_activations`.
+    A subclass of `Method` may also say what it needs: `check_node`, `uses_clip`, `reads_activations`.
 
     Args:
         factory: `FILE.py:function` or `package.module:function`.
@@ -68,7 +70,7 @@ def custom(*, factory: str, options: Mapping[str, Any] | None = None, name: str 
     Raises:
         InputError: there is no such function, or it returns no method.
     """
-    method = load(factory, setting="baseline.factory")(options or {})
+    method = load_function(factory, setting="baseline.factory")(options or {})
     if not callable(method):
         raise InputError(f"baseline.factory={factory} returned {type(method).__name__}, expected a method: method(run)")
-    return Custom(name, factory, method)
+    return CustomMethod(name, factory, method)

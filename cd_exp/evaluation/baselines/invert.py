@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from cd_exp.errors import InputError, unknown
-from cd_exp.evaluation.baselines.method import Labelled, Method
-from cd_exp.evaluation.judges import atoms, classes_of, divided, predicted
-from cd_exp.io.text import csv_text, file_name
+from cd_exp.errors import InputError, unknown_name_error
+from cd_exp.evaluation.baselines.method import Method, MethodResult
+from cd_exp.evaluation.judges import held_out_split, list_base_concepts, predict_values, read_image_classes
+from cd_exp.io.text import format_csv, make_file_name
 from cd_exp.records import Labels, Probe
 from cd_exp.run_data import RunData
 
@@ -72,19 +72,19 @@ class Invert(Method):
     def check(self, probe: Probe) -> None:
         """Refuse a probe that has neither masks nor classes."""
         if not probe.has_masks:
-            classes_of(probe)
+            read_image_classes(probe)
 
-    def __call__(self, run: RunData) -> Labelled:
+    def __call__(self, run: RunData) -> MethodResult:
         """The best formulas of every unit, best first, and a file with their AUC and p on images not searched on."""
         indices = [int(index) for index in run.features.kept]
         names, present = self._atoms(run, indices)
-        searched, other = divided(
+        searched, other = held_out_split(
             run.probe, indices, store=run.store, seed=run.seed + 1, share=OTHER_PART
         )  # not the judge's own division, of which this is given one part
         found, files, notes = {}, {}, []
         for layer in run.features.layers:
             activations = run.features.activations[layer]
-            best = search(
+            best = search_formulas(
                 activations[searched],
                 present[searched],
                 names,
@@ -101,25 +101,31 @@ class Invert(Method):
                 truth=truth,
                 candidates=len(names),
             )
-            told = significance([own[0].text if own else "" for own in best], activations[other], present[other], names)
-            files[f"invert_{file_name(layer)}.csv"] = _table(best, told, len(searched))
+            told = auc_significance(
+                [own[0].text if own else "" for own in best], activations[other], present[other], names
+            )
+            files[f"invert_{make_file_name(layer)}.csv"] = _format_table(best, told, len(searched))
             doubtful = sum(not (row[2] < LEVEL) for row in told)
             if doubtful:
                 notes.append(f"invert: for {doubtful} of {len(best)} units of {layer} q is not below {LEVEL}")
-        return Labelled(found, files, tuple(notes))
+        return MethodResult(found, files, tuple(notes))
 
-    def _atoms(self, run: RunData, indices: Sequence[int]) -> tuple[tuple[str, ...], Bool[Tensor, "images atoms"]]:
-        names, categories, present = atoms(run.probe, indices)
+    def _atoms(
+        self, run: RunData, indices: Sequence[int]
+    ) -> tuple[tuple[str, ...], Bool[Tensor, "images list_base_concepts"]]:
+        names, categories, present = list_base_concepts(run.probe, indices)
         for category in self.categories or ():
             if category not in categories:
-                raise unknown("baseline.categories", category, set(categories), where=f"in probe {run.probe.name}")
+                raise unknown_name_error(
+                    "baseline.categories", category, set(categories), where=f"in probe {run.probe.name}"
+                )
         wanted = [column for column, own in enumerate(categories) if self.categories is None or own in self.categories]
         return tuple(names[column] for column in wanted), torch.from_numpy(present[:, wanted])
 
 
-def search(
+def search_formulas(
     activations: Float[Tensor, "images neurons"],
-    present: Bool[Tensor, "images atoms"],
+    present: Bool[Tensor, "images list_base_concepts"],
     names: Sequence[str],
     *,
     length: int,
@@ -164,13 +170,13 @@ class _Search:
     def __init__(
         self,
         activations: Float[Tensor, "images units"],
-        present: Bool[Tensor, "images atoms"],
+        present: Bool[Tensor, "images list_base_concepts"],
         names: Sequence[str],
         *,
         beam: int,
         shares: tuple[float, float],
     ) -> None:
-        self.ranks = centred_ranks(activations).T.contiguous()  # units x images
+        self.ranks = centre_ranks(activations).T.contiguous()  # units x images
         self.atoms, self.names, self.beam = present.double(), list(names), beam
         self.images = len(present)
         self.allowed = (shares[0] * self.images, shares[1] * self.images)
@@ -185,7 +191,7 @@ class _Search:
         for _ in range(length - 1):
             beam = self._longer(beam)
             every.append(beam)
-        return [_best(unit, every, kept) for unit in range(len(self.ranks))]
+        return [_best_formula(unit, every, kept) for unit in range(len(self.ranks))]
 
     def _longer(self, beam: _Beam) -> _Beam:
         """Every formula of the beam with AND, OR, AND NOT, OR NOT and every atom."""
@@ -246,7 +252,7 @@ _OPERATORS = (
 )
 
 
-def _best(unit: int, beams: Sequence[_Beam], kept: int) -> tuple[Formula, ...]:
+def _best_formula(unit: int, beams: Sequence[_Beam], kept: int) -> tuple[Formula, ...]:
     """The best formulas of a unit over all lengths, the shorter first among equals."""
     found = [
         Formula(text, float(auc), int(mask.sum()))
@@ -256,7 +262,7 @@ def _best(unit: int, beams: Sequence[_Beam], kept: int) -> tuple[Formula, ...]:
     return tuple(sorted(found, key=lambda formula: -round(formula.auc, 10))[:kept])
 
 
-def centred_ranks(activations: Float[Tensor, "images neurons"]) -> Float[Tensor, "images neurons"]:
+def centre_ranks(activations: Float[Tensor, "images neurons"]) -> Float[Tensor, "images neurons"]:
     """The rank of each activation less the mean rank; equal activations share the mean of theirs."""
     columns = activations.T.contiguous()
     ordered = columns.sort(dim=1).values
@@ -265,10 +271,10 @@ def centred_ranks(activations: Float[Tensor, "images neurons"]) -> Float[Tensor,
     return ((low + high).double() / 2 + 0.5 - (len(activations) + 1) / 2).T
 
 
-def significance(
+def auc_significance(
     formulas: Sequence[str],
     activations: Float[Tensor, "images neurons"],
-    present: Bool[Tensor, "images atoms"],
+    present: Bool[Tensor, "images list_base_concepts"],
     names: Sequence[str],
 ) -> list[tuple[float, float, float]]:
     """AUC, p and q of each unit's formula: whether images where it holds excite the unit more.
@@ -277,11 +283,11 @@ def significance(
     over the units by Benjamini and Hochberg. A formula that holds for none or all of the images has AUC NaN and p 1.
     """
     columns = {name: present[:, column].double() for column, name in enumerate(names)}
-    ranks, images = centred_ranks(activations), len(activations)
+    ranks, images = centre_ranks(activations), len(activations)
     variances = ranks.square().mean(0)  # of a rank, with the correction for ties in it
     area, p = [], []
     for unit, text in enumerate(formulas):
-        holds = predicted(text, columns.get) if text else None
+        holds = predict_values(text, columns.get) if text else None
         count = 0 if holds is None else int(holds.sum())
         if holds is None or not 0 < count < images:
             area.append(math.nan)
@@ -291,10 +297,10 @@ def significance(
         spread = math.sqrt(product * float(variances[unit]) / (images - 1))
         area.append(0.5 + total / product)
         p.append(math.erfc(total / spread / math.sqrt(2)) / 2 if spread else 1.0)
-    return list(zip(area, p, adjusted(p), strict=True))
+    return list(zip(area, p, adjust_for_search(p), strict=True))
 
 
-def adjusted(p: Sequence[float]) -> list[float]:
+def adjust_for_search(p: Sequence[float]) -> list[float]:
     """q of Benjamini and Hochberg 1995: the least false discovery rate at which each is called a finding."""
     order = np.argsort(p)[::-1]
     scaled = np.asarray(p)[order] * len(p) / np.arange(len(p), 0, -1)
@@ -303,7 +309,7 @@ def adjusted(p: Sequence[float]) -> list[float]:
     return q.tolist()
 
 
-def _table(best: Sequence[tuple[Formula, ...]], told: Sequence[tuple[float, float, float]], images: int) -> str:
+def _format_table(best: Sequence[tuple[Formula, ...]], told: Sequence[tuple[float, float, float]], images: int) -> str:
     header = ("unit", "formula", "share", "auc", "auc_other_images", "p", "q")
     rows = [
         (unit, own[0].text, f"{own[0].images / images:.4f}", f"{own[0].auc:.6f}", f"{area:.6f}", f"{p:.3g}", f"{q:.3g}")
@@ -311,4 +317,4 @@ def _table(best: Sequence[tuple[Formula, ...]], told: Sequence[tuple[float, floa
         else (unit, "", "", "", "", "", "")
         for unit, (own, (area, p, q)) in enumerate(zip(best, told, strict=True))
     ]
-    return csv_text([header, *rows])
+    return format_csv([header, *rows])

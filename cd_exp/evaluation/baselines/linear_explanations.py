@@ -9,11 +9,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cd_exp.errors import InputError
-from cd_exp.evaluation.baselines.method import Labelled, Method
-from cd_exp.evaluation.judges import atoms, classes_of, concept_values, divided
-from cd_exp.evaluation.judges.clip import logits
+from cd_exp.evaluation.baselines.method import Method, MethodResult
+from cd_exp.evaluation.judges import held_out_split, list_base_concepts, read_concept_values, read_image_classes
+from cd_exp.evaluation.judges.clip import as_logits
 from cd_exp.features import text_embeddings
-from cd_exp.io.text import csv_text, file_name
+from cd_exp.io.text import format_csv, make_file_name
 from cd_exp.records import Labels, Probe
 from cd_exp.run_data import RunData
 
@@ -68,17 +68,17 @@ class LinearExplanations(Method):
     def check(self, probe: Probe) -> None:
         """Refuse annotations of a probe that has none."""
         if self.source == "annotations" and not probe.has_masks:
-            classes_of(probe)
+            read_image_classes(probe)
 
-    def __call__(self, run: RunData) -> Labelled:
+    def __call__(self, run: RunData) -> MethodResult:
         """The concepts of each unit in the order they were taken, and the weighted sum as what explains it."""
-        fitted, checked = divided(
+        fitted, checked = held_out_split(
             run.probe, run.features.kept, store=run.store, seed=run.seed + 1, share=VALIDATION
         )  # not the judge's own division, of which this is given one part
         names, values = self._concepts(run, fitted)
         found, files = {}, {}
         for layer in run.features.layers:
-            sums = explain(
+            sums = explain_units(
                 run.features.activations[layer],
                 values,
                 fitted,
@@ -96,21 +96,21 @@ class LinearExplanations(Method):
                 similarity=np.array([own.correlation if own.columns else np.nan for own in sums]),
                 truth=run.labels[layer].truth,
                 candidates=len(names),
-                judged_label=tuple(written(own, names) for own in sums),
+                judged_label=tuple(format_explanation(own, names) for own in sums),
             )
-            files[f"linear_explanations_{file_name(layer)}.csv"] = _table(sums, names)
-        return Labelled(found, files)
+            files[f"linear_explanations_{make_file_name(layer)}.csv"] = _format_table(sums, names)
+        return MethodResult(found, files)
 
     def _concepts(
         self, run: RunData, fitted: Int[np.ndarray, " fitted"]
     ) -> tuple[tuple[str, ...], Float[Tensor, "images concepts"]]:
         if self.source == "annotations":
-            names, _, present = atoms(run.probe, [int(index) for index in run.features.kept])
+            names, _, present = list_base_concepts(run.probe, [int(index) for index in run.features.kept])
             return names, torch.from_numpy(present).double()
         texts = text_embeddings(run.clip, run.concepts, store=run.store, device=run.settings.device)
-        scale, bias = logits(run.clip, run.store)
+        scale, bias = as_logits(run.clip, run.store)
         images = run.features.images
-        values = concept_values(images, texts, scale=scale, bias=bias, calibration=images[torch.as_tensor(fitted)])
+        values = read_concept_values(images, texts, scale=scale, bias=bias, calibration=images[torch.as_tensor(fitted)])
         return run.concepts.names, values
 
 
@@ -123,7 +123,7 @@ class Sum:
     correlation: float
 
 
-def explain(
+def explain_units(
     activations: Float[Tensor, "images neurons"],
     values: Float[Tensor, "images concepts"],
     fitted: Int[np.ndarray, " fitted"],
@@ -152,15 +152,15 @@ def explain(
         penalty: of the elastic net.
         lasso: share of it on absolute weights.
     """
-    best = _correlated(values, activations, MOST_CONCEPTS)
+    best = _correlate(values, activations, MOST_CONCEPTS)
     part = values[:, best].double()
     first, second = (_Moments.of(part[rows], activations[rows].double()) for rows in (fitted, checked))
-    weights = elastic_net(first.gram, first.cross, penalty=penalty, lasso=lasso)
+    weights = fit_elastic_net(first.gram, first.cross, penalty=penalty, lasso=lasso)
     found = []
     for unit in range(activations.shape[1]):
         size = weights[:, unit].abs()
         order = size.sort(descending=True, stable=True).indices[:candidates]
-        own = _greedy(first, second, unit, order[size[order] > 0], gain=gain, length=length)
+        own = _select_greedily(first, second, unit, order[size[order] > 0], gain=gain, length=length)
         found.append(Sum(tuple(int(best[column]) for column in own.columns), own.weights, own.correlation))
     return found
 
@@ -175,12 +175,12 @@ class _Moments:
 
     @classmethod
     def of(cls, values: Float[Tensor, "images concepts"], activations: Float[Tensor, "images neurons"]) -> "_Moments":
-        scaled, spread = _standard(values)
-        wanted, _ = _standard(activations)
+        scaled, spread = _standardise(values)
+        wanted, _ = _standardise(activations)
         return cls(scaled.T @ scaled / len(values), scaled.T @ wanted / len(values), spread)
 
 
-def _standard(values: Float[Tensor, "images columns"]) -> tuple[Float[Tensor, "images columns"], Tensor]:
+def _standardise(values: Float[Tensor, "images columns"]) -> tuple[Float[Tensor, "images columns"], Tensor]:
     """Centred, and divided by the standard deviation; a column that does not vary is zero."""
     varies = values.amax(dim=0) > values.amin(dim=0)
     centred = (values - values.mean(dim=0)) * varies
@@ -188,7 +188,7 @@ def _standard(values: Float[Tensor, "images columns"]) -> tuple[Float[Tensor, "i
     return centred / spread, spread
 
 
-def elastic_net(
+def fit_elastic_net(
     gram: Float[Tensor, "concepts concepts"],
     cross: Float[Tensor, "concepts neurons"],
     *,
@@ -223,7 +223,7 @@ def elastic_net(
     return weights
 
 
-def _greedy(
+def _select_greedily(
     first: _Moments, second: _Moments, unit: int, candidates: Int[Tensor, " candidates"], *, gain: float, length: int
 ) -> Sum:
     """Concepts one by one, each tried with those taken before by least squares; weights are per unit of the concept."""
@@ -254,24 +254,24 @@ def _correlations(
     return torch.where(spread > 0, together / torch.where(spread > 0, spread, 1), 0)
 
 
-def _correlated(
+def _correlate(
     values: Float[Tensor, "images concepts"], activations: Float[Tensor, "images neurons"], most: int
 ) -> Int[Tensor, " concepts"]:
     """The columns with the highest correlation with some unit, in their order."""
     if values.shape[1] <= most:
         return torch.arange(values.shape[1])
-    wanted, _ = _standard(activations.float())
-    blocks = [(_standard(block.float())[0].T @ wanted).abs().amax(dim=1) for block in values.split(most, dim=1)]
+    wanted, _ = _standardise(activations.float())
+    blocks = [(_standardise(block.float())[0].T @ wanted).abs().amax(dim=1) for block in values.split(most, dim=1)]
     return torch.cat(blocks).topk(most).indices.sort().values
 
 
-def written(own: Sum, names: Sequence[str]) -> str:
+def format_explanation(own: Sum, names: Sequence[str]) -> str:
     """The sum as text, its largest weight as 1: a correlation does not ask for the scale."""
     largest = max((abs(weight) for weight in own.weights), default=1.0)
     terms = [f"{weight / largest:.2f} {names[column]}" for column, weight in zip(own.columns, own.weights, strict=True)]
     return " + ".join(terms)
 
 
-def _table(sums: Sequence[Sum], names: Sequence[str]) -> str:
-    rows = [(unit, written(own, names), f"{own.correlation:.6f}") for unit, own in enumerate(sums)]
-    return csv_text([("unit", "explanation", "correlation"), *rows])
+def _format_table(sums: Sequence[Sum], names: Sequence[str]) -> str:
+    rows = [(unit, format_explanation(own, names), f"{own.correlation:.6f}") for unit, own in enumerate(sums)]
+    return format_csv([("unit", "explanation", "correlation"), *rows])

@@ -9,7 +9,7 @@ from cd_exp.run_data import RunData
 
 
 @dataclass(frozen=True, eq=False)
-class Labelled:
+class MethodResult:
     """The labels of a method by layer, with the files it wants beside them (name in the run folder -> content)."""
 
     labels: Mapping[str, Labels]
@@ -18,7 +18,9 @@ class Labelled:
 
 
 class Method(ABC):
-    """A method labels by itself: `method(run)` gives `{layer: Labels}`, or `Labelled` where it has files or notes."""
+    """A method labels by itself: `method(run)` gives `{layer: Labels}`, or `MethodResult` where it has files or
+    notes.
+    """
 
     @property
     def uses_clip(self) -> bool:
@@ -34,11 +36,11 @@ class Method(ABC):
         """Raise InputError for a probe set that the method cannot use, before anything is computed."""
 
     @abstractmethod
-    def __call__(self, run: RunData) -> "Mapping[str, Labels] | Labelled":
+    def __call__(self, run: RunData) -> "Mapping[str, Labels] | MethodResult":
         """The labels of the run's layers, from what the run has."""
 
 
-def labelled(method: Method, run: RunData) -> Labelled:
+def run_method(method: Method, run: RunData) -> MethodResult:
     """What a method gives, in one form."""
     found = method(run)
-    return found if isinstance(found, Labelled) else Labelled(found)
+    return found if isinstance(found, MethodResult) else MethodResult(found)

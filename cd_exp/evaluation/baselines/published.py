@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cd_exp.errors import InputError, unknown
+from cd_exp.errors import InputError, unknown_name_error
 from cd_exp.evaluation.baselines.method import Method
 from cd_exp.records import Labels, Probe
 from cd_exp.run_data import RunData
@@ -47,29 +47,31 @@ class Layout:
         return "layer" in self.columns
 
 
-def _one(column: str) -> Callable[[Line], tuple[str, ...]]:
+def _single_label(column: str) -> Callable[[Line], tuple[str, ...]]:
     """One label; a blank one is a unit left unlabelled."""
     return lambda line: (line[column].strip(),) if line[column].strip() else ()
 
 
-def _phrases(line: Line) -> list[tuple[str, float]]:
+def _read_phrases(line: Line) -> list[tuple[str, float]]:
     return ast.literal_eval(line["concept_set_noun_phrases"])
 
 
 LAYOUTS = (
-    Layout(("layer", "unit", "description"), "unit", _one("description"), lambda line: line.get("similarity", "")),
-    Layout(("unit", "label", "score"), "unit", _one("label"), lambda line: line["score"], 1, complete=True),
-    Layout(("neuron", "concept", "metric"), "neuron", _one("concept"), lambda line: line["metric"]),
+    Layout(
+        ("layer", "unit", "description"), "unit", _single_label("description"), lambda line: line.get("similarity", "")
+    ),
+    Layout(("unit", "label", "score"), "unit", _single_label("label"), lambda line: line["score"], 1, complete=True),
+    Layout(("neuron", "concept", "metric"), "neuron", _single_label("concept"), lambda line: line["metric"]),
     Layout(  # CoSy takes the first noun phrase for the label
         ("group", "concept_set_noun_phrases"),
         "group",
-        lambda line: tuple(str(phrase) for phrase, _ in _phrases(line)),
-        lambda line: str(next((score for _, score in _phrases(line)), "")),
+        lambda line: tuple(str(phrase) for phrase, _ in _read_phrases(line)),
+        lambda line: str(next((score for _, score in _read_phrases(line)), "")),
     ),
 )
 
 
-def read_lines(path: Path) -> tuple[Layout, list[tuple[int, Line]]]:
+def read_label_lines(path: Path) -> tuple[Layout, list[tuple[int, Line]]]:
     """The layout of a file and its lines, numbered as an editor counts them; InputError where it is none."""
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -87,10 +89,10 @@ def read_lines(path: Path) -> tuple[Layout, list[tuple[int, Line]]]:
             raise InputError(
                 f"{path}, line {number}: not the {len(columns)} columns of the header; quote labels that hold commas"
             )
-    return _layout(path, columns), lines
+    return _find_layout(path, columns), lines
 
 
-def _layout(path: Path, columns: list[str]) -> Layout:
+def _find_layout(path: Path, columns: list[str]) -> Layout:
     nearest = max(LAYOUTS, key=lambda layout: len(set(layout.columns) & set(columns)) / len(layout.columns))
     missing = [column for column in nearest.columns if column not in columns]
     if missing:
@@ -99,7 +101,7 @@ def _layout(path: Path, columns: list[str]) -> Layout:
     return nearest
 
 
-def read_row(path: Path, number: int, line: Line, layout: Layout) -> Row:
+def parse_row(path: Path, number: int, line: Line, layout: Layout) -> Row:
     """What line `number` of a file says, units counted from 0; InputError names the file, the line and the fault."""
     written = line[layout.unit].strip()
     if not (written.isdecimal() and len(written) < 10 and int(written) >= layout.first_unit):
@@ -150,7 +152,7 @@ class Published(Method):
         """Refuse files that are not there, or are in no layout that is read."""
         del probe
         for layer, path in self.paths.items():
-            read_labels(path, layer=layer, rename=self.rename)
+            read_published_labels(path, layer=layer, rename=self.rename)
 
     def __call__(self, run: RunData) -> dict[str, Labels]:
         """The published labels of the run's layers."""
@@ -168,7 +170,7 @@ class Published(Method):
         """
         found: dict[str, Labels] = {}
         for layer, path in self.paths.items():
-            read = read_labels(path, layer=layer, rename=self.rename, units=units)
+            read = read_published_labels(path, layer=layer, rename=self.rename, units=units)
             if units is not None and not read.keys() & units.keys():
                 raise InputError(
                     f"{path} labels {', '.join(read)} and no layer of this run, {', '.join(units)}; "
@@ -178,32 +180,32 @@ class Published(Method):
         return found
 
 
-def read_labels(
+def read_published_labels(
     path: Path,
     *,
     layer: str | None = None,
     rename: Mapping[str, str] | None = None,
     units: Mapping[str, int] | None = None,
 ) -> dict[str, Labels]:
-    """One file's labels by layer, in unit order: arguments as of `published`, errors as of `Published.labels`."""
-    layout, lines = read_lines(path)
+    """One file's labels by layer, in unit order: arguments as of `published_names`, errors as of `Published.labels`."""
+    layout, lines = read_label_lines(path)
     if not (layer or layout.has_layer):
         raise InputError(f"{path} does not say which layer it labels; give it, as in baseline.layer=fc")
     rows: dict[str, list[Row]] = {}
     for number, line in lines:
         of_file = line["layer"].strip() if layout.has_layer else str(layer)
-        rows.setdefault((rename or {}).get(of_file, of_file), []).append(read_row(path, number, line, layout))
+        rows.setdefault((rename or {}).get(of_file, of_file), []).append(parse_row(path, number, line, layout))
     if layer is not None and layer not in rows:
-        raise unknown("layer", layer, rows, where=f"in {path}")
+        raise unknown_name_error("layer", layer, rows, where=f"in {path}")
     chosen = rows if layer is None else {layer: rows[layer]}
     found = {}
     for key, of_layer in chosen.items():
-        found[key] = _labels(path, key, sorted(of_layer))
+        found[key] = _as_labels(path, key, sorted(of_layer))
         _check_units(path, found[key], expected=(units or {}).get(key), complete=layout.complete)
     return found
 
 
-def _labels(path: Path, layer: str, rows: list[Row]) -> Labels:
+def _as_labels(path: Path, layer: str, rows: list[Row]) -> Labels:
     units = np.array([unit for unit, _, _ in rows])
     twice = units[1:][np.diff(units) == 0]
     if len(twice):

@@ -4,22 +4,26 @@ Every score is a pure function on activations and concept values, a column a uni
 probe's annotations, a CLIP backbone, or pictures made for each label.
 """
 
-from cd_exp.evaluation.judges.annotations import Annotations, atoms, classes_of, presence
+from cd_exp.evaluation.judges.annotations import (
+    AnnotationsJudge,
+    concept_presence,
+    list_base_concepts,
+    read_image_classes,
+)
 from cd_exp.evaluation.judges.base import (
-    Explained,
     HeldOut,
     Judge,
+    LabelsToScore,
     Scores,
     content_digests,
-    divided,
+    held_out_split,
     is_circular,
-    split,
+    split_images,
 )
-from cd_exp.evaluation.judges.clip import Backbone, concept_values
+from cd_exp.evaluation.judges.clip import ClipJudge, read_concept_values
 from cd_exp.evaluation.judges.custom import custom
-from cd_exp.evaluation.judges.images import Pictures
+from cd_exp.evaluation.judges.images import ImagesJudge
 from cd_exp.evaluation.judges.scores import (
-    active,
     auprc,
     average_precision,
     base_rate,
@@ -27,44 +31,45 @@ from cd_exp.evaluation.judges.scores import (
     cosy_auc,
     cosy_mad,
     f1,
+    find_active,
+    have_values,
     iou,
-    known_labels,
     pearson,
-    score,
+    score_labels,
     selectivity,
 )
-from cd_exp.metrics.label_expressions import concepts_of, predicted
+from cd_exp.metrics.label_expressions import list_concepts, predict_values
 
 __all__ = [
-    "Annotations",
-    "Backbone",
-    "Explained",
+    "AnnotationsJudge",
+    "ClipJudge",
     "HeldOut",
+    "ImagesJudge",
     "Judge",
-    "Pictures",
+    "LabelsToScore",
     "Scores",
-    "active",
-    "atoms",
     "auprc",
     "average_precision",
     "base_rate",
-    "classes_of",
-    "concept_values",
-    "concepts_of",
+    "concept_presence",
     "content_digests",
     "cosine",
     "cosy_auc",
     "cosy_mad",
     "custom",
-    "divided",
     "f1",
+    "find_active",
+    "have_values",
+    "held_out_split",
     "iou",
     "is_circular",
-    "known_labels",
+    "list_base_concepts",
+    "list_concepts",
     "pearson",
-    "predicted",
-    "presence",
-    "score",
+    "predict_values",
+    "read_concept_values",
+    "read_image_classes",
+    "score_labels",
     "selectivity",
-    "split",
+    "split_images",
 ]

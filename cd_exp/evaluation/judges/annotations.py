@@ -9,15 +9,15 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from cd_exp.errors import InputError
-from cd_exp.evaluation.judges.base import SHARE, Explained, HeldOut, Judge, Scores
-from cd_exp.evaluation.judges.scores import known_labels, score
+from cd_exp.evaluation.judges.base import SHARE, HeldOut, Judge, LabelsToScore, Scores
+from cd_exp.evaluation.judges.scores import have_values, score_labels
 from cd_exp.metrics.label_expressions import Values
-from cd_exp.metrics.name_matching import Naming
+from cd_exp.metrics.name_matching import NameMatcher
 from cd_exp.records import Probe
 
 
 @dataclass(frozen=True)
-class Annotations(Judge):
+class AnnotationsJudge(Judge):
     """Settings of `judge=annotations`.
 
     Args:
@@ -31,19 +31,22 @@ class Annotations(Judge):
     def check(self, probe: Probe) -> None:
         """Refuse a probe that has neither masks nor classes."""
         if not (probe.knows_what_is_shown or probe.has_masks):
-            classes_of(probe)
+            read_image_classes(probe)
 
-    def __call__(self, held: HeldOut, asked: Sequence[Explained]) -> list[Scores]:
+    def __call__(self, held: HeldOut, asked: Sequence[LabelsToScore]) -> list[Scores]:
         """The scores of every label, in the order asked."""
-        values = presence(held.probe, held.indices)
-        return [score(held.activations(one.layer)[:, one.units], one.labels, values, share=self.share) for one in asked]
+        values = concept_presence(held.probe, held.indices)
+        return [
+            score_labels(held.activations(one.layer)[:, one.units], one.labels, values, share=self.share)
+            for one in asked
+        ]
 
     def known(self, held: HeldOut, labels: Sequence[str]) -> Mapping[str, bool]:
         """Of each label whether the annotations tell what it means."""
-        return known_labels(labels, presence(held.probe, held.indices[:2]))
+        return have_values(labels, concept_presence(held.probe, held.indices[:2]))
 
 
-def presence(probe: Probe, indices: Sequence[int] | np.ndarray) -> Values:
+def concept_presence(probe: Probe, indices: Sequence[int] | np.ndarray) -> Values:
     """A function from a concept to whether it is present in each of the images, as 0 and 1; None for other concepts.
 
     A concept is present where any pixel has it. Names are compared as labels and truths are (`cd_exp.metrics`).
@@ -53,12 +56,12 @@ def presence(probe: Probe, indices: Sequence[int] | np.ndarray) -> Values:
     """
     places = [int(index) for index in indices]
     if probe.knows_what_is_shown:
-        return _remembered(lambda name: probe.shows(name, places))
-    names, _, present = atoms(probe, places)
-    return _by_name(names, present)
+        return _cached_presence(lambda name: probe.shows(name, places))
+    names, _, present = list_base_concepts(probe, places)
+    return _match_names(names, present)
 
 
-def atoms(
+def list_base_concepts(
     probe: Probe, indices: Sequence[int]
 ) -> tuple[tuple[str, ...], tuple[str, ...], Bool[np.ndarray, "images concepts"]]:
     """The annotated concepts, the category of each (`class` for a class of images), and which images have which.
@@ -67,8 +70,8 @@ def atoms(
         InputError: the probe has neither masks nor classes.
     """
     if probe.has_masks:
-        return tuple(probe.concepts), tuple(probe.categories), _masked(probe, indices)
-    classes = classes_of(probe)
+        return tuple(probe.concepts), tuple(probe.categories), _read_masks(probe, indices)
+    classes = read_image_classes(probe)
     columns = {name: column for column, name in enumerate(dict.fromkeys(name for name in classes if name))}
     present = np.zeros((len(indices), len(columns)), dtype=bool)
     for row, index in enumerate(indices):
@@ -78,7 +81,7 @@ def atoms(
     return names, ("class",) * len(names), present
 
 
-def classes_of(probe: Probe) -> Sequence[str]:
+def read_image_classes(probe: Probe) -> Sequence[str]:
     """The class of each image, as the probe knows it; "" for an image of none.
 
     Raises:
@@ -92,7 +95,7 @@ def classes_of(probe: Probe) -> Sequence[str]:
     return probe.image_classes
 
 
-def _masked(probe: Probe, indices: Sequence[int]) -> Bool[np.ndarray, "images concepts"]:
+def _read_masks(probe: Probe, indices: Sequence[int]) -> Bool[np.ndarray, "images concepts"]:
     present = np.zeros((len(indices), len(probe.concepts)), dtype=bool)
     for row, index in enumerate(indices):
         found = probe.segmentation(index)
@@ -102,23 +105,23 @@ def _masked(probe: Probe, indices: Sequence[int]) -> Bool[np.ndarray, "images co
     return present
 
 
-def _by_name(names: Sequence[str], present: Bool[np.ndarray, "images concepts"]) -> Values:
+def _match_names(names: Sequence[str], present: Bool[np.ndarray, "images concepts"]) -> Values:
     """A concept by its own name first, and by what it is compared by otherwise."""
-    naming, places = Naming.of(names), {name: [column] for column, name in enumerate(names)}
+    naming, places = NameMatcher.of(names), {name: [column] for column, name in enumerate(names)}
     forms: dict[str, list[int]] = {}
     for column, name in enumerate(names):
         for form in naming.normal_forms(name):
             forms.setdefault(form, []).append(column)
 
     def find(name: str) -> Bool[np.ndarray, " images"] | None:
-        given = naming if naming.broden else Naming.of([name])
+        given = naming if naming.broden else NameMatcher.of([name])
         chosen = places.get(name) or sorted({c for form in given.normal_forms(name) for c in forms.get(form, ())})
         return np.asarray(present[:, chosen].any(axis=1)) if chosen else None
 
-    return _remembered(find)
+    return _cached_presence(find)
 
 
-def _remembered(find: Callable[[str], np.ndarray | None]) -> Values:
+def _cached_presence(find: Callable[[str], np.ndarray | None]) -> Values:
     known: dict[str, Tensor | None] = {}
 
     def values(name: str) -> Tensor | None:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cd_exp.cache import Store, key_of
+from cd_exp.cache import Store, make_key
 from cd_exp.clips import Clip
 from cd_exp.errors import InputError
 from cd_exp.records import Probe
@@ -40,7 +40,7 @@ class HeldOut(RunData):
 
 
 @dataclass(frozen=True, eq=False)
-class Explained:
+class LabelsToScore:
     """Labels of some units of a layer, to be scored: a concept, or a formula or weighted sum of concepts, each."""
 
     layer: str
@@ -52,7 +52,7 @@ Scores = Mapping[str, Float[np.ndarray, " units"]]
 """By metric, one number a unit; NaN where the judge cannot tell what the label means."""
 
 
-def split(
+def split_images(
     digests: Sequence[str], *, seed: int, share: float = SHARE
 ) -> tuple[Int[np.ndarray, " chosen"], Int[np.ndarray, " scored"]]:
     """Which images labels are chosen on and which they are scored on, decided by the content of each image.
@@ -79,13 +79,15 @@ def split(
     return np.flatnonzero(~scored), np.flatnonzero(scored)
 
 
-def divided(
+def held_out_split(
     probe: Probe, kept: Sequence[int], *, store: Store, seed: int, share: float = SHARE
 ) -> tuple[Int[np.ndarray, " chosen"], Int[np.ndarray, " scored"]]:
-    """`split` of some of a probe's images; their digests are remembered."""
+    """`split_images` of some of a probe's images; their digests are remembered."""
     indices = [int(index) for index in kept]
-    content = {"probe": probe.fingerprint, "kept": key_of({"kept": indices})}
-    return split(store.remember("contents", content, lambda: content_digests(probe, indices)), seed=seed, share=share)
+    content = {"probe": probe.fingerprint, "kept": make_key({"kept": indices})}
+    return split_images(
+        store.remember("contents", content, lambda: content_digests(probe, indices)), seed=seed, share=share
+    )
 
 
 def content_digests(probe: Probe, indices: Sequence[int]) -> list[str]:
@@ -111,7 +113,7 @@ class Judge(ABC):
         return False
 
     @abstractmethod
-    def __call__(self, held: HeldOut, asked: Sequence[Explained]) -> list[Scores]:
+    def __call__(self, held: HeldOut, asked: Sequence[LabelsToScore]) -> list[Scores]:
         """The scores of every label, in the order asked; NaN where the judge cannot tell what a label means."""
 
     @abstractmethod

@@ -11,15 +11,15 @@ from torch import Tensor
 from cd_exp.cache import Store
 from cd_exp.clips import Clip
 from cd_exp.errors import MissingTexts
-from cd_exp.evaluation.judges.base import SHARE, Explained, HeldOut, Judge, Scores
-from cd_exp.evaluation.judges.scores import known_labels, score
+from cd_exp.evaluation.judges.base import SHARE, HeldOut, Judge, LabelsToScore, Scores
+from cd_exp.evaluation.judges.scores import have_values, score_labels
 from cd_exp.features import text_embeddings
-from cd_exp.features.other_passes import image_embeddings
-from cd_exp.metrics.label_expressions import Values, concepts_of
+from cd_exp.features.other_passes import embed_held_images
+from cd_exp.metrics.label_expressions import Values, list_concepts
 from cd_exp.records import Concepts
 
 
-def concept_values(
+def read_concept_values(
     scored: Float[Tensor, "images dim"],
     texts: Float[Tensor, "concepts dim"],
     *,
@@ -52,7 +52,7 @@ def concept_values(
 
 
 @dataclass(frozen=True, eq=False)
-class Backbone(Judge):
+class ClipJudge(Judge):
     """Settings of `judge=clip`.
 
     Args:
@@ -69,31 +69,34 @@ class Backbone(Judge):
     scale: float | None = None
     bias: float | None = None
 
-    def __call__(self, held: HeldOut, asked: Sequence[Explained]) -> list[Scores]:
+    def __call__(self, held: HeldOut, asked: Sequence[LabelsToScore]) -> list[Scores]:
         """The scores of every label, in the order asked."""
         values = self._values(held, [label for one in asked for label in one.labels])
-        return [score(held.activations(one.layer)[:, one.units], one.labels, values, share=self.share) for one in asked]
+        return [
+            score_labels(held.activations(one.layer)[:, one.units], one.labels, values, share=self.share)
+            for one in asked
+        ]
 
     def known(self, held: HeldOut, labels: Sequence[str]) -> Mapping[str, bool]:
         """Of each label whether the backbone has its texts: all, but for finished embeddings."""
-        return known_labels(labels, self._values(held, labels))
+        return have_values(labels, self._values(held, labels))
 
     def circular(self, clip: Clip) -> bool:
         """Whether the labels were chosen by this very backbone."""
         return clip.key == self.clip.key
 
     def _values(self, held: HeldOut, labels: Sequence[str]) -> Values:
-        names = dict.fromkeys(name for label in labels for name in concepts_of(label) if name)
+        names = dict.fromkeys(name for label in labels for name in list_concepts(label) if name)
         texts = self._texts(held, tuple(names))
         if not texts:
             return lambda _: None
         if self.circular(held.clip):
             images = held.features.images
         else:
-            images = image_embeddings(self.clip, held.probe, store=held.store, settings=held.settings)
+            images = embed_held_images(self.clip, held.probe, store=held.store, settings=held.settings)
             images = images[torch.as_tensor(np.asarray(held.features.kept))]
-        scale, bias = logits(self.clip, held.store)
-        found = concept_values(
+        scale, bias = as_logits(self.clip, held.store)
+        found = read_concept_values(
             images[torch.as_tensor(held.scored_on)],
             torch.stack(list(texts.values())),
             scale=scale if self.scale is None else self.scale,
@@ -124,7 +127,7 @@ class Backbone(Judge):
             return found
 
 
-def logits(clip: Clip, store: Store) -> tuple[float, float | None]:
+def as_logits(clip: Clip, store: Store) -> tuple[float, float | None]:
     """A backbone's own scale and bias of the cosine, remembered; 100 and none where it does not tell."""
     scale_and_bias: tuple[float, float | None] = store.remember("logits", {"clip": clip.key}, clip.logits, tuple)
     return scale_and_bias

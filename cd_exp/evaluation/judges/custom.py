@@ -5,7 +5,7 @@ from typing import Any
 
 from cd_exp.errors import InputError
 from cd_exp.evaluation.judges.base import Judge
-from cd_exp.plugins import load
+from cd_exp.plugins import load_function
 
 
 def custom(*, factory: str, options: Mapping[str, Any] | None = None) -> Judge:
@@ -18,7 +18,7 @@ def custom(*, factory: str, options: Mapping[str, Any] | None = None) -> Judge:
     Raises:
         InputError: there is no such function, or it returns something else.
     """
-    made = load(factory, setting="judge.factory")(options or {})
+    made = load_function(factory, setting="judge.factory")(options or {})
     if not isinstance(made, Judge):
         raise InputError(
             f"judge.factory={factory} returned {type(made).__name__}, expected an object of a subclass of "

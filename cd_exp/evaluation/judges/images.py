@@ -19,12 +19,12 @@ from torch import Tensor
 
 import cd_exp.shapes as world
 from cd_exp.errors import InputError
-from cd_exp.evaluation.judges.annotations import presence
-from cd_exp.evaluation.judges.base import SHARE, Explained, HeldOut, Judge, Scores
+from cd_exp.evaluation.judges.annotations import concept_presence
+from cd_exp.evaluation.judges.base import SHARE, HeldOut, Judge, LabelsToScore, Scores
 from cd_exp.evaluation.judges.scores import cosy_auc, cosy_mad, selectivity
-from cd_exp.features.other_passes import responses
-from cd_exp.io.text import file_name
-from cd_exp.metrics.label_expressions import Values, predicted
+from cd_exp.features.other_passes import unit_activations
+from cd_exp.io.text import make_file_name
+from cd_exp.metrics.label_expressions import Values, predict_values
 from cd_exp.probes import folder as all_images
 from cd_exp.probes.wrappers import Subset
 from cd_exp.records import Probe, Renderer
@@ -48,8 +48,8 @@ class Render:
 class Renders(Probe):
     """The pictures of all labels as a probe set.
 
-    `rows` are the pictures of each label; `pairs` are two pictures each, of which the first shows the label, with the
-    value that the label predicts less for the second.
+    `metrics_rows` are the pictures of each label; `pairs` are two pictures each, of which the first shows the label,
+    with the value that the label predicts less for the second.
     """
 
     pictures: tuple[Render, ...]
@@ -66,7 +66,7 @@ class Renders(Probe):
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the renderer and of what is rendered."""
-        text = "\n".join([world.fingerprint(), str(SEED), str(self.objects), *self.ids])
+        text = "\n".join([world.shapes_fingerprint(), str(SEED), str(self.objects), *self.ids])
         return hashlib.sha256(text.encode()).hexdigest()
 
     def __len__(self) -> int:
@@ -76,7 +76,7 @@ class Renders(Probe):
         """The picture as RGB."""
         one = self.pictures[index]
         fixed = dict(zip(world.KINDS, one.attributes, strict=True))
-        return Image.fromarray(world.scene(one.index, seed=SEED, objects=self.objects, fixed=fixed).pixels)
+        return Image.fromarray(world.make_scene(one.index, seed=SEED, objects=self.objects, fixed=fixed).pixels)
 
     def pairs_of(self, label: str) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
         """Pairs that differ in what the label names, and pairs that differ in something else."""
@@ -85,31 +85,31 @@ class Renders(Probe):
 
 
 @cache
-def _combinations() -> Int[np.ndarray, "combinations kinds"]:
+def _list_combinations() -> Int[np.ndarray, "combinations kinds"]:
     return np.array(list(product(*(range(len(names)) for names in world.KINDS.values()))))
 
 
 @cache
-def values_of(label: str) -> Tensor | None:
+def attribute_values(label: str) -> Tensor | None:
     """What a label predicts for every combination of attributes; None where the world cannot draw one of its words."""
 
     def values(name: str) -> Tensor | None:
-        attributes = world.named(name)
+        attributes = world.named_attributes(name)
         if attributes is None:
             return None
         columns = [list(world.KINDS).index(kind) for kind in attributes]
-        return torch.from_numpy((_combinations()[:, columns] == list(attributes.values())).all(axis=1)).double()
+        return torch.from_numpy((_list_combinations()[:, columns] == list(attributes.values())).all(axis=1)).double()
 
-    return predicted(label, values)
+    return predict_values(label, values)
 
 
-def drawable(label: str) -> bool:
+def is_drawable(label: str) -> bool:
     """Whether some scenes show the label and others do not."""
-    found = values_of(label)
+    found = attribute_values(label)
     return found is not None and bool(found.amax() > found.amin())
 
 
-def renders(labels: Sequence[str], *, scenes: int, pairs: int, objects: int = 1) -> Renders:
+def render_label(labels: Sequence[str], *, scenes: int, pairs: int, objects: int = 1) -> Renders:
     """Pictures of every label that the world can draw.
 
     A label's scenes have the attributes for which it predicts most, drawn evenly among these, and are the same whatever
@@ -125,39 +125,39 @@ def renders(labels: Sequence[str], *, scenes: int, pairs: int, objects: int = 1)
     rows: dict[str, list[int]] = {}
     changed: dict[str, list[tuple[int, int, float]]] = {}
     for label in dict.fromkeys(labels):
-        if not drawable(label):
+        if not is_drawable(label):
             continue
-        found = values_of(label)
+        found = attribute_values(label)
         assert found is not None
         hashed = int.from_bytes(hashlib.sha256(label.encode()).digest()[:4], "big")
         random = np.random.default_rng([SEED, hashed])
         best = np.flatnonzero((found == found.amax()).numpy())
-        chosen = _combinations()[random.choice(best, scenes)]
+        chosen = _list_combinations()[random.choice(best, scenes)]
         rows[label] = list(range(len(pictures), len(pictures) + scenes))
         start = hashed * 1000
-        pictures += [Render(start + number, _plain(own)) for number, own in enumerate(chosen)]
+        pictures += [Render(start + number, _plain_scene(own)) for number, own in enumerate(chosen)]
         changed[label] = []
         for number, own in enumerate(chosen[:pairs]):
             for kind, names in enumerate(world.KINDS.values()):
                 other = own.copy()
                 other[kind] = (own[kind] + random.integers(1, len(names))) % len(names)
-                less = float(found[_place(own)] - found[_place(other)])
+                less = float(found[_place_figure(own)] - found[_place_figure(other)])
                 changed[label].append((rows[label][number], len(pictures), less))
-                pictures.append(Render(start + number, _plain(other)))
+                pictures.append(Render(start + number, _plain_scene(other)))
     return Renders(tuple(pictures), rows, changed, objects)
 
 
-def _plain(attributes: Int[np.ndarray, " kinds"]) -> Attributes:
+def _plain_scene(attributes: Int[np.ndarray, " kinds"]) -> Attributes:
     return tuple(int(number) for number in attributes)
 
 
-def _place(attributes: Int[np.ndarray, " kinds"]) -> int:
-    """The row of a combination in `_combinations`."""
+def _place_figure(attributes: Int[np.ndarray, " kinds"]) -> int:
+    """The row of a combination in `_list_combinations`."""
     return int(np.ravel_multi_index(tuple(attributes), tuple(len(names) for names in world.KINDS.values())))
 
 
 @dataclass(frozen=True)
-class Pictures(Judge):
+class ImagesJudge(Judge):
     """Settings of `judge=images`.
 
     Args:
@@ -188,7 +188,7 @@ class Pictures(Judge):
         elif not Path(self.folder).expanduser().is_dir():
             raise InputError(f"judge.folder={self.folder}: there is no such folder (seen from {Path.cwd()})")
 
-    def __call__(self, held: HeldOut, asked: Sequence[Explained]) -> list[Scores]:
+    def __call__(self, held: HeldOut, asked: Sequence[LabelsToScore]) -> list[Scores]:
         """The scores of every label, in the order asked; a label without pictures has none."""
         labels = tuple(dict.fromkeys(label for one in asked for label in one.labels))
         scores: list[Scores] = [{} for _ in asked]
@@ -196,33 +196,35 @@ class Pictures(Judge):
         shown = self.shown(held, labels)
         for layer in layers:
             own = [(place, one) for place, one in enumerate(asked) if one.layer == layer]
-            for (place, _), found in zip(own, _scored(held, shown, layer, [one for _, one in own]), strict=True):
+            for (place, _), found in zip(own, _score_label(held, shown, layer, [one for _, one in own]), strict=True):
                 scores[place] = found
         return scores
 
     def known(self, held: HeldOut, labels: Sequence[str]) -> Mapping[str, bool]:
         """Of each label whether there are pictures of it."""
         if self.folder is not None:
-            return {label: bool(_folder_of(Path(self.folder).expanduser(), label)) for label in labels}
+            return {label: bool(_find_folder(Path(self.folder).expanduser(), label)) for label in labels}
         self._drawn_by(held.probe)
-        return {label: drawable(label) for label in labels}
+        return {label: is_drawable(label) for label in labels}
 
-    def shown(self, held: HeldOut, labels: Sequence[str]) -> "Shown":
+    def shown(self, held: HeldOut, labels: Sequence[str]) -> "ImageScores":
         """What the layers give for the pictures of each label that there are pictures of."""
         drawn: Renders | None = None
         probe: Probe
         rows: Mapping[str, Sequence[int]]
         if self.folder is None:
             objects = self._drawn_by(held.probe).objects
-            drawn = renders(labels, scenes=self.scenes, pairs=self.pairs, objects=objects)
+            drawn = render_label(labels, scenes=self.scenes, pairs=self.pairs, objects=objects)
             probe, rows = drawn, drawn.rows
         else:
-            probe, rows = in_folders(Path(self.folder).expanduser(), labels)
+            probe, rows = list_label_images(Path(self.folder).expanduser(), labels)
         if not rows:
-            return Shown({}, {}, None)
+            return ImageScores({}, {}, None)
         settings = replace(held.settings, on_error="error")
-        given = responses(held.model, probe, like=held.probe, units=held.units, store=held.store, settings=settings)
-        return Shown(given, rows, drawn)
+        given = unit_activations(
+            held.model, probe, like=held.probe, units=held.units, store=held.store, settings=settings
+        )
+        return ImageScores(given, rows, drawn)
 
     def _drawn_by(self, probe: Probe) -> Renderer:
         if probe.renderer is not None:
@@ -234,7 +236,7 @@ class Pictures(Judge):
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class ImageScores:
     """The activations of each layer on all pictures, and which pictures (rows) belong to each label."""
 
     activations: Mapping[str, Float[Tensor, "pictures neurons"]]
@@ -242,8 +244,8 @@ class Shown:
     renders: Renders | None
 
 
-def scores_of(
-    held: HeldOut, shown: Shown, layer: str, label: str, units: Sequence[int] | np.ndarray
+def score_images(
+    held: HeldOut, shown: ImageScores, layer: str, label: str, units: Sequence[int] | np.ndarray
 ) -> Mapping[str, Float[np.ndarray, " units"]]:
     """The scores of one label for some units of a layer.
 
@@ -251,7 +253,7 @@ def scores_of(
     not: with a tenth of the controls showing what is named, the best unit there is would reach an AUC of .95 only.
     """
     columns = torch.as_tensor(np.asarray(units))
-    control = held.features.activations[layer][held.scored_on][~_carriers(held, label)][:, columns]
+    control = held.features.activations[layer][held.scored_on][~_images_with_concept(held, label)][:, columns]
     pictures = shown.activations[layer][:, columns]
     own = pictures[list(shown.rows[label])]
     found = {"cosy_auc": cosy_auc(own, control), "cosy_mad": cosy_mad(own, control)}
@@ -264,7 +266,7 @@ def scores_of(
     return {name: values.cpu().numpy() for name, values in found.items()}
 
 
-def _scored(held: HeldOut, shown: Shown, layer: str, asked: Sequence[Explained]) -> list[Scores]:
+def _score_label(held: HeldOut, shown: ImageScores, layer: str, asked: Sequence[LabelsToScore]) -> list[Scores]:
     metrics = ("cosy_auc", "cosy_mad", *(("selectivity",) if shown.renders is not None else ()))
     scores = [{name: np.full(len(one.labels), np.nan) for name in metrics} for one in asked]
     users: dict[str, list[tuple[int, int]]] = {}
@@ -274,32 +276,32 @@ def _scored(held: HeldOut, shown: Shown, layer: str, asked: Sequence[Explained])
                 users.setdefault(label, []).append((number, place))
     for label, places in users.items():
         units = [int(asked[number].units[place]) for number, place in places]
-        for name, values in scores_of(held, shown, layer, label, units).items():
+        for name, values in score_images(held, shown, layer, label, units).items():
             for (number, place), value in zip(places, values, strict=True):
                 scores[number][name][place] = value
     return list(scores)
 
 
-def _carriers(held: HeldOut, label: str) -> Bool[Tensor, " scored"]:
+def _images_with_concept(held: HeldOut, label: str) -> Bool[Tensor, " scored"]:
     """The held-out images that show the label, as far as the probe's annotations tell."""
     none = torch.zeros(len(held.scored_on), dtype=torch.bool)
     try:
-        values: Values = presence(held.probe, held.indices)
+        values: Values = concept_presence(held.probe, held.indices)
     except InputError:
         return none
-    found = predicted(label, values)
+    found = predict_values(label, values)
     if found is None:
         return none
     return found > (found.amin() + found.amax()) / 2
 
 
-def in_folders(root: Path, labels: Sequence[str]) -> tuple[Probe, dict[str, list[int]]]:
+def list_label_images(root: Path, labels: Sequence[str]) -> tuple[Probe, dict[str, list[int]]]:
     """The pictures of all labels that have a folder, as one probe, and which of them belong to each label.
 
     Raises:
         InputError: no label has a folder.
     """
-    folders = {label: place for label in labels if (place := _folder_of(root, label))}
+    folders = {label: place for label in labels if (place := _find_folder(root, label))}
     if not folders:
         raise InputError(
             f"judge.folder={root} has no folder for any of {len(labels)} labels, as {labels[0]!r}; "
@@ -314,9 +316,9 @@ def in_folders(root: Path, labels: Sequence[str]) -> tuple[Probe, dict[str, list
     return Subset(every, chosen), {label: own for label, own in rows.items() if own}
 
 
-def _folder_of(root: Path, label: str) -> str | None:
+def _find_folder(root: Path, label: str) -> str | None:
     """The folder of a label: called as it is, or as a file of that name may be called."""
-    for name in (label, file_name(label)) if label else ():
+    for name in (label, make_file_name(label)) if label else ():
         if name not in (".", "..") and "/" not in name and (root / name).is_dir():
             return name
     return None

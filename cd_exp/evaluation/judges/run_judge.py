@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from cd_exp.dissection import activations, label_units, with_names
+from cd_exp.dissection import bind_names, label_units, read_activations
 from cd_exp.errors import InputError
-from cd_exp.evaluation.baselines import Method, labelled
-from cd_exp.evaluation.judges import Explained, HeldOut, Judge, Scores, divided, is_circular
+from cd_exp.evaluation.baselines import Method, run_method
+from cd_exp.evaluation.judges import HeldOut, Judge, LabelsToScore, Scores, held_out_split, is_circular
 from cd_exp.features import Features
-from cd_exp.records import OURS, Labels, Similarity
+from cd_exp.records import CLIP_DISSECT, Labels, Similarity
 from cd_exp.run_data import RunData
 from cd_exp.similarity import concept_activations
 
@@ -20,7 +20,7 @@ FLOOR, CEILING = "random_labels", "true_labels"
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class JudgeResult:
     """The labels of every method with their scores; `references` are the floor and the ceiling."""
 
     methods: Mapping[str, Mapping[str, Labels]]
@@ -39,54 +39,57 @@ class OwnLabels(Method):
         """The labels of every layer from the features of the record."""
         device, _ = run.settings.resolved()
         match = concept_activations(run.features.images.to(device), run.texts.to(device))
-        similarity = with_names(self.similarity, run.concepts.names)
-        given = {layer: activations(run.features, layer, similarity, 0, device) for layer in run.features.layers}
+        similarity = bind_names(self.similarity, run.concepts.names)
+        given = {layer: read_activations(run.features, layer, similarity, 0, device) for layer in run.features.layers}
         truth = {layer: labels.truth for layer, labels in run.labels.items()}
         return dict(label_units(similarity, match, given, run.concepts.names, truth=truth, top=self.top).labels)
 
 
-def judged(
+def run_judge(
     judge: Judge,
     run: RunData,
     methods: Mapping[str, Method],
     labels: Mapping[str, Mapping[str, Labels]],
-) -> Judged:
+) -> JudgeResult:
     """Let every method choose labels anew on the larger part of the images, and score these on the other.
 
     Args:
         judge: tells where a concept is.
         run: what the run has.
-        methods: all that label, ours among them, under the names of `labels`.
+        methods: all that label, ours among them, under the names of `render_labels`.
         labels: of each method from all images; they come back with `judged_label` and `faithfulness`.
 
     Raises:
         InputError: as the judge does, or where the activations themselves were not kept.
     """
-    held = held_out_of(judge, run)
-    part = chosen_part(run, held)
-    part = replace(part, labels=labelled(methods[OURS], part).labels)
-    chosen = {name: part.labels if name == OURS else labelled(method, part).labels for name, method in methods.items()}
+    held = hold_out_images(judge, run)
+    part = label_from_part(run, held)
+    part = replace(part, labels=run_method(methods[CLIP_DISSECT], part).labels)
+    chosen = {
+        name: part.labels if name == CLIP_DISSECT else run_method(method, part).labels
+        for name, method in methods.items()
+    }
     asked = {
-        (method, layer): Explained(layer, own.units, _chosen(own, chosen[method].get(layer)))
+        (method, layer): LabelsToScore(layer, own.units, _chosen_labels(own, chosen[method].get(layer)))
         for method, by_layer in labels.items()
         for layer, own in by_layer.items()
     }
-    references = _references(judge, held, labels[OURS], seed=run.seed)
+    references = _make_references(judge, held, labels[CLIP_DISSECT], seed=run.seed)
     asked |= references
     scores = dict(zip(asked, judge(held, list(asked.values())), strict=True))
-    circular = {OURS, *(name for name, method in methods.items() if method.uses_clip)}
+    circular = {CLIP_DISSECT, *(name for name, method in methods.items() if method.uses_clip)}
     marked = circular if is_circular(judge, run.clip) else set()
     found = {
         method: {
-            layer: _with_scores(own, asked[method, layer], scores[method, layer], circular=method in marked)
+            layer: _add_scores(own, asked[method, layer], scores[method, layer], circular=method in marked)
             for layer, own in by_layer.items()
         }
         for method, by_layer in labels.items()
     }
-    return Judged(found, _reference_labels(references, scores), _notes(asked, scores, held))
+    return JudgeResult(found, _label_references(references, scores), _note_unscored(asked, scores, held))
 
 
-def subset(features: Features, rows: np.ndarray) -> Features:
+def select_images(features: Features, rows: np.ndarray) -> Features:
     """The features of some of the images."""
     places = torch.as_tensor(rows)
     return Features(
@@ -97,20 +100,22 @@ def subset(features: Features, rows: np.ndarray) -> Features:
     )
 
 
-def chosen_part(run: RunData, held: HeldOut) -> RunData:
+def label_from_part(run: RunData, held: HeldOut) -> RunData:
     """What a method has that chooses labels for the judge: the larger part of the images."""
-    return replace(run, features=subset(run.features, held.chosen_on))
+    return replace(run, features=select_images(run.features, held.chosen_on))
 
 
-def held_out_of(judge: Judge, run: RunData) -> HeldOut:
+def hold_out_images(judge: Judge, run: RunData) -> HeldOut:
     """What the judge has, the images divided by their content."""
     if not 0 < judge.held_out < 1:
         raise InputError(f"judge.held_out={judge.held_out} must lie between 0 and 1; it is the share of images (0.2)")
-    chosen_on, scored_on = divided(run.probe, run.features.kept, store=run.store, seed=run.seed, share=judge.held_out)
+    chosen_on, scored_on = held_out_split(
+        run.probe, run.features.kept, store=run.store, seed=run.seed, share=judge.held_out
+    )
     return HeldOut.of(run, chosen_on=chosen_on, scored_on=scored_on)
 
 
-def _chosen(own: Labels, part: Labels | None) -> tuple[str, ...]:
+def _chosen_labels(own: Labels, part: Labels | None) -> tuple[str, ...]:
     """The label of each unit from the larger part of the images: what the method explains, else its best concept."""
     if part is None:
         return ("",) * len(own.units)
@@ -118,9 +123,9 @@ def _chosen(own: Labels, part: Labels | None) -> tuple[str, ...]:
     return tuple(names.get(unit, "") for unit in own.units.tolist())
 
 
-def _references(
+def _make_references(
     judge: Judge, held: HeldOut, ours: Mapping[str, Labels], *, seed: int
-) -> dict[tuple[str, str], Explained]:
+) -> dict[tuple[str, str], LabelsToScore]:
     """Random labels for all units, and the true label of each unit whose truth the judge knows."""
     truths = dict.fromkeys(name for labels in ours.values() for names in labels.truth for name in names or ())
     known = judge.known(held, [*held.concepts.names, *truths])
@@ -130,19 +135,19 @@ def _references(
     for layer, labels in ours.items():
         if words:
             drawn = random.integers(0, len(words), len(labels.units))
-            found[FLOOR, layer] = Explained(layer, labels.units, tuple(words[number] for number in drawn))
+            found[FLOOR, layer] = LabelsToScore(layer, labels.units, tuple(words[number] for number in drawn))
         told = {
             unit: next((name for name in names or () if known[name]), None)
             for unit, names in zip(labels.units.tolist(), labels.truth, strict=False)
         }
         right = {unit: name for unit, name in told.items() if name is not None}
         if right:
-            found[CEILING, layer] = Explained(layer, np.array(list(right)), tuple(right.values()))
+            found[CEILING, layer] = LabelsToScore(layer, np.array(list(right)), tuple(right.values()))
     return found
 
 
-def _reference_labels(
-    references: Mapping[tuple[str, str], Explained], scores: Mapping[tuple[str, str], Scores]
+def _label_references(
+    references: Mapping[tuple[str, str], LabelsToScore], scores: Mapping[tuple[str, str], Scores]
 ) -> dict[str, dict[str, Labels]]:
     found: dict[str, dict[str, Labels]] = {}
     for (name, layer), one in references.items():
@@ -157,15 +162,15 @@ def _reference_labels(
     return found
 
 
-def _with_scores(own: Labels, asked: Explained, scores: Scores, *, circular: bool) -> Labels:
+def _add_scores(own: Labels, asked: LabelsToScore, scores: Scores, *, circular: bool) -> Labels:
     marks = own.marks
     if circular:
         marks = tuple(mark | {"circular"} for mark in marks or (frozenset[str](),) * len(own.units))
     return replace(own, judged_label=tuple(asked.labels), faithfulness=scores, marks=marks)
 
 
-def _notes(
-    asked: Mapping[tuple[str, str], Explained], scores: Mapping[tuple[str, str], Scores], held: HeldOut
+def _note_unscored(
+    asked: Mapping[tuple[str, str], LabelsToScore], scores: Mapping[tuple[str, str], Scores], held: HeldOut
 ) -> tuple[str, ...]:
     said = [f"labels were judged on {len(held.scored_on)} images, chosen for it on the {len(held.chosen_on)} others"]
     for (method, layer), one in asked.items():

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cd_exp.evaluation.judges.base import Scores
-from cd_exp.metrics.label_expressions import Values, predicted
+from cd_exp.metrics.label_expressions import Values, predict_values
 
 Paired = Float[Tensor, "images neurons"]
 """One column a unit: its activations, or the values in [0, 1] of the concept that is to explain it."""
@@ -21,7 +21,7 @@ PRESENT = 0.5
 """A concept is present in an image from this value on."""
 
 
-def active(activations: Paired, share: float | Float[Tensor, " neurons"]) -> Bool[Tensor, "images neurons"]:
+def find_active(activations: Paired, share: float | Float[Tensor, " neurons"]) -> Bool[Tensor, "images neurons"]:
     """Whether an image is among the given share of the images that excite a unit most.
 
     active_i = a_i >= (the k-th largest a) and a_i > min a, for k = max(1, round(share * images)): equal activations
@@ -48,7 +48,7 @@ def _confusion_counts(
 ) -> tuple[Float[Tensor, " neurons"], Float[Tensor, " neurons"], Float[Tensor, " neurons"]]:
     """Images that are active and have the concept, that are active, and that have the concept."""
     present = concept >= PRESENT
-    excited = active(activations, base_rate(concept) if share is None else share)
+    excited = find_active(activations, base_rate(concept) if share is None else share)
     return (excited & present).sum(0).double(), excited.sum(0).double(), present.sum(0).double()
 
 
@@ -93,7 +93,7 @@ def auprc(
 
     Source: Oikarinen, Yan and Weng, ICML 2025 (arXiv:2506.05774), section 3.
     """
-    excited = active(activations, base_rate(concept) if share is None else share)
+    excited = find_active(activations, base_rate(concept) if share is None else share)
     return average_precision(concept, excited)
 
 
@@ -122,7 +122,7 @@ def pearson(activations: Paired, concept: Paired) -> Float[Tensor, " neurons"]:
     Source: Bills et al. 2023, "Language models can explain neurons in language models"; for vision Oikarinen and Weng,
     ICML 2024 (arXiv:2405.06855), section 4.
     """
-    return _cosines(_centred(activations), _centred(concept))
+    return _cosines(_centre(activations), _centre(concept))
 
 
 def cosine(activations: Paired, concept: Paired) -> Float[Tensor, " neurons"]:
@@ -139,7 +139,7 @@ def cosine(activations: Paired, concept: Paired) -> Float[Tensor, " neurons"]:
     return (1 + _cosines(activations.double(), concept.double())) / 2
 
 
-def _centred(values: Paired) -> Float[Tensor, "images neurons"]:
+def _centre(values: Paired) -> Float[Tensor, "images neurons"]:
     # A constant column is zero afterwards, which rounding of its mean would spoil.
     varies = values.amax(dim=0) > values.amin(dim=0)
     values = values.double()
@@ -164,7 +164,7 @@ def cosy_auc(
 
     Source: Kopf et al., CoSy, NeurIPS 2024 (arXiv:2405.20331), section 4.
     """
-    below, upto = _counts_below(shown, control, right=False), _counts_below(shown, control, right=True)
+    below, upto = _count_below(shown, control, right=False), _count_below(shown, control, right=True)
     return (below + upto).double().mean(dim=0) / (2 * len(control))
 
 
@@ -205,7 +205,7 @@ def selectivity(
     return torch.where(total > 0, wanted / torch.where(total > 0, total, 1), 0)
 
 
-def _counts_below(
+def _count_below(
     shown: Float[Tensor, "shown neurons"], control: Float[Tensor, "control neurons"], *, right: bool
 ) -> Int[Tensor, "shown neurons"]:
     """How many control images excite a unit less than each picture, or at most as much."""
@@ -219,7 +219,7 @@ UNITS = 256
 """At a time: bounds the copies in double precision."""
 
 
-def score(
+def score_labels(
     activations: Float[Tensor, "images units"],
     labels: Sequence[str],
     values: Values,
@@ -238,7 +238,7 @@ def score(
         share: of the images in which a unit counts as active; None takes the label's own base rate.
     """
     names = list(dict.fromkeys(labels))
-    told = {name: found for name in names if (found := predicted(name, values)) is not None}
+    told = {name: found for name in names if (found := predict_values(name, values)) is not None}
     known = [place for place, label in enumerate(labels) if label in told]
     scores = {name: np.full(len(labels), np.nan) for name in (*GRADED, *BINARY)}
     settings: dict[str, Any] = {"share": share}
@@ -246,7 +246,7 @@ def score(
         part = known[start : start + UNITS]
         columns = torch.stack([told[labels[place]].to(activations) for place in part], dim=1)
         own = activations[:, part]
-        unit_range = _within_one(columns)
+        unit_range = _scale_to_one(columns)
         for name, function in GRADED.items():
             scores[name][part] = function(own, columns).cpu().numpy()
         for name, counted in BINARY.items():
@@ -254,12 +254,12 @@ def score(
     return scores
 
 
-def _within_one(values: Float[Tensor, "images units"]) -> Float[Tensor, "images units"]:
+def _scale_to_one(values: Float[Tensor, "images units"]) -> Float[Tensor, "images units"]:
     low, high = values.amin(dim=0), values.amax(dim=0)
     beyond = (low < 0) | (high > 1)
     return torch.where(beyond, (values - low) / torch.where(high > low, high - low, 1), values)
 
 
-def known_labels(labels: Sequence[str], values: Values) -> Mapping[str, bool]:
+def have_values(labels: Sequence[str], values: Values) -> Mapping[str, bool]:
     """Of each distinct label whether anything is known of it."""
-    return {label: predicted(label, values) is not None for label in dict.fromkeys(labels)}
+    return {label: predict_values(label, values) is not None for label in dict.fromkeys(labels)}

@@ -10,8 +10,8 @@ from scipy.stats import false_discovery_control, mannwhitneyu
 
 from cd_exp.errors import InputError
 from cd_exp.evaluation.baselines import Invert
-from cd_exp.evaluation.baselines.invert import adjusted, centred_ranks, search, significance
-from cd_exp.evaluation.judges import predicted
+from cd_exp.evaluation.baselines.invert import adjust_for_search, auc_significance, centre_ranks, search_formulas
+from cd_exp.evaluation.judges import predict_values
 
 NAMES = ("a", "b", "c", "d")
 
@@ -69,7 +69,7 @@ def test_the_search_is_the_literal_one(seed, length):
     generator = torch.Generator().manual_seed(seed)
     present = torch.rand(24, 4, generator=generator) < 0.4
     activations = torch.randint(0, 6, (24, 3), generator=generator).float()
-    found = search(activations, present, NAMES, length=length, beam=3, shares=(0.05, 0.6))
+    found = search_formulas(activations, present, NAMES, length=length, beam=3, shares=(0.05, 0.6))
     for unit, own in enumerate(found):
         expected = literal_search(
             activations[:, unit].tolist(), present.tolist(), length=length, beam=3, shares=(0.05, 0.6)
@@ -83,8 +83,8 @@ def test_units_that_are_a_formula_are_told_exactly():
     present = torch.rand(400, 4, generator=generator) < 0.4
     columns = {name: present[:, place].double() for place, name in enumerate(NAMES)}
     texts = ["a", "b AND c", "a AND NOT d", "c OR d"]
-    units = torch.stack([predicted(text, columns.get) for text in texts], dim=1).float()
-    found = search(units, present, NAMES, length=2, beam=5, shares=(0.0, 0.7))
+    units = torch.stack([predict_values(text, columns.get) for text in texts], dim=1).float()
+    found = search_formulas(units, present, NAMES, length=2, beam=5, shares=(0.0, 0.7))
     assert [own[0].text for own in found] == ["a", "c AND b", "a AND NOT d", "c OR d"]  # the better atom first
     assert [own[0].auc for own in found] == [1.0] * 4
     assert [own[0].images for own in found] == units.sum(0).int().tolist()
@@ -92,19 +92,19 @@ def test_units_that_are_a_formula_are_told_exactly():
 
 def test_a_formula_holds_for_no_more_images_than_allowed():
     present = torch.tensor([[True, False]] * 9 + [[True, True]])
-    found = search(torch.arange(10.0)[:, None], present, ("a", "b"), length=1, beam=3, shares=(0.2, 0.5))
+    found = search_formulas(torch.arange(10.0)[:, None], present, ("a", "b"), length=1, beam=3, shares=(0.2, 0.5))
     assert found == [()]
 
 
 def test_equal_activations_share_the_mean_of_their_ranks():
-    assert centred_ranks(torch.tensor([[3.0], [1.0], [3.0], [0.0]]))[:, 0].tolist() == [1, -0.5, 1, -1.5]
+    assert centre_ranks(torch.tensor([[3.0], [1.0], [3.0], [0.0]]))[:, 0].tolist() == [1, -0.5, 1, -1.5]
 
 
 def test_p_is_that_of_mann_and_whitney_and_q_that_of_benjamini_and_hochberg():
     generator = torch.Generator().manual_seed(1)
     present = torch.rand(60, 4, generator=generator) < 0.4
     activations = torch.randint(0, 8, (60, 3), generator=generator).float() + 2 * present[:, :3]
-    told = significance(["a", "b", "c AND d"], activations, present, NAMES)
+    told = auc_significance(["a", "b", "c AND d"], activations, present, NAMES)
     masks = [present[:, 0], present[:, 1], present[:, 2] & present[:, 3]]
     expected = []
     for unit, mask in enumerate(masks):
@@ -119,13 +119,13 @@ def test_p_is_that_of_mann_and_whitney_and_q_that_of_benjamini_and_hochberg():
 
 
 def test_a_formula_that_holds_nowhere_has_no_p():
-    told = significance(["a AND b", ""], torch.rand(5, 2), torch.tensor([[True, False]] * 5), ("a", "b"))
+    told = auc_significance(["a AND b", ""], torch.rand(5, 2), torch.tensor([[True, False]] * 5), ("a", "b"))
     assert all(math.isnan(area) and p == 1 for area, p, _ in told)
 
 
 def test_q_is_never_below_p_and_keeps_its_order():
     p = np.random.default_rng(0).random(40) ** 2
-    q = np.array(adjusted(p.tolist()))
+    q = np.array(adjust_for_search(p.tolist()))
     assert (q >= p).all()
     assert (np.diff(q[np.argsort(p)]) >= 0).all()
 

@@ -15,11 +15,18 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from cd_exp.errors import InputError
-from cd_exp.evaluation.baselines.netdissect import NetDissect, Tally, detectors, labels, netdissect, overlap
+from cd_exp.evaluation.baselines.netdissect import (
+    NetDissect,
+    Tally,
+    count_detectors,
+    label_from_tally,
+    netdissect,
+    overlap,
+)
 from cd_exp.evaluation.baselines.netdissect import overlap as thresholds
-from cd_exp.evaluation.baselines.netdissect.method import notes_of
-from cd_exp.evaluation.baselines.netdissect.tally import as_table
-from cd_exp.evaluation.baselines.published import read_labels
+from cd_exp.evaluation.baselines.netdissect.method import note_images
+from cd_exp.evaluation.baselines.netdissect.tally import format_tally
+from cd_exp.evaluation.baselines.published import read_published_labels
 from cd_exp.records import Probe, Segmentation
 
 ROOT = Path(__file__).parents[3]
@@ -141,7 +148,7 @@ def test_the_active_pixels_are_those_of_the_whole_upsampled_map(of, size):
     for threshold in (torch.full((6,), -9.0), torch.zeros(6), torch.linspace(-1, 3, 6), torch.full((6,), 9.0)):
         whole = torch.nn.functional.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
         found = torch.zeros(6, size[0] * size[1], dtype=torch.int64)
-        for unit, pixel in overlap.active_pixels(maps, threshold, torch.Size(size)):
+        for unit, pixel in overlap.find_active_pixels(maps, threshold, torch.Size(size)):
             found.index_put_((unit, pixel), torch.ones_like(unit), accumulate=True)
         assert torch.equal(found, (whole > threshold[:, None, None]).flatten(1).long())
 
@@ -150,11 +157,11 @@ def test_the_active_pixels_are_those_of_the_whole_upsampled_map(of, size):
 @pytest.mark.parametrize(("of", "size"), [((7, 7), (112, 112)), ((2, 3), (8, 9)), ((1, 4), (3, 5)), ((2, 2), (1, 1))])
 def test_whole_maps_and_active_pixels_are_anchored_alike(of, size, anchors):
     maps, threshold = torch.randn(6, *of, generator=torch.Generator().manual_seed(4)), torch.linspace(-1, 1.5, 6)
-    whole = overlap.upsampled(maps, torch.Size(size), anchors=anchors)
+    whole = overlap.upsample_at(maps, torch.Size(size), anchors=anchors)
     # Within rounding of the threshold either may be called active.
     near = (whole - threshold[:, None, None]).abs() < 1e-5
     found = torch.zeros(6, size[0] * size[1], dtype=torch.bool)
-    for unit, pixel in overlap.active_pixels(maps, threshold, torch.Size(size), anchors=anchors):
+    for unit, pixel in overlap.find_active_pixels(maps, threshold, torch.Size(size), anchors=anchors):
         found[unit, pixel] = True
     assert torch.equal(found.view(6, *size) | near, (whole > threshold[:, None, None]) | near)
     if anchors != "receptive_fields" and min(of) > 1 and min(size) > 1:
@@ -166,7 +173,7 @@ def test_whole_maps_and_active_pixels_are_anchored_alike(of, size, anchors):
 
 def test_receptive_fields_stand_a_stride_apart_from_the_first_pixel():
     maps = torch.tensor([[[1.0, 3.0], [5.0, 11.0]]])
-    found = overlap.upsampled(maps, torch.Size((4, 4)), anchors="receptive_fields")[0]
+    found = overlap.upsample_at(maps, torch.Size((4, 4)), anchors="receptive_fields")[0]
     assert found[::2, ::2].tolist() == maps[0].tolist()
     assert found[0].tolist() == [1, 2, 3, 3]
     assert found[:, 0].tolist() == [1, 3, 5, 5]
@@ -177,7 +184,7 @@ def test_the_quantile_is_taken_of_what_the_setting_says():
     sizes = [torch.Size(probe.segmentation(index).maps.shape[1:]) for index in range(6)]
     of_maps = netdissect(passes({"conv": maps}), probe, quantile=0.1)["conv"]
     of_upsampled = netdissect(passes({"conv": maps}), probe, quantile=0.1, quantile_of="upsampled")["conv"]
-    whole = torch.cat([overlap.upsampled(maps[i], sizes[i]).flatten(1) for i in range(6)], dim=1)
+    whole = torch.cat([overlap.upsample_at(maps[i], sizes[i]).flatten(1) for i in range(6)], dim=1)
     for tally, values in ((of_maps, maps.transpose(0, 1).flatten(1)), (of_upsampled, whole)):
         above = (values > tally.threshold[:, None]).double().mean(1)
         assert (above <= 0.1).all()
@@ -189,7 +196,7 @@ def test_the_quantile_is_taken_of_what_the_setting_says():
 @pytest.mark.parametrize(("size", "said"), [((2, 2), 2), ((6, 1), 2), ((7, 7), 1), ((1, 1), 1)])
 def test_labels_that_rest_on_small_maps_are_said_to(size, said):
     maps = torch.randn(6, 9, *size, generator=torch.Generator().manual_seed(2))
-    notes = list(notes_of("layer4", netdissect(passes({"layer4": maps}), world())["layer4"]))
+    notes = list(note_images("layer4", netdissect(passes({"layer4": maps}), world())["layer4"]))
     assert len(notes) == said
     assert "of 9 units of layer4 are detectors (IoU at least 0.04)" in notes[0]
     assert (
@@ -232,10 +239,10 @@ def planted(images: int = 40, size: int = 40) -> tuple[Annotated, Tensor]:
 def test_a_unit_that_is_a_mask_gets_its_concept(scale, shift):
     probe, maps = planted()
     tally = netdissect(passes({"planted": scale * maps + shift}, 16), probe)["planted"]
-    found = labels(tally, "planted")
+    found = label_from_tally(tally, "planted")
     assert found.descriptions == probe.concepts
     np.testing.assert_array_equal(found.similarity, 1)
-    assert detectors(tally).all()
+    assert count_detectors(tally).all()
 
 
 def test_a_noisy_planted_unit_gets_its_concept():
@@ -243,10 +250,10 @@ def test_a_noisy_planted_unit_gets_its_concept():
     area = maps.mean((0, 2, 3)).max().item()
     noisy = maps + 0.1 * torch.randn(maps.shape, generator=torch.Generator().manual_seed(0))
     tally = netdissect(passes({"planted": noisy}, 16), probe, quantile=area * 1.0001)["planted"]
-    assert labels(tally, "planted").descriptions == probe.concepts
+    assert label_from_tally(tally, "planted").descriptions == probe.concepts
     assert tally.iou.diagonal().min() > 0.98
     usual = netdissect(passes({"planted": noisy}, 16), probe)["planted"]  # noise fills up the 0.5 %
-    assert labels(usual, "planted").descriptions == probe.concepts
+    assert label_from_tally(usual, "planted").descriptions == probe.concepts
     assert usual.iou.diagonal().min() > 0.7
 
 
@@ -256,7 +263,7 @@ def test_a_layer_without_extent_finds_a_concept_of_the_whole_image():
     probe = Annotated([Segmentation(empty, (int(i in scene),)) for i in range(400)], ("room", "beach"), ("scene",) * 2)
     fires = torch.tensor([float(i in scene) for i in range(400)])[:, None, None, None]
     tally = netdissect(passes({"fc": fires}, 50), probe)["fc"]
-    assert labels(tally, "fc").top == (("beach",),)
+    assert label_from_tally(tally, "fc").top == (("beach",),)
     assert tally.iou[0, 1] == 1
 
 
@@ -266,12 +273,12 @@ def test_a_dead_unit_is_left_unlabelled():
     maps[:, 2] = 0.3  # a plateau, which interpolation may round up
     tally = netdissect(passes({"layer": maps}, 16), probe)["layer"]
     right = [np.array([unit]) for unit in range(4)]
-    found = labels(tally, "layer", accepted=right, truth=[(name,) for name in probe.concepts])
+    found = label_from_tally(tally, "layer", accepted=right, truth=[(name,) for name in probe.concepts])
     assert found.top == (("cup",), (), (), ("owl",))
     assert found.descriptions == ("cup", "", "", "owl")
     np.testing.assert_array_equal(found.ranks, [1, 4, 4, 1])
-    assert detectors(tally).tolist() == [True, False, False, True]
-    found = labels(tally, "fc")
+    assert count_detectors(tally).tolist() == [True, False, False, True]
+    found = label_from_tally(tally, "fc")
     assert [sorted(marks) for marks in found.marks] == [[], ["below_min_iou"], ["below_min_iou"], []]
     assert found.candidates == len(tally.concepts)
     assert tally.exceeding[1:3].tolist() == [0, 0]
@@ -284,8 +291,8 @@ def test_a_unit_at_the_smallest_iou_itself_detects_its_concept():
         return Tally(("cup",), ("object",), one, one, torch.tensor([13]), *counts, min_iou=0.04)
 
     assert tally(1).iou.item() == 0.04  # 1 / (13 + 13 - 1)
-    assert labels(tally(1), "fc").marks == (frozenset(),)
-    assert labels(tally(0), "fc").marks == (frozenset(["below_min_iou"]),)
+    assert label_from_tally(tally(1), "fc").marks == (frozenset(),)
+    assert label_from_tally(tally(0), "fc").marks == (frozenset(["below_min_iou"]),)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -303,10 +310,10 @@ def test_no_image_is_an_error():
 
 def quantile_of(values: Tensor, quantile: float, batch: int) -> tuple[float, thresholds.Histogram]:
     parts = values[:, None, None, None].split(batch)
-    histogram = thresholds.begin(parts[0], quantile=quantile)
+    histogram = thresholds.begin_histogram(parts[0], quantile=quantile)
     for part in parts:
-        thresholds.add(histogram, part)
-    return thresholds.threshold(histogram, quantile=quantile).item(), histogram
+        thresholds.add_values(histogram, part)
+    return thresholds.find_threshold(histogram, quantile=quantile).item(), histogram
 
 
 numbers = st.floats(-1e6, 1e6, width=32, allow_subnormal=False)
@@ -399,7 +406,7 @@ def counted() -> Tally:
 
 def test_a_tally_has_the_published_columns(tmp_path):
     tally = counted()
-    (tmp_path / "tally.csv").write_text(as_table(tally), encoding="utf-8")
+    (tmp_path / "tally.csv").write_text(format_tally(tally), encoding="utf-8")
     assert [path.name for path in tmp_path.iterdir()] == ["tally.csv"]
     with (tmp_path / "tally.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -422,8 +429,11 @@ def test_a_tally_is_read_back_as_published_ones_are(tmp_path):
     probe, maps = planted()
     maps[:, 1] = 0
     tally = netdissect(passes({"planted": maps}, 16), probe)["planted"]
-    (tmp_path / "tally.csv").write_text(as_table(tally), encoding="utf-8")
-    read, made = read_labels(tmp_path / "tally.csv", layer="planted")["planted"], labels(tally, "planted")
+    (tmp_path / "tally.csv").write_text(format_tally(tally), encoding="utf-8")
+    read, made = (
+        read_published_labels(tmp_path / "tally.csv", layer="planted")["planted"],
+        label_from_tally(tally, "planted"),
+    )
     assert read.descriptions == made.descriptions == ("cup", "", "hat", "owl")
     np.testing.assert_array_equal(read.units, made.units)
     np.testing.assert_allclose(read.similarity, made.similarity, rtol=1e-8)
@@ -433,7 +443,7 @@ def test_a_concept_of_two_categories_keeps_them_apart(tmp_path):
     probe, maps = planted()
     probe = replace(probe, concepts=("door", "car", "door", "owl"))
     tally = netdissect(passes({"planted": maps}, 16), probe)["planted"]
-    (tmp_path / "tally.csv").write_text(as_table(tally), encoding="utf-8")
+    (tmp_path / "tally.csv").write_text(format_tally(tally), encoding="utf-8")
     with (tmp_path / "tally.csv").open(newline="") as file:
         assert [(row["category"], row["label"]) for row in csv.DictReader(file)] == [
             ("object", "door"), ("object", "car"), ("part", "door"), ("part", "owl"),
@@ -446,7 +456,7 @@ def test_the_header_is_the_published_one(tmp_path):
     tally = counted()
     categories = ("texture", "scene", "object", "part", "material", "color", "color")
     broden = replace(tally, categories=categories, activation=torch.zeros(5, 6, dtype=torch.int64))
-    (tmp_path / "t.csv").write_text(as_table(broden), encoding="utf-8")
+    (tmp_path / "t.csv").write_text(format_tally(broden), encoding="utf-8")
     assert (tmp_path / "t.csv").read_text().splitlines()[0] == TALLY.read_text().splitlines()[0]
 
 

@@ -10,9 +10,9 @@ from PIL import Image
 
 from cd_exp import probes
 from cd_exp.cache import Store
-from cd_exp.evaluation.baselines.netdissect import labels, netdissect
-from cd_exp.evaluation.baselines.netdissect.tally import as_table
-from cd_exp.features import Settings, maps
+from cd_exp.evaluation.baselines.netdissect import label_from_tally, netdissect
+from cd_exp.evaluation.baselines.netdissect.tally import format_tally
+from cd_exp.features import ExtractionSettings, read_maps
 from cd_exp.models import CustomModel
 
 IMAGES, SIDE = 24, 32
@@ -126,8 +126,8 @@ def scored(root, tmp_path_factory):
     (folder / "network.py").write_text(NETWORK)
     model = CustomModel(name="colours", factory=f"{folder}/network.py:colours", layers=["1", "2"])
     probe = probes.broden(root=str(root))
-    settings = Settings(device="cpu", workers=0, batch_size=5, progress=False)
-    passes = maps(
+    settings = ExtractionSettings(device="cpu", workers=0, batch_size=5, progress=False)
+    passes = read_maps(
         model, probe, layers=["1", "2"], kept=range(len(probe)), store=Store(folder / "cache"), settings=settings
     )
     activations = defaultdict(list)
@@ -157,7 +157,7 @@ def test_every_concept_is_counted_as_by_the_definition(root, scored, layer):
 
 def test_each_category_has_its_best_concept_in_the_table(root, scored, tmp_path):
     _, tallies, activations = scored
-    (tmp_path / "tally.csv").write_text(as_table(tallies["1"]), encoding="utf-8")
+    (tmp_path / "tally.csv").write_text(format_tally(tallies["1"]), encoding="utf-8")
     counts = literal(root, activations["1"], tallies["1"].threshold)
     with (tmp_path / "tally.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -172,6 +172,6 @@ def test_each_category_has_its_best_concept_in_the_table(root, scored, tmp_path)
 
 
 def test_units_that_see_what_is_painted_are_named_after_it(scored):
-    found = labels(scored[1]["1"], "1")
+    found = label_from_tally(scored[1]["1"], "1")
     assert found.descriptions[:3] == ("red-c", "car", "blue-c")
     assert found.similarity[:3].min() > 0.4

@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from cd_exp.errors import InputError
 from cd_exp.evaluation.baselines import published
-from cd_exp.evaluation.baselines.published import read_labels
+from cd_exp.evaluation.baselines.published import read_published_labels
 
 REFERENCE = Path(__file__).parents[3] / "../shared/reference"
 CONFIG = Path(__file__).parents[3] / "conf/baseline/published.yaml"
@@ -183,7 +183,7 @@ def test_every_published_file_is_read():
     counts = {}
     for path in FILES:
         given = None if "layer," in path.read_text()[:8] else "fc"
-        found = read_labels(path, layer=given)
+        found = read_published_labels(path, layer=given)
         assert all(all(labels.top) for labels in found.values())
         counts[path.relative_to(REFERENCE).as_posix()] = sum(len(labels.units) for labels in found.values())
     assert len(counts) == 47

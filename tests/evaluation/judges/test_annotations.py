@@ -5,13 +5,13 @@ from PIL import Image
 
 from cd_exp import probes
 from cd_exp.errors import InputError
-from cd_exp.evaluation.judges import Annotations, concept_values, presence, score
+from cd_exp.evaluation.judges import AnnotationsJudge, concept_presence, read_concept_values, score_labels
 from cd_exp.records import Probe
 
 
 def test_shapes_tell_every_word_that_is_drawn():
     probe = probes.shapes(size=60)
-    values = presence(probe, range(60))
+    values = concept_presence(probe, range(60))
     scenes = [probe.scene(index) for index in range(60)]
     assert values("red").tolist() == [scene.colour == 0 for scene in scenes]
     assert values("red circle").tolist() == [scene.label == 0 for scene in scenes]
@@ -21,8 +21,8 @@ def test_shapes_tell_every_word_that_is_drawn():
 
 def test_masks_of_any_annotated_probe():
     shapes = probes.shapes(size=20)
-    values = presence(_Masks(shapes), range(20))
-    assert values("Red").tolist() == presence(shapes, range(20))("red").tolist()
+    values = concept_presence(_Masks(shapes), range(20))
+    assert values("Red").tolist() == concept_presence(shapes, range(20))("red").tolist()
     assert values("octagon") is None
 
 
@@ -50,8 +50,8 @@ def test_the_folders_of_a_tree_are_classes(tmp_path):
         (tmp_path / place).parent.mkdir(exist_ok=True)
         Image.new("RGB", (4, 4)).save(tmp_path / f"{place}.png")
     probe = probes.folder(root=str(tmp_path))
-    Annotations().check(probe)
-    values = presence(probe, [0, 1, 2])
+    AnnotationsJudge().check(probe)
+    values = concept_presence(probe, [0, 1, 2])
     assert values("dog").tolist() == [1, 1, 0]
     assert values("Grey wolf").tolist() == [0, 0, 1]
     assert values("cat") is None
@@ -60,13 +60,13 @@ def test_the_folders_of_a_tree_are_classes(tmp_path):
 def test_a_probe_without_masks_or_classes_is_refused_at_once(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     with pytest.raises(InputError, match="probe 'folder' has neither; use probe=shapes, probe=broden, a probe=folder"):
-        Annotations().check(probes.folder(root=str(tmp_path)))
+        AnnotationsJudge().check(probes.folder(root=str(tmp_path)))
 
 
 def test_scores_by_unit_with_nothing_where_nothing_is_known():
     told = {"a": torch.tensor([1.0, 0, 0, 1]), "b": torch.tensor([0.0, 1, 0, 0])}
     activations = torch.tensor([[5.0, 0, 1], [0, 4, 2], [0, 0, 3], [4, 0, 4]])
-    scores = score(activations, ["a", "b", "octagon"], told.get)
+    scores = score_labels(activations, ["a", "b", "octagon"], told.get)
     assert set(scores) == {"pearson", "cosine", "auprc", "f1", "iou"}
     for name, values in scores.items():
         assert np.isnan(values[2])
@@ -78,7 +78,7 @@ def test_scores_by_unit_with_nothing_where_nothing_is_known():
 def test_weighted_sums_are_put_between_0_and_1_where_presence_counts():
     told = {"a": torch.tensor([1.0, 0, 0, 1]), "b": torch.tensor([0.0, 1, 0, 0])}
     activations = torch.tensor([[5.0], [1.0], [0.0], [5.0]])
-    scores = score(activations, ["2.00 a + 0.40 b"], told.get)
+    scores = score_labels(activations, ["2.00 a + 0.40 b"], told.get)
     assert scores["f1"].item() == 1
     assert scores["pearson"].item() == pytest.approx(np.corrcoef([5, 1, 0, 5], [2, 0.4, 0, 2])[0, 1])
 
@@ -86,8 +86,8 @@ def test_weighted_sums_are_put_between_0_and_1_where_presence_counts():
 def test_the_share_of_active_images_is_a_setting():
     told = {"a": torch.tensor([1.0, 1, 0, 0])}
     activations = torch.tensor([[4.0], [3.0], [2.0], [1.0]])
-    assert score(activations, ["a"], told.get)["f1"].item() == 1
-    assert score(activations, ["a"], told.get, share=0.25)["f1"].item() == pytest.approx(2 / 3)
+    assert score_labels(activations, ["a"], told.get)["f1"].item() == 1
+    assert score_labels(activations, ["a"], told.get, share=0.25)["f1"].item() == pytest.approx(2 / 3)
 
 
 def test_concept_values_of_a_backbone():
@@ -95,9 +95,9 @@ def test_concept_values_of_a_backbone():
     images, texts, others = (torch.randn(count, 8, generator=generator) for count in (5, 3, 20))
     unit = torch.nn.functional.normalize
     cosine = (unit(images, dim=1) @ unit(texts, dim=1).T).double()
-    own = concept_values(images, texts, scale=10.0, bias=-2.0, calibration=others)
+    own = read_concept_values(images, texts, scale=10.0, bias=-2.0, calibration=others)
     torch.testing.assert_close(own, 1 / (1 + torch.exp(-(10 * cosine - 2))), rtol=1e-5, atol=1e-6)
-    without = concept_values(images, texts, scale=10.0, bias=None, calibration=others)
+    without = read_concept_values(images, texts, scale=10.0, bias=None, calibration=others)
     likelihood = torch.exp(10 * (unit(others, dim=1) @ unit(texts, dim=1).T)).mean(dim=0)
     expected = torch.exp(10 * cosine) / (torch.exp(10 * cosine) + likelihood)
     torch.testing.assert_close(without, expected.double(), rtol=1e-4, atol=1e-5)

@@ -5,29 +5,29 @@ from PIL import Image
 from cd_exp import probes
 from cd_exp.cache import Store
 from cd_exp.errors import InputError
-from cd_exp.evaluation.judges import content_digests, divided, split
+from cd_exp.evaluation.judges import content_digests, held_out_split, split_images
 from cd_exp.records import Probe
 
 DIGESTS = [f"content {number}" for number in range(100)]
 
 
 def test_every_image_is_on_one_side_and_a_fifth_is_scored_on():
-    chosen, scored = split(DIGESTS, seed=0)
+    chosen, scored = split_images(DIGESTS, seed=0)
     assert sorted([*chosen, *scored]) == list(range(100))
     assert len(scored) == 20
-    assert len(split(DIGESTS, seed=0, share=0.5)[1]) == 50
+    assert len(split_images(DIGESTS, seed=0, share=0.5)[1]) == 50
 
 
 def test_the_side_follows_the_content_whatever_the_order():
     order = np.random.default_rng(0).permutation(100)
-    scored = {DIGESTS[row] for row in split(DIGESTS, seed=0)[1]}
-    assert {DIGESTS[order[row]] for row in split([DIGESTS[row] for row in order], seed=0)[1]} == scored
-    assert {DIGESTS[row] for row in split(DIGESTS, seed=1)[1]} != scored
+    scored = {DIGESTS[row] for row in split_images(DIGESTS, seed=0)[1]}
+    assert {DIGESTS[order[row]] for row in split_images([DIGESTS[row] for row in order], seed=0)[1]} == scored
+    assert {DIGESTS[row] for row in split_images(DIGESTS, seed=1)[1]} != scored
 
 
 def test_copies_stay_on_one_side():
     several = [f"content {number // 5}" for number in range(100)]
-    chosen, scored = split(several, seed=0)
+    chosen, scored = split_images(several, seed=0)
     assert not {several[row] for row in chosen} & {several[row] for row in scored}
     assert len(scored) == 20
 
@@ -35,7 +35,7 @@ def test_copies_stay_on_one_side():
 @pytest.mark.parametrize("digests", [[], ["a", "b", "c"], ["same"] * 50])
 def test_too_few_images_for_both_sides(digests):
     with pytest.raises(InputError, match=r"images leave \d+ to choose labels on and \d+ to score them on"):
-        split(digests, seed=0)
+        split_images(digests, seed=0)
 
 
 def test_the_content_of_pictures_not_their_names(tmp_path):
@@ -56,11 +56,11 @@ def test_a_picture_that_cannot_be_read_goes_by_its_id():
 
 def test_the_division_is_remembered(tmp_path):
     probe, store = probes.shapes(size=30), Store(tmp_path)
-    first = divided(probe, range(30), store=store, seed=0)
-    again = divided(probe, range(30), store=Store(tmp_path), seed=0)
+    first = held_out_split(probe, range(30), store=store, seed=0)
+    again = held_out_split(probe, range(30), store=Store(tmp_path), seed=0)
     assert [side.tolist() for side in first] == [side.tolist() for side in again]
     assert len(list((tmp_path / "contents").iterdir())) == 1
-    assert divided(probe, range(20), store=store, seed=0)[0].max() < 20
+    assert held_out_split(probe, range(20), store=store, seed=0)[0].max() < 20
 
 
 class _Pictures(Probe):

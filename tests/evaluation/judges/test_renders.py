@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cd_exp import shapes
-from cd_exp.evaluation.judges.images import drawable, renders
+from cd_exp.evaluation.judges.images import is_drawable, render_label
 
 
 def attributes(picture):
@@ -10,11 +10,11 @@ def attributes(picture):
 
 
 def test_the_scenes_of_a_label_show_it_and_pairs_differ_in_one_attribute():
-    found = renders(["red", "striped circle", "octagon"], scenes=20, pairs=5)
+    found = render_label(["red", "striped circle", "octagon"], scenes=20, pairs=5)
     assert list(found.rows) == ["red", "striped circle"]
     assert len(found) == 2 * (20 + 5 * 4)
     for label, rows in found.rows.items():
-        named = shapes.named(label)
+        named = shapes.named_attributes(label)
         assert len({found.pictures[row].index for row in rows}) == 20
         for row in rows:
             assert named.items() <= attributes(found.pictures[row]).items()
@@ -31,15 +31,15 @@ def test_the_scenes_of_a_label_show_it_and_pairs_differ_in_one_attribute():
 
 
 def test_a_picture_is_the_scene_with_these_attributes():
-    found = renders(["red"], scenes=3, pairs=1)
+    found = render_label(["red"], scenes=3, pairs=1)
     assert len(found.ids) == len(set(found.ids)) == len(found)
     one = found.pictures[1]
-    expected = shapes.scene(one.index, seed=3003, fixed=attributes(one))
+    expected = shapes.make_scene(one.index, seed=3003, fixed=attributes(one))
     np.testing.assert_array_equal(np.asarray(found[1]), expected.pixels)
 
 
 def test_formulas_and_sums_are_drawn_where_they_predict_most():
-    found = renders(["red AND NOT circle", "1.00 red + 0.50 circle", "NOT red"], scenes=30, pairs=1)
+    found = render_label(["red AND NOT circle", "1.00 red + 0.50 circle", "NOT red"], scenes=30, pairs=1)
     drawn = {label: [attributes(found.pictures[row]) for row in rows] for label, rows in found.rows.items()}
     assert all(one["colour"] == 0 and one["shape"] != 0 for one in drawn["red AND NOT circle"])
     assert all(one["colour"] == 0 and one["shape"] == 0 for one in drawn["1.00 red + 0.50 circle"])
@@ -48,10 +48,10 @@ def test_formulas_and_sums_are_drawn_where_they_predict_most():
 
 @pytest.mark.parametrize("label", ["octagon", "red AND octagon", "red AND blue", "", "red OR NOT red"])
 def test_what_the_world_cannot_draw(label):
-    assert not drawable(label)
+    assert not is_drawable(label)
 
 
 def test_the_scenes_of_a_label_do_not_depend_on_the_others():
-    alone, beside = renders(["red"], scenes=5, pairs=2), renders(["blue", "red"], scenes=5, pairs=2)
+    alone, beside = render_label(["red"], scenes=5, pairs=2), render_label(["blue", "red"], scenes=5, pairs=2)
     assert [alone.pictures[row] for row in alone.rows["red"]] == [beside.pictures[row] for row in beside.rows["red"]]
     assert alone.fingerprint != beside.fingerprint

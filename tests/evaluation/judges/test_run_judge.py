@@ -67,7 +67,7 @@ def test_labels_have_their_scores_and_what_was_scored(run):
     judged = [row for row in own if row["faithfulness_f1"]]
     assert judged
     for row in own:
-        drawn = row["judged_label"] in shapes.CONCEPTS and shapes.named(row["judged_label"]) is not None
+        drawn = row["judged_label"] in shapes.CONCEPTS and shapes.named_attributes(row["judged_label"]) is not None
         assert bool(row["faithfulness_f1"]) == drawn
         assert "circular" not in row["marks"]
     mean = np.mean([float(row["faithfulness_f1"]) for row in judged if row["layer"] == "fc"])
@@ -121,7 +121,7 @@ def test_pictures_of_labels_from_a_folder(run, tmp_path):
     for name in ("red", "blue", "circle"):
         (tmp_path / name).mkdir()
         for number in range(6):
-            Image.fromarray(shapes.scene(number, seed=77, fixed=shapes.named(name)).pixels).save(
+            Image.fromarray(shapes.make_scene(number, seed=77, fixed=shapes.named_attributes(name)).pixels).save(
                 tmp_path / name / f"{number}.png"
             )
     folder = run("judge=images", f"judge.folder={tmp_path}", "concepts=words", "concepts.names=[red,blue,circle,sea]")

@@ -67,7 +67,7 @@ def test_scores_of_a_concept_are_their_formulas(pair, share):
     present = [value >= 0.5 for value in score]
     active = literal_active(values, sum(present) / len(present) if share is None else share)
     a, c = torch.tensor(values)[:, None], torch.tensor(score)[:, None]
-    assert judges.active(a, sum(present) / len(present) if share is None else share)[:, 0].tolist() == active
+    assert judges.find_active(a, sum(present) / len(present) if share is None else share)[:, 0].tolist() == active
     assert judges.f1(a, c, share=share).item() == pytest.approx(literal_f1(active, present))
     assert judges.iou(a, c, share=share).item() == pytest.approx(literal_iou(active, present))
     assert judges.auprc(a, c, share=share).item() == pytest.approx(literal_auprc(active, c[:, 0].tolist()))
@@ -117,11 +117,11 @@ def test_every_unit_is_scored_by_itself_and_in_any_order_of_images():
 
 def test_a_share_for_each_unit():
     values = torch.arange(10.0)[:, None].expand(10, 2)
-    assert judges.active(values, torch.tensor([0.1, 0.3])).sum(0).tolist() == [1, 3]
+    assert judges.find_active(values, torch.tensor([0.1, 0.3])).sum(0).tolist() == [1, 3]
 
 
 def test_a_constant_unit_is_never_active_and_correlates_with_nothing():
     dead, concept = torch.full((5, 1), 0.1), torch.tensor([[1.0], [0.0], [1.0], [0.0], [1.0]])
-    assert not judges.active(dead, 0.4).any()
+    assert not judges.find_active(dead, 0.4).any()
     for score in (judges.pearson, judges.f1, judges.iou, judges.auprc):
         assert score(dead, concept).item() == 0

@@ -7,23 +7,29 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cd_exp.errors import InputError, unknown
-from cd_exp.evaluation.baselines.method import Labelled, Method
+from cd_exp.errors import InputError, unknown_name_error
+from cd_exp.evaluation.baselines.method import Method, MethodResult
 from cd_exp.evaluation.baselines.netdissect.overlap import (
     ANCHORS,
     Annotation,
     Histogram,
-    add,
-    annotation,
-    begin,
-    extent,
-    overlap,
-    threshold,
-    upsampled,
+    add_values,
+    begin_histogram,
+    count_annotated_pixels,
+    count_overlap,
+    find_threshold,
+    make_annotation,
+    upsample_at,
 )
-from cd_exp.evaluation.baselines.netdissect.tally import Tally, as_table, detectors, kinds, labels
-from cd_exp.features import maps as activation_maps
-from cd_exp.io.text import file_name
+from cd_exp.evaluation.baselines.netdissect.tally import (
+    Tally,
+    category_of_units,
+    count_detectors,
+    format_tally,
+    label_from_tally,
+)
+from cd_exp.features import read_maps as activation_maps
+from cd_exp.io.text import make_file_name
 from cd_exp.metrics import accepted_columns
 from cd_exp.records import Probe
 from cd_exp.run_data import RunData
@@ -44,7 +50,8 @@ class NetDissect(Method):
     Args:
         quantile: the share of positions at which a unit counts as active.
         min_iou: the IoU from which a unit is called a detector; the others are marked `below_min_iou`.
-        quantile_of: what the quantile is taken over: `maps` as the layer gives them (2017), or `upsampled` ones (2020).
+        quantile_of: what the quantile is taken over: `read_maps` as the layer gives them (2017), or `upsample_at`
+            ones (2020).
         anchors: at which pixels the positions of a map lie, one of `overlap.ANCHORS`: `centres`, `receptive_fields`
             (2017) or `corners`.
 
@@ -63,7 +70,7 @@ class NetDissect(Method):
                 raise InputError(f"baseline.{name} is {value}; expected it between 0 and 1 (published: {published})")
         for name, choices in {"quantile_of": QUANTILE_OF, "anchors": tuple(ANCHORS)}.items():
             if getattr(self, name) not in choices:
-                raise unknown(f"baseline.{name}", getattr(self, name), choices)
+                raise unknown_name_error(f"baseline.{name}", getattr(self, name), choices)
 
     def check(self, probe: Probe) -> None:
         """Refuse a probe set without masks."""
@@ -72,7 +79,7 @@ class NetDissect(Method):
                 f"baseline=netdissect needs pixel masks, and probe {probe.name!r} has none; use probe=shapes or broden"
             )
 
-    def __call__(self, run: RunData) -> Labelled:
+    def __call__(self, run: RunData) -> MethodResult:
         """Label every unit of the run's layers from the probe's masks, and hand back the tallies as files."""
         probe = run.probe
         self.check(probe)
@@ -89,15 +96,15 @@ class NetDissect(Method):
         for layer, tally in netdissect(passes, probe, **asdict(self)).items():
             truth = run.labels[layer].truth
             columns = accepted_columns(truth, tally.concepts) if truth else ()
-            found[layer] = labels(tally, layer, accepted=columns, truth=truth)
-            files[f"tally_{file_name(layer)}.csv"] = as_table(tally)
-            notes += notes_of(layer, tally)
-        return Labelled(found, files, tuple(notes))
+            found[layer] = label_from_tally(tally, layer, accepted=columns, truth=truth)
+            files[f"tally_{make_file_name(layer)}.csv"] = format_tally(tally)
+            notes += note_images(layer, tally)
+        return MethodResult(found, files, tuple(notes))
 
 
-def notes_of(layer: str, tally: Tally) -> Iterator[str]:
+def note_images(layer: str, tally: Tally) -> Iterator[str]:
     """How many units are detectors, and whether the maps are so small that labels rest on a choice of settings."""
-    detecting = detectors(tally)
+    detecting = count_detectors(tally)
     yield (
         f"Network Dissection: {int(detecting.sum())} of {len(detecting)} units of {layer} are detectors "
         f"(IoU at least {tally.min_iou:g}); the others are marked below_min_iou"
@@ -138,7 +145,7 @@ def netdissect(
         probe: the same images with their annotations.
         quantile: the share of positions at which a unit counts as active.
         min_iou: the IoU from which a unit is called a detector.
-        quantile_of: `maps` or `upsampled`.
+        quantile_of: `read_maps` or `upsample_at`.
         anchors: one of `overlap.ANCHORS`.
 
     Returns:
@@ -149,18 +156,20 @@ def netdissect(
 
     Source: Bau et al., CVPR 2017 (arXiv:1704.05796), section 2.
     """
-    given = passes if quantile_of == "maps" else _upsampled(passes, probe, anchors)
-    thresholds = {name: threshold(seen, quantile=quantile) for name, seen in _histograms(given, quantile).items()}
+    given = passes if quantile_of == "maps" else _upsample_images(passes, probe, anchors)
+    thresholds = {
+        name: find_threshold(seen, quantile=quantile) for name, seen in _fill_histograms(given, quantile).items()
+    }
     sizes: dict[str, tuple[int, int]] = {}
     truth = torch.zeros(len(probe.concepts), dtype=torch.int64)
     counts = {name: _Counts.of(values, probe.categories) for name, values in thresholds.items()}
     for indices, layers in passes():
-        annotations = [annotation(probe.segmentation(index), concepts=len(probe.concepts)) for index in indices]
+        annotations = [make_annotation(probe.segmentation(index), concepts=len(probe.concepts)) for index in indices]
         for annotated in annotations:
-            truth[annotated.present] += extent(annotated)
+            truth[annotated.present] += count_annotated_pixels(annotated)
         for name, maps in layers.items():
             sizes[name] = (maps.shape[2], maps.shape[3])
-            _count(counts[name], maps, thresholds[name], annotations, anchors=anchors)
+            _count_pixels(counts[name], maps, thresholds[name], annotations, anchors=anchors)
     return {
         name: Tally(
             concepts=tuple(probe.concepts),
@@ -177,7 +186,7 @@ def netdissect(
     }
 
 
-def _upsampled(passes: Passes, probe: Probe, anchors: str) -> Passes:
+def _upsample_images(passes: Passes, probe: Probe, anchors: str) -> Passes:
     """The same walk, an image at a time, its maps upsampled to its annotation."""
 
     def walk() -> Iterator[tuple[Sequence[int], Mapping[str, Tensor]]]:
@@ -186,20 +195,20 @@ def _upsampled(passes: Passes, probe: Probe, anchors: str) -> Passes:
                 size = torch.Size(probe.segmentation(index).maps.shape[1:])
                 yield (
                     [index],
-                    {name: upsampled(maps[row], size, anchors=anchors)[None] for name, maps in layers.items()},
+                    {name: upsample_at(maps[row], size, anchors=anchors)[None] for name, maps in layers.items()},
                 )
 
     return walk
 
 
-def _histograms(passes: Passes, quantile: float) -> dict[str, Histogram]:
+def _fill_histograms(passes: Passes, quantile: float) -> dict[str, Histogram]:
     histograms: dict[str, Histogram] = {}
     for _, layers in passes():
         for name, maps in layers.items():
             _check_finite(maps, layer=name)
             if name not in histograms:
-                histograms[name] = begin(maps, quantile=quantile)
-            add(histograms[name], maps)
+                histograms[name] = begin_histogram(maps, quantile=quantile)
+            add_values(histograms[name], maps)
     if not histograms:
         raise InputError("Network Dissection was given no image; the probe set is empty or none of it can be read")
     return histograms
@@ -222,12 +231,12 @@ class _Counts:
     column: Int[Tensor, " concepts"]  # the category of each concept, by number
     above: Int[Tensor, " neurons"]
     positions: Int[Tensor, ""]
-    activation: Int[Tensor, "neurons kinds"]
+    activation: Int[Tensor, "neurons category_of_units"]
     intersection: Int[Tensor, "neurons concepts"]
 
     @classmethod
     def of(cls, thresholds: Float[Tensor, " neurons"], categories: Sequence[str]) -> "_Counts":
-        each = kinds(categories)
+        each = category_of_units(categories)
         zeros = [
             torch.zeros(shape, dtype=torch.int64, device=thresholds.device)
             for shape in ((len(thresholds),), (), (len(thresholds), len(each)), (len(thresholds), len(categories)))
@@ -235,7 +244,7 @@ class _Counts:
         return cls(torch.tensor([each.index(name) for name in categories], device=thresholds.device), *zeros)
 
 
-def _count(
+def _count_pixels(
     counts: _Counts,
     maps: Float[Tensor, "batch neurons height width"],
     thresholds: Float[Tensor, " neurons"],
@@ -249,6 +258,6 @@ def _count(
     counts.positions.add_(maps[:, 0].numel())
     for image, annotated in zip(maps, annotations, strict=True):
         here = annotated.to(maps.device)
-        active, area, both = overlap(image, thresholds, here, anchors=anchors)
+        active, area, both = count_overlap(image, thresholds, here, anchors=anchors)
         counts.intersection[active[:, None], here.present] += both
         counts.activation[active[:, None], counts.column[here.present].unique()] += area[:, None]

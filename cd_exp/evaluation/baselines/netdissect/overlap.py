@@ -26,19 +26,21 @@ TINY = 2.0**-100  # a finer scale would have bins that float32 no longer tells a
 
 @dataclass(frozen=True, eq=False)
 class Histogram:
-    """What one layer's activations looked like so far. `add` changes `counts` and `largest` in place."""
+    """What one layer's activations looked like so far. `add_values` changes `counts` and `largest` in place."""
 
     centre: Float[Tensor, "neurons 1"]
     scale: Float[Tensor, "neurons 1"]
-    counts: Int[Tensor, "neurons bins"]
+    counts: Int[Tensor, "neurons bin_of"]
     largest: Float[Tensor, " neurons"]
 
 
-def begin(maps: Float[Tensor, "batch neurons height width"], *, quantile: float) -> Histogram:
+def begin_histogram(maps: Float[Tensor, "batch neurons height width"], *, quantile: float) -> Histogram:
     """An empty histogram whose bins suit these first maps; they still have to be added."""
     rank = max(1, round(maps[:, 0].numel() * (1 - quantile)))
-    centres = [values.kthvalue(rank, dim=1, keepdim=True).values for values in _by_unit(maps)]
-    spreads = [(values - at).abs_().mean(1, keepdim=True) for values, at in zip(_by_unit(maps), centres, strict=True)]
+    centres = [values.kthvalue(rank, dim=1, keepdim=True).values for values in _add_by_unit(maps)]
+    spreads = [
+        (values - at).abs_().mean(1, keepdim=True) for values, at in zip(_add_by_unit(maps), centres, strict=True)
+    ]
     centre, spread = torch.cat(centres), torch.cat(spreads)
     typical = (spread.mean() + (centre - centre.mean()).abs().mean()) / 1024  # for a unit that is silent at first
     scale = torch.where(spread > 0, spread, typical) / 16
@@ -51,25 +53,25 @@ def begin(maps: Float[Tensor, "batch neurons height width"], *, quantile: float)
     )
 
 
-def add(histogram: Histogram, maps: Float[Tensor, "batch neurons height width"]) -> None:
+def add_values(histogram: Histogram, maps: Float[Tensor, "batch neurons height width"]) -> None:
     """Count a batch of maps into the histogram, in place."""
     flat, first = histogram.counts.view(-1), 0
-    for values in _by_unit(maps):
+    for values in _add_by_unit(maps):
         units = slice(first, first + len(values))
         torch.maximum(histogram.largest[units], values.amax(1), out=histogram.largest[units])
         start = BINS * torch.arange(first, first + len(values), device=maps.device)
-        places = start[:, None] + bins(values, histogram.centre[units], histogram.scale[units])
+        places = start[:, None] + bin_of(values, histogram.centre[units], histogram.scale[units])
         flat.scatter_add_(0, places.view(-1), torch.ones_like(places).view(-1))
         first += len(values)
 
 
-def _by_unit(maps: Float[Tensor, "batch neurons height width"]) -> Iterator[Float[Tensor, "some values"]]:
+def _add_by_unit(maps: Float[Tensor, "batch neurons height width"]) -> Iterator[Float[Tensor, "some values"]]:
     """Each unit's values in a row, for some units at a time."""
     for some in maps.split(max(1, VALUES_AT_ONCE // maps[:, 0].numel()), dim=1):
         yield some.transpose(0, 1).flatten(1).float().contiguous()
 
 
-def bins(
+def bin_of(
     values: Float[Tensor, "neurons values"], centre: Float[Tensor, "neurons 1"], scale: Float[Tensor, "neurons 1"]
 ) -> Int[Tensor, "neurons values"]:
     """The bin of each value. Monotone in the value; bin CENTRE_BIN reaches equally far to both sides of the centre."""
@@ -80,19 +82,19 @@ def bins(
     return steps.bitwise_xor_(sign).sub_(sign).add_(CENTRE_BIN).clamp_(0, BINS - 1)
 
 
-def threshold(histogram: Histogram, *, quantile: float) -> Float[Tensor, " neurons"]:
+def find_threshold(histogram: Histogram, *, quantile: float) -> Float[Tensor, " neurons"]:
     """The lowest bin edge with at most the share `quantile` of the unit's values above it."""
-    chosen = torch.cat([_first_bin_within(counts, quantile) for counts in histogram.counts.split(64)])
-    return torch.where(chosen == BINS - 1, histogram.largest, _upper_edge(chosen, histogram))
+    chosen = torch.cat([_find_first_bin(counts, quantile) for counts in histogram.counts.split(64)])
+    return torch.where(chosen == BINS - 1, histogram.largest, _upper_bin_edge(chosen, histogram))
 
 
-def _first_bin_within(counts: Int[Tensor, "neurons bins"], quantile: float) -> Int[Tensor, " neurons"]:
+def _find_first_bin(counts: Int[Tensor, "neurons bin_of"], quantile: float) -> Int[Tensor, " neurons"]:
     total = counts.sum(1, keepdim=True)
     above = total - counts.cumsum(1)
     return (above > quantile * total.double()).sum(1)
 
 
-def _upper_edge(chosen: Int[Tensor, " neurons"], histogram: Histogram) -> Float[Tensor, " neurons"]:
+def _upper_bin_edge(chosen: Int[Tensor, " neurons"], histogram: Histogram) -> Float[Tensor, " neurons"]:
     """The largest value of a bin: above the centre the float before the next bin, below it the bin's first."""
     steps = (chosen - CENTRE_BIN).to(torch.int32)
     scale = histogram.scale[:, 0]
@@ -133,7 +135,7 @@ class Annotation:
         return Annotation(self.present.to(device), self.indices.to(device), self.whole.to(device))
 
 
-def annotation(segmentation: Segmentation, *, concepts: int) -> Annotation:
+def make_annotation(segmentation: Segmentation, *, concepts: int) -> Annotation:
     """The segmentation in terms of the concepts that the image has.
 
     Args:
@@ -153,13 +155,13 @@ def annotation(segmentation: Segmentation, *, concepts: int) -> Annotation:
     return Annotation(*map(torch.from_numpy, (present - 1, place[maps], whole[present])))
 
 
-def extent(annotated: Annotation) -> Int[Tensor, " present"]:
+def count_annotated_pixels(annotated: Annotation) -> Int[Tensor, " present"]:
     """The pixels of each concept present."""
     pixels = torch.bincount(annotated.indices.reshape(-1), minlength=len(annotated.present) + 1)[1:]
     return pixels + annotated.whole * annotated.indices.shape[1:].numel()
 
 
-def overlap(
+def count_overlap(
     maps: Float[Tensor, "neurons height width"],
     threshold: Float[Tensor, " neurons"],
     annotated: Annotation,
@@ -182,14 +184,14 @@ def overlap(
     indices = annotated.indices.flatten(1)
     area, covered = active.new_zeros(units), active.new_zeros(units * places)
     size = annotated.indices.shape[1:]
-    for unit, pixel in active_pixels(maps[active].float(), threshold[active], size, anchors=anchors):
+    for unit, pixel in find_active_pixels(maps[active].float(), threshold[active], size, anchors=anchors):
         area += torch.bincount(unit, minlength=units)
         covered += torch.bincount((unit * places + indices[:, pixel]).reshape(-1), minlength=units * places)
     both = covered.view(units, places)[:, 1:]
     return active, area, torch.where(annotated.whole, area[:, None], both)
 
 
-def active_pixels(
+def find_active_pixels(
     maps: Float[Tensor, "neurons height width"],
     threshold: Float[Tensor, " neurons"],
     size: torch.Size,
@@ -201,8 +203,8 @@ def active_pixels(
     A cell is a position with its successors below and to the right; its block are the pixels between them.
     """
     sides = zip(maps.shape[1:], size, strict=True)
-    down, along = (axis(*side, anchors=anchors, device=maps.device) for side in sides)
-    cells = _spread(_spread(maps > threshold[:, None, None], 1), 2).nonzero()
+    down, along = (make_axis(*side, anchors=anchors, device=maps.device) for side in sides)
+    cells = _spread_positions(_spread_positions(maps > threshold[:, None, None], 1), 2).nonzero()
     for unit, top, left in (some.unbind(1) for some in cells.split(max(1, PIXELS_AT_ONCE // (down.most * along.most)))):
         below, right = (top + 1).clamp_(max=maps.shape[1] - 1), (left + 1).clamp_(max=maps.shape[2] - 1)
         slope = along.weight[left]
@@ -229,7 +231,7 @@ class Axis:
         return self.weight.shape[1]
 
 
-def upsampled(
+def upsample_at(
     maps: Float[Tensor, "neurons height width"], size: torch.Size, *, anchors: str = "centres"
 ) -> Float[Tensor, "neurons tall wide"]:
     """The whole maps, upsampled bilinearly to `size`."""
@@ -241,20 +243,20 @@ def upsampled(
 
 def _weights(positions: int, pixels: int, *, anchors: str, device: torch.device) -> Float[Tensor, "pixels positions"]:
     """How much of each position is in each pixel."""
-    place = _place(positions, pixels, anchors=anchors, device=device)
+    place = _locate(positions, pixels, anchors=anchors, device=device)
     return (
         (1 - (place.clamp(max=positions - 1)[:, None] - torch.arange(positions, device=device)).abs()).clamp_(0).float()
     )
 
 
-def _place(positions: int, pixels: int, *, anchors: str, device: torch.device | None) -> Float[Tensor, " pixels"]:
+def _locate(positions: int, pixels: int, *, anchors: str, device: torch.device | None) -> Float[Tensor, " pixels"]:
     pixel = torch.arange(pixels, dtype=torch.float64, device=device)
     return ANCHORS[anchors](pixel, positions, pixels).clamp_(min=0)
 
 
-def axis(positions: int, pixels: int, *, anchors: str = "centres", device: torch.device | None = None) -> Axis:
+def make_axis(positions: int, pixels: int, *, anchors: str = "centres", device: torch.device | None = None) -> Axis:
     """The pixels' places among the positions by one of `ANCHORS`, and not below 0."""
-    place = _place(positions, pixels, anchors=anchors, device=device)
+    place = _locate(positions, pixels, anchors=anchors, device=device)
     first = place.long()
     count = torch.bincount(first, minlength=positions)
     start = count.cumsum(0) - count
@@ -263,7 +265,7 @@ def axis(positions: int, pixels: int, *, anchors: str = "centres", device: torch
     return Axis(start, weight)
 
 
-def _spread(active: Bool[Tensor, "neurons height width"], dim: int) -> Bool[Tensor, "neurons height width"]:
+def _spread_positions(active: Bool[Tensor, "neurons height width"], dim: int) -> Bool[Tensor, "neurons height width"]:
     """Where the position or its successor is active."""
     after = active.narrow(dim, 1, active.shape[dim] - 1)
     spread = active.clone()

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cd_exp.io.text import csv_text
-from cd_exp.labels import Columns, label
+from cd_exp.io.text import format_csv
+from cd_exp.labels import Columns, label_layer
 from cd_exp.records import Accepted, Labels
 
 PUBLISHED_ORDER = ("color", "object", "part", "material", "scene", "texture")
@@ -32,7 +32,7 @@ class Tally:
     threshold: Float[Tensor, " neurons"]
     exceeding: Float[Tensor, " neurons"]
     truth: Int[Tensor, " concepts"]
-    activation: Int[Tensor, "neurons kinds"]
+    activation: Int[Tensor, "neurons category_of_units"]
     intersection: Int[Tensor, "neurons concepts"]
     min_iou: float = 0.04
     size: tuple[int, int] = (1, 1)  # positions of a map, down and along
@@ -40,7 +40,7 @@ class Tally:
     @property
     def kinds(self) -> tuple[str, ...]:
         """The categories, each once."""
-        return kinds(self.categories)
+        return category_of_units(self.categories)
 
     @cached_property
     def iou(self) -> Float[Tensor, "neurons concepts"]:
@@ -50,28 +50,29 @@ class Tally:
         return self.intersection / union.clamp(min=1).double()
 
 
-def kinds(categories: Sequence[str]) -> tuple[str, ...]:
+def category_of_units(categories: Sequence[str]) -> tuple[str, ...]:
     """The categories, each once: those of Broden in the published order, then others as they first appear."""
     return tuple(dict.fromkeys([*(name for name in PUBLISHED_ORDER if name in categories), *categories]))
 
 
-def labels(
+def label_from_tally(
     tally: Tally, layer: str, *, accepted: Sequence[Columns] = (), truth: Sequence[Accepted] = (), keep: int = 5
 ) -> Labels:
     """Each unit's `keep` best concepts by IoU, the lower-numbered first among equals.
 
     A concept that a unit never touches is not among them, so a unit may have fewer, or none: its truth then ranks last.
-    A unit that is no detector (`detectors`) keeps its label and is marked `below_min_iou`.
+    A unit that is no detector (`count_detectors`) keeps its label and is marked `below_min_iou`.
 
     Args:
         tally: the counts of one layer.
         layer: the name that the labels carry.
-        accepted: for each unit the concepts, by number, that are right; none, no ranks (as `cd_exp.labels.label`).
+        accepted: for each unit the concepts, by number, that are right; none, no ranks (as
+            `cd_exp.labels.label_layer`).
         truth: the names that are right, kept with the labels.
         keep: how many concepts to keep.
     """
-    ranked = label(tally.iou, tally.concepts, layer=layer, accepted=accepted, truth=truth, k=keep)
-    marks = tuple(frozenset[str]() if detects else frozenset(("below_min_iou",)) for detects in detectors(tally))
+    ranked = label_layer(tally.iou, tally.concepts, layer=layer, accepted=accepted, truth=truth, k=keep)
+    marks = tuple(frozenset[str]() if detects else frozenset(("below_min_iou",)) for detects in count_detectors(tally))
     touched = (tally.iou > 0).sum(1).tolist()
     top = tuple(names[:some] for names, some in zip(ranked.top, touched, strict=True))
     if ranked.ranks is not None:
@@ -80,7 +81,7 @@ def labels(
     return replace(ranked, top=top, marks=marks)
 
 
-def detectors(tally: Tally) -> Bool[np.ndarray, " neurons"]:
+def count_detectors(tally: Tally) -> Bool[np.ndarray, " neurons"]:
     """Which units detect their best concept: those with an IoU of at least `tally.min_iou`."""
     return (tally.iou.amax(1) >= tally.min_iou).numpy()
 
@@ -88,18 +89,18 @@ def detectors(tally: Tally) -> Bool[np.ndarray, " neurons"]:
 COLUMNS = ("label", "truth", "activation", "intersect", "iou")
 
 
-def as_table(tally: Tally) -> str:
+def format_tally(tally: Tally) -> str:
     """CSV text with a row for each unit: number, category, label and score, then the best concept of each category.
 
     Units count from 1, as published. A unit or category without any overlap has an empty label and no pixels in common,
     where the published tables name the first concept of all.
     """
     fields = ["unit", "category", "label", "score"] + [f"{kind}-{column}" for kind in tally.kinds for column in COLUMNS]
-    return csv_text([fields, *_rows(tally)])
+    return format_csv([fields, *_tally_rows(tally)])
 
 
-def _rows(tally: Tally) -> Iterator[list[str]]:
-    scores, best = tally.iou.max(1)  # the first of equals, as `labels` has it
+def _tally_rows(tally: Tally) -> Iterator[list[str]]:
+    scores, best = tally.iou.max(1)  # the first of equals, as `render_labels` has it
     by_kind = [_best_of(tally, kind) for kind in tally.kinds]
     for unit, (concept, score) in enumerate(zip(best.tolist(), scores.tolist(), strict=True)):
         category, label = (tally.categories[concept], tally.concepts[concept]) if score else ("", "")
