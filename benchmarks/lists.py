@@ -27,11 +27,10 @@ from PIL import Image
 from benchmarks.processes import resident
 from cd_exp.cache import Store
 from cd_exp.clips import Precomputed
-from cd_exp.dissection import dissect_layers
+from cd_exp.dissection import RunInputs, dissect_layers
 from cd_exp.features import ExtractionSettings
 from cd_exp.models import CustomModel
 from cd_exp.records import Concepts
-from cd_exp.run_data import RunInputs
 from cd_exp.similarity import soft_wpmi
 
 UNITS, DIM, CONCEPTS, TOP = 36_864, 64, 1_000, 100

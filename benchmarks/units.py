@@ -23,12 +23,11 @@ from benchmarks.similarity import DIM, inputs
 from cd_exp import similarity
 from cd_exp.cache import Store
 from cd_exp.clips import Precomputed
-from cd_exp.dissection import dissect_layers
+from cd_exp.dissection import RunData, RunInputs, dissect_layers
 from cd_exp.features import ExtractionSettings
 from cd_exp.models import CustomModel
 from cd_exp.probes.ids import Ids
 from cd_exp.records import Concepts
-from cd_exp.run_data import RunData, RunInputs
 from cd_exp.units import ActivationMatrix
 
 

@@ -1,6 +1,6 @@
-"""CLIP-Dissect on one page: features, similarity, labels. Built objects in, records out.
+"""CLIP-Dissect on one page: what goes in, features, similarity, labels, and the one record of what a run has.
 
-What it does not know: configuration, judges, files.
+Methods and judges read the record whole. What this module does not know: configuration, judges, files.
 
 Source: CLIP-Dissect (arXiv:2204.10965), section 3.
 """
@@ -8,29 +8,86 @@ Source: CLIP-Dissect (arXiv:2204.10965), section 3.
 import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from cd_exp.activation_stats import ActivationStatistics
+from cd_exp.cache import Store
+from cd_exp.clips import Clip
 from cd_exp.distributed import gather_from_all, share_by_size
 from cd_exp.errors import InputError
-from cd_exp.features import Features, extract, text_embeddings
+from cd_exp.features import ExtractionSettings, Features, extract, text_embeddings
 from cd_exp.features.dataloader import progress_bar
 from cd_exp.labels import alphabetical_order, best_concepts, is_always_on, label_layer, note_few_units
 from cd_exp.labels import flag_units as marks_of_marks
 from cd_exp.metrics import accepted_columns
-from cd_exp.records import Accepted, ConceptActivations, Labels, Similarity, TopActivations
-from cd_exp.run_data import RunData, RunInputs
+from cd_exp.models import TargetModel
+from cd_exp.records import Accepted, ConceptActivations, Concepts, Labels, Probe, Similarity, TopActivations
 from cd_exp.similarity import concept_activations, inputs_of, needs_dead, score_ceiling, score_layers
 from cd_exp.similarity.match import Activations
 from cd_exp.similarity.registry import spec_of
 from cd_exp.stability import Candidates, count_candidates, describe_duration, images_reached, with_stability
+from cd_exp.units import Layers, Units
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RunInputs:
+    """What goes into a run; nothing heavy is loaded yet.
+
+    Attributes:
+        model: the target network's recipe.
+        units: what is labelled; the model's own layers where not given.
+        probe: the images.
+        concepts: the words to choose from.
+        clip: the CLIP backbone's recipe.
+        store: the cache.
+        settings: device, precision, batches.
+        seed: random seed of every draw.
+    """
+
+    model: TargetModel
+    units: Units = Layers()  # noqa: RUF009  frozen
+    probe: Probe
+    concepts: Concepts
+    clip: Clip
+    store: Store
+    settings: ExtractionSettings
+    seed: int = 0
+
+    @classmethod
+    def of(cls: type[R], record: "RunInputs", **more: Any) -> R:
+        """All that another record has and this kind of record knows, with what is added or replaced by name."""
+        taken = {entry.name for entry in fields(cls)}  # type: ignore[arg-type]  # every kind of record is a dataclass
+        names = taken & {entry.name for entry in fields(record)}
+        return cls(**{name: getattr(record, name) for name in names - more.keys()}, **more)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RunData(RunInputs):
+    """What a run has: its inputs, features and labels.
+
+    Attributes:
+        features: the activations of every layer, the image embeddings, and which images were used.
+        texts: the embeddings of the concepts.
+        labels: ours, by layer; they hold the truth where it is known.
+        seconds: of each step.
+        notes: what to know beside the labels.
+    """
+
+    features: Features
+    texts: Float[Tensor, "concepts dim"]
+    labels: Mapping[str, Labels]
+    seconds: Mapping[str, float]
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ from cd_exp.config import GROUPS
 from cd_exp.config.compose import RunRequest, compose_choice
 from cd_exp.config.construct import build, check_groups
 from cd_exp.config.resolved import as_plain_config, hash_environment_values, without_absolute_paths
-from cd_exp.dissection import dissect_layers
+from cd_exp.dissection import RunData, RunInputs, dissect_layers
 from cd_exp.evaluation.baselines import Method
 from cd_exp.evaluation.evaluate import MethodResults, evaluate_methods
 from cd_exp.evaluation.judges import Judge
@@ -29,7 +29,6 @@ from cd_exp.features import ExtractionSettings, check_texts
 from cd_exp.io.text import as_terminal_text
 from cd_exp.records import RunResult, Similarity
 from cd_exp.results.wandb import Logger, LoggerRun, NoLogger, RunInfo
-from cd_exp.run_data import RunData, RunInputs
 from cd_exp.units import Layers
 
 

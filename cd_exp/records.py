@@ -8,13 +8,11 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
-
-from cd_exp.errors import InputError
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -163,7 +161,10 @@ class Probe(ABC):
     def _pixels(self, row: int) -> str:
         try:
             picture = self[row]
-        except (OSError, InputError):
+        except (
+            OSError,
+            ValueError,
+        ):  # errors a user can mend are ValueErrors; whoever asks has decoded the others before
             return self.ids[row]
         return hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).hexdigest()
 
@@ -306,3 +307,47 @@ class Segmentation:
 
     maps: Int[np.ndarray, "maps height width"]
     whole: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A target network ready to run, with the transform its weights were trained with.
+
+    `prefix_tokens` is the setting, None where the network is to say itself; `collect_notes` are for a reader of the
+    results.
+    """
+
+    module: nn.Module
+    transform: "Callable[[Image], Tensor]"
+    prefix_tokens: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class TargetModel(Protocol):
+    """A recipe for a target network: a timm architecture, or a function in a user's own file."""
+
+    name: str
+    layers: Sequence[str]
+    final: str | None
+    units_axis: int | None
+    prefix_tokens: int | None
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The class names, in the order of the final layer's units."""
+
+    @property
+    def truth(self) -> Mapping[str, tuple[Accepted, ...]]:
+        """The accepted names of each unit, for every layer where they are known."""
+
+    @property
+    def key(self) -> Mapping[str, Any]:
+        """All that changes what the network computes, as plain JSON values."""
+
+    @property
+    def own_code(self) -> bool:
+        """Whether the network comes from code that no key can cover, so that its outputs have to be compared."""
+
+    def build(self) -> Network:
+        """The network in evaluation mode, on the CPU in float32."""

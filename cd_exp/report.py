@@ -1,7 +1,10 @@
-"""`python -m cd_exp.report FOLDER... [--out DIR]`: the pages of stored runs and sweeps, made again from their
-folders.
+"""`python -m cd_exp.report FOLDER... [--out DIR]`: the pages of stored runs and sweeps, made again.
+
+They are made from the files of the run folders alone; only `--query` builds the run again.
 """
 
+import argparse
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +17,7 @@ from cd_exp.errors import InputError
 from cd_exp.experiment import Experiment
 from cd_exp.explorer.thumbnails import StoredThumbnails, read_top_images
 from cd_exp.io.atomic import report_disk_errors
+from cd_exp.io.text import escape_for_terminal
 from cd_exp.records import RunResult
 from cd_exp.results.load_run import read_manifest_file, read_results
 from cd_exp.sweep import read_sweep, write_sweep_page
@@ -123,3 +127,40 @@ def query_pages(
     words = explorer.run_text_query(run, parts.similarity, list(dict.fromkeys(queries)))
     title = next(iter(explorer.list_runs(explorer.read_pages(folder)).values())).parts["run"]["title"]
     return explorer.collect_pages(run, outcome, manifest=manifest, title=title, asked=words, maps=parts.options.maps)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Make the pages of the folders named on the command line.
+
+    Returns:
+        The exit status: 0, or 2 for what the user can mend.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m cd_exp.report",
+        description="Make report.html, figures/ and explorer/ of a stored run again; of a sweep, the pages of its jobs "
+        "and one of them all; of several runs, one page that compares them.",
+    )
+    parser.add_argument(
+        "folders", type=Path, nargs="+", metavar="FOLDER", help="of a run, of a sweep, or several of runs"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the pages go; needed for several runs")
+    parser.add_argument(
+        "--query",
+        action="append",
+        default=[],
+        metavar="WORDS",
+        help="free words to look for: the pictures that CLIP thinks show them, and the units that answer to them; "
+        "features come from the cache, and what is missing there is computed",
+    )
+    given = parser.parse_args(arguments)
+    try:
+        for page in rebuild_pages(given.folders, out=given.out, queries=given.query):
+            print(page)
+    except InputError as error:
+        print(f"error: {escape_for_terminal(error)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

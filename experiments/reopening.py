@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from cd_exp import similarity as similarities
+from cd_exp.dissection import RunData
 from cd_exp.errors import InputError, unknown_name_error
 from cd_exp.experiment import Experiment
 from cd_exp.features import extract, text_embeddings
@@ -19,7 +20,6 @@ from cd_exp.probes.shapes import Shapes
 from cd_exp.records import ConceptActivations, Concepts
 from cd_exp.results.labels_csv import read_labels_csv
 from cd_exp.results.load_run import read_manifest_file
-from cd_exp.run_data import RunData
 from cd_exp.shapes import CLASSES, make_scene
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cd_exp.config.compose import RunRequest
+from cd_exp.dissection import RunData
 from cd_exp.errors import InputError
 from cd_exp.experiment import Experiment, evaluate_run, write_run
 from cd_exp.records import Labels, RunResult, has_images
@@ -19,7 +20,6 @@ from cd_exp.results import make_frame, run_folder
 from cd_exp.results.image_strips import as_data_uri, encode_jpeg, make_strip
 from cd_exp.results.labels_csv import label_columns, label_rows
 from cd_exp.results.summary import choose_units, is_label_right
-from cd_exp.run_data import RunData
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cd_exp.version import VERSION
+from cd_exp import __version__
 
 
 class Damaged(Exception):
@@ -18,7 +18,7 @@ class Damaged(Exception):
 
 def seal_json(values: Mapping[str, Any]) -> str:
     """JSON text of the values with `made_by`, the version of the code, and `checksum`, a hash of everything else."""
-    made = {**values, "made_by": VERSION}
+    made = {**values, "made_by": __version__}
     return json.dumps({**made, "checksum": _checksum(made)}, indent=1)
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from cd_exp import shapes as world
-from cd_exp.concepts.imagenet import NAMES
+from cd_exp.concepts.imagenet import NAMES, published_names
 from cd_exp.errors import InputError, unknown_name_error
 from cd_exp.io.download import BRODEN, Archive, locate_archive
 from cd_exp.io.text import read_lines, read_list, shorten_list
+from cd_exp.metrics.name_matching import read_places_classes
 from cd_exp.plugins import load_function
-from cd_exp.records import Concepts
+from cd_exp.records import Accepted, Concepts, TargetModel
 
 Templates = str | Sequence[Any] | None
 """Prompts with one `{}` each: one, several, None for the bare word, or `imagenet_80`; YAML may give no text at all."""
@@ -250,3 +251,51 @@ def custom(
     if not any(entry.strip() for entry in made):
         raise InputError(f"concepts.factory={factory} returned no name; at least one is needed")
     return words(names=list(made), name=name, templates=templates)
+
+
+def read_names(names: str | Sequence[str], *, setting: str = "model.class_names") -> tuple[str, ...]:
+    """Names of units from a list, a file (one a line, or the lines of `categories_places365.txt`), or `imagenet`.
+
+    A blank line is a unit of which nothing is known. `imagenet` gives the lines of synonyms that the paper used.
+    """
+    if not isinstance(names, str):
+        return tuple(name.strip() for name in names)
+    if names == "imagenet":
+        return published_names()
+    lines = read_list(names, setting=setting)
+    return _place_names(lines) if any(lines) and all(line.startswith("/") for line in lines if line) else tuple(lines)
+
+
+def _place_names(lines: Sequence[str]) -> tuple[str, ...]:
+    """The names of a Places365 list in the order of its numbers; a number without a line stays blank."""
+    numbers = [line.rpartition(" ")[2] for line in lines if line]
+    if not all(number.isdecimal() for number in numbers):
+        return tuple(read_places_classes([line])[0] if line else "" for line in lines)
+    by_number = {
+        int(number): name for number, name in zip(sorted(numbers, key=int), read_places_classes(lines), strict=True)
+    }
+    return tuple(by_number.get(number, "") for number in range(max(by_number) + 1))
+
+
+def find_truth(model: TargetModel, layer: str, *, units: int) -> tuple[Accepted, ...]:
+    """The accepted names of each unit of a layer, empty where the layer's truth is unknown.
+
+    Args:
+        model: the target network's recipe.
+        layer: as a run reports it; a pooling in its name does not matter.
+        units: how many units the layer has.
+
+    Raises:
+        InputError: there is not one line a unit.
+    """
+    plain = layer.partition(":")[0]
+    names = model.truth.get(plain, ())
+    if names and not any(names[units:]):
+        names = names[:units]  # blank lines at the end of a file
+    if names and len(names) != units:
+        setting = "model.class_names" if plain == model.final else f"model.hidden_truth.{plain}"
+        raise InputError(
+            f"{setting} has {len(names)} names and layer {plain!r} of {model.name} has {units} units; give one line a "
+            f"unit, a blank one where nothing is known, or set {setting}=null"
+        )
+    return names

@@ -30,6 +30,7 @@ from cd_exp.errors import InputError, unknown_name_error
 __all__ = ["build", "check_groups", "check_node", "config_folder", "register_schema"]
 
 TARGET, PARTIAL = "_target_", "_partial_"
+_BUILDERS: dict[str, Callable[[Callable[..., Any], Mapping[str, Any]], Any]] = {}
 HELD = "held"
 """In place of a target, where a program gave the object itself to `cd_exp.dissect`."""
 
@@ -54,6 +55,11 @@ def build(node: DictConfig | Mapping[str, Any] | None, *, group: str, leave_out:
     given = {key: value for key, value in plain.items() if key not in leave_out}
     check_node(given, where=group)
     return _build_node(given, group, group)
+
+
+def build_group_with(group: str, builder: Callable[[Callable[..., Any], Mapping[str, Any]], Any]) -> None:
+    """Have a group's objects made by a function of constructor and values: probe sets share settings this way."""
+    _BUILDERS[group] = builder
 
 
 def check_groups(config: DictConfig) -> None:
@@ -145,8 +151,6 @@ def _build_node(node: Any, where: str, group: str) -> Any:
         later = partial and parameter.kind is parameter.POSITIONAL_OR_KEYWORD  # the tensors
         if parameter.default is parameter.empty and key not in values and not later:
             raise InputError(f"{where}.{key} must be set: add {where}.{key}=VALUE")
-    if group == "probe":
-        from cd_exp.probes import with_common_settings
-
-        return with_common_settings(function, values)
+    if group in _BUILDERS:
+        return _BUILDERS[group](function, values)
     return functools.partial(function, **values) if partial else function(**values)

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from cd_exp.dissection import RunData
 from cd_exp.errors import InputError, MissingTexts
 from cd_exp.evaluation.baselines import Method, MethodResult, run_method
 from cd_exp.evaluation.judges import Judge
@@ -33,7 +34,6 @@ from cd_exp.metrics.name_matching import (
 )
 from cd_exp.probes import note_pixels
 from cd_exp.records import CLIP_DISSECT, Accepted, Concepts, Labels, RunResult, UnitResults, has_images
-from cd_exp.run_data import RunData
 
 __all__ = ["TextEncoder", "accepted_columns", "compare_methods_by_layer", "judge_labels", "load_sentence_encoder"]
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from cd_exp.activation_stats import ActivationStatistics
+from cd_exp.dissection import RunData
 from cd_exp.explorer.heatmaps import find_rows, make_heat_maps
 from cd_exp.explorer.payload import (
     TOP,
@@ -26,7 +27,6 @@ from cd_exp.explorer.unit_statistics import (
 )
 from cd_exp.features import Features
 from cd_exp.records import RunResult, has_images
-from cd_exp.run_data import RunData
 
 STRONGEST = 10  # images of a unit
 OF_A_CONCEPT = 8  # images that CLIP thinks show it

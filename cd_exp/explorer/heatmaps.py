@@ -11,8 +11,8 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from cd_exp.cache import Entry
+from cd_exp.dissection import RunData
 from cd_exp.features import find_layers, read_maps
-from cd_exp.run_data import RunData
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -10,11 +10,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cd_exp import similarity as similarities
+from cd_exp.dissection import RunData
 from cd_exp.explorer.payload import encode_array
 from cd_exp.explorer.unit_statistics import select_shown_images
 from cd_exp.features import text_embeddings
 from cd_exp.records import Concepts, Similarity
-from cd_exp.run_data import RunData
 
 UNITS = 12  # of each layer
 IMAGES = 10

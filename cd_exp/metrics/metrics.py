@@ -257,7 +257,8 @@ METRICS = (
     _count_metric("cosine_units", "cosine_units", "units with cosines", "units with a known truth and a label",
            unless_equal="judged"),
     *map(_faithfulness_metric, FAITHFULNESS),
-    _count_metric("faithfulness_units", "faithfulness_units", "units with faithfulness", "units whose label could be scored",
+    _count_metric("faithfulness_units", "faithfulness_units", "units with faithfulness",
+                  "units whose label could be scored",
            unless_equal="units"),
 )  # fmt: skip
 """In the order of every table."""

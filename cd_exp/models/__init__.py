@@ -4,9 +4,10 @@ A recipe knows its weights' content, its class names and its truth without build
 are stored never imports timm. Preprocessing travels with the weights.
 """
 
-from cd_exp.models.base import Network, TargetModel, find_truth, read_names
+from cd_exp.concepts import find_truth, read_names
 from cd_exp.models.custom import CustomModel, LoadedModel, restore_after
 from cd_exp.models.timm_model import TimmModel, places365, shapes_model
+from cd_exp.records import Network, TargetModel
 
 __all__ = [
     "CustomModel",

@@ -154,7 +154,8 @@ def _describe_misfit(state: State, wanted: State, module: nn.Module) -> str:
         return f"{missing[0]} is missing" + (f", and {len(missing) - 1} more" if len(missing) > 1 else "")
     for name, value in wanted.items():
         if name in state and state[name].shape != value.shape:
-            return f"size mismatch for {name}: {_format_size(state[name])} in the file, {_format_size(value)} in the network"
+            came, expected = _format_size(state[name]), _format_size(value)
+            return f"size mismatch for {name}: {came} in the file, {expected} in the network"
         if name in state and value.is_floating_point() and not _copy_states(state[name]):
             return (
                 f"{name} holds {_file_kind(state[name])} in the file; floating-point numbers are expected (quantised?)"

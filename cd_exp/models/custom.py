@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from cd_exp import plugins
+from cd_exp.concepts import read_names
 from cd_exp.errors import InputError, describe_error
-from cd_exp.models.base import Network, Recipe, read_names
+from cd_exp.models.base import Recipe
 from cd_exp.models.checkpoints import check_weights_file, load_weights
 from cd_exp.models.transforms import ImageTransform, adapt_transform
 from cd_exp.plugins import hash_code
+from cd_exp.records import Network
 
 
 def hash_numbers(module: nn.Module) -> str:

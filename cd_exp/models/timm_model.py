@@ -15,9 +15,10 @@ from cd_exp.cache import hash_file
 from cd_exp.errors import InputError, describe_error, unknown_name_error
 from cd_exp.io.download import fetch_file
 from cd_exp.io.hub import fetch_hub_file
-from cd_exp.models.base import Network, Recipe
+from cd_exp.models.base import Recipe
 from cd_exp.models.checkpoints import check_weights_file, load_weights
 from cd_exp.models.transforms import make_timm_transform
+from cd_exp.records import Network
 
 PLACES365 = {
     "weights": "http://places2.csail.mit.edu/models_places365/resnet18_places365.pth.tar",

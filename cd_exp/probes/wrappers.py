@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from cd_exp import config
+from cd_exp.config.construct import build_group_with
 from cd_exp.errors import InputError, unknown_name_error
 from cd_exp.probes.decoding import AS_PUBLISHED, DecodeOptions, Values
 from cd_exp.probes.hashing import fingerprint_images
@@ -389,3 +390,6 @@ def _replace_options(probe: Any, field: str, value: Any) -> Any:
         same = all(a is b for a, b in zip(several, probe.probes, strict=True))  # type: ignore[attr-defined]
         return probe if same else replace(probe, probes=several)
     return probe
+
+
+build_group_with("probe", with_common_settings)

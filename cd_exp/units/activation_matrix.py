@@ -15,8 +15,7 @@ from cd_exp.cache import hash_file
 from cd_exp.errors import InputError
 from cd_exp.hooks import Layer
 from cd_exp.io.text import read_lines, shorten_list
-from cd_exp.models import TargetModel
-from cd_exp.records import Accepted
+from cd_exp.records import Accepted, TargetModel
 from cd_exp.units.encoder import Pool, check_names, pool_latents
 from cd_exp.units.files import check_path, open_array
 from cd_exp.units.units import check_truth, truth_of_layer

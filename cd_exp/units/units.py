@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cd_exp.cache import hash_file
+from cd_exp.concepts import find_truth, read_names
 from cd_exp.errors import InputError
 from cd_exp.hooks import Layer
-from cd_exp.models import TargetModel, find_truth, read_names
-from cd_exp.records import Accepted
+from cd_exp.records import Accepted, TargetModel
 from cd_exp.units.autoencoder import read_encoder
 from cd_exp.units.encoder import Activation, Encoder, Pool, check_names, encode_positions, make_projection
 from cd_exp.units.files import check_path, open_array, read_tensors

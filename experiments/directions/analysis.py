@@ -14,13 +14,12 @@ from torch import Tensor
 
 from cd_exp import clips, models, probes, shapes, similarity
 from cd_exp.cache import Store
-from cd_exp.dissection import dissect_layers
+from cd_exp.dissection import RunInputs, dissect_layers
 from cd_exp.evaluation.evaluate import judge_labels
 from cd_exp.features import ExtractionSettings, extract
 from cd_exp.metrics.intervals import wilson_interval
 from cd_exp.probes.shapes import Shapes
 from cd_exp.records import Concepts
-from cd_exp.run_data import RunInputs
 from cd_exp.units import directions
 from experiments.against_published import say
 

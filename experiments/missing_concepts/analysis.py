@@ -43,7 +43,8 @@ def without(run: Run, classes: Int[np.ndarray, " images"], *, folds: int) -> dic
         units = np.arange(fold, len(run.classes), folds)
         kept = torch.from_numpy(np.flatnonzero(~np.isin(classes, units)))
         fewer = type(match)(match.images[kept], match.texts)
-        found = label_layer(similarities.score_blocks(run.parts.similarity, fewer, neurons[kept]), names, layer=run.final,
+        scores = similarities.score_blocks(run.parts.similarity, fewer, neurons[kept])
+        found = label_layer(scores, names, layer=run.final,
                       accepted=accepted)  # fmt: skip
         ranks[units] = found.ranks[units]
         cosines[units] = [float(texts[found.descriptions[unit]] @ truths[unit]) for unit in units]

@@ -25,6 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cd_exp import similarity
+from cd_exp.dissection import RunData
 from cd_exp.errors import InputError
 from cd_exp.evaluation.baselines import Invert, LinearExplanations, Method, run_method
 from cd_exp.evaluation.judges import concept_presence, score_labels
@@ -32,7 +33,6 @@ from cd_exp.evaluation.judges.run_judge import OwnLabels
 from cd_exp.metrics.intervals import wilson_interval
 from cd_exp.probes.shapes import Shapes
 from cd_exp.records import Labels
-from cd_exp.run_data import RunData
 from cd_exp.shapes import ATTRIBUTES, SHAPES
 from experiments.against_published import say
 from experiments.meta_evaluation.analysis import FUNCTIONS

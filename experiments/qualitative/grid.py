@@ -35,7 +35,8 @@ def main(arguments: list[str] | None = None) -> str:
         raise InputError(f"{asked.layer} has units 0 to {len(labels.units) - 1}, not {max(units)}")
     best = np.asarray(list_top_images(run.found, asked.layer, asked.images))
     shown = [
-        ShownUnit(asked.layer, unit, labels.descriptions[unit], ", ".join(format_truth(labels, unit)), is_label_right(labels, unit),
+        ShownUnit(asked.layer, unit, labels.descriptions[unit], ", ".join(format_truth(labels, unit)),
+              is_label_right(labels, unit),
               tuple(best[unit].tolist()))
         for unit in units
     ]  # fmt: skip

@@ -12,11 +12,10 @@ import numpy as np
 
 from cd_exp import clips, concepts, models, probes, shapes, similarity
 from cd_exp.cache import Store
-from cd_exp.dissection import dissect_layers
+from cd_exp.dissection import RunInputs, dissect_layers
 from cd_exp.features import ExtractionSettings
 from cd_exp.metrics.intervals import wilson_interval
 from cd_exp.records import Concepts
-from cd_exp.run_data import RunInputs
 from cd_exp.units import Layers, Units, sae
 from experiments.against_published import say
 from experiments.sae.attributes import best_attributes

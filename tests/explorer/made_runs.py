@@ -8,11 +8,11 @@ from made_outcomes import HOSTILE, Discs
 
 from cd_exp.cache import Store
 from cd_exp.clips import shapes_clip
+from cd_exp.dissection import RunData
 from cd_exp.explorer import PageContent, collect_pages
 from cd_exp.features import ExtractionSettings, Features
 from cd_exp.models import shapes_model
 from cd_exp.records import Concepts, Labels, RunResult
-from cd_exp.run_data import RunData
 
 NAMES = ("red circle", "tench, Tinca tinca", HOSTILE, '"quoted" & even', "=1+1", "blue stripe", "cat", "caterpillar")
 

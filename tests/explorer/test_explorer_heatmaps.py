@@ -7,10 +7,9 @@ from torchvision.transforms import v2
 
 from cd_exp import clips, concepts, models, probes, similarity
 from cd_exp.cache import Store
-from cd_exp.dissection import dissect_layers
+from cd_exp.dissection import RunInputs, dissect_layers
 from cd_exp.explorer.heatmaps import LEVELS, crop_region, find_rows, make_heat_maps
 from cd_exp.features import ExtractionSettings, read_maps
-from cd_exp.run_data import RunInputs
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from browsing import needs_browser
+from cd_exp.results.__main__ import main
 from made_runs import MANIFEST, made_run
 
 from cd_exp import explorer, results
@@ -13,7 +14,6 @@ from cd_exp.errors import InputError
 from cd_exp.explorer.payload import decode_array
 from cd_exp.explorer.thumbnails import StoredThumbnails, read_top_images
 from cd_exp.report import rebuild_pages
-from cd_exp.results.__main__ import main
 from cd_exp.results.load_run import read_results
 from cd_exp.sweep import read_sweep, write_sweep_page
 
@@ -221,11 +221,10 @@ def test_words_asked_for_are_ranked_among_all_concepts(tmp_path):
     from cd_exp import clips, models, probes, similarity
     from cd_exp import concepts as vocabularies
     from cd_exp.cache import Store
-    from cd_exp.dissection import dissect_layers
+    from cd_exp.dissection import RunInputs, dissect_layers
     from cd_exp.experiment import run_experiment as _  # noqa: F401  what a run needs is there
     from cd_exp.explorer import run_text_query
     from cd_exp.features import ExtractionSettings
-    from cd_exp.run_data import RunInputs
 
     inputs = RunInputs(
         model=models.shapes_model(layers=["fc"], final="fc"),

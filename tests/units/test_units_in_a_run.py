@@ -12,12 +12,11 @@ from scipy.sparse import csr_array, save_npz
 from cd_exp import clips, concepts, models, probes, similarity
 from cd_exp.activation_stats import activation_statistics
 from cd_exp.cache import Store
-from cd_exp.dissection import dissect_layers, flag_labels, label_units
+from cd_exp.dissection import RunInputs, dissect_layers, flag_labels, label_units
 from cd_exp.errors import InputError
 from cd_exp.features import ExtractionSettings, extract
 from cd_exp.hooks import Layer
 from cd_exp.hooks.pooling import Pooling
-from cd_exp.run_data import RunInputs
 from cd_exp.units import ActivationMatrix, Layers, directions, sae
 
 QUIET = ExtractionSettings(progress=False, workers=0)

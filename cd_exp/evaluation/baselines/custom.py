@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cd_exp.dissection import RunData
 from cd_exp.errors import InputError, unknown_name_error
 from cd_exp.evaluation.baselines.method import Method, MethodResult
 from cd_exp.plugins import load_function
 from cd_exp.records import Labels, Probe
-from cd_exp.run_data import RunData
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from cd_exp.dissection import RunData
 from cd_exp.errors import InputError, unknown_name_error
 from cd_exp.evaluation.baselines.method import Method, MethodResult
 from cd_exp.evaluation.judges import held_out_split, list_base_concepts, predict_values, read_image_classes
 from cd_exp.io.text import format_csv, make_file_name
 from cd_exp.records import Labels, Probe
-from cd_exp.run_data import RunData
 
 OTHER_PART = 0.2
 """Of the images: not searched on, so that the p of what was found means something."""

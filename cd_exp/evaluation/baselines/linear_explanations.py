@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cd_exp.dissection import RunData
 from cd_exp.errors import InputError
 from cd_exp.evaluation.baselines.method import Method, MethodResult
 from cd_exp.evaluation.judges import held_out_split, list_base_concepts, read_concept_values, read_image_classes
@@ -15,7 +16,6 @@ from cd_exp.evaluation.judges.clip import as_logits
 from cd_exp.features import text_embeddings
 from cd_exp.io.text import format_csv, make_file_name
 from cd_exp.records import Labels, Probe
-from cd_exp.run_data import RunData
 
 VALIDATION = 0.2
 """Of the images: those that decide which concept comes next, and when to stop."""

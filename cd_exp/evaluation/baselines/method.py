@@ -4,8 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cd_exp.dissection import RunData
 from cd_exp.records import Labels, Probe
-from cd_exp.run_data import RunData
 
 
 @dataclass(frozen=True, eq=False)

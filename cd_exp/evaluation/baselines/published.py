@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
+from cd_exp.dissection import RunData
 from cd_exp.errors import InputError, unknown_name_error
 from cd_exp.evaluation.baselines.method import Method
 from cd_exp.records import Labels, Probe
-from cd_exp.run_data import RunData
 
 Line = Mapping[str, str]
 Row = tuple[int, tuple[str, ...], float]

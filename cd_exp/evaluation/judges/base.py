@@ -11,9 +11,9 @@ from torch import Tensor
 
 from cd_exp.cache import Store, make_key
 from cd_exp.clips import Clip
+from cd_exp.dissection import RunData
 from cd_exp.errors import InputError
 from cd_exp.records import Probe
-from cd_exp.run_data import RunData
 
 SHARE = 0.2
 """Of the images, for the scores; labels are chosen on the others."""

@@ -6,13 +6,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from cd_exp.dissection import bind_names, label_units, read_activations
+from cd_exp.dissection import RunData, bind_names, label_units, read_activations
 from cd_exp.errors import InputError
 from cd_exp.evaluation.baselines import Method, run_method
 from cd_exp.evaluation.judges import HeldOut, Judge, LabelsToScore, Scores, held_out_split, is_circular
 from cd_exp.features import Features
 from cd_exp.records import CLIP_DISSECT, Labels, Similarity
-from cd_exp.run_data import RunData
 from cd_exp.similarity import concept_activations
 
 FLOOR, CEILING = "random_labels", "true_labels"

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cd_exp.dissection import RunData
 from cd_exp.errors import InputError, unknown_name_error
 from cd_exp.evaluation.baselines.method import Method, MethodResult
 from cd_exp.evaluation.baselines.netdissect.overlap import (
@@ -32,7 +33,6 @@ from cd_exp.features import read_maps as activation_maps
 from cd_exp.io.text import make_file_name
 from cd_exp.metrics import accepted_columns
 from cd_exp.records import Probe
-from cd_exp.run_data import RunData
 
 Passes = Callable[[], Iterator[tuple[Sequence[int], Mapping[str, Tensor]]]]
 """Each call walks the probe set once, yielding the indices of some images and each layer's maps of them:
