@@ -10,7 +10,7 @@ from cd_exp import __version__
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "cd_exp").rglob("*.py"))
-MOST = 45  # lines of code of a function
+MOST = 50  # lines of code of a function
 
 
 def lines_of_code(function: ast.FunctionDef, text: list[str]) -> int:
@@ -57,7 +57,7 @@ def test_packages_only_re_export(path):
         assert [text.splitlines()[0] for text in other] == [
             "if TYPE_CHECKING:",
             "os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')",
-            "_OFFERED = {'dissect': ('cd_exp.api', 'dissect'), 'ExtractionSettings': ('cd_exp.features', 'ExtractionSettings'), 'Settings': ('cd_exp.features', 'ExtractionSettings')}",
+            "_OFFERED",
             "def __getattr__(name: str) -> Any:",
         ]
     else:

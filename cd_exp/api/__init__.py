@@ -5,7 +5,7 @@ found.labels["layer4"].to_frame()               # the columns of labels.csv
 found.save("my_run")                            # the run folder that the command line writes
 """
 
-from cd_exp.api.dissect import dissect
+from cd_exp.api.call import dissect
 from cd_exp.api.result import LayerLabels, Result
 
 __all__ = ["LayerLabels", "Result", "dissect"]
