@@ -21,18 +21,19 @@ from torch import Tensor
 from cd_exp.activation_stats import ActivationStatistics
 from cd_exp.cache import Store
 from cd_exp.clips import Clip
+from cd_exp.concepts import place_classes
 from cd_exp.distributed import gather_from_all, share_by_size
 from cd_exp.errors import InputError
 from cd_exp.features import ExtractionSettings, Features, extract, text_embeddings
 from cd_exp.features.dataloader import progress_bar
-from cd_exp.labels import alphabetical_order, best_concepts, is_always_on, label_layer, note_few_units
+from cd_exp.labels import alphabetical_order, best_concepts, is_always_on, label_layer, many_images, note_few_units
 from cd_exp.labels import flag_units as marks_of_marks
 from cd_exp.metrics import accepted_columns
 from cd_exp.models import TargetModel
 from cd_exp.records import Accepted, ConceptActivations, Concepts, Labels, Probe, Similarity, TopActivations
 from cd_exp.similarity import concept_activations, inputs_of, needs_dead, score_ceiling, score_layers
 from cd_exp.similarity.match import Activations
-from cd_exp.similarity.registry import spec_of
+from cd_exp.similarity.registry import bound_settings, spec_of
 from cd_exp.stability import Candidates, count_candidates, describe_duration, images_reached, with_stability
 from cd_exp.units import Layers, Units
 
@@ -254,6 +255,8 @@ def dissect_layers(
     match = concept_activations(features.images.to(device), texts.to(device))
     sizes = {layer: features.units(layer) for layer in features.layers}
     truth = {layer: inputs.units.truth_of(inputs.model, layer, units=size) for layer, size in sizes.items()}
+    placed, class_notes = place_classes(inputs.model, sizes) if isinstance(inputs.units, Layers) else ({}, ())
+    truth |= placed
     mine = share_by_size(sizes)  # of several processes each scores some of the layers
     given = {layer: read_activations(features, layer, similarity, resamples, device) for layer in mine}
     with progress_bar(settings, "scoring of units", sum(sizes[layer] for layer in mine), after=LONG) as step:
@@ -271,6 +274,7 @@ def dissect_layers(
             labels = stable(*parts, step=lambda share: step(100 * share))
         seconds["stability"] = time.perf_counter() - labelled
     labels = gather_from_all(labels)
-    notes = tuple(note_few_units(sizes, spec_of(similarity).least_units))
+    many = many_images(bound_settings(similarity).get("top_k"), len(features.images))
+    notes = (*note_few_units(sizes, spec_of(similarity).least_units), *many, *class_notes)
     ordered = {layer: labels[layer] for layer in features.layers}
     return RunData.of(inputs, features=features, texts=texts, labels=ordered, seconds=seconds, notes=notes)

@@ -4,7 +4,6 @@ What it leaves in OUT is what `clip=precomputed clip.folder=OUT` reads: `image_e
 each list of words `NAME_text.npy` and `NAME_names.txt`. Nobody who labels with it needs CLIP, or the photographs.
 """
 
-import argparse
 import re
 import sys
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from cd_exp.concepts import file as listed
 from cd_exp.config.compose import compose_config, make_composer, parse_arguments
 from cd_exp.config.construct import build
 from cd_exp.config.validate import check_values
-from cd_exp.errors import InputError
+from cd_exp.errors import InputError, OneLineParser
 from cd_exp.features import ExtractionSettings
 from cd_exp.features.dataloader import BATCH, iterate_batches, make_loader, progress_bar, to_device
 from cd_exp.io.atomic import temporary_folder, write_file
@@ -38,7 +37,7 @@ def main(words: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 2 for what the user can mend.
     """
-    parser = argparse.ArgumentParser(prog="python -m cd_exp.embed", description=__doc__)
+    parser = OneLineParser(prog="python -m cd_exp.embed", description=__doc__)
     parser.add_argument("images", help="a folder of photographs, or a text file that lists them, one path a line")
     parser.add_argument("out", type=Path, help="the folder to make")
     parser.add_argument("--clip", required=True, help="as on the command line of a run: clip=NAME")

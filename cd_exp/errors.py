@@ -1,7 +1,10 @@
 """The one error a user can mend, and the words that help to mend it."""
 
 import difflib
+import errno
+from argparse import ArgumentParser
 from collections.abc import Iterable
+from typing import NoReturn
 
 
 class InputError(ValueError):
@@ -21,6 +24,46 @@ class KilledProcess(InputError):
 
 class MissingTexts(InputError):
     """Precomputed embeddings lack some text; figures that only compare with that text are left out."""
+
+
+class OneLineParser(ArgumentParser):
+    """A command line whose faults are one line, as every other error, and not the usage above it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the line, and leave with status 2."""
+        self.exit(2, f"error: {' '.join(message.split())}; {self.prog} --help shows what can be given\n")
+
+
+REFUSALS = (
+    "EACCES",
+    "EPERM",
+    "ENOSPC",
+    "EDQUOT",
+    "EROFS",
+    "EMFILE",
+    "ENFILE",
+    "ENAMETOOLONG",
+    "EIO",
+    "ENOTDIR",
+    "EISDIR",
+)
+OF_THE_MACHINE = {getattr(errno, name) for name in (*REFUSALS, "EISDIR", "ELOOP", "EFBIG", "ENOMEM")}
+"""What the system refuses that a user can mend: rights, room, names."""
+NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "bad_alloc", "failed to map segment", "Cannot allocate")
+
+
+def of_the_machine(error: BaseException) -> InputError | None:
+    """The error for what the system refuses to any program, rights, room on a disk or memory; None for all else."""
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
+        name = f"{error.filename}: " if error.filename is not None else ""
+        return InputError(f"{name}{error.strerror}"[:500])
+    if isinstance(error, MemoryError) or any(sign in text for sign in NO_MEMORY):
+        return InputError(
+            "no memory is left; give features.batch_size=N and features.workers=N lower, or the machine more: the run "
+            "goes on from what is stored"
+        )
+    return None
 
 
 def unknown_name_error(kind: str, name: str, choices: Iterable[str], *, where: str = "") -> InputError:

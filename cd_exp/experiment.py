@@ -21,14 +21,17 @@ from cd_exp.config.compose import RunRequest, compose_choice
 from cd_exp.config.construct import build, check_groups
 from cd_exp.config.resolved import as_plain_config, hash_environment_values, without_absolute_paths
 from cd_exp.dissection import RunData, RunInputs, dissect_layers
+from cd_exp.errors import InputError
 from cd_exp.evaluation.baselines import Method
 from cd_exp.evaluation.evaluate import MethodResults, evaluate_methods
 from cd_exp.evaluation.judges import Judge
 from cd_exp.evaluation.judges.run_judge import OwnLabels
 from cd_exp.features import ExtractionSettings, check_texts
 from cd_exp.io.text import as_terminal_text
+from cd_exp.labels import fitting
 from cd_exp.records import RunResult, Similarity
 from cd_exp.results.wandb import Logger, LoggerRun, NoLogger, RunInfo
+from cd_exp.similarity.registry import bound_settings, default_settings
 from cd_exp.units import Layers
 
 
@@ -82,12 +85,13 @@ class Experiment(RunInputs):
     options: RunOptions
 
     @staticmethod
-    def build(config: DictConfig, choices: Mapping[str, str]) -> "Experiment":
+    def build(config: DictConfig, choices: Mapping[str, str], *, typed: Sequence[str] = ()) -> "Experiment":
         """Build everything that the configuration describes, and have each part say whether it fits the others.
 
         Args:
             config: the composed configuration.
             choices: the choice of each group; it names a baseline.
+            typed: what was typed for this run, as `similarity.top_k=100`.
 
         Raises:
             InputError: before anything is computed.
@@ -112,6 +116,7 @@ class Experiment(RunInputs):
             options=RunOptions.of(config),
         )
         parts.check()
+        _check_top_k(parts.similarity, len(parts.probe), typed)
         return parts
 
     @property
@@ -132,6 +137,17 @@ class Experiment(RunInputs):
             self.judge.check(self.probe)
         self.logger.check()
         check_texts(self.clip, self.concepts, store=self.store)
+
+
+def _check_top_k(similarity: Similarity, images: int, typed: Sequence[str]) -> None:
+    """Refuse a number of strongest images that was asked for and that leaves no other image."""
+    top_k = bound_settings(similarity).get("top_k")
+    asked = top_k != default_settings(similarity).get("top_k") or any("similarity.top_k=" in text for text in typed)
+    if top_k is not None and asked and top_k >= images >= 2:
+        raise InputError(
+            f"similarity.top_k={top_k} takes all {images} images for the strongest of every unit; give "
+            f"similarity.top_k={fitting(images)}, a tenth of them, or more images"
+        )
 
 
 def read_extraction_settings(config: DictConfig) -> ExtractionSettings:

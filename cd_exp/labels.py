@@ -4,6 +4,7 @@ One order decides everything: higher score first and, among equal scores, the na
 that the order of the concept set changes no label. A rank of 1 means exactly that the label is right.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -16,6 +17,9 @@ from cd_exp.records import Accepted, Labels
 
 ALWAYS = 0.8
 """A unit that fires on more than this share of the images is always on."""
+
+TENTH = 10
+FEW_SHARE = 3  # units: two that share a label are no pattern
 
 ROUNDING = 1e-4
 """A score this near to the ceiling has reached it: the published arithmetic is no more exact than that."""
@@ -76,13 +80,42 @@ SAYS = {
 }
 
 
+SHARED = 0.2
+"""Of a layer's units: one label for more of them than this says more of the images or the words than of the units."""
+
+
 def note_flags(labels: Mapping[str, Labels]) -> Iterator[str]:
-    """A sentence for each layer and mark that some of its units have."""
+    """A sentence for each layer and mark that some of its units have, and for a label that many of its units share."""
     for layer, found in labels.items():
         for mark, text in SAYS.items():
             count = sum(mark in unit for unit in found.marks)
             if count:
                 yield text.format(n=count, units=len(found.units), layer=layer)
+        label, count = next(iter(Counter(names[0] for names in found.top if names).most_common(1)), ("", 0))
+        if count >= FEW_SHARE and count > SHARED * len(found.units):
+            yield (
+                f"{count} of {len(found.units)} units of {layer} are called {label!r}: look at their images, and "
+                "whether the words and the images suit the network"
+            )
+
+
+def many_images(top_k: int | None, images: int) -> Iterator[str]:
+    """A sentence where a similarity function reads more than a tenth of the images as a unit's strongest.
+
+    >>> next(many_images(28, 200)).partition(", ")[2]
+    'more than a tenth: similarity.top_k=20 fits'
+    """
+    if top_k is not None and top_k > images / TENTH:
+        read = f"{top_k} of" if top_k < images else "all"
+        yield (
+            f"similarity.top_k={top_k} reads {read} {images} images as the strongest of every unit, more than a tenth: "
+            f"similarity.top_k={fitting(images)} fits"
+        )
+
+
+def fitting(images: int) -> int:
+    """The most of the strongest images that is no more than a tenth of all."""
+    return max(1, images // TENTH)
 
 
 def note_few_units(units: Mapping[str, int], least: int) -> Iterator[str]:

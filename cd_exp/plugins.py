@@ -10,17 +10,26 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
+import random
+import signal
 import site
 import sys
 import sysconfig
+import threading
+import traceback
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
+import numpy as np
+
+from cd_exp import distributed
 from cd_exp.errors import InputError, unknown_name_error
 
 INSTALLED = tuple(
@@ -183,7 +192,7 @@ class UserFunction:
             InputError: an option that the function does not take, or one that it needs and was not given.
         """
         check_options(self.function, options, setting=self.setting)
-        with _with_import_path(self.folder):
+        with _with_import_path(self.folder), door(f"{self.setting}={self.spec} failed", seeds=True):
             return self.function(**options)
 
 
@@ -204,7 +213,7 @@ def load_function(spec: str, *, setting: str) -> UserFunction:
     folder = path.parent if path else None
     if path in _loaded and hash_sources(_loaded[path][0], folder) != _loaded[path][1]:
         _forget_modules(path.parent)
-    with _with_import_path(folder), _explain_error(spec, setting):
+    with _with_import_path(folder), door(f"{setting}={spec} failed", seeds=True), _explain_error(spec, setting):
         module = _import_file(path) if path else importlib.import_module(place)
     function = getattr(module, name, None)
     if function is None:
@@ -216,6 +225,170 @@ def load_function(spec: str, *, setting: str) -> UserFunction:
         hash_sources(module, folder) if path else _sources_when_loaded.setdefault(place, hash_sources(module, None))
     )
     return UserFunction(spec, setting, function, sources, folder)
+
+
+@contextmanager
+def door(what: str, *, seeds: bool = False, passed: tuple[type[BaseException], ...] = ()) -> Iterator[None]:
+    """The one place through which a user's code is called: what it raises is a line, what it changes is put back.
+
+    `SystemExit` and every other exception count as raised, and so does leaving the process by `os._exit` or `os.exec`,
+    which would end a run without results and with status 0.
+
+    Args:
+        what: failed, for the error: `model.factory=FILE.py:name failed`.
+        seeds: whether the states of the random generators are put back too. Of code that is called for every picture
+            they are not: each call would draw the same numbers.
+        passed: exceptions that the caller has an answer to.
+
+    Raises:
+        InputError: what was raised, with the file and line of the user's own code.
+    """
+    before = _globals(seeds)
+    try:
+        with _staying():
+            yield
+    except BaseException as error:
+        if isinstance(error, (InputError, distributed.Interrupted, KeyboardInterrupt, *passed)):
+            raise
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, of CUDA: batches are halved then
+            raise
+        raise InputError(f"{what}: {blame(error)}") from error
+    finally:
+        _put_back(before)
+
+
+def blame(error: BaseException) -> str:
+    """What was raised, on one line, with the last line of the user's own code that it came through."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = lines[0][:300] if lines else "no message"
+    if isinstance(error, SystemExit):
+        said = f"it left the program, exit({error.code!r})"
+    steps = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    own = [(frame, number) for frame, number in traceback.walk_tb(error.__traceback__) if is_users(frame)]
+    if isinstance(error, SyntaxError) and not own:
+        return f"{type(error).__name__}: {said}"
+    frame, number = own[-1] if own else (steps[-1], steps[-1].f_lineno) if steps else (None, 0)
+    place = f" ({Path(frame.f_code.co_filename).name}, line {number})" if frame else ""
+    return f"{type(error).__name__}: {said}{place}"
+
+
+def is_users(frame: FrameType) -> bool:
+    """Whether a line of code is the user's: neither of an installed package, nor of Python, nor of this one."""
+    name = frame.f_code.co_filename
+    path = Path(name)
+    return not name.startswith("<") and not path.is_relative_to(PACKAGE) and not is_installed(path)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn what is raised in a user's code into one line, wherever it was called from; bugs keep their traceback.
+
+    Methods, judges and trackers are objects with methods of their own, which the run calls in many places.
+    """
+    mask = _umask()
+    try:
+        with _staying():
+            yield
+    except (InputError, distributed.Interrupted, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        names = {frame.f_code.co_filename for frame in frames if is_users(frame)}
+        if not names & _files() and not isinstance(error, SystemExit):
+            raise
+        raise InputError(f"code of your own failed: {blame(error)}") from error
+    finally:
+        os.umask(mask)
+
+
+def _files() -> set[str]:
+    """The files that were loaded for a setting, and those of their neighbours."""
+    modules = [module for module, _ in _loaded.values()]
+    modules += [module for known in _neighbours.values() for module in known.values()]
+    modules += [sys.modules[name] for name in _sources_when_loaded if name in sys.modules]
+    return {str(path) for path in map(module_file, modules) if path is not None}
+
+
+PACKAGE = Path(__file__).resolve().parent
+LEAVING = ("_exit", "execv", "execve")
+
+
+@contextmanager
+def _staying() -> Iterator[None]:
+    """Let no code leave the process past its end: a run without results would have status 0."""
+    process, leave = os.getpid(), {name: getattr(os, name) for name in LEAVING}
+    for name, original in leave.items():
+        setattr(os, name, _refusing(name, original, process))
+    try:
+        yield
+    finally:
+        for name, original in leave.items():
+            setattr(os, name, original)
+
+
+def _refusing(name: str, original: Callable[..., Any], process: int) -> Callable[..., Any]:
+    """In this process an exit like any other; a process that the code forked leaves as it wants to."""
+
+    def left(*arguments: Any) -> Any:
+        if os.getpid() != process:
+            return original(*arguments)
+        raise SystemExit(f"os.{name}")
+
+    return left
+
+
+def _globals(seeds: bool) -> dict[str, Any]:
+    """What code may change for the whole process."""
+    torch = sys.modules.get("torch")
+    state: dict[str, Any] = {"folder": os.getcwd(), "environment": dict(os.environ), "umask": _umask()}  # noqa: PTH109  a third of Path.cwd()
+    state["streams"] = sys.stdout, sys.stderr, sys.excepthook
+    if torch is not None:
+        state["dtype"], state["threads"] = torch.get_default_dtype(), torch.get_num_threads()
+        state["gradients"] = torch.is_grad_enabled()
+        state["deterministic"] = torch.are_deterministic_algorithms_enabled()
+    if seeds:
+        state["random"] = random.getstate()
+        state["numpy"] = np.random.get_state()  # noqa: NPY002  what legacy code draws from
+        state["warnings"] = list(warnings.filters)
+        state["errors"] = np.geterr()
+        state["signals"] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        if torch is not None:
+            state["torch"] = torch.get_rng_state()
+    return state
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _put_back(state: Mapping[str, Any]) -> None:
+    torch = sys.modules.get("torch")
+    with suppress(OSError):  # the folder itself is gone: whatever comes next says so
+        os.chdir(state["folder"])
+    if dict(os.environ) != state["environment"]:
+        os.environ.clear()
+        os.environ.update(state["environment"])
+    os.umask(state["umask"])
+    sys.stdout, sys.stderr, sys.excepthook = state["streams"]
+    if torch is not None and "dtype" in state:
+        torch.set_default_dtype(state["dtype"])
+        torch.set_grad_enabled(state["gradients"])
+        if torch.get_num_threads() != state["threads"]:
+            torch.set_num_threads(state["threads"])
+        if torch.are_deterministic_algorithms_enabled() != state["deterministic"]:
+            torch.use_deterministic_algorithms(state["deterministic"])
+    if "random" in state:
+        random.setstate(state["random"])
+        np.random.set_state(state["numpy"])  # noqa: NPY002
+        warnings.filters[:] = state["warnings"]  # type: ignore[index]
+        np.seterr(**state["errors"])
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in state["signals"].items():
+                signal.signal(number, handler)
+        if torch is not None and "torch" in state:
+            torch.set_rng_state(state["torch"])
 
 
 def check_options(function: Callable[..., Any], options: Mapping[str, Any], *, setting: str) -> None:

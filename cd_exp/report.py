@@ -3,7 +3,6 @@
 They are made from the files of the run folders alone; only `--query` builds the run again.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from cd_exp import explorer, results
-from cd_exp.errors import InputError
+from cd_exp.errors import InputError, OneLineParser
 from cd_exp.experiment import Experiment
 from cd_exp.explorer.thumbnails import StoredThumbnails, read_top_images
 from cd_exp.io.atomic import report_disk_errors
@@ -135,7 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit status: 0, or 2 for what the user can mend.
     """
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m cd_exp.report",
         description="Make report.html, figures/ and explorer/ of a stored run again; of a sweep, the pages of its jobs "
         "and one of them all; of several runs, one page that compares them.",

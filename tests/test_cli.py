@@ -168,8 +168,11 @@ def test_an_empty_concept_set_is_named(run, tmp_path):
 
 
 def test_a_probe_smaller_than_top_k_is_a_defined_result(run):
-    status, _, _, folder = run(*SMALL, *QUICK, "probe.size=30", "similarity.top_k=100")
+    default = [word for word in SMALL if "top_k" not in word]
+    status, out, _, folder = run(*default, *QUICK, "probe.size=30")
     assert status == 0
+    assert "similarity.top_k=100 reads all 30 images" in " ".join(out.split())
+    assert "similarity.top_k=3 fits" in " ".join(out.split())
     assert results(folder)["layers"]["fc"]["judged"] == 100
 
 

@@ -9,7 +9,7 @@ import pytest
 from cd_exp.cli import entry
 
 ROOT = Path(__file__).parents[1]
-SMALL = ["similarity.top_k=20", "report.html=false", "report.figures=false", "report.explorer=none", "logger=none"]
+SMALL = ["similarity.top_k=2", "report.html=false", "report.figures=false", "report.explorer=none", "logger=none"]
 QUICK = ["features.progress=false", "features.workers=0", "stability.resamples=0"]
 
 FILES = {
@@ -53,6 +53,20 @@ FILES = {
         "    return method\n"
     ),
 }
+FILES["odd.py"] = (
+    "import numpy as np\nimport torch\nfrom PIL import Image\nfrom clip import Mine\n"
+    "class Changing(list):\n"
+    "    def __getitem__(self, index):\n        return Image.effect_noise((40, 40), 90)\n"
+    "class Twice(list):\n    ids = ['a', 'b', 'a']\n"
+    "def changing():\n    return Changing(range(12))\n"
+    "def twice():\n    return Twice(Image.effect_noise((40, 40), 90) for _ in range(3))\n"
+    "class Complex(Mine):\n"
+    "    def encode_image(self, batch):\n        return super().encode_image(batch).to(torch.complex64)\n"
+    "class Real(Complex):\n"
+    "    def encode_image(self, batch):\n        return super().encode_image(batch).real\n"
+    "def complex_():\n    return Complex(8)\n"
+    "def real():\n    return Real(8)\n"
+)
 OPTIONS = {
     "similarity": "sign=-1",
     "probe": "shade=40",
@@ -213,3 +227,28 @@ def test_a_probe_of_the_users_own_may_have_ids_and_masks(folder, run):
     status, err, place = run("probe", *words)
     assert status == 0, err
     assert {row[2] for row in labels(place, "labels_netdissect.csv")} <= {"red", "blue", ""}
+
+
+def test_pictures_that_differ_at_every_read_are_refused_and_ids_twice_are_said(folder, run):
+    status, err, _ = run("probe", "probe=custom", f"probe.factory='{folder}/odd.py:changing'")
+    assert status == 2
+    assert "odd.py:changing: image 0 is another one at every read" in err
+    assert err.count("\n") == 1
+    odd = (folder / "odd.py").read_text()
+    (folder / "odd.py").write_text(  # the remedy
+        odd.replace("return Image.effect_noise((40, 40), 90)\n", "return Image.new('L', (40, 40), 9 * index)\n", 1)
+    )
+    status, err, _ = run("probe", "probe=custom", f"probe.factory='{folder}/odd.py:changing'")
+    assert status == 0, err
+    words = ["probe=custom", f"probe.factory='{folder}/odd.py:twice'", "report.html=true"]
+    status, err, place = run("probe", *words)
+    assert status == 0, err
+    assert "ids of more than one picture: 1 (a)" in (place / "report.html").read_text()
+
+
+def test_complex_embeddings_are_refused_and_their_real_part_is_taken(folder, run):
+    status, err, _ = run("clip", "clip=custom", f"clip.factory='{folder}/odd.py:complex_'")
+    assert status == 2
+    assert "encode_image gives complex numbers, torch.complex64; give real ones, as their .real or .abs()" in err
+    status, err, _ = run("clip", "clip=custom", f"clip.factory='{folder}/odd.py:real'")
+    assert status == 0, err

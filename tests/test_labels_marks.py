@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 
-from cd_exp.labels import flag_units, is_always_on, note_flags
+from cd_exp.labels import fitting, flag_units, is_always_on, many_images, note_flags
 from cd_exp.records import FLAGS, Labels
 
 
@@ -45,3 +45,23 @@ def test_a_note_for_each_layer_and_mark():
     assert said[0] == "2 of 3 units of fc give the same value for every image"
     assert said[1].startswith("one has one unit: its scores against the prior of its layer say nothing")
     assert len(said) == 2
+
+
+def test_a_label_that_many_units_share_is_noted():
+    def layer(*labels):
+        return Labels("fc", np.arange(len(labels)), tuple((label, "other") for label in labels), np.zeros(len(labels)))
+
+    (said,) = note_flags({"fc": layer("red", "dog", "red", "cat", "red", "owl", "fox", "bee", "ant", "elk")})
+    assert said.startswith("3 of 10 units of fc are called 'red'")
+    assert not list(note_flags({"fc": layer("red", "dog", "red", "cat")}))  # two that share one are no pattern
+    assert not list(note_flags({"fc": layer(*"aaabcdefghijklmn")}))  # three of sixteen
+
+
+def test_strongest_images_are_at_most_a_tenth_and_the_note_says_how_many_that_is():
+    for images in (1, 5, 28, 100, 280, 3000):
+        for top_k in (1, 28, 100):
+            said = list(many_images(top_k, images))
+            assert bool(said) == (top_k > images / 10)
+            assert not list(many_images(fitting(images), max(images, 10)))
+            assert not said or f"similarity.top_k={fitting(images)} fits" in said[0]
+    assert not list(many_images(None, 3))

@@ -74,6 +74,8 @@ similarity.scale=ten | similarity.scale='ten' is of type str, expected a number 
 similarity.scale=null | similarity.scale=null is empty, expected a number
 similarity.top_k=0 | expected a whole number from 1
 similarity.top_k=100000000000000000000 | expected a whole number from 1 to 10000000
+similarity.top_k=300 probe.size=300 | takes all 300 images for the strongest of every unit; give similarity.top_k=30
+similarity=wpmi similarity.top_k=28 probe.size=28 | takes all 28 images for the strongest of every unit
 similarity.top_k=2.5 | similarity.top_k=2.5 is of type float, expected a whole number from 1
 similarity.prior_weight=nan | expected a number
 similarity.first_membership=1.5 | expected a number from 0 to 1
@@ -222,6 +224,9 @@ SWEEPS = """
 -m hydra.sweep.dir=FILE | that is a file; give a folder
 -m +hydra.callbacks.x._target_=os.mkdir | is not Hydra's own
 -m hydra/launcher=nope | hydra/launcher 'nope' is not known
+-m similarity=cos,wpmi similarity.top_k=10,20 | similarity=cos has no setting top_k, which wpmi has: sweep them apart
+-m similarity=wpmi,cos_cubed,cos similarity.scale=3 | similarity=cos_cubed has no setting scale, which wpmi has
+-m similarity=cos,wpmi similarity.topk=10,20 | did you mean 'similarity.top_k'
 -m top=range( | cannot be read
 -m top=range(3,0) | make no job at all
 -m top=range(0,1,0) | cannot be listed

@@ -20,7 +20,7 @@ from rich.table import Table
 from cd_exp.cache.entries import ARRAY, ARRAYS, MANIFEST, Damaged, find_damage, read_manifest, read_sealed_json
 from cd_exp.cache.partial import remove_entry_files
 from cd_exp.cache.store import MARK, is_cache, list_entry_folders, lock_key
-from cd_exp.errors import InputError
+from cd_exp.errors import InputError, OneLineParser
 from cd_exp.io.atomic import TEMPORARY
 from cd_exp.io.text import as_terminal_text, escape_for_terminal
 
@@ -99,7 +99,7 @@ def main(words: Sequence[str] | None = None) -> int:
         The exit status: 1 where `verify_cache` found something damaged or `prune_cache` was told not to, 2 for what
         can be mended.
     """
-    parser = argparse.ArgumentParser(prog="python -m cd_exp.cache", description=__doc__)
+    parser = OneLineParser(prog="python -m cd_exp.cache", description=__doc__)
     parser.add_argument("command", choices=["list", "verify", "prune"])
     parser.add_argument("--dir", type=Path, default=Path(os.environ.get("CD_EXP_CACHE", "outputs/cache")))
     parser.add_argument("--days", type=_parse_days, help="prune: remove what was made longer ago than so many days")

@@ -2,9 +2,10 @@
 
 import gc
 import sys
+import warnings
 
 from cd_exp import distributed
-from cd_exp.errors import InputError
+from cd_exp.errors import InputError, of_the_machine
 from cd_exp.io.text import escape_for_terminal
 
 
@@ -13,6 +14,8 @@ def main() -> None:
     gc.set_threshold(200_000, 50, 100)  # what imports make stays: going over it at every 700 objects costs a run 0.7 s
     if distributed.is_launched():
         distributed.end_with_parent()
+    said: list[tuple[object, ...]] = []
+    shown, warnings.showwarning = warnings.showwarning, lambda *warning: said.append(warning)
     try:
         with distributed.handle_signals():
             from cd_exp.cli.run_command_line import run_command_line  # Hydra comes with it
@@ -22,6 +25,15 @@ def main() -> None:
         _exit_with(str(error), error.status)
     except distributed.Interrupted as stopped:
         _exit_with("" if distributed.is_launched() else str(stopped), stopped.status)
+    except Exception as error:
+        refused = of_the_machine(error)
+        if refused is None:
+            raise
+        _exit_with(str(refused), refused.status)
+    finally:
+        warnings.showwarning = shown
+    for warning in said:  # of libraries: not above the line of an error
+        shown(*warning)  # type: ignore[arg-type]
 
 
 def _exit_with(message: str, status: int) -> None:

@@ -25,6 +25,7 @@ from cd_exp.config.compose import (
     make_composer,
     parse_arguments,
     parse_overrides,
+    with_file,
 )
 from cd_exp.config.validate import check_folder, check_values, configured_by
 from cd_exp.distributed import is_launched
@@ -64,6 +65,8 @@ def run_command_line(words: Sequence[str]) -> None:
                 _run_sweep(hydra, name, found.overrides)
             else:
                 _run_once(hydra, config)
+    except InputError as error:
+        raise with_file(error, found) from error
     finally:
         GlobalHydra.instance().clear()
 
@@ -88,6 +91,7 @@ def _show_help_or_config(hydra: Hydra, name: str, found: Namespace, parser: Argu
 def _run_once(hydra: Hydra, config: DictConfig) -> None:
     """One run: everything is checked and built before its folder is made."""
     from cd_exp.experiment import Experiment  # torch comes with it
+    from cd_exp.plugins import explained
 
     check_values(config)
     check_folder("hydra.run.dir", configured_by(config, "hydra.run.dir"))
@@ -95,7 +99,8 @@ def _run_once(hydra: Hydra, config: DictConfig) -> None:
     if config.plan:
         _show_plan(config, invocation)
         return
-    parts = Experiment.build(config, invocation.choices)
+    with explained():
+        parts = Experiment.build(config, invocation.choices, typed=invocation.overrides)
     folder = Path(config.hydra.run.dir).expanduser()
     if is_launched() or not distributed.is_main():  # the folder is made by the process that leads
         own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
@@ -145,8 +150,10 @@ def _run_or_launch(settings: DictConfig, invocation: RunRequest, parts: "Experim
         distributed.launch_processes(settings.distributed.processes, again, command=shlex.join(["python", *sys.argv]))
         return
     from cd_exp.experiment import run_experiment
+    from cd_exp.plugins import explained
 
-    run_experiment(parts, invocation, folder=folder)
+    with explained():
+        run_experiment(parts, invocation, folder=folder)
 
 
 def _run_sweep(hydra: Hydra, name: str, overrides: Sequence[str]) -> None:
@@ -154,6 +161,7 @@ def _run_sweep(hydra: Hydra, name: str, overrides: Sequence[str]) -> None:
     config = compose_config(hydra, name, [*overrides, "hydra.mode=MULTIRUN"], RunMode.MULTIRUN)
     if config.plan:
         raise InputError("plan=true is the plan of one run; leave -m and its several values out")
+    _check_search(config)
     check_jobs(hydra, name, config)
     check_folder("hydra.sweep.dir", configured_by(config, "hydra.sweep.dir"))
     timed = "${now:" in str(OmegaConf.to_container(config.hydra.sweep, resolve=False))
@@ -168,16 +176,24 @@ def _run_sweep(hydra: Hydra, name: str, overrides: Sequence[str]) -> None:
             gather_sweep(place)
 
 
-def run_sweep_job(settings: DictConfig) -> None:
-    """One job of a sweep, in the folder that Hydra made for it; how it fails is left there."""
+def run_sweep_job(settings: DictConfig) -> float | None:
+    """One job of a sweep, in the folder that Hydra made for it; how it fails is left there.
+
+    Returns:
+        What a sweeper that searches goes by: `objective` of the job's metrics.
+    """
     folder = Path(HydraConfig.get().runtime.output_dir)
     (folder / FAILED).unlink(missing_ok=True)  # of an earlier job in the same folder
     try:
         check_values(settings)
         from cd_exp.experiment import Experiment
+        from cd_exp.plugins import explained
 
         invocation = read_run_request()
-        _run_or_launch(settings, invocation, Experiment.build(settings, invocation.choices), folder=folder)
+        with explained():
+            parts = Experiment.build(settings, invocation.choices, typed=invocation.overrides)
+        _run_or_launch(settings, invocation, parts, folder=folder)
+        return objective(folder)
     except Exception as error:
         about = {
             "error": " ".join(str(error).split()),
@@ -186,6 +202,28 @@ def run_sweep_job(settings: DictConfig) -> None:
         }
         (folder / FAILED).write_text(json.dumps(about, indent=1))
         raise
+
+
+def objective(folder: Path) -> float | None:
+    """The mean top-1 accuracy of a run's layers of known truth, in %; without one, their mean stability in %."""
+    path = folder / "metrics.json"
+    layers = json.loads(path.read_text())["layers"].values() if path.is_file() else ()
+    for metric, percent in (("top1", 1.0), ("stability_mean", 100.0)):
+        values = [layer[metric] * percent for layer in layers if metric in layer]
+        if values:
+            return float(sum(values) / len(values))
+    return None
+
+
+def _check_search(config: DictConfig) -> None:
+    """Refuse a sweeper that searches for the lowest value: a job's is its accuracy."""
+    direction = config.hydra.sweeper.get("direction")
+    if direction is not None and str(getattr(direction, "name", direction)).lower() != "maximize":
+        raise InputError(
+            f"hydra.sweeper.direction={getattr(direction, 'name', direction)} would search for the worst labels: the "
+            "value of a job is its top-1 accuracy, or without a truth its mean stability; add "
+            "hydra.sweeper.direction=maximize"
+        )
 
 
 def read_run_request() -> RunRequest:

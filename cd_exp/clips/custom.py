@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cd_exp.clips.base import Clip, ImageTower
 from cd_exp.errors import InputError
-from cd_exp.plugins import UserFunction, load_function
+from cd_exp.plugins import UserFunction, door, load_function
 from cd_exp.records import Concepts
 
 NEEDED = ("preprocess", "encode_image", "encode_text")
@@ -84,12 +84,13 @@ class CustomClip(Clip):
 
     @torch.inference_mode()
     def _texts(self, prompts: list[str]) -> Tensor:
-        return _check_rows(
-            self._made.encode_text(prompts), len(prompts), f"clip.factory={self.factory}: encode_text"
-        ).cpu()
+        with door(f"clip.factory={self.factory}: encode_text failed"):
+            rows = self._made.encode_text(prompts)
+        return _check_rows(rows, len(prompts), f"clip.factory={self.factory}: encode_text").cpu()
 
     def _prepared(self, picture: Image.Image) -> Tensor:
-        values = self._made.preprocess(picture)
+        with door(f"clip.factory={self.factory}: preprocess failed"):
+            values = self._made.preprocess(picture)
         values = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
         if not (isinstance(values, Tensor) and values.ndim == 3):
             came = f"{values.ndim} axes" if isinstance(values, Tensor) else type(values).__name__
@@ -122,7 +123,9 @@ class _Images(nn.Module):
         self.held = nn.ModuleDict({name.replace(".", "_"): module for name, module in _list_modules(made).items()})
 
     def forward(self, images: Tensor) -> Tensor:
-        return _check_rows(self.encode(images), len(images), f"clip.factory={self.factory}: encode_image")
+        with door(f"clip.factory={self.factory}: encode_image failed"):
+            rows = self.encode(images)
+        return _check_rows(rows, len(images), f"clip.factory={self.factory}: encode_image")
 
 
 def _list_modules(made: Any) -> dict[str, nn.Module]:
@@ -146,6 +149,8 @@ def _check_rows(values: Any, count: int, where: str) -> Float[Tensor, "rows dim"
     if not (isinstance(values, Tensor) and values.ndim == 2 and len(values) == count):
         came = f"a tensor {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
         raise InputError(f"{where} gives {came} for {count} inputs, expected a tensor of {count} x dimensions")
+    if values.is_complex():
+        raise InputError(f"{where} gives complex numbers, {values.dtype}; give real ones, as their .real or .abs()")
     return values.float()
 
 

@@ -7,6 +7,7 @@ import csv
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,7 @@ from cd_exp import shapes as world
 from cd_exp.concepts.imagenet import NAMES, published_names
 from cd_exp.errors import InputError, unknown_name_error
 from cd_exp.io.download import BRODEN, Archive, locate_archive
-from cd_exp.io.text import read_lines, read_list, shorten_list
-from cd_exp.metrics.name_matching import read_places_classes
+from cd_exp.io.text import NameList, read_lines, read_list, shorten_list
 from cd_exp.plugins import load_function
 from cd_exp.records import Accepted, Concepts, TargetModel
 
@@ -46,15 +46,15 @@ def file(*, path: str, templates: Templates = None) -> Concepts:
     """The lines of a text file.
 
     Args:
-        path: one concept a line, in UTF-8.
+        path: one concept a line, in UTF-8; or JSON, a list, or a dictionary of classes with a list each.
         templates: prompts.
 
     Raises:
         InputError: there is no such file, it is not UTF-8, or it holds no word.
     """
-    return _make_vocabulary(
-        read_list(path, setting="concepts.path"), Path(path).stem, templates, where=path, unit="lines"
-    )
+    listed = read_list(path, setting="concepts.path", flatten=True)
+    made = _make_vocabulary(listed.names, Path(path).stem, templates, where=path, unit="lines")
+    return replace(made, notes=(*listed.notes, *made.notes))
 
 
 def words(*, names: Sequence[Any], name: str = "words", templates: Templates = None) -> Concepts:
@@ -256,25 +256,46 @@ def custom(
 def read_names(names: str | Sequence[str], *, setting: str = "model.class_names") -> tuple[str, ...]:
     """Names of units from a list, a file (one a line, or the lines of `categories_places365.txt`), or `imagenet`.
 
-    A blank line is a unit of which nothing is known. `imagenet` gives the lines of synonyms that the paper used.
+    A blank line is a unit of which nothing is known. Lines that all end in their numbers are put in that order.
+    `imagenet` gives the lines of synonyms that the paper used.
     """
     if not isinstance(names, str):
         return tuple(name.strip() for name in names)
     if names == "imagenet":
         return published_names()
-    lines = read_list(names, setting=setting)
-    return _place_names(lines) if any(lines) and all(line.startswith("/") for line in lines if line) else tuple(lines)
+    return _in_order(read_list(names, setting=setting))
 
 
-def _place_names(lines: Sequence[str]) -> tuple[str, ...]:
-    """The names of a Places365 list in the order of its numbers; a number without a line stays blank."""
-    numbers = [line.rpartition(" ")[2] for line in lines if line]
-    if not all(number.isdecimal() for number in numbers):
-        return tuple(read_places_classes([line])[0] if line else "" for line in lines)
-    by_number = {
-        int(number): name for number, name in zip(sorted(numbers, key=int), read_places_classes(lines), strict=True)
-    }
-    return tuple(by_number.get(number, "") for number in range(max(by_number) + 1))
+def _in_order(listed: NameList) -> tuple[str, ...]:
+    """The names in the order of the numbers behind them, where these count the units; one without a line is blank."""
+    numbers, names = listed.numbers, [name for name in listed.names if name]
+    if numbers is None or len({*numbers}) < len(numbers) or max(numbers) >= 2 * len(numbers):
+        return tuple(listed.names)
+    first = 0 if 0 in numbers else 1
+    by_number = dict(zip(numbers, names, strict=True))
+    return tuple(by_number.get(number, "") for number in range(first, max(by_number) + 1))
+
+
+def place_classes(
+    model: TargetModel, units: Mapping[str, int]
+) -> tuple[Mapping[str, tuple[Accepted, ...]], tuple[str, ...]]:
+    """The truth of the layer that the class names fit, where the model's final layer is not named; and a note of it.
+
+    Args:
+        model: the target network's recipe.
+        units: how many units each layer has.
+    """
+    classes = model.classes if model.final is None else None
+    if not classes:
+        return {}, ()
+    fits = [layer for layer, count in units.items() if count == len(classes) and not model.truth.get(layer)]
+    if len({layer.partition(":")[0] for layer in fits}) == 1:
+        names = tuple((name,) if name else None for name in classes)
+        taken = f"{fits[0]}: its {len(classes)} units are taken for the classes of {model.name}"
+        return dict.fromkeys(fits, names), (f"{taken}; model.final=LAYER says another",)
+    which = f"{', '.join(fits)} have" if fits else "no layer of the run has"
+    count = f"as many units as {model.name} has classes, {len(classes)}"
+    return {}, (f"{which} {count}: model.final=LAYER says which they are",)
 
 
 def find_truth(model: TargetModel, layer: str, *, units: int) -> tuple[Accepted, ...]:

@@ -5,6 +5,7 @@ module does not know: what a setting builds (`cd_exp.config.construct`).
 """
 
 import os
+import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -109,6 +111,82 @@ def _as_removed_group(override: str) -> str:
     return f"~{group}" if value == "null" and (config_folder() / group).is_dir() else override
 
 
+MOST_VALUES = 100_000
+"""Of a YAML file of the user's with its aliases written out: ten lines of nested aliases can stand for 10^9 values."""
+
+
+def _check_aliases(folder: Path) -> None:
+    """Refuse a YAML file whose aliases stand for more than anybody writes, before anything expands them."""
+    for path in sorted({*folder.glob("*.yaml"), *folder.glob("*/*.yaml"), *folder.glob("*/*/*.yaml")}):
+        try:
+            text = path.read_text(encoding="utf-8")
+            if "&" not in text or "*" not in text:
+                continue
+            count = _values(yaml.compose(text), {})
+        except (OSError, ValueError, yaml.YAMLError, RecursionError):  # told of where it is read
+            continue
+        if count > MOST_VALUES:
+            raise InputError(
+                f"{path}: with its aliases written out it holds more than {MOST_VALUES} values; write them out"
+            )
+
+
+def _values(node: Any, counted: dict[int, int]) -> int:
+    if id(node) not in counted:
+        counted[id(node)] = 0  # of an alias to what is around it
+        inner = node.value if isinstance(getattr(node, "value", None), list) else []
+        each = [part for pair in inner for part in (pair if isinstance(pair, tuple) else (pair,))]
+        counted[id(node)] = 1 + sum(_values(part, counted) for part in each)
+    return counted[id(node)]
+
+
+def with_file(error: InputError, found: Namespace) -> InputError:
+    """The same error with the YAML file of the user's that sets what it names, where it was not typed."""
+    match = re.match(r"(?:setting )?'?([a-z_]\w*(?:\.\w+)*)", str(error))
+    key = match[1] if match else ""
+    if not key or any(text.lstrip("+~").partition("=")[0] == key for text in found.overrides):
+        return error
+    for folder in filter(None, (found.config_dir, found.config_path)):
+        root = Path(folder).expanduser()
+        for path in sorted({*root.glob("*.yaml"), *root.glob("*/*.yaml"), *root.glob("*/*/*.yaml")}):
+            if _chosen(path, root, found) and _sets(path, root, key):
+                return type(error)(f"{error} (set in {path})") if str(path) not in str(error) else error
+    return error
+
+
+def _chosen(path: Path, root: Path, found: Namespace) -> bool:
+    group = path.parent.relative_to(root).as_posix()
+    name = found.config_name or "config"
+    return (
+        path.stem == Path(name).stem
+        if group == "."
+        else any(
+            text.lstrip("+").partition("@")[0].partition("=")[0] == group and path.stem in text
+            for text in found.overrides
+        )
+    )
+
+
+def _sets(path: Path, root: Path, key: str) -> bool:
+    """Whether a file has a value for a dotted setting."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        return False
+    group = "" if re.match(r"#\s*@package\s+_global_", text) else path.parent.relative_to(root).as_posix().strip(".")
+    parts = key.split(".")
+    if group:
+        if parts[: len(group.split("/"))] != group.split("/"):
+            return False
+        parts = parts[len(group.split("/")) :]
+    for part in parts:
+        if not isinstance(node, dict) or part not in node:
+            return False
+        node = node[part]
+    return bool(parts)
+
+
 def make_composer(found: Namespace) -> Hydra:
     """Hydra, looking into our own folder and those that were given.
 
@@ -118,8 +196,11 @@ def make_composer(found: Namespace) -> Hydra:
     version.setbase("1.3")
     register_schema()
     own = _check_config_folder("--config-path", found.config_path) if found.config_path else config_folder()
+    if found.config_path:
+        _check_aliases(own)
     path = create_config_search_path(str(own))
     if found.config_dir:
+        _check_aliases(_check_config_folder("--config-dir", found.config_dir))
         also = f"file://{_check_config_folder('--config-dir', found.config_dir)}"
         path.prepend(provider="command-line", path=also, anchor=SearchPathQuery(provider="schema"))
     hydra = Hydra(task_name="run", config_loader=NullChoiceLoader(path))
@@ -248,6 +329,37 @@ def _check_job_folder(job: DictConfig, number: int, places: dict[str, int]) -> N
     places[place] = number
 
 
+def _lacking(hydra: Hydra, name: str, config: DictConfig, overrides: Sequence[str]) -> InputError | None:
+    """The error for a job whose choice of a group lacks a setting that another choice of the sweep has.
+
+    `similarity=cos,wpmi similarity.top_k=10,20` is the combination of all with all, and cos has no top_k.
+    """
+    swept = [text.partition("=") for text in parse_overrides(config.hydra.overrides.task)]
+    for key, value in [(key.lstrip("+"), value) for key, _, value in swept if "." in key]:
+        group, _, setting = key.partition(".")
+        mine = next((text.partition("=")[2] for text in overrides if text.partition("=")[0] == group), None)
+        others = next((other.split(",") for at, _, other in swept if at == group), [])
+        if mine is None or group not in GROUPS or len(others) < 2:
+            continue
+        has = {one: setting in (_composed_group(hydra, name, group, one) or ()) for one in others}
+        if not has.get(mine, True) and any(has.values()):
+            having, lacking = (",".join(one for one in others if has[one] is held) for held in (True, False))
+            return InputError(
+                f"{group}={mine} has no setting {setting}, which {having} has: sweep them apart, -m {group}={lacking} "
+                f"hydra.sweep.dir=DIR/1 and -m {group}={having} {key}={value} hydra.sweep.dir=DIR/2, and put them "
+                "together with python -m cd_exp.sweep DIR"
+            )
+    return None
+
+
+def _composed_group(hydra: Hydra, name: str, group: str, choice: str) -> DictConfig | None:
+    """What a choice of a group says; None where it does not compose."""
+    try:
+        return hydra.compose_config(name, [f"{group}={choice}"], RunMode.RUN, with_log_configuration=False).get(group)
+    except Exception:  # told of its own job
+        return None
+
+
 def check_jobs(hydra: Hydra, name: str, config: DictConfig) -> None:
     """Compose every job of a sweep before any begins; refuse the sweep where one does not compose, or none is sound.
 
@@ -257,7 +369,12 @@ def check_jobs(hydra: Hydra, name: str, config: DictConfig) -> None:
     sound = False
     places: dict[str, int] = {}
     for number, overrides in enumerate(list_jobs(hydra, config)):
-        found = compose_config(hydra, name, [*parse_overrides(config.hydra.overrides.hydra), *overrides], RunMode.RUN)
+        try:
+            found = compose_config(
+                hydra, name, [*parse_overrides(config.hydra.overrides.hydra), *overrides], RunMode.RUN
+            )
+        except InputError as error:
+            raise _lacking(hydra, name, config, overrides) or error from error
         _check_job_folder(found, number, places)
         if not sound:
             try:

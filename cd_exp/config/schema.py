@@ -151,7 +151,7 @@ DECLARED: Mapping[str, Any] = {
     "logger.project": Annotated[str, Pattern(TAG, "a name of at most 128 characters without / \\ # ? % :")],
     "logger.entity": Text | None,
     "logger.mode": Annotated[str, OneOf("offline", "online", "disabled")],
-    "logger.tags": list[Text],
+    "logger.tags": list[Annotated[str, Pattern(r"(?=.*\S).{1,64}", "text of at most 64 characters")]],
     "logger.units": Whole | Annotated[str, OneOf("all")],
     "logger.system_metrics": bool,
     "logger.images": Whole,

@@ -165,6 +165,8 @@ def check_hydra(hydra: DictConfig) -> None:
             "hydra.job.chdir=true would change what relative paths mean; leave it out, and choose the "
             "folder of results with hydra.run.dir=DIR"
         )
+    if (plain.get("sweeper") or {}).get("custom_search_space"):
+        raise InputError("hydra.sweeper.custom_search_space would call code by its name; give hydra.sweeper.params")
     for where, key, value in _list_targets(plain, "hydra"):
         if key == "level":
             if value not in LEVELS:
@@ -172,8 +174,8 @@ def check_hydra(hydra: DictConfig) -> None:
             continue
         allowed: Sequence[str] = LOGGING if key in ("class", "()") else CALLBACKS
         for part in ("launcher", "sweeper"):
-            if where == f"hydra.{part}" and key == "_target_":
-                allowed = list_plugins(part)
+            if key == "_target_" and f"{where}.".startswith(f"hydra.{part}."):
+                allowed = list_plugins(part)  # with what is inside them, as the sampler of a sweeper
         if value not in allowed and not (key == "()" and value is None):
             raise InputError(
                 f"{where}.{key}={value} is not Hydra's own; of hydra.* only what Hydra and its plugins bring "
@@ -192,10 +194,17 @@ def check_choices(config: DictConfig) -> None:
 
 
 def list_plugins(part: str) -> list[str]:
-    """The targets of the installed launchers or sweepers."""
+    """The targets of the installed launchers or sweepers, and of all that they bring for their parts."""
     store = ConfigStore.instance()
-    names = [name for name in store.list(f"hydra/{part}") if name.endswith(".yaml")]
-    return [str(OmegaConf.select(store.load(f"hydra/{part}/{name}").node, "_target_")) for name in names]
+
+    def nodes(folder: str) -> Iterator[Any]:
+        for name in store.list(folder):
+            if name.endswith(".yaml"):
+                yield OmegaConf.to_container(store.load(f"{folder}/{name}").node, resolve=False)
+            else:
+                yield from nodes(f"{folder}/{name}")
+
+    return sorted({str(value) for node in nodes(f"hydra/{part}") for _, _, value in _list_targets(node, part)})
 
 
 def _list_targets(node: Any, where: str) -> Iterator[tuple[str, str, Any]]:

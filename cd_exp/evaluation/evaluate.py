@@ -328,9 +328,12 @@ def list_top_images(run: RunData, layer: str, count: int) -> np.ndarray:
 
 def collect_notes(run: RunData, others: Mapping[str, MethodResult]) -> list[str]:
     """What a reader of the numbers should know."""
-    said = [*run.probe.notes, *note_pixels(run.probe), *run.concepts.notes, *run.store.reports]
+    said = [*run.probe.notes, *note_pixels(run.probe), *run.concepts.notes]
+    said += [*getattr(run.model, "list_notes", ()), *run.store.reports]
     said += note_long_prompts(run.clip, run.concepts, store=run.store)
     said += [note for other in others.values() for note in other.notes]
+    if run.clip.name == "shapes" and has_images(run.probe) and run.probe.renderer is None:
+        said.append("clip shapes knows nothing but the rendered scenes of probe=shapes; for photographs: clip=vit_b_16")
     if run.features.skipped:
         said.append(f"{len(run.features.skipped)} unreadable images were left out, first {run.features.skipped[0]}")
     return [*said, *run.notes, *notes_of_marks(run.labels)]

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from cd_exp import distributed
 from cd_exp.distributed import prepare_worker
-from cd_exp.errors import InputError, describe_error
+from cd_exp.errors import InputError
 from cd_exp.io.text import escape_for_terminal
+from cd_exp.plugins import door
 from cd_exp.records import Probe, has_images
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class ExtractionSettings:
 
 
 BATCH = 32  # images, on the CPU
+SHARED_MEMORY = ("Bus error", "shared memory", "unable to write to file </torch_", "shm_open")
 UNREADABLE = (OSError, SyntaxError, ValueError)  # what Pillow raises for files that are no images or cut short
 
 
@@ -108,6 +110,11 @@ def _explain_worker_error(loader: Iterable[Any]) -> Iterator[Any]:
     try:
         yield from loader
     except RuntimeError as error:
+        if any(sign in str(error) for sign in SHARED_MEMORY):
+            raise InputError(
+                "shared memory is full, through which processes hand over images; set features.workers=0, which needs "
+                "none, or give /dev/shm more room (docker run --shm-size=8g)"
+            ) from error
         if "DataLoader worker" not in str(error):
             raise
         raise InputError(
@@ -169,14 +176,8 @@ def transform_images(transform: "Callable[[Image], Tensor]", picture: "Image", *
     Raises:
         InputError: the transform fails, or gives no tensor.
     """
-    try:
+    with door(f"the transform fails on {image} ({picture.width} x {picture.height})"):
         value = transform(picture)
-    except InputError:
-        raise
-    except Exception as error:  # a transform may be the user's: whatever it raises says what does not fit
-        raise InputError(
-            f"the transform fails on {image} ({picture.width} x {picture.height}): {describe_error(error)}"
-        ) from error
     if not isinstance(value, Tensor):
         raise InputError(f"the transform gives a {type(value).__name__} for {image}, expected a tensor")
     return value

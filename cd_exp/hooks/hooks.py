@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cd_exp.errors import InputError
 from cd_exp.hooks.layer import Layer
+from cd_exp.plugins import door
 
 Keep = Callable[[str, int, object], None]
 _AGREE = 0.05  # of the size of the output; half precision differs by less, a view that read another layout by far more
@@ -108,13 +109,14 @@ def _run_with_hooks(
             nonlocal images
             images = len(inputs)
             kept.clear()
-            if inputs.ndim == 4 and not inputs.is_contiguous():  # channels-last, as features are computed
-                if not fitting:
-                    images = len(inputs[:2])
-                    fitting.append(_channels_last_layout(network, run, inputs[:2]))
-                    images = len(inputs)
-                inputs = inputs.contiguous(memory_format=fitting[0])
-            run(inputs)
+            with door(f"{name} fails on {images} pictures"):
+                if inputs.ndim == 4 and not inputs.is_contiguous():  # channels-last, as features are computed
+                    if not fitting:
+                        images = len(inputs[:2])
+                        fitting.append(_channels_last_layout(network, run, inputs[:2]))
+                        images = len(inputs)
+                    inputs = inputs.contiguous(memory_format=fitting[0])
+                run(inputs)
             return dict(kept)
 
         yield forward

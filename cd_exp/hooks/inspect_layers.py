@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cd_exp.errors import InputError, describe_error
+from cd_exp.errors import InputError
 from cd_exp.hooks.axes import (
     LAST,
     AxisFacts,
@@ -29,6 +29,7 @@ from cd_exp.hooks.layer import Layer
 from cd_exp.hooks.layer_patterns import LayerRequest, resolve_patterns
 from cd_exp.hooks.pooling import choose_pooling
 from cd_exp.io.text import shorten_list
+from cd_exp.plugins import door
 
 
 @dataclass(eq=False)
@@ -59,16 +60,9 @@ def forward_shapes(
             if facts and tensor.ndim >= 3:
                 facts.ask(output_key(path, call, place), tensor)
 
-    with hook_layers(network, [one.module for one in wanted], keep, name=name) as forward:
-        try:
-            forward(pictures)
-        except InputError:
-            raise
-        except Exception as error:  # the network is the user's: whatever it raises says what does not fit
-            raise InputError(
-                f"{name} cannot process {len(pictures)} pictures as an input of {format_output(pictures.shape)}: "
-                f"{describe_error(error)}"
-            ) from error
+    failed = f"{name} cannot process {len(pictures)} pictures as an input of {format_output(pictures.shape)}"
+    with hook_layers(network, [one.module for one in wanted], keep, name=name) as forward, door(failed):
+        forward(pictures)
     return seen
 
 

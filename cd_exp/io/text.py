@@ -10,9 +10,10 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cd_exp.errors import InputError
 
@@ -129,49 +130,211 @@ CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff]")
 """What no name holds: control characters but for the tab, and a byte order mark within the text."""
 
 
-OTHER_FORMATS = {
-    re.compile(r"""(["']).*\1\s*[,;]?"""): "stands in quotes",
-    re.compile(r".*[,;]"): "ends in a comma or a semicolon",
-    re.compile(r"- \s*\S.*"): "begins with `- `",
-    re.compile(r"n\d{8}[\s,:;].*\S.*"): "begins with a WordNet number",
+NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?%?"
+CODE = (
+    r"n\d{8}|[\w'-]+\.[nvasr]\.\d\d|/[mgt]/\w+|0x[0-9a-fA-F]+|(?=[a-f]*\d)[0-9a-f]{8,}|Q\d+"
+    r"|\d[\d./_-]*\d|[A-Z]{1,4}[-_:]?\d[\d.]*"
+)
+"""WordNet's numbers and names, Wikidata's, Freebase's, digests, dates, versions, capital letters with digits."""
+BY_A_MARK = re.compile(rf"(.*?\S)\s*[\t,;:|=]\s*({NUMBER}|{CODE})")
+BY_A_BLANK = re.compile(
+    rf"(.*?[^\s,;:|=])\s+({NUMBER}|\d{{1,3}}(?:,\d{{3}})+|n\d{{8}}|[\w'-]+\.[nvasr]\.\d\d|/[mgt]/\w+|[0-9a-f]{{12,}})"
+)
+PLACES = re.compile(r"/\w/([^\W\d].*?)(?:\s+(\d+))?")  # Freebase's `/m/011k07` go on with a digit
+OPEN, CLOSED = "[({<", "])}>"
+LONGEST = 1000  # characters; forms are searched in time that grows with the square of it
+MANY = 3
+"""Lines that have something in common by no accident: two alone may be names (`1 pound`, `2 pounds`)."""
+DISTINCT = 0.9
+"""Of names without their numbers: where fewer differ, the numbers are what tells them apart (`class 0`, `class 1`)."""
+
+FORMATS: Mapping[str, tuple[int, str]] = {
+    rf"{NUMBER}|[A-Z]?\d[\d.:/_-]*\d": (2, "is a number"),
+    r"n\d{8}|[\w'-]+\.[nvasr]\.\d\d|/[mgt]/\w+|0x[0-9a-fA-F]+|(?=[a-f]*\d)[0-9a-f]{8,}|Q\d\d+": (2, "is a code"),
+    r"[A-Z]{1,4}[-_:]?\d\d[\d.]*": (MANY, "is a code"),
+    r"""(["'`\u201c\u2018\u00ab]).*["'`\u201d\u2019\u00bb]\s*[,;]?""": (2, "stands in quotes"),
+    r".*[,;]": (2, "ends in a comma or a semicolon"),
+    r"- \s*\S.*": (2, "begins with `- `"),
+    r"n\d{8}[\s,:;].*\S.*": (2, "begins with a WordNet number"),
+    rf"({CODE})\s*[\t,;:|=]\s*.*\S.*": (2, "begins with a code"),
+    r"([\w'-]+\.[nvasr]\.\d\d|/[mgt]/\w+)\s.*\S.*": (2, "begins with a code"),
+    rf"[{{(\[]?\s*{NUMBER}\s*[\t.:,;)\]|=].*\S.*": (2, "begins with a number"),
+    rf"{NUMBER}\s+\S.*": (MANY, "begins with a number"),
+    r"[\[({<].*[\])}>]": (2, "stands in brackets"),
+    r".*\S\s*[\[({<].*[\])}>]|[\[({<].*[\])}>]\s*\S.*": (MANY, "has brackets"),
+    r".*\S\s*(\t|;|\||->|=>|=|::|\s{2,})\s*\S.*": (2, "has a second column"),
+    r".*\S(:\s|\s-\s|\s\u2013\s)\s*\S.*": (MANY, "has a second column"),
 }
-"""What every line of a list has that was written for something else, and no name of its own."""
-
-NUMBERED = re.compile(r"[{(]?\s*(\d+)\s*[\s.:,;)].*\S.*")
+"""What every line of a list has that was written for something else, and no name of its own; from how many lines on."""
 
 
-def read_list(path: str | Path, *, setting: str) -> list[str]:
+@dataclass(frozen=True)
+class NameList:
+    """The names of a list.
+
+    Attributes:
+        names: in the order of the file, blank ones included.
+        numbers: what stood behind them, where that was a whole number in every line.
+        notes: what was taken off, or put together.
+    """
+
+    names: Sequence[str]
+    numbers: Sequence[int] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def read_list(path: str | Path, *, setting: str, flatten: bool = False) -> NameList:
     """The names in a text file, one a line, without blanks around them; blank lines are kept.
+
+    Numbers or codes that stand behind a separator in every line are taken off, with a note: `you 28787591`, `cat,12`,
+    `/a/abbey 0`. A JSON dictionary of lists gives its lists one after the other, where `flatten` asks for it.
 
     Args:
         path: the file.
         setting: what named it, for the error.
+        flatten: whether dictionaries are taken.
 
     Raises:
         InputError: as `read_label_lines`; or all lines have what belongs to another format and to no name: quotes, a
-            comma at the end, a running number, a WordNet number. It would be a part of every name, in silence.
+            comma at the end, brackets, a second column, a number in front. It would be a part of every name, in
+            silence.
     """
-    names = [line.strip() for line in read_lines(path, setting=setting)]
+    text = re.sub("\r\n?", "\n", _text(Path(path), setting))
+    where = f"{setting}={path}"
+    parsed = _json(text, Path(path))
+    if isinstance(parsed, dict):
+        return _flattened(parsed, Path(path), where, flatten)
+    names = [name.strip() for name in _checked(text.split("\n") if parsed is None else parsed, Path(path))]
+    if parsed is None and names[-1] == "":
+        names.pop()
     lines = [name for name in names if name]
-    if not lines:
-        return names
-    what = next((what for mark, what in OTHER_FORMATS.items() if all(map(mark.fullmatch, lines))), None)
-    if what is None and (_is_numbered(lines) or _is_numbered(lines[1:])):  # a table may have a heading
-        what = "begins with a running number"
-    if what and len(lines) > 1:
+    long = next((number for number, name in enumerate(names, 1) if len(name) > LONGEST), None)
+    if long is not None:
         raise InputError(
-            f"{setting}={path}: every line {what}, as {lines[-1][:40]!r}; give the names alone, one a line"
+            f"{where}: line {long} has {len(names[long - 1])} characters, of at most {LONGEST}; give one name a line"
         )
-    if re.match(r"version https://git-lfs|<!doctype html|<html", lines[0], re.IGNORECASE):
-        raise InputError(f"{setting}={path} begins with {lines[0][:40]!r} and is no list; fetch the file itself")
-    return names
+    if parsed is None:
+        _refuse_other_files(lines, where)
+        shorter, numbers = _without_numbers(lines)
+        _refuse_formats(shorter, where)
+    else:
+        shorter, numbers = lines, None
+        _refuse_formats(lines, where, only=("is a number", "is a code"))
+    return _noted(names, lines, shorter, numbers, where)
 
 
-def _is_numbered(lines: list[str]) -> bool:
-    """Whether the lines are numbered from 0 or 1; two alone may be names (`1 pound`, `2 pounds`)."""
-    found = [NUMBERED.fullmatch(line) for line in lines]
+def _noted(
+    names: Sequence[str], lines: Sequence[str], shorter: Sequence[str], numbers: Sequence[int] | None, where: str
+) -> NameList:
+    """The list with its blank lines, and a note of what was taken off."""
+    if list(shorter) == list(lines):
+        return NameList(names)
+    left = iter(shorter)
+    note = f"{where}: what stands behind each name was taken off: {lines[0][:60]!r} -> {shorter[0][:60]!r}"
+    return NameList([next(left) if name else "" for name in names], numbers, (note,))
+
+
+def _without_numbers(lines: Sequence[str]) -> tuple[Sequence[str], Sequence[int] | None]:
+    """The lines without the numbers and codes that stand behind a separator in all of them, and the last such numbers.
+
+    >>> _without_numbers(["cat,3 0.5", "dog,4 0.25"])
+    (['cat', 'dog'], [3, 4])
+    >>> _without_numbers(["class 0", "class 1", "class 2"])
+    (['class 0', 'class 1', 'class 2'], None)
+    """
+    places = [PLACES.fullmatch(line) for line in lines]
+    if lines and all(places):
+        numbers = [match[2] for match in places if match]
+        return [match[1] for match in places if match], list(map(int, numbers)) if all(numbers) else None
+    numbers_behind: Sequence[int] | None = None
+    for form, least in ((BY_A_MARK, 2), (BY_A_BLANK, MANY)) * 4:  # a table may have several such columns
+        found = [match for match in map(form.fullmatch, lines) if match]
+        if len(found) < max(least, len(lines)):
+            continue
+        shorter, values = [match[1] for match in found], [match[2] for match in found]
+        if form is BY_A_BLANK and (len({*shorter}) < DISTINCT * len({*lines}) or all(map(_is_year, values))):
+            continue
+        lines = shorter
+        numbers_behind = [int(value) for value in values] if all(value.isdecimal() for value in values) else None
+    return lines, numbers_behind
+
+
+def _is_year(text: str) -> bool:
+    return bool(re.fullmatch(r"(19|20)\d\d", text))
+
+
+def _refuse_other_files(lines: Sequence[str], where: str) -> None:
+    """Refuse a page, a pointer, a program's list, several names on the only line, and a comment above the names."""
+    if not lines:
+        return
+    first, last = lines[0], lines[-1]
+    if re.match(r"version https://git-lfs|<!doctype html|<html|<\?xml", first, re.IGNORECASE):
+        raise InputError(f"{where} begins with {first[:40]!r} and is no list; fetch the file itself")
+    closed = last[-1] in CLOSED and first[-1] not in CLOSED
+    program: Any = first[-1] in "[({" or re.fullmatch(r"[\])}]+[,;]?", last) or (first[0] in OPEN and closed)
+    if len(lines) == 1:
+        program = program or re.fullmatch(r"(\w+ *= *)?[\[({].*[,'\"].*[\])}];?", first)
+    if program or (len(lines) == 1 and re.search(r"[\t;|]|,.*,", first)):
+        what = "is a list of a programming language" if program else "holds one line, of several names"
+        raise InputError(f"{where} {what}, {first[:40]!r}; give one name a line, or a JSON list of strings")
+    if re.match(r"(#|//|%)\s", first) and not all(line[0] == first[0] for line in lines):
+        raise InputError(f"{where}: line 1 is a comment, {first[:40]!r}; leave it out")
+    heading = [match for match in map(BY_A_MARK.fullmatch, lines[1:]) if match]
+    if len(heading) == len(lines) - 1 >= 2 and not BY_A_MARK.fullmatch(first) and re.search(r"[\t,;:|=]", first):
+        raise InputError(f"{where}: line 1 is the heading of a table, {first[:40]!r}; leave it out")
+
+
+def _refuse_formats(lines: Sequence[str], where: str, only: Sequence[str] = ()) -> None:
+    """Refuse what all lines have in common, or all but a heading, and no name of its own."""
+    if not only and (_is_numbered(lines) or _is_numbered(lines[1:])):
+        _refuse(where, lines, "begins with a running number")
+    for shown in (lines, lines[1:] if len(lines) > MANY else ()):
+        for form, (least, what) in FORMATS.items():
+            wanted = not only or what in only
+            if wanted and len(shown) >= least and all(re.fullmatch(form, line) for line in shown):
+                _refuse(where, shown, what)
+        if not only and len(shown) >= 2:
+            _refuse_marks(shown, where)
+
+
+def _refuse_marks(lines: Sequence[str], where: str) -> None:
+    """Refuse one mark at the beginning or the end of all lines, and columns between commas."""
+    for end, what in ((0, "begins"), (-1, "ends")):
+        marks = {line[end] for line in lines}
+        mark = min(marks)
+        written = mark.isalnum() or unicodedata.category(mark).startswith("M")
+        if len(marks) == 1 and not written and (mark not in ".!?)" or len(lines) >= MANY):
+            _refuse(where, lines, f"{what} with {mark!r}" if end == 0 else f"{what} in {mark!r}")
+    fields = [line.split(",") for line in lines]
+    if len({len(cells) for cells in fields}) == 1 and len(fields[0]) > 1:
+        tight = not any(cell.startswith(" ") for cells in fields for cell in cells[1:])
+        repeated = len(lines) > MANY and len({cells[-1] for cells in fields}) <= len(lines) / 2
+        if tight or repeated:
+            _refuse(where, lines, "has a second column")
+
+
+def _refuse(where: str, lines: Sequence[str], what: str) -> None:
+    raise InputError(f"{where}: every line {what}, as {lines[-1][:40]!r}; give the names alone, one a line")
+
+
+def _is_numbered(lines: Sequence[str]) -> bool:
+    """Whether the lines are numbered from 0 or 1."""
+    found = [re.match(r"[{(\[]?\s*(\d+)\s*[\s.:,;)\]].*\S", line) for line in lines]
     numbers = [int(match[1]) for match in found if match]
-    return len(lines) > 2 and any(numbers == list(range(first, first + len(lines))) for first in (0, 1))
+    return len(lines) >= MANY and any(numbers == list(range(first, first + len(lines))) for first in (0, 1))
+
+
+def _flattened(parsed: Mapping[str, Any], file: Path, where: str, flatten: bool) -> NameList:
+    """The concepts of all classes of a dictionary of lists, as they are published beside concept bottlenecks."""
+    lists = list(parsed.values())
+    keyed_by_number = all(re.fullmatch(NUMBER, key) for key in parsed)
+    if not flatten or keyed_by_number or not all(isinstance(item, list) and item for item in lists):
+        raise InputError(f"{file} is JSON, an object; give a list of strings, or one name a line")
+    if not all(isinstance(name, str) for item in lists for name in item):
+        raise InputError(f"{file} is JSON, lists that hold other things than strings; give lists of strings")
+    names = _checked([name for item in lists for name in item], file)
+    note = f"{where}: a dictionary of {len(lists)} classes, read as one list of their {len(names)} concepts"
+    return NameList([name.strip() for name in names], None, (note,))
 
 
 def read_lines(path: str | Path, *, setting: str) -> list[str]:
@@ -187,11 +350,28 @@ def read_lines(path: str | Path, *, setting: str) -> list[str]:
     Raises:
         InputError: there is no such file, its text cannot be decoded, or a line holds a control character.
     """
-    file = Path(path)
+    text = re.sub("\r\n?", "\n", _text(Path(path), setting))
+    parsed = _json(text, Path(path))
+    if isinstance(parsed, dict):
+        raise InputError(f"{path} is JSON, an object; give a list of strings, or one name a line")
+    if parsed is not None:
+        return _checked(parsed, Path(path))
+    lines = text.split("\n")  # not splitlines(), which also splits at U+2028 and form feeds
+    return _checked(lines[:-1] if lines[-1] == "" else lines, Path(path))
+
+
+def _text(file: Path, setting: str) -> str:
     if not file.is_file():
-        raise InputError(f"{setting}={path}: there is no such file (seen from {Path.cwd()})")
-    text = re.sub("\r\n?", "\n", _decode_text(file.read_bytes(), file))
-    lines = _read_json_list(text, file)
+        raise InputError(f"{setting}={file}: there is no such file (seen from {Path.cwd()})")
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{setting}={file} cannot be read: {error.strerror}") from error
+    return _decode_text(data, file)
+
+
+def _checked(lines: list[str], file: Path) -> list[str]:
+    """The lines, none of which holds a control character."""
     for number, line in enumerate(lines, 1):
         wrong = CONTROL.search(line)
         if wrong:
@@ -225,23 +405,27 @@ def _strip_byte_mark(data: bytes) -> str:
     return "utf-8-sig"
 
 
-def _read_json_list(text: str, file: Path) -> list[str]:
-    """The lines, or the strings of a JSON list."""
+def _json(text: str, file: Path) -> list[str] | dict[str, Any] | None:
+    """The strings of a JSON list, or a JSON object; None for plain lines."""
     bare = text.strip()
-    if (bare[:1], bare[-1:]) in {("[", "]"), ("{", "}")}:
-        try:
-            value = json.loads(bare)
-        except json.JSONDecodeError as error:
-            if bare.partition("\n")[0].strip() in ("[", "{"):  # nobody's name
-                reason = f"line {error.lineno}: {error.msg}"
-                raise InputError(f"{file} looks like JSON and is broken ({reason}); give one name a line") from error
-        else:
-            if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-                kind = "an object" if isinstance(value, dict) else "a list that holds other things than strings"
-                raise InputError(f"{file} is JSON, {kind}; give a list of strings, or one name a line")
-            for number, item in enumerate(value, 1):
-                if "\n" in item:
-                    raise InputError(f"{file}: entry {number} of the JSON list has a line break; a name is one line")
-            return value
-    lines = text.split("\n")  # not splitlines(), which also splits at U+2028 and form feeds
-    return lines[:-1] if lines[-1] == "" else lines
+    if (bare[:1], bare[-1:]) not in {("[", "]"), ("{", "}")}:
+        return None
+    try:
+        value = json.loads(bare)
+    except json.JSONDecodeError as error:
+        if bare.partition("\n")[0].strip() in ("[", "{"):  # nobody's name
+            reason = f"line {error.lineno}: {error.msg}"
+            raise InputError(f"{file} looks like JSON and is broken ({reason}); give one name a line") from error
+        return None
+    except RecursionError as error:
+        raise InputError(f"{file} is JSON nested too deeply; give a list of strings, or one name a line") from error
+    if isinstance(value, dict):
+        return value
+    if not all(isinstance(item, str) for item in value):
+        raise InputError(
+            f"{file} is JSON, a list that holds other things than strings; give a list of strings, or one name a line"
+        )
+    for number, item in enumerate(value, 1):
+        if "\n" in item:
+            raise InputError(f"{file}: entry {number} of the JSON list has a line break; a name is one line")
+    return value

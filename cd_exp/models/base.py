@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from cd_exp.concepts import read_names
+from cd_exp.io.text import read_list
 from cd_exp.records import Accepted
 
 if TYPE_CHECKING:
@@ -48,3 +49,11 @@ class Recipe:
         if self.final and self.classes:
             known[self.final] = self.classes
         return {layer: tuple((name,) if name else None for name in names) for layer, names in known.items()}
+
+    @cached_property
+    def list_notes(self) -> tuple[str, ...]:
+        """What was taken off the lines of the files of names."""
+        files = {"model.class_names": self.class_names}
+        files |= {f"model.hidden_truth.{layer}": names for layer, names in self.hidden_truth.items()}
+        read = ((names, setting) for setting, names in files.items() if isinstance(names, str) and names != "imagenet")
+        return tuple(note for names, setting in read for note in read_list(names, setting=setting).notes)

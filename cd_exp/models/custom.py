@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cd_exp import plugins
 from cd_exp.concepts import read_names
-from cd_exp.errors import InputError, describe_error
+from cd_exp.errors import InputError
 from cd_exp.models.base import Recipe
 from cd_exp.models.checkpoints import check_weights_file, load_weights
 from cd_exp.models.transforms import ImageTransform, adapt_transform
@@ -134,7 +134,7 @@ class CustomModel(Recipe):
 
     @cached_property
     def _made(self) -> tuple[nn.Module, ImageTransform, Sequence[str | None] | None, tuple[str, ...]]:
-        made = self._called()
+        made = self._function(self.options)
         if isinstance(made, nn.Module):
             made = (made, None, None)
         if not (isinstance(made, tuple) and len(made) in (2, 3) and isinstance(made[0], nn.Module)):
@@ -147,14 +147,6 @@ class CustomModel(Recipe):
             load_weights(module, weights, key=self.checkpoint_key, prefix=self.checkpoint_prefix)
         adapted_transform, notes = adapt_transform(transform, module, name=self.name)
         return module, adapted_transform, classes, notes
-
-    def _called(self) -> Any:
-        try:
-            return self._function(self.options)
-        except InputError:
-            raise
-        except Exception as error:  # the code is the user's: whatever it raises says what does not fit
-            raise InputError(f"model.factory={self.factory} failed: {describe_error(error)}") from error
 
     @cached_property
     def classes(self) -> tuple[str, ...] | None:

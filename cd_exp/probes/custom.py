@@ -1,21 +1,26 @@
 """A probe set from the user's own code."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from cd_exp.errors import InputError
 from cd_exp.io.download import show_progress
-from cd_exp.plugins import load_function
+from cd_exp.io.text import shorten_list
+from cd_exp.plugins import door, load_function
 from cd_exp.probes.decoding import DAMAGE, convert_to_rgb
-from cd_exp.probes.hashing import fingerprint_images
-from cd_exp.probes.image_files import read_dataset_classes, read_folder_classes
+from cd_exp.probes.hashing import UNREADABLE, fingerprint_images
+from cd_exp.probes.image_files import of_items, read_folder_classes
 from cd_exp.records import Probe, Segmentation
 
+READ_TWICE = 8  # pictures spread over the set, which tell a set that draws its pictures at random
+DAMAGED = (OSError, SyntaxError, ValueError)  # what a damaged picture raises: it is counted with the unreadable ones
 MASKS = ("concepts", "categories", "segmentation")
 
 
@@ -36,14 +41,26 @@ class CustomProbe(Probe):
     @cached_property
     def image_classes(self) -> Sequence[str] | None:
         """The class of each picture, where the user's object has them or the ids are paths with folders."""
-        own = read_dataset_classes(self.pictures)
+        with door(f"{self.source}: its classes failed"):
+            given = getattr(self.pictures, "image_classes", None)
+            own = None if given is None else [str(name) for name in given]
+        if own is None:
+            _ = self.fingerprint  # every item was read
+            own = of_items([self._targets.get(index) for index in range(len(self))], self.pictures)
         if own is not None and len(own) != len(self):
             raise InputError(f"{self.source} gives {len(self)} pictures with {len(own)} classes; give one each")
         return own or read_folder_classes(self.ids)
 
     @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """Ids that several pictures have."""
+        twice = [name for name, count in Counter(self.ids).items() if count > 1]
+        return (f"{self.source}: ids of more than one picture: {len(twice)} ({shorten_list(twice)})",) if twice else ()
+
+    @cached_property
     def _annotations(self) -> Any:
-        return getattr(self.pictures, "annotations", None)
+        with door(f"{self.source}: annotations failed"):
+            return getattr(self.pictures, "annotations", None)
 
     @property
     def has_masks(self) -> bool:
@@ -64,7 +81,8 @@ class CustomProbe(Probe):
         """The masks of one image."""
         if not self.has_masks:
             return super().segmentation(index)
-        masks = self._annotations.segmentation(index)
+        with door(f"{self.source}: annotations.segmentation failed"):
+            masks = self._annotations.segmentation(index)
         if not isinstance(masks, Segmentation):
             raise InputError(
                 f"{self.source}: annotations.segmentation({index}) is of type {type(masks).__name__}, "
@@ -73,26 +91,92 @@ class CustomProbe(Probe):
         return masks
 
     def _digests(self) -> Iterator[str]:
+        again = {*np.linspace(0, len(self) - 1, READ_TWICE).astype(int).tolist()}
         with show_progress("reading the probe images", len(self)) as advance:
             for index in range(len(self)):
-                try:
-                    picture = self[index]
-                    yield hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).hexdigest()
-                except InputError:
-                    raise
-                except (OSError, SyntaxError, ValueError):  # reported when the picture is opened
-                    yield "unreadable"
+                self._fingerprinted[index] = self.require_same(index) if index in again else self._digest(index)
+                yield self._fingerprinted[index]
                 advance(1)
+
+    def require_same(self, index: int) -> str:
+        """The digest of a picture; InputError where it is another one at the next read."""
+        digest = self._digest(index)
+        self._require(digest, self._digest(index), index)
+        return digest
+
+    def _require(self, digest: str, again: str, index: int) -> None:
+        if again != digest:
+            raise InputError(
+                f"{self.source}: image {index} is another one at every read, and both networks must see the same; "
+                "leave out random transforms, or seed them by the index"
+            )
+
+    def _digest(self, index: int) -> str:
+        try:
+            picture = self._picture(index)
+        except InputError:
+            raise
+        except (OSError, SyntaxError, ValueError):  # reported when the picture is opened
+            return UNREADABLE
+        return _pixels(picture)
+
+    def _parts(self, item: Any, index: int) -> tuple[Any, Any]:
+        """The picture of an item, and what says its class: of a pair, or of a row of a table by its columns."""
+        if isinstance(item, (tuple, list)) and item:
+            return item[0], item[1] if len(item) > 1 else None
+        if not isinstance(item, Mapping):
+            return item, None
+        columns = [str(key) for key, value in item.items() if isinstance(value, Image.Image)]
+        chosen = next((name for name in ("image", "img") if name in columns), columns[0] if len(columns) == 1 else None)
+        if chosen is None:
+            held = (
+                f"several pictures, {', '.join(columns)}" if columns else f"no picture but {', '.join(map(str, item))}"
+            )
+            raise InputError(
+                f"{self.source}: image {index} is a row with {held}; keep the column with the pictures as 'image', as "
+                "data.rename_column(NAME, 'image') does"
+            )
+        kinds = getattr(self.pictures, "features", None) or {}
+        named = [key for key, kind in kinds.items() if hasattr(kind, "names") and hasattr(kind, "int2str")]
+        label = named[0] if len(named) == 1 else "label"
+        return item[chosen], item.get(label)
+
+    @cached_property
+    def _targets(self) -> dict[int, Any]:
+        """What says the class of each picture that was read."""
+        return {}
+
+    @cached_property
+    def _fingerprinted(self) -> dict[int, str]:
+        """The digest of each picture, once it was taken: what is decoded later has to be the same."""
+        return {}
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Image.Image:
+        """The picture as RGB; InputError where it is not the one that was fingerprinted."""
+        before = self._fingerprinted.get(index)
+        try:
+            picture = self._picture(index)
+        except OSError as error:
+            if before in (None, UNREADABLE):
+                raise
+            raise InputError(
+                f"{self.source}: image {index} could be read when the run began, and not now ({error}); run again"
+            ) from error
+        if before is not None:
+            self._require(before, _pixels(picture), index)
+        return picture
+
+    def _picture(self, index: int) -> Image.Image:
         """The picture as RGB; of a pair, as data sets of pictures and classes give, the first."""
         if not 0 <= index < len(self):
             raise IndexError(index)
-        item = self.pictures[index]
-        picture = item[0] if isinstance(item, tuple) and item else item
+        with door(f"{self.source}: image {index} failed", passed=DAMAGED):
+            item = self.pictures[index]
+        picture, target = self._parts(item, index)
+        self._targets[index] = target
         if not isinstance(picture, Image.Image):
             raise InputError(
                 f"{self.source}: image {index} is of type {type(picture).__name__}, expected a PIL "
@@ -104,13 +188,18 @@ class CustomProbe(Probe):
             raise OSError(f"{self.source}: image {index} cannot be read as a picture: {error}") from error
 
 
+def _pixels(picture: Image.Image) -> str:
+    return hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).hexdigest()
+
+
 def custom(*, factory: str, options: Mapping[str, Any] | None = None, name: str = "custom") -> CustomProbe:
     """The pictures that a function of the user's own returns.
 
     Args:
         factory: `FILE.py:function` or `package.module:function`; it returns a torch `Dataset` or a sequence of PIL
-            pictures, with `.ids`, `.image_classes` (or `.classes` and `.targets` as torchvision's sets have) and
-            `.annotations` (`concepts`, `categories`, `segment_scene(index)`) where it has any.
+            pictures, with `.ids`, `.image_classes` (or pairs of a picture and its class: a name, or a number of
+            `.classes` as torchvision's sets have, those that a `Subset` wraps too) and `.annotations` (`concepts`,
+            `categories`, `segment_scene(index)`) where it has any. Rows of a Hugging Face set go by their image column.
         options: its keywords.
         name: how the set is called in tables.
 
@@ -133,18 +222,24 @@ def probe_of_images(made: Any, *, source: str, name: str) -> CustomProbe:
         InputError: it is something else.
     """
     if isinstance(made, (str, bytes, Mapping)) or not (hasattr(made, "__getitem__") and hasattr(made, "__len__")):
+        kind = type(made).__name__
+        split = "; choose a split of it, as in data['train']" if kind == "DatasetDict" else ""
         raise InputError(
-            f"{source} gives {type(made).__name__}, expected a torch Dataset with a length, or a list of PIL pictures"
+            f"{source} gives {kind}, expected a torch Dataset with a length, or a list of PIL pictures{split}"
         )
-    given = getattr(made, "ids", None)
-    ids = tuple(f"{index:05d}" for index in range(len(made))) if given is None else tuple(map(str, given))
-    if len(ids) != len(made):
-        raise InputError(f"{source} gives {len(made)} pictures with {len(ids)} ids; give one each")
-    annotations = getattr(made, "annotations", None)
+    with door(f"{source} failed"):
+        count, given = len(made), getattr(made, "ids", None)
+    if not isinstance(given, Iterable) and given is not None:
+        raise InputError(f"{source}: its ids are of type {type(given).__name__}, expected a list of texts")
+    ids = tuple(f"{index:05d}" for index in range(count)) if given is None else tuple(map(str, given))
+    if len(ids) != count:
+        raise InputError(f"{source} gives {count} pictures with {len(ids)} ids; give one each")
+    with door(f"{source}: annotations failed"):
+        annotations = getattr(made, "annotations", None)
     missing = [key for key in MASKS if annotations is not None and not hasattr(annotations, key)]
     if missing:
         raise InputError(f"{source}: annotations lack {', '.join(missing)}; they need {', '.join(MASKS)}")
     probe = CustomProbe(name, made, ids, source)
     if len(probe):
-        probe[0]  # a wrong kind of item is told before anything runs
+        probe.require_same(0)  # a wrong kind of item is told before anything runs
     return probe

@@ -2,10 +2,13 @@
 
 import errno
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from PIL import Image
 
 from cd_exp.errors import InputError
 from cd_exp.io.text import shorten_list
@@ -23,6 +26,7 @@ class Tree:
 
     images: list[str] = field(default_factory=list)  # relative paths; plain strings, because sets have 50,000 of them
     others: Counter[str] = field(default_factory=Counter)  # files of other kinds, by the end of their name
+    masks: Counter[str] = field(default_factory=Counter)  # images that mask others, by their folder
     special: list[str] = field(default_factory=list)  # named pipes, sockets, devices, which reading would wait for
     again: list[str] = field(default_factory=list)  # folders whose images are taken once more, by a link
     circles: list[str] = field(default_factory=list)  # links back to a folder on the way down
@@ -34,6 +38,11 @@ class Tree:
         more = ", ..." if len(self.others) > 8 else ""
         counted = (
             (f"files passed over because they are no images: {self.others.total()} ({kinds}{more})", self.others),
+            (
+                f"masks of other images, passed over: {self.masks.total()} (in {shorten_list(sorted(self.masks))}); "
+                "probe.root=FOLDER of theirs takes them",
+                self.masks,
+            ),
             (f"no ordinary files, passed over: {len(self.special)} ({shorten_list(self.special)})", self.special),
             (f"folders that a link gives twice, their images taken twice: {shorten_list(self.again)}", self.again),
             (
@@ -75,6 +84,7 @@ def list_image_tree(root: Path) -> Tree:
             tree.images.append(path)
         else:
             tree.others[f".{end[2].lower()}" if end[1] else "no ending"] += 1
+    _leave_masks_out(root, tree)
     tree.images.sort()
     for path in tree.images:
         if path.encode("utf-8", "surrogateescape") != path.encode("utf-8", "replace"):
@@ -104,6 +114,50 @@ def _walk_folders(root: str, tree: Tree, inside: str = "", above: tuple[Identity
                 yield inside + entry.name
             else:
                 tree.special.append(inside + entry.name)
+
+
+MASKED = re.compile(
+    r"(.+?)(_gt(Fine|Coarse))?_(seg|segmentation|masks?|labels?|labelIds|labelTrainIds|instanceIds|color|gt|parts_\d+)"
+)
+"""What data sets put behind the name of an image for its masks: ADE20K, Cityscapes, COCO's derivatives."""
+PHOTOGRAPHS = (".jpg", ".jpeg")
+LOOKED_AT = 5  # pictures of a folder of masks
+
+
+def _leave_masks_out(root: Path, tree: Tree) -> None:
+    """Take masks out of the images: of the name of another with an ending of masks, or of one in another folder.
+
+    A VOC root has `JPEGImages/1.jpg` and `SegmentationClass/1.png`; a photograph of the same name has colours.
+    """
+    stems = {path.rpartition("/")[2].rpartition(".")[0].removesuffix("_leftImg8bit") for path in tree.images}
+    jpegs = [path for path in tree.images if path.lower().endswith(PHOTOGRAPHS)]
+    names = {path.rpartition("/")[2].rpartition(".")[0] for path in jpegs}
+    twins: dict[str, list[str]] = {}
+    masks = set()
+    for path in tree.images:
+        folder, _, file = path.rpartition("/")
+        stem, _, ending = file.rpartition(".")
+        named = MASKED.fullmatch(stem)
+        if named and ending.lower() == "png" and named[1] in stems:
+            masks.add(path)
+        elif ending.lower() in ("png", "bmp") and stem in names:
+            twins.setdefault(folder, []).append(path)
+    counts = Counter(path.rpartition("/")[0] for path in tree.images)
+    for folder, paths in twins.items():
+        of_its_own = len(paths) < 0.9 * counts[folder]
+        if not of_its_own and not any(map(_has_colours, (root / path for path in paths[:LOOKED_AT]))):
+            masks.update(paths)
+    tree.images = [path for path in tree.images if path not in masks] if masks else tree.images
+    tree.masks.update(path.rpartition("/")[0] or "." for path in masks)
+
+
+def _has_colours(path: Path) -> bool:
+    """Whether a picture is in true colour, as its header says; one that can't be read is no mask."""
+    try:
+        with Image.open(path) as picture:
+            return picture.mode not in ("P", "L", "1", "I", "I;16", "I;16B")
+    except (OSError, SyntaxError, ValueError):
+        return True
 
 
 def _is_link_cycle(link: str) -> bool:

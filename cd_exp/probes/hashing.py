@@ -7,7 +7,7 @@ import sqlite3
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
 
@@ -66,7 +66,7 @@ def cached_hashes(
         state: what changes when the content does; an empty one is never remembered.
         read: the digest itself; called in several threads.
     """
-    memory = Path(cache) / "digests" / f"{_file_identity(root)}.sqlite" if cache else None
+    memory = _memory(root, cache)
     left = iter(names)
     with ThreadPoolExecutor(READERS) as pool, show_progress("reading the probe images", len(names)) as advance:
         while batch := list(islice(left, BATCH)):
@@ -78,6 +78,18 @@ def cached_hashes(
                 _write_hashes(memory, {name: (states[name], found[name]) for name in new})
             advance(len(batch))
             yield from ((known.get(name) or found[name]) for name in batch)
+
+
+def forget(root: Path, cache: str | None) -> None:
+    """Remember nothing of a folder or shard any more: a file in it was not what its size and times said."""
+    memory = _memory(root, cache)
+    if memory is not None:
+        with suppress(OSError):  # a memory that cannot be written to
+            memory.unlink(missing_ok=True)
+
+
+def _memory(root: Path, cache: str | None) -> Path | None:
+    return Path(cache) / "digests" / f"{_file_identity(root)}.sqlite" if cache else None
 
 
 def _file_identity(root: Path) -> str:

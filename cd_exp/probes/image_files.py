@@ -1,5 +1,6 @@
 """Probe sets of image files: their ids, their classes by folder, and their content hash."""
 
+import hashlib
 import operator
 import re
 from abc import abstractmethod
@@ -18,7 +19,7 @@ from cd_exp.concepts.imagenet import names_by_wordnet_id
 from cd_exp.errors import InputError
 from cd_exp.io.text import shorten_list
 from cd_exp.probes.decoding import AS_PUBLISHED, DecodeOptions, Values, decode_rgb, read_value_range
-from cd_exp.probes.hashing import fingerprint_images, hash_files
+from cd_exp.probes.hashing import UNREADABLE, fingerprint_images, forget, hash_files
 from cd_exp.records import Probe
 
 
@@ -144,13 +145,53 @@ def read_folder_classes(paths: Iterable[str]) -> list[str] | None:
     return [names[folder] for folder in found]
 
 
-def read_dataset_classes(dataset: Any) -> list[str] | None:
-    """Those of a user's data set: `image_classes`, or `classes` and `targets` as torchvision's have them."""
-    own: Sequence[str] | None = getattr(dataset, "image_classes", None)
-    if own is not None:
-        return [str(name) for name in own]
-    names, numbers = getattr(dataset, "classes", None), getattr(dataset, "targets", None)
-    return None if names is None or numbers is None else [str(names[int(number)]) for number in numbers]
+def names_of(dataset: Any) -> list[str] | None:
+    """The names of the classes that a data set's items count: its own `classes`, or those of the set that it wraps.
+
+    None where it has none, and where a `target_transform` makes other numbers of them.
+    """
+    if getattr(dataset, "target_transform", None) is not None:
+        return None
+    names = getattr(dataset, "classes", None)
+    if names is None and hasattr(dataset, "features"):  # of Hugging Face: one column has named numbers
+        named = [
+            kind.names for kind in dataset.features.values() if hasattr(kind, "names") and hasattr(kind, "int2str")
+        ]
+        names = named[0] if len(named) == 1 else None
+    if names is not None:
+        return [str(name) for name in names]
+    inner = [dataset.dataset] if hasattr(dataset, "dataset") else getattr(dataset, "datasets", None) or []
+    each = [names_of(member) for member in inner]
+    return each[0] if each and all(names == each[0] for names in each) else None
+
+
+def of_items(targets: Sequence[Any], dataset: Any) -> list[str] | None:
+    """The class of each image by what stands beside it in its item: a name, or the number of one.
+
+    Args:
+        targets: of each item, None where it has none.
+        dataset: what gave the items, for the names.
+    """
+    if targets and all(target is None for target in targets):  # pictures alone: what the set says of them
+        targets = list(getattr(dataset, "targets", None) or ())
+    if not targets or any(target is None for target in targets):
+        return None
+    if all(isinstance(target, str) for target in targets):
+        return list(targets)
+    numbers, names = [_whole(target) for target in targets], names_of(dataset)
+    if names is None or any(number is None for number in numbers):
+        return None
+    if any(not -1 <= (number or 0) < len(names) for number in numbers):
+        return None
+    return ["" if number is None or number < 0 else names[number] for number in numbers]
+
+
+def _whole(target: Any) -> int | None:
+    """A whole number of any library; None for all else."""
+    try:
+        return operator.index(target)
+    except TypeError:
+        return None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -177,8 +218,54 @@ class DecodedImages(Probe):
         return self.fingerprint_of(range(len(self)))
 
     def fingerprint_of(self, rows: Sequence[int]) -> str:
-        """The fingerprint of a set of these images alone."""
-        return fingerprint_images(self.digests(rows), *self.reading.key())
+        """The fingerprint of a set of these images alone; from then on no other content of them is decoded."""
+        return fingerprint_images(self._noted(rows), *self.reading.key())
+
+    def _noted(self, rows: Sequence[int]) -> Iterator[str]:
+        """The digests, each also kept for `_describe_content`."""
+        for row, line in zip(rows, self.digests(rows), strict=True):
+            self._fingerprinted[row] = _short(line)
+            yield line
+
+    @cached_property
+    def _fingerprinted(self) -> Int[np.ndarray, " images"]:
+        """The beginning of each image's digest, 0 before it was taken: 10 MB for 1.28 million images."""
+        return np.zeros(len(self), np.int64)
+
+    def _content(self, index: int) -> Path | bytes:
+        """The encoded picture, which has to be what was fingerprinted: features are stored under that.
+
+        A file that is replaced or away for a moment would otherwise give features, or a gap, that later runs read.
+
+        Raises:
+            OSError: it can't be read, and could not be when it was fingerprinted.
+            InputError: it is another one by now.
+        """
+        source, before = self.source(index), int(self._fingerprinted[index])
+        if not before:
+            return source
+        try:
+            if isinstance(source, Path) and source.exists() and not source.is_file():
+                raise OSError("it is no ordinary file")  # a named pipe would be waited for
+            content = source if isinstance(source, bytes) else source.read_bytes()
+        except OSError as error:
+            if before == _short(UNREADABLE):
+                raise OSError(f"{self.where(index)} cannot be read as a picture: {error}") from error
+            raise self._changed(
+                index, f"could be read when the run began, and not now ({error.strerror or error})"
+            ) from error
+        if _short(hashlib.sha256(content).hexdigest()) != before:
+            raise self._changed(index, "is not what it was when the run began")
+        return content
+
+    def _changed(self, index: int, what: str) -> InputError:
+        self.forget()
+        return InputError(
+            f"{self.where(index)} {what}; nothing of it was stored: run again once nobody writes to these files"
+        )
+
+    def forget(self) -> None:
+        """Take every digest anew next time, where they are remembered."""
 
     def values(self, index: int) -> Values:
         """What numbers the picture holds before it becomes 8-bit RGB; raises OSError where it cannot be read."""
@@ -193,7 +280,7 @@ class DecodedImages(Probe):
 
     def __getitem__(self, index: int) -> Image:
         """The picture as RGB; raises OSError where it cannot be read."""
-        return decode_rgb(self.source(index), where=self.where(index), reading=self.reading)
+        return decode_rgb(self._content(index), where=self.where(index), reading=self.reading)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -216,9 +303,18 @@ class ImageFiles(DecodedImages):
         whole = rows == range(len(self))  # a list of a million names is not made anew
         return hash_files(self.root, self.ids if whole else [self.ids[row] for row in rows], self.cache)
 
+    def forget(self) -> None:
+        """Take every digest anew next time."""
+        forget(self.root, self.cache)
+
     def where(self, index: int) -> str:
         """The path."""
         return str(self.source(index))
+
+
+def _short(line: str) -> int:
+    """A digest in eight bytes, never 0."""
+    return 1 if line == UNREADABLE else 2 + int(line[:15], 16)
 
 
 def check_folder_exists(root: str | Path, *, setting: str = "probe.root") -> Path:

@@ -23,7 +23,7 @@ from cd_exp.io.atomic import write_file
 from cd_exp.io.download import show_progress
 from cd_exp.io.text import shorten_list
 from cd_exp.probes.folder import KINDS
-from cd_exp.probes.hashing import UNREADABLE, cached_hashes
+from cd_exp.probes.hashing import UNREADABLE, cached_hashes, forget
 from cd_exp.probes.image_files import DecodedImages, JoinedIds, NamedIds, read_folder_classes
 
 
@@ -78,6 +78,14 @@ def is_wanted(index: TarIndex, column: str | None) -> TarIndex:
     return TarIndex(NamedIds(index.names[row] for row in rows), index.start[rows], index.size[rows])
 
 
+def left_out(indices: Sequence[TarIndex], column: str | None) -> str:
+    """What pictures there are of other endings, in words; nothing where there are none."""
+    endings = Counter(_ending(name) for index in indices for name in index.names)
+    others = {end: count for end, count in endings.items() if (end != column if column else end not in KINDS)}
+    shown = ", ".join(f".{end} {count}" for end, count in sorted(others.items(), key=lambda pair: -pair[1])[:5])
+    return f"pictures of other columns, left out: {sum(others.values())} ({shown})" if others else ""
+
+
 def nothing_wanted_error(path: str, paths: Sequence[Path], column: str | None, cache: str | None) -> InputError:
     """The error for shards without a picture of the wanted ending, with the endings that are there."""
     seen = Counter(_ending(name) for shard in paths[:4] for name in read_index(shard, cache).names)
@@ -121,11 +129,18 @@ def refuse_several(shard: Path, names: Sequence[str]) -> None:
 
 def _sample_name(member: str) -> str:
     folder, slash, file = member.rpartition("/")
-    return folder + slash + file.partition(".")[0]
+    return folder + slash + _parted(file)[0]
 
 
 def _ending(member: str) -> str:
-    return member.rpartition("/")[2].partition(".")[2].lower()
+    return _parted(member.rpartition("/")[2])[1].lower()
+
+
+def _parted(file: str) -> tuple[str, str]:
+    """Name and ending, which begins at the first dot, but for numbers: `IMG.2023.05.01.jpg` is no `2023.05.01.jpg`."""
+    name, _, ending = file.partition(".")
+    numbered = re.fullmatch(r"((?:[\d_-]+\.)+)(.*)", ending)
+    return (f"{name}.{numbered[1][:-1]}", numbered[2]) if numbered else (name, ending)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -168,6 +183,11 @@ class TarShards(DecodedImages):
         found = (path.stat() for path in self.paths)
         return tuple((status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino) for status in found)
 
+    def forget(self) -> None:
+        """Take every digest anew next time."""
+        for path in self.paths:
+            forget(path, self.cache)
+
     def _digest(self, row: int) -> str:
         try:
             return hashlib.sha256(self._read(row)).hexdigest()
@@ -199,18 +219,21 @@ def tar(*, path: str, column: str | None = None, name: str = "tar", cache: str |
         InputError: there is no such file, one is damaged or compressed, or samples have several pictures.
     """
     paths = list_shards(path)
-    indices = []
+    whole = []
     with show_progress("looking through the shards", len(paths)) as advance:
         for shard in paths:
-            indices.append(is_wanted(read_index(shard, cache), column))
+            whole.append(read_index(shard, cache))
             advance(1)
+    indices = [is_wanted(index, column) for index in whole]
     counts = [len(index.names) for index in indices]
     if not sum(counts):
         raise nothing_wanted_error(path, paths, column, cache)
     for shard, index in zip(paths, indices, strict=True):
         refuse_several(shard, index.names)
+    others = left_out(whole, column)
     return TarShards(
         name=name,
+        notes=(f"{path}: {others}; probe.column=ENDING takes another",) if others else (),
         cache=cache,
         paths=tuple(paths),
         ids=JoinedIds([index.names for index in indices], [f"{shard.name.removesuffix('.tar')}/" for shard in paths]),

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Int
 from cd_exp import config
 from cd_exp.config.construct import build_group_with
 from cd_exp.errors import InputError, unknown_name_error
-from cd_exp.probes.decoding import AS_PUBLISHED, DecodeOptions, Values
+from cd_exp.probes.decoding import AS_PUBLISHED, DecodeOptions, Values, reaches
 from cd_exp.probes.hashing import fingerprint_images
 from cd_exp.probes.image_files import JoinedIds, SelectedIds
 from cd_exp.records import Probe, Renderer, Segmentation, has_images
@@ -221,14 +221,15 @@ MOST = 0.9  # of the sampled pictures
 
 
 def note_pixels(probe: Probe) -> tuple[str, ...]:
-    """What a reader should know of the pictures: nearly all dark or of one grey, or of more than 8 bits.
+    """What a reader should know of the pictures: nearly all dark or of one grey, of more than 8 bits, read in part.
 
     A 12-bit picture in a 16-bit file becomes nearly black, and nothing else would tell.
     """
     if not has_images(probe):
         return ()
     rows = np.unique(np.linspace(0, len(probe) - 1, SAMPLED).astype(int)).tolist()
-    wide, dull, most = [], 0, 0
+    files: list[Values] = []
+    dull, most = 0, 0
     for row in rows:
         try:
             seen = probe.values(row)
@@ -237,25 +238,48 @@ def note_pixels(probe: Probe) -> tuple[str, ...]:
             continue
         most = max(most, int(pixels.max()))
         dull += bool(np.percentile(pixels, 99) < DARK or int(pixels.max()) - int(pixels.min()) <= FLAT)
-        if seen is not None and seen.wide:
-            wide.append(seen)
-    notes = []
-    if wide and (probe.reading is None or probe.reading.range is None):
-        low, high = min(seen.low for seen in wide), max(seen.high for seen in wide)
-        notes.append(
-            f"probe {probe.name}: {len(wide)} of {len(rows)} sampled pictures hold more than 8 bits a value, "
-            f"from {low:g} to {high:g}, read as if {_count_full(wide)}; probe.range=[{low:g},{high:g}] maps these"
-        )
+        files += [] if seen is None else [seen]
+    texts = [*_depth_notes(files, probe.reading.range if probe.reading else None), *_parts_left_out(files)]
     if rows and dull >= MOST * len(rows):
-        notes.append(
-            f"probe {probe.name}: {dull} of {len(rows)} sampled pictures are nearly black or of one grey, as the "
-            f"networks see them (up to {most} of 255); probe.range=[LOW,HIGH] sets what becomes black and white"
+        texts.append(
+            f"{dull} of {{sampled}} are nearly black or of one grey, as the networks see them (up to {most} of 255); "
+            "probe.range=[LOW,HIGH] sets what becomes black and white"
         )
-    return tuple(notes)
+    return tuple(f"probe {probe.name}: {text.format(sampled=f'{len(rows)} sampled pictures')}" for text in texts)
 
 
-def _count_full(wide: list[Values]) -> str:
-    return "from 0 to 255" if any(seen.mode.startswith("F") for seen in wide) else "from 0 to 65535"
+def _depth_notes(files: list[Values], limits: tuple[float, float] | None) -> Iterator[str]:
+    """Of pictures of more than 8 bits that no range maps, and of those that a range does not apply to."""
+    wide = [seen for seen in files if seen.wide]
+    if wide and limits is None:
+        low, high = min(seen.low for seen in wide), max(seen.high for seen in wide)
+        white = " or ".join(f"{value:g}" for value in sorted({seen.white for seen in wide}))
+        yield (
+            f"{len(wide)} of {{sampled}} hold more than 8 bits a value, from {low:g} to {high:g}, read as if from 0 to "
+            f"{white}; probe.range=[{low:g},{high:g}] maps these"
+        )
+    passed = [seen for seen in files if limits is not None and not reaches(seen.full, limits)]
+    if passed:
+        full = " or ".join(f"{value:g}" for value in sorted({seen.full or 0.0 for seen in passed}))
+        yield (
+            f"{len(passed)} of {{sampled}} hold no values above {full}: probe.range is "
+            "not applied to them, they are read as without it"
+        )
+
+
+def _parts_left_out(files: list[Values]) -> Iterator[str]:
+    """Of frames, bands and transparency that no network sees."""
+    frames = [seen.frames for seen in files if seen.frames > 1]
+    if frames:
+        yield f"{len(frames)} of {{sampled}} hold several frames (up to {max(frames)}), of which the first is read"
+    bands = {(seen.bands, seen.bands_read) for seen in files if seen.bands > seen.bands_read}
+    if bands:
+        count = sum(seen.bands > seen.bands_read for seen in files)
+        shown = ", ".join(f"{read} of {stored}" for stored, read in sorted(bands))
+        yield f"{count} of {{sampled}} hold more bands than are read ({shown}), the first ones"
+    transparent = sum(seen.transparent for seen in files)
+    if transparent:
+        yield f"{transparent} of {{sampled}} have transparent pixels, whose colour is read as if they had none"
 
 
 @dataclass(frozen=True, eq=False)

@@ -220,8 +220,11 @@ class Wandb(Logger):
                 indices = outcome.top_images[layer][place][: self.images].tolist()
                 row = rows[layer, units[place]]
                 numbers = {name: float(row[name]) if row[name] else None for name in ("similarity", "rank_of_truth")}
-                picture = wandb.Image(make_strip(outcome.probe, indices, SIZE, gap=0), caption=row["description"])
-                yield {**row, "unit": units[place], **numbers, "images": picture}
+                shown = {**row, "unit": units[place], **numbers}
+                if indices:
+                    picture = wandb.Image(make_strip(outcome.probe, indices, SIZE, gap=0), caption=row["description"])
+                    shown["images"] = picture
+                yield shown
 
     def _shown(self, outcome: RunResult) -> Iterator[tuple[str, list[int]]]:
         """The layers of the table with the indices of their units."""

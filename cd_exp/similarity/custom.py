@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cd_exp.errors import InputError
-from cd_exp.plugins import check_options, load_function
+from cd_exp.plugins import check_options, door, load_function
 from cd_exp.records import Similarity
 from cd_exp.similarity.match import Activations, DenseOrFactored, match_shape
 
@@ -60,7 +60,8 @@ def check_function(function: Callable[..., Any], *, source: str, bound: Collecti
     @functools.wraps(function)
     def scored(match: Any, neurons: Any, **settings: Any) -> Tensor:
         before = _changes_inputs(match, neurons)
-        scores = function(match, neurons, **settings)
+        with door(f"{source} failed"):
+            scores = function(match, neurons, **settings)
         if _changes_inputs(match, neurons) != before:
             raise InputError(f"{source} changes what it is given, which others read too; work on neurons.clone()")
         return _check_scores(scores, (neurons.shape[1], match_shape(match)[1]), source=source)

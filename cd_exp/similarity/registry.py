@@ -144,6 +144,11 @@ def bound_settings(function: Callable[..., Any]) -> dict[str, Any]:
     return {item.name: item.default for item in parameters if item.default is not item.empty}
 
 
+def default_settings(function: Callable[..., Any]) -> dict[str, Any]:
+    """The keyword settings of a function that nothing was bound to."""
+    return bound_settings(_unwrap_partial(function))
+
+
 def _unwrap_partial(function: Callable[..., Any]) -> Callable[..., Any]:
     while isinstance(function, partial):
         function = function.func

@@ -1,11 +1,10 @@
 """`python -m cd_exp.sweep DIR [--resume]`: gather a sweep, as is done by itself at the end of a multirun."""
 
-import argparse
 import subprocess
 import sys
 from pathlib import Path
 
-from cd_exp.errors import InputError
+from cd_exp.errors import InputError, OneLineParser
 from cd_exp.io.text import escape_for_terminal
 from cd_exp.sweep.gather import gather_sweep
 from cd_exp.sweep.multirun import missing_jobs
@@ -18,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
         The exit status: 0 where every job is finished, 1 where one failed or is not finished, 2 for a folder that
         holds none.
     """
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m cd_exp.sweep",
         description="Gather the jobs of a multirun into sweep.csv, consensus.csv, anova.json, figures and a table.",
         epilog="Exit status: 0 all jobs are finished, 1 some failed or are unfinished, 2 there is nothing to gather.",

@@ -1,10 +1,12 @@
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from cd_exp.concepts import place_classes
 from cd_exp.errors import InputError
 from cd_exp.io import hub
 from cd_exp.models import TimmModel, find_truth, places365, read_names, shapes_model
@@ -170,3 +172,19 @@ def test_the_places_network_takes_local_files(tmp_path, weights):
     )
     assert model.options == {"num_classes": 365}
     assert model.classes[364] == "place364"
+
+
+def test_class_names_without_a_final_layer_are_those_of_the_layer_they_fit():
+    def recipe(**more):
+        names = {"name": "mine", "class_names": ["cat", "", "dog"], "final": None, "hidden_truth": {}}
+        return replace(shapes_model(layers=["fc"]), **{**names, **more})
+
+    truth, (note,) = place_classes(recipe(), {"a": 8, "b:max": 3})
+    assert truth == {"b:max": (("cat",), None, ("dog",))}
+    assert note == "b:max: its 3 units are taken for the classes of mine; model.final=LAYER says another"
+    truth, (note,) = place_classes(recipe(), {"a": 8, "b": 4})
+    assert (dict(truth), note.partition(":")[0]) == ({}, "no layer of the run has as many units as mine has classes, 3")
+    truth, (note,) = place_classes(recipe(), {"a": 3, "b": 3})
+    assert (dict(truth), note.partition(" as ")[0]) == ({}, "a, b have")
+    assert place_classes(recipe(final="b"), {"a": 3, "b": 3}) == ({}, ())  # the remedy
+    assert place_classes(recipe(hidden_truth={"b": ["x", "y", "z"]}), {"b": 3})[0] == {}

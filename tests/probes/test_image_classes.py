@@ -5,6 +5,7 @@ import tarfile
 import numpy as np
 import pytest
 from PIL import Image
+from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from cd_exp import probes
 from cd_exp.errors import InputError
@@ -113,6 +114,69 @@ def test_a_users_own_set_tells_them_as_torchvisions_do():
     assert probe_of_images(pictures, source="mine", name="own").image_classes is None
     pictures.classes, pictures.targets = ["cat", "dog"], [1, 0, 1]
     assert probe_of_images(pictures, source="mine", name="own").image_classes == ["dog", "cat", "dog"]
+    pictures.targets = [1, 0]
+    with pytest.raises(InputError, match="mine gives 3 pictures with 2 classes; give one each"):
+        _ = probe_of_images(pictures, source="mine", name="own").image_classes
     pictures.image_classes = ["a", "b"]
     with pytest.raises(InputError, match="mine gives 3 pictures with 2 classes; give one each"):
         _ = probe_of_images(pictures, source="mine", name="own").image_classes
+
+
+class Pairs(Dataset):
+    """As torchvision's: pairs, the numbers of the items made by `target_transform` where there is one."""
+
+    def __init__(self, *, order=None, target_transform=None):
+        self.classes, self.targets, self.target_transform = ["cat", "dog", "owl"], [0, 1, 2, 1], target_transform
+        self.order = order or range(4)
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        index = self.order[index]
+        target = self.targets[index]
+        made = self.target_transform(target) if self.target_transform else target
+        return Image.fromarray(np.full((4, 4, 3), 50 * index, np.uint8)), made
+
+
+def classes(dataset) -> list[str] | None:
+    return probe_of_images(dataset, source="mine", name="own").image_classes
+
+
+def test_classes_are_those_of_the_items():
+    assert classes(Pairs()) == ["cat", "dog", "owl", "dog"]
+    assert classes(Pairs(order=[3, 2, 1, 0])) == ["dog", "owl", "dog", "cat"], "targets are in another order"
+    assert classes(Subset(Pairs(), [2, 0])) == ["owl", "cat"]
+    assert classes(Subset(Subset(Pairs(), [2, 0, 1]), [1, 2])) == ["cat", "dog"]
+    assert classes(ConcatDataset([Subset(Pairs(), [2]), Pairs()])) == ["owl", "cat", "dog", "owl", "dog"]
+    assert classes(Pairs(target_transform=lambda number: number % 2)) is None, "names of other numbers"
+    assert classes(Subset(Pairs(target_transform=lambda number: number % 2), [0])) is None
+    assert classes(Pairs(target_transform=lambda number: "even" if number % 2 == 0 else "odd")) == [
+        "even", "odd", "even", "odd",
+    ]  # fmt: skip
+    assert classes(Pairs(target_transform=lambda number: {"boxes": []})) is None
+    assert classes([(Image.new("RGB", (3, 3)), np.int64(1))]) is None
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_hugging_face_set_in_hand_goes_by_its_image_column():
+    datasets = pytest.importorskip("datasets")
+    pictures = [Image.fromarray(np.full((4, 4, 3), 60 * index, np.uint8)) for index in range(3)]
+    kinds = {"image": datasets.Image(), "breed": datasets.ClassLabel(names=["poodle", "pug"])}
+    table = datasets.Dataset.from_dict({"image": pictures, "breed": [1, 0, 1]}, features=datasets.Features(kinds))
+    probe = probe_of_images(table, source="images", name="own")
+    assert [probe[index].getpixel((0, 0))[0] for index in range(3)] == [0, 60, 120]
+    assert probe.image_classes == ["pug", "poodle", "pug"]
+    assert classes(table.select([2, 1])) == ["pug", "poodle"]
+    photo = table.rename_column("image", "photo")
+    assert probe_of_images(photo, source="images", name="own")[1].getpixel((0, 0))[0] == 60
+    with pytest.raises(InputError, match="image 0 is a row with no picture but breed"):
+        probe_of_images(table.remove_columns("image"), source="images", name="own")
+    both = datasets.Dataset.from_dict({"photo": pictures, "mask": pictures}, features=datasets.Features(
+        {"photo": datasets.Image(), "mask": datasets.Image()}
+    ))  # fmt: skip
+    with pytest.raises(InputError, match=r"several pictures, photo, mask; .*data.rename_column\(NAME, 'image'\) does"):
+        probe_of_images(both, source="images", name="own")
+    assert probe_of_images(both.rename_column("photo", "image"), source="images", name="own")[2].size == (4, 4)
+    with pytest.raises(InputError, match=r"gives DatasetDict.*choose a split of it, as in data\['train'\]"):
+        probe_of_images(datasets.DatasetDict({"train": table}), source="images", name="own")

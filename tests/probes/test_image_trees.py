@@ -274,3 +274,34 @@ def test_the_real_photographs():
     assert len(probe.fingerprint) == 64
     sizes = np.array([probe[i].size for i in range(0, 904, 60)])
     assert (sizes > 0).all()
+
+
+def in_mode(path: Path, mode: str = "RGB"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (4, 4), (9, 90, 200)).convert(mode).save(path)
+
+
+def test_masks_beside_photographs_are_passed_over_and_said(tmp_path):
+    for number in range(3):  # as VOC
+        in_mode(tmp_path / f"voc/JPEGImages/{number}.jpg")
+        in_mode(tmp_path / f"voc/SegmentationClass/{number}.png", "P")
+        in_mode(tmp_path / f"voc/SegmentationObject/{number}.png", "L")
+        in_mode(tmp_path / f"ade/{number}.jpg")
+        in_mode(tmp_path / f"ade/{number}_seg.png")
+        in_mode(tmp_path / f"ade/{number}_parts_1.png")
+        in_mode(tmp_path / f"city/leftImg8bit/{number}_leftImg8bit.png")
+        in_mode(tmp_path / f"city/gtFine/{number}_gtFine_labelIds.png", "L")
+        in_mode(tmp_path / f"photos/a/{number}.jpg")
+        in_mode(tmp_path / f"photos/b/{number}.png")
+        in_mode(tmp_path / f"grey/{number}.png", "L")
+        in_mode(tmp_path / f"named/the_mask{number}.png")
+    voc = probes.folder(root=str(tmp_path / "voc"))
+    assert list(voc.ids) == [f"JPEGImages/{number}.jpg" for number in range(3)]
+    (note,) = voc.notes
+    assert "masks of other images, passed over: 6 (in SegmentationClass, SegmentationObject)" in note
+    assert len(probes.folder(root=str(tmp_path / "voc/SegmentationClass"))) == 3  # the remedy
+    assert list(probes.folder(root=str(tmp_path / "ade")).ids) == ["0.jpg", "1.jpg", "2.jpg"]
+    assert len(probes.folder(root=str(tmp_path / "city"))) == 3
+    for plain, count in (("photos", 6), ("grey", 3), ("named", 3)):
+        probe = probes.folder(root=str(tmp_path / plain))
+        assert (len(probe), probe.notes) == (count, ())

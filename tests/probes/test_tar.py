@@ -143,3 +143,19 @@ def test_a_damaged_member_and_a_shard_that_went_away_are_unreadable_pictures(sha
     with pytest.raises(OSError, match=r"ends within bad/b.png"):
         probe[1]
     np.testing.assert_array_equal(probe.size, [10, len(encoded(1))])
+
+
+def test_a_name_with_dots_between_numbers_is_no_column(tmp_path):
+    data = io.BytesIO()
+    Image.new("RGB", (3, 2)).save(data, "PNG")
+    names = ["IMG.2023.05.01.png", "IMG.2023.05.02.png", "a.png", "b.0.png", "v1.5.png", "c.seg.png", "c.png"]
+    with tarfile.open(tmp_path / "0.tar", "w") as archive:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.size = len(data.getvalue())
+            archive.addfile(member, io.BytesIO(data.getvalue()))
+    probe = probes.tar(path=str(tmp_path / "0.tar"))
+    assert list(probe.ids) == [f"0/{name}" for name in names if name != "c.seg.png"]
+    (note,) = probe.notes
+    assert "pictures of other columns, left out: 1 (.seg.png 1); probe.column=ENDING takes another" in note
+    assert list(probes.tar(path=str(tmp_path / "0.tar"), column="seg.png").ids) == ["0/c.seg.png"]  # the remedy

@@ -298,3 +298,11 @@ def test_names_are_joined_by_slashes_and_intervals_have_two():
         "fc/ci95_high": 2.0,
         "seconds/total": 3.0,
     }
+
+
+def test_a_table_without_pictures(outcome, written):
+    logged(outcome, written, Wandb(project="p", mode="offline", images=0))
+    table = next(path for name, path in files_of(written).items() if name.endswith("labels.table.json"))
+    held = json.loads(table.read_text())
+    assert "images" not in held["columns"]
+    assert held["data"]

@@ -7,7 +7,7 @@ from typing import Any
 from cd_exp.dissection import RunData
 from cd_exp.errors import InputError, unknown_name_error
 from cd_exp.evaluation.baselines.method import Method, MethodResult
-from cd_exp.plugins import load_function
+from cd_exp.plugins import door, load_function
 from cd_exp.records import Labels, Probe
 
 
@@ -32,11 +32,13 @@ class CustomMethod(Method):
     def check(self, probe: Probe) -> None:
         """The method's own check, where it is a `Method` and no plain function."""
         if isinstance(self.method, Method):
-            self.method.check(probe)
+            with door(f"baseline.factory={self.factory}: check failed", seeds=True):
+                self.method.check(probe)
 
     def __call__(self, run: RunData) -> MethodResult:
         """The labels of the run's layers."""
-        made = self.method(run)
+        with door(f"baseline.factory={self.factory}: the method failed", seeds=True):
+            made = self.method(run)
         given = made.labels if isinstance(made, MethodResult) else made
         if not isinstance(given, Mapping) or not all(isinstance(labels, Labels) for labels in given.values()):
             raise InputError(

@@ -14,6 +14,7 @@ Labels that others published, read from any of the layouts they come in and matc
 import ast
 import csv
 import io
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,8 +53,14 @@ def _single_label(column: str) -> Callable[[Line], tuple[str, ...]]:
     return lambda line: (line[column].strip(),) if line[column].strip() else ()
 
 
+LONGEST = 100_000  # characters of a cell of noun phrases; Python's parser takes hundreds of bytes for each
+
+
 def _read_phrases(line: Line) -> list[tuple[str, float]]:
-    return ast.literal_eval(line["concept_set_noun_phrases"])
+    text = line["concept_set_noun_phrases"]
+    if len(text) > LONGEST or max(text.count("["), text.count("(")) > LONGEST // 10 or re.search(r"[(\[{]{20}", text):
+        raise ValueError(f"its noun phrases have {len(text)} characters and are no list of pairs")
+    return ast.literal_eval(text)
 
 
 LAYOUTS = (
@@ -151,8 +158,15 @@ class Published(Method):
     def check(self, probe: Probe) -> None:
         """Refuse files that are not there, or are in no layout that is read."""
         del probe
+        layers: set[str] = set()
         for layer, path in self.paths.items():
             read_published_labels(path, layer=layer, rename=self.rename)
+            layers |= layers_in(path)
+        for layer in self.rename:
+            if layer not in layers:
+                raise unknown_name_error(
+                    "baseline.rename of layer", layer, layers, where="in the files of baseline.path"
+                )
 
     def __call__(self, run: RunData) -> dict[str, Labels]:
         """The published labels of the run's layers."""
@@ -177,6 +191,9 @@ class Published(Method):
                     "name the same one with baseline.rename or baseline.layer"
                 )
             found |= {key: labels for key, labels in read.items() if units is None or key in units}
+        for layer in self.rename.values():
+            if units is not None and layer not in units:
+                raise unknown_name_error("baseline.rename to layer", layer, units, where="in this run")
         return found
 
 
@@ -203,6 +220,12 @@ def read_published_labels(
         found[key] = _as_labels(path, key, sorted(of_layer))
         _check_units(path, found[key], expected=(units or {}).get(key), complete=layout.complete)
     return found
+
+
+def layers_in(path: Path) -> set[str]:
+    """The layers that a file names, as it calls them."""
+    layout, lines = read_label_lines(path)
+    return {line["layer"].strip() for _, line in lines} if layout.has_layer else set()
 
 
 def _as_labels(path: Path, layer: str, rows: list[Row]) -> Labels:

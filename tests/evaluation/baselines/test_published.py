@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from cd_exp import probes
 from cd_exp.errors import InputError
 from cd_exp.evaluation.baselines import published
 from cd_exp.evaluation.baselines.published import read_published_labels
@@ -204,3 +205,16 @@ def test_the_five_layers_of_resnet50():
     assert found["conv1"].descriptions[0] == "red"
     tallies = {name: REFERENCE / f"NetDissect_results/resnet50_imagenet_{name}.csv" for name in list(units)[1:]}
     assert sum(len(labels.units) for labels in published(tallies).labels(units).values()) == 3840
+
+
+def test_a_layer_that_is_renamed_has_to_be_there(written):
+    path = written("layer,unit,description\nfeatures,0,sea\nfc,0,red\n")
+    with pytest.raises(InputError, match=r"baseline.rename of layer 'feature' is not in the files.*'features'"):
+        published(path, rename={"feature": "layer4"}).check(probes.shapes(size=2))
+    with pytest.raises(
+        InputError, match=r"baseline.rename to layer 'layer5' is not in this run; did you mean 'layer4'"
+    ):
+        published(path, rename={"features": "layer5"}).labels({"layer4": 1, "fc": 1})
+    mended = published(path, rename={"features": "layer4"})
+    mended.check(probes.shapes(size=2))
+    assert set(mended.labels({"layer4": 1, "fc": 1})) == {"layer4", "fc"}
