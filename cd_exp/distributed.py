@@ -26,17 +26,8 @@ if TYPE_CHECKING:
 
 LAUNCHED = "CD_EXP_LAUNCHED"
 """Set in the processes that one run launches: the launcher speaks for them where they are told to end."""
-NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PR_SET_PDEATHSIG = 1
-
-
-class Interrupted(BaseException):
-    """The run was told to end; no `except Exception` on the way out holds it up."""
-
-    def __init__(self, number: int) -> None:
-        name = NAMES.get(signal.Signals(number), signal.Signals(number).name)
-        super().__init__(f"stopped by {name}; the same command goes on from the features stored so far")
-        self.status = 128 + number
 
 
 @contextmanager
@@ -49,7 +40,7 @@ def handle_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    for number in NAMES:
+    for number in SIGNALS:
         signal.signal(number, _raise_interrupted)
     try:
         yield
@@ -63,7 +54,7 @@ def _raise_interrupted(number: int, frame: FrameType | None) -> None:
 
 
 def _ignore_signal() -> None:
-    for number in NAMES:
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 

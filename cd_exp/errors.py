@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import signal
 from argparse import ArgumentParser
 from collections.abc import Iterable
 from typing import NoReturn
@@ -24,6 +25,18 @@ class KilledProcess(InputError):
 
 class MissingTexts(InputError):
     """Precomputed embeddings lack some text; figures that only compare with that text are left out."""
+
+
+NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+
+
+class Interrupted(BaseException):
+    """The run was told to end; no `except Exception` on the way out holds it up."""
+
+    def __init__(self, number: int) -> None:
+        name = NAMES.get(signal.Signals(number), signal.Signals(number).name)
+        super().__init__(f"stopped by {name}; the same command goes on from the features stored so far")
+        self.status = 128 + number
 
 
 class OneLineParser(ArgumentParser):

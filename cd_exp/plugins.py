@@ -29,8 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from cd_exp import distributed
-from cd_exp.errors import InputError, unknown_name_error
+from cd_exp.errors import InputError, Interrupted, unknown_name_error
 
 INSTALLED = tuple(
     Path(folder).resolve()
@@ -248,7 +247,7 @@ def door(what: str, *, seeds: bool = False, passed: tuple[type[BaseException], .
         with _staying():
             yield
     except BaseException as error:
-        if isinstance(error, (InputError, distributed.Interrupted, KeyboardInterrupt, *passed)):
+        if isinstance(error, (InputError, Interrupted, KeyboardInterrupt, *passed)):
             raise
         if type(error).__name__ == "OutOfMemoryError":  # torch's, of CUDA: batches are halved then
             raise
@@ -289,7 +288,7 @@ def explained() -> Iterator[None]:
     try:
         with _staying():
             yield
-    except (InputError, distributed.Interrupted, KeyboardInterrupt):
+    except (InputError, Interrupted, KeyboardInterrupt):
         raise
     except BaseException as error:
         frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]

@@ -5,7 +5,7 @@ import sys
 import warnings
 
 from cd_exp import distributed
-from cd_exp.errors import InputError, of_the_machine
+from cd_exp.errors import InputError, Interrupted, of_the_machine
 from cd_exp.io.text import escape_for_terminal
 
 
@@ -23,7 +23,7 @@ def main() -> None:
             run_command_line(sys.argv[1:])
     except InputError as error:
         _exit_with(str(error), error.status)
-    except distributed.Interrupted as stopped:
+    except Interrupted as stopped:
         _exit_with("" if distributed.is_launched() else str(stopped), stopped.status)
     except Exception as error:
         refused = of_the_machine(error)
