@@ -19,7 +19,7 @@ from cd_exp.cache import Store, make_key
 from cd_exp.config import GROUPS
 from cd_exp.config.compose import RunRequest, compose_choice
 from cd_exp.config.construct import build, check_groups
-from cd_exp.config.resolved import as_plain_config, hash_environment_values, without_absolute_paths
+from cd_exp.config.resolved import as_plain_config, without_private_parts
 from cd_exp.dissection import RunData, RunInputs, dissect_layers
 from cd_exp.errors import InputError
 from cd_exp.evaluation.baselines import Method
@@ -41,7 +41,6 @@ class RunOptions:
 
     Attributes:
         settings: the whole configuration, for readers of the results.
-        environment: a digest of what the environment gave to each setting that reads it.
         top: concepts kept for each unit.
         resamples: redrawings of the images that the stability of a label is counted over.
         html: whether `report.html` is written.
@@ -54,7 +53,6 @@ class RunOptions:
     """
 
     settings: Mapping[str, Any]
-    environment: Mapping[str, str]
     top: int
     resamples: int
     html: bool
@@ -69,9 +67,7 @@ class RunOptions:
     def of(config: DictConfig) -> "RunOptions":
         """Those of a composed configuration."""
         own = {"top": config.top, "resamples": config.stability.resamples}
-        return RunOptions(
-            as_plain_config(config), hash_environment_values(config), **own, **OmegaConf.to_container(config.report)
-        )  # type: ignore[arg-type]
+        return RunOptions(as_plain_config(config), **own, **OmegaConf.to_container(config.report))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -193,7 +189,6 @@ def describe_run(
     config: Mapping[str, Any],
     invocation: RunRequest,
     *,
-    environment: Mapping[str, str],
     layers: Sequence[str],
     baselines: Sequence[str],
     files: Sequence[str],
@@ -207,7 +202,6 @@ def describe_run(
     Args:
         config: the settings as plain values, of `cd_exp.config.resolved`.
         invocation: how the run was asked for.
-        environment: what they read from the environment, likewise.
         layers: whose units are labelled.
         baselines: the other methods, as their label files are named.
         files: what the other methods added to the run folder.
@@ -218,9 +212,9 @@ def describe_run(
     """
     return {
         "config": dict(config),
-        "environment": dict(environment),
+        "code": hash_named_code(find_code(config)),
         "choices": {group: name for group, name in invocation.choices.items() if "/" not in group},
-        "overrides": [without_absolute_paths(text) for text in invocation.overrides],
+        "overrides": [without_private_parts(text) for text in invocation.overrides],
         "layers": list(layers),
         "baselines": list(baselines),
         "files": list(files),
@@ -232,7 +226,7 @@ def describe_run(
         "machine": platform.platform(),
         "device": device,
         "commit": read_commit(),
-        "command": [without_absolute_paths(text) for text in sys.argv],
+        "command": [without_private_parts(text) for text in sys.argv],
         "seed": config["seed"],
     }
 
@@ -274,7 +268,6 @@ def write_run(parts: Experiment, run: RunData, outcome: RunResult, invocation: R
     manifest = describe_run(
         options.settings,
         invocation,
-        environment=options.environment,
         layers=list(outcome.labels),
         baselines=list(outcome.baselines),
         files=list(outcome.files),

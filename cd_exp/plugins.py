@@ -502,3 +502,55 @@ def _with_import_path(folder: Path | None) -> Iterator[None]:
                 mine[name] = sys.modules[name]
         for name, module in hidden.items():
             sys.modules.setdefault(name, module)
+
+
+def find_code(config: Mapping[str, Any], above: str = "") -> dict[str, str]:
+    """The user's own code that a configuration names, by setting: `{"model.factory": "my_net.py:build"}`.
+
+    >>> find_code({"model": {"factory": "net.py:build"}, "similarity": {"function": None}})
+    {'model.factory': 'net.py:build'}
+    """
+    named: dict[str, str] = {}
+    for key, value in config.items():
+        setting = f"{above}{key}"
+        if isinstance(value, Mapping):
+            named |= find_code(value, f"{setting}.")
+        elif key in ("factory", "function") and isinstance(value, str) and ":" in value:
+            named[setting] = value
+    return named
+
+
+def hash_named_code(named: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Each setting's code with the SHA-256 of its file as it is now; without a hash where there is no such file."""
+    hashes = {}
+    for setting, spec in named.items():
+        path = Path(spec.rpartition(":")[0]).expanduser()
+        digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        hashes[setting] = {"code": spec, "sha256": digest}
+    return hashes
+
+
+def refuse_untrusted(named: Mapping[str, str], *, folder: Path, trust: bool, stored: Mapping[str, Any]) -> list[str]:
+    """Refuse to run code that a folder of results names, which is data and may be anybody's; `--trust` allows it.
+
+    Args:
+        named: the code by setting, as from `find_code`.
+        folder: what names it.
+        trust: whether the user vouches for it.
+        stored: what the manifest says of it: `{setting: {"code": ..., "sha256": ...}}`.
+
+    Returns:
+        A note for each file that is another than the manifest says.
+
+    Raises:
+        InputError: there is code, and no `--trust`.
+    """
+    if named and not trust:
+        listed = ", ".join(f"{spec} ({setting})" for setting, spec in named.items())
+        raise InputError(f"{folder} names code that would run: {listed}; read it, and add --trust to run it")
+    notes = []
+    for setting, now in hash_named_code(named).items():
+        before = stored.get(setting, {}).get("sha256") if isinstance(stored.get(setting), Mapping) else None
+        if before and before != now["sha256"]:
+            notes.append(f"{setting}: {now['code']} is not the file that the manifest of {folder} has the hash of")
+    return notes

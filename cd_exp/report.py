@@ -17,18 +17,22 @@ from cd_exp.experiment import Experiment
 from cd_exp.explorer.thumbnails import StoredThumbnails, read_top_images
 from cd_exp.io.atomic import report_disk_errors
 from cd_exp.io.text import escape_for_terminal
+from cd_exp.plugins import find_code, refuse_untrusted
 from cd_exp.records import RunResult
 from cd_exp.results.load_run import read_manifest_file, read_results
 from cd_exp.sweep import read_sweep, write_sweep_page
 
 
-def rebuild_pages(folders: Sequence[Path], *, out: Path | None = None, queries: Sequence[str] = ()) -> list[Path]:
+def rebuild_pages(
+    folders: Sequence[Path], *, out: Path | None = None, queries: Sequence[str] = (), trust: bool = False
+) -> list[Path]:
     """Make the pages of a run, of a sweep with its jobs, or one page that compares several runs, from stored files.
 
     Args:
         folders: of runs, or of one sweep.
         out: where the pages go; the run's or sweep's own folder where it is None.
         queries: free words to look for in the units of one run.
+        trust: whether code that the run folder names may run, which only queries need.
 
     Returns:
         The pages.
@@ -45,7 +49,7 @@ def rebuild_pages(folders: Sequence[Path], *, out: Path | None = None, queries: 
     (folder,) = folders
     sweep = read_sweep(folder) if folder.is_dir() and not (folder / "metrics.json").is_file() else None
     if sweep is None or not sweep.jobs:
-        return rebuild_run(folder, out=out or folder, queries=queries)
+        return rebuild_run(folder, out=out or folder, queries=queries, trust=trust)
     if queries:
         raise InputError(f"--query looks into one run, and {folder} is a sweep; give the folder of one of its jobs")
     pages = [page for job in sweep.finished for page in rebuild_run(job.folder, out=job.folder)] if out is None else []
@@ -54,12 +58,12 @@ def rebuild_pages(folders: Sequence[Path], *, out: Path | None = None, queries: 
     return [*pages, *([made] if made else [])]
 
 
-def rebuild_run(folder: Path, *, out: Path, queries: Sequence[str] = ()) -> list[Path]:
+def rebuild_run(folder: Path, *, out: Path, queries: Sequence[str] = (), trust: bool = False) -> list[Path]:
     """`report.html`, `figures/` and `explorer/` of one run."""
     manifest = read_manifest_file(folder)
     content, outcome = read_stored_pages(folder, manifest)
     if queries:
-        content = query_pages(folder, manifest, outcome, queries)
+        content = query_pages(folder, manifest, outcome, queries, trust=trust)
     settings: Mapping[str, Any] = manifest.get("config", {}).get("report", {})
     shown = {key: settings[key] for key in ("units", "images") if isinstance(settings.get(key), int)}
     title = content.parts["run"]["title"]
@@ -114,13 +118,16 @@ def compare_pages(folders: Sequence[Path], out: Path) -> Path:
 
 
 def query_pages(
-    folder: Path, manifest: Mapping[str, Any], outcome: RunResult, queries: Sequence[str]
+    folder: Path, manifest: Mapping[str, Any], outcome: RunResult, queries: Sequence[str], *, trust: bool = False
 ) -> explorer.PageContent:
     """The same run with words asked for, from the features in the cache."""
     from cd_exp.experiment import dissect_experiment
 
     if not manifest.get("config"):
         raise InputError(f"{folder} has no manifest.json that tells its settings, which --query needs; run it again")
+    code = find_code(manifest["config"])
+    for note in refuse_untrusted(code, folder=folder, trust=trust, stored=manifest.get("code") or {}):
+        print(f"note: {escape_for_terminal(note)}", file=sys.stderr)
     parts = Experiment.build(OmegaConf.create(dict(manifest["config"])), manifest.get("choices", {}))
     run = dissect_experiment(parts)
     words = explorer.run_text_query(run, parts.similarity, list(dict.fromkeys(queries)))
@@ -151,9 +158,10 @@ def main(arguments: list[str] | None = None) -> int:
         help="free words to look for: the pictures that CLIP thinks show them, and the units that answer to them; "
         "features come from the cache, and what is missing there is computed",
     )
+    parser.add_argument("--trust", action="store_true", help="let --query run the code that the run folder names")
     given = parser.parse_args(arguments)
     try:
-        for page in rebuild_pages(given.folders, out=given.out, queries=given.query):
+        for page in rebuild_pages(given.folders, out=given.out, queries=given.query, trust=given.trust):
             print(page)
     except InputError as error:
         print(f"error: {escape_for_terminal(error)}", file=sys.stderr)

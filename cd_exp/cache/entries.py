@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cd_exp import __version__
+from cd_exp.io.text import HIDDEN, hide_user_part, is_secret_name
 
 
 class Damaged(Exception):
@@ -81,6 +82,10 @@ class Entry:
     kind: str
     content: Mapping[str, Any]
 
+    def __post_init__(self) -> None:
+        """A secret changes no number, and what is stored says what it was made from: secrets stay out of both."""
+        object.__setattr__(self, "content", _without_secrets(self.content))
+
     @property
     def key(self) -> str:
         """The content hash that names the entry."""
@@ -90,6 +95,20 @@ class Entry:
     def says(self) -> str:
         """The entry for a reader: its kind and the beginning of its key."""
         return f"{self.kind}/{self.key[:12]}"
+
+
+def _without_secrets(value: Any, *, options: bool = False) -> Any:
+    """The content with the secrets among options of user code and in addresses hidden."""
+    if isinstance(value, Mapping):
+        return {
+            key: HIDDEN
+            if options and isinstance(inner, str) and is_secret_name(str(key))
+            else _without_secrets(inner, options=options or key == "options")
+            for key, inner in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [_without_secrets(inner, options=options) for inner in value]
+    return hide_user_part(value) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True)

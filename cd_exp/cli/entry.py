@@ -6,7 +6,7 @@ import warnings
 
 from cd_exp import distributed
 from cd_exp.errors import InputError, Interrupted, of_the_machine
-from cd_exp.io.text import escape_for_terminal
+from cd_exp.io.text import escape_for_terminal, hide_secrets
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
 
 def _exit_with(message: str, status: int) -> None:
     if message:
-        print(f"error: {escape_for_terminal(' '.join(message.split()))}", file=sys.stderr)
+        print(f"error: {escape_for_terminal(hide_secrets(' '.join(message.split())))}", file=sys.stderr)
     sys.exit(status)
 
 

@@ -46,8 +46,9 @@ def run_command_line(words: Sequence[str]) -> None:
         InputError: whatever the user can mend. Then no folder is new and none changed.
     """
     if words[:1] == ["--resume"]:
-        from cd_exp.sweep.multirun import resume_arguments
+        from cd_exp.sweep.multirun import check_code, resume_arguments
 
+        check_code(Path(*words[1:2]), trust="--trust" in words)
         with resume_arguments(Path(*words[1:2])) as again:
             run_command_line(again)
         return

@@ -4,7 +4,6 @@ import base64
 import hashlib
 import json
 import re
-import shutil
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +18,8 @@ LARGEST = 10_000_000
 """Bytes of a page that holds everything; above, `auto` writes a folder of data."""
 SCRIPTS = ("dom", "data", "query", "pictures", "list", "units", "unit", "overview", "compare", "sweep", "main")
 """In the order in which they are joined."""
+LIST = "written.json"
+"""Names of the files in `explorer/data`: only these are removed when pages are made again."""
 PART = re.compile(r'<script type="application/json" data-part="([^"]+)">(.*?)</script>', re.DOTALL)
 SHEET = re.compile(r'<script type="text/plain" data-part="([^"]+)">(.*?)</script>', re.DOTALL)
 RECEIVED = re.compile(r'explorer\.receive\("([^"]+)",(.*)\);\n?', re.DOTALL)
@@ -50,11 +51,12 @@ def write_pages(folder: Path, content: PageContent, *, layout: Layout = "auto") 
         )
         page = _fill_page(inside, content, folder_of_data=False)
     else:
-        (target / "data").mkdir()
-        for name, text in texts.items():
-            write_file(target / "data" / f"{name}.js", f'explorer.receive("{name}",{text});\n')
-        for name, sheet in content.sheets.items():
-            write_file(target / "data" / f"{name}.jpg", sheet)
+        data = {f"{name}.js": f'explorer.receive("{name}",{text});\n' for name, text in texts.items()}
+        data |= {f"{name}.jpg": sheet for name, sheet in content.sheets.items()}
+        (target / "data").mkdir(exist_ok=True)
+        write_file(target / "data" / LIST, json.dumps(sorted(data)))  # first, so that a kill leaves nothing unlisted
+        for name, part in data.items():
+            write_file(target / "data" / name, part)
         page = _fill_page("", content, folder_of_data=True)
     path = target / "index.html"
     write_file(path, page)
@@ -85,13 +87,36 @@ def read_pages(folder: Path) -> PageContent:
 
 
 def remove_old_pages(folder: Path) -> None:
-    """Remove the explorer of an earlier run, and nothing else that lies there."""
+    """Remove the explorer of an earlier run: the files it wrote, and nothing else that lies there.
+
+    Raises:
+        InputError: `explorer` or `explorer/data` is a link, behind which files are another's.
+    """
     target = folder / "explorer"
+    for path in (target, target / "data"):
+        if path.is_symlink():
+            raise InputError(f"{path} is a link, and pages are only written into a folder; remove the link")
     (target / "index.html").unlink(missing_ok=True)
-    if (target / "data").is_dir():
-        shutil.rmtree(target / "data")
-    if target.is_dir() and not any(target.iterdir()):
-        target.rmdir()
+    for path in _list_written(target / "data"):
+        path.unlink()
+    for path in (target / "data", target):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+
+
+def _list_written(data: Path) -> list[Path]:
+    """The files of a folder of data that the explorer wrote: by its list, or before it had one by what they hold."""
+    if (data / LIST).is_file():
+        names = [name for name in json.loads((data / LIST).read_text(encoding="utf-8")) if Path(name).name == name]
+        return [path for path in (data / name for name in [*names, LIST]) if path.is_file() or path.is_symlink()]
+    scripts = [path for path in data.glob("*.js") if _is_received(path)]
+    texts = "".join(path.read_text(encoding="utf-8") for path in scripts)
+    return [*scripts, *(path for path in data.glob("*.jpg") if f'"{path.stem}"' in texts)]
+
+
+def _is_received(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(400).startswith(f'explorer.receive("{path.stem}",'.encode())
 
 
 def _fill_page(inside: str, content: PageContent, *, folder_of_data: bool) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from cd_exp.errors import InputError, OneLineParser
 from cd_exp.io.text import escape_for_terminal
 from cd_exp.sweep.gather import gather_sweep
-from cd_exp.sweep.multirun import missing_jobs
+from cd_exp.sweep.multirun import check_code, missing_jobs
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,13 +24,16 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="hydra.sweep.dir of the multirun")
     parser.add_argument("--resume", action="store_true", help="first run the jobs that are missing or failed")
+    parser.add_argument("--trust", action="store_true", help="let --resume run the code that the folder names")
     given = parser.parse_args(arguments)
     folder = given.folder
     try:
         if given.resume and missing_jobs(folder):
+            for note in check_code(folder, trust=given.trust):
+                print(f"note: {escape_for_terminal(note)}", file=sys.stderr)
             # It gathers at its end, however that is.
             return subprocess.run(
-                [sys.executable, "-m", "cd_exp.cli.entry", "--resume", str(folder)], check=False
+                [sys.executable, "-m", "cd_exp.cli.entry", "--resume", str(folder), "--trust"], check=False
             ).returncode
         sweep = gather_sweep(folder)
         if sweep is None:

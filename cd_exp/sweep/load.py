@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cd_exp.config.resolved import without_absolute_paths
+from cd_exp.config.resolved import without_private_parts
 from cd_exp.io.text import format_csv
 from cd_exp.results.run_folder import flatten_dict
 
@@ -147,7 +147,7 @@ def _read_job(folder: Path, *, name: str) -> Job:
         # A folder may be used again: results of an earlier job are not those of the one begun last.
         if manifest is not None and manifest.get("overrides", begun) not in (
             begun,
-            [without_absolute_paths(str(text)) for text in begun],
+            [without_private_parts(str(text)) for text in begun],
         ):
             manifest = metrics = None
         error = error if error is None or error.get("overrides", begun) == begun else None

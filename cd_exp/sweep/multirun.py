@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from cd_exp.errors import InputError
+from cd_exp.plugins import refuse_untrusted
 from cd_exp.sweep.load import read_sweep
 
 FILE = "multirun.yaml"
@@ -108,6 +109,26 @@ def missing_jobs(folder: Path) -> list[list[str]]:
             subfolder = str(number) if job is None else job.name
             found.append([*overrides, f"hydra.sweep.subdir='{subfolder}'"])
     return found
+
+
+def check_code(folder: Path, *, trust: bool) -> list[str]:
+    """Refuse to resume what names code of its own, in settings or in YAML files beside it; `trust` allows it.
+
+    Returns:
+        A note for each file of code that is another than a finished job's manifest says.
+
+    Raises:
+        InputError: there is such code, and no trust.
+    """
+    plan = read_plan(folder)
+    settings = dict(text.lstrip("+~").partition("=")[::2] for text in plan.overrides)
+    named = {
+        key: value for key, value in settings.items() if key.rpartition(".")[2] in ("factory", "function") and value
+    }
+    named |= {f"--config-dir {path}": f"YAML files of {path}" for path in plan.config_dirs}
+    manifests = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("manifest.json"))[:1])
+    stored = next(manifests, {}).get("code") or {}
+    return refuse_untrusted(named, folder=folder, trust=trust, stored=stored)
 
 
 @contextmanager

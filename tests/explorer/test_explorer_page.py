@@ -146,3 +146,42 @@ def test_of_images_without_pictures_the_labels_are_shown(tmp_path):
     assert not content.sheets
     assert not decode_array(content.parts["run"]["layers"][0]["pictures"]).size
     assert content.parts["run"]["names"]
+
+
+def test_files_of_others_and_what_is_behind_links_stay(content, tmp_path):
+    whole = find_page({"a": content}, title="one")
+    write_pages(tmp_path, whole, layout="folder")
+    data = tmp_path / "explorer" / "data"
+    ours = {path.name for path in data.iterdir()}
+    (data / "thesis.txt").write_text("three years")
+    (data / "mine.js").write_text("let x = 1")
+    (data / "photo.jpg").write_bytes(b"a photograph")
+    (tmp_path / "outside.jpg").write_bytes(b"another's")
+    listed = next(name for name in ours if name.endswith(".jpg"))
+    (data / listed).unlink()
+    (data / listed).symlink_to(tmp_path / "outside.jpg")
+    write_pages(tmp_path, whole, layout="folder")
+    remove_old_pages(tmp_path)
+    assert {path.name for path in data.iterdir()} == {"thesis.txt", "mine.js", "photo.jpg"}
+    assert (tmp_path / "outside.jpg").read_bytes() == b"another's"
+
+
+def test_an_explorer_without_a_list_is_removed_by_what_its_files_hold(content, tmp_path):
+    write_pages(tmp_path, find_page({"a": content}, title="one"), layout="folder")
+    data = tmp_path / "explorer" / "data"
+    (data / "written.json").unlink()
+    (data / "thesis.txt").write_text("three years")
+    remove_old_pages(tmp_path)
+    assert [path.name for path in data.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("linked", ["explorer", "explorer/data"])
+def test_nothing_is_written_or_removed_through_a_link(content, tmp_path, linked):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "0-run.js").write_text('explorer.receive("0-run",{});')
+    folder = tmp_path / "run"
+    (folder / linked).parent.mkdir(parents=True)
+    (folder / linked).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="is a link"):
+        write_pages(folder, find_page({"a": content}, title="one"), layout="folder")
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["0-run.js"]
