@@ -51,7 +51,9 @@ def write_pages(folder: Path, content: PageContent, *, layout: Layout = "auto") 
         )
         page = _fill_page(inside, content, folder_of_data=False)
     else:
-        data = {f"{name}.js": f'explorer.receive("{name}",{text});\n' for name, text in texts.items()}
+        data: dict[str, str | bytes] = {
+            f"{name}.js": f'explorer.receive("{name}",{text});\n' for name, text in texts.items()
+        }
         data |= {f"{name}.jpg": sheet for name, sheet in content.sheets.items()}
         (target / "data").mkdir(exist_ok=True)
         write_file(target / "data" / LIST, json.dumps(sorted(data)))  # first, so that a kill leaves nothing unlisted

@@ -121,14 +121,14 @@ def check_code(folder: Path, *, trust: bool) -> list[str]:
         InputError: there is such code, and no trust.
     """
     plan = read_plan(folder)
-    settings = dict(text.lstrip("+~").partition("=")[::2] for text in plan.overrides)
+    settings: dict[str, str] = dict(text.lstrip("+~").partition("=")[::2] for text in plan.overrides)
     named = {
         key: value for key, value in settings.items() if key.rpartition(".")[2] in ("factory", "function") and value
     }
     named |= {f"--config-dir {path}": f"YAML files of {path}" for path in plan.config_dirs}
     manifests = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("manifest.json"))[:1])
-    stored = next(manifests, {}).get("code") or {}
-    return refuse_untrusted(named, folder=folder, trust=trust, stored=stored)
+    manifest: dict[str, Any] = next(manifests, {})
+    return refuse_untrusted(named, folder=folder, trust=trust, stored=manifest.get("code") or {})
 
 
 @contextmanager
