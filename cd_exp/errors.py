@@ -4,6 +4,7 @@ import difflib
 import errno
 import signal
 from argparse import ArgumentParser
+import re
 from collections.abc import Iterable
 from typing import NoReturn
 
@@ -104,3 +105,36 @@ def describe_error(error: BaseException) -> str:
         place = place.tb_next
     where = f" ({place.tb_frame.f_code.co_filename.rpartition('/')[2]}, line {place.tb_lineno})" if place else ""
     return f"{type(error).__name__}: {said[:300]}{where}"
+
+
+HIDDEN = "***"
+"""In place of a secret, in all that is written or shown."""
+_SECRET = r"(?i:(?:\w*_)?(?:token|password|passwd|secret|api_?key|access_?key|private_?key|credentials?))|key"
+_SECRET_NAME = re.compile(_SECRET)
+_SECRET_VALUE = re.compile(  # values in capitals are the placeholders of advice: `token=TOKEN`
+    rf"(\b(?:{_SECRET})['\"]?\s*[=:]\s*)(?!\*|[A-Z_]+\b)('[^']*'|\"[^\"]*\"|[^\s,;'\"}}\])]+)"
+)
+_USER_PART = re.compile(r"(\w+://)[^/@\s'\"]+@")
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a setting of this name holds a secret.
+
+    >>> is_secret_name("api_key"), is_secret_name("checkpoint_key")
+    (True, False)
+    """
+    return _SECRET_NAME.fullmatch(name) is not None
+
+
+def hide_secrets(text: str) -> str:
+    """Text whose secrets are hidden: values of settings named so, and who logs in at an address.
+
+    >>> hide_secrets("probe.options.token=abc url=https://me:pw@host/x")
+    'probe.options.token=*** url=https://***@host/x'
+    """
+    return hide_user_part(_SECRET_VALUE.sub(rf"\g<1>{HIDDEN}", text))
+
+
+def hide_user_part(text: str) -> str:
+    """Text whose addresses do not say who logs in."""
+    return _USER_PART.sub(rf"\1{HIDDEN}@", text) if "@" in text else text

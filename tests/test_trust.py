@@ -7,8 +7,7 @@ from omegaconf import OmegaConf
 
 from cd_exp.cache.entries import Entry
 from cd_exp.config.resolved import as_plain_config
-from cd_exp.errors import InputError
-from cd_exp.io.text import hide_secrets, is_secret_name
+from cd_exp.errors import InputError, hide_secrets, is_secret_name
 from cd_exp.plugins import find_code, hash_named_code, refuse_untrusted
 from cd_exp.sweep.multirun import check_code
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cd_exp import __version__
-from cd_exp.io.text import HIDDEN, hide_user_part, is_secret_name
+from cd_exp.errors import HIDDEN, hide_user_part, is_secret_name
 
 
 class Damaged(Exception):

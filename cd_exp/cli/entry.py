@@ -5,8 +5,8 @@ import sys
 import warnings
 
 from cd_exp import distributed
-from cd_exp.errors import InputError, Interrupted, of_the_machine
-from cd_exp.io.text import escape_for_terminal, hide_secrets
+from cd_exp.errors import InputError, Interrupted, hide_secrets, of_the_machine
+from cd_exp.io.text import escape_for_terminal
 
 
 def main() -> None:

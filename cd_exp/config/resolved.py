@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.resolvers import oc
 
-from cd_exp.io.text import HIDDEN, hide_secrets, is_secret_name
+from cd_exp.errors import HIDDEN, hide_secrets, is_secret_name
 
 
 def as_plain_config(config: DictConfig) -> dict[str, Any]:

@@ -33,39 +33,6 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  
 _LONGEST = 48  # characters of a file name: at most 4 bytes each, and file systems take 255 with what is added
 
 
-HIDDEN = "***"
-"""In place of a secret, in all that is written or shown."""
-_SECRET = r"(?i:(?:\w*_)?(?:token|password|passwd|secret|api_?key|access_?key|private_?key|credentials?))|key"
-_SECRET_NAME = re.compile(_SECRET)
-_SECRET_VALUE = re.compile(  # values in capitals are the placeholders of advice: `token=TOKEN`
-    rf"(\b(?:{_SECRET})['\"]?\s*[=:]\s*)(?!\*|[A-Z_]+\b)('[^']*'|\"[^\"]*\"|[^\s,;'\"}}\])]+)"
-)
-_USER_PART = re.compile(r"(\w+://)[^/@\s'\"]+@")
-
-
-def is_secret_name(name: str) -> bool:
-    """Whether a setting of this name holds a secret.
-
-    >>> is_secret_name("api_key"), is_secret_name("checkpoint_key")
-    (True, False)
-    """
-    return _SECRET_NAME.fullmatch(name) is not None
-
-
-def hide_secrets(text: str) -> str:
-    """Text whose secrets are hidden: values of settings named so, and who logs in at an address.
-
-    >>> hide_secrets("probe.options.token=abc url=https://me:pw@host/x")
-    'probe.options.token=*** url=https://***@host/x'
-    """
-    return hide_user_part(_SECRET_VALUE.sub(rf"\g<1>{HIDDEN}", text))
-
-
-def hide_user_part(text: str) -> str:
-    """Text whose addresses do not say who logs in."""
-    return _USER_PART.sub(rf"\1{HIDDEN}@", text) if "@" in text else text
-
-
 def escape_for_terminal(name: object) -> str:
     """The name on one line, with escapes (`\\x1b`, `\\n`, `\\u202e`) for what would steer the terminal.
 
