@@ -2,9 +2,9 @@
 
 import difflib
 import errno
+import re
 import signal
 from argparse import ArgumentParser
-import re
 from collections.abc import Iterable
 from typing import NoReturn
 
