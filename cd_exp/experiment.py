@@ -28,11 +28,8 @@ from cd_exp.evaluation.judges import Judge
 from cd_exp.evaluation.judges.run_judge import OwnLabels
 from cd_exp.features import ExtractionSettings, check_texts
 from cd_exp.io.text import as_terminal_text
-<<<<<<< HEAD
 from cd_exp.labels import fitting
-=======
 from cd_exp.plugins import find_code, hash_named_code
->>>>>>> 0ce27e4 (A manifest has the hash of the code it names)
 from cd_exp.records import RunResult, Similarity
 from cd_exp.results.wandb import Logger, LoggerRun, NoLogger, RunInfo
 from cd_exp.similarity.registry import bound_settings, default_settings
