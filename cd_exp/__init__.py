@@ -1,7 +1,7 @@
 """CLIP-Dissect: name the neurons of a vision network with words, and measure how right the words are.
 
 from cd_exp import dissect
-found = dissect(net, images="photos/", words=["cat", "dog"], clip="vit_b_16", layers=["layer4"])
+result = dissect(net, images="photos/", words=["cat", "dog"], clip="vit_b_16", layers=["layer4"])
 """
 
 import os

@@ -69,8 +69,8 @@ class ActivationStatistics:
 def strongest_images(neurons: Float[Tensor, "images neurons"], k: int) -> TopActivations:
     """The `k` images that excite each unit most, or all where there are fewer; of equal ones the lower number first.
 
-    >>> found = strongest(torch.tensor([[1.0], [3.0], [3.0], [2.0]]), 2)
-    >>> found.indices.flatten().tolist(), found.values.flatten().tolist()
+    >>> top = strongest(torch.tensor([[1.0], [3.0], [3.0], [2.0]]), 2)
+    >>> top.indices.flatten().tolist(), top.values.flatten().tolist()
     ([1, 2], [3.0, 3.0])
     """
     images, units = neurons.shape
@@ -108,7 +108,7 @@ def merge_strongest(lists: Sequence[TopActivations], k: int) -> TopActivations:
 
 
 def activation_statistics(neurons: Float[Tensor, "images neurons"], *, histogram: bool = False) -> ActivationStatistics:
-    """The statistics of each unit over the images given."""
+    """The statistics of each unit over these images."""
     parts = [_statistics_in_tiles(part, histogram=histogram) for part in neurons.split(COLUMNS, dim=1)]
     columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in FIELDS}
     counts = torch.cat([part.counts for part in parts if part.counts is not None]) if histogram else None

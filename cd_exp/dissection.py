@@ -46,7 +46,7 @@ class RunInputs:
 
     Attributes:
         model: the target network's recipe.
-        units: what is labelled; the model's own layers where not given.
+        units: what is labelled; by default the model's own layers.
         probe: the images.
         concepts: the words to choose from.
         clip: the CLIP backbone's recipe.
@@ -150,7 +150,7 @@ def label_units(
         top: how many concepts to keep for each unit.
         resamples: to come.
         units: of all layers of the run, where other processes score the others.
-        step: told how many more units have their labels.
+        step: called with the number of further units that have their labels.
     """
     labels, candidates = {}, {}
     units = sum(neurons.shape[1] for neurons in layers.values()) if units is None else units
@@ -231,7 +231,7 @@ def dissect_layers(
         similarity: one of `cd_exp.similarity`, with settings bound by `functools.partial`.
         top: how many concepts to keep for each unit.
         shown: how many of each unit's strongest images a report wants.
-        resamples: how often the images are drawn anew to count how stable a label is.
+        resamples: bootstrap resamples of the images, over which the stability of a label is counted.
         everything: whether all activations are read by others besides, whatever the function reads.
 
     Returns:

@@ -1,4 +1,4 @@
-"""More than one process, and how a run ends that is told to.
+"""More than one process, and how a run ends on a signal.
 
 Shards are split exactly once among the processes of this machine, of torchrun, or of Slurm tasks. Ctrl-C and SIGTERM
 give one line and status 130 or 143, and leave no process behind. Importing this costs no torch.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 LAUNCHED = "CD_EXP_LAUNCHED"
-"""Set in the processes that one run launches: the launcher speaks for them where they are told to end."""
+"""Set in the processes that one run launches: on a signal, the launcher reports for them."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PR_SET_PDEATHSIG = 1
 

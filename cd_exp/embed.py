@@ -77,7 +77,7 @@ def write_embeddings(
         out: the folder, made whole or not at all.
 
     Returns:
-        What a reader should know: what was passed over, prompts that were cut.
+        What a reader should know: what was skipped, prompts that were cut.
 
     Raises:
         InputError: unreadable images, or ids that no line can hold.

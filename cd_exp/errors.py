@@ -32,7 +32,7 @@ NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 
 class Interrupted(BaseException):
-    """The run was told to end; no `except Exception` on the way out holds it up."""
+    """The run received a signal to end; no `except Exception` on the way out holds it up."""
 
     def __init__(self, number: int) -> None:
         name = NAMES.get(signal.Signals(number), signal.Signals(number).name)
@@ -87,7 +87,7 @@ def unknown_name_error(kind: str, name: str, choices: Iterable[str], *, where: s
         kind: what the name should have been, as in `layer`.
         name: what came.
         choices: what would have been accepted.
-        where: the place the choices belong to, as in `in resnet18`.
+        where: what the choices belong to, as in `in resnet18`.
     """
     known = sorted(choices)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)

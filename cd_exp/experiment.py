@@ -43,7 +43,7 @@ class RunOptions:
     Attributes:
         settings: the whole configuration, for readers of the results.
         top: concepts kept for each unit.
-        resamples: redrawings of the images that the stability of a label is counted over.
+        resamples: bootstrap resamples of the images, over which the stability of a label is counted.
         html: whether `report.html` is written.
         figures: whether `figures/` is drawn.
         explorer: `auto`, `single`, `folder` or `none`.
@@ -125,7 +125,7 @@ class Experiment(RunInputs):
     def check(self) -> None:
         """Refuse parts that do not go together, as far as they can tell without computing anything.
 
-        Each has a `check_node` of its own; a method and a judge are given the probe.
+        Each has a `check_node` of its own; a method and a judge get the probe.
         """
         self.settings.resolved()
         for method in self.baselines.values():

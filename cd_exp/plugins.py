@@ -185,10 +185,10 @@ class UserFunction:
         return {"function": self.spec.rpartition(":")[2], "sources": dict(sorted(self.sources.items()))}
 
     def __call__(self, options: Mapping[str, Any]) -> Any:
-        """What the function returns with these keywords; modules that it imports only now are found too.
+        """What the function returns with these keywords; modules that it imports only now can be imported too.
 
         Raises:
-            InputError: an option that the function does not take, or one that it needs and was not given.
+            InputError: an option that the function does not take, or one that it needs and is missing.
         """
         check_options(self.function, options, setting=self.setting)
         with _with_import_path(self.folder), door(f"{self.setting}={self.spec} failed", seeds=True):
@@ -426,7 +426,7 @@ def _check_file(place: str, setting: str) -> Path:
 
 _loaded: dict[Path, tuple[ModuleType, Mapping[str, str]]] = {}
 _sources_when_loaded: dict[str, Mapping[str, str]] = {}
-"""Of a package's module, which is not loaded anew: the sources when it was first asked for."""
+"""The sources of a package's module when it was first asked for; such a module is not loaded again."""
 _neighbours: dict[Path, dict[str, ModuleType]] = {}
 """Modules by the folder of the user's file that imported them: two files may each have a neighbour `layers`."""
 

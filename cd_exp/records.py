@@ -76,7 +76,7 @@ class Probe(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """A hash of the images' content and order, never of names or places."""
+        """A hash of the images' content and order, never of names or paths."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -134,7 +134,7 @@ class Probe(ABC):
 
     @property
     def renderer(self) -> "Renderer | None":
-        """What draws further pictures as those of the set; None where they are found, not drawn."""
+        """What draws further pictures as those of the set; None where they are photographs, not drawn."""
         return None
 
     @property
@@ -253,7 +253,7 @@ class Labels:
 class UnitResults:
     """One method's labels of one layer, unit by unit, as `cd_exp.metrics.metrics` computes every figure from them.
 
-    `units` are the judged ones, whose label is held against a truth; None where nothing is known of any unit. What a
+    `units` are the judged ones, whose label is compared with a truth; None where nothing is known of any unit. What a
     method does not give is None: published labels have no rank. A paired test compares two of these on the units that
     both have values for.
 
@@ -278,7 +278,7 @@ class UnitResults:
 
 @dataclass(frozen=True, eq=False)
 class RunResult:
-    """All that a run found, ready for the files, the terminal and the tracker.
+    """All results of a run, ready for the files, the terminal and the tracker.
 
     `render_labels` and `metrics_dict` are by layer; `baselines` by method, then layer; `comparisons` holds one row
     for each layer and pair of methods. `list_top_images` are indices into the probe's ids, most exciting first.

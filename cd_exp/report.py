@@ -91,7 +91,7 @@ def _list_pages(out: Path, *, of: Path | None) -> Iterator[None]:
 
 
 def read_stored_pages(folder: Path, manifest: Mapping[str, Any]) -> tuple[explorer.PageContent, RunResult]:
-    """What the explorer of a run holds, with what the run found; without an explorer, its labels alone."""
+    """What the explorer of a run holds, with the run's results; without an explorer, its labels alone."""
     kept = None
     if (folder / "explorer" / "index.html").is_file():
         kept = next(iter(explorer.list_runs(explorer.read_pages(folder)).values()))

@@ -170,14 +170,14 @@ def as_concepts(given: Any) -> Concepts:
 
 
 def as_clip(clip: Any) -> Clip:
-    """The backbone, where it is not given by name."""
+    """The backbone, where it is an object and no name."""
     if not _has_attributes(clip, OF_CLIPS) or isinstance(clip, type):
         raise _wrong_argument("clip", clip, "a name of conf/clip, as 'vit_b_16', or a recipe of cd_exp.clips")
     return clip
 
 
 def as_similarity(similarity: Any) -> Similarity:
-    """The function, where it is not given by name."""
+    """The function, where it is an object and no name."""
     if not callable(similarity) or isinstance(similarity, type):
         raise _wrong_argument("similarity", similarity, "a name of conf/similarity, or a function (match, neurons)")
     own, bound = similarity, {}

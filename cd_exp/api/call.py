@@ -56,7 +56,7 @@ def name_arguments(said: str) -> str:
 
 @contextmanager
 def errors_name_arguments() -> Iterator[None]:
-    """Within the block, an `InputError` names arguments in place of settings."""
+    """Within the block, an `InputError` names arguments instead of settings."""
     try:
         yield
     except InputError as error:
@@ -104,13 +104,13 @@ def dissect(
             `CD_EXP_CACHE`, or `outputs/cache`.
         settings: `cd_exp.ExtractionSettings`: device, precision, batches, what to do with unreadable images.
         top: how many concepts to keep for each unit.
-        resamples: how often the images are drawn anew to count how stable a label is; 0 leaves it out.
+        resamples: bootstrap resamples of the images, over which the stability of a label is counted; 0 leaves it out.
         seed: of these draws.
         units_axis: the axis of the layers' outputs that holds the units, where they do not tell themselves.
         prefix_tokens: how many tokens of a transformer are no patches, where it does not tell itself.
 
     Returns:
-        The labels by layer, as a mapping, with what is told of them: tables, pictures, figures, files.
+        The labels by layer, as a mapping, with what belongs to them: tables, pictures, figures, files.
 
     Raises:
         InputError: whatever the caller can mend, with the argument named.
@@ -146,7 +146,7 @@ def dissect(
 
 
 def _name_choices(parts: Experiment, names: Mapping[str, str]) -> dict[str, str]:
-    """What each part is called, in place of the choices of a command line."""
+    """What each part is called, instead of the choices of a command line."""
     similarity = getattr(parts.similarity, "func", parts.similarity)
     called = {
         "model": parts.model.name,

@@ -17,7 +17,7 @@ from cd_exp.features import ExtractionSettings
 
 
 def compose_call(given: Mapping[str, object]) -> tuple[DictConfig, dict[str, str]]:
-    """The default configuration with the groups that are given by name.
+    """The default configuration with the groups that the caller chose by name.
 
     Args:
         given: by group a name, or an object, which is left to others.

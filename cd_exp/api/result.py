@@ -82,7 +82,7 @@ class LayerLabels(Labels):
     """The labels of one layer, which show themselves as a table."""
 
     def to_frame(self) -> "pd.DataFrame":
-        """The columns of `labels.csv`, a row a unit; needs the extra `pandas`."""
+        """The columns of `labels.csv`, one row per unit; needs the extra `pandas`."""
         return make_frame(self)
 
     def _repr_html_(self) -> str:
@@ -112,7 +112,7 @@ class Result(Mapping[str, Labels]):
 
     @cached_property
     def outcome(self) -> RunResult:
-        """The labels held against the truth, where it is known, with the images that excite each unit most."""
+        """The labels compared with the truth, where it is known, with the images that excite each unit most."""
         with torch.random.fork_rng(devices=()):  # the caller's random numbers go on as they were
             return replace(evaluate_run(self._parts, self._found), seconds=self._seconds)
 

@@ -96,7 +96,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The exit status: 1 where `verify_cache` found something damaged or `prune_cache` was told not to, 2 for what
+        The exit status: 1 for a damaged entry, or for `prune` without `--yes`, 2 for what
         can be mended.
     """
     parser = OneLineParser(prog="python -m cd_exp.cache", description=__doc__)

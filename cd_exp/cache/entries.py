@@ -55,7 +55,7 @@ def _checksum(values: Mapping[str, Any]) -> str:
 
 
 SCHEMA = 1
-"""Raised by one whenever the meaning of stored numbers changes; old entries are then never found."""
+"""Raised by one whenever the meaning of stored numbers changes; old entries are then never read."""
 
 MANIFEST = "manifest.json"
 ARRAY, ARRAYS = "values.npy", "values.npz"
@@ -77,7 +77,7 @@ def hash_file(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """One kind of features to be found or made. `content` is all that changes the numbers, as plain JSON values."""
+    """One kind of features to be read or computed. `content` is all that changes the numbers, as plain JSON values."""
 
     kind: str
     content: Mapping[str, Any]
@@ -207,7 +207,7 @@ def hash_shards(path: Path, start: int, *, rows: int, shard: int, only: Sequence
 
 
 def _hash_range(path: Path, start: int, length: int | None) -> str:
-    """The SHA-256 of part of a file, to its end where no length is given."""
+    """The SHA-256 of part of a file, to its end where `length` is None."""
     found = hashlib.sha256()
     with path.open("rb") as file:
         file.seek(start)

@@ -195,7 +195,7 @@ class PartialResults:
         self.folder, self.entry, self.remedy = folder, entry, remedy
 
     def save(self, arrays: Arrays, *, instead_of: Path | None = None) -> Path:
-        """Write a piece, then remove the smaller one that it takes the place of.
+        """Write a piece, then remove the smaller one that it replaces.
 
         A kill between the two leaves both; whoever reads takes the larger.
         """

@@ -38,7 +38,7 @@ HELP = "Features stored by cd_exp; `python -m cd_exp.cache list` shows them. All
 
 
 def write_cache_tag(root: Path) -> None:
-    """Put the mark into a folder that is used as a cache; one that was damaged is written anew."""
+    """Put the mark into a folder that is used as a cache; a damaged one is written again."""
     if not is_cache(root):
         write_file(root / MARK, seal_json({"cache": "cd_exp", "about": HELP}))
 
@@ -52,7 +52,7 @@ def is_cache(root: Path) -> bool:
 
 
 def list_entry_folders(root: Path) -> Iterator[Path]:
-    """The folders that have the place and the name of an entry: `KIND/` and forty hexadecimal digits."""
+    """The folders whose path and name are those of an entry: `KIND/` and forty hexadecimal digits."""
     for folder in sorted(root.glob("*/" + "[0-9a-f]" * 40)):
         if folder.is_dir() and not folder.is_symlink() and folder.parent.name != "partial":
             yield folder
@@ -175,7 +175,7 @@ class Store:
     def note(self, kind: str, content: Mapping[str, Any], value: Any) -> Any:
         """Keep a small JSON value; returned as it will be read."""
         text = seal_json({"content": dict(content), "value": value})
-        with suppress(InputError):  # a cache that may not be written to, or a full disk: found out again next time
+        with suppress(InputError):  # a cache that may not be written to, or a full disk: checked again next time
             self._begin()
             write_file(self._small(kind, content), text)
         return json.loads(text)["value"]
@@ -201,7 +201,7 @@ class Store:
         return PartialResults(self.root / "partial" / entry.key, entry, remedy=REMEDY)
 
     def publish(self, making: PartialArray, **facts: Any) -> np.ndarray:
-        """Put a finished array in its place, and return it memory-mapped. Call it under the lock."""
+        """Move a finished array to its path, and return it memory-mapped. Call it under the lock."""
         making.complete(**facts)
         with report_disk_errors(self.root):
             self._place(making.folder, making.entry)
@@ -234,7 +234,7 @@ class Store:
 
     @contextmanager
     def _there(self, entry: Entry) -> Iterator[None]:
-        """Read an entry that was found; one that is gone since was removed by somebody else."""
+        """Read an entry that exists; one that is gone since was removed by somebody else."""
         try:
             yield
         except FileNotFoundError as error:

@@ -73,7 +73,7 @@ def run_command_line(words: Sequence[str]) -> None:
 
 
 def _show_help_or_config(hydra: Hydra, name: str, found: Namespace, parser: ArgumentParser) -> None:
-    """Help, or the configuration, which has to compose but may lack settings that must be given."""
+    """Help, or the configuration, which has to compose but may lack settings that a run needs."""
     if found.help:
         hydra.app_help(config_name=name, args_parser=parser, args=found)
     elif found.hydra_help:
@@ -115,7 +115,7 @@ def _run_once(hydra: Hydra, config: DictConfig) -> None:
 
 
 def _show_plan(config: DictConfig, invocation: RunRequest) -> None:
-    """Print what the run would need, in place of the run."""
+    """Print what the run would need, instead of the run."""
     from rich.console import Console
 
     from cd_exp import plan
@@ -228,7 +228,7 @@ def _check_search(config: DictConfig) -> None:
 
 
 def read_run_request() -> RunRequest:
-    """How the run at hand was asked for, as Hydra knows it."""
+    """How this run was asked for, as Hydra has recorded it."""
     known = HydraConfig.get()
     choices = {group: str(choice) for group, choice in known.runtime.choices.items()}
     overrides = parse_overrides(known.overrides.task)
@@ -241,7 +241,7 @@ def read_run_request() -> RunRequest:
 
 
 def _command_line_again() -> list[str]:
-    """The command line of the run at hand, for its other processes."""
+    """The command line of this run, for its other processes."""
     known = HydraConfig.get()
     folders = [source.path for source in known.runtime.config_sources if source.provider == "command-line"]
     own = next(source.path for source in known.runtime.config_sources if source.provider == "main")

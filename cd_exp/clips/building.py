@@ -1,4 +1,4 @@
-"""From the files of an open_clip model to the model: found, checked against each other, built."""
+"""From the files of an open_clip model to the model: locate them, check them against each other, build it."""
 
 import json
 import pickle

@@ -34,7 +34,7 @@ class CustomClip(Clip):
     name: str = "custom"
 
     def __post_init__(self) -> None:
-        _ = self.key  # whatever is wrong is told before anything runs
+        _ = self.key  # errors are raised before anything runs
 
     @cached_property
     def _function(self) -> UserFunction:

@@ -44,14 +44,14 @@ class OpenClip(Clip):
         architecture: open_clip's name, as in `ViT-B-16-quickgelu`; `hf-hub:OWNER/NAME` or `local-dir:FOLDER` with
             open_clip's own layout (`open_clip_config.json` beside the weights), which need no other setting.
         pretrained: the tag of its weights, as in `openai_names`.
-        weights: a local file with these weights instead; with `pretrained` given too, the file is held to what
+        weights: a local file with these weights instead; with `pretrained` as well, the file must match what
             open_clip knows of that tag, and pictures are prepared as that tag says.
         hub: the hub repository of the weights, where known; else open_clip is asked.
         config: a JSON model config for an architecture that open_clip does not ship.
         bpe: the merges of the tokenizer, where they are not OpenAI's.
         tokenizer: a local folder with the tokenizer of a model whose tokenizer is on a hub (SigLIP, BiomedCLIP), and
             with the `config.json` of its text tower where that is on a hub too.
-        preprocess: `mean`, `std`, `interpolation`, `resize_mode` of its pictures; what is not given is as the tag has
+        preprocess: `mean`, `std`, `interpolation`, `resize_mode` of its pictures; the rest is as the tag has
             it, and without a tag as most tags of the architecture have it.
         name: for tables.
     """
@@ -103,7 +103,7 @@ class OpenClip(Clip):
         return int(self.source.settings()["embed_dim"])
 
     def check(self) -> None:
-        """Refuse what is missing for texts, before any picture is opened: a tokenizer of the hub, in the first place.
+        """Refuse what is missing for texts, before any picture is opened: above all a tokenizer of the hub.
 
         Raises:
             InputError: says what is missing, and the setting that points to a local copy.
@@ -130,7 +130,7 @@ class OpenClip(Clip):
 
     def embed(self, concepts: Concepts, *, device: torch.device) -> Float[Tensor, "concepts dim"]:
         """The text embedding of each concept; several templates are averaged after normalising."""
-        tokenizer = self._tokenizer  # first: a missing one is found out sooner than the model is built
+        tokenizer = self._tokenizer  # first: a missing file is reported before the model is built
         model, _ = self._built
         model.to(device)
         by_template = []

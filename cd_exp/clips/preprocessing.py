@@ -11,7 +11,7 @@ SETTINGS = ("mean", "std", *CHOICES)
 
 
 def drop_null_settings(preprocess: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The settings that are given, those of null left out.
+    """The settings without those that are null.
 
     Raises:
         InputError: an unknown setting, or a value that it cannot have.

@@ -47,7 +47,7 @@ def download_tokenizer(text: Mapping[str, Any]) -> Path | None:
     None for a text tower with open_clip's own tokenizer.
 
     Raises:
-        InputError: it is not found locally and cannot be downloaded.
+        InputError: it is not on this disk and cannot be downloaded.
     """
     named = text.get("hf_tokenizer_name")
     return fetch_hub_folder(str(named), CONTENT, optional=FILES, setting=SETTING) if named else None

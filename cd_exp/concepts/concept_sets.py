@@ -46,7 +46,7 @@ def file(*, path: str, templates: Templates = None) -> Concepts:
     """The lines of a text file.
 
     Args:
-        path: one concept a line, in UTF-8; or JSON, a list, or a dictionary of classes with a list each.
+        path: one concept per line, in UTF-8; or JSON, a list, or a dictionary of classes with a list each.
         templates: prompts.
 
     Raises:
@@ -58,7 +58,7 @@ def file(*, path: str, templates: Templates = None) -> Concepts:
 
 
 def words(*, names: Sequence[Any], name: str = "words", templates: Templates = None) -> Concepts:
-    """A list given in the config itself.
+    """A list in the config itself.
 
     Args:
         names: the concepts.
@@ -115,7 +115,7 @@ def broden(
         templates: prompts.
 
     Raises:
-        InputError: it is not found locally and cannot be downloaded.
+        InputError: it is not on this disk and cannot be downloaded.
     """
     archive = Archive(url, checksum, "label.csv")
     table = locate_archive(archive, root=root, data_dir=data_dir, setting="concepts.root") / "label.csv"
@@ -307,7 +307,7 @@ def find_truth(model: TargetModel, layer: str, *, units: int) -> tuple[Accepted,
         units: how many units the layer has.
 
     Raises:
-        InputError: there is not one line a unit.
+        InputError: there is not one line per unit.
     """
     plain = layer.partition(":")[0]
     names = model.truth.get(plain, ())

@@ -2,7 +2,9 @@
 
 
 def published_names() -> tuple[str, ...]:
-    """The lines of synonyms that CLIP-Dissect used: timm's lemmas, with the two cranes told apart."""
+    """The lines of synonyms that CLIP-Dissect used: timm's lemmas, with a name of its own for each of the two
+    cranes.
+    """
     names = list(timm_lemmas())
     names[134], names[517] = "crane, bird", "crane, machine"
     return tuple(names)

@@ -188,7 +188,7 @@ def _sets(path: Path, root: Path, key: str) -> bool:
 
 
 def make_composer(found: Namespace) -> Hydra:
-    """Hydra, looking into our own folder and those that were given.
+    """Hydra, with our config folder and those of `--config-path` and `--config-dir`.
 
     Raises:
         InputError: a folder that is not there.
@@ -245,7 +245,7 @@ def compose_choice(group: str, name: str, *, setting: str) -> DictConfig:
 
     Args:
         group: as in `clip`.
-        name: one of its choices, of the package or of a folder given with --config-dir.
+        name: one of its choices, of the package or of the folder of --config-dir.
         setting: that named it, for errors.
 
     Raises:
@@ -304,7 +304,7 @@ def list_jobs(hydra: Hydra, config: DictConfig) -> Iterator[Sequence[str]]:
 
 
 def parse_overrides(overrides: Any) -> list[str]:
-    """Overrides as they were typed: read plainly, an interpolation would be put in its place."""
+    """Overrides as they were typed: OmegaConf's own access would resolve an interpolation."""
     plain: Any = OmegaConf.to_container(overrides, resolve=False) if isinstance(overrides, ListConfig) else overrides
     return [str(text) for text in plain]
 

@@ -32,7 +32,7 @@ __all__ = ["build", "check_groups", "check_node", "config_folder", "register_sch
 TARGET, PARTIAL = "_target_", "_partial_"
 _BUILDERS: dict[str, Callable[[Callable[..., Any], Mapping[str, Any]], Any]] = {}
 HELD = "held"
-"""In place of a target, where a program gave the object itself to `cd_exp.dissect`."""
+"""Stands instead of a target, where a program passed the object itself to `cd_exp.dissect`."""
 
 
 def build(node: DictConfig | Mapping[str, Any] | None, *, group: str, leave_out: tuple[str, ...] = ()) -> Any:

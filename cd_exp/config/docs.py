@@ -33,7 +33,7 @@ def write_settings_page() -> str:
 INTRODUCTION = """\
 Made by `python -m cd_exp.config` from the declarations that are also what every value is checked against, before
 anything is computed. Change a setting with `KEY=VALUE`, choose one of each group with `GROUP=CHOICE`; lists are written
-`KEY=[a,b]`. A misspelt key is refused, with or without `+`. `???` is a setting that must be given."""
+`KEY=[a,b]`. A misspelt key is refused, with or without `+`. `???` is a setting that you must set."""
 
 
 def _describe_run_settings() -> Iterator[str]:

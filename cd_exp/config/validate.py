@@ -96,7 +96,7 @@ def _find_stray_key(node: Any, schema: Any, where: str) -> Iterator[tuple[str, l
 
 
 def check_values(config: DictConfig) -> None:
-    """Refuse a value outside the groups that is not of its kind, or a place for files that cannot be one.
+    """Refuse a value outside the groups that is not of its kind, or a folder that cannot be one.
 
     Raises:
         InputError: names the setting, what came and what it takes.
@@ -130,7 +130,7 @@ def configured_by(config: DictConfig, name: str) -> Any:
 
 
 def check_folder(name: str, folder: str | os.PathLike[str]) -> None:
-    """Refuse a folder that cannot be one: a file is in its place or above it, or nothing may be written there."""
+    """Refuse a folder that cannot be one: a file has its path or one above it, or nothing may be written there."""
     path = Path(folder).expanduser().absolute()
     above = next((place for place in (path, *path.parents) if os.path.lexists(place)), path)
     if not above.is_dir():

@@ -80,7 +80,7 @@ def judge_labels(
     rows = np.flatnonzero(judged)
     rank = None if labels.ranks is None else labels.ranks[rows]
     top1 = _is_right(labels, right, rows, within=1) if rank is None else rank == 1
-    names = labels.descriptions  # made anew each time it is asked for
+    names = labels.descriptions  # computed each time it is read
     named = np.array([row for row in np.flatnonzero(known) if names[row]], dtype=np.int64)
     given, true = NameMatcher.of(names), matcher_for(right)
     pairs = [(given.plain(names[row]), true.plain(right[row][0])) for row in named]
@@ -226,7 +226,7 @@ def _compare_texts(pairs: Sequence[tuple[str, str]], encode: TextEncoder | None)
 
 @dataclass(frozen=True, eq=False)
 class MethodResults:
-    """Who scores the labels, and how our own are made: they are chosen anew on a part of the images for it."""
+    """Who scores the labels, and how our own are made: they are chosen again on a part of the images for it."""
 
     judge: Judge
     ours: Method
@@ -306,7 +306,7 @@ def _with_verdicts(labels: Labels, judgement: UnitResults) -> Labels:
 
 
 def _note_unjudged(by_layer: Mapping[str, Labels]) -> dict[str, UnitResults]:
-    """Floor and ceiling have scores, and are held against no truth."""
+    """Floor and ceiling have scores, and are compared with no truth."""
     return {
         layer: UnitResults(labelled=labels.units, faithfulness=labels.faithfulness)
         for layer, labels in by_layer.items()

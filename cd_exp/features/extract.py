@@ -370,7 +370,7 @@ def _select_rows(values: np.ndarray, left_out: Sequence[int], kept: Sequence[int
 
 
 def _renumber_lists(reduced: LayerSummary, kept: Sequence[int], images: int) -> LayerSummary:
-    """The same with indices into the images `kept` in place of the probe."""
+    """The same with indices into the images `kept` instead of the probe."""
     if len(kept) == images:
         return reduced
     place = torch.full((images,), -1)

@@ -1,4 +1,4 @@
-"""The layers of a network as a run reads them, found with the probe's own images and remembered.
+"""The layers of a network as a run reads them, determined with the probe's own images and stored.
 
 The outputs of a user's own network for a few images are part of its key: code can depend on what no hash of a text
 sees, such as an environment variable or a file it reads.
@@ -93,7 +93,7 @@ def find_layers(model: TargetModel, probe: Probe, patterns: Sequence[str], store
         store: where the answer is kept; the notes on the network are added to its reports.
 
     Raises:
-        InputError: an unknown layer, one whose axes cannot be told, names that do not fit the number of units.
+        InputError: an unknown layer, one whose axes cannot be inferred, names that do not fit the number of units.
     """
     if model.own_code:  # no key covers what it may depend on: it is looked at each time
         looked, more = _inspect_network(model, probe, patterns)
@@ -112,7 +112,7 @@ def find_layers(model: TargetModel, probe: Probe, patterns: Sequence[str], store
 
 
 def read_known_layers(model: TargetModel, probe: Probe, patterns: Sequence[str], store: Store) -> list[Layer] | None:
-    """The layers as an earlier look found them; None where there was none, or where each run has to look anew."""
+    """The layers as an earlier run stored them; None where there was none, or where each run must inspect them."""
     found = (
         None if model.own_code else store.recall("layers", _describe_inspection(model, probe, patterns), _parse_layers)
     )

@@ -66,7 +66,7 @@ def unit_activations(
     Args:
         model: the target network's recipe.
         probe: the pictures.
-        like: the probe that the layers were found with.
+        like: the probe that the layers were determined with.
         units: what the columns are.
         store: where the answer is kept.
         settings: device, precision, batches.

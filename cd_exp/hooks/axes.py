@@ -38,7 +38,7 @@ class Prefix:
 
 
 def read_prefix_tokens(network: nn.Module, told: int | None) -> Prefix:
-    """The prefix tokens of a network: as told, as timm's networks say, or by the names of the tokens it has learnt.
+    """The prefix tokens of a network: as set, as timm's networks say, or by the names of the tokens it has learnt.
 
     Args:
         network: the target model.
@@ -143,7 +143,7 @@ class AxisFacts:
         self._waiting: dict[int, tuple[weakref.ref[Tensor], list[str]]] = {}
 
     def ask(self, key: str, tensor: Tensor) -> None:
-        """Put the axis of `tensor` under `key` in `found`, now or when a later layer tells it."""
+        """Put the axis of `tensor` under `key` in `output_axes`, now or when a later layer decides it."""
         axis = self.axis(tensor)
         if axis is not None:
             self.found[key] = axis

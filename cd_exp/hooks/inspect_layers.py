@@ -130,7 +130,7 @@ _SAME = 1e-3  # of a layer's largest value; what batches of another size may dif
 
 @dataclass(frozen=True, eq=False)
 class LayerOutputs:
-    """What a look at a network found.
+    """The outputs of a network's layers, as one forward pass showed them.
 
     Attributes:
         layers: the wanted layers, in the order of the network.
@@ -163,7 +163,7 @@ def inspect_layers(
         units_axis: the axis of the units where nothing else tells: 1, or 3 for the last one.
 
     Raises:
-        InputError: an unknown layer, one whose axes cannot be told, or pictures that the network cannot process.
+        InputError: an unknown layer, one whose axes cannot be inferred, or pictures that the network cannot process.
     """
     decided = decide_layers(
         network,
@@ -331,7 +331,7 @@ def are_tokens_in_order(
 
     Args:
         network: the target model, on the CPU.
-        layers: as they were found.
+        layers: as `decide_layers` returned them.
         pictures: inputs of the network.
         name: of the network, for errors.
     """

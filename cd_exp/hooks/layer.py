@@ -20,13 +20,13 @@ class Encoding(Protocol):
 
     @property
     def class_token(self) -> bool:
-        """Whether it reads the class token, in place of the positions of the image."""
+        """Whether it reads the class token instead of the positions of the image."""
 
     def latents(self, positions: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch latents"]:
         """The units of each position."""
 
     def __call__(self, positions: Float[Tensor, "images positions width"]) -> Float[Tensor, "images latents"]:
-        """One number a unit and image."""
+        """One number per unit and image."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Layer:
     Attributes:
         name: as it was asked for: the module's path, with the call, the element and the pooling where they were named.
         module: the module's path.
-        pooling: how its output becomes one number a unit and image.
+        pooling: how its output becomes one number per unit and image.
         units: how many numbers an image has.
         call: which call of the module in one forward pass, from 1.
         element: which tensor of a tuple or dictionary, as `1` or `as_logits`; empty where the module gives one tensor.
@@ -72,7 +72,7 @@ class Layer:
         return {**key, "behaviour": self.behaviour} if self.behaviour else key
 
     def reduce(self, output: Tensor) -> Float[Tensor, "images neurons"]:
-        """One number a unit and image."""
+        """One number per unit and image."""
         if self.encoding is None:
             return self.pooling(output)
         return self.encoding(self.pooling.positions(output, class_token=self.encoding.class_token))

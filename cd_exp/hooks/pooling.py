@@ -1,8 +1,8 @@
-"""From a layer's output to one number a unit and image.
+"""From a layer's output to one number per unit and image.
 
 The pooling follows from the kind of output: maps are averaged over positions, tokens give the class token where the
 layer has one and the mean of its patches where it has none. Which axis holds the units, and how many tokens come before
-the patches, is found out by `cd_exp.hooks`, not here.
+the patches, is decided by `cd_exp.hooks`, not here.
 """
 
 from dataclasses import dataclass

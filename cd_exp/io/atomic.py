@@ -70,7 +70,7 @@ def temporary_folder(parent: Path, name: str, *, remedy: str = REMEDY) -> Iterat
 
     Args:
         parent: where it lies.
-        name: what it will be; part of the temporary name, so that what a kill left can be told apart.
+        name: what it will be; part of the temporary name, so that the leftover of a killed process is recognised.
         remedy: what to do about a full disk.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Published files, fetched once: checked, unpacked whole or not at all, and found again without a network.
+"""Published files, fetched once: checked, unpacked whole or not at all, and read again without a network.
 
 `no_downloads` makes a plan say what a run would fetch, and fetch nothing. What this module does not know: which files a
 data set consists of (`cd_exp.probes`) and the Hugging Face hub (`cd_exp.io.hub`).
@@ -120,7 +120,7 @@ def refuse_download(name: str, address: str) -> None:
 
 
 PATIENCE = 5.0  # seconds until a server must have begun to answer, name look-up and every address included
-STALL = 30.0  # seconds without a byte before a transfer is given up
+STALL = 30.0  # seconds without a byte before a transfer ends
 CHUNK = 1 << 20
 
 
@@ -294,7 +294,7 @@ def _transfer(url: str, file: Path, algorithm: str) -> str:
 
 
 def is_reachable(url: str) -> bool:
-    """Whether a server answers at all, found out within PATIENCE."""
+    """Whether a server answers at all, within PATIENCE."""
     import requests
 
     try:

@@ -53,7 +53,7 @@ def bootstrap_interval(
         resamples: how many samples are drawn.
 
     Raises:
-        ValueError: the statistic does not reduce the axis it is given, which would be no interval of it.
+        ValueError: the statistic does not reduce its axis, which would be no interval of it.
 
     Returns:
         None for a single unit, which says nothing of the spread.

@@ -29,10 +29,10 @@ def predict_values(label: str, values: Values) -> Tensor | None:
         label: as in the description of this module; a concept that is called like a formula comes first.
         values: of a concept.
 
-    >>> told = {"red": torch.tensor([1.0, 1.0, 0.0]), "circle": torch.tensor([1.0, 0.0, 0.0])}
-    >>> predicted("red AND NOT circle", told.get).tolist()
+    >>> values = {"red": torch.tensor([1.0, 1.0, 0.0]), "circle": torch.tensor([1.0, 0.0, 0.0])}
+    >>> predicted("red AND NOT circle", values.get).tolist()
     [0.0, 1.0, 0.0]
-    >>> predicted("0.50 red + 0.25 circle", told.get).tolist()
+    >>> predicted("0.50 red + 0.25 circle", values.get).tolist()
     [0.75, 0.5, 0.0]
     """
     if not label:

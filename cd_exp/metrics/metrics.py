@@ -333,8 +333,8 @@ def summarise(
 
     >>> import numpy as np
     >>> judgement = Judgement(units=np.arange(4), top1=np.array([True, True, True, False]))
-    >>> found = summarise(judgement, total_units=5)
-    >>> found["units"], found["judged"], found["top1"], [round(end, 1) for end in found["ci95"]]
+    >>> row = summarise(judgement, total_units=5)
+    >>> row["units"], row["judged"], row["top1"], [round(end, 1) for end in row["ci95"]]
     (5, 4, 75.0, [19.4, 99.4])
     """
     found: dict[str, Any] = {"units": total_units}
@@ -364,8 +364,8 @@ def compare_methods(
 
     >>> def right_on(*units):
     ...     return Judgement(units=np.arange(8), top1=np.isin(np.arange(8), units))
-    >>> found = compare_methods(right_on(0, 1, 2, 3, 4, 5), right_on(0))
-    >>> found["judged"], found["top1_difference"], round(found["top1_p"], 4)
+    >>> row = compare_methods(right_on(0, 1, 2, 3, 4, 5), right_on(0))
+    >>> row["judged"], row["top1_difference"], round(row["top1_p"], 4)
     (8, 62.5, 0.0312)
     """
     found: dict[str, Any] = {}

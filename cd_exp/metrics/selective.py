@@ -70,7 +70,7 @@ def auc_difference_interval(score: Scores, other: Scores, right: Right) -> tuple
     """The interval of `auc_difference` from DeLong's variance of the paired difference, within -1 and 1.
 
     Returns:
-        None where one side has fewer than two units, or no unit's place differs from another's: the variance is then
+        None where one side has fewer than two units, or all units have the same rank: the variance is then
         not known. Scores of one order differ by 0 whatever the units are.
 
     >>> auc_difference_interval(np.array([4.0, 3.0, 2.0, 1.0]), np.ones(4), np.array([True, True, False, False]))

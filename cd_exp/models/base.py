@@ -41,7 +41,7 @@ class Recipe:
 
     @cached_property
     def truth(self) -> Mapping[str, tuple[Accepted, ...]]:
-        """The accepted names of each unit of the final layer, and of the hidden layers where they were given."""
+        """The accepted names of each unit of the final layer, and of the hidden layers that have names."""
         known = {
             layer: read_names(names, setting=f"model.hidden_truth.{layer}")
             for layer, names in self.hidden_truth.items()

@@ -111,7 +111,7 @@ def _read_torch(path: Path, *, zipped: bool) -> Any:
 
 
 def _find_state_dicts(held: Any, name: str = "", depth: int = 3) -> Iterator[tuple[str, State]]:
-    """Every mapping of names to tensors in a checkpoint, by where it lies; plain values beside them are passed over."""
+    """Every mapping of names to tensors in a checkpoint, by where it lies; plain values beside them are skipped."""
     if not isinstance(held, Mapping) or not depth:
         return
     tensors = {str(key): value for key, value in held.items() if isinstance(value, Tensor)}

@@ -49,7 +49,7 @@ class LoadedModel(Recipe):
     """A network in memory.
 
     Since code can compute anything, the key covers the sources of its classes, what it shows of itself and the
-    parameters, and what the layers give for the probe's first pictures is held against what is stored (`own_code`).
+    parameters, and what the layers give for the probe's first pictures is compared with what is stored (`own_code`).
 
     Attributes:
         module: the network.
@@ -118,7 +118,7 @@ class CustomModel(Recipe):
     `factory` is `FILE.py:function` or `package.module:function`; the function takes `options` as keywords and returns
     (nn.Module, transform from a PIL image to a tensor, class names or None). Since code can compute anything, the key
     covers the sources, the options and the parameters themselves, and what the layers give for the probe's first
-    pictures is held against what is stored (`own_code`); the network is therefore always built.
+    pictures is compared with what is stored (`own_code`); the network is therefore always built.
     """
 
     factory: str = ""

@@ -34,7 +34,7 @@ class TimmModel(Recipe):
 
     @cached_property
     def weights_file(self) -> Path:
-        """The local file of the weights; from timm's place on the hub unless a file was given."""
+        """The local file of the weights; from timm's repository on the hub unless `checkpoint` names a file."""
         if self.weights is not None:
             return check_weights_file(self.weights, "model.weights")
         if "." not in self.architecture:
@@ -63,7 +63,7 @@ class TimmModel(Recipe):
         return self._network(module)
 
     def outline(self) -> Network:
-        """The network without any numbers, on torch's `meta` device: shapes and cost can be told from it."""
+        """The network without any numbers, on torch's `meta` device: enough for shapes and cost."""
         with torch.device("meta"):
             module = self._created()
         return self._network(module)

@@ -17,7 +17,7 @@ ImageTransform = Callable[["Image"], Tensor]
 
 
 def adapt_transform(transform: object, network: nn.Module, *, name: str) -> tuple[ImageTransform, tuple[str, ...]]:
-    """The transform to use, and a note where it was not given.
+    """The transform to use, and a note where the caller named none.
 
     Args:
         transform: a function of one picture; a transformers image processor; or None, for the preprocessing that a

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Outline:
-    """What can be told of a network.
+    """What is known of a network without a forward pass.
 
     Attributes:
         module: on the `meta` device, unless it had to be built.

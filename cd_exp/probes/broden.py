@@ -102,7 +102,7 @@ def broden(
         archive: what is downloaded, for a copy elsewhere.
 
     Raises:
-        InputError: it is not found locally and cannot be downloaded, or its tables do not fit each other.
+        InputError: it is not on this disk and cannot be downloaded, or its tables do not fit each other.
     """
     base = locate_archive(archive, root=root, data_dir=data_dir, setting="probe.root")
     if split not in (None, *SPLITS):

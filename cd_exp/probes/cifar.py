@@ -101,7 +101,7 @@ def cifar100(
         archive: what is downloaded, for a copy elsewhere.
 
     Raises:
-        InputError: it is not found locally and cannot be downloaded, a file is cut off, or there is no such split.
+        InputError: it is not on this disk and cannot be downloaded, a file is cut off, or there is no such split.
     """
     return _cifar("cifar100", split, FILES100, archive, root=root, data_dir=data_dir, names=NAMES100, labels=2)
 

@@ -241,5 +241,5 @@ def probe_of_images(made: Any, *, source: str, name: str) -> CustomProbe:
         raise InputError(f"{source}: annotations lack {', '.join(missing)}; they need {', '.join(MASKS)}")
     probe = CustomProbe(name, made, ids, source)
     if len(probe):
-        probe.require_same(0)  # a wrong kind of item is told before anything runs
+        probe.require_same(0)  # a wrong kind of item is refused before anything runs
     return probe

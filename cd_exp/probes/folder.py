@@ -33,7 +33,7 @@ class Tree:
     seen: set[Identity] = field(default_factory=set)
 
     def notes(self, root: Path) -> tuple[str, ...]:
-        """What a reader should know of what was passed over, or taken twice."""
+        """What a reader should know: files that were skipped, or read twice."""
         kinds = ", ".join(f"{end} {count}" for end, count in self.others.most_common(8))
         more = ", ..." if len(self.others) > 8 else ""
         counted = (
@@ -54,7 +54,7 @@ class Tree:
 
 
 def folder(*, root: str, name: str = "folder") -> ImageFiles:
-    """Every image below a folder, sorted by relative path; hidden files and other kinds of file are passed over.
+    """Every image below a folder, sorted by relative path; hidden files and other kinds of file are skipped.
 
     Args:
         root: the folder; links to folders are followed.

@@ -107,7 +107,7 @@ def _read_hashes(memory: Path, states: dict[str, State]) -> dict[str, str]:
                 row = table.execute("SELECT digest, proof FROM files WHERE name = ?", (_cache_key(name),)).fetchone()
                 if row and state and row[1] == _hash_proof(name, state, row[0]):
                     found[name] = str(row[0])
-    except sqlite3.Error:  # damaged, of another kind, or locked for long: read the files, and write it anew
+    except sqlite3.Error:  # damaged, of another kind, or locked for long: read the files, and write it again
         return {}
     return found
 

@@ -26,7 +26,7 @@ class HuggingFace(DecodedImages):
 
     @cached_property
     def image_classes(self) -> Sequence[str] | None:
-        """The class of each image, where a column has them; one that is not given is no class."""
+        """The class of each image, where a column has them; an empty cell is no class."""
         if self.labels is None:
             return None
         (column,) = self.labels.features

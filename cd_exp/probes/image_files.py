@@ -24,7 +24,7 @@ from cd_exp.records import Probe
 
 
 class _Names(Sequence[str]):
-    """Equal to any sequence of the same names, and given as a tuple where a part is asked for."""
+    """Equal to any sequence of the same names, and a slice of them is a tuple."""
 
     @abstractmethod
     def name(self, index: int) -> str:
@@ -265,7 +265,7 @@ class DecodedImages(Probe):
         )
 
     def forget(self) -> None:
-        """Take every digest anew next time, where they are remembered."""
+        """Compute every digest again next time, where they are remembered."""
 
     def values(self, index: int) -> Values:
         """What numbers the picture holds before it becomes 8-bit RGB; raises OSError where it cannot be read."""
@@ -300,11 +300,11 @@ class ImageFiles(DecodedImages):
 
     def digests(self, rows: Sequence[int]) -> Iterator[str]:
         """The hash of each of these files."""
-        whole = rows == range(len(self))  # a list of a million names is not made anew
+        whole = rows == range(len(self))  # a list of a million names is not copied
         return hash_files(self.root, self.ids if whole else [self.ids[row] for row in rows], self.cache)
 
     def forget(self) -> None:
-        """Take every digest anew next time."""
+        """Compute every digest again next time."""
         forget(self.root, self.cache)
 
     def where(self, index: int) -> str:

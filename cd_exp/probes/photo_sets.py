@@ -34,7 +34,7 @@ def dtd(
         archive: what is downloaded, for a copy elsewhere.
 
     Raises:
-        InputError: it is not found locally and cannot be downloaded, or there is no such split.
+        InputError: it is not on this disk and cannot be downloaded, or there is no such split.
     """
     base = locate_archive(archive, root=root, data_dir=data_dir, setting="probe.root")
     if split is None:
@@ -63,7 +63,7 @@ def places365(*, root: str | None = None, data_dir: str = "data", archive: Archi
         archive: what is downloaded, for a copy elsewhere.
 
     Raises:
-        InputError: they are not found locally and cannot be downloaded.
+        InputError: they are not on this disk and cannot be downloaded.
     """
     base = locate_archive(archive, root=root, data_dir=data_dir, setting="probe.root")
     listed = sorted(list_image_tree(base).images, key=lambda path: path.rpartition("/")[2])
@@ -84,7 +84,7 @@ def imagenet_val(*, root: str | None = None) -> ImageFiles:
         root: the folder.
 
     Raises:
-        InputError: no folder is given, or it holds no images.
+        InputError: there is no folder, or it holds no images.
     """
     if root is None:
         remedy = "set probe.root=DIR to a copy of the validation images"

@@ -95,7 +95,7 @@ def nothing_wanted_error(path: str, paths: Sequence[Path], column: str | None, c
 
 
 def _members(shard: Path) -> Iterator[tuple[str, int, int]]:
-    """Name, place and size of each picture of a shard; hidden files, links and all else are passed over."""
+    """Name, offset and size of each image of a shard; hidden files, links and all else are skipped."""
     length = shard.stat().st_size
     try:
         with tarfile.open(shard, "r:") as archive:
@@ -145,7 +145,7 @@ def _parted(file: str) -> tuple[str, str]:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TarShards(DecodedImages):
-    """Pictures inside tar files, each read from its place there: `ids` are the shard and the member, `0001/cat.jpg`."""
+    """Images inside tar files, each read from its offset there: `ids` are the shard and the member, `0001/cat.jpg`."""
 
     paths: tuple[Path, ...]
     shard: Int[np.ndarray, " images"]  # the number of the file
@@ -184,7 +184,7 @@ class TarShards(DecodedImages):
         return tuple((status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino) for status in found)
 
     def forget(self) -> None:
-        """Take every digest anew next time."""
+        """Compute every digest again next time."""
         for path in self.paths:
             forget(path, self.cache)
 

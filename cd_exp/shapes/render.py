@@ -184,7 +184,7 @@ def _bounding_boxes(draws: Float[np.ndarray, "24"], size: int, *, objects: int) 
 
 
 def _coverage(shape: str, draws: Float[np.ndarray, "4"], box: _Box) -> Float[np.ndarray, "size size"]:
-    """How much of each pixel the shape covers: its place, radius and turn are drawn.
+    """How much of each pixel the shape covers: its position, radius and turn are drawn.
 
     The disc of that radius lies in the box; the corners of square, triangle and heart reach a tenth beyond it.
     """

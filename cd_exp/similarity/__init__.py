@@ -4,8 +4,8 @@ Every function takes `(match, neurons, *, settings)`, and its published settings
 `rank_reorder`, `wpmi` and `soft_wpmi` keep the published arithmetic; the others have names of their own. None holds the
 images x concepts matrix when the match is factored. Outputs are float32, on the device of the inputs.
 
-A function in a file of its own name is found by itself: `cd_exp/similarity/NAME.py` and `conf/similarity/NAME.yaml` are
-all that a new one needs.
+A function in a file of its own name needs no registration: `cd_exp/similarity/NAME.py` and
+`conf/similarity/NAME.yaml` are all that a new one needs.
 
 >>> import torch
 >>> match = concept_activations(torch.eye(3), torch.eye(3)[:2])  # images 0 and 1 show concepts 0 and 1

@@ -20,7 +20,7 @@ def custom(*, function: str, options: Mapping[str, Any] | None = None) -> Simila
     `match` has the embeddings, `match.images @ match.texts.T` is the match of every image and concept. A layer too
     large for one piece is scored some units at a time: a unit's scores must not depend on the other units, unless the
     function takes a `prior`, as `cd_exp.similarity.soft_wpmi` does. No call has units of two layers, unless it says by
-    `cd_exp.similarity.similarity_function` what it reads. One that takes `names` is given the concepts'.
+    `cd_exp.similarity.similarity_function` what it reads. One that takes `names` gets the concepts'.
 
     Args:
         function: `FILE.py:name` or `package.module:name`.
@@ -47,7 +47,7 @@ def check_function(function: Callable[..., Any], *, source: str, bound: Collecti
         bound: keywords that it will be called with.
 
     Raises:
-        InputError: it does not take what a similarity function is given; when called, that it gives something else.
+        InputError: it does not take the arguments of a similarity function; when called, that it gives something else.
     """
     taken = list(inspect.signature(function).parameters.values())
     places = [given for given in taken if given.kind in (given.POSITIONAL_ONLY, given.POSITIONAL_OR_KEYWORD)]

@@ -178,7 +178,7 @@ def take_images(
 
 
 def take_tile(match: DenseOrFactored, concepts: slice, out: Tensor | None = None) -> Float[Tensor, "images block"]:
-    """The matrix itself for a slice of the concepts, contiguous; written to `out` where given."""
+    """The matrix itself for a slice of the concepts, contiguous; written to `out` where that is no None."""
     if isinstance(match, ConceptActivations):
         return torch.mm(match.images, match.texts[concepts].T, out=out)
     return match[:, concepts].contiguous() if out is None else out.copy_(match[:, concepts])

@@ -36,12 +36,12 @@ def subtract_prior(
     """likelihood - weight * prior, in place, with scores that are equal but for rounding in order of their likelihood.
 
     Args:
-        likelihood: of the units given.
+        likelihood: of these units.
         neurons: their activations, or the strongest of them.
         weight: of the prior.
         prior: of each concept, where it comes from elsewhere.
         units: which units the prior is over: `all`, or `alive` to leave out dead ones.
-        layers: how many of the units, in order, belong to each layer; one layer where not given.
+        layers: how many of the units, in order, belong to each layer; by default one layer.
 
     Raises:
         InputError: another word for `units`.

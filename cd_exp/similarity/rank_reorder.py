@@ -62,7 +62,7 @@ def rank_reorder(
         scale_power: of the mean match.
         permutations: random orders to average over.
         seed: of the random orders.
-        columns: for each unit the concepts to score, in place of all of them.
+        columns: for each unit the concepts to score, instead of all of them.
 
     Raises:
         InputError: for activations that are not finite, images that differ, or a setting out of range.

@@ -1,6 +1,6 @@
 """What a similarity function declares where it is defined: its inputs, its ceiling, and how it is resampled.
 
-A function in a file of its own name is found by `find_by_file_name`, so that a new one needs no line elsewhere.
+A function in a file of its own name is discovered by `find_by_file_name`, so that a new one needs no line elsewhere.
 """
 
 import inspect
@@ -69,14 +69,14 @@ def similarity_function(
     """Declare a similarity function.
 
     Args:
-        strongest: `(images, **settings) -> int`, how many of each unit's strongest images it reads; not given, all.
+        strongest: `(images, **settings) -> int`, how many of each unit's strongest images it reads; by default all.
         whole_layer: whether the score of a unit depends on the other units, so that no layer can be cut.
         terms: `(**settings) -> Terms`, for a function that is a sum over the strongest images: makes resampling cheap.
-            A parameter `images` is given how many there are.
+            A parameter `images` gets their number.
         prepare: `(match, neurons, **settings) -> match, neurons, function`, for a function that takes means or a prior
             over all images: these are taken once, and `function(match, neurons)` is what is left to do for a resample
             of the rows of both.
-        least_units: in a layer of fewer units its labels are to be held against those of another function, which a run
+        least_units: in a layer of fewer units its labels should be compared with those of another function, which a run
             says.
 
     >>> @declare(strongest=lambda images, *, top_k=10: top_k)

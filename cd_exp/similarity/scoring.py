@@ -52,7 +52,7 @@ def score_layers(
         InputError: as the function does; a unit is named by its number in its layer.
     """
     fitting = {layer: _read_block(function, match, neurons) for layer, neurons in layers.items()}
-    # What says nothing of itself may take a prior over the units it is given: whoever calls soft_wpmi does.
+    # What says nothing of itself may take a prior over its units: whoever calls soft_wpmi does.
     parameters = inspect.signature(function).parameters
     alone = spec_of(function).whole_layer or not (is_declared(function) or "layers" in parameters)
     for group in _group_layers(fitting, concepts=match_shape(match)[1], alone=alone):
@@ -97,7 +97,7 @@ def score_blocks(
             form whose scores of a unit depend on no other unit.
         match: concept activations, images x concepts, dense or factored.
         neurons: activations, images x neurons, or each unit's strongest where the function reads no more.
-        units: how many a block; as many as make half a gibibyte of scores when not given.
+        units: how many per block; by default as many as make half a gibibyte of scores.
 
     Yields:
         The units, and their scores, in order.

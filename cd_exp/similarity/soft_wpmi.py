@@ -124,7 +124,7 @@ def soft_wpmi(
     rank 0 towards `last_membership` at rank `top_k`, exclusive. prior[t] is the log of the mean over units of exp of
     the first term: one unit alone scores 0 everywhere.
 
-    The prior depends on the units given: pass all units of a layer together (`score_blocks` does that piece by
+    The prior depends on the units of the call: pass all units of a layer together (`score_blocks` does that piece by
     piece), or the layer's own prior. With fewer than `top_k` images all of them count, with the p_r of their rank. A
     dead unit takes any `top_k` images.
 
@@ -138,8 +138,8 @@ def soft_wpmi(
         last_membership: the same at rank `top_k`.
         min_probability: keeps the logarithm finite, above 0.
         prior_units: `all`, or `alive` to leave units out of the prior that give the same value for every image.
-        prior: of each concept, instead of that of the units given.
-        layers: how many of the units, in order, belong to each layer, where several are given together.
+        prior: of each concept, instead of that of these units.
+        layers: how many of the units, in order, belong to each layer, where several are scored together.
 
     Raises:
         InputError: for activations that are not finite, images that differ, or a setting out of range.

@@ -94,7 +94,7 @@ def top_image_blocks(
         match: concept activations of all images.
         lists: each unit's strongest images.
         scale: of the softmax; None for the matches themselves.
-        width: concepts a tile; what suits the number of units where not given.
+        width: concepts per tile; by default what suits the number of units.
     """
     concepts, units = match_shape(match)[1], lists.shape[1]
     needed, places = torch.unique(lists.indices.T.contiguous(), return_inverse=True)

@@ -35,7 +35,7 @@ def wpmi(
     of scale * P, B the `top_k` strongest images of unit k, and prior[t] the log of the mean over units of exp of
     the first term.
 
-    The prior depends on the units given: pass all units of a layer together (`score_blocks` does that piece by
+    The prior depends on the units of the call: pass all units of a layer together (`score_blocks` does that piece by
     piece), or the layer's own prior. With fewer than `top_k` images all of them count. A dead unit takes any `top_k`
     images.
 
@@ -47,8 +47,8 @@ def wpmi(
         prior_weight: of the prior (the paper's lambda).
         min_probability: keeps the logarithm finite, above 0.
         prior_units: `all`, or `alive` to leave units out of the prior that give the same value for every image.
-        prior: of each concept, instead of that of the units given.
-        layers: how many of the units, in order, belong to each layer, where several are given together.
+        prior: of each concept, instead of that of these units.
+        layers: how many of the units, in order, belong to each layer, where several are scored together.
 
     Raises:
         InputError: for activations that are not finite, images that differ, or a setting out of range.

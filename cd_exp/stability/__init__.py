@@ -1,4 +1,4 @@
-"""Which labels to believe: how often each is given when the probe's images are drawn anew.
+"""Which labels to believe: in which share of bootstrap resamples of the probe's images each is chosen.
 
 A resample draws as many images as there are, with replacement. Each unit's strongest images are those of the resample,
 an image as often as it was drawn, and the prior is over all units as they are in it. What a function takes over all

@@ -89,7 +89,7 @@ def with_stability(
         names: of the concepts.
         resamples: how many.
         seed: of the draws; the same for every function.
-        step: told of what is done, as a share of it all.
+        step: called with the share of all work that is done.
     """
     device = match.images.device if not isinstance(match, Tensor) else match.device
     counts = draw_resamples(match_shape(match)[0], resamples, seed=seed).to(device)

@@ -58,7 +58,7 @@ def best_candidates(
         sums: of the terms; draw 0 is all images as they are.
         candidates: of each unit.
         prior: of the function.
-        place: of each concept in the order of the names.
+        place: rank of each concept in alphabetical order.
     """
     columns = candidates.columns
     order = place[columns]
@@ -148,7 +148,9 @@ NODES = 3
 """Ranks at which the term of an image is computed; in between it is interpolated."""
 
 DEVIATIONS = 3.5
-"""The ranks for which an image's term is interpolated: as many standard deviations around its place; rarely further."""
+"""The ranks for which an image's term is interpolated: as many standard deviations around its expected rank; rarely
+further.
+"""
 
 LEVEL = 1e-6
 """Terms that differ by less over all ranks do not depend on the rank."""
@@ -184,7 +186,9 @@ def terms_read(function: Callable[..., Tensor], images: int | None = None) -> Ra
 
 
 def prior_read(function: Callable[..., Tensor]) -> PriorSpec | None:
-    """The prior that the function takes over units, with its settings; None where it takes none, or was given one."""
+    """The prior that the function takes over units, with its settings; None where it takes none, or where the caller
+    bound one.
+    """
     found = bound_settings(function)
     if "prior" not in found or found["prior"] is not None or not found["prior_weight"]:
         return None
@@ -259,8 +263,8 @@ def interpolation_weights(
     """Weights of the term of each listed image at some ranks, whose weighted sum is the sum over the ranks it takes.
 
     A term that does not depend on the rank is taken once and counted. Another is interpolated over the ranks that the
-    image can come to, its place in the list give or take `DEVIATIONS` sqrt(place + 1): between its values at a few of
-    them, by polynomials of `terms.position`. The sum of a polynomial over some ranks is that of its powers.
+    image can come to, its position in the list plus or minus `DEVIATIONS` sqrt(position + 1): between its values at
+    a few of them, by polynomials of `terms.position`. The sum of a polynomial over some ranks is that of its powers.
     """
     places = torch.arange(ranks.shape[2] - 1, dtype=torch.float64, device=ranks.device)
     position = _term_positions(terms, places.device)
@@ -273,7 +277,7 @@ def interpolation_weights(
     powers = torch.arange(NODES, device=ranks.device)
     whole = torch.arange(terms.count, dtype=torch.float64, device=ranks.device)
     upto = torch.nn.functional.pad((position(whole)[:, None] ** powers).cumsum(dim=0), (0, 0, 1, 0))
-    basis = torch.linalg.inv(position(nodes)[..., None] ** powers)  # powers x nodes, of each place
+    basis = torch.linalg.inv(position(nodes)[..., None] ** powers)  # powers x nodes, of each position
     taken = torch.nn.functional.embedding(ranks, upto).diff(dim=2)
     return torch.einsum("dukp,kpn->dukn", taken, basis).float(), nodes.float()
 

@@ -4,7 +4,7 @@ The main effects of all axes together are fitted to one accuracy a job by least 
 to the others (sums of squares of type II); in a balanced sweep the parts and the residual add up to the total. Its F
 test holds the part against the residual.
 
-What this cannot say. With one run a combination, whatever axes do only together (their interaction) counts as residual:
+What this cannot say. With one run per combination, interactions of axes cannot be separated from noise:
 a small F may mean noise or a strong interaction. Jobs judge the same units of a model, so p speaks of differences
 between these configurations, not of units that were not judged. An accuracy is a share: near 0 and 100 % its spread
 shrinks, which the test takes no account of.

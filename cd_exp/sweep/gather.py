@@ -104,12 +104,12 @@ def _log_tables(
 def gather_sweep(folder: Path, *, console: "Console | None" = None) -> Sweep | None:
     """Gather the jobs of a multirun, finished or not; again whenever jobs were added, with the same bytes for the same.
 
-    Writes `sweep.csv` (one row a job and layer), `consensus.csv`, `anova.json` and `figures/`, prints tables, and logs
-    one W&B run in the group of the jobs where they were logged. What no longer applies is removed.
+    Writes `sweep.csv` (one row per job and layer), `consensus.csv`, `anova.json` and `figures/`, prints tables, and
+    logs one W&B run in the group of the jobs where they were logged. What no longer applies is removed.
 
     Args:
         folder: `hydra.sweep.dir` of the multirun.
-        console: where the tables go; standard output where none is given.
+        console: where the tables go; by default standard output.
 
     Returns:
         The sweep, or None where the folder holds no jobs; nothing is written then.

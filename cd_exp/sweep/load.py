@@ -18,7 +18,7 @@ METHOD = ("model", "probe", "concepts", "clip", "similarity", "baseline")
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One job: its place, how it ended, what it was to do and, where it is finished, its metrics by layer.
+    """One job: its folder, how it ended, its settings and, where it is finished, its metrics by layer.
 
     `config` is the composed configuration; empty where none can be read. `baselines` is by method, then layer.
     """
@@ -84,7 +84,7 @@ class Sweep:
 def find_axes(jobs: Sequence[Job]) -> tuple[str, ...]:
     """The settings in which jobs differ.
 
-    What some job was told to be different comes first. A config group that nobody named but that differs (a model
+    Settings that the command line varies come first. A config group that nobody named but that differs (a model
     brings its own concepts) is an axis only where two jobs are otherwise alike.
     """
     named = dict.fromkeys(key for job in jobs for key in job.overrides)
@@ -114,7 +114,7 @@ def format_setting(value: Any) -> str:
 
 MARKS = (".hydra", "metrics.json", "error.json", "manifest.json")
 NOT_JOBS = ("figures", "wandb")
-DEPTH = 3  # hydra.sweep.subdir may nest folders; a home directory given by mistake is not searched whole
+DEPTH = 3  # hydra.sweep.subdir may nest folders; a home directory by mistake is not searched whole
 OVERRIDE = re.compile(r"(?:\+\+|\+|~)?([^=]+)(?:=(.*))?", re.DOTALL)
 
 

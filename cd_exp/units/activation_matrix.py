@@ -37,7 +37,7 @@ class ActivationMatrix:
         path: a file or a folder.
         tokens_per_image: rows an image has, one after the other; they are pooled.
         pool: how the rows of an image become one.
-        truth: names of units: for each layer a file with one line a unit, or a list.
+        truth: names of units: for each layer a file with one line per unit, or a list.
     """
 
     path: str
@@ -115,7 +115,7 @@ class ActivationMatrix:
         return {layer: int(_open_source(path).shape[1]) for layer, path in self.files.items()}
 
     def selected(self, ids: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
-        """The places in `images.txt` of these images, and a note where it names others that are passed over.
+        """The rows in `images.txt` of these images, and a note where it names others, which are skipped.
 
         Raises:
             InputError: an image that has no row.
@@ -131,7 +131,7 @@ class ActivationMatrix:
         return np.array([self.rows[name] for name in ids], dtype=np.int64), (note,) if over else ()
 
     def activations(self, layer: str, places: np.ndarray) -> Float[Tensor, "images neurons"]:
-        """The activations of a layer for the images at these places of `images.txt`.
+        """The activations of a layer for the images at these rows of `images.txt`.
 
         Raises:
             InputError: the file is no matrix of numbers, or has another number of rows than there are images.

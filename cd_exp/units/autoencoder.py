@@ -1,4 +1,4 @@
-"""Sparse autoencoders as files: the layouts that training libraries write, told apart by their keys.
+"""Sparse autoencoders as files: the layouts that training libraries write, recognised by their keys.
 
 | layout | encoder | bias | centre | threshold |
 | --- | --- | --- | --- | --- |
@@ -45,8 +45,8 @@ def read_encoder(
     Args:
         path: of tensors, as `cd_exp.units.files.read_tensors` reads them.
         activation: which latents fire.
-        k: of `topk`; that of the file where not given.
-        threshold: of `batchtopk` and `jumprelu`; those of the file where not given.
+        k: of `topk`; by default that of the file.
+        threshold: of `batchtopk` and `jumprelu`; by default those of the file.
         centred: whether the decoder's bias is taken from the layer's output first. None: as the libraries do, for all
             but `jumprelu`.
 

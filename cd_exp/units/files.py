@@ -88,7 +88,7 @@ def _read_file(path: Path, *, setting: str) -> tuple[dict[str, Tensor], dict[str
 
 
 def _read_npz(path: Path) -> dict[str, Tensor]:
-    """The numeric arrays of a `.npz`, in this machine's byte order; names and texts beside them are passed over."""
+    """The numeric arrays of a `.npz`, in this machine's byte order; names and texts beside them are skipped."""
     opened = np.load(path, allow_pickle=False)
     if isinstance(opened, np.ndarray):
         raise ValueError("it is a single array, as .npy is")

@@ -99,7 +99,7 @@ class LatentPooling:
 
     @property
     def class_token(self) -> bool:
-        """Whether it reads the class token, in place of the positions of the image."""
+        """Whether it reads the class token instead of the positions of the image."""
         return self.pool == "cls"
 
     def latents(self, positions: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch latents"]:
@@ -141,7 +141,7 @@ class EncodedLayer:
         """The layer with the encoder on its output.
 
         Raises:
-            InputError: their widths differ, there is no class token that is asked for, or names given do not fit.
+            InputError: their widths differ, there is no class token that is asked for, or the names do not fit.
         """
         width = self.encoding.encoder.width
         if width != layer.units:
@@ -234,7 +234,7 @@ def check_truth(truth: Truth, layers: Mapping[str, int]) -> None:
         layers: how many units each layer has.
 
     Raises:
-        InputError: there is no such layer, or there is not one line a unit.
+        InputError: there is no such layer, or there is not one line per unit.
     """
     for layer in truth:
         if layer not in layers:
@@ -243,10 +243,10 @@ def check_truth(truth: Truth, layers: Mapping[str, int]) -> None:
 
 
 def truth_of_layer(truth: Truth, layer: str, *, units: int) -> tuple[Accepted, ...]:
-    """The names given for a layer's units, one line each; empty where none are given.
+    """The names of a layer's units from `units.truth`, one line each; empty where there are none.
 
     Raises:
-        InputError: there is not one line a unit.
+        InputError: there is not one line per unit.
     """
     if layer not in truth:
         return ()

@@ -17,7 +17,7 @@ from cd_exp.io.text import format_csv, make_file_name
 from cd_exp.records import Labels, Probe
 
 OTHER_PART = 0.2
-"""Of the images: not searched on, so that the p of what was found means something."""
+"""Of the images: not searched on, so that the p-value of a formula means something."""
 LEVEL = 0.05
 VALUES = 2**26
 """Of masks in memory at a time: units are searched in blocks."""
@@ -39,7 +39,7 @@ class Invert(Method):
     Args:
         length: the most concepts in a formula.
         beam: how many formulas of each length are built upon.
-        categories: of the concepts to build from; all of the probe's where not given.
+        categories: of the concepts to build from; by default all of the probe's.
         min_share: the smallest share of images that a formula may hold for.
         max_share: the largest.
 
@@ -80,7 +80,7 @@ class Invert(Method):
         names, present = self._atoms(run, indices)
         searched, other = held_out_split(
             run.probe, indices, store=run.store, seed=run.seed + 1, share=OTHER_PART
-        )  # not the judge's own division, of which this is given one part
+        )  # not the judge's division: this method sees one part of that
         found, files, notes = {}, {}, []
         for layer in run.features.layers:
             activations = run.features.activations[layer]
@@ -183,7 +183,7 @@ class _Search:
         self.sums, self.counts = self.ranks @ self.atoms, self.atoms.sum(0)
 
     def run(self, length: int, kept: int) -> list[tuple[Formula, ...]]:
-        """The best formulas of each unit; of equal ones the shorter, and then the first found."""
+        """The best formulas of each unit; of equal ones the shorter, and then the earlier."""
         sums = torch.cat([self.sums, -self.sums], dim=1)
         counts = torch.cat([self.counts, self.images - self.counts]).expand_as(sums)
         beam = self._chosen(sums, counts, lambda _, place: self._single(place))

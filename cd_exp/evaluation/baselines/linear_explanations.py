@@ -74,7 +74,7 @@ class LinearExplanations(Method):
         """The concepts of each unit in the order they were taken, and the weighted sum as what explains it."""
         fitted, checked = held_out_split(
             run.probe, run.features.kept, store=run.store, seed=run.seed + 1, share=VALIDATION
-        )  # not the judge's own division, of which this is given one part
+        )  # not the judge's division: this method sees one part of that
         names, values = self._concepts(run, fitted)
         found, files = {}, {}
         for layer in run.features.layers:

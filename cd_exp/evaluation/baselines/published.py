@@ -1,4 +1,4 @@
-"""The layouts that labels are published in, told apart by the header, and a reader for their lines.
+"""The layouts that labels are published in, recognised by the header, and a reader for their lines.
 
 | layout | columns needed | units from | layer |
 | --- | --- | --- | --- |
@@ -150,7 +150,7 @@ def published(
 
 @dataclass(frozen=True)
 class Published(Method):
-    """Files of labels by the layer given for each, None where the file says it."""
+    """Files of labels by layer, None where the file says it."""
 
     paths: Mapping[str | None, Path]
     rename: Mapping[str, str] = field(default_factory=dict)

@@ -49,7 +49,7 @@ class LabelsToScore:
 
 
 Scores = Mapping[str, Float[np.ndarray, " units"]]
-"""By metric, one number a unit; NaN where the judge cannot tell what the label means."""
+"""By metric, one number per unit; NaN where the judge cannot tell what the label means."""
 
 
 def split_images(

@@ -182,7 +182,7 @@ class ImagesJudge(Judge):
             )
 
     def check(self, probe: Probe) -> None:
-        """Refuse a probe without a renderer where no folder is given, and a folder that is not there."""
+        """Refuse a probe without a renderer where there is no folder, and a folder that is not there."""
         if self.folder is None:
             self._drawn_by(probe)
         elif not Path(self.folder).expanduser().is_dir():

@@ -50,7 +50,7 @@ def run_judge(
     methods: Mapping[str, Method],
     labels: Mapping[str, Mapping[str, Labels]],
 ) -> JudgeResult:
-    """Let every method choose labels anew on the larger part of the images, and score these on the other.
+    """Let every method choose labels again on the larger part of the images, and score these on the other.
 
     Args:
         judge: tells where a concept is.

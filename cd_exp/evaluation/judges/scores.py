@@ -22,7 +22,7 @@ PRESENT = 0.5
 
 
 def find_active(activations: Paired, share: float | Float[Tensor, " neurons"]) -> Bool[Tensor, "images neurons"]:
-    """Whether an image is among the given share of the images that excite a unit most.
+    """Whether an image is among this share of the images that excite a unit most.
 
     active_i = a_i >= (the k-th largest a) and a_i > min a, for k = max(1, round(share * images)): equal activations
     stand on the same side, and a unit's lowest value, such as the zero of a ReLU, is never active.
@@ -62,7 +62,7 @@ def f1(
     Args:
         activations: of each unit.
         concept: in [0, 1], of each unit's concept; present from 0.5 on.
-        share: of the images in which a unit is active; the concept's own base rate where not given.
+        share: of the images in which a unit is active; by default the concept's own base rate.
 
     Source: Oikarinen, Yan and Weng, ICML 2025 (arXiv:2506.05774), section 3.
     """
@@ -226,7 +226,7 @@ def score_labels(
     *,
     share: float | None = None,
 ) -> Scores:
-    """Every score of one label a unit; NaN where nothing is known of a label.
+    """Every score of one label per unit; NaN where nothing is known of a label.
 
     A weighted sum is put on [0, 1] for the scores that need a concept to be present or absent: its values less the
     smallest, over the range.

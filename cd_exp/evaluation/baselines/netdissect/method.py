@@ -36,7 +36,7 @@ from cd_exp.records import Probe
 
 Passes = Callable[[], Iterator[tuple[Sequence[int], Mapping[str, Tensor]]]]
 """Each call walks the probe set once, yielding the indices of some images and each layer's maps of them:
-`Float["batch neurons height width"]`, one row a place in the indices. A layer without extent has 1 x 1 maps."""
+`Float["batch neurons height width"]`, one row per index. A layer without extent has 1 x 1 maps."""
 
 
 QUANTILE_OF = ("maps", "upsampled")

@@ -142,7 +142,7 @@ def make_annotation(segmentation: Segmentation, *, concepts: int) -> Annotation:
         segmentation: label maps, which may overlap, and the concepts of the whole image.
         concepts: how many concepts the probe set has.
     """
-    whole = np.zeros(concepts + 1, dtype=bool)  # place 0 is that of -1, none
+    whole = np.zeros(concepts + 1, dtype=bool)  # index 0 is that of -1, none
     whole[[1 + concept for concept in segmentation.whole]] = True
     maps = segmentation.maps + 1
     maps[whole[maps]] = 0
@@ -255,7 +255,7 @@ def _locate(positions: int, pixels: int, *, anchors: str, device: torch.device |
 
 
 def make_axis(positions: int, pixels: int, *, anchors: str = "centres", device: torch.device | None = None) -> Axis:
-    """The pixels' places among the positions by one of `ANCHORS`, and not below 0."""
+    """The pixels' coordinates among the positions by one of `ANCHORS`, and not below 0."""
     place = _locate(positions, pixels, anchors=anchors, device=device)
     first = place.long()
     count = torch.bincount(first, minlength=positions)
