@@ -71,12 +71,13 @@ def flag_units(
 
 
 SAYS = {
-    "dead": "{n} of {units} units of {layer} give the same value for every image",
-    "always_on": "{n} of {units} units of {layer} fire on more than 80 % of the images",
-    "one_unit": "{layer} has one unit: its scores against the prior of its layer say nothing, its label is the concept "
-    "that fits its images best",
-    "ceiling": "{n} of {units} units of {layer} have several concepts at the highest score there is, log(units): the "
-    "likeliest of them is the label; a smaller similarity.prior_weight tells them apart",
+    "dead": "{n} of {units} units of {layer} are dead (the same value for every image): ignore their labels",
+    "always_on": "{n} of {units} units of {layer} fire on more than 80 % of the images (always_on in labels.csv): look at their "
+    "images before you trust their labels",
+    "one_unit": "{layer} has one unit, so there is no prior over its layer: its label is the concept that fits its "
+    "images best",
+    "ceiling": "{n} of {units} units of {layer}: the best concepts are tied at the maximum score; the tie is broken by "
+    "likelihood. Lower similarity.prior_weight to separate them",
 }
 
 

@@ -225,6 +225,7 @@ class Labels:
     margin: Float[np.ndarray, " neurons"] | None = None  # between the first and the second score
     stability: Float[np.ndarray, " neurons"] | None = None  # share of resamples of the images that give the label
     stable_set: tuple[tuple[str, ...], ...] = ()  # the labels that make up 90 % of resamples
+    p_right: Float[np.ndarray, " neurons"] | None = None  # probability that the label is right
     marks: tuple[frozenset[str], ...] = ()  # of MARKS, for each unit
     judged_label: tuple[str, ...] = ()  # from the larger part of the images, for the scores beside it
     faithfulness: Mapping[str, Float[np.ndarray, " neurons"]] = field(default_factory=dict)
@@ -268,6 +269,9 @@ class UnitResults:
     rank: Float[np.ndarray, " judged"] | None = None
     similarity: Float[np.ndarray, " judged"] | None = None
     stability: Float[np.ndarray, " judged"] | None = None
+    layer_stability: Float[np.ndarray, " labelled"] | None = None  # of every unit, judged or not
+    dead: Bool[np.ndarray, " labelled"] | None = None  # gives the same value for every image
+    always_on: Bool[np.ndarray, " labelled"] | None = None  # fires on more than 80 % of the images
     named: Int[np.ndarray, " named"] | None = None
     clip_cosine: Float[np.ndarray, " named"] | None = None
     sentence_cosine: Float[np.ndarray, " named"] | None = None

@@ -79,7 +79,7 @@ def test_words_of_the_config_must_be_text():
 def test_model_classes_keep_everything_in_order():
     found = concepts.model_classes(model=Recipe(("crane", "tench", "", "crane")))
     assert found.names == ("crane", "tench", "", "crane")
-    assert found.notes == ("resnet18 classes: names that an earlier class has too, and kept: 1 ('crane')",)
+    assert found.notes == ("resnet18 classes: 1 class name occurs twice ('crane'); all are kept",)
     assert concepts.model_classes(model=Recipe(("a", "b"))).notes == ()
 
 

@@ -42,8 +42,8 @@ def test_a_note_for_each_layer_and_mark():
         return Labels(name, np.arange(len(found)), ((),) * len(found), empty, marks=tuple(map(frozenset, found)))
 
     said = list(note_flags({"fc": layer("fc", {"dead"}, set(), {"dead"}), "one": layer("one", {"one_unit"})}))
-    assert said[0] == "2 of 3 units of fc give the same value for every image"
-    assert said[1].startswith("one has one unit: its scores against the prior of its layer say nothing")
+    assert said[0] == "2 of 3 units of fc are dead (the same value for every image): ignore their labels"
+    assert said[1].startswith("one has one unit, so there is no prior over its layer")
     assert len(said) == 2
 
 

@@ -223,7 +223,8 @@ def _make_class_list(listed: Iterable[str], name: str, templates: Templates) -> 
     names = tuple(listed)
     first = {word: place for place, word in reversed(list(enumerate(names)))}
     twice = [repr(word) for place, word in enumerate(names) if first[word] != place]
-    note = f"{name}: names that an earlier class has too, and kept: {len(twice)} ({shorten_list(twice)})"
+    occur = "class name occurs twice" if len(twice) == 1 else "class names occur twice"
+    note = f"{name}: {len(twice)} {occur} ({shorten_list(twice)}); all are kept"
     notes = (note,) if twice else ()
     return Concepts(names, check_templates(templates), name, notes)
 

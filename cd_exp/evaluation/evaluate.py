@@ -101,7 +101,19 @@ def judge_labels(
 
 def _is_always_known(labels: Labels) -> dict[str, Any]:
     """What needs no truth."""
-    return {"labelled": labels.units, "faithfulness": labels.faithfulness, "candidates": labels.candidates}
+    return {
+        "labelled": labels.units,
+        "layer_stability": labels.stability,
+        "dead": _has_flag(labels, "dead"),
+        "always_on": _has_flag(labels, "always_on"),
+        "faithfulness": labels.faithfulness,
+        "candidates": labels.candidates,
+    }
+
+
+def _has_flag(labels: Labels, flag: str) -> Bool[np.ndarray, " neurons"] | None:
+    """Which units have a flag; None for a method whose units were not looked at."""
+    return np.array([flag in unit for unit in labels.marks], dtype=bool) if labels.marks else None
 
 
 def compare_methods_by_layer(

@@ -190,6 +190,18 @@ BOOTSTRAP_COVERAGE = Interval("bootstrap over units", selective.coverage_at_inte
 DELONG = Interval("DeLong, logit", lambda score, right, **_: selective.auc_interval(score, right))
 DELONG_PAIRED = Interval("DeLong, paired", lambda a, b, right, **_: selective.auc_difference_interval(a, b, right))
 
+STABLE = 0.8
+"""A label is stable where at least this share of the resamples of the images give it."""
+
+
+def _share_of_stable(stability: Values) -> float:
+    return float((stability >= STABLE).mean())
+
+
+def _number_of_flagged(flagged: Values) -> int:
+    return int(flagged.sum())
+
+
 COUNT = Statistic(len)
 SHARE = Statistic(
     _share_metric, EXACT, PairedTest("McNemar mid-p, Tango's score interval", lambda a, b, **_: compare_shares(a, b))
@@ -222,38 +234,56 @@ def _faithfulness_metric(name: str) -> Metric:
     )  # fmt: skip
 
 
+def _layer_metric(key: str, of: str, statistic: Callable[..., Any], heading: str, meaning: str, digits: str) -> Metric:
+    """A number about every unit of a layer, judged or not; without an interval, because no unit is left out."""
+    return Metric(key, (of,), Statistic(statistic), None, heading, heading, meaning, digits, n="units")
+
+
 def _count_metric(key: str, of: str, heading: str, meaning: str, *, unless_equal: str = "") -> Metric:
     return Metric(key, (of,), COUNT, None, heading, heading, meaning, "d", n=key, unless_equal=unless_equal)
 
 
 UNITS = _count_metric("units", "labelled", "units", "of the layer")
 METRICS = (
-    _count_metric("judged", "units", "judged", "units held against a truth, of all units"),
+    _layer_metric("stability_mean", "layer_stability", lambda values: float(values.mean()), "mean stability",
+                  "mean over all units of the share of bootstrap resamples of the images that give the same label",
+                  ".2f"),
+    _layer_metric("stability_median", "layer_stability", lambda values: float(np.median(values)), "median stability",
+                  "median over all units of the same share", ".2f"),
+    _layer_metric("stable_share", "layer_stability", _share_of_stable, "stable share",
+                  "share of units with a stability of at least 0.8", ".2f"),
+    _layer_metric("dead", "dead", _number_of_flagged, "dead units",
+                  "units that give the same value for every image", "d"),
+    _layer_metric("always_on", "always_on", _number_of_flagged, "always-on units",
+                  "units that fire on more than 80 % of the images, in a layer where that is not the rule", "d"),
+    _count_metric("judged", "units", "units with known truth", "units with known ground truth / all units"),
     Metric("top1", ("top1",), SHARE, True,
-           "top-1 %", "top-1 %", "share of judged units whose label is right", ".1f"),
+           "top-1 %", "top-1 %", "units whose label is right, of those with known truth", ".1f"),
     Metric("top1_published", ("top1_published",), SHARE, True, "top-1 % as published", "publ.",
-           "the same, names compared by the published rule", ".1f", unless_equal="top1"),
+           "top-1 %, names compared by the published rule", ".1f", unless_equal="top1"),
     Metric("top5", ("top5",), SHARE, True,
-           "top-5 %", "top-5", "share with the truth among the five best concepts", ".1f"),
+           "top-5 %", "top-5", "units whose truth is among the five best concepts", ".1f"),
     Metric("mean_rank", ("rank",), MEAN, False,
-           "mean rank", "rank", "of the truth among all concepts", ".1f", compare_candidates=True),
+           "mean rank", "rank", "mean rank of the truth among all concepts", ".1f", compare_candidates=True),
     Metric("median_rank", ("rank",), MEDIAN, False,
-           "median rank", "median", "the same, the middle unit", "g", compare_candidates=True),
-    Metric("auc", ("similarity", "top1"), AUC, True,
-           "AUC", "AUC", "how well the similarity tells right labels from wrong", ".3f"),
-    Metric("stability_auc", ("stability", "top1"), AUC, True, "stability AUC", "st.AUC",
-           "how well the stability tells right labels from wrong", ".3f"),
-    Metric("stability_auc_gain", ("stability", "similarity", "top1"), AUC_DIFFERENCE,
-           True, "stability AUC less AUC", "gain", "by how much better the stability tells them than the similarity",
-           "+.3f"),
-    Metric("risk_coverage_area", ("stability", "top1"), RISK_COVERAGE_AREA, False,
-           "risk-coverage area", "area", "mean share of wrong labels, the most stable units first", ".3f"),
-    Metric("coverage_at_80", ("stability", "top1"), COVERAGE_AT_80, True,
-           "coverage at 80 %", "cov.80", "largest share of units, most stable first, of which 80 % are right", ".1f"),
+           "median rank", "median", "median rank of the truth", "g", compare_candidates=True),
+    Metric("auc", ("similarity", "top1"), AUC, True, "AUC (similarity)", "AUC",
+           "AUC of the similarity as a detector of correct labels (0.5 = chance)", ".3f"),
+    Metric("stability_auc", ("stability", "top1"), AUC, True, "AUC (stability)", "AUC (stability)",
+           "AUC of the stability as a detector of correct labels (0.5 = chance)", ".3f"),
+    Metric("stability_auc_gain", ("stability", "similarity", "top1"), AUC_DIFFERENCE, True,
+           "AUC (stability − similarity)", "AUC difference",
+           "AUC of the stability minus AUC of the similarity", "+.3f"),
+    Metric("risk_coverage_area", ("stability", "top1"), RISK_COVERAGE_AREA, False, "AURC", "AURC",
+           "area under the risk-coverage curve: mean share of wrong labels, most stable units first", ".3f"),
+    Metric("coverage_at_80", ("stability", "top1"), COVERAGE_AT_80, True, "% kept at 80 % right", "kept",
+           "how many units can be kept, most stable first, while 80 % are right", ".1f"),
     Metric("clip_cosine", ("clip_cosine",), MEAN, True,
-           "CLIP cosine", "CLIP", "of label and truth in CLIP's text space", ".3f", n="cosine_units"),
+           "CLIP cosine to truth", "CLIP cosine",
+           "cosine of label and truth in CLIP's text space", ".3f", n="cosine_units"),
     Metric("sentence_cosine", ("sentence_cosine",), MEAN, True,
-           "sentence cosine", "sent.", "of label and truth by a sentence encoder", ".3f", n="cosine_units"),
+           "sentence cosine to truth", "sentence cosine",
+           "cosine of label and truth by a sentence encoder", ".3f", n="cosine_units"),
     _count_metric("cosine_units", "cosine_units", "units with cosines", "units with a known truth and a label",
            unless_equal="judged"),
     *map(_faithfulness_metric, FAITHFULNESS),

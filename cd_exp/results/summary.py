@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from cd_exp.metrics.metrics import METRICS, UNITS, Metric, format_interval, format_metric
 from cd_exp.records import CLIP_DISSECT, Labels, RunResult
@@ -30,7 +31,7 @@ def format_cell(row: MetricsRow, figure: Metric, *, interval: bool) -> str:
 def metric_columns(table: Sequence[MetricsRow]) -> tuple[Metric, ...]:
     """The figures that some row has; those of `Figure.unless_equal` only where a row differs."""
     found = format_metric([row.metrics for row in table])
-    if not any("judged" in row.metrics for row in table):
+    if not all("judged" in row.metrics for row in table):
         return (UNITS, *found)
     return found
 
@@ -92,6 +93,28 @@ def is_label_right(labels: Labels, row: int) -> bool | None:
     return {1: True, 0: False}.get(int(labels.verdicts[row]))
 
 
+def certainty(labels: Labels) -> Float[np.ndarray, " neurons"] | None:
+    """How far each label can be trusted: the probability that it is right, else its stability; None without either."""
+    return labels.stability if labels.p_right is None else labels.p_right
+
+
+def certainty_name(labels: Labels) -> str:
+    """What `certainty` is of these labels; empty without."""
+    return "" if certainty(labels) is None else "stability" if labels.p_right is None else "p(right)"
+
+
+def sample_by_certainty(labels: Labels, wanted: int) -> list[int]:
+    """The rows of the most and of the least certain units, half each, the most certain first.
+
+    Without a certainty, units spread evenly over the layer.
+    """
+    values = certainty(labels)
+    if values is None:
+        return spread_evenly(len(labels.units), wanted)
+    order = np.argsort(-np.nan_to_num(values, nan=-1.0), kind="stable").tolist()
+    return order if len(order) <= wanted else order[: wanted - wanted // 2] + order[len(order) - wanted // 2 :]
+
+
 def spread_evenly(count: int, wanted: int) -> list[int]:
     """`is_wanted` indices (or all, where there are fewer) evenly from 0 to `count - 1`."""
     return np.linspace(0, count - 1, min(wanted, count)).round().astype(int).tolist()
@@ -123,7 +146,9 @@ def method_differences(outcome: RunResult) -> tuple[MethodDifference, ...]:
         if "agreement" in row:
             same = format(row["agreement"], ".1f")
             found.append(
-                MethodDifference(row["layer"], row["first"], row["second"], "same name %", same, "", "", "", "", "")
+                MethodDifference(
+                    row["layer"], row["first"], row["second"], "identical labels (%)", same, "", "", "", "", ""
+                )
             )
         found += [_describe_difference(row, figure) for figure in METRICS if f"{figure.key}_difference" in row]
     return tuple(found)

@@ -1,5 +1,6 @@
 """The tables of results in a terminal, 80 columns wide or more, and as plain text where it is no terminal."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -8,26 +9,29 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from cd_exp.io.text import as_terminal_text
+from cd_exp.io.text import as_terminal_text, escape_for_terminal
 from cd_exp.metrics import Metric
 from cd_exp.records import CLIP_DISSECT, RunResult
 from cd_exp.results.summary import (
     MetricsRow,
+    certainty,
+    certainty_name,
     format_cell,
     format_truth,
     is_label_right,
     method_differences,
     metric_columns,
     metrics_rows,
-    spread_evenly,
+    sample_by_certainty,
 )
 
-EXAMPLES = 6
+LOG = logging.getLogger(__name__)
+EXAMPLES = 12
 FILES = ("labels.csv", "metrics.json", "report.html", "explorer", "figures")
 
 
 def show_results(console: Console, outcome: RunResult, folder: Path, *, method: str = CLIP_DISSECT) -> None:
-    """Print the results by layer and method, the paired tests, some labels to read, and where the files are.
+    """Print some labels, the results by layer and method with a legend, the paired tests, and where the files are.
 
     Args:
         console: what to print on.
@@ -38,6 +42,7 @@ def show_results(console: Console, outcome: RunResult, folder: Path, *, method: 
     for table in _result_tables(console, outcome, method):
         console.print(table)
     for note in outcome.notes:
+        LOG.info("note: %s", escape_for_terminal(note))
         console.print(as_terminal_text(f"note: {note}", style="yellow"))
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in outcome.seconds.items())
     console.print(as_terminal_text(f"time: {seconds}", style="dim"))
@@ -55,36 +60,51 @@ def _result_tables(console: Console, outcome: RunResult, method: str) -> Iterato
     found = metrics_rows(outcome, method)
     several = {layer for layer in (row.layer for row in found) if sum(row.layer == layer for row in found) > 1}
     if alone := [row for row in found if row.layer not in several]:
-        yield from _layer_table(console, alone)
+        yield from _layer_tables(console, alone)
     for layer in dict.fromkeys(row.layer for row in found if row.layer in several):
         yield print_by_method([row for row in found if row.layer == layer])
+    if found:
+        yield print_legend(metric_columns(found))
     if method_differences(outcome):
         yield print_comparisons(outcome)
+        yield print_tests(outcome)
 
 
-def _layer_table(console: Console, found: Sequence[MetricsRow]) -> Iterator[Table]:
-    """One table with every interval where the terminal is wide enough; or else as many narrow ones as it takes."""
+def _layer_tables(console: Console, found: Sequence[MetricsRow]) -> Iterator[Table]:
+    """One table with every interval where the terminal is wide enough, else with that of top-1 alone, else with none;
+    layers that still find no room stand in a further table.
+    """
     shown, unbounded = metric_columns(found), console.options.update_width(1000)
 
     def fits(table: Table) -> bool:
         return Measurement.get(console, unbounded, table).maximum <= console.width
 
-    if fits(whole := print_by_layer(found, shown, interval=True)):
-        yield whole
-        return
+    for intervals in (tuple(metric.key for metric in shown), ("top1",), ()):
+        if fits(whole := print_by_layer(found, shown, intervals=intervals)):
+            yield whole
+            return
     first = 0
-    for last in range(1, len(shown) + 1):
-        if last == len(shown) or not fits(print_by_layer(found, shown[first : last + 1], interval=False)):
-            yield print_by_layer(found, shown[first:last], interval=False)
+    for last in range(1, len(found) + 1):
+        if last == len(found) or not fits(print_by_layer(found[first : last + 1], shown, intervals=())):
+            yield print_by_layer(found[first:last], shown, intervals=())
             first = last
 
 
-def print_by_layer(found: Sequence[MetricsRow], shown: Sequence[Metric], *, interval: bool) -> Table:
-    """A row for each layer; `interval` for every figure, or for top-1 alone to be narrow."""
-    table = _make_table("layer", *(metric.short + (" [95 %]" if metric.key == "top1" else "") for metric in shown))
-    for row in found:
-        cells = (format_cell(row, metric, interval=interval or metric.key == "top1") for metric in shown)
-        table.add_row(as_terminal_text(row.layer, style="bold"), *map(as_terminal_text, cells))
+def print_by_layer(found: Sequence[MetricsRow], shown: Sequence[Metric], *, intervals: Sequence[str]) -> Table:
+    """A column for each layer, a row for each metric; `intervals` holds the keys of those with their interval."""
+    table = _make_table("layer" + (" [95 %]" if intervals else ""), *(row.layer for row in found))
+    for metric in shown:
+        cells = (format_cell(row, metric, interval=metric.key in intervals) for row in found)
+        table.add_row(as_terminal_text(metric.heading + metric.arrow), *map(as_terminal_text, cells))
+    return table
+
+
+def print_legend(shown: Sequence[Metric]) -> Table:
+    """What each heading of the tables above means."""
+    table = _make_legend()
+    for metric in shown:
+        if metric.meaning != metric.heading:
+            table.add_row(*map(as_terminal_text, (metric.heading, metric.meaning)))
     return table
 
 
@@ -111,30 +131,38 @@ def print_comparisons(outcome: RunResult) -> Table:
     return table
 
 
-def print_examples(outcome: RunResult) -> Table:
-    """A few units of the last layers, so that words are seen before any file is opened."""
-    found = list(_example_rows(outcome))
-    known = any(cells[-1] for _, *cells in found)
-    table = _make_table("layer", "unit", "label", *(["truth"] if known else []), right_from=9)
-    for verdict, layer, unit, description, name in found:
-        style, mark = {True: ("green", " ✓"), False: ("red", " ✗"), None: ("", "")}[verdict]
-        texts = [
-            as_terminal_text(layer),
-            as_terminal_text(unit),
-            as_terminal_text(description + mark, style=style),
-            as_terminal_text(name),
-        ]
-        table.add_row(*texts[: len(table.columns)])
+def print_tests(outcome: RunResult) -> Table:
+    """The name of the test behind each p of the comparisons, and how p is adjusted."""
+    table = _make_legend()
+    for metric, test in dict.fromkeys((found.metric, found.test) for found in method_differences(outcome)):
+        if test:
+            table.add_row(*map(as_terminal_text, (metric, test)))
+    table.add_row("Holm", "p adjusted by Holm for all tests of this table")
     return table
 
 
-def _example_rows(outcome: RunResult) -> Iterator[tuple[bool | None, str, str, str, str]]:
+def print_examples(outcome: RunResult) -> Table:
+    """The most and the least certain units of the last layers, so that words are seen before any file is opened."""
     layers = list(outcome.labels.values())[-2:]
-    for labels in layers:
-        for row in spread_evenly(len(labels.units), EXAMPLES // len(layers)):
-            description = labels.descriptions[row] or "(none)"
-            names = ", ".join(format_truth(labels, row))
-            yield is_label_right(labels, row), labels.layer, str(labels.units[row]), description, names
+    found = [(labels, row) for labels in layers for row in sample_by_certainty(labels, EXAMPLES // len(layers))]
+    measures = dict.fromkeys(name for labels in layers for name in [certainty_name(labels)] if name)
+    known = any(format_truth(labels, row) for labels, row in found)
+    title = as_terminal_text(f"most and least certain units, by {' or '.join(measures)}") if measures else None
+    table = _make_table("layer", "unit", "label", *(["truth"] if known else []), *measures, right_from=3 + known)
+    for labels, row in found:
+        style, mark = {True: ("green", " ✓"), False: ("red", " ✗"), None: ("", "")}[is_label_right(labels, row)]
+        texts = [
+            as_terminal_text(labels.layer),
+            as_terminal_text(str(labels.units[row])),
+            as_terminal_text((labels.descriptions[row] or "(none)") + mark, style=style),
+            *([as_terminal_text(", ".join(format_truth(labels, row)))] if known else []),
+        ]
+        values, name = certainty(labels), certainty_name(labels)
+        cells = ("" if values is None or measure != name else format(values[row], ".2f") for measure in measures)
+        table.add_row(*texts, *map(as_terminal_text, cells))
+    table.title = title
+    table.title_justify = "left"
+    return table
 
 
 def _make_table(*headings: str, right_from: int = 1, wrap: bool = False) -> Table:
@@ -143,4 +171,11 @@ def _make_table(*headings: str, right_from: int = 1, wrap: bool = False) -> Tabl
         figure = number >= right_from
         align = "right" if figure else "left"
         table.add_column(as_terminal_text(heading), justify=align, no_wrap=figure and not wrap, overflow="fold")  # type: ignore[arg-type]
+    return table
+
+
+def _make_legend() -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 1, 0, 0), style="dim")
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     return table

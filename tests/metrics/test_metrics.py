@@ -44,6 +44,9 @@ def full(seed: int, units: int = 40) -> UnitResults:
         clip_cosine=rng.random(units - 1),
         sentence_cosine=rng.random(units - 1),
         labelled=np.arange(units + 2),
+        layer_stability=np.append(stability, [0.1, 0.9]),
+        dead=np.arange(units + 2) % 7 == 0,
+        always_on=np.arange(units + 2) % 5 == 0,
         faithfulness=scores,
     )
 
@@ -100,7 +103,8 @@ def test_every_figure_is_in_the_terminal(found, tmp_path, width, alone):
     )
     text = out.getvalue()
     for figure in METRICS:
-        assert (figure.short if alone else figure.heading) in text
+        assert figure.heading in text
+        assert figure.meaning in " ".join(text.split())
         assert figure.key == "judged" or figure.text(found.metrics["fc"], interval=False) in text
 
 
@@ -201,7 +205,7 @@ def test_tables_and_wandb_read_which_direction_is_better(found, sweep):
     results.show_results(Console(file=out, width=400), found, sweep / "0")
     assert "mean rank ↓" in out.getvalue()
     assert "top-1 % ↑" in out.getvalue()
-    assert "of the truth among all concepts (lower is better)" in (sweep / "0" / "report.html").read_text()
+    assert "mean rank of the truth among all concepts (lower is better)" in (sweep / "0" / "report.html").read_text()
     assert dict(directions())["mean_rank"] == "min"
     assert dict(directions())["top1"] == "max"
     assert not {"judged", "coverage"} & dict(directions()).keys()

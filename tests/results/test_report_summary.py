@@ -89,7 +89,17 @@ def test_the_text_of_a_cell(outcome, key, with_interval, without):
 
 def test_a_column_is_shown_where_some_row_has_it_and_the_published_rule_where_it_differs(outcome):
     keys = [metric.key for metric in metric_columns(metrics_rows(outcome))]
-    assert keys == ["judged", "top1", "top1_published", "top5", "mean_rank", "median_rank", "auc", "clip_cosine"]
+    assert keys == [
+        "units",
+        "judged",
+        "top1",
+        "top1_published",
+        "top5",
+        "mean_rank",
+        "median_rank",
+        "auc",
+        "clip_cosine",
+    ]
     ours = metric_columns([MetricsRow("fc", "ours", outcome.metrics["fc"])])
     assert "top1_published" not in [metric.key for metric in ours]
     assert [metric.heading for metric in metric_columns([MetricsRow("conv1", "ours", {"units": 3})])] == ["units"]
@@ -119,4 +129,4 @@ def test_a_paired_test_of_too_few_units_has_no_interval(outcome):
 def test_without_truth_two_methods_still_agree_or_not(outcome):
     row = {"layer": "conv1", "first": "a", "second": "b", "agreement": 12.5}
     (same,) = method_differences(replace(outcome, comparisons=[row]))
-    assert (same.metric, same.difference, same.units) == ("same name %", "12.5", "")
+    assert (same.metric, same.difference, same.units) == ("identical labels (%)", "12.5", "")

@@ -1,10 +1,14 @@
 import io
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from cd_exp import results
+from cd_exp.evaluation.evaluate import judge_labels
+from cd_exp.metrics import summarise
+from cd_exp.results.summary import certainty_name, sample_by_certainty
 
 
 def printed(outcome, folder, *, width=80, **settings) -> str:
@@ -46,14 +50,77 @@ def test_a_layer_without_truth_has_units_and_no_accuracy(outcome, tmp_path):
     assert "truth" not in text.partition("files:")[0]
 
 
-def test_without_a_baseline_there_is_one_row_a_layer_that_fits_80_columns(outcome, tmp_path):
+def test_without_a_baseline_one_table_holds_all_layers_at_80_columns(outcome, tmp_path):
     alone = replace(outcome, baselines={}, baseline_metrics={}, comparisons=())
-    narrow, wide = printed(alone, tmp_path), printed(alone, tmp_path, width=160)
-    line = next(line for line in narrow.splitlines() if "58.3" in line)
-    for value in ("fc", "60/60", "58.3 [52.1, 63.8]", "81.5", "13.6", "3", "0.667", "0.812"):
-        assert value in line
-    assert "13.6 [9.1, 18.2]" not in narrow
-    assert "13.6 [9.1, 18.2]" in wide
+    text = printed(alone, tmp_path)
+    (heading,) = [line.split() for line in text.splitlines() if line.strip().startswith("layer [95 %]")]
+    assert heading == ["layer", "[95", "%]", "layer4.1.act2", "fc"]
+    for row in (
+        "units 60 60", "units with known truth 60/60", "top-1 % ↑ 58.3 [52.1, 63.8]", "mean rank ↓ 13.6 [9.1, 18.2]",
+        "AUC (similarity) ↑ 0.667", "CLIP cosine to truth ↑ 0.812 [0.790, 0.830]",
+        "mean rank mean rank of the truth among all concepts",
+    ):  # fmt: skip
+        assert row in [" ".join(line.split()) for line in text.splitlines()]
+
+
+def test_layers_that_find_no_room_stand_in_a_further_table_without_intervals(outcome, tmp_path):
+    names = [f"features.{number}.conv" for number in range(9)]
+    metrics = dict.fromkeys(names, outcome.metrics["fc"])
+    labels = {name: replace(outcome.labels["fc"], layer=name) for name in names}
+    many = replace(outcome, labels=labels, metrics=metrics, baselines={}, baseline_metrics={}, comparisons=())
+    lines = printed(many, tmp_path).splitlines()
+    assert all(len(line) <= 80 for line in lines if not line.startswith("files:"))
+    assert [name for line in lines for name in line.split()[1:] if line.strip().startswith("layer ")][-9:] == names
+    assert "[52.1, 63.8]" not in "".join(lines)
+
+
+def test_a_hidden_layer_has_a_result(outcome, tmp_path):
+    hidden = replace(outcome.labels["fc"], truth=(), ranks=None, layer="layer4")
+    metrics = summarise(judge_labels(hidden), total_units=60)
+    stability = hidden.stability
+    assert metrics["stability_mean"] == pytest.approx(stability.mean())
+    assert metrics["stability_median"] == pytest.approx(np.median(stability))
+    assert metrics["stable_share"] == (stability >= 0.8).mean()
+    assert metrics["always_on"] == (stability < 0.5).sum()
+    assert metrics["dead"] == 0
+    assert "top1" not in metrics
+    alone = replace(
+        outcome,
+        labels={"layer4": hidden},
+        metrics={"layer4": metrics},
+        baselines={},
+        baseline_metrics={},
+        comparisons=(),
+    )
+    lines = [" ".join(line.split()) for line in printed(alone, tmp_path).splitlines()]
+    assert f"stable share {(stability >= 0.8).mean():.2f}" in lines
+    assert f"mean stability {stability.mean():.2f}" in lines
+
+
+def test_the_most_and_the_least_certain_units_are_printed(outcome, tmp_path):
+    labels = outcome.labels["fc"]
+    shown = sample_by_certainty(labels, 6)
+    others = np.delete(labels.stability, shown)
+    assert (labels.stability[shown[:3]].min(), labels.stability[shown[3:]].max()) == (1.0, others.min()) or (
+        labels.stability[shown[:3]].min() >= others.max() and labels.stability[shown[3:]].max() <= others.min()
+    )
+    believed = replace(labels, p_right=1 - labels.stability)
+    assert (certainty_name(labels), certainty_name(believed)) == ("stability", "p(right)")
+    assert sample_by_certainty(believed, 2)[0] == int(np.argmin(labels.stability))
+    text = printed(replace(outcome, labels={"fc": believed}), tmp_path, width=120)
+    assert "most and least certain units, by p(right)" in text
+
+
+def test_notes_are_logged_too(outcome, tmp_path, caplog):
+    with caplog.at_level("INFO", logger="cd_exp"):
+        printed(outcome, tmp_path)
+    assert [record.message for record in caplog.records] == [f"note: {note}" for note in outcome.notes]
+
+
+def test_every_test_is_named(outcome, tmp_path):
+    lines = [" ".join(line.split()) for line in printed(outcome, tmp_path).splitlines()]
+    assert "top-1 % McNemar mid-p, Tango's score interval" in lines
+    assert "Holm p adjusted by Holm for all tests of this table" in lines
 
 
 def test_names_are_printed_as_they_are(outcome, tmp_path):
@@ -62,9 +129,9 @@ def test_names_are_printed_as_they_are(outcome, tmp_path):
 
 def test_examples_say_what_is_right(outcome, tmp_path):
     labels = outcome.labels["fc"]
-    line = next(
-        line for line in printed(outcome, tmp_path, width=120).splitlines() if line.startswith(" fc") and " 59 " in line
-    )
-    assert ("✓" in line) is bool(labels.ranks[59] == 1)
-    assert labels.descriptions[59] in line
-    assert labels.truth[59][0] in line
+    row = sample_by_certainty(labels, 6)[0]
+    line = next(line for line in printed(outcome, tmp_path, width=120).splitlines() if line.startswith(" fc"))
+    assert ("✓" in line) is bool(labels.ranks[row] == 1)
+    assert labels.descriptions[row] in line
+    assert labels.truth[row][0] in line
+    assert f"{labels.stability[row]:.2f}" in line

@@ -171,12 +171,15 @@ def _add_scores(own: Labels, asked: LabelsToScore, scores: Scores, *, circular: 
 def _note_unscored(
     asked: Mapping[tuple[str, str], LabelsToScore], scores: Mapping[tuple[str, str], Scores], held: HeldOut
 ) -> tuple[str, ...]:
-    said = [f"labels were judged on {len(held.scored_on)} images, chosen for it on the {len(held.chosen_on)} others"]
+    said = [
+        f"Faithfulness: labels chosen on {len(held.chosen_on):,} images, "
+        f"scored on {len(held.scored_on):,} held-out images"
+    ]
     for (method, layer), one in asked.items():
         values = list(scores[method, layer].values())
         unknown = len(one.labels) - int((~np.isnan(values)).any(axis=0).sum()) if values else len(one.labels)
         if unknown and method not in (FLOOR, CEILING):
             said.append(
-                f"the judge does not know the label of {unknown} of {len(one.labels)} units of {layer}, {method}"
+                f"{layer}, {method}: {unknown} of {len(one.labels)} labels are unknown to the judge and were not scored"
             )
     return tuple(said)
