@@ -72,7 +72,7 @@ def flag_units(
 
 SAYS = {
     "dead": "{n} of {units} units of {layer} are dead (the same value for every image): ignore their labels",
-    "always_on": "{n} of {units} units of {layer} fire on more than 80 % of the images (always_on in labels.csv): look at their "
+    "always_on": "{n} of {units} units of {layer} fire on more than 80 % of the images (always_on): look at their "
     "images before you trust their labels",
     "one_unit": "{layer} has one unit, so there is no prior over its layer: its label is the concept that fits its "
     "images best",

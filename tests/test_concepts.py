@@ -95,7 +95,7 @@ def test_imagenet():
     assert len(published.names) == len(set(published.names)) == 1000
     assert published.notes == ()
     assert [i for i in range(1000) if published.names[i] != lemmas.names[i]] == [134, 517]
-    assert lemmas.notes == ("imagenet: names that an earlier class has too, and kept: 1 ('crane')",)
+    assert lemmas.notes == ("imagenet: 1 class name occurs twice ('crane'); all are kept",)
     openai = concepts.imagenet(names="openai")
     assert (openai.names[0], len(openai.names)) == ("tench", 1000)
     assert openai.notes == ("imagenet: names that an earlier class has too, and kept: 2 ('missile', 'sunglasses')",)
