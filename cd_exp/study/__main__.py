@@ -1,0 +1,269 @@
+"""`python -m cd_exp.study make|plan|read|analyse`: a human study of a run's labels, without a server."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cd_exp.errors import InputError
+from cd_exp.io.text import escape_for_terminal
+from cd_exp.study.designs import DESIGNS
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Do what the first word says.
+
+    Returns:
+        The exit status: 0, or 2 for what the user can mend.
+    """
+    given = _parser().parse_args(words)
+    try:
+        given.run(given)
+    except InputError as error:
+        print(f"error: {escape_for_terminal(error)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m cd_exp.study", description=__doc__)
+    verbs = parser.add_subparsers(required=True, metavar="make|plan|read|analyse")
+    make = verbs.add_parser("make", help="draw a study from a finished run, as a page that needs no server")
+    _drawing(make)
+    make.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder of the study; new")
+    make.add_argument("--title", default="A study of images and words", help="heading of the page")
+    make.add_argument(
+        "--consent", type=Path, metavar="FILE", help="your own consent text, paragraphs apart by blank lines"
+    )
+    make.add_argument("--contact", default="", help="whom to ask, shown with the consent")
+    make.add_argument("--code", default="", help="the completion code, such as Prolific gives; drawn where left out")
+    make.add_argument(
+        "--submit-to", default="", metavar="ADDRESS", help="a form's address that takes the answers by POST"
+    )
+    make.set_defaults(run=_make)
+    plan = verbs.add_parser("plan", help="answers, minutes, cost, and by simulation half-widths and power")
+    _drawing(plan)
+    plan.add_argument("--price", type=float, default=1.0, help="paid for one batch (default 1)")
+    plan.add_argument("--seconds", type=float, help="one question takes; assumed by design where left out")
+    plan.add_argument("--quality", help="assumed share of fitting descriptions of each method, as .65,.5")
+    plan.add_argument("--json", action="store_true", help="the same as JSON")
+    plan.set_defaults(run=_plan)
+    _reading(verbs)
+    return parser
+
+
+def _reading(verbs: Any) -> None:
+    """The verbs that need no images: `read` and `analyse`."""
+    read = verbs.add_parser("read", help="check answers, make them anonymous, and say who is dropped and why")
+    read.add_argument("study", type=Path, metavar="DIR", help="of the study; with --columns a new folder")
+    read.add_argument(
+        "answers", type=Path, nargs="+", metavar="ANSWERS", help="files that the page saved, results tables, or folders"
+    )
+    read.add_argument("--columns", nargs="+", metavar="NAME=COLUMN",
+                      help="read a table of answers collected elsewhere: task, layer, unit, method, rater, answer, "
+                      "seconds; answer may be a pattern, as in 'answer={method} E{rater} Rating'")  # fmt: skip
+    read.set_defaults(run=_read)
+    analyse = verbs.add_parser(
+        "analyse", help="scores of methods and units, agreement, and what orders units as people do"
+    )
+    analyse.add_argument("study", type=Path, metavar="DIR", help="of the study, after `read`")
+    analyse.add_argument(
+        "--run", dest="folder", type=Path, metavar="RUN", help="the run, where it moved since `make_features`"
+    )
+    analyse.add_argument("--join", action="store_true", help="put human_NAME into the run's label files and explorer")
+    analyse.add_argument("--json", action="store_true", help="print the results as JSON")
+    analyse.set_defaults(run=_analyse)
+
+
+def _drawing(parser: argparse.ArgumentParser) -> None:
+    """The options of what is drawn, which `make_features` and `plan` share."""
+    parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of a finished run")
+    parser.add_argument("--design", choices=DESIGNS, required=True, help="the question")
+    parser.add_argument(
+        "--units", type=int, default=100, help="how many, drawn by layer and tenth of stability (default 100)"
+    )
+    parser.add_argument("--units-from", type=Path, metavar="FILE", help="these units instead: a CSV with layer,unit")
+    parser.add_argument(
+        "--methods", default="", help="whose labels, as clip_dissect,netdissect; all of the run where left out"
+    )
+    parser.add_argument("--per-unit", type=int, help="trials per unit; of presence, images per unit and description")
+    parser.add_argument("--images", type=int, help="images of one trial")
+    parser.add_argument("--raters", type=int, default=3, help="people per task (default 3)")
+    parser.add_argument("--batch", type=int, default=15, help="tasks that one person answers (default 15)")
+    parser.add_argument(
+        "--catch", type=int, default=10, help="trials of known answer among them (default and least 10)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
+
+
+def _plan_of(given: argparse.Namespace) -> Any:
+    from cd_exp.study.make import Plan, read_units
+
+    return Plan(
+        design=given.design,
+        units=given.units,
+        methods=tuple(name.strip() for name in given.methods.split(",") if name.strip()),
+        per_unit=given.per_unit,
+        images=given.images,
+        raters=given.raters,
+        batch=given.batch,
+        catch=given.catch,
+        seed=given.seed,
+        among=read_units(given.units_from) if given.units_from else None,
+    )
+
+
+def _make(given: argparse.Namespace) -> None:
+    from cd_exp.study.make import CONSENT, Words, make
+
+    try:
+        consent = given.consent.read_text(encoding="utf-8") if given.consent else CONSENT
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--consent {given.consent} cannot be read as text: {error}; give a text file") from error
+    words = Words(given.title, consent, given.contact, given.code, given.submit_to)
+    study, pages = make(given.folder, given.out, _plan_of(given), words)
+    plan = study.plan
+    print(f"{len(study.units)} units, {len(study.tasks)} tasks in {len(study.batches)} batches of {plan.batch} with "
+          f"{plan.catch} trials of known answer each, {plan.raters} people per batch")  # fmt: skip
+    if study.gold == "clip":
+        print("note: the probe has no annotations, so trials of known answer are those of which CLIP has no doubt; "
+              f"look at {given.out / 'known.html'} before you send the page out")  # fmt: skip
+    print("host these pages, and keep key.json and known.html: " + ", ".join(str(given.out / page) for page in pages))
+
+
+def _plan(given: argparse.Namespace) -> None:
+    from cd_exp.study.make import draw, open_run, strongest_needed
+    from cd_exp.study.plan import ERRORS, assumed_quality, costs, outlook
+
+    plan = _plan_of(given)
+    plan.check()
+    quality = _qualities(given.quality)
+    run = open_run(given.folder, plan.methods, strongest=strongest_needed(plan))
+    study = draw(run.source, plan)
+    expected = costs(study, price=given.price, seconds=given.seconds)
+    assumed = assumed_quality(list(run.source.methods), quality)
+    outlooks = [outlook(study, run.source, error=error, quality=assumed, seed=plan.seed) for error in ERRORS]
+    if given.json:
+        rows = [
+            {"error": o.error, "half_width": dict(o.half_width), "careful_dropped": o.careful_dropped,
+             "power": {" - ".join(pair): value for pair, value in o.power.items()}} for o in outlooks
+        ]  # fmt: skip
+        print(json.dumps({**expected, "quality": assumed, "outlook": rows}, indent=1))
+        return
+    for name, value in expected.items():
+        print(f"{name.replace('_', ' '):<20} {value:>10,.6g}")
+    if plan.design != "presence":
+        print("assumed quality:     " + ", ".join(f"{name} {value:.2f}" for name, value in assumed.items()))
+    for one in outlooks:
+        print(f"raters wrong in {one.error:.0%}:")
+        for name, half in one.half_width.items():
+            print(f"  {name or 'units':<24} half-width {half:.3f}")
+        for (first, second), power in one.power.items():
+            print(f"  {first} - {second}: power {power:.0%}")
+        print(f"  dropped by the catch rule, were its trials as hard as the tasks: {one.careful_dropped:.0%}")
+
+
+def _qualities(text: str | None) -> list[float]:
+    try:
+        values = [float(part) for part in (text or "").split(",") if part.strip()]
+    except ValueError as error:
+        raise InputError(f"--quality {text!r} is no list of shares; give one per method, as .65,.5") from error
+    if any(not 0 <= value <= 1 for value in values):
+        raise InputError(f"--quality {text!r} has a share outside 0 to 1; give one per method, as .65,.5")
+    return values
+
+
+def _read(given: argparse.Namespace) -> None:
+    from cd_exp.study import read
+
+    if given.columns:
+        columns = read.parse_columns(given.columns)
+        rows = [row for path in given.answers for row in read.long_rows(path, columns)]
+        source = ", ".join(map(str, given.answers))
+        if not rows:
+            raise InputError(f"{source}: no answers under the columns named; look at --columns")
+        if "task" in columns:
+            study = read.open_study(given.study)
+            submissions = read.answers_elsewhere(study, rows, source)
+        else:
+            study, submissions = read.foreign_study(given.study, rows, source)
+    else:
+        study = read.open_study(given.study)
+        submissions = read.read_answers(study, given.answers)
+    judged = read.judged(study, submissions)
+    read.write_answers(given.study, judged)
+    kept = [one for one in judged if not one.dropped]
+    print(f"{len(judged)} submissions of {len({one.rater for one in judged})} people, {len(kept)} kept")
+    for rule in read.RULES:
+        count = sum(rule in one.dropped for one in judged)
+        if count:
+            print(f"  dropped, {rule}: {count} ({read.MEANING[rule]})")
+    print(f"{given.study / 'answers.csv'}, {given.study / 'raters.csv'}")
+
+
+def _analyse(given: argparse.Namespace) -> None:
+    from cd_exp.study import analyse
+    from cd_exp.study.read import load_answers, open_study
+
+    study = open_study(given.study)
+    run = given.folder or (Path(study.key["run"]) if study.key["run"] else None)
+    there = run if run is not None and (run / "labels.csv").is_file() else None
+    if given.join and there is None:
+        raise InputError(f"--join needs the run, and {run} holds no labels.csv; say where it is with --run")
+    if there is not None:
+        _check_run(study, there)
+    try:
+        found, values = analyse.results(study, load_answers(study), run=there)
+    except ModuleNotFoundError as missing:
+        raise InputError(f"analyse needs {missing.name}; install it with: pip install 'cd-exp[study]'") from missing
+    paths = analyse.write_results(given.study, found, values)
+    changed = analyse.join(there, values) if given.join and there is not None else []
+    if given.json:
+        print(json.dumps(found, indent=1, ensure_ascii=False))
+        return
+    _show(found)
+    if there is None and run is not None:
+        print(f"note: {run} holds no labels.csv, so its automatic scores are left out; say where the run is with --run")
+    print(", ".join(map(str, [*paths, *changed])))
+
+
+def _check_run(study: Any, run: Path) -> None:
+    """Refuse a run whose labels are not those that people were asked about."""
+    from cd_exp.study.make import labels_digest, run_labels
+
+    digest = study.study.get("run_digest")
+    if digest and labels_digest(run_labels(run, study.key["methods"])) != digest:
+        raise InputError(f"{run} does not have the labels that this study asks about; give its run with --run")
+
+
+def _show(found: dict[str, Any]) -> None:
+    everything = found["rules"]["all"]
+    print(f"{found['design']}: {everything['answers']} answers kept of {found['rules']['none']['answers']}")
+    for row in everything["scores"]:
+        if not row["layer"]:
+            method = row["method"] or "units"
+            print(f"  {row['score']:<10} {method:<20} {row['mean']:.4f}{_interval(row)} n={row['units']}")
+    for row in everything["differences"]:
+        print(f"  {row['first']} - {row['second']}: {row['difference']:+.4f}{_interval(row)} "
+              f"p={row['difference_p']:.2g}, Holm {row['difference_p_adjusted']:.2g}")  # fmt: skip
+    for name, value in everything["agreement"].items():
+        print(f"  {name.replace('_', ' ')}: {value:.3f}")
+    for row in found.get("strengths", ()):
+        print(f"  strength of {row['method']}: {row['strength']:+.3f}{_interval(row)}")
+    for row in found.get("tenths", ()):
+        print(f"  tenth {row['tenth']}: {row['mean']:.3f}{_interval(row)} n={row['units']}")
+    people = found.get("people_with_people")
+    if people:
+        print(f"  people with people, Spearman: {people['spearman']:.3f}{_interval(people)}")
+    for row in found["orders"][:8]:
+        print(f"  people with {row['score']} of {row['method']}, Spearman: {row['spearman']:.3f}{_interval(row)}")
+
+
+def _interval(row: dict[str, Any]) -> str:
+    return f" [{row['ci95'][0]:.4f}, {row['ci95'][1]:.4f}]" if "ci95" in row else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,535 @@
+"""`analyse`: what the answers say of each method and unit, with intervals, under each exclusion rule beside none."""
+
+import base64
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from cd_exp.errors import InputError
+from cd_exp.io.atomic import write_file
+from cd_exp.io.text import format_csv, make_file_name
+from cd_exp.metrics import adjust_p_values
+from cd_exp.metrics.intervals import bootstrap_interval
+from cd_exp.metrics.significance import compare_means
+from cd_exp.records import CLIP_DISSECT
+from cd_exp.study import scores
+from cd_exp.study.designs import CANNOT_TELL, NONE
+from cd_exp.study.read import RULES, StudyFolder, Submission, allowed_answers, catch_right
+from cd_exp.study.scores import Votes
+
+Key = tuple[str, int, str]
+"""Layer, unit and method; the method is empty where a score belongs to the unit alone (*intruder*)."""
+UnitScores = dict[str, dict[Key, float]]
+"""By the name of the score."""
+
+SCORES = {
+    "rating": {"rating": "mean rating, 1 to 5", "fits": "share of ratings of at least 4"},
+    "presence": {"presence": "correlation of presence and activation"},
+    "choice": {"chosen": "share of choices"},
+    "intruder": {"intruder": "share of intruders found"},
+}
+FIRST = {design: next(iter(names)) for design, names in SCORES.items()}
+"""The score of each design that tests and orders are made of."""
+LEVELS: dict[str, tuple[scores.Level, ...]] = {
+    "rating": ("interval", "ordinal"),
+    "presence": ("nominal",),
+    "choice": ("nominal",),
+    "intruder": ("nominal",),
+}
+FITS = 4
+RESAMPLES = 9999
+SPLITS = {"presence": 4}  # of raters into halves; of other designs, whose scores cost nothing:
+MANY_SPLITS = 25
+OF_NOTHING = ("none of them", "another unit's")
+"""What a choice may fall on beside methods."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """All kept answers to tasks: `(submission, task, answer)`, submissions counted from 0."""
+
+    study: StudyFolder
+    rows: Sequence[tuple[int, str, str]]
+
+    @staticmethod
+    def of(study: StudyFolder, submissions: Sequence[Submission]) -> "Answered":
+        """Those of these submissions; one submission is one rater, who may have sent several."""
+        raters = {name: number for number, name in enumerate(dict.fromkeys(one.rater for one in submissions))}
+        rows = [
+            (raters[one.rater], answer.task, answer.answer)
+            for one in submissions
+            for answer in one.answers
+            if study.trials[answer.task]["kind"] == "task"
+        ]
+        return Answered(study, rows)
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks that were answered, in the order of first answers."""
+        return list(dict.fromkeys(task for _, task, _ in self.rows))
+
+    def votes(self) -> tuple[list[str], Votes]:
+        """The answers as classes; `cannot_tell` is no answer."""
+        told = [row for row in self.rows if row[2] != CANNOT_TELL]
+        tasks = list(dict.fromkeys(task for _, task, _ in told))
+        number = {task: place for place, task in enumerate(tasks)}
+        classes = {task: _classes(self.study, task) for task in tasks}
+        return tasks, Votes(
+            np.array([number[task] for _, task, _ in told], dtype=np.int64),
+            np.array([rater for rater, _, _ in told], dtype=np.int64),
+            np.array([classes[task].index(answer) for _, task, answer in told], dtype=np.int64),
+            max(map(len, classes.values()), default=2),
+        )
+
+
+def _classes(study: StudyFolder, task: str) -> list[str]:
+    if study.design == "presence":
+        return ["no", "yes"]
+    return [value for value in allowed_answers(study.design, study.trials[task]) if value != CANNOT_TELL]
+
+
+# Scores of units -----------------------------------------------------------------------------------------------------
+
+
+def unit_scores(answered: Answered) -> UnitScores:
+    """Every score of every unit and method; tasks of a unit count alike, and so do the answers to a task."""
+    make = {"rating": _rating, "presence": _presence, "choice": _choice, "intruder": _intruder}
+    return make[answered.study.design](answered)
+
+
+def _means(pairs: Iterable[tuple[str, Key, float]]) -> dict[Key, float]:
+    """The mean over the tasks of each key, of the mean over the answers to each task."""
+    by_task: dict[tuple[Key, str], list[float]] = {}
+    for task, key, value in pairs:
+        by_task.setdefault((key, task), []).append(value)
+    by_key: dict[Key, list[float]] = {}
+    for (key, _), values in by_task.items():
+        by_key.setdefault(key, []).append(sum(values) / len(values))
+    return {key: sum(values) / len(values) for key, values in by_key.items()}
+
+
+def _keys(trial: Mapping[str, Any]) -> list[Key]:
+    return [(trial["layer"], trial["unit"], method) for method in trial["methods"]]
+
+
+def _rating(answered: Answered) -> UnitScores:
+    told = [(task, float(answer)) for _, task, answer in answered.rows if answer != CANNOT_TELL]
+    each = [(task, key, value) for task, value in told for key in _keys(answered.study.trials[task])]
+    return {"rating": _means(each), "fits": _means((task, key, float(value >= FITS)) for task, key, value in each)}
+
+
+def _choice(answered: Answered) -> UnitScores:
+    trials = answered.study.trials
+    each = []
+    for _, task, answer in answered.rows:
+        taken = [] if answer == NONE else trials[task]["options"][int(answer)]
+        for option in trials[task]["options"]:
+            for method in option:
+                key = (trials[task]["layer"], trials[task]["unit"], method)
+                each.append((task, key, float(method in taken)))
+    return {"chosen": _means(each)}
+
+
+def _intruder(answered: Answered) -> UnitScores:
+    trials = answered.study.trials
+    each = [
+        (task, (trials[task]["layer"], trials[task]["unit"], ""), float(answer == str(trials[task]["intruder"])))
+        for _, task, answer in answered.rows
+    ]
+    return {"intruder": _means(each)}
+
+
+def _presence(answered: Answered) -> UnitScores:
+    posterior, _ = pooled_presence(answered)
+    groups: dict[tuple[str, int, str], list[str]] = {}
+    for task in posterior:
+        trial = answered.study.trials[task]
+        groups.setdefault((trial["layer"], trial["unit"], trial["texts"][0]), []).append(task)
+    weights: Mapping[str, float] = answered.study.study["weights"]
+    found: dict[Key, float] = {}
+    for tasks in groups.values():
+        trials = [answered.study.trials[task] for task in tasks]
+        value = scores.weighted_correlation(
+            np.array([trial["activation"] for trial in trials]),
+            np.array([posterior[task] for task in tasks]),
+            np.array([weights[task] for task in tasks]),
+            np.array([trial["count"] for trial in trials]),
+        )
+        found |= dict.fromkeys(_keys(answered.study.trials[tasks[0]]), value)
+    return {"presence": found}
+
+
+def pooled_presence(answered: Answered) -> tuple[dict[str, float], float]:
+    """How likely each task's concept is in its image, given all answers, and how often raters are wrong."""
+    tasks, votes = answered.votes()
+    trials = [answered.study.trials[task] for task in tasks]
+    names = [(trial["layer"], trial["unit"], trial["texts"][0]) for trial in trials]
+    number = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    prior = scores.presence_prior(
+        np.array([trial["match"] for trial in trials]),
+        np.array([trial["activation"] for trial in trials]),
+        np.array([number[name] for name in names], dtype=np.int64),
+    )
+    pooled = scores.dawid_skene(votes, count=len(tasks), prior=prior)
+    return dict(zip(tasks, pooled.posterior[:, 1].tolist(), strict=True)), pooled.mean_error
+
+
+# Methods -------------------------------------------------------------------------------------------------------------
+
+
+def method_table(found: UnitScores, methods: Sequence[str], *, seed: int) -> list[dict[str, Any]]:
+    """One row per score, layer and method: the mean over units with its interval; the empty layer is all of them."""
+    rows = []
+    for name, values in found.items():
+        layers = ["", *dict.fromkeys(key[0] for key in values)]
+        for layer in layers if len(layers) > 2 else layers[:1]:
+            for method in methods:
+                of_method = np.array([v for (where, _, m), v in values.items() if m == method and layer in ("", where)])
+                if len(of_method):
+                    interval = bootstrap_interval(of_method, seed=seed, resamples=RESAMPLES)
+                    rows.append({"score": name, "layer": layer, "method": method, "units": len(of_method),
+                                 "mean": float(of_method.mean()),
+                                 **({"ci95": list(interval)} if interval else {})})  # fmt: skip
+    return rows
+
+
+def differences(values: Mapping[Key, float], methods: Sequence[str], *, seed: int) -> list[dict[str, Any]]:
+    """Each pair of methods on the units that both label: the mean difference, its test, and Holm's p over all pairs."""
+    rows = []
+    for first, second in combinations(methods, 2):
+        common = sorted({k[:2] for k in values if k[2] == first} & {k[:2] for k in values if k[2] == second})
+        if common:
+            a, b = (np.array([values[(*unit, method)] for unit in common]) for method in (first, second))
+            test = compare_means(a, b, seed=seed, resamples=RESAMPLES)
+            rows.append({"first": first, "second": second, "units": len(common), "difference": test.value,
+                         **({"ci95": list(test.interval)} if test.interval else {}),
+                         "difference_p": test.p})  # fmt: skip
+    return adjust_p_values(rows)
+
+
+def strengths(answered: Answered, methods: Sequence[str], *, seed: int, resamples: int = 199) -> list[dict[str, Any]]:
+    """Bradley-Terry strengths of methods, of `none of them` and of descriptions of other units, from all choices.
+
+    A description that several methods gave is a choice of each of them over all others.
+    """
+    items = [*methods, *OF_NOTHING]
+    by_unit: dict[tuple[str, int], list[tuple[int, tuple[int, ...]]]] = {}
+    for _, task, answer in answered.rows:
+        trial = answered.study.trials[task]
+        options = [[items.index(m) for m in option] or [len(methods) + 1] for option in trial["options"]]
+        options.append([len(methods)])
+        taken = options[-1 if answer == NONE else int(answer)]
+        others = tuple(sorted({item for option in options for item in option} - set(taken)))
+        by_unit.setdefault((trial["layer"], trial["unit"]), []).extend((item, others) for item in taken)
+    units = list(by_unit.values())
+    rng, drawn = np.random.default_rng(seed), []
+    value = scores.choice_strengths([choice for unit in units for choice in unit], count=len(items))
+    for _ in range(resamples):
+        sample = rng.integers(0, len(units), len(units))
+        drawn.append(scores.choice_strengths([c for place in sample for c in units[place]], count=len(items)))
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    shown = {item for unit in units for taken, others in unit for item in (taken, *others)}
+    return [
+        {"method": name, "strength": float(value[i]), "ci95": [float(low[i]), float(high[i])]}
+        for i, name in enumerate(items)
+        if i in shown
+    ]
+
+
+def by_tenth(answered: Answered, *, seed: int) -> list[dict[str, Any]]:
+    """The share of intruders found by the tenth of activation that the other images came from; chance is 1 / images."""
+    each: dict[int, dict[tuple[str, int], list[float]]] = {}
+    for _, task, answer in answered.rows:
+        trial = answered.study.trials[task]
+        right = float(answer == str(trial["intruder"]))
+        each.setdefault(trial["tenth"], {}).setdefault((trial["layer"], trial["unit"]), []).append(right)
+    rows = []
+    for tenth, units in sorted(each.items()):
+        values = np.array([float(np.mean(right)) for right in units.values()])
+        interval = bootstrap_interval(values, seed=seed, resamples=RESAMPLES)
+        rows.append({"tenth": tenth, "units": len(values), "mean": float(values.mean()),
+                     **({"ci95": list(interval)} if interval else {})})  # fmt: skip
+    return rows
+
+
+# Raters --------------------------------------------------------------------------------------------------------------
+
+
+def agreement(answered: Answered) -> dict[str, Any]:
+    """Krippendorff's alpha, the share of equal pairs of answers, Cohen's kappa, and how often raters are wrong."""
+    tasks, votes = answered.votes()
+    counts = scores.answer_counts(votes, count=len(tasks))
+    values = np.arange(votes.classes) + (1.0 if answered.study.design == "rating" else 0.0)
+    found: dict[str, Any] = {
+        f"alpha_{level}": scores.alpha(counts, values, level=level) for level in LEVELS[answered.study.design]
+    }
+    found |= {"share_equal": scores.share_equal(counts), "kappa": scores.pairwise_kappa(votes)}
+    if answered.study.design == "presence":
+        found["rater_error"] = pooled_presence(answered)[1]
+    else:
+        found["rater_error"] = scores.dawid_skene(votes, count=len(tasks)).mean_error
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def gold_error(study: StudyFolder, submissions: Sequence[Submission]) -> float | None:
+    """The share of trials of known answer that were answered wrongly; these are clearer than tasks."""
+    right = [share for one in submissions if (share := catch_right(study, one.answers)) is not None]
+    return 1 - float(np.mean(right)) if right else None
+
+
+def people_with_people(answered: Answered, *, seed: int) -> dict[str, Any] | None:
+    """Spearman's correlation over units and methods of the scores by one half of the raters and by the other.
+
+    The answers to each task are divided at random, anew for each of several splits; their mean, with the bootstrap
+    interval over units. Two halves agree less than all raters would with as many others.
+    """
+    rng = np.random.default_rng(seed)
+    columns: list[np.ndarray] = []
+    name = FIRST[answered.study.design]
+    keys = sorted(unit_scores(answered)[name])
+    for _ in range(SPLITS.get(answered.study.design, MANY_SPLITS)):
+        by_task: dict[str, list[int]] = {}
+        for place in rng.permutation(len(answered.rows)).tolist():
+            by_task.setdefault(answered.rows[place][1], []).append(place)
+        halves: list[list[int]] = [[], []]
+        for places in by_task.values():
+            for turn, place in enumerate(places):
+                halves[turn % 2].append(place)
+        if not halves[1]:
+            return None
+        both = [unit_scores(Answered(answered.study, [answered.rows[i] for i in half]))[name] for half in halves]
+        columns.append(np.array([[half.get(key, np.nan) for key in keys] for half in both]).T)
+    stacked = np.stack(columns, axis=1)  # units x splits x halves
+
+    def mean_order(values: Float[np.ndarray, "units splits halves"]) -> float | None:
+        each = [scores.spearman(values[:, i, 0], values[:, i, 1]) for i in range(values.shape[1])]
+        known = [value for value in each if value is not None]
+        return float(np.mean(known)) if known else None
+
+    return _with_interval(stacked, mean_order, seed)
+
+
+def _with_interval(values: np.ndarray, statistic: Any, seed: int) -> dict[str, Any] | None:
+    value = statistic(values)
+    if value is None:
+        return None
+    interval = scores.bootstrapped(values, statistic, seed=seed)
+    return {"spearman": value, "units": len(values), **({"ci95": list(interval)} if interval else {})}
+
+
+def orders(values: Mapping[Key, float], run: Path, *, seed: int) -> list[dict[str, Any]]:
+    """Which number of a run's label files orders units as people do: Spearman's correlation with its interval.
+
+    A score of the unit alone (*intruder*) is held against our own labels' numbers.
+    """
+    rows = []
+    for method in dict.fromkeys(key[2] for key in values):
+        path = label_file(run, method)
+        if not path.is_file():
+            continue
+        table = {(row["layer"], int(row["unit"])): row for row in _label_rows(path)[1]}
+        units = [key for key in values if key[2] == method and key[:2] in table]
+        people = np.array([values[key] for key in units])
+        for name in next(iter(table.values()), {}):
+            if name in ("layer", "unit") or name.startswith("human_"):
+                continue
+            numbers = _numbers([table[key[:2]][name] for key in units])
+            if numbers is None:
+                continue
+            both = np.stack([people, numbers], axis=1)
+            row = _with_interval(both[~np.isnan(numbers)], lambda v: scores.spearman(v[:, 0], v[:, 1]), seed)
+            if row is not None:
+                rows.append({"method": method or CLIP_DISSECT, "score": name, **row})
+    return sorted(rows, key=lambda row: -abs(row["spearman"]))
+
+
+def _numbers(cells: Sequence[str]) -> np.ndarray | None:
+    try:
+        values = np.array([float(cell) if cell else np.nan for cell in cells])
+    except ValueError:
+        return None
+    return values if (~np.isnan(values)).sum() > 2 else None
+
+
+# All of it -----------------------------------------------------------------------------------------------------------
+
+
+def results(
+    study: StudyFolder, submissions: Sequence[Submission], *, run: Path | None
+) -> tuple[dict[str, Any], UnitScores]:
+    """Everything that `analyse` reports, and the scores of units under all rules.
+
+    Args:
+        study: what was asked.
+        submissions: as `read` left them.
+        run: the run's folder, for its automatic scores; None where it is not there.
+
+    Raises:
+        InputError: nobody is left under the rules, or a package of the extra `study` is missing.
+    """
+    seed = study.study["seed"]
+    methods = [""] if study.design == "intruder" else study.key["methods"]
+    kept = {"none": list(submissions)}
+    kept |= {rule: [one for one in submissions if rule not in one.dropped] for rule in RULES}
+    kept["all"] = [one for one in submissions if not one.dropped]
+    if not kept["all"]:
+        raise InputError(
+            f"all {len(submissions)} submissions are dropped by the rules; see raters.csv, and collect more"
+        )
+    under = {rule: _under(study, of_rule, methods, seed) for rule, of_rule in kept.items()}
+    answered = Answered.of(study, kept["all"])
+    values = unit_scores(answered)
+    found: dict[str, Any] = {
+        "schema": 1,
+        "study": study.study["study"],
+        "design": study.design,
+        "meaning": SCORES[study.design],
+        "submissions": len(submissions),
+        "raters": len({one.rater for one in submissions}),
+        "dropped": {rule: sum(rule in one.dropped for one in submissions) for rule in RULES},
+        "rules": under,
+    }
+    if study.design == "choice":
+        found["strengths"] = strengths(answered, methods, seed=seed)
+    if study.design == "intruder":
+        found["tenths"] = by_tenth(answered, seed=seed)
+    people = people_with_people(answered, seed=seed)
+    found |= {"people_with_people": people} if people else {}
+    first = values[FIRST[study.design]]
+    found["orders"] = orders(first, run, seed=seed) if run is not None else []
+    return found, values
+
+
+def _under(study: StudyFolder, submissions: Sequence[Submission], methods: Sequence[str], seed: int) -> dict[str, Any]:
+    """Scores, differences and agreement of what one rule leaves."""
+    answered = Answered.of(study, submissions)
+    if not answered.rows:
+        return {"submissions": 0, "answers": 0}
+    values = unit_scores(answered)
+    error = gold_error(study, submissions)
+    return {
+        "submissions": len(submissions),
+        "answers": len(answered.rows),
+        "cannot_tell": sum(answer == CANNOT_TELL for _, _, answer in answered.rows),
+        "scores": method_table(values, methods, seed=seed),
+        "differences": differences(values[FIRST[study.design]], methods, seed=seed),
+        "agreement": agreement(answered) | ({} if error is None else {"rater_error_gold": error}),
+    }
+
+
+# Files ---------------------------------------------------------------------------------------------------------------
+
+
+def write_results(folder: Path, found: Mapping[str, Any], values: UnitScores) -> list[Path]:
+    """`results.json`, `results.csv`, `human.csv`, `results.html` and `figures/`."""
+    from cd_exp.study.figures import figures
+
+    write_file(folder / "results.json", json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    header = ["rule", "score", "layer", "method", "units", "mean", "low", "high"]
+    rows = [
+        [rule, row["score"], row["layer"], row["method"], row["units"], f"{row['mean']:.6g}",
+         *(f"{end:.6g}" for end in row.get("ci95", ()))]
+        for rule, under in found["rules"].items() for row in under.get("scores", ())
+    ]  # fmt: skip
+    write_file(folder / "results.csv", format_csv([header, *([*row, "", ""][: len(header)] for row in rows)]))
+    write_file(folder / "human.csv", human_csv(values))
+    drawn = figures(found)
+    for name, content in drawn.items():
+        write_file(folder / "figures" / f"{name}.png", content)
+    write_file(folder / "results.html", results_page(found, drawn))
+    return [folder / name for name in ("results.json", "results.csv", "human.csv", "results.html")]
+
+
+def human_csv(values: UnitScores) -> str:
+    """One row per unit and method under `layer,unit,method,human_NAME...`; no method for a unit's own score."""
+    keys = sorted({key for of_name in values.values() for key in of_name})
+    rows = [[*key, *(_cell(of_name.get(key)) for of_name in values.values())] for key in keys]
+    return format_csv([["layer", "unit", "method", *(f"human_{name}" for name in values)], *rows])
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def results_page(found: Mapping[str, Any], drawn: Mapping[str, bytes]) -> str:
+    """The results as one file with its figures inside."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("cd_exp.study", "assets")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    pictures = {n: f"data:image/png;base64,{base64.b64encode(c).decode('ascii')}" for n, c in drawn.items()}
+    return environment.get_template("results.html").render(found=found, figures=pictures, all=found["rules"]["all"])
+
+
+def label_file(run: Path, method: str) -> Path:
+    """The label file of a method in a run folder."""
+    return run / ("labels.csv" if method in ("", CLIP_DISSECT) else f"labels_{make_file_name(method)}.csv")
+
+
+def _label_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    try:
+        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
+        return list(reader.fieldnames or ()), list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read ({error}); take the file that the run wrote") from error
+
+
+def join(run: Path, values: UnitScores) -> list[Path]:
+    """Put `human_NAME` into the run's label files, before `flag_units`, and into its explorer; earlier ones of that
+    name go.
+
+    Args:
+        run: the run's folder.
+        values: as `results` gives them.
+
+    Returns:
+        The files that changed.
+
+    Raises:
+        InputError: the folder holds no labels.
+    """
+    changed = []
+    methods = dict.fromkeys(key[2] for of_name in values.values() for key in of_name)
+    for method in methods:
+        path = label_file(run, method)
+        header, rows = _label_rows(path)
+        names = {f"human_{name}": of_name for name, of_name in values.items()}
+        kept = [name for name in header if name not in names]
+        place = kept.index("marks") if "marks" in kept else len(kept)
+        columns = [*kept[:place], *names, *kept[place:]]
+        for row in rows:
+            row |= {name: _cell(v.get((row["layer"], int(row["unit"]), method))) for name, v in names.items()}
+        write_file(path, format_csv([columns, *([row[name] for name in columns] for row in rows)]))
+        changed.append(path)
+    if (run / "explorer" / "index.html").is_file():
+        changed.append(_join_explorer(run, values))
+    return changed
+
+
+def _join_explorer(run: Path, values: UnitScores) -> Path:
+    """The numbers `human.NAME` in the explorer's tables of units; a score of the unit alone stands with all methods."""
+    from cd_exp import explorer
+    from cd_exp.explorer.payload import decode_array, encode_array
+
+    content = explorer.read_pages(run)
+    for about in content.parts["page"]["runs"]:
+        for method in content.parts[about["part"]]["methods"]:
+            for layer, columns in method["layers"].items():
+                units = decode_array(columns["units"]).tolist()
+                for name, of_name in values.items():
+                    numbers = [
+                        of_name.get((layer, u, method["name"]), of_name.get((layer, u, ""), np.nan)) for u in units
+                    ]
+                    if not np.isnan(numbers).all():
+                        columns["numbers"][f"human.{name}"] = encode_array(np.array(numbers, dtype=np.float32))
+    return explorer.write_pages(run, content)

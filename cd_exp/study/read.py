@@ -1,0 +1,444 @@
+"""`read`: answers of any origin checked, their givers made anonymous, and who is dropped said with the reason.
+
+What comes in: the page's own files of answers; results of MTurk and tables of forms, wherever a cell holds such a file;
+and with `--columns` tables of answers that were collected elsewhere.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from cd_exp.errors import InputError, unknown_name_error
+from cd_exp.io.atomic import write_file
+from cd_exp.io.text import format_csv
+from cd_exp.study.designs import CANNOT_TELL, NONE
+
+RULES = ("catch", "fast", "straight", "double")
+MEANING = {
+    "catch": "fewer than .8 of the trials of known answer right",
+    "fast": "median below 1 second per question",
+    "straight": "the same place on the screen in at least .95 of at least 10 answers",
+    "double": "a question answered before by the same person",
+}
+CATCH_RIGHT, FASTEST_MS, STRAIGHT, STRAIGHT_ANSWERS = 0.8, 1000, 0.95, 10
+COLUMNS = ("task", "layer", "unit", "method", "rater", "answer", "seconds")
+FILES = ("study.json", "key.json")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer: rating 1 to 5, yes or no, the number of an option or image, `none` or `cannot_tell`, as text.
+
+    `position` is where it stood on the screen, -1 where that is not known; so is `ms`, the time it took.
+    """
+
+    task: str
+    answer: str
+    position: int = -1
+    ms: int = -1
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What one person sent at once. `rater` is their identity until it is hashed."""
+
+    rater: str
+    batch: int
+    started: str
+    answers: tuple[Answer, ...]
+    source: str
+    dropped: tuple[str, ...] = ()
+    catch_right: float | None = None
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """The two files of a study."""
+
+    folder: Path
+    study: Mapping[str, Any]
+    key: Mapping[str, Any]
+
+    @property
+    def design(self) -> str:
+        """Which question was asked."""
+        return self.study["design"]
+
+    @property
+    def trials(self) -> Mapping[str, Any]:
+        """All questions by id."""
+        return self.key["trials"]
+
+
+def open_study(folder: Path) -> StudyFolder:
+    """A study's folder.
+
+    Raises:
+        InputError: it is none, or a file of it was edited or cut off.
+    """
+    found = []
+    for name in FILES:
+        path = folder / name
+        if not path.is_file():
+            raise InputError(f"{folder} holds no {name}; give the folder that `python -m cd_exp.study make` wrote")
+        try:
+            found.append(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path} is not JSON: {error}; it was edited or cut off: make the study again") from error
+    if not all(isinstance(part, dict) for part in found) or "design" not in found[0] or "trials" not in found[1]:
+        raise InputError(
+            f"{folder} holds other files than `make` writes as {' and '.join(FILES)}; make the study again"
+        )
+    return StudyFolder(folder, *found)
+
+
+# Files of answers ----------------------------------------------------------------------------------------------------
+
+
+def read_answers(study: StudyFolder, paths: Sequence[Path]) -> list[Submission]:
+    """The submissions in files of answers, in tables that hold such files in their cells, and in folders of both.
+
+    Raises:
+        InputError: a file is missing, cut, altered, or of another study.
+    """
+    found = []
+    for path in _each(paths):
+        text = _text(path)
+        if path.suffix.lower() == ".csv" or not text.lstrip().startswith(("{", "[")):
+            found += _from_table(study, path, text)
+        else:
+            found.append(_submission(study, _json(text, str(path)), str(path)))
+    if not found:
+        raise InputError(f"no answers in {', '.join(map(str, paths))}; give the files that the page saves")
+    return found
+
+
+def _each(paths: Sequence[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(file for file in path.iterdir() if file.suffix.lower() in (".json", ".csv"))
+        else:
+            yield path
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}; give files of answers, or a folder of them"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no text; give the file as the page saved it") from error
+
+
+def _json(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"{where} is cut or no file of answers ({error}); ask for it again, or leave it out"
+        ) from error
+
+
+def _from_table(study: StudyFolder, path: Path, text: str) -> list[Submission]:
+    """Rows of a results table: the cell that holds a file of answers, and MTurk's WorkerId where the file has none."""
+    found = []
+    for number, row in _rows(path, text):
+        cells = [cell for cell in row.values() if isinstance(cell, str) and cell.lstrip().startswith('{"schema"')]
+        if not cells:
+            continue
+        content = _json(cells[0], f"{path}, row {number}")
+        if isinstance(content, dict) and row.get("WorkerId"):
+            content["rater"] = {**(content.get("rater") or {}), "workerId": row["WorkerId"]}
+        found.append(_submission(study, content, f"{path}, row {number}"))
+    if not found:
+        raise InputError(f"{path} has no column with files of answers; tables of single answers need --columns")
+    return found
+
+
+def _rows(path: Path, text: str) -> list[tuple[int, dict[str, str]]]:
+    csv.field_size_limit(2**27)
+    try:
+        return list(enumerate(csv.DictReader(io.StringIO(text, newline=""), strict=True), 1))
+    except csv.Error as error:
+        raise InputError(f"{path} is no table: {error}; give it as CSV") from error
+
+
+def _submission(study: StudyFolder, content: Any, where: str) -> Submission:
+    """One file of answers checked against the study.
+
+    Raises:
+        InputError: it is none, of another study, cut, altered, or answers what was not asked.
+    """
+    if not isinstance(content, dict) or not {"study", "batch", "rater", "answers", "check"} <= content.keys():
+        raise InputError(f"{where} is no file of answers of the page; leave it out, or give a table with --columns")
+    if content["study"] != study.study["study"]:
+        raise InputError(f"{where} is of another study ({content['study']}, not {study.study['study']}); leave it out")
+    answers = _answers(content["answers"], where)
+    line = ";".join(f"{a.task},{a.answer},{a.position},{a.ms}" for a in answers)
+    if f"{fnv(line):08x}" != content["check"]:
+        raise InputError(f"{where} was altered or cut: its check is {content['check']}; ask for the file again")
+    batches = study.study["batches"]
+    number = content["batch"]
+    if not isinstance(number, int) or not 1 <= number <= len(batches):
+        raise InputError(f"{where} is of batch {number}, and the study has 1 to {len(batches)}; leave it out")
+    if sorted(a.task for a in answers) != sorted(batches[number - 1]):
+        raise InputError(
+            f"{where} does not answer the {len(batches[number - 1])} questions of batch {number}; leave it out"
+        )
+    for answer in answers:
+        _check_value(study, answer, where)
+    rater = content["rater"] if isinstance(content["rater"], dict) else {}
+    names = [rater[key] for key in ("PROLIFIC_PID", "workerId", "anonymous") if rater.get(key)]
+    if not names:
+        raise InputError(f"{where} does not say who answered; leave it out")
+    return Submission(str(names[0]), number, str(content.get("started") or ""), answers, Path(where).name)
+
+
+def _answers(value: Any, where: str) -> tuple[Answer, ...]:
+    try:
+        return tuple(Answer(a["task"], str(a["answer"]), int(a["position"]), int(a["ms"])) for a in value)
+    except (TypeError, KeyError, ValueError) as error:
+        raise InputError(f"{where} has an answer that is not whole ({error}); ask for the file again") from error
+
+
+def _check_value(study: StudyFolder, answer: Answer, where: str) -> None:
+    allowed = allowed_answers(study.design, study.trials[answer.task])
+    if answer.answer not in allowed:
+        raise InputError(f"{where}: {answer.answer!r} is no answer to {answer.task}; expected {', '.join(allowed)}")
+
+
+def allowed_answers(design: str, trial: Mapping[str, Any]) -> list[str]:
+    """What can be answered to a trial, as text."""
+    if design == "rating":
+        return [*map(str, range(1, 6)), CANNOT_TELL]
+    if design == "presence":
+        return ["yes", "no"]
+    if design == "choice":
+        return [*map(str, range(len(trial["texts"]))), NONE]
+    return list(map(str, range(len(trial["images"]))))
+
+
+def fnv(text: str) -> int:
+    """The 32-bit FNV-1a hash that the page ends its files with: a cut or an edit shows.
+
+    >>> f"{fnv('a'):08x}"
+    'e40c292c'
+    """
+    value = 0x811C9DC5
+    for byte in text.encode():
+        value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF
+    return value
+
+
+# Tables collected elsewhere ------------------------------------------------------------------------------------------
+
+
+def parse_columns(words: Sequence[str]) -> dict[str, str]:
+    """`NAME=COLUMN` as a mapping.
+
+    Raises:
+        InputError: an unknown name, or one without a column.
+    """
+    found = {}
+    for word in words:
+        name, equals, column = word.partition("=")
+        if name not in COLUMNS:
+            raise unknown_name_error("--columns", name, COLUMNS)
+        if not equals or not column:
+            raise InputError(f"--columns {word!r} names no column; write it as {name}=COLUMN")
+        found[name] = column
+    if "answer" not in found:
+        raise InputError("--columns needs answer=COLUMN; a table with a column for each method or rater has a pattern "
+                         "there, as in 'answer={method} E{rater} Rating'")  # fmt: skip
+    return found
+
+
+def long_rows(path: Path, columns: Mapping[str, str]) -> list[dict[str, str]]:
+    """The rows of a table with one answer each, under the names of `COLUMNS`; empty answers are left out.
+
+    A pattern for the answer, as `{method} E{rater} Rating`, reads every column that fits it.
+
+    Raises:
+        InputError: no such file, or no such column.
+    """
+    rows = _rows(path, _text(path))
+    header = list(rows[0][1]) if rows else []
+    for name, column in columns.items():
+        if name != "answer" and column not in header:
+            raise unknown_name_error(f"--columns {name}: column", column, header, where=f"in {path}")
+    pattern = re.sub(r"\\\{(method|rater)\\\}", r"(?P<\1>.+?)", re.escape(columns["answer"]))
+    fits = {column: match.groupdict() for column in header if (match := re.fullmatch(pattern, column))}
+    if not fits:
+        raise unknown_name_error("--columns answer: column", columns["answer"], header, where=f"in {path}")
+    found = []
+    for _, row in rows:
+        shared = {name: (row[column] or "").strip() for name, column in columns.items() if name != "answer"}
+        for column, parts in fits.items():
+            if (row[column] or "").strip():
+                found.append({**shared, **parts, "answer": row[column].strip()})
+    return found
+
+
+def foreign_study(folder: Path, rows: Sequence[Mapping[str, str]], source: str) -> tuple[StudyFolder, list[Submission]]:
+    """A study made of a table of ratings that were collected without one.
+
+    Raises:
+        InputError: a unit or rating that is no number from 1 to 5, or a folder that holds a study.
+    """
+    if any((folder / name).exists() for name in FILES):
+        raise InputError(
+            f"{folder} holds a study already; answers to it need --columns task=COLUMN, others a new folder"
+        )
+    trials: dict[str, dict[str, Any]] = {}
+    by_rater: dict[str, dict[str, Answer]] = {}
+    for row in rows:
+        key = (row.get("layer", ""), row.get("unit", row.get("task", "")), row.get("method", "ratings"))
+        if row["answer"] not in map(str, range(1, 6)):
+            raise InputError(f"{source}: {row['answer']!r} is no rating; expected a whole number from 1 to 5")
+        if not key[1].isdecimal():
+            raise InputError(
+                f"{source}: {key[1]!r} is no unit; name the column of its number with --columns unit=COLUMN"
+            )
+        task = hashlib.sha256(repr(key).encode()).hexdigest()[:8]
+        trials[task] = {
+            "kind": "task",
+            "texts": [""],
+            "images": [],
+            "layer": key[0],
+            "unit": int(key[1]),
+            "methods": [key[2]],
+        }
+        by_rater.setdefault(row.get("rater", "1"), {})[task] = Answer(task, row["answer"], ms=_ms(row))
+    methods = list(dict.fromkeys(trial["methods"][0] for trial in trials.values()))
+    digest = hashlib.sha256(json.dumps(list(rows)).encode()).hexdigest()
+    study = {"schema": 1, "study": digest[:16], "design": "rating", "collected": "elsewhere", "seed": 0,
+             "images_in_run": 0, "per_unit": 1, "raters": len(by_rater), "batches": [list(trials)]}  # fmt: skip
+    key_file = {"schema": 1, "run": "", "salt": secrets.token_hex(16), "methods": methods, "trials": trials}
+    for name, content in zip(FILES, (study, key_file), strict=True):
+        write_file(folder / name, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    made = [Submission(rater, 1, "", tuple(answers.values()), source) for rater, answers in by_rater.items()]
+    return StudyFolder(folder, study, key_file), made
+
+
+def answers_elsewhere(study: StudyFolder, rows: Sequence[Mapping[str, str]], source: str) -> list[Submission]:
+    """Answers to the tasks of `tasks.csv` that were asked on another page: options and images count from 1 there.
+
+    Raises:
+        InputError: a task that the study does not have, or an answer that is none.
+    """
+    by_rater: dict[str, dict[str, Answer]] = {}
+    for row in rows:
+        task, value = row["task"], row["answer"].lower()
+        if task not in study.trials:
+            raise InputError(f"{source}: the study has no task {task!r}; give answers to the tasks of tasks.csv")
+        texts = [text.lower() for text in study.trials[task]["texts"]]
+        if study.design in ("choice", "intruder"):
+            value = str(texts.index(value)) if value in texts else str(int(value) - 1) if value.isdecimal() else value
+        answer = Answer(task, value, ms=_ms(row))
+        _check_value(study, answer, source)
+        by_rater.setdefault(row.get("rater", "1"), {}).setdefault(task, answer)
+    return [Submission(rater, 0, "", tuple(answers.values()), source) for rater, answers in by_rater.items()]
+
+
+def _ms(row: Mapping[str, str]) -> int:
+    try:
+        return round(1000 * float(row["seconds"])) if row.get("seconds") else -1
+    except ValueError as error:
+        raise InputError(f"--columns seconds: {row['seconds']!r} is no number; give seconds") from error
+
+
+# Who is dropped ------------------------------------------------------------------------------------------------------
+
+
+def judged(study: StudyFolder, submissions: Iterable[Submission]) -> list[Submission]:
+    """The submissions by start, identities hashed with the study's salt, each with the reasons to drop it."""
+    seen: set[tuple[str, str]] = set()
+    found = []
+    for one in sorted(submissions, key=lambda one: (one.started, one.rater, one.batch)):
+        rater = hashlib.sha256(f"{study.key['salt']} {one.rater}".encode()).hexdigest()[:12]
+        right = catch_right(study, one.answers)
+        reasons = []
+        if right is not None and right < CATCH_RIGHT:
+            reasons.append("catch")
+        times = [answer.ms for answer in one.answers if answer.ms >= 0]
+        if times and median(times) < FASTEST_MS:
+            reasons.append("fast")
+        if _is_straight(one.answers):
+            reasons.append("straight")
+        mine = {(rater, answer.task) for answer in one.answers if study.trials[answer.task]["kind"] == "task"}
+        if mine & seen:
+            reasons.append("double")
+        seen |= mine
+        found.append(replace(one, rater=rater, dropped=tuple(reasons), catch_right=right))
+    return found
+
+
+def catch_right(study: StudyFolder, answers: Sequence[Answer]) -> float | None:
+    """The share of trials of known answer that are right; None where none was asked."""
+    known = [(answer.answer, study.trials[answer.task]) for answer in answers]
+    right = [value in map(str, trial["accept"]) for value, trial in known if trial["kind"] == "catch"]
+    return sum(right) / len(right) if right else None
+
+
+def _is_straight(answers: Sequence[Answer]) -> bool:
+    if len(answers) < STRAIGHT_ANSWERS:
+        return False
+    places = [answer.answer if answer.position < 0 else answer.position for answer in answers]
+    return max(map(places.count, set(places))) >= STRAIGHT * len(places)
+
+
+def write_answers(folder: Path, submissions: Sequence[Submission]) -> None:
+    """`answers.csv`, one row per answer, and `raters.csv`, one per submission with the reasons to drop it."""
+    rows: list[list[object]] = [["submission", "rater", "batch", "task", "answer", "position", "ms"]]
+    for number, one in enumerate(submissions, 1):
+        rows += [[number, one.rater, one.batch, a.task, a.answer, a.position, a.ms] for a in one.answers]
+    write_file(folder / "answers.csv", format_csv(rows))
+    rows = [["submission", "rater", "batch", "answers", "catch_right", "seconds_per_question", "dropped"]]
+    for number, one in enumerate(submissions, 1):
+        times = [answer.ms for answer in one.answers if answer.ms >= 0]
+        right = "" if one.catch_right is None else f"{one.catch_right:.3f}"
+        seconds = f"{median(times) / 1000:.2f}" if times else ""
+        rows.append([number, one.rater, one.batch, len(one.answers), right, seconds, " ".join(one.dropped)])
+    write_file(folder / "raters.csv", format_csv(rows))
+
+
+def load_answers(study: StudyFolder) -> list[Submission]:
+    """What `write_answers` wrote.
+
+    Raises:
+        InputError: there is none, or it was edited or cut off.
+    """
+    tables = []
+    for name in ("answers.csv", "raters.csv"):
+        path = study.folder / name
+        if not path.is_file():
+            raise InputError(
+                f"{study.folder} holds no {name}; read answers first: python -m cd_exp.study read DIR ANSWERS"
+            )
+        tables.append([row for _, row in _rows(path, _text(path))])
+    answers: dict[str, list[Answer]] = {}
+    try:
+        for row in tables[0]:
+            answer = Answer(row["task"], row["answer"], int(row["position"]), int(row["ms"]))
+            if answer.task not in study.trials:
+                raise ValueError(f"unknown task {answer.task}")
+            answers.setdefault(row["submission"], []).append(answer)
+        return [
+            Submission(row["rater"], int(row["batch"]), "", tuple(answers[row["submission"]]), "",
+                       tuple(row["dropped"].split()), float(row["catch_right"]) if row["catch_right"] else None)
+            for row in tables[1]
+        ]  # fmt: skip
+    except (KeyError, ValueError, TypeError) as error:
+        raise InputError(
+            f"answers.csv of {study.folder} was edited or cut off ({error}); read the answers again"
+        ) from error

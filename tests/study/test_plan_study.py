@@ -1,0 +1,105 @@
+"""What a study would take and show, told beforehand."""
+
+import json
+
+import numpy as np
+import pytest
+
+from cd_exp.study import plan as planning
+from cd_exp.study.__main__ import main
+from cd_exp.study.make import Plan, draw, open_run, strongest_needed
+
+
+@pytest.fixture(scope="module")
+def opened(run, world):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CD_EXP_CACHE", str(world / "cache"))
+        yield open_run(run, (), strongest=None)
+
+
+def test_costs_count_people_answers_and_money(opened):
+    study = draw(opened.source, Plan("rating", units=12, raters=4, batch=5))
+    found = planning.costs(study, price=0.5)
+    batches = -(-len(study.tasks) // 5)
+    assert found["batches"] == batches
+    assert found["submissions"] == 4 * batches
+    assert found["cost"] == pytest.approx(0.5 * 4 * batches)
+    assert found["answers"] == 4 * (len(study.tasks) + 10 * batches)
+    assert found["minutes_per_batch"] == pytest.approx((90 + 12 * (len(study.tasks) / batches + 10)) / 60)
+
+
+def test_simulated_answers_err_as_often_as_told():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 4, 5000)
+    answers = planning.simulated_answers(truth, np.full(5000, 4), raters=3, error=0.3, rng=rng)
+    wrong = answers != truth[:, None]
+    assert wrong.mean() == pytest.approx(0.3, abs=0.015)  # three standard errors
+    assert answers.min() == 0
+    assert answers.max() == 3
+    moved = ((answers - truth[:, None]) % 4)[wrong]
+    assert np.bincount(moved, minlength=4)[1:] / len(moved) == pytest.approx([1 / 3] * 3, abs=0.03)
+
+
+@pytest.mark.parametrize("design", ["rating", "choice", "intruder"])
+def test_power_grows_with_care_and_with_the_difference(opened, design):
+    study = draw(opened.source, Plan(design, units=60))
+    near, far = {"clip_dissect": 0.55, "netdissect": 0.5}, {"clip_dissect": 0.9, "netdissect": 0.3}
+
+    def at(error, quality):
+        return planning.outlook(study, opened.source, error=error, quality=quality, seed=0, studies=30)
+
+    careful, careless = at(0.1, far), at(0.3, far)
+    if design == "intruder":
+        assert set(careful.half_width) == {""}
+        assert careful.power == {}
+    else:
+        pair = ("clip_dissect", "netdissect")
+        assert careful.power[pair] >= careless.power[pair]
+        assert careful.power[pair] > at(0.1, near).power[pair]
+    assert all(0 < half < 1 for half in careful.half_width.values())
+    assert careful.careful_dropped < careless.careful_dropped
+
+
+@pytest.mark.parametrize("design", ["rating", "choice"])
+@pytest.mark.parametrize("quality", [(0.8, 0.65), (0.3, 0.1), (0.95, 0.9)])
+def test_methods_fit_as_often_as_assumed_however_often_they_agree(opened, design, quality):
+    study = draw(opened.source, Plan(design, units=60))
+    wanted = dict(zip(("clip_dissect", "netdissect"), quality, strict=True))
+    chances = planning.fit_chances(study, wanted)
+    for method, share in wanted.items():
+        own = [chances[unit.layer, unit.unit, opened.source.description(method, unit)] for unit in study.units]
+        assert np.mean(own) == pytest.approx(share)
+    same = [opened.source.description(method, unit) for unit in study.units for method in wanted]
+    assert any(a == b for a, b in zip(same[::2], same[1::2], strict=True))
+
+
+def test_different_descriptions_fit_in_turn_and_as_often_as_they_should():
+    chances = {("fc", 0, "a"): 0.5, ("fc", 0, "b"): 0.3, ("fc", 1, "a"): 0.9, ("fc", 1, "b"): 0.4}
+    rng = np.random.default_rng(0)
+    drawn = [planning._fits(chances, rng) for _ in range(4000)]
+    assert [np.mean([one[key] for one in drawn]) for key in chances] == pytest.approx(list(chances.values()), abs=0.03)
+    assert not any(one["fc", 0, "a"] and one["fc", 0, "b"] for one in drawn)
+    assert np.mean([one["fc", 1, "a"] and one["fc", 1, "b"] for one in drawn]) == pytest.approx(0.3, abs=0.03)
+
+
+def test_presence_is_planned_on_its_own_matches(opened):
+    study = draw(opened.source, Plan("presence", units=6, per_unit=20))
+    found = planning.outlook(study, opened.source, error=0.1, quality={}, seed=0, studies=3)
+    assert set(found.half_width) == {"clip_dissect", "netdissect"}
+    assert all(0 < half < 0.5 for half in found.half_width.values())
+
+
+def test_the_command_says_it_all(run, capsys):
+    words = ["plan", str(run), "--design", "rating", "--units", "12", "--price", "0.8"]
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["error"] for row in found["outlook"]] == [0.1, 0.23, 0.3]
+    assert found["quality"] == {"clip_dissect": 0.65, "netdissect": 0.5}
+    assert main([*words, "--quality", ".9,.2"]) == 0
+    said = capsys.readouterr().out
+    assert "clip_dissect 0.90, netdissect 0.20" in said
+    assert "clip_dissect - netdissect: power" in said
+    assert main([*words, "--quality", "2"]) == 2
+    assert "outside 0 to 1" in capsys.readouterr().err
+    assert main([*words, "--quality", "high"]) == 2
+    assert strongest_needed(Plan("rating")) == 9

@@ -1,0 +1,214 @@
+"""Answers read: who is dropped and why, files that are refused, tables from elsewhere."""
+
+import csv
+import hashlib
+import json
+import shutil
+
+import pytest
+
+from cd_exp.study.__main__ import main
+from cd_exp.study.read import (
+    Answer,
+    Submission,
+    catch_right,
+    fnv,
+    judged,
+    load_answers,
+    long_rows,
+    open_study,
+    parse_columns,
+    read_answers,
+)
+
+
+@pytest.fixture
+def study(made, tmp_path):
+    """A study's folder of its own."""
+    return shutil.copytree(made("rating"), tmp_path / "study")
+
+
+def refused(capsys, *words):
+    assert main(["read", *map(str, words)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    return said
+
+
+def signed(content):
+    line = ";".join(f"{a['task']},{a['answer']},{a['position']},{a['ms']}" for a in content["answers"])
+    return content | {"check": f"{fnv(line):08x}"}
+
+
+def first_file(answers, design="rating"):
+    return json.loads(sorted(answers(design).iterdir())[0].read_text())
+
+
+def test_answers_become_two_tables(study, answers, capsys):
+    assert main(["read", str(study), str(answers("rating"))]) == 0
+    assert "submissions of" in capsys.readouterr().out
+    opened = open_study(study)
+    with (study / "answers.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    batches = opened.study["batches"]
+    assert len(rows) == sum(map(len, batches)) * opened.study["raters"]
+    assert load_answers(opened)[0].answers[0].task == rows[0]["task"]
+
+
+def test_identities_become_salted_hashes(study, answers):
+    opened = open_study(study)
+    (one,) = judged(opened, read_answers(opened, [sorted(answers("rating").iterdir())[0]]))
+    salted = hashlib.sha256(f"{opened.key['salt']} rehearsal-1-0".encode()).hexdigest()[:12]
+    assert one.rater == salted
+    main(["read", str(study), str(answers("rating"))])
+    written = "".join((study / name).read_text() for name in ("answers.csv", "raters.csv"))
+    assert "rehearsal" not in written
+    assert salted in written
+
+
+def submission(study, batch=1, rater="r", *, wrong=0, ms=5000, same=False, started=""):
+    """Somebody who answers `wrong` trials of known answer wrongly."""
+    answers, left = [], wrong
+    for place, task in enumerate(study.study["batches"][batch - 1]):
+        trial = study.trials[task]
+        value = str(1 + place % 5)
+        if trial["kind"] == "catch":
+            value = "3" if left > 0 else str(trial["accept"][0])
+            left -= 1
+        answers.append(Answer(task, "5" if same else value, 4 if same else int(value) - 1, ms))
+    return Submission(rater, batch, started, tuple(answers), "")
+
+
+def test_careful_answers_are_kept(study):
+    opened = open_study(study)
+    found = judged(opened, [submission(opened), submission(opened, rater="s", wrong=2), submission(opened, batch=2)])
+    assert [one.dropped for one in found] == [()] * 3
+    assert sorted(one.catch_right for one in found) == pytest.approx([0.8, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"), [({"wrong": 3}, "catch"), ({"ms": 900}, "fast"), ({"same": True}, "straight")]
+)
+def test_each_rule_drops_with_its_reason(study, more, reason):
+    opened = open_study(study)
+    (found,) = judged(opened, [submission(opened, **more)])
+    assert reason in found.dropped
+    assert judged(opened, [submission(opened)])[0].dropped == ()
+
+
+def test_who_answers_twice_is_kept_once(study):
+    opened = open_study(study)
+    first = submission(opened, started="2026-01-01T10:00")
+    second = submission(opened, started="2026-01-01T11:00")
+    other = submission(opened, batch=2, started="2026-01-01T12:00")
+    assert [one.dropped for one in judged(opened, [second, other, first])] == [(), ("double",), ()]
+
+
+def test_answers_without_catch_trials_are_not_judged_by_them(study):
+    opened = open_study(study)
+    task = next(i for i, trial in opened.trials.items() if trial["kind"] == "task")
+    assert catch_right(opened, [Answer(task, "1")]) is None
+
+
+def test_cut_altered_and_foreign_files_are_one_line(study, answers, made, tmp_path, capsys):
+    whole = sorted(answers("rating").iterdir())[0]
+    content, path = json.loads(whole.read_text()), tmp_path / "answers.json"
+    path.write_text(whole.read_text()[:400])
+    assert "is cut or no file of answers" in refused(capsys, study, path)
+    path.write_text(json.dumps(content | {"answers": [content["answers"][0] | {"ms": 1}, *content["answers"][1:]]}))
+    assert "was altered or cut" in refused(capsys, study, path)
+    path.write_text(json.dumps(signed(content | {"answers": content["answers"][1:]})))
+    assert "does not answer the" in refused(capsys, study, path)
+    path.write_text(
+        json.dumps(signed(content | {"answers": [content["answers"][0] | {"answer": "6"}, *content["answers"][1:]]}))
+    )
+    assert "'6' is no answer to" in refused(capsys, study, path)
+    path.write_text(json.dumps(content | {"batch": 99}))
+    assert "is of batch 99" in refused(capsys, study, path)
+    path.write_text(json.dumps(content | {"rater": {}}))
+    assert "does not say who answered" in refused(capsys, study, path)
+    path.write_text('{"some": "thing"}')
+    assert "is no file of answers of the page" in refused(capsys, study, path)
+    path.write_bytes(b"\xff\xfe\x00\xff")
+    assert "is no text" in refused(capsys, study, path)
+    assert "cannot be read" in refused(capsys, study, tmp_path / "none.json")
+    foreign = sorted(answers("choice").iterdir())[0]
+    assert "is of another study" in refused(capsys, study, foreign)
+    (tmp_path / "empty").mkdir()
+    assert "no answers in" in refused(capsys, study, tmp_path / "empty")
+    assert "holds no study.json" in refused(capsys, tmp_path / "empty", whole)
+    assert not (study / "answers.csv").exists()
+    (study / "key.json").write_text("{")
+    assert "is not JSON" in refused(capsys, study, whole)
+
+
+def test_the_results_of_mturk_are_read(study, answers, tmp_path):
+    content = first_file(answers)
+    del content["rater"]["anonymous"]
+    path = tmp_path / "Batch_1_batch_results.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["HITId", "WorkerId", "Answer.answers", "Answer.code"])
+        writer.writerow(["H", "A1WORKER", json.dumps(content), "CODE"])
+        writer.writerow(["H", "A2WORKER", "", ""])
+    opened = open_study(study)
+    (found,) = read_answers(opened, [path])
+    assert found.rater == "A1WORKER"
+    assert len(found.answers) == len(content["answers"])
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="no column with files of answers"):
+        read_answers(opened, [path])
+
+
+TABLE = """Layer,Unit,Ours E1 Rating,Theirs E1 Rating,Ours E2 Rating,Theirs E2 Rating
+fc,0,5,1,4,2
+fc,1,4,3,,3
+"""
+
+
+def test_a_wide_table_of_ratings_is_read_by_a_pattern(tmp_path):
+    (tmp_path / "t.csv").write_text(TABLE)
+    columns = parse_columns(["layer=Layer", "unit=Unit", "answer={method} E{rater} Rating"])
+    rows = long_rows(tmp_path / "t.csv", columns)
+    assert len(rows) == 7
+    assert rows[0] == {"layer": "fc", "unit": "0", "method": "Ours", "rater": "1", "answer": "5"}
+
+
+def test_a_table_of_ratings_becomes_a_study(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text(TABLE)
+    words = ["read", str(tmp_path / "new"), str(tmp_path / "t.csv"), "--columns", "layer=Layer", "unit=Unit"]
+    assert main([*words, "answer={method} E{rater} Rating"]) == 0
+    assert "2 submissions of 2 people, 2 kept" in capsys.readouterr().out
+    assert "holds a study already" in refused(capsys, *words[1:], "answer={method} E{rater} Rating")
+
+
+def test_answers_to_tasks_asked_elsewhere(made, tmp_path):
+    folder = shutil.copytree(made("choice"), tmp_path / "study")
+    study = open_study(folder)
+    tasks = [i for i, trial in study.trials.items() if trial["kind"] == "task"]
+    with (tmp_path / "t.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "who", "said", "took"])
+        for number, task in enumerate(tasks):
+            said = [study.trials[task]["texts"][0].upper(), "2", "none"][number % 3]
+            writer.writerow([task, "w1", said, "7.5"])
+    columns = ["task=id", "rater=who", "answer=said", "seconds=took"]
+    assert main(["read", str(folder), str(tmp_path / "t.csv"), "--columns", *columns]) == 0
+    (found,) = load_answers(study)
+    assert [answer.answer for answer in found.answers[:3]] == ["0", "1", "none"]
+    assert found.answers[0].ms == 7500
+
+
+def test_wrong_columns_are_one_line(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text(TABLE)
+    words = (tmp_path / "new", tmp_path / "t.csv", "--columns")
+    assert "did you mean 'layer'" in refused(capsys, *words, "layr=Layer", "answer=x")
+    assert "names no column" in refused(capsys, *words, "answer")
+    assert "--columns needs answer=COLUMN" in refused(capsys, *words, "unit=Unit")
+    assert "column 'Unti' is not in" in refused(capsys, *words, "unit=Unti", "answer=Ours E1 Rating")
+    assert "'Nothing' is not in" in refused(capsys, *words, "answer=Nothing")
+    assert "'fc' is no unit" in refused(capsys, *words, "unit=Layer", "answer=Ours E1 Rating")
+    (tmp_path / "t.csv").write_text(TABLE.replace("fc,0,5", "fc,0,7"))
+    assert "'7' is no rating" in refused(capsys, *words, "unit=Unit", "answer=Ours E1 Rating")
+    assert not (tmp_path / "new").exists()
