@@ -194,6 +194,7 @@ def describe_run(
     baselines: Sequence[str],
     files: Sequence[str],
     fingerprints: Mapping[str, Any],
+    units: Mapping[str, Any],
     images: Mapping[str, Any],
     cache: Mapping[str, Any],
     device: str,
@@ -207,6 +208,7 @@ def describe_run(
         baselines: the other methods, as their label files are named.
         files: what the other methods added to the run folder.
         fingerprints: of the weights, images and concepts.
+        units: what was read of the files that make the units, and from where.
         images: how many were used, and which were left out.
         cache: which entries were read and which were made.
         device: what it ran on.
@@ -220,6 +222,7 @@ def describe_run(
         "baselines": list(baselines),
         "files": list(files),
         "fingerprints": dict(fingerprints),
+        "units": dict(units),
         "images": dict(images),
         "cache": dict(cache),
         "versions": {name: version(name) for name in PACKAGES},
@@ -279,6 +282,7 @@ def write_run(parts: Experiment, run: RunData, outcome: RunResult, invocation: R
             "images": parts.probe.fingerprint,
             "concepts": make_key({"names": parts.concepts.names, "templates": parts.concepts.templates}),
         },
+        units=parts.units.origin,
         images={"used": len(run.features.kept), "skipped": list(run.features.skipped)},
         cache={"read": parts.store.read, "made": parts.store.made},
         device=str(parts.settings.resolved()[0]),

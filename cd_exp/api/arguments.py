@@ -22,6 +22,7 @@ from cd_exp.errors import InputError
 from cd_exp.features import ExtractionSettings
 from cd_exp.models import LoadedModel, read_names
 from cd_exp.models.base import Recipe
+from cd_exp.models.custom import open_network
 from cd_exp.probes.custom import probe_of_images
 from cd_exp.probes.image_files import ImageFiles
 from cd_exp.records import Concepts, Probe, Similarity
@@ -40,7 +41,8 @@ def as_model(
     names = _names_by_layer(truth)
     if transform is not None and not callable(transform):
         raise _wrong_argument("transform", transform, "a function from a picture to a tensor")
-    if isinstance(net, nn.Module):
+    if isinstance(net, nn.Module) or type(net).__name__ == "ExportedProgram":
+        net = open_network(net, setting="net")
         if layers is None:
             modules = [path for path, _ in net.named_modules() if path]
             raise InputError(f"layers must be given for a network: a list of {', '.join(modules[-4:])}, ...")

@@ -8,5 +8,6 @@ from cd_exp.clips.base import Clip, ImageTower
 from cd_exp.clips.custom import CustomClip
 from cd_exp.clips.open_clip_model import OpenClip, shapes_clip
 from cd_exp.clips.precomputed import Precomputed
+from cd_exp.clips.transformers_model import Transformers
 
-__all__ = ["Clip", "CustomClip", "ImageTower", "OpenClip", "Precomputed", "shapes_clip"]
+__all__ = ["Clip", "CustomClip", "ImageTower", "OpenClip", "Precomputed", "Transformers", "shapes_clip"]

@@ -42,6 +42,11 @@ class Clip(ABC):
         return ()
 
     @property
+    def own_code(self) -> bool:
+        """Whether it comes from code that no key can cover, so that what it gives has to be compared."""
+        return False
+
+    @property
     def dim(self) -> int:
         """Numbers in an embedding; 0 where that is known only once the backbone is built."""
         return 0

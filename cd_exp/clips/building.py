@@ -1,19 +1,24 @@
 """From the files of an open_clip model to the model: locate them, check them against each other, build it."""
 
+import contextlib
 import json
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cd_exp.clips import preprocessing, tokenizers
 from cd_exp.errors import InputError, unknown_name_error
+from cd_exp.io.checkpoints import find_states, load_plain
 from cd_exp.io.hub import fetch_hub_file, fetch_hub_folder
 
 if TYPE_CHECKING:
@@ -25,6 +30,8 @@ WEIGHTS = (  # in the order in which open_clip itself takes them from a folder
     *("open_clip_pytorch_model.bin", "open_clip_pytorch_model.pth"),
     *("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth"),
 )
+ENDS = ("logit_scale",)
+"""What every model of two towers has, for finding it within a checkpoint."""
 FAULTS = (  # what open_clip, torch and safetensors raise for a file that is no weights, or others' weights
     *(SafetensorError, RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, TypeError),
     *(KeyError, IndexError, AttributeError, StopIteration, AssertionError),
@@ -133,10 +140,58 @@ def build_clip(
     if fault:
         raise InputError(f"{source.weights} {fault}; {source.architecture} needs a file of weights")
     try:
-        built, transform = open_clip.create_model_from_pretrained(name, pretrained=weights, **options)
+        with contextlib.ExitStack() as stack:
+            plain = None if weights is None else stack.enter_context(_plain_state(Path(weights)))
+            built, transform = open_clip.create_model_from_pretrained(name, pretrained=plain, **options)
+    except InputError:
+        raise
     except FAULTS as error:
         raise InputError(f"{source.weights} do not fit {source.architecture}: {_shorten_mismatch(error)}") from error
     return built.eval(), transform
+
+
+@contextmanager
+def _plain_state(weights: Path) -> Iterator[str]:
+    """A file that open_clip reads: the weights themselves, or a copy of what lies within a checkpoint.
+
+    open_clip reads a state dict, or one under `state_dict`, whose names may begin with `module.`.
+    """
+    state = None if weights.suffix in (".safetensors", ".npz") else _nested_state(weights)
+    if state is None:
+        yield str(weights)
+        return
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.safetensors"
+        save_file({name: tensor.clone().contiguous() for name, tensor in state.items()}, path)
+        yield str(path)
+
+
+def _nested_state(weights: Path) -> dict[str, Tensor] | None:
+    """The one state of two towers within a checkpoint, without what its names have in common.
+
+    None where open_clip reads the file as it is.
+
+    Raises:
+        InputError: there are several.
+    """
+    try:
+        held = load_plain(weights)
+    except Exception:  # TorchScript, or no file of torch's: open_clip says what it is
+        return None
+    found = {}
+    for where, state in find_states(held).items():
+        for prefix in {name[: -len(end)] for name in state for end in ENDS if name == end or name.endswith(f".{end}")}:
+            found[where, prefix] = {
+                name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)
+            }
+    if not found or any(
+        key in (("", ""), ("state_dict", ""), ("", "module."), ("state_dict", "module.")) for key in found
+    ):
+        return None
+    if len(found) > 1:
+        parts = ", ".join(f"{where}.{prefix}".strip(".") for where, prefix in found)
+        raise InputError(f"clip.weights={weights} holds several models: {parts}; save one of them in a file of its own")
+    return next(iter(found.values()))
 
 
 def build_without_weights(

@@ -36,6 +36,11 @@ class CustomClip(Clip):
     def __post_init__(self) -> None:
         _ = self.key  # errors are raised before anything runs
 
+    @property
+    def own_code(self) -> bool:
+        """No key can cover all that such code depends on: it is asked for a few of the run's own words and images."""
+        return True
+
     @cached_property
     def _function(self) -> UserFunction:
         return load_function(self.factory, setting="clip.factory")

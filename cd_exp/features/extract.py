@@ -17,10 +17,11 @@ from cd_exp.activation_stats import BINS
 from cd_exp.cache import Entry, Store
 from cd_exp.clips import Clip
 from cd_exp.errors import InputError, unknown_name_error
+from cd_exp.features.computed_with import computed_with, keep_numerics
 from cd_exp.features.dataloader import BATCH, ExtractionSettings, iterate_batches, make_loader, progress_bar, to_device
 from cd_exp.features.features import DenseActivations as DenseLayers
 from cd_exp.features.features import Features
-from cd_exp.features.layers import image_columns
+from cd_exp.features.layers import image_columns, sampled_images
 from cd_exp.features.store_activations import (
     SHARD,
     ActivationWriter,
@@ -31,6 +32,7 @@ from cd_exp.features.store_activations import (
 )
 from cd_exp.hooks import Layer, pool_layers
 from cd_exp.models import TargetModel
+from cd_exp.probes.folder import way_in
 from cd_exp.records import Probe, TopActivations
 from cd_exp.units import Units, as_units
 
@@ -252,6 +254,7 @@ def extract(
     stored = clip.stored_images(probe.ids)
     if stored is None:
         collectors[IMAGES] = make_image_writer(clip, probe, store=store, settings=settings)
+    keep_numerics(store)
     made = drop_duplicate_layers(collectors)
     make_features(model, probe, clip, [layer for layer in found if layer.name in made], made, store, settings)
     given, notes = units.given(probe.ids)
@@ -274,7 +277,7 @@ def make_layer_writers(
     dense = _keep_dense(layers, probe, settings)
     found: dict[str, ActivationWriter] = {}
     for layer in layers:
-        content = _describe_content(model, layer, probe, dtype)
+        content = {**_describe_content(model, layer, probe, dtype), **computed_with(store)}
         activations, lists = Entry("activations", content), Entry("lists", {**content, "bins": BINS})
         if dense or (settings.keep == "auto" and store.holds(activations, verify=False)):
             found[layer.name] = DenseWriter(store, activations, images=len(probe))
@@ -288,6 +291,7 @@ def make_layer_writers(
 def make_image_writer(clip: Clip, probe: Probe, *, store: Store, settings: ExtractionSettings) -> ActivationWriter:
     """What takes CLIP's embeddings of the images."""
     content = {"clip": clip.key, "probe": probe.fingerprint, "precision": str(settings.resolved()[1])}
+    content |= {**computed_with(store), **sampled_images(clip, probe, store)}
     return DenseWriter(store, Entry("images", content), images=len(probe))
 
 
@@ -341,7 +345,7 @@ def _open_features(
         shown = ", ".join(skipped[:5]) + (", ..." if len(skipped) > 5 else "")
         raise InputError(
             f"{len(skipped)} of {len(probe)} images of probe {probe.name!r} cannot be read: {shown}; "
-            "mend or remove them, or set probe.on_error=skip"
+            f"mend or remove them, or set probe.on_error=skip{way_in(skipped)}"
         )
     if len(probe) - len(bad) < 2:
         raise InputError(f"{len(probe) - len(bad)} of {len(probe)} images of probe {probe.name!r} can be read")

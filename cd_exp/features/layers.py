@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from cd_exp.cache import Entry, Store
+from cd_exp.clips import Clip
 from cd_exp.errors import InputError
+from cd_exp.features.computed_with import computed_with
 from cd_exp.features.dataloader import UNREADABLE, stack_batch, transform_images
 from cd_exp.hooks import Layer, LayerOutputs, inspect_layers, resolve_patterns
 from cd_exp.hooks.inspect_layers import IMAGES
@@ -45,6 +47,17 @@ def with_output_check(looked: LayerOutputs, *, model: Mapping[str, Any], images:
             )
         )
     return layers
+
+
+def behaviour_of(values: Tensor, *, content: Mapping[str, Any], store: Store) -> str:
+    """The name of what some code of the user's own gave: that of an earlier run where it is the same, else a new one.
+
+    Args:
+        values: what it gave for a few inputs.
+        content: what the inputs and the code are, as far as a key covers them.
+        store: where behaviours are kept.
+    """
+    return _read_known_outputs(values, Entry("behaviours", dict(content)), store)
 
 
 def _read_known_outputs(values: Tensor, entry: Entry, store: Store) -> str:
@@ -100,7 +113,7 @@ def find_layers(model: TargetModel, probe: Probe, patterns: Sequence[str], store
         layers = with_output_check(looked, model=model.key, images=probe.fingerprint, store=store)
         notes = [*more, *looked.notes]
     else:
-        content = _describe_inspection(model, probe, patterns)
+        content = {**_describe_inspection(model, probe, patterns), **computed_with(store)}
         layers, notes = store.remember(
             "layers", content, lambda: _as_plain_values(*_inspect_network(model, probe, patterns)), _parse_layers
         )
@@ -113,9 +126,8 @@ def find_layers(model: TargetModel, probe: Probe, patterns: Sequence[str], store
 
 def read_known_layers(model: TargetModel, probe: Probe, patterns: Sequence[str], store: Store) -> list[Layer] | None:
     """The layers as an earlier run stored them; None where there was none, or where each run must inspect them."""
-    found = (
-        None if model.own_code else store.recall("layers", _describe_inspection(model, probe, patterns), _parse_layers)
-    )
+    content = {**_describe_inspection(model, probe, patterns), **computed_with(store)}
+    found = None if model.own_code else store.recall("layers", content, _parse_layers)
     return None if found is None else found[0]
 
 
@@ -165,6 +177,20 @@ def _as_plain_values(looked: LayerOutputs, notes: tuple[str, ...]) -> dict[str, 
 def _add_truth(model: TargetModel) -> set[str]:
     """The layers that the settings say something of; they must exist, labelled or not."""
     return {*model.truth, *([model.final] if model.final else [])}
+
+
+def sampled_images(clip: Clip, probe: Probe, store: Store) -> dict[str, str]:
+    """What a backbone of the user's own code gives for the first pictures, for its key; empty for any other.
+
+    Such code may depend on files and variables that no key covers.
+    """
+    if not clip.own_code:
+        return {}
+    tower = clip.image_tower()
+    with torch.inference_mode():
+        given = tower.module(readable_images(probe, tower.transform)).cpu()
+    content = {"clip": clip.key, "images": probe.fingerprint}
+    return {"behaviour": behaviour_of(given, content=content, store=store)}
 
 
 def readable_images(probe: Probe, transform: "Callable[[Image], Tensor]") -> Tensor:

@@ -14,8 +14,9 @@ from torch import Tensor
 from cd_exp.cache import Entry, Store
 from cd_exp.clips import Clip
 from cd_exp.errors import InputError
+from cd_exp.features.computed_with import computed_with
 from cd_exp.features.dataloader import BATCH, ExtractionSettings, iterate_batches, make_loader, progress_bar, to_device
-from cd_exp.features.layers import image_columns, readable_images
+from cd_exp.features.layers import image_columns, readable_images, sampled_images
 from cd_exp.hooks import Layer, are_tokens_in_order, pool_layers, read_layer_maps
 from cd_exp.io.text import shorten_list
 from cd_exp.models import TargetModel
@@ -79,7 +80,11 @@ def unit_activations(
             "pictures can be shown to a network alone, and these units come from files; use judge=annotations"
         )
     found = image_columns(model, like, units, store)
-    entries = {layer.name: Entry("responses", _describe_content(model, layer, probe, settings)) for layer in found}
+    made_with = computed_with(store)
+    entries = {
+        layer.name: Entry("responses", {**_describe_content(model, layer, probe, settings), **made_with})
+        for layer in found
+    }
 
     def make(todo: Mapping[str, Entry]) -> dict[str, np.ndarray]:
         device, _ = settings.resolved()
@@ -113,7 +118,8 @@ def embed_held_images(
 
         return _compute_embeddings(probe, tower.transform, forward, settings)
 
-    entry = Entry("embeddings", {"clip": clip.key, **_describe_setting(probe, settings)})
+    content = {"clip": clip.key, **_describe_setting(probe, settings), **computed_with(store)}
+    entry = Entry("embeddings", {**content, **sampled_images(clip, probe, store)})
     return _read_kept({"images": entry}, make, store, says=f"{clip.name} on {probe.name}")["images"]
 
 

@@ -1,6 +1,7 @@
 """The text embeddings of a concept set."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from torch import Tensor
 from cd_exp import distributed
 from cd_exp.cache import Entry, Store
 from cd_exp.clips import Clip
+from cd_exp.features.computed_with import computed_with
+from cd_exp.features.layers import behaviour_of
 from cd_exp.records import Concepts
 
 
@@ -22,7 +25,7 @@ def text_embeddings(clip: Clip, concepts: Concepts, *, store: Store, device: str
         said = clip.notes(concepts)
         return embedded.numpy(), {"says": f"{clip.name}: {len(concepts.names)} concepts", "notes": list(said)}
 
-    return torch.from_numpy(np.array(store.obtain(_embed_texts(clip, concepts), make)))
+    return torch.from_numpy(np.array(store.obtain(_embed_texts(clip, concepts, store), make)))
 
 
 def check_texts(clip: Clip, concepts: Concepts, *, store: Store) -> None:
@@ -31,20 +34,42 @@ def check_texts(clip: Clip, concepts: Concepts, *, store: Store) -> None:
     Raises:
         InputError: says what is missing, and the setting that points to a local copy.
     """
-    if not store.folder(_embed_texts(clip, concepts)).exists():
+    if not store.folder(_embed_texts(clip, concepts, store)).exists():
         clip.check()
 
 
 def are_texts_stored(clip: Clip, concepts: Concepts, *, store: Store) -> bool:
     """Whether the texts are embedded already."""
-    return store.holds(_embed_texts(clip, concepts), verify=False) is not None
+    return store.holds(_embed_texts(clip, concepts, store), verify=False) is not None
 
 
 def note_long_prompts(clip: Clip, concepts: Concepts, *, store: Store) -> Sequence[str]:
     """What was noted when the texts were embedded, kept with them: prompts longer than CLIP reads."""
-    return tuple(store.manifest(_embed_texts(clip, concepts)).facts.get("notes", ()))
+    return tuple(store.manifest(_embed_texts(clip, concepts, store)).facts.get("notes", ()))
 
 
-def _embed_texts(clip: Clip, concepts: Concepts) -> Entry:
+SAMPLED = 32
+"""How many of a run's own words a backbone of the user's own code is asked for each time: a file that it reads may have
+changed, which no key covers."""
+
+
+def _embed_texts(clip: Clip, concepts: Concepts, store: Store) -> Entry:
     content = {"clip": clip.key, "names": list(concepts.names), "templates": list(concepts.templates)}
-    return Entry("texts", content)
+    return Entry("texts", {**content, **computed_with(store), **_sampled(clip, concepts, content, store)})
+
+
+def _sampled(clip: Clip, concepts: Concepts, content: Mapping[str, Any], store: Store) -> dict[str, str]:
+    if not clip.own_code:
+        return {}
+    known = _asked.get((id(clip), id(concepts)))
+    if known is None or known[0] is not clip or known[1] is not concepts:
+        step = max(1, len(concepts.names) // SAMPLED)
+        some = replace(concepts, names=concepts.names[::step][:SAMPLED])
+        given = clip.embed(some, device=torch.device("cpu"))
+        known = clip, concepts, behaviour_of(given, content={**content, "texts": list(some.names)}, store=store)
+        _asked[id(clip), id(concepts)] = known
+    return {"behaviour": known[2]}
+
+
+_asked: dict[tuple[int, int], tuple[Clip, Concepts, str]] = {}
+"""What was asked in this process: a run needs the entry several times."""

@@ -236,7 +236,7 @@ def axis_by_size(shape: Sequence[int], other: Sequence[int]) -> int | None:
 
 def axis_by_shape(shape: Sequence[int], image: tuple[int, int] | None, prefix: int | None) -> int | None:
     """The axis that must hold the units because only the others can be positions over the image."""
-    if image is None:
+    if image is None or len(shape) == 5:  # no proportion of an image tells time or depth from the units
         return None
     if len(shape) == 4:
         first, last = is_grid(shape[2], shape[3], image), is_grid(shape[1], shape[2], image)

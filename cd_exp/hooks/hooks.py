@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cd_exp.errors import InputError
 from cd_exp.hooks.layer import Layer
+from cd_exp.hooks.pooling import KINDS
 from cd_exp.plugins import door
 
 Keep = Callable[[str, int, object], None]
@@ -150,7 +151,7 @@ def _remove_hooks(given: Tensor, expected: Tensor) -> bool:
 
 def _check_one_row_per_image(output: Tensor, layer: Layer, images: int, name: str) -> Tensor:
     """The output as floating-point numbers with one row an image, also where a batch of one was squeezed."""
-    dimensions = {"vector": 2, "tokens": 3, "positions": 3, "maps_first": 4, "maps_last": 4}[layer.pooling.kind]
+    dimensions = next(axes for (axes, _), kind in KINDS.items() if kind == layer.pooling.kind)
     tensor = output.dequantize() if output.is_quantized else output
     if images == 1 and tensor.ndim == dimensions - 1:
         tensor = tensor[None]

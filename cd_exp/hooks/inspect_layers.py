@@ -110,8 +110,8 @@ def refuse_other_axes(wanted: LayerRequest, seen: OutputShapes, fewer: OutputSha
         raise InputError(f"{says}: its first axis is not the pictures ({where}); choose the module around it")
     if not seen.real[output_key(wanted.module, wanted.call, wanted.element)]:
         raise InputError(f"{says} which are no real numbers; choose a layer that gives floating-point numbers")
-    if len(shape) not in (2, 3, 4):
-        raise InputError(f"{says}; expected a vector, tokens or maps for each picture")
+    if len(shape) not in (2, 3, 4, 5):
+        raise InputError(f"{says}; expected a vector, tokens, maps or volumes for each picture")
 
 
 def output_key(module: str, call: int | None, element: str | None) -> str:

@@ -16,13 +16,15 @@ from cd_exp.errors import InputError
 
 Pool = Literal["auto", "avg", "max", "cls", "patch_mean", "none"]
 POOLS: tuple[Pool, ...] = ("auto", "avg", "max", "cls", "patch_mean", "none")
-Kind = Literal["vector", "maps_first", "maps_last", "tokens", "positions"]
+Kind = Literal["vector", "maps_first", "maps_last", "tokens", "positions", "volumes_first", "volumes_last"]
 KINDS: dict[tuple[int, int], Kind] = {
     (2, 1): "vector",
     (3, 2): "tokens",
     (3, 1): "positions",
     (4, 1): "maps_first",
     (4, 3): "maps_last",
+    (5, 1): "volumes_first",
+    (5, 4): "volumes_last",
 }
 """The kind of an output by its number of axes and the axis that holds the units."""
 
@@ -33,7 +35,8 @@ class Pooling:
 
     Attributes:
         kind: `vector` [images, units], `tokens` [images, tokens, units], `positions` [images, units, positions],
-            `maps_first` [images, units, height, width] or `maps_last` [images, height, width, units].
+            `maps_first` [images, units, height, width] or `maps_last` [images, height, width, units]; `volumes_first`
+            and `volumes_last` have one axis more, of time or depth, which is pooled with the others.
         pool: what is done with the positions.
         prefix: tokens that come before the patches.
 

@@ -1,6 +1,6 @@
 """Weights from files, which may hold tensors and nothing else, and the part of a checkpoint that fits a network."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from cd_exp.errors import InputError, describe_error
+from cd_exp.io.checkpoints import State, find_states, load_plain
 from cd_exp.io.text import shorten_list
-
-State = Mapping[str, Tensor]
 
 _STARTS = {
     b"version https://git-lfs": "a Git LFS pointer, not the file itself; fetch it with `git lfs pull`",
@@ -27,8 +26,13 @@ _STARTS = {
 """What files begin with that are often named .pth and are none."""
 
 
-def load_weights(module: nn.Module, path: Path, *, key: str | None = None, prefix: str | None = None) -> None:
-    """Load a .safetensors or .pth file strictly, never unpickling anything but tensors.
+def load_weights(
+    module: nn.Module, path: Path, *, key: str | None = None, prefix: str | None = None
+) -> tuple[str, ...]:
+    """Load a .safetensors or .pth file, never unpickling anything but tensors and plain values.
+
+    Every parameter of the network has to be in the file. What is in the file and not in the network (SwAV's prototypes,
+    MAE's decoder, counters of operations) is left out.
 
     Args:
         module: the network.
@@ -36,10 +40,13 @@ def load_weights(module: nn.Module, path: Path, *, key: str | None = None, prefi
         key: under which name, `a.b` for one within another; None finds the one that fits.
         prefix: what the wanted names begin with; None finds the one that fits.
 
+    Returns:
+        A note on what was left out.
+
     Raises:
         InputError: the file is no weights file, does not fit the network, or fits it in several ways.
     """
-    states = dict(_find_state_dicts(read_checkpoint(path)))
+    states = find_states(read_checkpoint(path))
     if key is not None:
         if key not in states:
             raise InputError(f"model.checkpoint_key={key}: {path} holds {_format_names(states)}")
@@ -53,8 +60,10 @@ def load_weights(module: nn.Module, path: Path, *, key: str | None = None, prefi
     if not all(isinstance(value, Tensor) for value in wanted.values()):
         raise InputError(f"{path}: a quantised network is not loaded from a file; load its weights in model.factory")
     parts = [(name, start) for name, state in states.items() for start in _list_prefixes(state, wanted, prefix)]
-    faults = {part: _describe_misfit(_cut_prefix(states[part[0]], part[1]), wanted, module) for part in parts}
-    fitting = _differing_shapes([part for part, wrong in faults.items() if not wrong], states, wanted)
+    faults = {part: _describe_misfit(_cut_prefix(states[part[0]], part[1]), wanted) for part in parts}
+    whole = [part for part, wrong in faults.items() if not wrong]
+    exact = [part for part in whole if not _left_out(_cut_prefix(states[part[0]], part[1]), wanted, module)]
+    fitting = _differing_shapes(exact or whole, states, wanted)
     if len(fitting) > 1:
         raise InputError(
             f"{path} holds several parts that fit the network: {', '.join(map(_name_state, fitting))}; "
@@ -65,6 +74,10 @@ def load_weights(module: nn.Module, path: Path, *, key: str | None = None, prefi
     name, start = fitting[0]
     state = _cut_prefix(states[name], start)
     module.load_state_dict({place: state.get(place, value) for place, value in wanted.items()})
+    more = _left_out(state, wanted, module)
+    if not more:
+        return ()
+    return (f"{path.name}: {len(more)} entries that are not in the network were left out: {shorten_list(more)}",)
 
 
 def read_checkpoint(path: Path) -> Any:
@@ -97,7 +110,7 @@ def read_checkpoint(path: Path) -> Any:
 
 def _read_torch(path: Path, *, zipped: bool) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return load_plain(path)
     except Exception as error:  # pickle, zip and torch each raise their own for what is cut off or no tensor
         text = str(error)
         if "TorchScript" in text or "torch.jit.load" in text:
@@ -110,21 +123,10 @@ def _read_torch(path: Path, *, zipped: bool) -> Any:
         raise InputError(f"{path} is {cut} ({describe_error(error)}); download it again") from error
 
 
-def _find_state_dicts(held: Any, name: str = "", depth: int = 3) -> Iterator[tuple[str, State]]:
-    """Every mapping of names to tensors in a checkpoint, by where it lies; plain values beside them are skipped."""
-    if not isinstance(held, Mapping) or not depth:
-        return
-    tensors = {str(key): value for key, value in held.items() if isinstance(value, Tensor)}
-    if tensors:
-        yield name, tensors
-    for key, value in held.items():
-        if str(key) not in ("optimizer", "optimizer_state_dict", "optimizer_states", "lr_schedulers"):
-            yield from _find_state_dicts(value, f"{name}.{key}" if name else str(key), depth - 1)
-
-
 def _list_prefixes(state: State, wanted: State, told: str | None) -> list[str]:
     """What the names of a part of the state may begin with before the network's own names."""
     if told is not None:
+        told = told.replace("_orig_mod.", "")  # as in the names of the file
         if not any(name.startswith(told) for name in state):
             first = ", ".join(sorted({name.partition(".")[0] for name in state})[:5])
             raise InputError(f"model.checkpoint_prefix={told}: no name begins with it; they begin with {first}")
@@ -147,8 +149,8 @@ def _cut_prefix(state: State, prefix: str) -> State:
 _HEADS = ("fc", "head", "heads", "head_dist", "classifier", "classif", "last_linear", "projector", "projection_head")
 
 
-def _describe_misfit(state: State, wanted: State, module: nn.Module) -> str:
-    """The first thing that does not fit, or an empty string. A network without a head leaves the head of the file."""
+def _describe_misfit(state: State, wanted: State) -> str:
+    """The first thing that the network lacks in a part of the file, or that does not fit; or an empty string."""
     missing = [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")]
     if missing:
         return f"{missing[0]} is missing" + (f", and {len(missing) - 1} more" if len(missing) > 1 else "")
@@ -160,10 +162,12 @@ def _describe_misfit(state: State, wanted: State, module: nn.Module) -> str:
             return (
                 f"{name} holds {_file_kind(state[name])} in the file; floating-point numbers are expected (quantised?)"
             )
-    more = [name for name in state if name not in wanted and not _is_headless(name, module)]
-    if more:
-        return f"{more[0]} is not in the network" + (f", and {len(more) - 1} more" if len(more) > 1 else "")
     return ""
+
+
+def _left_out(state: State, wanted: State, module: nn.Module) -> list[str]:
+    """What the network has no place for; a network that was built without a head leaves that of the file unsaid."""
+    return [name for name in state if name not in wanted and not _is_headless(name, module)]
 
 
 def _copy_states(tensor: Tensor) -> bool:

@@ -39,6 +39,44 @@ def hash_numbers(module: nn.Module) -> str:
     return numbers.hexdigest()
 
 
+def open_network(network: object, *, setting: str) -> nn.Module:
+    """The network itself, whose layers can be read: that within torch.compile's wrapper.
+
+    Args:
+        network: what was given.
+        setting: what gave it, for the error.
+
+    Raises:
+        InputError: TorchScript, an exported program or tensors of another library (torchao): their layers cannot be
+            read from outside.
+    """
+    plain = getattr(network, "_orig_mod", network)
+    kind = None
+    if isinstance(plain, (torch.jit.ScriptModule, torch.jit.ScriptFunction)):
+        kind = "a TorchScript network"
+    elif type(plain).__name__ == "ExportedProgram" or (isinstance(plain, torch.fx.GraphModule) and _fixed(plain)):
+        kind = "an exported program"
+    elif isinstance(plain, nn.Module):
+        strange = {type(value.data) for value in (*plain.parameters(), *plain.buffers())} - {Tensor, nn.Parameter}
+        strange -= {nn.parameter.UninitializedParameter, nn.parameter.UninitializedBuffer}
+        kind = f"a network of {next(iter(strange)).__name__} (quantised?)" if strange else None
+    if kind is not None:
+        raise InputError(
+            f"{setting} is {kind}, whose layers cannot be read from outside; give the nn.Module that it was made from, "
+            "or record its activations for units=matrix"
+        )
+    return plain  # type: ignore[return-value]
+
+
+def _fixed(network: torch.fx.GraphModule) -> bool:
+    """Whether a graph is that of an exported program, which cannot be put into evaluation mode."""
+    try:
+        network.train(network.training)
+    except NotImplementedError:
+        return True
+    return False
+
+
 def describe_module(thing: object) -> str:
     """The `repr` of an object without memory addresses, which differ between processes."""
     return re.sub(r" at 0x[0-9a-f]+", "", repr(thing))
@@ -142,11 +180,13 @@ class CustomModel(Recipe):
                 f"model.factory={self.factory} returned {_describe_return(made)}; it must return {_RETURNS}"
             )
         module, transform, classes = (*made, None)[:3]
+        module = open_network(module, setting=f"what model.factory={self.factory} returned")
+        left_out: tuple[str, ...] = ()
         if self.weights is not None:
             weights = check_weights_file(self.weights, "model.weights")
-            load_weights(module, weights, key=self.checkpoint_key, prefix=self.checkpoint_prefix)
+            left_out = load_weights(module, weights, key=self.checkpoint_key, prefix=self.checkpoint_prefix)
         adapted_transform, notes = adapt_transform(transform, module, name=self.name)
-        return module, adapted_transform, classes, notes
+        return module, adapted_transform, classes, (*left_out, *notes)
 
     @cached_property
     def classes(self) -> tuple[str, ...] | None:

@@ -1,7 +1,7 @@
 """timm's models, and the two that are built from them: the embedded world's and the Places365 network."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -59,8 +59,8 @@ class TimmModel(Recipe):
         """The network in evaluation mode, on the CPU in float32."""
         weights = self.weights_file
         module = self._created()
-        load_weights(module, weights, key=self.checkpoint_key, prefix=self.checkpoint_prefix)
-        return self._network(module)
+        notes = load_weights(module, weights, key=self.checkpoint_key, prefix=self.checkpoint_prefix)
+        return replace(self._network(module), notes=notes)
 
     def outline(self) -> Network:
         """The network without any numbers, on torch's `meta` device: enough for shapes and cost."""

@@ -104,9 +104,8 @@ def plan_images(pieces: AvailableParts, clip: Clip, probe: Probe) -> tuple[Step,
     rows = clip.stored_images(probe.ids)
     if rows is not None:
         return Step(IMAGES, "read, not made", layer_sizes(*rows.shape)), rows.shape[1], None
-    collector = (
-        make_image_writer(clip, probe, store=pieces.store, settings=pieces.settings) if pieces.clip_keyed else None
-    )
+    keyed = pieces.clip_keyed and not clip.own_code  # such code is run to know its key
+    collector = make_image_writer(clip, probe, store=pieces.store, settings=pieces.settings) if keyed else None
     if collector is not None and collector.stored(verify=False):
         width = pieces.store.manifest(collector.entry).shape[1]
         return _plan_writer(IMAGES, layer_sizes(len(probe), width), collector, width, len(probe)), width, None
@@ -120,7 +119,7 @@ def plan_images(pieces: AvailableParts, clip: Clip, probe: Probe) -> tuple[Step,
 def plan_texts(pieces: AvailableParts, clip: Clip, concepts: Concepts, dim: int) -> Step:
     """The embeddings of the concepts."""
     size = layer_sizes(len(concepts.names), dim)
-    if pieces.clip_keyed and are_texts_stored(clip, concepts, store=pieces.store):
+    if pieces.clip_keyed and not clip.own_code and are_texts_stored(clip, concepts, store=pieces.store):
         return Step(TEXTS, STORED, size)
     took = 4 * len(concepts.names) * dim
     if isinstance(clip, Precomputed):

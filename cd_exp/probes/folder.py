@@ -4,7 +4,7 @@ import errno
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,9 @@ from cd_exp.probes.image_files import ImageFiles, NamedIds, check_folder_exists
 
 KINDS = {"jpg", "jpeg", "jpe", "jfif", "png", "bmp", "gif", "webp", "avif", "tif", "tiff", "ppm", "pgm", "pbm"}
 """The ends of file names that make an image."""
+
+OTHER_READERS = (".dcm", ".dicom", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".npy", ".npz", ".h5", ".hdf5", ".mat")
+"""The ends of names of pictures that Pillow does not read."""
 
 Identity = tuple[int, int]  # of a folder: its device and its number there
 
@@ -67,8 +70,19 @@ def folder(*, root: str, name: str = "folder") -> ImageFiles:
     tree = list_image_tree(base)
     if not tree.images:
         passed = f" ({tree.others.total()} other files)" if tree.others else ""
-        raise InputError(f"probe.root={root} holds no image{passed}; their names end in {', '.join(sorted(KINDS))}")
+        raise InputError(
+            f"probe.root={root} holds no image{passed}; their names end in {', '.join(sorted(KINDS))}"
+            f"{way_in(tree.others)}"
+        )
     return ImageFiles(name=name, root=base, ids=NamedIds(tree.images), notes=tree.notes(base))
+
+
+def way_in(names: Iterable[str]) -> str:
+    """The way in for DICOM, NIfTI, arrays and their like, for an error; empty where none of the names is of such."""
+    kinds = sorted({end for name in names for end in OTHER_READERS if name.lower().endswith(end)})
+    return (
+        f"; {', '.join(kinds)} are read by code of your own: probe=custom probe.factory=FILE.py:name" if kinds else ""
+    )
 
 
 def list_image_tree(root: Path) -> Tree:
@@ -83,7 +97,8 @@ def list_image_tree(root: Path) -> Tree:
         if end[2].lower() in KINDS:
             tree.images.append(path)
         else:
-            tree.others[f".{end[2].lower()}" if end[1] else "no ending"] += 1
+            kind = ".nii.gz" if path.lower().endswith(".nii.gz") else f".{end[2].lower()}"
+            tree.others[kind if end[1] else "no ending"] += 1
     _leave_masks_out(root, tree)
     tree.images.sort()
     for path in tree.images:

@@ -59,11 +59,11 @@ def huggingface(
     config: str | None = None,
     revision: str | None = None,
 ) -> HuggingFace:
-    """A dataset of the hub, or a local folder that `datasets` reads; needs the extra `huggingface`.
+    """A dataset of the hub, or a local folder or file that `datasets` reads; needs the extra `huggingface`.
 
     Args:
-        path: a name on the hub, as in `uoft-cs/cifar10`, a folder of images or Parquet files, or one that
-            `save_to_disk` wrote.
+        path: a name on the hub, as in `uoft-cs/cifar10`, a folder of images or Parquet files, one that `save_to_disk`
+            wrote, or a single Parquet, Arrow or JSON file.
         split: which of its splits.
         column: the column with the images.
         label: the column with their classes, numbers with names or texts; by default the only one with names.
@@ -85,12 +85,16 @@ def huggingface(
             "set probe.path=DIR to a local copy, or HF_HUB_OFFLINE=1 to use what the hub's cache holds"
         )
     try:
-        if (Path(path) / "dataset_dict.json").exists():
+        if Path(path).is_file():
+            table = _of_file(Path(path), split, column)
+        elif (Path(path) / "dataset_dict.json").exists():
             table = datasets.load_from_disk(path)[split]
         elif (Path(path) / "dataset_info.json").exists():
             table = datasets.load_from_disk(path)
         else:
             table = datasets.load_dataset(path, config, split=split, revision=revision)
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError) as error:  # the hub's own errors are OSErrors
         first = (str(error).splitlines() or [repr(error)])[0]
         raise InputError(f"probe.path={path} probe.split={split} cannot be loaded: {first}") from error
@@ -104,6 +108,28 @@ def huggingface(
     undecoded = table.select_columns([column]).cast_column(column, datasets.Image(decode=False))
     ids = NumberedIds(f"{split}/", len(table))
     return HuggingFace(name=path, ids=ids, dataset=undecoded, column=column, labels=classes)
+
+
+FILES = {".parquet": "parquet", ".json": "json", ".jsonl": "json"}
+
+
+def _of_file(path: Path, split: str, column: str) -> Any:
+    """The rows of one file; a column of texts holds paths, seen from the file."""
+    import datasets
+
+    if path.suffix == ".arrow":
+        table = datasets.Dataset.from_file(str(path))
+    elif path.suffix in FILES:
+        table = datasets.load_dataset(FILES[path.suffix], data_files={split: str(path)}, split=split)
+    else:
+        raise InputError(f"probe.path={path} is a file; read are .arrow, {', '.join(FILES)}, or a folder")
+    kind = table.features.get(column)
+    if isinstance(kind, datasets.Image) or kind is None:
+        return table
+    if getattr(kind, "dtype", None) in ("string", "large_string"):
+        rows = [str(path.parent / name) for name in table[column]]
+        return table.remove_columns(column).add_column(column, rows).cast_column(column, datasets.Image())
+    return table.cast_column(column, datasets.Image()) if isinstance(kind, dict) and "bytes" in kind else table
 
 
 def _read_labels(table: Any, label: str | None, path: str) -> Any:

@@ -57,6 +57,11 @@ class ActivationMatrix:
         content = {name: hash_file(path) for name, path in self.files.items()}
         return {"matrix": content, "tokens_per_image": self.tokens_per_image, "pool": self.pool}
 
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """As `cd_exp.units.Units`."""
+        return {}
+
     def patterns(self, model: TargetModel) -> Sequence[str]:
         """As `cd_exp.units.Units`: no network is needed."""
         del model

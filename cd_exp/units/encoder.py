@@ -1,9 +1,9 @@
 """Encoders on a layer's output: latents of sparse autoencoders, and directions."""
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from torch import Tensor
 from cd_exp.errors import InputError
 
 Activation = Literal["none", "relu", "topk", "batchtopk", "jumprelu"]
+Normalisation = Literal["none", "layer_norm", "constant_norm"]
 Pool = Literal["max", "mean", "cls", "fraction"]
 
 LATENTS_AT_ONCE = 2**26
@@ -22,11 +23,14 @@ LATENTS_AT_ONCE = 2**26
 class Encoder:
     """Latents of each position of a layer's output: an affine map, and what decides which latents fire.
 
-    z = scale * (x - centre) @ weight + bias, and the latents are
+    z = scale * (normalise(x) - centre) @ weight + bias, where `layer_norm` is (x - mean) / (std + 1e-5) over the width,
+    with the unbiased standard deviation, and `constant_norm` is sqrt(width) x / |x|, as SAELens and ViT-Prisma have
+    them. Where `gain` is given, z goes through torch's layer norm over the latents. The latents are
 
     - `none`: z, for directions;
     - `relu`: max(z, 0);
-    - `topk`: of max(z, 0), the `k` largest of each position (Gao et al., arXiv:2406.04093);
+    - `topk`: of max(z, 0), the `k` largest of each position (Gao et al., arXiv:2406.04093); with `signed`, of z itself,
+      as saev has it;
     - `batchtopk`: max(z, 0) where it exceeds the threshold found in training, else 0 (Bussmann et al.,
       arXiv:2412.06410): the rule for a single position, whatever batch it comes in;
     - `jumprelu`: max(z, 0) where z exceeds the latent's threshold, else 0 (Rajamanoharan et al., arXiv:2407.14435).
@@ -39,6 +43,10 @@ class Encoder:
         activation: which latents fire.
         k: of `topk`.
         threshold: of `batchtopk` and `jumprelu`, for each latent.
+        normalisation: of the layer's output at each position.
+        signed: whether `topk` keeps what is below 0.
+        gain: of a layer norm over the latents, before they fire; None for no such norm.
+        shift: of the same.
     """
 
     weight: Float[Tensor, "width latents"]
@@ -48,6 +56,10 @@ class Encoder:
     activation: Activation = "none"
     k: int = 0
     threshold: Float[Tensor, " latents"] | None = None
+    normalisation: Normalisation = "none"
+    signed: bool = False
+    gain: Float[Tensor, " latents"] | None = None
+    shift: Float[Tensor, " latents"] | None = None
 
     @property
     def width(self) -> int:
@@ -66,16 +78,28 @@ class Encoder:
     def __call__(self, positions: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch latents"]:
         """The latents of each position."""
         with _single_precision(positions.device.type):
-            latents = (self.scale * (positions.float() - self.centre)) @ self.weight + self.bias
+            x = _normalised(positions.float(), self.normalisation)
+            latents = (self.scale * (x - self.centre)) @ self.weight + self.bias
+            if self.gain is not None:
+                latents = torch.nn.functional.layer_norm(latents, self.gain.shape, self.gain, self.shift)
         if self.activation == "none":
             return latents
         fired = latents.clamp(min=0)
         if self.activation == "topk":
-            kept = fired.topk(self.k, dim=-1)
+            kept = (latents if self.signed else fired).topk(self.k, dim=-1)
             return torch.zeros_like(fired).scatter_(-1, kept.indices, kept.values)
         if self.threshold is not None:
             return fired * (latents > self.threshold)
         return fired
+
+
+def _normalised(x: Float[Tensor, "*batch width"], normalisation: Normalisation) -> Float[Tensor, "*batch width"]:
+    if normalisation == "layer_norm":
+        x = x - x.mean(dim=-1, keepdim=True)
+        return x / (x.std(dim=-1, keepdim=True) + 1e-5)
+    if normalisation == "constant_norm":
+        return x * (x.shape[-1] ** 0.5 / x.norm(dim=-1, keepdim=True))
+    return x
 
 
 def check_names(*, pool: str, activation: str = "none") -> None:
@@ -92,9 +116,9 @@ def _single_precision(device: str) -> AbstractContextManager[object]:
 
 @cache
 def _copy_to(encoder: Encoder, device: torch.device) -> Encoder:
-    threshold = None if encoder.threshold is None else encoder.threshold.to(device)
-    weight, bias, centre = (tensor.to(device) for tensor in (encoder.weight, encoder.bias, encoder.centre))
-    return replace(encoder, weight=weight, bias=bias, centre=centre, threshold=threshold)
+    values = {entry.name: getattr(encoder, entry.name) for entry in fields(encoder)}
+    moved: dict[str, Any] = {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)}
+    return replace(encoder, **moved)
 
 
 def encode_positions(

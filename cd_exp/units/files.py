@@ -4,23 +4,50 @@ import io
 import json
 import pickle
 import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from cd_exp.errors import InputError
+from cd_exp.io.checkpoints import find_states, load_plain, plain_values
 
-CONVERT = (
-    "state = torch.load({path!r}, weights_only=False)  # only where you trust the file; keep what is a tensor",
-    "safetensors.torch.save_file({{k: v.contiguous() for k, v in state.items() if torch.is_tensor(v)}}, "
-    "'sae.safetensors')",
+CONVERT = "; ".join(
+    (
+        "import json, pathlib, torch, safetensors.torch",
+        "found = torch.load({path!r}, weights_only=False)",
+        "state = found.state_dict() if hasattr(found, 'state_dict') else found.get('state_dict', found)",
+        "safetensors.torch.save_file({{k: v.clone().contiguous() for k, v in state.items() if torch.is_tensor(v)}}, "
+        "{stem!r} + '.safetensors')",
+        "cfg = found.get('cfg', {{}}) if isinstance(found, dict) else getattr(found, 'cfg', found)",
+        "cfg = cfg.to_dict() if hasattr(cfg, 'to_dict') else cfg",
+        "cfg = cfg if isinstance(cfg, dict) else {{'class': type(cfg).__name__, **vars(cfg)}}",
+        "cfg = {{k: v.item() if torch.is_tensor(v) and v.numel() == 1 else v for k, v in cfg.items() if k[0] != '_'}}",
+        "cfg = {{k: v for k, v in cfg.items() if not callable(v)}}",
+        "pathlib.Path({stem!r} + '.json').write_text(json.dumps(cfg, default=str))",
+    )
 )
-"""What converts a file that pickles an object, for the error."""
+"""One line of Python that converts a file which pickles an object, for the error: a whole module, or a dictionary of
+`cfg` and `state_dict`. The JSON keeps what no tensor says."""
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """What a file of tensors holds.
+
+    Attributes:
+        states: its named tensors, by where in the file they lie.
+        settings: the plain values that lie beside them or in a header, each with the name of its place.
+    """
+
+    states: Mapping[str, Mapping[str, Tensor]]
+    settings: tuple[tuple[str, Mapping[str, Any]], ...] = ()
 
 
 def check_path(path: str | Path, *, setting: str) -> Path:
@@ -47,32 +74,34 @@ def open_array(path: Path, *, setting: str) -> np.ndarray:
     return values
 
 
-def read_tensors(path: Path, *, setting: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The named tensors of a file, with the settings that lie in front of them where there are some.
+def read_tensors(path: Path, *, setting: str) -> Held:
+    """The named tensors of a file, with the settings beside them or in front of them.
 
-    `.safetensors`, `.npz`, and `.pt` or `.pth` with tensors only; also a line of JSON before a state dict, as saev's
-    `sae.pt` has it.
+    `.safetensors`, `.npz`, and `.pt` or `.pth` with tensors and plain values only; also a line of JSON before a state
+    dict, as saev's `sae.pt` has it.
 
     Raises:
         InputError: it cannot be read, pickles an object, or holds what is no plain tensor of real numbers.
     """
-    found, settings = _read_file(path, setting=setting)
-    for name, tensor in found.items():
-        if tensor.is_complex() or tensor.layout != torch.strided or tensor.is_meta:
-            kind = f"{tensor.dtype} ({tensor.layout}, {tensor.device})".replace("torch.", "")
-            raise InputError(f"{setting}={path}: {name} is of {kind}; expected plain real numbers")
-    return found, settings
+    held = _read_file(path, setting=setting)
+    for state in held.states.values():
+        for name, tensor in state.items():
+            if tensor.is_complex() or tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
+                kind = f"{tensor.dtype} ({tensor.layout}, {tensor.device})".replace("torch.", "")
+                raise InputError(f"{setting}={path}: {name} is of {kind}; expected plain real numbers")
+    return held
 
 
-def _read_file(path: Path, *, setting: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read_file(path: Path, *, setting: str) -> Held:
     try:
         if path.suffix == ".safetensors":
-            return load_file(path), {}
-        return (_read_npz(path), {}) if path.suffix == ".npz" else _read_pickled(path)
+            return _safetensors(path)
+        return _read_npz(path) if path.suffix == ".npz" else _read_pickled(path)
     except pickle.UnpicklingError as error:
-        first, second = (line.format(path=str(path)) for line in CONVERT)
+        line = CONVERT.format(path=str(path), stem=str(path.with_suffix("")))
         raise InputError(
-            f"{setting}={path} pickles an object, which is never loaded; convert it: {first} ; {second}"
+            f"{setting}={path} pickles an object, which is never loaded; where you trust it, convert it in Python: "
+            f"{line}"
         ) from error
     except (
         SafetensorError,
@@ -87,39 +116,54 @@ def _read_file(path: Path, *, setting: str) -> tuple[dict[str, Tensor], dict[str
         raise InputError(f"{setting}={path} cannot be read as tensors: {_shorten_error(error)}") from error
 
 
-def _read_npz(path: Path) -> dict[str, Tensor]:
-    """The numeric arrays of a `.npz`, in this machine's byte order; names and texts beside them are skipped."""
+def _safetensors(path: Path) -> Held:
+    with safe_open(path, framework="pt") as opened:
+        header = opened.metadata() or {}
+    settings = {name: _parsed(text) for name, text in header.items()}
+    return Held({"": find_states(load_file(path)).get("", {})}, ((f"the header of {path.name}", settings),))
+
+
+def _parsed(text: str) -> Any:
+    """A value of a header, which holds nothing but texts."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return {"True": True, "False": False, "None": None}.get(text, text)
+
+
+def _read_npz(path: Path) -> Held:
+    """The numeric arrays of a `.npz`, in this machine's byte order; single texts beside them are settings."""
     opened = np.load(path, allow_pickle=False)
     if isinstance(opened, np.ndarray):
         raise ValueError("it is a single array, as .npy is")
     with opened as found:
         arrays = {name: found[name] for name in found.files}
     numeric = {name: values for name, values in arrays.items() if values.dtype.kind in "fiubc"}
-    return {name: torch.from_numpy(values.astype(values.dtype.newbyteorder("="))) for name, values in numeric.items()}
+    texts = {name: values.item() for name, values in arrays.items() if values.dtype.kind == "U" and values.ndim == 0}
+    state = {name: torch.from_numpy(values.astype(values.dtype.newbyteorder("="))) for name, values in numeric.items()}
+    return Held({"": state}, ((path.name, texts),))
 
 
-def _read_pickled(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read_pickled(path: Path) -> Held:
     data = path.read_bytes()
-    settings: dict[str, Any] = {}
+    header: dict[str, Any] = {}
     if data[:1] == b"{":
         line, _, data = data.partition(b"\n")
-        settings = json.loads(line)
+        header = json.loads(line)
     if data[:1] not in (b"P", b"\x80"):  # a zip archive, or a pickle as torch wrote it before
         raise ValueError("it is no file of torch tensors; read are .safetensors, .npz, and .pt of tensors only")
     try:
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        held = load_plain(io.BytesIO(data))
     except pickle.UnpicklingError:
         raise
     except Exception as error:  # of any kind where the bytes are no such file at all
         raise ValueError(f"it is no file of torch tensors ({_shorten_error(error)})") from error
-    if torch.is_tensor(state):
-        return {"the tensor": state}, settings
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not any(torch.is_tensor(value) for value in state.values()):
-        raise ValueError(f"it holds a {type(state).__name__}, not named tensors")
-    plain = {str(key): value for key, value in state.items() if isinstance(value, (int, float, str, bool))}
-    return {str(key): value for key, value in state.items() if torch.is_tensor(value)}, {**plain, **settings}
+    if torch.is_tensor(held):
+        return Held({"": {"the tensor": held}})
+    states = find_states(held)
+    if not states:
+        raise ValueError(f"it holds a {type(held).__name__}, not named tensors")
+    return Held(states, ((f"the header of {path.name}", header), (path.name, plain_values(held))))
 
 
 def _shorten_error(error: BaseException) -> str:

@@ -1,7 +1,7 @@
 """The kinds of units that come out of a network, as recipes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -13,7 +13,7 @@ from cd_exp.concepts import find_truth, read_names
 from cd_exp.errors import InputError
 from cd_exp.hooks import Layer
 from cd_exp.records import Accepted, TargetModel
-from cd_exp.units.autoencoder import read_encoder
+from cd_exp.units.autoencoder import read_autoencoder
 from cd_exp.units.encoder import Activation, Encoder, Pool, check_names, encode_positions, make_projection
 from cd_exp.units.files import check_path, open_array, read_tensors
 
@@ -31,6 +31,10 @@ class Units(Protocol):
     @property
     def key(self) -> Mapping[str, Any]:
         """All that makes these units other than the layers' own, as plain JSON values."""
+
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """For the manifest: what was read of the units' files, and from where."""
 
     def patterns(self, model: TargetModel) -> Sequence[str]:
         """The layers of the network, as `cd_exp.hooks.resolve_patterns` reads them."""
@@ -57,6 +61,11 @@ class Layers:
 
     @property
     def key(self) -> Mapping[str, Any]:
+        """As `Units`."""
+        return {}
+
+    @property
+    def origin(self) -> Mapping[str, Any]:
         """As `Units`."""
         return {}
 
@@ -120,12 +129,16 @@ class EncodedLayer:
         suffix: of the layer's name in tables.
         encoding: the encoder with its pooling.
         truth: names of units where they are known, by the layer's name in tables.
+        origin: for the manifest: each setting of the encoder, with the place that it comes from.
+        notes: for a reader of the results.
     """
 
     layer: str
     suffix: str
     encoding: LatentPooling
     truth: Truth
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def key(self) -> Mapping[str, Any]:
@@ -158,7 +171,7 @@ class EncodedLayer:
     def given(self, ids: Sequence[str]) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
         """As `Units`."""
         del ids
-        return {}, ()
+        return {}, self.notes
 
     def truth_of(self, model: TargetModel, layer: str, *, units: int) -> tuple[Accepted, ...]:
         """As `Units`."""
@@ -170,7 +183,7 @@ def sae(
     *,
     layer: str,
     weights: str,
-    activation: Activation = "relu",
+    activation: Activation | None = None,
     k: int | None = None,
     threshold: float | None = None,
     pool: Pool = "max",
@@ -179,24 +192,31 @@ def sae(
 ) -> EncodedLayer:
     """`units=sae`: latents of a sparse autoencoder on a layer's output, reported as `LAYER.sae`.
 
+    What decides the latents is as the file, its header, or the JSON beside it says; what is set here goes before that.
+
     Args:
         layer: the module path that the autoencoder was trained on.
-        weights: a file of tensors, in one of the layouts of `cd_exp.units.autoencoder`.
+        weights: a file of tensors, in one of the layouts of `cd_exp.units.layouts`.
         activation: which latents fire.
-        k: of `topk`; the file's where None.
-        threshold: of `batchtopk` and `jumprelu`; the file's where None.
+        k: of `topk`.
+        threshold: of `batchtopk` and `jumprelu`.
         pool: over the positions of an image.
-        centred: whether the file's decoder bias is taken from the layer's output first; None: as the libraries do.
+        centred: whether the file's decoder bias is taken from the layer's output first.
         truth: names of latents where they are known: `LAYER.sae` with a file of one line a latent, or a list.
 
     Raises:
-        InputError: the file has no encoder that can be read.
+        InputError: the file has no encoder that can be read, something in it is not read, or what decides the latents
+            is said nowhere.
     """
-    check_names(pool=pool, activation=activation)
+    check_names(pool=pool, activation=activation or "none")
     path = check_path(weights, setting="units.weights")
-    encoder = read_encoder(path, activation=activation, k=k, threshold=threshold, centred=centred)
-    about = {"activation": activation, "k": k, "threshold": threshold, "pool": pool, "centred": centred}
-    return EncodedLayer(layer, "sae", LatentPooling(encoder, pool, {"sae": hash_file(path), **about}), truth or {})
+    read = read_autoencoder(path, activation=activation, k=k, threshold=threshold, centred=centred)
+    key = {"sae": hash_file(path), "reads": dict(read.settings), "pool": pool}
+    origin = {
+        name: {"value": read.settings.get(name, "of each latent"), "from": place}
+        for name, place in read.sources.items()
+    }
+    return EncodedLayer(layer, "sae", LatentPooling(read.encoder, pool, key), truth or {}, origin, read.notes)
 
 
 def directions(*, layer: str, path: str, pool: Pool = "mean", truth: Truth | None = None) -> EncodedLayer:
@@ -216,10 +236,11 @@ def directions(*, layer: str, path: str, pool: Pool = "mean", truth: Truth | Non
     if file.suffix == ".npy":
         matrix = torch.from_numpy(open_array(file, setting="units.path").astype("float32"))
     else:
-        found, _ = read_tensors(file, setting="units.path")
-        if len(found) != 1:
-            raise InputError(f"units.path={path} holds {', '.join(found) or 'no numbers'}; expected one matrix")
-        matrix = next(iter(found.values())).float()
+        states = read_tensors(file, setting="units.path").states
+        tensors = {name: tensor for state in states.values() for name, tensor in state.items()}
+        if len(tensors) != 1:
+            raise InputError(f"units.path={path} holds {', '.join(tensors) or 'no numbers'}; expected one matrix")
+        matrix = next(iter(tensors.values())).float()
     if matrix.ndim != 2:
         raise InputError(f"units.path={path} has {matrix.ndim} axes; expected [directions, width]")
     encoding = LatentPooling(make_projection(matrix, path=path), pool, {"directions": hash_file(file), "pool": pool})

@@ -31,7 +31,7 @@ class TopK:
         """Write it in the layout that training libraries use."""
         names = {"W_enc": self.encoder, "b_enc": self.bias, "W_dec": self.decoder, "b_dec": self.centre}
         state = {name: tensor.detach().contiguous() for name, tensor in names.items()}
-        save_file({**state, "k": torch.tensor(self.k)}, path)
+        save_file({**state, "k": torch.tensor(self.k)}, path, {"activation": "topk", "centred": "true"})
         return path
 
 

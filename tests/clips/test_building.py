@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from cd_exp import shapes
 from cd_exp.clips import OpenClip
 from cd_exp.errors import InputError
 from cd_exp.records import Concepts
@@ -114,3 +115,25 @@ def test_folders_that_hold_no_model(layout, tmp_path):
     one_line(r"has no weights; one of open_clip_model.safetensors", OpenClip(f"local-dir:{layout}"))
     (layout / "open_clip_config.json").unlink()
     one_line(r"has no open_clip_config.json; it must lie beside the weights", OpenClip(f"local-dir:{layout}"))
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "model._orig_mod."])
+@pytest.mark.parametrize("name", ["model", "state_dict", "ema.model"])
+def test_weights_within_a_checkpoint_are_found_as_for_a_network(tmp_path, name, prefix):
+    state = load_file(shapes.clip_weights())
+    held = {f"{prefix}{key}": value for key, value in state.items()}
+    for part in reversed(name.split(".")):
+        held = {part: held}
+    torch.save({**held, "epoch": 3, "optimizer": {"state": {}}}, tmp_path / "clip.pt")
+    options = {"architecture": shapes.CLIP, "config": str(shapes.clip_config()), "bpe": str(shapes.tokenizer_merges())}
+    found = OpenClip(weights=str(tmp_path / "clip.pt"), **options).image_tower().module.state_dict()
+    expected = OpenClip(weights=str(shapes.clip_weights()), **options).image_tower().module.state_dict()
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
+
+
+def test_several_models_in_a_file_are_named(tmp_path):
+    state = load_file(shapes.clip_weights())
+    torch.save({"model": state, "ema": state}, tmp_path / "clip.pt")
+    options = {"architecture": shapes.CLIP, "config": str(shapes.clip_config()), "bpe": str(shapes.tokenizer_merges())}
+    with pytest.raises(InputError, match="holds several models: model, ema; save one of them in a file of its own"):
+        OpenClip(weights=str(tmp_path / "clip.pt"), **options).image_tower()

@@ -15,7 +15,7 @@ from cd_exp.errors import InputError
 CHOICES = [
     path.stem
     for path in sorted((construct.config_folder() / "clip").glob("*.yaml"))
-    if "pretrained: null" not in path.read_text() and "pretrained" in path.read_text()
+    if "pretrained: null" not in path.read_text() and "\npretrained: " in path.read_text()
 ]
 TAGS = open_clip.list_pretrained()
 SHIPPED = {

@@ -98,8 +98,8 @@ def test_an_element_has_to_be_chosen_where_there_are_several():
     [
         (lambda x: torch.fft.fft2(x), "no real numbers"),
         (lambda x: x.argmax(1), "no real numbers"),
-        (lambda x: x.mean((1, 2, 3)), "gives 3 for 3 pictures; expected a vector, tokens or maps"),
-        (lambda x: x[:, :, None], "expected a vector, tokens or maps"),
+        (lambda x: x.mean((1, 2, 3)), "gives 3 for 3 pictures; expected a vector, tokens, maps or volumes"),
+        (lambda x: x[:, :, None, None], "expected a vector, tokens, maps or volumes"),
         (lambda x: "text", "gives no dense tensor"),
         (lambda x: [{"boxes": torch.zeros(7, 4)} for _ in x], "gives 3 tensors; choose one: layer/0/boxes"),
         (lambda x: {"boxes": torch.zeros(7, 4)}, "its first axis is not the pictures"),
@@ -230,3 +230,31 @@ def test_timm_networks_pool_by_the_kind_of_layer(architecture, layer, kind, unit
     inputs = torch.randn(3, *network.pretrained_cfg["input_size"])
     layers = inspect_layers(network, [layer], inputs, name=architecture).layers
     assert (layers[0].pooling.kind, layers[0].units, layers[0].pooling.pool) == (kind, units, pool)
+
+
+class Video(nn.Module):
+    """A convolution over time and space, and tokens of both on the last axis."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv3d(3, 6, (1, 4, 4), stride=(1, 4, 4))
+        self.head = nn.Linear(6, 5)
+
+    def forward(self, x):
+        return self.head(self.conv(x).movedim(1, -1))
+
+
+@pytest.mark.parametrize("pool", ["avg", "max"])
+def test_layers_of_five_axes_are_pooled_over_space_and_time(pool):
+    clips = torch.randn(3, 3, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    network = Video().eval()
+    layers = inspect_layers(network, [f"conv:{pool}", f"head:{pool}"], clips, name="video").layers
+    assert [(layer.pooling.kind, layer.units) for layer in layers] == [("volumes_first", 6), ("volumes_last", 5)]
+    with pool_layers(network, layers, name="video") as forward, torch.inference_mode():
+        given = forward(clips)
+        maps = network.conv(clips)
+        volumes = network(clips)
+    over = (lambda x, axes: x.amax(axes)) if pool == "max" else (lambda x, axes: x.mean(axes))
+    torch.testing.assert_close(given[f"conv:{pool}"], over(maps, (2, 3, 4)))
+    torch.testing.assert_close(given[f"head:{pool}"], over(volumes, (1, 2, 3)))
+    assert layers[0].pooling.positions(maps).shape == (3, 4 * 4 * 4, 6)  # as an autoencoder reads them

@@ -101,7 +101,6 @@ def test_several_parts_that_fit_have_to_be_told_apart(tmp_path):
         ),
         (state(1, classes=9), {}, r"do not fit the network: size mismatch for fc.weight: 9 x 5 in the file, 4 x 5 in"),
         (state(1, head=False), {}, r"do not fit the network: fc.weight is missing, and 1 more"),
-        (state(1) | {"extra.weight": torch.ones(1)}, {}, r"do not fit the network: extra.weight is not in the network"),
         ({"epoch": 3}, {}, "holds no tensors by name"),
         ([torch.ones(1)], {}, "holds no tensors by name"),
         ({"a": state(1, classes=9), "b": state(1, classes=8)}, {}, r"the file holds a, b: set model.checkpoint_key"),
@@ -215,3 +214,42 @@ def test_an_array_of_numpy_is_named(tmp_path):
     np.save(tmp_path / "weights.npy", np.zeros(3))
     with pytest.raises(InputError, match="is a NumPy array"):
         load_weights(Network(), tmp_path / "weights.npy")
+
+
+EXTRAS = {
+    "SwAV's prototypes": {"prototypes.weight": torch.ones(3, 5)},
+    "MAE's decoder": {"decoder_embed.weight": torch.ones(2, 5), "mask_token": torch.ones(1, 1, 5)},
+    "operations counted": {"total_ops": torch.ones(1), "conv.total_ops": torch.ones(1)},
+}
+
+
+@pytest.mark.parametrize("name", EXTRAS)
+def test_what_the_network_does_not_want_is_left_out_and_said(tmp_path, name):
+    path = tmp_path / "weights.pth"
+    torch.save({"state_dict": {f"module.{key}": value for key, value in (state(2) | EXTRAS[name]).items()}}, path)
+    network = Network()
+    first, *_ = EXTRAS[name]
+    (note,) = load_weights(network, path)
+    assert note.startswith(
+        f"weights.pth: {len(EXTRAS[name])} entries that are not in the network were left out: {first}"
+    )
+    assert float(network.fc.weight.detach()[0, 0]) == 2
+
+
+def test_a_part_that_fits_exactly_goes_before_one_with_more(tmp_path):
+    held = {"teacher": state(2) | {"prototypes.weight": torch.ones(3)}, "student": state(3)}
+    assert loaded(held, tmp_path) == {3}
+
+
+def test_names_of_torch_compile_are_read_wherever_it_stands(tmp_path):
+    held = {f"model.{name.replace('conv.', 'conv._orig_mod.')}": tensor for name, tensor in state(2).items()}
+    assert loaded(held, tmp_path) == {2}
+    assert loaded(prefixed("_orig_mod.", 2), tmp_path, prefix="_orig_mod.") == {2}
+
+
+def test_paths_among_the_hyperparameters_of_lightning_are_read(tmp_path):
+    from argparse import Namespace
+    from pathlib import Path
+
+    held = {"state_dict": prefixed("model.", 2), "hyper_parameters": {"data": Path("/data"), "args": Namespace(lr=0.1)}}
+    assert loaded(held, tmp_path) == {2}

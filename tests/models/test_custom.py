@@ -4,11 +4,13 @@ import torch
 from PIL import Image
 from torch import nn
 
+from cd_exp import dissect
 from cd_exp.cache import Store
 from cd_exp.clips import Precomputed
 from cd_exp.errors import InputError
 from cd_exp.features import ExtractionSettings, extract
 from cd_exp.models import CustomModel
+from cd_exp.models.custom import open_network
 from cd_exp.records import Probe
 
 FILE = """
@@ -251,3 +253,40 @@ def test_what_users_bring_is_read(tmp_path, factory, layer, units):
         given = network.module(torch.stack([network.transform(Pictures()[index]) for index in range(4)]))
     given = given["pooled"] if isinstance(given, dict) else given
     assert torch.allclose(found, given.mean((2, 3)) if given.ndim == 4 else given, atol=1e-5)
+
+
+def plain():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)).eval()
+
+
+class Strange(torch.Tensor):
+    """A tensor of another library, as torchao's quantised ones are."""
+
+
+def strange():
+    network = plain()
+    network[0].weight = nn.Parameter(network[0].weight.data.as_subclass(Strange))
+    return network
+
+
+@pytest.mark.filterwarnings("ignore")  # TorchScript is deprecated, and still what many networks are shipped as
+@pytest.mark.parametrize(
+    ("made", "kind"),
+    [
+        (lambda: torch.jit.script(plain()), "a TorchScript network"),
+        (lambda: torch.jit.trace(plain(), torch.randn(1, 3, 8, 8)), "a TorchScript network"),
+        (lambda: torch.export.export(plain(), (torch.randn(2, 3, 8, 8),)), "an exported program"),
+        (lambda: torch.export.export(plain(), (torch.randn(2, 3, 8, 8),)).module(), "an exported program"),
+        (strange, r"a network of Strange \(quantised\?\)"),
+    ],
+)
+def test_a_network_whose_layers_cannot_be_read_is_one_line_with_the_way_out(made, kind):
+    way = "give the nn.Module that it was made from, or record its activations for units=matrix"
+    with pytest.raises(InputError, match=f"net is {kind}, whose layers cannot be read from outside; {way}"):
+        dissect(made(), images=[Image.new("RGB", (8, 8))] * 3, words=["a", "b"], clip="shapes", layers=["0"])
+
+
+def test_a_compiled_network_is_read_as_the_one_within():
+    network = plain()
+    assert open_network(torch.compile(network), setting="net") is network
+    assert open_network(torch.fx.symbolic_trace(network), setting="net") is not None

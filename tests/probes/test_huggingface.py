@@ -55,3 +55,33 @@ def test_local_images_saved_tables_and_errors(tree, tmp_path, monkeypatch):
         InputError, match=r"probe.path=.*nowhere is no folder here and http://127.0.0.1:9 cannot be reached"
     ):
         huggingface(path=str(tmp_path / "nowhere"), split="train")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "json", "jsonl"])
+def test_a_single_file_is_read(tree, tmp_path, monkeypatch, kind):
+    import json
+
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    path = tmp_path / f"photos.{kind}"
+    if kind.startswith("json"):  # paths, seen from the file
+        rows = [{"image": f"images/{grey}.png", "label": "x"} for grey in (1, 2, 3)]
+        path.write_text(json.dumps(rows) if kind == "json" else "\n".join(map(json.dumps, rows)))
+    else:
+        pictures = [{"bytes": file.read_bytes(), "path": None} for file in sorted(tree.iterdir())]
+        features = datasets.Features({"image": datasets.Image()})
+        table = datasets.Dataset.from_dict({"image": pictures}, features=features)
+        if kind == "parquet":
+            table.to_parquet(path)
+        else:
+            table.save_to_disk(tmp_path / "saved")
+            (tmp_path / "saved/data-00000-of-00001.arrow").rename(path)
+    probe = huggingface(path=str(path), split="train")
+    assert [image.getpixel((0, 0))[0] for image in probe] == [1, 2, 3]
+    (tmp_path / "photos.csv").write_text("image\n")
+    with pytest.raises(
+        InputError, match=r"photos\.csv is a file; read are \.arrow, \.parquet, \.json, \.jsonl, or a fold"
+    ):
+        huggingface(path=str(tmp_path / "photos.csv"), split="train")

@@ -14,6 +14,7 @@ from serving import serving
 from cd_exp import probes
 from cd_exp.errors import InputError
 from cd_exp.io.download import Archive
+from cd_exp.probes.folder import way_in
 
 
 def picture(path: Path, grey: int = 0) -> None:
@@ -307,3 +308,13 @@ def test_masks_beside_photographs_are_passed_over_and_said(tmp_path):
     for plain, count in (("photos", 6), ("grey", 3), ("named", 3)):
         probe = probes.folder(root=str(tmp_path / plain))
         assert (len(probe), probe.notes) == (count, ())
+
+
+def test_pictures_that_other_readers_read_are_sent_to_code_of_your_own(tmp_path):
+    for name in ("a.dcm", "b.nii.gz", "c.npy", "notes.md"):
+        (tmp_path / name).write_bytes(b"x")
+    way = r"; \.dcm, \.nii\.gz, \.npy are read by code of your own: probe=custom probe\.factory=FILE\.py:name"
+    with pytest.raises(InputError, match=way):
+        probes.folder(root=str(tmp_path))
+    assert way_in(["a.NII.gz"]).startswith("; .nii.gz are read by code of your own: probe=custom")
+    assert way_in(["a.png"]) == ""

@@ -1,8 +1,5 @@
 """Small encoders in every layout, made from the layouts' definitions, and what they give, written out literally."""
 
-import io
-import json
-
 import numpy as np
 import torch
 
@@ -81,12 +78,6 @@ def written(folder, state, kind):
         save_file(state, path)
     elif kind == ".npz":
         np.savez(path, **{name: tensor.numpy() for name, tensor in state.items()})
-    elif kind == ".saev.pt":
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        path.write_bytes(json.dumps({"d_vit": WIDTH, "exp_factor": 2, "activation": {"top_k": 3}}).encode() + b"\n")
-        with path.open("ab") as file:
-            file.write(buffer.getvalue())
     else:
         torch.save(state, path)
     return path

@@ -85,7 +85,7 @@ def test_latents_are_those_of_every_position_pooled(parts, store, weights):
     matrix = load_file(weights)["W_enc"]
     literal = encode(torch.einsum("nchw,cl->nlhw", kept["output"], matrix))
     for pool, reduced in {"max": literal.amax((2, 3)), "fraction": (literal > 0).float().mean((2, 3))}.items():
-        units = sae(layer="layer4", weights=weights, pool=pool)
+        units = sae(layer="layer4", weights=weights, activation="relu", pool=pool)
         found = extract(model, probe, clip, layers=units, store=store, settings=QUIET).activations["layer4.sae"]
         torch.testing.assert_close(found[:3], reduced, rtol=1e-4, atol=1e-4)
 
@@ -95,7 +95,7 @@ def test_settings_and_weights_of_the_encoder_are_part_of_the_key(parts, store, w
 
     def made(**settings):
         before = len(store.made)
-        units = sae(**{"layer": "layer4", "weights": weights, **settings})
+        units = sae(**{"layer": "layer4", "weights": weights, "activation": "relu", **settings})
         extract(model, probe, clip, layers=units, store=store, settings=QUIET)
         return len(store.made) - before
 
@@ -153,10 +153,20 @@ def test_a_layer_of_dead_units_has_the_ceiling_of_its_prior():
 def test_an_encoder_of_another_width_and_a_class_token_that_is_none_are_refused(parts, store, weights):
     model, probe, clip = parts
     with pytest.raises(InputError, match=r"reads 96 numbers a position, and layer 'layer3' of shapes gives 192; set"):
-        extract(model, probe, clip, layers=sae(layer="layer3", weights=weights), store=store, settings=QUIET)
+        extract(
+            model,
+            probe,
+            clip,
+            layers=sae(layer="layer3", weights=weights, activation="relu"),
+            store=store,
+            settings=QUIET,
+        )
     with pytest.raises(InputError, match=r"units\.pool=cls: layer 'layer4' of shapes has no class token"):
         extract(
-            model, probe, clip, layers=sae(layer="layer4", weights=weights, pool="cls"), store=store, settings=QUIET
+            *(model, probe, clip),
+            layers=sae(layer="layer4", weights=weights, activation="relu", pool="cls"),
+            store=store,
+            settings=QUIET,
         )
 
 

@@ -6,6 +6,9 @@
 | Network Dissection's tally, every unit of a layer | unit, label, score | 1 | to be given |
 | INVERT (CoSy) | neuron, concept, metric | 0 | to be given |
 | FALCON (CoSy), only the units it explains | group, concept_set_noun_phrases | 0 | to be given |
+| the first, of one layer (Linear Explanations' copies of others' labels) | unit, description | 0 | to be given |
+| Linear Explanations | layer, unit, concept0, weight0, ... | 0 | in the file, or to be given |
+| Describe-and-Dissect | Neuron ID, label; or Neuron ID, Label 1, ... | 0 | to be given |
 
 
 Labels that others published, read from any of the layouts they come in and matched by layer and unit.
@@ -63,6 +66,19 @@ def _read_phrases(line: Line) -> list[tuple[str, float]]:
     return ast.literal_eval(text)
 
 
+def _weighted(line: Line) -> tuple[str, ...]:
+    """The concepts of a weighted sum, in the order of the file: places without a concept hold a weight of 0."""
+    numbers = [name.removeprefix("concept") for name in line if name.removeprefix("concept").isdecimal()]
+    held = [(line[f"concept{number}"].strip(), line.get(f"weight{number}") or "0") for number in numbers]
+    return tuple(name for name, weight in held if name and float(weight) != 0)
+
+
+def _numbered(line: Line) -> tuple[str, ...]:
+    """`Label 1`, `Label 2`, ...: blank ones and those said twice are left out."""
+    names = (text.strip() for column, text in line.items() if column.startswith("Label "))
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
 LAYOUTS = (
     Layout(
         ("layer", "unit", "description"), "unit", _single_label("description"), lambda line: line.get("similarity", "")
@@ -75,6 +91,11 @@ LAYOUTS = (
         lambda line: tuple(str(phrase) for phrase, _ in _read_phrases(line)),
         lambda line: str(next((score for _, score in _read_phrases(line)), "")),
     ),
+    Layout(("unit", "description"), "unit", _single_label("description"), lambda line: line.get("similarity", "")),
+    Layout(("layer", "unit", "concept0", "weight0"), "unit", _weighted, lambda line: line["weight0"]),
+    Layout(("unit", "concept0", "weight0"), "unit", _weighted, lambda line: line["weight0"]),
+    Layout(("Neuron ID", "label"), "Neuron ID", _single_label("label"), lambda line: ""),
+    Layout(("Neuron ID", "Label 1"), "Neuron ID", _numbered, lambda line: ""),
 )
 
 

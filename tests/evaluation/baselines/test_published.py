@@ -12,7 +12,7 @@ from cd_exp.evaluation.baselines.published import read_published_labels
 
 REFERENCE = Path(__file__).parents[3] / "../shared/reference"
 CONFIG = Path(__file__).parents[3] / "conf/baseline/published.yaml"
-FILES = sorted(REFERENCE.rglob("*.csv"))
+FILES = sorted(path for path in REFERENCE.rglob("*.csv") if path.parent.name != "human_ratings")
 
 TALLY = "unit,category,label,score,color-label\n1,scene,sea-s,0.5,blue-c\n2,object,,,red-c\n3,part,leg,.25,red-c\n"
 
@@ -187,7 +187,8 @@ def test_every_published_file_is_read():
         found = read_published_labels(path, layer=given)
         assert all(all(labels.top) for labels in found.values())
         counts[path.relative_to(REFERENCE).as_posix()] = sum(len(labels.units) for labels in found.values())
-    assert len(counts) == 47
+    assert len(counts) == 87
+    assert counts["linear_explanations/ours/LE_label/resnet50_imagenet_layer4.csv"] == 2048
     assert counts["CLIP_Dissect_results/resnet50_imagenet_broden.csv"] == 3904
     assert counts["CLIP_Dissect_results/resnet18_places_imagenet_broden.csv"] == 1024
     assert counts["MILAN_results/m_base_resnet50_imagenet.csv"] == 4904  # fc too
@@ -218,3 +219,40 @@ def test_a_layer_that_is_renamed_has_to_be_there(written):
     mended = published(path, rename={"features": "layer4"})
     mended.check(probes.shapes(size=2))
     assert set(mended.labels({"layer4": 1, "fc": 1})) == {"layer4", "fc"}
+
+
+def test_labels_without_a_layer_take_the_one_that_is_set(written):
+    path = written("unit,description,sim correlation\n0,ivtools,0.17\n1,signage,0.2\n")
+    with pytest.raises(InputError, match=r"does not say which layer it labels; give it, as in baseline\.layer=fc"):
+        published(path).labels()
+    found = published(path, layer="layer4").labels()["layer4"]
+    assert found.descriptions == ("ivtools", "signage")
+    assert np.isnan(found.similarity).all()
+
+
+LINEAR = """{layer}unit,val correlation,weight0,concept0,weight1,concept1,weight2,concept2,bias
+{of}0,0.31,0.73,toiletry,0.7,"lab coat, white",0,0,0.3
+{of}47,0.34,0.36,artifact,0,0,0,0,0.4
+"""
+
+
+@pytest.mark.parametrize(("head", "of", "layer"), [("layer,", "layer4,", None), ("", "", "layer4")])
+def test_linear_explanations_hold_a_concept_for_each_weight(written, head, of, layer):
+    found = published(written(LINEAR.format(layer=head, of=of)), layer=layer).labels()["layer4"]
+    assert found.units.tolist() == [0, 47]
+    assert found.top == (("toiletry", "lab coat, white"), ("artifact",))
+    np.testing.assert_allclose(found.similarity, [0.73, 0.36])
+
+
+@pytest.mark.parametrize(
+    ("text", "top"),
+    [
+        ("Neuron ID,label\n0,fishing\n2,\n", (("fishing",), ())),
+        (
+            "Neuron ID,Label 1,Label 2,Label 3\n6,patterns,,\n17,indoor,outdoor,indoor\n",
+            (("patterns",), ("indoor", "outdoor")),
+        ),
+    ],
+)
+def test_describe_and_dissect(written, text, top):
+    assert published(written(text), layer="fc").labels()["fc"].top == top
