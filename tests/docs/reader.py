@@ -41,7 +41,8 @@ def _pictures(folder: Path) -> None:
 def _autoencoder(path: Path, width: int = 192, latents: int = 64) -> None:
     weight = torch.randn(width, latents, generator=torch.Generator().manual_seed(1))
     decoder = weight.T.contiguous()
-    save_file({"W_enc": weight, "b_enc": torch.zeros(latents), "W_dec": decoder, "b_dec": torch.zeros(width)}, path)
+    tensors = {"W_enc": weight, "b_enc": torch.zeros(latents), "W_dec": decoder, "b_dec": torch.zeros(width)}
+    save_file(tensors, path, {"activation": "topk", "k": "32"})
 
 
 def _matrix(folder: Path, images: int = 40, dim: int = 16) -> None:
