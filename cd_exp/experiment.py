@@ -125,7 +125,7 @@ class Experiment(RunInputs):
     def check(self) -> None:
         """Refuse parts that do not go together, as far as they can tell without computing anything.
 
-        Each has a `check_node` of its own; a method and a judge get the probe.
+        Each has a `check` of its own; a method and a judge get the probe.
         """
         self.settings.resolved()
         for method in self.baselines.values():
@@ -305,7 +305,7 @@ def run_experiment(parts: Experiment, invocation: RunRequest, *, folder: Path) -
     """Do what the parts are for, and leave the results in the run folder.
 
     Args:
-        parts: as `Parts.build` built and checked them.
+        parts: as `Experiment.build` built and checked them.
         invocation: how the run was asked for.
         folder: where the results go.
 

@@ -37,9 +37,9 @@ def is_always_on(
         firing: the share of images on which each unit is above 0.
         least: the least activation of each unit.
 
-    >>> always_on(np.array([0.9, 0.1, 0.2]), np.zeros(3)).tolist()
+    >>> is_always_on(np.array([0.9, 0.1, 0.2]), np.zeros(3)).tolist()
     [True, False, False]
-    >>> always_on(np.array([0.9, 0.1, 0.2]), np.array([0, 0, -1.0])).tolist()
+    >>> is_always_on(np.array([0.9, 0.1, 0.2]), np.array([0, 0, -1.0])).tolist()
     [False, False, False]
     """
     sparse = bool((least >= 0).all()) and float(np.median(firing)) <= ALWAYS
@@ -122,7 +122,7 @@ def fitting(images: int) -> int:
 def note_few_units(units: Mapping[str, int], least: int) -> Iterator[str]:
     """A sentence for each layer of fewer units than the similarity function declares that it needs.
 
-    >>> list(few_units({"fc": 10, "layer4": 512}, 50))
+    >>> list(note_few_units({"fc": 10, "layer4": 512}, 50))
     ['fc has 10 units, and this similarity function is unsure below 50: hold its labels against those of soft_wpmi']
     """
     for layer, count in units.items():
@@ -200,7 +200,7 @@ def label_layer(
 def alphabetical_order(names: Sequence[str]) -> Int[Tensor, " concepts"]:
     """Where each column stands in the order of the names, from 0; equal names in the order of their columns.
 
-    >>> alphabetical(["dog", "cat", "ant"])
+    >>> alphabetical_order(["dog", "cat", "ant"])
     tensor([2, 1, 0])
     """
     order = sorted(range(len(names)), key=names.__getitem__)  # stable
@@ -214,7 +214,7 @@ def best_concepts(
 ) -> tuple[Float[Tensor, "block kept"], Int[Tensor, "block kept"]]:
     """The `k` highest scores of each unit and their columns, best first, the lowest position first among equals.
 
-    >>> scores, columns = best(torch.tensor([[0.5, 0.9, 0.9]]), alphabetical(["dog", "cat", "ant"]), k=2)
+    >>> scores, columns = best_concepts(torch.tensor([[0.5, 0.9, 0.9]]), alphabetical_order(["dog", "cat", "ant"]), k=2)
     >>> columns
     tensor([[2, 1]])
     """
@@ -236,8 +236,8 @@ def rank_of_concepts(
     """The rank, from 1, of each unit's best accepted concept in the order of `best_concepts`; NaN where none is
     accepted.
 
-    >>> scores, position = torch.tensor([[0.5, 0.9, 0.9], [0.1, 0.2, 0.3]]), alphabetical(["dog", "cat", "ant"])
-    >>> rank(scores, [np.array([1]), None], position)
+    >>> scores, position = torch.tensor([[0.5, 0.9, 0.9], [0.1, 0.2, 0.3]]), alphabetical_order(["dog", "cat", "ant"])
+    >>> rank_of_concepts(scores, [np.array([1]), None], position)
     array([ 2., nan])
     """
     ranks = np.full(len(scores), np.nan)

@@ -36,7 +36,7 @@ class ConceptActivations:
 class TopActivations:
     """The images that excite each unit most, the strongest first, of equal ones the lower number first.
 
-    `indices` number the images whose embeddings stand in `Match.images`; `images` is how many there are in all.
+    `indices` number the images whose embeddings stand in `ConceptActivations.images`; `images` is how many there are in all.
     """
 
     values: Float[Tensor, "kept neurons"]

@@ -82,8 +82,8 @@ def test_a_decoding_process_whose_parent_is_gone_says_nothing(monkeypatch, capsy
 
 AT_THE_END = """
 import sys, threading, time
-from cd_exp import distributed as signals
-with signals.heeded():
+from cd_exp.distributed import handle_signals
+with handle_signals():
     threading.Thread(target=lambda: time.sleep(1.5)).start()
 print("done", flush=True)
 """

@@ -17,7 +17,7 @@ MODULES = sorted(
 
 
 def test_there_are_examples():
-    for name in ("similarity.cos", "similarity.soft_wpmi", "labels", "pooling"):
+    for name in ("similarity.cos", "similarity.soft_wpmi", "labels", "hooks.pooling"):
         assert f"cd_exp.{name}" in MODULES
 
 
@@ -34,7 +34,7 @@ def _public():
     for package in ("similarity", "metrics"):
         module = import_module(f"cd_exp.{package}")
         yield from (getattr(module, name) for name in module.__all__)
-    for name in ("labels", "pooling"):
+    for name in ("labels", "hooks.pooling"):
         module = import_module(f"cd_exp.{name}")
         yield from (thing for key, thing in vars(module).items() if not key.startswith("_") and _of(thing, module))
 

@@ -46,7 +46,7 @@ SAID = (
 def name_arguments(said: str) -> str:
     """The message with each setting replaced by the argument that stands for it.
 
-    >>> in_words_of_arguments("mend or remove them, or set probe.on_error=skip")
+    >>> name_arguments("mend or remove them, or set probe.on_error=skip")
     'mend or remove them, or set settings=Settings(on_error="skip")'
     """
     for form, instead in SAID:

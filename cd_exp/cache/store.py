@@ -63,7 +63,7 @@ Value = TypeVar("Value")
 
 
 class Store:
-    """The cache below one folder. `read_pages` and `made` list the entries this process used, for the manifest of a
+    """The cache below one folder. `read` and `made` list the entries this process used, for the manifest of a
     run.
 
     Reading needs no right to write. Whatever is damaged is left out, said in `reports` and made again.

@@ -1,7 +1,8 @@
 """The composed configuration as plain values for readers of results, without local paths and secrets."""
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,45 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.resolvers import oc
 
 from cd_exp.errors import HIDDEN, hide_secrets, is_secret_name
+
+TARGETS_OF_0_2_0: Mapping[str, str] = {
+    "cd_exp.baselines.Invert": "cd_exp.evaluation.baselines.Invert",
+    "cd_exp.baselines.LinearExplanations": "cd_exp.evaluation.baselines.LinearExplanations",
+    "cd_exp.baselines.NetDissect": "cd_exp.evaluation.baselines.NetDissect",
+    "cd_exp.baselines.custom": "cd_exp.evaluation.baselines.custom",
+    "cd_exp.baselines.published": "cd_exp.evaluation.baselines.published",
+    "cd_exp.clips.Custom": "cd_exp.clips.CustomClip",
+    "cd_exp.custom_similarity.custom": "cd_exp.similarity.custom",
+    "cd_exp.faithfulness.Annotations": "cd_exp.evaluation.judges.AnnotationsJudge",
+    "cd_exp.faithfulness.Backbone": "cd_exp.evaluation.judges.ClipJudge",
+    "cd_exp.faithfulness.Pictures": "cd_exp.evaluation.judges.ImagesJudge",
+    "cd_exp.tracking.NoLogger": "cd_exp.results.wandb.NoLogger",
+    "cd_exp.tracking.Wandb": "cd_exp.results.wandb.Wandb",
+    "cd_exp.units.Matrix": "cd_exp.units.ActivationMatrix",
+}
+"""Constructors that a run of 0.2.0 wrote into its manifest, and what they are called now."""
+_TARGET_OVERRIDE = re.compile(r"(?P<key>.*\._target_=)(?P<name>.*)", re.DOTALL)
+
+
+def rename_targets(stored: Any) -> Any:
+    """A stored configuration, or an override, with the constructors that have another name since.
+
+    >>> rename_targets({"judge": {"_target_": "cd_exp.faithfulness.Backbone", "clip": "rn50"}})
+    {'judge': {'_target_': 'cd_exp.evaluation.judges.ClipJudge', 'clip': 'rn50'}}
+    >>> rename_targets("units._target_=cd_exp.units.Matrix")
+    'units._target_=cd_exp.units.ActivationMatrix'
+    """
+    if isinstance(stored, Mapping):
+        return {
+            key: TARGETS_OF_0_2_0.get(value, value)
+            if key == "_target_" and isinstance(value, str)
+            else rename_targets(value)
+            for key, value in stored.items()
+        }
+    if isinstance(stored, list):
+        return [rename_targets(value) for value in stored]
+    match = _TARGET_OVERRIDE.fullmatch(stored) if isinstance(stored, str) else None
+    return match["key"] + TARGETS_OF_0_2_0.get(match["name"], match["name"]) if match else stored
 
 
 def as_plain_config(config: DictConfig) -> dict[str, Any]:

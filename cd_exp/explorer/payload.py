@@ -19,7 +19,7 @@ INTEGERS = ("u1", "i1", "u2", "i2", "i4")
 def encode_array(values: Any) -> dict[str, Any]:
     """An array as `{"type", "shape", "data"}`: 32-bit floats, or the narrowest integers that hold the values.
 
-    >>> packed([3, -1])
+    >>> encode_array([3, -1])
     {'type': 'i1', 'shape': [2], 'data': 'A/8='}
     """
     array = np.asarray(values)
@@ -31,7 +31,7 @@ def encode_array(values: Any) -> dict[str, Any]:
 def decode_array(part: Mapping[str, Any]) -> np.ndarray:
     """The array that `encode_array` wrote.
 
-    >>> unpacked(packed([3, -1])).tolist()
+    >>> decode_array(encode_array([3, -1])).tolist()
     [3, -1]
     """
     content = np.frombuffer(base64.b64decode(part["data"]), dtype=f"<{part['type']}")

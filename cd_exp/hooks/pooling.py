@@ -116,7 +116,8 @@ def choose_pooling(
         prefix: how many tokens come before the patches.
         class_token: whether the first of them is a class token.
 
-    >>> choose((8, 512, 7, 7), "auto", axis=1, layer="layer4").pool, choose((8, 1000), "auto", axis=1, layer="fc").pool
+    >>> of_maps = choose_pooling((8, 512, 7, 7), "auto", axis=1, layer="layer4")
+    >>> of_maps.pool, choose_pooling((8, 1000), "auto", axis=1, layer="fc").pool
     ('avg', 'none')
 
     Raises:

@@ -36,7 +36,7 @@ _LONGEST = 48  # characters of a file name: at most 4 bytes each, and file syste
 def escape_for_terminal(name: object) -> str:
     """The name on one line, with escapes (`\\x1b`, `\\n`, `\\u202e`) for what would steer the terminal.
 
-    >>> for_terminal("red\\x1b[31m fox")
+    >>> escape_for_terminal("red\\x1b[31m fox")
     'red\\\\x1b[31m fox'
     """
     return "".join(_escape_match(character) for character in str(name))
@@ -80,9 +80,9 @@ def format_csv(rows: Iterable[Sequence[object]]) -> str:
 def make_file_name(name: str) -> str:
     """A part of a file name that any system takes; different names give different ones.
 
-    >>> file_name("layer4")
+    >>> make_file_name("layer4")
     'layer4'
-    >>> file_name("layer4:max")
+    >>> make_file_name("layer4:max")
     'layer4_max-a583a4e4'
     """
     plain = re.sub(r"[^\w.-]", "_", name)[:_LONGEST]
@@ -102,7 +102,7 @@ def cut_text(text: str, most: int) -> str:
 def shorten_list(items: Sequence[object]) -> str:
     """The first few of many, and how many more there are.
 
-    >>> shortened("abcdefg")
+    >>> shorten_list("abcdefg")
     'a, b, c, d, e and 2 more'
     """
     more = f" and {len(items) - FEW} more" if len(items) > FEW else ""

@@ -19,7 +19,7 @@ def wilson_interval(right: Bool[np.ndarray, " units"]) -> tuple[float, float]:
 
         low = Beta^-1(.025; k, n - k + 1), 0 for k = 0;  high = Beta^-1(.975; k + 1, n - k), 1 for k = n.
 
-    >>> low, high = proportion(np.array([True] * 9 + [False]))
+    >>> low, high = wilson_interval(np.array([True] * 9 + [False]))
     >>> f"{low:.2f} {high:.2f}"
     '55.50 99.75'
 
@@ -43,7 +43,7 @@ def bootstrap_interval(
 
     The percentile interval because it is defined whatever the values are: equal values give an interval of no width.
 
-    >>> bootstrap(np.array([3.0, 3.0, 3.0]), seed=0, resamples=99)
+    >>> bootstrap_interval(np.array([3.0, 3.0, 3.0]), seed=0, resamples=99)
     (3.0, 3.0)
 
     Args:
@@ -74,7 +74,7 @@ def bootstrap_interval(
 def percentile_interval(distribution: Float[np.ndarray, " resamples"]) -> tuple[float, float]:
     """What lies between the 2.5th and the 97.5th percentile of a bootstrap distribution.
 
-    >>> [round(end, 6) for end in percentiles(np.arange(41.0))]
+    >>> [round(end, 6) for end in percentile_interval(np.arange(41.0))]
     [1.0, 39.0]
     """
     low, high = np.quantile(distribution, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])

@@ -49,7 +49,7 @@ def predict_values(label: str, values: Values) -> Tensor | None:
 def list_concepts(label: str) -> tuple[str, ...]:
     """The concepts in a label, taken for a formula or a weighted sum where it is written as one.
 
-    >>> concepts_of("NOT red OR circle"), concepts_of("0.50 red + -0.25 circle"), concepts_of("red")
+    >>> list_concepts("NOT red OR circle"), list_concepts("0.50 red + -0.25 circle"), list_concepts("red")
     (('red', 'circle'), ('red', 'circle'), ('red',))
     """
     terms = [_TERM.fullmatch(part) for part in _PLUS.split(label)]

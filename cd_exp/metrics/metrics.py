@@ -36,7 +36,7 @@ def rowwise_cosines(
 ) -> Float[np.ndarray, " units"]:
     """The cosine of each pair of rows; 0 where a row is all zeros.
 
-    >>> cosines(np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[3.0, 4.0], [1.0, 1.0]])).tolist()
+    >>> rowwise_cosines(np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[3.0, 4.0], [1.0, 1.0]])).tolist()
     [0.6, 0.0]
     """
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
@@ -133,7 +133,7 @@ class Metric:
     def best(self, numbers: Iterable[float]) -> float | None:
         """The best of several numbers; None of no numbers, and where neither direction is better.
 
-        >>> BY_KEY["mean_rank"].best([3.0, 1.5]), BY_KEY["top1"].best([40.0, 60.0]), BY_KEY["coverage"].best([1.0])
+        >>> BY_KEY["mean_rank"].best([3.0, 1.5]), BY_KEY["top1"].best([40.0, 60.0]), BY_KEY["judged"].best([1.0])
         (1.5, 60.0, None)
         """
         if self.higher_is_better is None:
@@ -362,7 +362,7 @@ def summarise(
         `units` of the layer, then for each figure its `key` and `interval_key`: [low, high].
 
     >>> import numpy as np
-    >>> judgement = Judgement(units=np.arange(4), top1=np.array([True, True, True, False]))
+    >>> judgement = UnitResults(units=np.arange(4), top1=np.array([True, True, True, False]))
     >>> row = summarise(judgement, total_units=5)
     >>> row["units"], row["judged"], row["top1"], [round(end, 1) for end in row["ci95"]]
     (5, 4, 75.0, [19.4, 99.4])
@@ -390,10 +390,10 @@ def compare_methods(
 
     Returns:
         For each such figure `KEY_difference`, `KEY_difference_ci95`, `KEY_p`, two-sided, and `KEY_n`, the units in
-        common; `run_judge`, how many units both are judged on, where both are.
+        common; `judged`, how many units both are judged on, where both are.
 
     >>> def right_on(*units):
-    ...     return Judgement(units=np.arange(8), top1=np.isin(np.arange(8), units))
+    ...     return UnitResults(units=np.arange(8), top1=np.isin(np.arange(8), units))
     >>> row = compare_methods(right_on(0, 1, 2, 3, 4, 5), right_on(0))
     >>> row["judged"], row["top1_difference"], round(row["top1_p"], 4)
     (8, 62.5, 0.0312)
@@ -427,7 +427,7 @@ def _paired_difference(figure: Metric, a: UnitResults, b: UnitResults, *, seed: 
 def adjust_p_values(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The rows of a table of comparisons with `KEY_p_adjusted` beside each `KEY_p`: Holm's over all these tests.
 
-    >>> adjusted([{"layer": "fc", "top1_p": 0.01}, {"layer": "layer4", "top1_p": 0.04}])[0]
+    >>> adjust_p_values([{"layer": "fc", "top1_p": 0.01}, {"layer": "layer4", "top1_p": 0.04}])[0]
     {'layer': 'fc', 'top1_p': 0.01, 'top1_p_adjusted': 0.02}
     """
     tests = [(number, key) for number, row in enumerate(rows) for key in row if key.endswith("_p")]
@@ -444,7 +444,7 @@ def label_agreement(a: Labels, b: Labels) -> float | None:
 
     >>> def labels(*names):
     ...     return Labels("fc", np.arange(len(names)), tuple((name,) for name in names), np.zeros(len(names)))
-    >>> agreement(labels("red", "dog"), labels("Red", "cat"))
+    >>> label_agreement(labels("red", "dog"), labels("Red", "cat"))
     50.0
     """
     in_a, in_b = _common_units(a.units, b.units)

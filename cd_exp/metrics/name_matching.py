@@ -2,7 +2,7 @@
 
 The rule. Names are equal when they share a normal form. A name has one for each of its parts between commas (a line of
 the ImageNet classes lists synonyms: `tench, Tinca tinca`). In each, case is ignored, and `-`, `_`, `/` and spaces are
-one separator. Three spellings belong to certain lists, so the list decides (`Naming.of`):
+one separator. Three spellings belong to certain lists, so the list decides (`NameMatcher.of`):
 
 - Broden marks scenes with `-s` and colours with `-c`. The marks are dropped in a list in which at least one name in
   twenty carries one and no other name ends in `-c`: `red-c` is red there, and `vitamin-c` is never vitamin.
@@ -71,7 +71,7 @@ class NameMatcher:
     def plain(self, name: str) -> str:
         """The name as a text encoder should read it: without Broden's marks, or the dressing of a Places365 line.
 
-        >>> Naming(broden=True).plain("bakery-shop-s")
+        >>> NameMatcher(broden=True).plain("bakery-shop-s")
         'bakery-shop'
         """
         undressed = _PLACES.sub(r"\1", name.strip())
@@ -80,7 +80,7 @@ class NameMatcher:
     def normal_forms(self, name: str) -> frozenset[str]:
         """What a name is compared by; names are the same when they share one.
 
-        >>> sorted(Naming().normal_forms("tractor_(farm_equipment), Traction-Engine"))
+        >>> sorted(NameMatcher().normal_forms("tractor_(farm_equipment), Traction-Engine"))
         ['traction engine', 'tractor', 'tractor (farm equipment)']
         """
         found = set()
@@ -108,9 +108,9 @@ def _normal_form(part: str) -> str:
 
 
 def plain_name(name: str) -> str:
-    """`Naming.plain` of a name whose list is not known.
+    """`NameMatcher.plain` of a name whose list is not known.
 
-    >>> plain("/b/bakery/shop 23")
+    >>> plain_name("/b/bakery/shop 23")
     'bakery/shop'
     """
     return NameMatcher.of([name]).plain(name)
@@ -119,7 +119,7 @@ def plain_name(name: str) -> str:
 def are_same_name(a: str, b: str, *, first: NameMatcher | None = None, second: NameMatcher | None = None) -> bool:
     """Whether two names are equal by the rule of this module.
 
-    >>> same("Bakery Shop", "bakery-shop-s"), same("vitamin-c", "vitamin")
+    >>> are_same_name("Bakery Shop", "bakery-shop-s"), are_same_name("vitamin-c", "vitamin")
     (True, False)
 
     Args:
@@ -138,7 +138,7 @@ def are_same_as_published(label: str, truth: str) -> bool:
     Not symmetric: a truth written as Broden writes its scenes (`bakery-shop-s`) gets slashes for hyphens, a label does
     not. Places365 writes the slash itself.
 
-    >>> same_as_published("bakery/shop", "bakery-shop-s"), same_as_published("bakery-shop", "bakery/shop")
+    >>> are_same_as_published("bakery/shop", "bakery-shop-s"), are_same_as_published("bakery-shop", "bakery/shop")
     (True, False)
 
     Source: CLIP-Dissect's published notebook of table 2, and `get_places_id_to_broden_label` of its `data_utils.py`.
@@ -154,7 +154,7 @@ def read_places_classes(lines: Iterable[str]) -> tuple[str, ...]:
 
     Blank lines are dropped. The names keep Places365's own spelling: `bakery/shop`, `airplane_cabin`.
 
-    >>> places_classes(["/b/bakery/shop 1", "/a/airfield 0"])
+    >>> read_places_classes(["/b/bakery/shop 1", "/a/airfield 0"])
     ('airfield', 'bakery/shop')
     """
     numbered = []
@@ -178,7 +178,7 @@ def matcher_for(truth: Sequence[Accepted]) -> NameMatcher:
 def find_in_names(truth: Sequence[Accepted], names: Collection[str]) -> tuple[bool, ...]:
     """For each unit whether any of its right names is among `names`; False where nothing is known of it.
 
-    >>> named_in([("Red",), ("dog", "hound"), None], ["red", "hound"])
+    >>> find_in_names([("Red",), ("dog", "hound"), None], ["red", "hound"])
     (True, True, False)
     """
     listed, true = NameMatcher.of(names), matcher_for(truth)

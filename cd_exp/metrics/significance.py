@@ -36,7 +36,7 @@ def compare_shares(a: Right, b: Right) -> Difference:
     on the mean (exact enumeration, in the tests), and the test rejects no more than 5 % under the null, which
     McNemar's test without correction does.
 
-    >>> difference = paired_shares(np.array([True] * 6 + [False]), np.array([False] * 7))
+    >>> difference = compare_shares(np.array([True] * 6 + [False]), np.array([False] * 7))
     >>> f"{difference.value:.1f} {difference.p:.4f}"
     '85.7 0.0156'
 
@@ -74,7 +74,7 @@ def tango_interval(
     z(d) = (b - c - n d) / sqrt(n (2 q + d (1 - d))), with b, c the units one method alone has right and q the maximum
     likelihood estimate of the share only the second has right where the difference is d.
 
-    >>> low, high = tango(np.array([6]), np.array([0]), units=7)
+    >>> low, high = tango_interval(np.array([6]), np.array([0]), units=7)
     >>> f"{low[0]:.3f} {high[0]:.3f}"
     '0.199 0.974'
     """
@@ -121,7 +121,7 @@ def compare_means(
     mean difference of the set lies below t, so its ends are two of the ordered means of random sets of units.
     Fewer than 6 units cannot bound it.
 
-    >>> difference = paired_means(np.array([2.0, 3.0, 4.0]), np.array([1.0, 2.0, 3.0]), seed=0, resamples=99)
+    >>> difference = compare_means(np.array([2.0, 3.0, 4.0]), np.array([1.0, 2.0, 3.0]), seed=0, resamples=99)
     >>> difference.value, difference.interval, difference.p
     (1.0, None, 0.25)
 
@@ -158,7 +158,7 @@ def holm_adjust(p: Sequence[float]) -> list[float]:
 
     The k-th smallest of m is multiplied by m - k + 1, and is never below a smaller one's.
 
-    >>> holm([0.01, 0.04, 0.03])
+    >>> holm_adjust([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
 
     Source: Holm, Scandinavian Journal of Statistics 6 (1979).

@@ -47,7 +47,7 @@ class AvailableParts:
         """The parts of a configuration, all of them checked where all are there.
 
         Raises:
-            InputError: as `Parts.build`, but for what would be downloaded.
+            InputError: as `Experiment.build`, but for what would be downloaded.
         """
         with no_downloads():
             try:

@@ -47,7 +47,7 @@ def _make_table(plan: RunPlan) -> Table:
 def format_written(count: int) -> str:
     """Bytes in words.
 
-    >>> written(1_234), written(56_700_000)
+    >>> format_written(1_234), format_written(56_700_000)
     ('1.2 kB', '56.7 MB')
     """
     for size, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):

@@ -132,7 +132,7 @@ def read_folder_classes(paths: Iterable[str]) -> list[str] | None:
 
     Where all are WordNet's numbers, as ImageNet's folders are called, they are replaced by the names of the classes.
 
-    >>> folder_classes(["train/dog/1.png", "train/grey_wolf/2.png"])
+    >>> read_folder_classes(["train/dog/1.png", "train/grey_wolf/2.png"])
     ['dog', 'grey_wolf']
     """
     found = [path.replace("\\", "/").rpartition("/")[0].rpartition("/")[2] for path in paths]

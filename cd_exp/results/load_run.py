@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cd_exp.config.resolved import rename_targets
 from cd_exp.errors import InputError
 from cd_exp.io.text import make_file_name
 from cd_exp.records import CLIP_DISSECT, Labels, Probe, RunResult
@@ -14,7 +15,7 @@ from cd_exp.results.labels_csv import AGAIN, read_judged, read_labels_csv
 
 
 def read_manifest_file(folder: Path) -> dict[str, Any]:
-    """The manifest of a finished run.
+    """The manifest of a finished run; constructors of its configuration have their present names.
 
     Raises:
         InputError: the folder holds no finished run, or its manifest is none.
@@ -29,7 +30,7 @@ def read_manifest_file(folder: Path) -> dict[str, Any]:
     for key, kind in (("config", dict), ("choices", dict), ("baselines", list)):
         _typed_value(kind, manifest.get(key, kind()), path, key)
     _typed_value(dict, manifest.get("config", {}).get("report", {}), path, "config.report")
-    return manifest
+    return manifest | ({"config": rename_targets(manifest["config"])} if "config" in manifest else {})
 
 
 def read_results(folder: Path, *, probe: Probe, top_images: Mapping[str, np.ndarray]) -> RunResult:

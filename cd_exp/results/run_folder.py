@@ -24,7 +24,7 @@ SEPARATOR = "/"
 def flatten_dict(values: Mapping[str, Any], *, separator: str = SEPARATOR, drop: Sequence[str] = ()) -> dict[str, Any]:
     """Nested mappings as one, keys joined by `separator`; an interval becomes `KEY_low` and `KEY_high`.
 
-    >>> flat({"layers": {"fc": {"top1": 40.0, "ci95": [30.0, 50.0]}}}, drop=["layers"])
+    >>> flatten_dict({"layers": {"fc": {"top1": 40.0, "ci95": [30.0, 50.0]}}}, drop=["layers"])
     {'fc/top1': 40.0, 'fc/ci95_low': 30.0, 'fc/ci95_high': 50.0}
 
     Args:

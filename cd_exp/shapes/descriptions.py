@@ -102,9 +102,9 @@ _ATTRIBUTES = {name: (kind, number) for kind, names in KINDS.items() for number,
 def named_attributes(name: str) -> dict[str, int] | None:
     """The attributes that a name consists of (keys of `KINDS`); None where a word is none, or two are of one kind.
 
-    >>> named("striped circle on waves")
+    >>> named_attributes("striped circle on waves")
     {'texture': 1, 'shape': 0, 'background': 1}
-    >>> named("red octagon") is None
+    >>> named_attributes("red octagon") is None
     True
     """
     found: dict[str, int] = {}

@@ -16,6 +16,7 @@ tensor([1, 0])
 
 from cd_exp.similarity.cos import cos
 from cd_exp.similarity.cos_cubed import cos_cubed
+from cd_exp.similarity.custom import custom
 from cd_exp.similarity.match import DenseOrFactored, concept_activations
 from cd_exp.similarity.mean_embedding import mean_embedding
 from cd_exp.similarity.rank_reorder import rank_reorder
@@ -40,6 +41,7 @@ __all__ = [
     "concept_activations",
     "cos",
     "cos_cubed",
+    "custom",
     "inputs_of",
     "mean_embedding",
     "needs_dead",

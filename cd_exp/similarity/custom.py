@@ -28,6 +28,10 @@ def custom(*, function: str, options: Mapping[str, Any] | None = None) -> Simila
 
     Raises:
         InputError: there is no such function, it takes no such option, or returns something else.
+
+    >>> match, neurons = torch.tensor([[0.9, 0.1], [0.2, 0.8]]), torch.tensor([[1.0], [0.0]])
+    >>> custom(function="cd_exp.similarity:cos")(match, neurons).argmax(dim=1).tolist()
+    [0]
     """
     own, bound = load_function(function, setting="similarity.function"), dict(options or {})
     taken = list(inspect.signature(own.function).parameters)

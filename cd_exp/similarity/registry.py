@@ -71,17 +71,17 @@ def similarity_function(
     Args:
         strongest: `(images, **settings) -> int`, how many of each unit's strongest images it reads; by default all.
         whole_layer: whether the score of a unit depends on the other units, so that no layer can be cut.
-        terms: `(**settings) -> Terms`, for a function that is a sum over the strongest images: makes resampling cheap.
-            A parameter `images` gets their number.
+        terms: `(**settings) -> RankSum`, for a function that is a sum over the strongest images: makes resampling
+            cheap. A parameter `images` gets their number.
         prepare: `(match, neurons, **settings) -> match, neurons, function`, for a function that takes means or a prior
             over all images: these are taken once, and `function(match, neurons)` is what is left to do for a resample
             of the rows of both.
         least_units: in a layer of fewer units its labels should be compared with those of another function, which a run
             says.
 
-    >>> @declare(strongest=lambda images, *, top_k=10: top_k)
+    >>> @similarity_function(strongest=lambda images, *, top_k=10: top_k)
     ... def mine(match, neurons, *, top_k=10): ...
-    >>> reads(mine, 1000).strongest
+    >>> inputs_of(mine, 1000).strongest
     10
     """
 
@@ -106,7 +106,7 @@ def inputs_of(function: Callable[..., Any], images: int) -> Inputs:
     """What the function, with the settings bound to it, reads of a layer's activations on `images` images.
 
     >>> from cd_exp.similarity import cos, wpmi
-    >>> reads(partial(wpmi, top_k=28), 1000).strongest, reads(cos, 1000).everything
+    >>> inputs_of(partial(wpmi, top_k=28), 1000).strongest, inputs_of(cos, 1000).everything
     (28, True)
     """
     strongest = spec_of(function).strongest
@@ -119,7 +119,7 @@ def score_ceiling(function: Callable[..., Any], units: int) -> float | None:
     """What no score exceeds under a prior of weight 1 over so many units, log(units); None where there is no limit.
 
     >>> from cd_exp.similarity import cos, soft_wpmi
-    >>> round(ceiling(soft_wpmi, 512), 3), ceiling(cos, 512)
+    >>> round(score_ceiling(soft_wpmi, 512), 3), score_ceiling(cos, 512)
     (6.238, None)
     """
     found = bound_settings(function)

@@ -45,7 +45,7 @@ def score_layers(
 
     >>> from cd_exp.similarity import cos
     >>> layers = {"layer4": torch.rand(3, 4), "fc": torch.rand(3, 2)}
-    >>> [(layer, tuple(scores.shape)) for layer, _, scores in layers_together(cos, torch.eye(3), layers)]
+    >>> [(layer, tuple(scores.shape)) for layer, _, scores in score_layers(cos, torch.eye(3), layers)]
     [('layer4', (4, 3)), ('fc', (2, 3))]
 
     Raises:
@@ -104,7 +104,7 @@ def score_blocks(
 
     >>> from cd_exp.similarity import cos
     >>> match, neurons = torch.eye(3), torch.rand(3, 5)
-    >>> pieces = [scores for _, scores in blocks(cos, match, neurons, units=2)]
+    >>> pieces = [scores for _, scores in score_blocks(cos, match, neurons, units=2)]
     >>> torch.allclose(torch.cat(pieces), cos(match, neurons))
     True
 

@@ -33,7 +33,7 @@ def penalise_off_centre(loadings: Float[Tensor, "concepts rank"], *, width: floa
     In float32: a cosine is good to 1e-7, and one that matters is off by 1e-3.
 
     >>> rows = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.1, 0.0], [1.0, -0.1, 0.0], [0.0, 0.0, 1.0]])
-    >>> off_centre(rows, width=0.02).mul(1000).round().int().tolist()
+    >>> penalise_off_centre(rows, width=0.02).mul(1000).round().int().tolist()
     [0, 2, 2, 0]
     """
     rows = normalise_rows(loadings).float()
@@ -58,7 +58,7 @@ def name_penalty(names: Sequence[str] | None, concepts: int, weight: float) -> F
 def contains_other_name(names: Sequence[str]) -> list[bool]:
     """Whether each name contains another one, word by word and whatever the case.
 
-    >>> nested(["red", "red circle", "circled", "Red"])
+    >>> contains_other_name(["red", "red circle", "circled", "Red"])
     [False, True, False, False]
     """
     phrases = [tuple(name.casefold().split()) for name in names]

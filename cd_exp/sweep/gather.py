@@ -52,7 +52,7 @@ def log_sweep(sweep: Sweep, *, explained: Mapping[str, Any], figures: Sequence[P
     with replace(logger, system_metrics=False).run(folder=sweep.folder, about=filed) as run:
         place = run.url or f"wandb sync {sweep.folder}/*/wandb/offline-run-* {sweep.folder}/wandb/offline-run-*"
         _log_tables(run, sweep, explained, figures, paths)
-    from cd_exp.io.atomic import write_file as write_file
+    from cd_exp.io.atomic import write_file
 
     write_file(note, json.dumps({"of": digest, "run": place}, indent=1))
     return place

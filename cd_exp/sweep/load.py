@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cd_exp.config.resolved import without_private_parts
+from cd_exp.config.resolved import rename_targets, without_private_parts
 from cd_exp.io.text import format_csv
 from cd_exp.results.run_folder import flatten_dict
 
@@ -158,7 +158,7 @@ def _read_job(folder: Path, *, name: str) -> Job:
     ):
         error = None
     texts = begun if isinstance(begun, list) else (error or manifest or {}).get("overrides", [])
-    about: dict[str, Any] = {"overrides": dict(_parse_override(str(text)) for text in texts)}
+    about: dict[str, Any] = {"overrides": dict(_parse_override(rename_targets(str(text))) for text in texts)}
     if metrics is not None and error is None:
         about |= {"layers": metrics.get("layers", {}), "baselines": metrics.get("baselines", {})}
     about["status"], about["reason"] = _how_it_ended(folder, metrics, error)
@@ -188,7 +188,7 @@ def _read_config(folder: Path, manifest: Mapping[str, Any] | None) -> dict[str, 
         choices = hydra.get("hydra", {}).get("runtime", {}).get("choices", {})
         model = ""
     named = {group: format_setting(choice) for group, choice in choices.items() if "/" not in group}
-    return {"config": config, "choices": named, "model": model}
+    return {"config": rename_targets(config), "choices": named, "model": model}
 
 
 def _parse_override(text: str) -> tuple[str, str]:

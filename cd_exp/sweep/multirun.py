@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
+from cd_exp.config.resolved import rename_targets
 from cd_exp.errors import InputError
 from cd_exp.plugins import refuse_untrusted
 from cd_exp.sweep.load import read_sweep
@@ -59,7 +60,7 @@ def read_plan(folder: Path) -> MultirunPlan:
         # As they were typed: an interpolation is of the job that has it, and what it stands for is not to be kept.
         settings: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
         hydra = settings["hydra"]
-        overrides = tuple(hydra["overrides"]["task"])
+        overrides = tuple(rename_targets(text) for text in hydra["overrides"]["task"])
         found = _parse_overrides(
             [*(f"{key}={value}" for key, value in (hydra["sweeper"]["params"] or {}).items()), *overrides]
         )

@@ -5,7 +5,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from cd_exp.config import construct
+from cd_exp.config import construct, offered_targets
+from cd_exp.config.resolved import TARGETS_OF_0_2_0
 from cd_exp.errors import InputError
 
 GROUPS = ("model", "probe", "concepts", "clip", "similarity", "baseline", "logger")
@@ -87,6 +88,12 @@ def test_the_published_settings_are_the_defaults():
 def test_only_what_a_group_offers_is_called(target):
     with pytest.raises(InputError, match=r"constructor '.*' is not offered for model; .*model.factory=FILE.py:name"):
         construct.build(OmegaConf.create({"_target_": target}), group="model")
+
+
+def test_what_0_2_0_called_a_constructor_is_offered_under_another_name():
+    offered = {name for names in offered_targets().values() for name in names}
+    assert set(TARGETS_OF_0_2_0.values()) <= offered
+    assert not set(TARGETS_OF_0_2_0) & offered
 
 
 @pytest.mark.parametrize("where", ["probes.0", "probes.x", "options.x"])

@@ -6,14 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from browsing import needs_browser
-from cd_exp.results.__main__ import main
 from made_runs import MANIFEST, made_run
 
 from cd_exp import explorer, results
+from cd_exp.cli import entry
+from cd_exp.config.resolved import TARGETS_OF_0_2_0
 from cd_exp.errors import InputError
 from cd_exp.explorer.payload import decode_array
 from cd_exp.explorer.thumbnails import StoredThumbnails, read_top_images
-from cd_exp.report import rebuild_pages
+from cd_exp.report import main, rebuild_pages
 from cd_exp.results.load_run import read_results
 from cd_exp.sweep import read_sweep, write_sweep_page
 
@@ -280,6 +281,24 @@ def test_pages_are_not_made_of_damaged_files(folders, name, change, message, cap
     assert said.count("\n") == 1
     assert message in said
     assert (folder / "explorer" / "index.html").read_bytes() == page
+
+
+def test_a_run_of_0_2_0_is_asked_for_words(tmp_path, monkeypatch):
+    """Its manifest names constructors as they were called then."""
+    monkeypatch.setenv("CD_EXP_CACHE", str(tmp_path / "cache"))
+    words = ["probe.size=60", "similarity.top_k=5", "judge=clip", "judge.clip=shapes", "logger=none"]
+    quiet = ["features.progress=false", "features.workers=0", "stability.resamples=3", "report.figures=false"]
+    monkeypatch.setattr("sys.argv", ["run.py", *words, *quiet, f"hydra.run.dir={tmp_path}/run"])
+    entry.main()
+    path = tmp_path / "run" / "manifest.json"
+    text = path.read_text()
+    for before, now in TARGETS_OF_0_2_0.items():
+        text = text.replace(f'"{now}"', f'"{before}"')
+    assert '"cd_exp.faithfulness.Backbone"' in text
+    assert '"cd_exp.tracking.NoLogger"' in text
+    path.write_text(text)
+    pages = rebuild_pages([tmp_path / "run"], queries=["something round"])
+    assert "something round" in "".join(page.read_text() for page in pages)
 
 
 def test_pages_do_not_replace_those_of_another_run(folders, tmp_path):

@@ -5,6 +5,7 @@ import os
 import signal
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -19,10 +20,11 @@ from cd_exp.cache import Entry, Store
 from cd_exp.clips import Precomputed
 from cd_exp.errors import InputError
 from cd_exp.features import ExtractionSettings, extract, store_activations
-from cd_exp.features import extract as shards
 from cd_exp.features.store_activations import Accumulator, TopKWriter, merge_summaries
 from cd_exp.models import CustomModel
 from cd_exp.records import Probe
+
+shards = import_module("cd_exp.features.extract")  # `cd_exp.features.extract` is also the function
 
 COUNT, SMALL, LAYERS = 43, 8, ("1", "3")
 LOOKED = 3  # images that a network is looked at with before the first pass

@@ -298,7 +298,7 @@ def test_locate_says_what_is_missing(tmp_path):
 
 
 def test_a_terminal_shows_a_bar_and_a_file_shows_nothing(site, tmp_path):
-    script = "import sys, pathlib, cd_exp.io.download as d; d.fetch(sys.argv[1], None, pathlib.Path(sys.argv[2]))"
+    script = "import sys, pathlib, cd_exp.io.download as d; d.fetch_file(sys.argv[1], None, pathlib.Path(sys.argv[2]))"
     command = [sys.executable, "-c", script, site.url + "data.bin"]
     quiet = subprocess.run([*command, tmp_path / "a"], capture_output=True, check=True)
     assert (quiet.stdout, quiet.stderr) == (b"", b"")

@@ -48,7 +48,7 @@ def no_missing(node: dict) -> dict:
 
 
 def test_every_constructor_has_a_choice():
-    constructors = set(probes.__all__) - {"pixel_notes", "subset", "viewed"}
+    constructors = set(probes.__all__) - {"note_pixels", "subset", "with_common_settings"}
     assert constructors <= {choice for group, choice in CHOICES if group == "probe"}
 
 

@@ -3,6 +3,7 @@
 import io
 import pickle
 import tarfile
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -10,7 +11,6 @@ from PIL import Image
 
 from cd_exp import probes
 from cd_exp.errors import InputError
-from cd_exp.probes import tar as tar_index
 
 
 def encoded(grey: int, kind: str = "PNG") -> bytes:
@@ -74,7 +74,7 @@ def test_shards_are_looked_through_and_digested_once(shards, tmp_path, monkeypat
     settings = {"path": str(shards), "cache": str(tmp_path / "cache")}
     first = probes.with_common_settings(probes.tar, settings)
     digest = first.fingerprint
-    monkeypatch.setattr(tar_index, "_members", None)
+    monkeypatch.setattr(import_module("cd_exp.probes.tar"), "_members", None)  # `tar` is also the function
     monkeypatch.setattr(type(first), "_read", None)
     again = probes.with_common_settings(probes.tar, settings)
     assert (again.ids, again.fingerprint) == (first.ids, digest)

@@ -125,7 +125,7 @@ def test_a_comment_changes_no_fingerprint(tmp_path):
     shutil.copytree(Path(shapes.__file__).parents[1], tmp_path / "cd_exp", ignore=left_out)
     with (tmp_path / "cd_exp/shapes/lexicon.py").open("a") as file:
         file.write("# a comment\n")
-    code = "from cd_exp import shapes; print(shapes.__file__, shapes.fingerprint())"
+    code = "from cd_exp import shapes; print(shapes.__file__, shapes.shapes_fingerprint())"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert said.stdout.split() == [str(tmp_path / "cd_exp/shapes/__init__.py"), shapes.shapes_fingerprint()]
 

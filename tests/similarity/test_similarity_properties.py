@@ -20,7 +20,7 @@ from cd_exp.similarity import Inputs
 from cd_exp.similarity.prior import subtract_prior
 from cd_exp.similarity.registry import is_declared, spec_of
 
-blocks_module = importlib.import_module("cd_exp.similarity.score_blocks")
+blocks_module = importlib.import_module("cd_exp.similarity.scoring")
 CLOSE = {"rtol": 1e-4, "atol": 2e-4}
 
 worlds = st.builds(
@@ -202,10 +202,8 @@ def test_layers_scored_together_are_as_those_scored_alone(world, name, sizes, li
 def test_tiles_are_made_once_for_all_layers(world, monkeypatch):
     match, neurons = world
     module, made = importlib.import_module("cd_exp.similarity.top_images"), []
-    probabilities = module.probabilities
-    monkeypatch.setattr(
-        module, "probabilities", lambda *a, **k: made.append(len(a[0].images)) or probabilities(*a, **k)
-    )
+    whole = module.softmax_tiles
+    monkeypatch.setattr(module, "softmax_tiles", lambda *a, **k: made.append(len(a[0].images)) or whole(*a, **k))
     list(similarity.score_layers(similarity.soft_wpmi, match, {"a": neurons, "b": neurons[:, :3] + 1, "c": neurons}))
     assert made == [60]
 

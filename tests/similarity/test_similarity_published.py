@@ -83,7 +83,7 @@ def test_rank_reorder_sorts_matches_of_both_signs():
 def test_blocks_of_images_change_nothing(world, monkeypatch, images):
     whole = similarity.soft_wpmi(*world), similarity.wpmi(*world)
     monkeypatch.setattr(top_images, "BLOCK_BYTES", images * 4 * 17)
-    monkeypatch.setattr(importlib.import_module("cd_exp.similarity.top_images"), "_width", lambda units, device: 5)
+    monkeypatch.setattr(importlib.import_module("cd_exp.similarity.top_images"), "_tile_width", lambda units, device: 5)
     parts = similarity.soft_wpmi(*world), similarity.wpmi(*world)
     assert_close(parts, whole, rtol=1e-5, atol=2e-4)
 

@@ -65,9 +65,9 @@ def test_duplicates_score_the_same():
 def test_blocks_inside_change_nothing(monkeypatch):
     match, neurons = draw(images=40, units=50)
     whole = whitened_wpmi(match, neurons)
-    for name in ("whitened_wpmi", "whitening", "penalties"):
+    for name in ("whitened_wpmi", "whitening"):
         module = importlib.import_module(f"cd_exp.similarity.{name}")
-        monkeypatch.setattr(module, "slices", lambda total, length, slices=module.slices: slices(total, 3))
+        monkeypatch.setattr(module, "concept_slices", lambda total, length, cut=module.concept_slices: cut(total, 3))
     assert_close(whitened_wpmi(match, neurons), whole, rtol=1e-5, atol=1e-5)
 
 

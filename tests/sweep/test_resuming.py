@@ -136,6 +136,18 @@ def test_interpolations_that_were_typed_stay_as_they_were_typed(tmp_path, monkey
     assert plan.axes == ("top",)
 
 
+def test_a_sweep_of_0_2_0_goes_on_with_constructors_as_they_are_called_now(tmp_path):
+    task = ["top=1,2", "judge._target_=cd_exp.faithfulness.Backbone"]
+    made = {"overrides": {"task": task, "hydra": []}, "sweeper": {"params": None}}
+    made["runtime"] = {"cwd": str(tmp_path), "config_sources": []}
+    (tmp_path / "multirun.yaml").write_text(json.dumps({"hydra": made}))
+    (tmp_path / "0" / ".hydra").mkdir(parents=True)
+    (tmp_path / "0" / ".hydra" / "overrides.yaml").write_text(json.dumps(["top=1", task[1]]))
+    (tmp_path / "0" / "metrics.json").write_text("{}")
+    now = "judge._target_=cd_exp.evaluation.judges.ClipJudge"
+    assert missing_jobs(tmp_path) == [["top=2", now, "hydra.sweep.subdir='1'"]]
+
+
 def test_a_folder_without_a_multirun_is_an_error(tmp_path):
     with pytest.raises(InputError, match=r"has no multirun\.yaml, which a multirun writes"), resume_arguments(tmp_path):
         pass

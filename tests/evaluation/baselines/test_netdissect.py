@@ -214,8 +214,8 @@ def test_anchors_change_what_a_mask_covers():
 def test_chunks_do_not_change_a_count(monkeypatch):
     probe, maps = world(), torch.randn(6, 9, 4, 4, generator=torch.Generator().manual_seed(2))
     whole = netdissect(passes({"conv": maps}), probe, quantile=0.1)["conv"]
-    monkeypatch.setattr(overlap, "CHUNK", 100)
-    monkeypatch.setattr(thresholds, "CHUNK", 100)
+    monkeypatch.setattr(overlap, "PIXELS_AT_ONCE", 100)
+    monkeypatch.setattr(overlap, "VALUES_AT_ONCE", 100)
     chunked = netdissect(passes({"conv": maps}), probe, quantile=0.1)["conv"]
     assert torch.equal(whole.threshold, chunked.threshold)
     assert torch.equal(whole.intersection, chunked.intersection)
