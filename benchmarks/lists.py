@@ -30,7 +30,7 @@ from cd_exp.clips import Precomputed
 from cd_exp.dissection import RunInputs, dissect_layers
 from cd_exp.features import ExtractionSettings
 from cd_exp.models import CustomModel
-from cd_exp.records import Concepts
+from cd_exp.records import Concepts, Probe
 from cd_exp.similarity import soft_wpmi
 
 UNITS, DIM, CONCEPTS, TOP = 36_864, 64, 1_000, 100
@@ -63,7 +63,7 @@ def wide():
 """
 
 
-class Numbered:
+class Numbered(Probe):
     """Pictures that cost nothing to open and carry their number."""
 
     name, fingerprint = "numbered", "numbered"

@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.processes import resident
 from cd_exp.evaluation.baselines.netdissect import netdissect
-from cd_exp.records import Segmentation
+from cd_exp.records import Probe, Segmentation
 
 LAYERS = {"layer1": (256, 56), "layer2": (512, 28), "layer3": (1024, 14), "layer4": (2048, 7), "fc": (1000, 1)}
 CONCEPTS, CATEGORIES = 1200, ("color", "object", "part", "material", "scene", "texture")
@@ -69,11 +69,15 @@ def measure(name: str, images: int, runs: int) -> dict[str, float]:
     return {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_mib": round(peak)}
 
 
-class Synthetic:
+class Synthetic(Probe):
     """Images that carry blocks of concepts, as many as Broden's do; pictures are never asked for."""
 
     concepts = tuple(f"concept {number}" for number in range(CONCEPTS))
     categories = tuple(CATEGORIES[number % len(CATEGORIES)] for number in range(CONCEPTS))
+    name, ids, fingerprint, has_masks = "synthetic", (), "synthetic", True
+
+    def __getitem__(self, index: int) -> Any:
+        raise NotImplementedError(index)
 
     def __len__(self) -> int:
         return MANY

@@ -27,7 +27,7 @@ from cd_exp.features import ExtractionSettings, extract
 from cd_exp.features.extract import SHARD
 from cd_exp.labels import label_layer
 from cd_exp.models import CustomModel
-from cd_exp.records import ConceptActivations
+from cd_exp.records import ConceptActivations, Probe
 from cd_exp.similarity.scoring import RESULT_BYTES
 
 UNITS, DIM = 2048, 512
@@ -93,7 +93,7 @@ def extraction(images: int, shrink: int = 1) -> dict[str, float]:
         }
 
 
-class Grey:
+class Grey(Probe):
     """Pictures that cost nothing to open."""
 
     name, fingerprint = "grey", "grey"

@@ -17,7 +17,7 @@ from torch import Tensor
 from cd_exp.records import TopActivations
 
 BINS = 64
-"""Of a histogram, over [-reach, reach); `images_reached` is the power of two above the largest magnitude of the
+"""Of a histogram, over [-reach, reach); `reach` is the power of two above the largest magnitude of the
 unit.
 """
 

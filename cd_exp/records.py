@@ -36,7 +36,8 @@ class ConceptActivations:
 class TopActivations:
     """The images that excite each unit most, the strongest first, of equal ones the lower number first.
 
-    `indices` number the images whose embeddings stand in `ConceptActivations.images`; `images` is how many there are in all.
+    `indices` number the images whose embeddings stand in `ConceptActivations.images`; `images` is how many there are in
+    all.
     """
 
     values: Float[Tensor, "kept neurons"]
@@ -112,7 +113,7 @@ class Probe(ABC):
 
     @property
     def has_masks(self) -> bool:
-        """Whether `segment_scene` gives pixel masks."""
+        """Whether `segmentation` gives pixel masks."""
         return False
 
     def segmentation(self, index: int) -> "Segmentation":
@@ -122,7 +123,7 @@ class Probe(ABC):
 
     @property
     def knows_what_is_shown(self) -> bool:
-        """Whether `shows_name` answers, also for names that no annotation has (`red circle` of `red` and of
+        """Whether `shows` answers, also for names that no annotation has (`red circle` of `red` and of
         `circle`).
         """
         return False
@@ -199,7 +200,7 @@ CLIP_DISSECT = "clip_dissect"
 """What our own labels are called beside those of other methods."""
 
 FLAGS = ("dead", "always_on", "one_unit", "ceiling", "below_min_iou", "circular")
-"""What a unit or its label may be marked as, in the order of the column `flag_units`."""
+"""What a unit or its label may be marked as, in the order of the column `marks`."""
 
 Accepted = tuple[str, ...] | None
 """The names that are right for a unit; None where nothing is known of it."""
@@ -210,7 +211,7 @@ class Labels:
     """The labels of one layer by one method, in unit order.
 
     `top` holds each unit's best concepts, best first (published labels have one; an empty tuple is a unit that the
-    method left unlabelled). `similarity` is the method's own score of its first label. `plot_ranks` counts from 1
+    method left unlabelled). `similarity` is the method's own score of its first label. `ranks` counts from 1
     and is NaN where the truth is unknown or no concept names it; None for a method that ranks nothing.
     """
 
@@ -258,7 +259,7 @@ class UnitResults:
     method does not give is None: published labels have no rank. A paired test compares two of these on the units that
     both have values for.
 
-    The cosines run over `named_attributes`: every unit with a known truth and a label, also those whose truth the
+    The cosines run over `named`: every unit with a known truth and a label, also those whose truth the
     method has no concept for, which makes them near or far but never right (the published cosines are such).
     """
 
@@ -284,8 +285,8 @@ class UnitResults:
 class RunResult:
     """All results of a run, ready for the files, the terminal and the tracker.
 
-    `render_labels` and `metrics_dict` are by layer; `baselines` by method, then layer; `comparisons` holds one row
-    for each layer and pair of methods. `list_top_images` are indices into the probe's ids, most exciting first.
+    `labels` and `metrics` are by layer; `baselines` by method, then layer; `comparisons` holds one row
+    for each layer and pair of methods. `top_images` are indices into the probe's ids, most exciting first.
     """
 
     labels: Mapping[str, Labels]
@@ -304,8 +305,8 @@ class RunResult:
 class Segmentation:
     """What is annotated in one image. Concepts are indices into `Probe.concepts`; -1 is background.
 
-    `read_maps` may overlap: several maps of one category mean that a pixel carries several concepts of it.
-    `as_python_int` lists the concepts that hold for every pixel (Broden's scenes and textures). The size of the maps
+    `maps` may overlap: several maps of one category mean that a pixel carries several concepts of it.
+    `whole` lists the concepts that hold for every pixel (Broden's scenes and textures). The size of the maps
     may differ between images.
     """
 
@@ -317,7 +318,7 @@ class Segmentation:
 class Network:
     """A target network ready to run, with the transform its weights were trained with.
 
-    `prefix_tokens` is the setting, None where the network is to say itself; `collect_notes` are for a reader of the
+    `prefix_tokens` is the setting, None where the network is to say itself; `notes` are for a reader of the
     results.
     """
 

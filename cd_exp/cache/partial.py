@@ -41,7 +41,7 @@ OURS = re.compile(
 
 
 class PartialArray:
-    """A two-dimensional array of `metrics_rows` rows below `folder`, made `shard` rows at a time by one process or
+    """A two-dimensional array of `rows` rows below `folder`, made `shard` rows at a time by one process or
     several.
     """
 

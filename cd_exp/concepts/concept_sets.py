@@ -205,8 +205,8 @@ def imagenet(*, names: str = "published", templates: Templates = None) -> Concep
     """The 1,000 classes of ImageNet in the order of ILSVRC.
 
     Args:
-        names: `published_names`, the synonyms of each class as CLIP-Dissect used them; `timm_lemmas`, the same from
-            timm as they are, where both cranes are called "crane"; `openai_names`, the names that OpenAI chose for
+        names: `published`, the synonyms of each class as CLIP-Dissect used them; `lemmas`, the same from
+            timm as they are, where both cranes are called "crane"; `openai`, the names that OpenAI chose for
             CLIP.
         templates: prompts.
 

@@ -89,7 +89,7 @@ NO_IMAGES = {
 
 @dataclass(frozen=True)
 class PageContent:
-    """What a run's pages hold: JSON values by name (`run_experiment`, `layer-0`, ...) and the sheets of thumbnails."""
+    """What a run's pages hold: JSON values by name (`run`, `layer-0`, ...) and the sheets of thumbnails."""
 
     parts: Mapping[str, Any]
     sheets: Mapping[str, bytes]
@@ -163,7 +163,7 @@ def describe_content(
 
 
 def describe_table(labels: Labels, names: NameTable) -> dict[str, Any]:
-    """One method's labels of one layer as columns; `is_label_right` is 1, 0, or -1 where it is not known."""
+    """One method's labels of one layer as columns; `right` is 1, 0, or -1 where it is not known."""
     count = len(labels.units)
     truth = labels.truth or (None,) * count
     numbers = {"similarity": labels.similarity, "rank": labels.ranks, "margin": labels.margin}

@@ -27,7 +27,7 @@ THREADS = 4
 
 @dataclass(frozen=True)
 class ThumbnailSheets:
-    """JPEG files of thumbnails, `size` pixels wide each, in rows of `image_columns`; named by their content.
+    """JPEG files of thumbnails, `size` pixels wide each, in rows of `columns`; named by their content.
 
     `places` says where each image stands among the thumbnails, counted through all sheets as if each were full.
     """

@@ -39,7 +39,7 @@ class Layer:
         pooling: how its output becomes one number per unit and image.
         units: how many numbers an image has.
         call: which call of the module in one forward pass, from 1.
-        element: which tensor of a tuple or dictionary, as `1` or `as_logits`; empty where the module gives one tensor.
+        element: which tensor of a tuple or dictionary, as `1` or `logits`; empty where the module gives one tensor.
         width: of the output where the units are made from it by an encoder; None where they are its own.
         encoding: that encoder.
         grid: rows and columns of the positions, where tokens are known to be the patches of the image row by row.

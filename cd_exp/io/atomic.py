@@ -52,7 +52,7 @@ def temporary_file(folder: Path, *, remedy: str = REMEDY) -> Iterator[Path]:
         remedy: what to do about a full disk.
 
     Raises:
-        InputError: as `write_pages`.
+        InputError: as `write_file`.
     """
     with report_disk_errors(folder, remedy=remedy):
         folder.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ def temporary_folder(parent: Path, name: str, *, remedy: str = REMEDY) -> Iterat
         remedy: what to do about a full disk.
 
     Raises:
-        InputError: as `write_pages`.
+        InputError: as `write_file`.
     """
     with report_disk_errors(parent, remedy=remedy):
         parent.mkdir(parents=True, exist_ok=True)

@@ -195,7 +195,7 @@ def read_list(path: str | Path, *, setting: str, flatten: bool = False) -> NameL
         flatten: whether dictionaries are taken.
 
     Raises:
-        InputError: as `read_label_lines`; or all lines have what belongs to another format and to no name: quotes, a
+        InputError: as `read_lines`; or all lines have what belongs to another format and to no name: quotes, a
             comma at the end, brackets, a second column, a number in front. It would be a part of every name, in
             silence.
     """

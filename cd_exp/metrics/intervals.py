@@ -48,7 +48,7 @@ def bootstrap_interval(
 
     Args:
         values: one a unit.
-        statistic: vectorised, with an `make_axis` argument.
+        statistic: vectorised, with an `axis` argument.
         seed: of the resampling.
         resamples: how many samples are drawn.
 

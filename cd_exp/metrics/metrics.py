@@ -318,14 +318,14 @@ def metric_values(figure: Metric, judgement: UnitResults) -> tuple[Values, ...] 
 
 
 def metric_units(figure: Metric, judgement: UnitResults) -> Values:
-    """The numbers of the units that `attribute_values` has values for, in their order."""
+    """The numbers of the units that `metric_values` has values for, in their order."""
     columns = [np.asarray(metric_field(judgement, name)) for name in figure.of]
     present = np.logical_and.reduce([~np.isnan(column) for column in columns])
     return np.asarray(getattr(judgement, AXES.get(figure.n, "labelled")))[present]
 
 
 AXES = {"judged": "units", "cosine_units": "named"}
-"""The field of `UnitResults` that holds the unit numbers of what a count runs over; `run_method` otherwise."""
+"""The field of `UnitResults` that holds the unit numbers of what a count runs over; `labelled` otherwise."""
 
 
 def metric_field(judgement: UnitResults, name: str) -> Values | None:

@@ -194,7 +194,7 @@ def _tied_groups(score: Scores, right: Right) -> tuple[Int[np.ndarray, " groups"
 def _resample_units(
     score: Scores, right: Right, *, seed: int, resamples: int
 ) -> tuple[Int[np.ndarray, "resamples groups"], Int[np.ndarray, "resamples groups"]]:
-    """`_group_units` of units drawn with replacement. Drawn as counts of right and wrong units a group: the same
+    """`_groups` of units drawn with replacement. Drawn as counts of right and wrong units a group: the same
     law.
     """
     count, wrong = _tied_groups(score, right)

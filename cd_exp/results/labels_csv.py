@@ -37,13 +37,13 @@ def label_columns(layers: Mapping[str, Labels]) -> tuple[str, ...]:
 
 
 def format_labels(layers: Mapping[str, Labels]) -> str:
-    """One row a unit under `image_columns`; a cell is empty where nothing is known."""
+    """One row a unit under `columns`; a cell is empty where nothing is known."""
     header = label_columns(layers)
     return format_csv([header, *(row for labels in layers.values() for row in label_rows(labels, header))])
 
 
 def judged_csv(methods: Mapping[str, Mapping[str, Labels]]) -> str | None:
-    """`judged.csv`: one row per judged unit and method, `is_label_right` 1 or 0; None where no unit is judged."""
+    """`judged.csv`: one row per judged unit and method, `right` 1 or 0; None where no unit is judged."""
     rows = [
         (layer, str(unit), method, str(right))
         for method, layers in methods.items()

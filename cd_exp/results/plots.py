@@ -170,8 +170,8 @@ def draw_figures(
     title: str = "",
     vector: bool = False,
 ) -> tuple[Path, ...]:
-    """Draw what there is to draw into `folder/figures`: `plot_accuracy`, `plot_ranks`, `plot_risk_coverage`,
-    `label_agreement`, `units`.
+    """Draw what there is to draw into `folder/figures`: `accuracy`, `ranks`, `risk_coverage`,
+    `agreement`, `units`.
 
     Args:
         folder: the run folder.

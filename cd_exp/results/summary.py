@@ -50,7 +50,7 @@ def metrics_rows(outcome: RunResult, method: str = CLIP_DISSECT) -> tuple[Metric
 
 @dataclass(frozen=True)
 class ShownUnit:
-    """A unit chosen to be shown with its top images; `is_label_right` is None where the truth is unknown."""
+    """A unit chosen to be shown with its top images; `right` is None where the truth is unknown."""
 
     layer: str
     unit: int
@@ -116,7 +116,7 @@ def sample_by_certainty(labels: Labels, wanted: int) -> list[int]:
 
 
 def spread_evenly(count: int, wanted: int) -> list[int]:
-    """`is_wanted` indices (or all, where there are fewer) evenly from 0 to `count - 1`."""
+    """`wanted` indices (or all, where there are fewer) evenly from 0 to `count - 1`."""
     return np.linspace(0, count - 1, min(wanted, count)).round().astype(int).tolist()
 
 
@@ -139,7 +139,7 @@ class MethodDifference:
 def method_differences(outcome: RunResult) -> tuple[MethodDifference, ...]:
     """Every difference in `comparisons`: `layer`, `first` and `second` with what `metrics.compare_methods` found.
 
-    Before them, where a row has it, `label_agreement`: the share of units that both give the same name.
+    Before them, where a row has it, `agreement`: the share of units that both give the same name.
     """
     found = []
     for row in outcome.comparisons:

@@ -77,7 +77,7 @@ def as_top_activations(
     """The match as float32, and each unit's `count` strongest images, or all images where there are fewer.
 
     Raises:
-        InputError: as `drop_null_settings`, and for lists that are shorter.
+        InputError: as `check_shapes`, and for lists that are shorter.
     """
     _fit_lists(match, neurons)
     count = min(count, neurons.shape[0])

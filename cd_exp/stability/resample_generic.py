@@ -29,7 +29,7 @@ def resample_scores(
 ) -> dict[str, Int[Tensor, "resamples neurons"]]:
     """The column of each unit's label in every resample, from the scores that the function gives there.
 
-    A function that takes `image_columns` scores each unit's candidates alone.
+    A function that takes `columns` scores each unit's candidates alone.
     """
     if scores_some_concepts(function):
         lists = {layer: neurons for layer, neurons in layers.items() if isinstance(neurons, TopActivations)}

@@ -34,7 +34,7 @@ EQUAL = "every job has the same accuracy: there is nothing to explain"
 
 
 def explain_axes(sweep: Sweep) -> dict[str, Any]:
-    """For each layer with a truth (see `rows.views`) what `partition_variance` finds; without at least two jobs,
+    """For each layer with a truth (see `common_layers`) what `partition_variance` finds; without at least two jobs,
     nothing.
     """
     return {
@@ -62,7 +62,7 @@ def partition_variance(accuracy: "Float[np.ndarray, ' runs']", axes: Mapping[str
 
     Returns:
         `runs`, `balanced` (every combination equally often), `total` and `residual` with `df` and `ss`,
-        `collect_notes`, and in
+        `notes`, and in
         `axes` for each axis `levels`, `df`, `separable`, `ss`, `eta_squared` (share of the total), `f`, `p` and
         `p_adjusted` (Holm's, over the axes). What cannot be had is absent: of an axis that is not separable, since it
         varies together with others, all but the first three; `eta_squared` where all accuracies are equal; `f` and `p`

@@ -22,9 +22,9 @@ Row = Mapping[str, str]
 class Vote:
     """One unit of one model across the jobs that labelled it.
 
-    `render_labels` and `is_label_right` are by the job's name; `is_label_right` is None where the truth is unknown
+    `labels` and `right` are by the job's name; `right` is None where the truth is unknown
     or no concept names it.
-    `setting_types` numbers the labels that are not the same by the rule of `cd_exp.metrics.are_same_name`: 0 is the
+    `kinds` numbers the labels that are not the same by the rule of `cd_exp.metrics.are_same_name`: 0 is the
     consensus.
     """
 
@@ -68,7 +68,7 @@ def vote_on_units(sweep: Sweep) -> tuple[Vote, ...]:
 
 
 def consensus_table(votes: Sequence[Vote]) -> tuple[list[str], list[list[Any]]]:
-    """The header and rows of `consensus.csv`. `label_agreement` is the share of the `n` configurations with this
+    """The header and rows of `consensus.csv`. `agreement` is the share of the `n` configurations with this
     label.
     """
     return list(COLUMNS), [
@@ -88,8 +88,8 @@ def consensus_table(votes: Sequence[Vote]) -> tuple[list[str], list[list[Any]]]:
 
 
 def consensus_accuracy(votes: Sequence[Vote]) -> dict[str, Any]:
-    """Of one layer: mean `label_agreement` in per cent and, where units are judged, `top1` with `ci95` over
-    `run_judge`.
+    """Of one layer: mean `agreement` in per cent and, where units are judged, `top1` with `ci95` over
+    `judged`.
     """
     from cd_exp.metrics.intervals import wilson_interval
 

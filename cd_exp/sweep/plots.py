@@ -106,7 +106,7 @@ FAMILIES = ("accuracy", "heat", "disagreement")
 
 
 def draw_sweep_figures(sweep: Sweep, votes: Sequence[Vote]) -> tuple[Path, ...]:
-    """Draw what there is to draw into `draw_figures` of the sweep's folder; drawings of layers no longer there are
+    """Draw what there is to draw into `figures` of the sweep's folder; drawings of layers no longer there are
     removed.
 
     `accuracy_LAYER` and, of two axes or more, `heat_LAYER` for each layer with a truth; `disagreement_LAYER` for each

@@ -113,7 +113,7 @@ def job_table(sweep: Sweep, view: LayerAcrossJobs | None, figures: "Sequence[Met
 
 
 def _fit_table(console: "Console", sweep: Sweep, view: LayerAcrossJobs) -> "Table":
-    """`as_plain_config` with as many figures beside top-1 as the terminal has room for; all of them are in
+    """`plain` with as many figures beside top-1 as the terminal has room for; all of them are in
     `sweep.csv`.
     """
     from rich.measure import Measurement

@@ -29,7 +29,7 @@ CSR = ("data", "indices", "indptr", "shape")
 class ActivationMatrix:
     """`units=matrix`: activations of a file or a folder of `LAYER.npy` or `LAYER.npz`, with `images.txt` beside them.
 
-    `.npy` is dense; `.npz` is scipy's CSR (`data`, `indices`, `indptr`, `match_shape`) or holds one dense array. A
+    `.npy` is dense; `.npz` is scipy's CSR (`data`, `indices`, `indptr`, `shape`) or holds one dense array. A
     line of
     `images.txt` names the image of a row by its id in the probe set, or of `tokens_per_image` rows.
 

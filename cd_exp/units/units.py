@@ -24,7 +24,7 @@ Truth = Mapping[str, str | Sequence[str]]
 class Units(Protocol):
     """What a run names.
 
-    `patterns` are the layers of the network that it looks at, none where no network is needed. `image_columns` says
+    `patterns` are the layers of the network that it looks at, none where no network is needed. `columns` says
     what the units of such a layer are. `given` are activations that need no network.
     """
 

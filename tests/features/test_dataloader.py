@@ -10,11 +10,12 @@ from torchvision import transforms
 from cd_exp import probes
 from cd_exp.errors import InputError
 from cd_exp.features.dataloader import ExtractionSettings, make_loader, progress_bar
+from cd_exp.records import Probe
 
 QUIET = ExtractionSettings(device="cpu", workers=0, progress=False)
 
 
-class Faulty:
+class Faulty(Probe):
     """A set whose second picture cannot be opened, as whatever the reader of its format raises."""
 
     name, ids, fingerprint = "faulty", ("0", "1", "2"), "faulty"

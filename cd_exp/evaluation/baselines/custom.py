@@ -62,7 +62,7 @@ class CustomMethod(Method):
 def custom(*, factory: str, options: Mapping[str, Any] | None = None, name: str = "custom") -> CustomMethod:
     """The method that a function of the user's own returns: `method(run)` gives `{layer: Labels}` or `MethodResult`.
 
-    A subclass of `Method` may also say what it needs: `check_node`, `uses_clip`, `reads_activations`.
+    A subclass of `Method` may also say what it needs: `check`, `uses_clip`, `reads_activations`.
 
     Args:
         factory: `FILE.py:function` or `package.module:function`.

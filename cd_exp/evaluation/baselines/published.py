@@ -225,7 +225,7 @@ def read_published_labels(
     rename: Mapping[str, str] | None = None,
     units: Mapping[str, int] | None = None,
 ) -> dict[str, Labels]:
-    """One file's labels by layer, in unit order: arguments as of `published_names`, errors as of `Published.labels`."""
+    """One file's labels by layer, in unit order: arguments as of `published`, errors as of `Published.labels`."""
     layout, lines = read_label_lines(path)
     if not (layer or layout.has_layer):
         raise InputError(f"{path} does not say which layer it labels; give it, as in baseline.layer=fc")

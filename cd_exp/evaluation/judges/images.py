@@ -48,7 +48,7 @@ class Render:
 class Renders(Probe):
     """The pictures of all labels as a probe set.
 
-    `metrics_rows` are the pictures of each label; `pairs` are two pictures each, of which the first shows the label,
+    `rows` are the pictures of each label; `pairs` are two pictures each, of which the first shows the label,
     with the value that the label predicts less for the second.
     """
 

@@ -55,7 +55,7 @@ def run_judge(
     Args:
         judge: tells where a concept is.
         run: what the run has.
-        methods: all that label, ours among them, under the names of `render_labels`.
+        methods: all that label, ours among them, under the names of `labels`.
         labels: of each method from all images; they come back with `judged_label` and `faithfulness`.
 
     Raises:

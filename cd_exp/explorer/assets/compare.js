@@ -66,7 +66,7 @@ function pairedP(a, b, layer, first, second) {
   return stored?.top1_p ?? mcnemar(first, second);
 }
 
-// McNemar's mid-p, two-sided, as cd_exp.metrics.differences.mcnemar: of the units on which one alone is right, is each
+// McNemar's mid-p, two-sided, as cd_exp.metrics.significance.mcnemar: of the units on which one alone is right, is each
 // as often that one? 2 P(X < k) + P(X = k) under Binomial(n, 1/2), k the smaller count, in logarithms: 0.5 ** n is 0
 // from n = 1075 on.
 function mcnemar(first, second) {

@@ -6,8 +6,7 @@ over all positions of all probe images. Its label is the concept with the highes
     IoU[u, c] = sum_x |M_u(x) & L_c(x)| / sum_x |M_u(x) | L_c(x)|
 
 with masks M_u of the unit and L_c of the concept, where x runs over the images that carry any concept of c's category.
-`method` walks the images, `thresholds` and `count_overlap` hold the arithmetic, `tally` what comes out,
-`describe_table` its file.
+`method` walks the images, `overlap` holds the arithmetic, `tally` what comes out and its file.
 
 Source: Bau et al., Network Dissection (CVPR 2017, arXiv:1704.05796) and Understanding the role of individual units in a
 deep neural network (PNAS 2020, arXiv:2009.05041).

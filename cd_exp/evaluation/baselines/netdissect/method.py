@@ -50,10 +50,10 @@ class NetDissect(Method):
     Args:
         quantile: the share of positions at which a unit counts as active.
         min_iou: the IoU from which a unit is called a detector; the others are marked `below_min_iou`.
-        quantile_of: what the quantile is taken over: `read_maps` as the layer gives them (2017), or `upsample_at`
+        quantile_of: what the quantile is taken over: `maps` as the layer gives them (2017), or `upsampled`
             ones (2020).
-        anchors: at which pixels the positions of a map lie, one of `overlap.ANCHORS`: `centres`, `receptive_fields`
-            (2017) or `corners`.
+        anchors: at which pixels the positions of a map lie, one of `ANCHORS` of `overlap`: `centres`,
+            `receptive_fields` (2017) or `corners`.
 
     Raises:
         InputError: for a setting out of its range.
@@ -145,8 +145,8 @@ def netdissect(
         probe: the same images with their annotations.
         quantile: the share of positions at which a unit counts as active.
         min_iou: the IoU from which a unit is called a detector.
-        quantile_of: `read_maps` or `upsample_at`.
-        anchors: one of `overlap.ANCHORS`.
+        quantile_of: `maps` or `upsampled`.
+        anchors: one of `ANCHORS` of `overlap`.
 
     Returns:
         A tally for each layer.

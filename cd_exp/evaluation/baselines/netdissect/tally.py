@@ -100,7 +100,7 @@ def format_tally(tally: Tally) -> str:
 
 
 def _tally_rows(tally: Tally) -> Iterator[list[str]]:
-    scores, best = tally.iou.max(1)  # the first of equals, as `render_labels` has it
+    scores, best = tally.iou.max(1)  # the first of equals, as `labels` has it
     by_kind = [_best_of(tally, kind) for kind in tally.kinds]
     for unit, (concept, score) in enumerate(zip(best.tolist(), scores.tolist(), strict=True)):
         category, label = (tally.categories[concept], tally.concepts[concept]) if score else ("", "")
