@@ -69,7 +69,7 @@ class ActivationStatistics:
 def strongest_images(neurons: Float[Tensor, "images neurons"], k: int) -> TopActivations:
     """The `k` images that excite each unit most, or all where there are fewer; of equal ones the lower number first.
 
-    >>> top = strongest(torch.tensor([[1.0], [3.0], [3.0], [2.0]]), 2)
+    >>> top = strongest_images(torch.tensor([[1.0], [3.0], [3.0], [2.0]]), 2)
     >>> top.indices.flatten().tolist(), top.values.flatten().tolist()
     ([1, 2], [3.0, 3.0])
     """

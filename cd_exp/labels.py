@@ -159,7 +159,7 @@ def label_layer(
         truth: the names that are right, kept with the labels.
         k: how many concepts to keep, fewer where the set is smaller.
 
-    >>> labels = label(torch.tensor([[0.1, 0.9, 0.5], [0.3, 0.3, 0.2]]), ["dog", "cat", "red"], layer="fc", k=2)
+    >>> labels = label_layer(torch.tensor([[0.1, 0.9, 0.5], [0.3, 0.3, 0.2]]), ["dog", "cat", "red"], layer="fc", k=2)
     >>> labels.top
     (('cat', 'red'), ('cat', 'dog'))
     >>> [round(float(margin), 3) for margin in labels.margin]

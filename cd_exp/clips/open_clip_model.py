@@ -43,7 +43,7 @@ class OpenClip(Clip):
     Args:
         architecture: open_clip's name, as in `ViT-B-16-quickgelu`; `hf-hub:OWNER/NAME` or `local-dir:FOLDER` with
             open_clip's own layout (`open_clip_config.json` beside the weights), which need no other setting.
-        pretrained: the tag of its weights, as in `openai_names`.
+        pretrained: the tag of its weights, as in `openai`.
         weights: a local file with these weights instead; with `pretrained` as well, the file must match what
             open_clip knows of that tag, and pictures are prepared as that tag says.
         hub: the hub repository of the weights, where known; else open_clip is asked.

@@ -36,8 +36,6 @@ def rename_targets(stored: Any) -> Any:
 
     >>> rename_targets({"judge": {"_target_": "cd_exp.faithfulness.Backbone", "clip": "rn50"}})
     {'judge': {'_target_': 'cd_exp.evaluation.judges.ClipJudge', 'clip': 'rn50'}}
-    >>> rename_targets("units._target_=cd_exp.units.Matrix")
-    'units._target_=cd_exp.units.ActivationMatrix'
     """
     if isinstance(stored, Mapping):
         return {

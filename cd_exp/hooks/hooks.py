@@ -186,7 +186,7 @@ def _forward_arguments(network: nn.Module) -> list[str]:
 
 
 def list_tensors(output: object) -> dict[str, Tensor]:
-    """Every tensor of a module's output by its path: empty for a bare tensor, `1`, `1/0` or `as_logits` within others.
+    """Every tensor of a module's output by its path: empty for a bare tensor, `1`, `1/0` or `logits` within others.
 
     Sparse and nested tensors, whose axes are not those of dense ones, are left out.
     """

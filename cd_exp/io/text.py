@@ -237,7 +237,7 @@ def _noted(
 def _without_numbers(lines: Sequence[str]) -> tuple[Sequence[str], Sequence[int] | None]:
     """The lines without the numbers and codes that stand behind a separator in all of them, and the last such numbers.
 
-    >>> _without_numbers(["cat,3 0.5", "dog,4 0.25"])
+    >>> _without_numbers(["cat,3", "dog,4"])
     (['cat', 'dog'], [3, 4])
     >>> _without_numbers(["class 0", "class 1", "class 2"])
     (['class 0', 'class 1', 'class 2'], None)

@@ -30,9 +30,9 @@ def predict_values(label: str, values: Values) -> Tensor | None:
         values: of a concept.
 
     >>> values = {"red": torch.tensor([1.0, 1.0, 0.0]), "circle": torch.tensor([1.0, 0.0, 0.0])}
-    >>> predicted("red AND NOT circle", values.get).tolist()
+    >>> predict_values("red AND NOT circle", values.get).tolist()
     [0.0, 1.0, 0.0]
-    >>> predicted("0.50 red + 0.25 circle", values.get).tolist()
+    >>> predict_values("0.50 red + 0.25 circle", values.get).tolist()
     [0.75, 0.5, 0.0]
     """
     if not label:

@@ -142,7 +142,7 @@ def test_with_very_many_images_fewer_of_each_unit_are_kept(tmp_path, monkeypatch
 def test_of_images_without_pictures_the_labels_are_shown(tmp_path):
     run, outcome = made_run({"fc": 12}, tmp_path)
     known_by_id = replace(run, probe=Ids(name="ids", ids=[f"{row}.png" for row in range(60)]))
-    content = collect_pages(known_by_id, found, outcome, manifest=MANIFEST, title="ids")
+    content = collect_pages(known_by_id, outcome, manifest=MANIFEST, title="ids")
     assert not content.sheets
     assert not decode_array(content.parts["run"]["layers"][0]["pictures"]).size
     assert content.parts["run"]["names"]
