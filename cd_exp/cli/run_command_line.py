@@ -30,7 +30,6 @@ from cd_exp.config.compose import (
 from cd_exp.config.validate import check_folder, check_values, configured_by
 from cd_exp.distributed import is_launched
 from cd_exp.errors import InputError
-from cd_exp.results import run_folder
 
 if TYPE_CHECKING:
     from cd_exp.experiment import Experiment
@@ -108,7 +107,9 @@ def _run_once(hydra: Hydra, config: DictConfig) -> None:
         _run_or_launch(own, invocation, parts, folder=folder)
         return
     timed = "${now:" in str(OmegaConf.to_container(config.hydra.run, resolve=False))
-    with run_folder.open_run_folder(folder, setting="hydra.run.dir", timed=timed) as place:
+    from cd_exp.results.run_folder import open_run_folder  # torch comes with it
+
+    with open_run_folder(folder, setting="hydra.run.dir", timed=timed) as place:
         with read_write(config.hydra):
             config.hydra.run.dir, config.hydra.mode = str(place), RunMode.RUN
         _run_hydra_job(hydra, config, invocation, parts)
@@ -167,7 +168,9 @@ def _run_sweep(hydra: Hydra, name: str, overrides: Sequence[str]) -> None:
     check_folder("hydra.sweep.dir", configured_by(config, "hydra.sweep.dir"))
     timed = "${now:" in str(OmegaConf.to_container(config.hydra.sweep, resolve=False))
     folder = Path(config.hydra.sweep.dir).expanduser()
-    with run_folder.open_run_folder(folder, setting="hydra.sweep.dir", timed=timed) as place:
+    from cd_exp.results.run_folder import open_run_folder  # torch comes with it
+
+    with open_run_folder(folder, setting="hydra.sweep.dir", timed=timed) as place:
         placed = [*overrides, "hydra.mode=MULTIRUN", f"hydra.sweep.dir={_quote_override(str(place))}"]
         try:
             hydra.multirun(name, run_sweep_job, placed)

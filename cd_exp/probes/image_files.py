@@ -222,7 +222,7 @@ class DecodedImages(Probe):
         return fingerprint_images(self._noted(rows), *self.reading.key())
 
     def _noted(self, rows: Sequence[int]) -> Iterator[str]:
-        """The digests, each also kept for `_describe_content`."""
+        """The digests, each also kept for `_fingerprinted`."""
         for row, line in zip(rows, self.digests(rows), strict=True):
             self._fingerprinted[row] = _short(line)
             yield line

@@ -1,10 +1,10 @@
 """What a run leaves for a reader: files, a table in the terminal, figures and one page.
 
-write(folder, outcome, manifest=manifest)           # labels.csv, metrics.json, manifest.json ...
-figures(folder, outcome)                            # figures/*.png
-page(folder, outcome, manifest=manifest)            # report.html, with the figures of the folder
-show(console, outcome, folder)                      # the table a terminal user sees
-as_frame(labels)                                    # the columns of labels.csv as a table of pandas
+write_run_files(folder, outcome, manifest=manifest) # labels.csv, metrics.json, manifest.json ...
+draw_figures(folder, outcome)                       # figures/*.png
+write_report(folder, outcome, manifest=manifest)    # report.html, with the figures of the folder
+show_results(console, outcome, folder)              # the table a terminal user sees
+make_frame(labels)                                  # the columns of labels.csv as a table of pandas
 """
 
 from cd_exp.results.html import write_report

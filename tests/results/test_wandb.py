@@ -191,8 +191,8 @@ def test_system_metrics_are_sampled_unless_they_are_turned_off(tmp_path):
 def test_offline_looks_nothing_up(tmp_path):
     code = f"""
 from pathlib import Path
-from cd_exp.results.wandb import About, Wandb
-with Wandb().run(folder=Path({str(tmp_path)!r}), about=About(config={{}})) as run:
+from cd_exp.results.wandb import RunInfo, Wandb
+with Wandb().run(folder=Path({str(tmp_path)!r}), about=RunInfo(config={{}})) as run:
     run.summary["x"] = 1
 """
     trace = tmp_path / "trace"
@@ -218,13 +218,13 @@ import os, time
 from pathlib import Path
 import wandb
 from cd_exp.errors import InputError
-from cd_exp.results.wandb import About, Wandb
+from cd_exp.results.wandb import RunInfo, Wandb
 for key in (None, "a" * 40):
     if key:
         os.environ["WANDB_API_KEY"] = key
     began = time.monotonic()
     try:
-        with Wandb(mode="online", init_timeout=2).begin(Path({str(tmp_path)!r}), About(config={{}})): pass
+        with Wandb(mode="online", init_timeout=2).begin(Path({str(tmp_path)!r}), RunInfo(config={{}})): pass
     except InputError as error:
         print(f"{{time.monotonic() - began:.2f}} {{error}}")
 """

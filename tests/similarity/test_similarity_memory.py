@@ -13,11 +13,11 @@ import resource, sys, torch
 from pathlib import Path
 from cd_exp import similarity
 from cd_exp.similarity import top_images as softmax
-from cd_exp.records import Match
+from cd_exp.records import ConceptActivations
 softmax.BLOCK_BYTES = 2**25
 def inputs(images, concepts):
     embeddings = (torch.randn(count, 16).div_(4) for count in (images, concepts))
-    return Match(*embeddings), torch.randn(images, {UNITS})
+    return ConceptActivations(*embeddings), torch.randn(images, {UNITS})
 functions = [getattr(similarity, name) for name in sys.argv[1:]]
 for function in functions:
     function(*inputs(100, 50))
