@@ -70,7 +70,7 @@ def _reading(verbs: Any) -> None:
     )
     analyse.add_argument("study", type=Path, metavar="DIR", help="of the study, after `read`")
     analyse.add_argument(
-        "--run", dest="folder", type=Path, metavar="RUN", help="the run, where it moved since `make_features`"
+        "--run", dest="folder", type=Path, metavar="RUN", help="the run, where it moved since `make`"
     )
     analyse.add_argument("--join", action="store_true", help="put human_NAME into the run's label files and explorer")
     analyse.add_argument("--json", action="store_true", help="print the results as JSON")
@@ -78,7 +78,7 @@ def _reading(verbs: Any) -> None:
 
 
 def _drawing(parser: argparse.ArgumentParser) -> None:
-    """The options of what is drawn, which `make_features` and `plan` share."""
+    """The options of what is drawn, which `make` and `plan` share."""
     parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of a finished run")
     parser.add_argument("--design", choices=DESIGNS, required=True, help="the question")
     parser.add_argument(

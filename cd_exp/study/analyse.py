@@ -485,7 +485,7 @@ def _label_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def join(run: Path, values: UnitScores) -> list[Path]:
-    """Put `human_NAME` into the run's label files, before `flag_units`, and into its explorer; earlier ones of that
+    """Put `human_NAME` into the run's label files, before `marks`, and into its explorer; earlier ones of that
     name go.
 
     Args:

@@ -1,4 +1,4 @@
-"""`make_features`: a study drawn from a finished run, as a folder that needs no server.
+"""`make`: a study drawn from a finished run, as a folder that needs no server.
 
 What raters see (`page.html`, `tasks.csv`, `images/`, `study.json`) names no method, unit, layer or file; `key.json`
 does.
@@ -54,7 +54,7 @@ CONSENT = (
 
 @dataclass(frozen=True)
 class Plan:
-    """What a study consists of; the options of `make_features` and `plan`.
+    """What a study consists of; the options of `make` and `plan`.
 
     Attributes:
         design: the question.

@@ -1,6 +1,6 @@
 """`plan`: what a study costs and what it can show, before a cent is spent.
 
-Raters are simulated on the tasks that `make_features` would draw: each answer is the true one with probability 1 -
+Raters are simulated on the tasks that `make` would draw: each answer is the true one with probability 1 -
 error, and otherwise any other alike. What is true is assumed: a description fits its unit with the method's quality,
 and of *presence* a concept is on the images of highest match.
 """

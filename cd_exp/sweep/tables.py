@@ -18,7 +18,7 @@ NARROW = 12  # letters to a line of what a row is called, where the table needs 
 FILES = ("sweep.csv", "consensus.csv", "anova.json", "figures")
 STYLES = {OK: "", FAILED: "red"}
 Agreed = tuple[str, str, Mapping[str, Any]]
-"""Model, layer and its row of `consensus.consensus_accuracy`."""
+"""Model, layer and its row of `consensus_accuracy`."""
 
 
 def show_sweep(

@@ -20,7 +20,7 @@ ABSENT = None
 PRESENT = object()
 """In `when`: the switch is there, with any value."""
 
-# Roles of tensors. A role ending in `_table_rows` is a matrix [latents, width], as nn.Linear keeps it.
+# Roles of tensors. A role ending in `_rows` is a matrix [latents, width], as nn.Linear keeps it.
 WEIGHT_NAMES = ("W_enc", "encoder.weight", "encoder.final_block.0.weight")
 """The encoder's matrix: the first is [width, latents], the others [latents, width]."""
 
