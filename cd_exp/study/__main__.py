@@ -69,9 +69,7 @@ def _reading(verbs: Any) -> None:
         "analyse", help="scores of methods and units, agreement, and what orders units as people do"
     )
     analyse.add_argument("study", type=Path, metavar="DIR", help="of the study, after `read`")
-    analyse.add_argument(
-        "--run", dest="folder", type=Path, metavar="RUN", help="the run, where it moved since `make`"
-    )
+    analyse.add_argument("--run", dest="folder", type=Path, metavar="RUN", help="the run, where it moved since `make`")
     analyse.add_argument("--join", action="store_true", help="put human_NAME into the run's label files and explorer")
     analyse.add_argument("--json", action="store_true", help="print the results as JSON")
     analyse.set_defaults(run=_analyse)
