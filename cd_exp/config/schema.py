@@ -114,7 +114,7 @@ DECLARED: Mapping[str, Any] = {
     "units.layer": Text,
     "units.weights": Text,
     "units.path": Text,
-    "units.activation": Annotated[str, OneOf("none", "relu", "topk", "batchtopk", "jumprelu")],
+    "units.activation": Annotated[str | None, OneOf("none", "relu", "topk", "batchtopk", "jumprelu")],
     "units.k": Count | None,
     "units.threshold": float | None,
     "units.pool": Annotated[str, OneOf("max", "mean", "cls", "fraction")],

@@ -96,9 +96,11 @@ def matrix(tmp_path) -> list[str]:
 
 
 def test_latents_have_the_size_of_the_autoencoder(tmp_path):
-    torch.save({"W_enc": torch.randn(192, 500), "b_enc": torch.zeros(500)}, tmp_path / "sae.pt")
-    found = planned(*SMALL, "units=sae", "units.layer=layer3", f"units.weights={tmp_path}/sae.pt",
-                    "units.activation=relu",
+    from safetensors.torch import save_file
+
+    weights, said = {"W_enc": torch.randn(192, 500), "b_enc": torch.zeros(500)}, {"activation": "relu"}
+    save_file(weights, tmp_path / "sae.safetensors", said)  # no setting has to repeat what the file says
+    found = planned(*SMALL, "units=sae", "units.layer=layer3", f"units.weights={tmp_path}/sae.safetensors",
                     f"cache.dir={tmp_path}/cache")  # fmt: skip
     assert step(found, "layer3.sae").bytes == 4 * 600 * 500
 
