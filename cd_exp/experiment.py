@@ -132,6 +132,10 @@ class Experiment(RunInputs):
             method.check(self.probe)
         if self.judge is not None:
             self.judge.check(self.probe)
+            if self.judge.untrained and not self.units.patterns(self.model):
+                raise InputError(
+                    "judge.untrained=true draws the weights of a network anew, and these units come from files"
+                )
         self.logger.check()
         check_texts(self.clip, self.concepts, store=self.store)
 

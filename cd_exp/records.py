@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -230,6 +230,7 @@ class Labels:
     marks: tuple[frozenset[str], ...] = ()  # of MARKS, for each unit
     judged_label: tuple[str, ...] = ()  # from the larger part of the images, for the scores beside it
     faithfulness: Mapping[str, Float[np.ndarray, " neurons"]] = field(default_factory=dict)
+    floor: Mapping[str, Float[np.ndarray, " neurons"]] = field(default_factory=dict)  # the same of shuffled labels
     right: Int[np.ndarray, " neurons"] | None = None  # as `verdicts`, once the run has judged the labels
 
     @property
@@ -277,7 +278,9 @@ class UnitResults:
     clip_cosine: Float[np.ndarray, " named"] | None = None
     sentence_cosine: Float[np.ndarray, " named"] | None = None
     labelled: Int[np.ndarray, " labelled"] = field(default_factory=lambda: np.empty(0, dtype=np.int64))  # all units
+    names: Shaped[np.ndarray, " labelled"] | None = None  # the label of each unit, "" where it has none
     faithfulness: Mapping[str, Float[np.ndarray, " labelled"]] = field(default_factory=dict)
+    floor: Mapping[str, Float[np.ndarray, " labelled"]] = field(default_factory=dict)  # the same of shuffled labels
     candidates: int | None = None  # among how many concepts the method chose
 
 

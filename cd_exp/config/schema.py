@@ -134,6 +134,7 @@ DECLARED: Mapping[str, Any] = {
     "baseline.beam": Count,
     "baseline.categories": Texts | None,
     "baseline.source": Annotated[str, OneOf("clip", "annotations")],
+    "baseline.solver": Annotated[str, OneOf("least_squares", "published")],
     "baseline.gain": Share,
     "baseline.candidates": Count,
     "baseline.penalty": Annotated[float, Gt(0), Le(1)],

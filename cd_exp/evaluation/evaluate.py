@@ -23,7 +23,7 @@ from cd_exp.evaluation.judges import Judge
 from cd_exp.evaluation.judges.run_judge import JudgeResult, run_judge
 from cd_exp.features import note_long_prompts, text_embeddings
 from cd_exp.labels import note_flags as notes_of_marks
-from cd_exp.metrics import adjust_p_values, compare_methods, label_agreement, summarise
+from cd_exp.metrics import adjust_p_values, compare_methods, describe_ranking, label_agreement, summarise
 from cd_exp.metrics.metrics import rowwise_cosines
 from cd_exp.metrics.name_matching import (
     NameMatcher,
@@ -106,7 +106,9 @@ def _is_always_known(labels: Labels) -> dict[str, Any]:
         "layer_stability": labels.stability,
         "dead": _has_flag(labels, "dead"),
         "always_on": _has_flag(labels, "always_on"),
+        "names": np.array(labels.descriptions, dtype=np.str_),
         "faithfulness": labels.faithfulness,
+        "floor": labels.floor,
         "candidates": labels.candidates,
     }
 
@@ -282,6 +284,9 @@ def evaluate_methods(
         for method, by in judgements.items()
     }
     pictured = run.labels if has_images(run.probe) else ()  # without pictures there is nothing to show
+    comparisons = list(compare_methods_by_layer(by_method, judgements, seed=run.seed))
+    score = judging.judge.ranks_by if judging else ""
+    ranks = describe_ranking(comparisons, f"faithfulness.{score}") if score else []
     shown = {layer: list_top_images(run, layer, images) for layer in pictured}
     return RunResult(
         labels=by_method[CLIP_DISSECT],
@@ -291,8 +296,8 @@ def evaluate_methods(
         probe=run.probe,
         baselines={name: by_method[name] for name in others},
         baseline_metrics=metrics,
-        comparisons=list(compare_methods_by_layer(by_method, judgements, seed=run.seed)),
-        notes=[*collect_notes(run, others), *_note_absent_truth(run, judgements), *scored.notes],
+        comparisons=comparisons,
+        notes=[*collect_notes(run, others), *_note_absent_truth(run, judgements), *scored.notes, *ranks],
         files={name: text for other in others.values() for name, text in other.files.items()},
     )
 
@@ -318,11 +323,8 @@ def _with_verdicts(labels: Labels, judgement: UnitResults) -> Labels:
 
 
 def _note_unjudged(by_layer: Mapping[str, Labels]) -> dict[str, UnitResults]:
-    """Floor and ceiling have scores, and are compared with no truth."""
-    return {
-        layer: UnitResults(labelled=labels.units, faithfulness=labels.faithfulness)
-        for layer, labels in by_layer.items()
-    }
+    """References have scores, and are compared with no truth."""
+    return {layer: judge_labels(replace(labels, truth=(), ranks=None)) for layer, labels in by_layer.items()}
 
 
 def _note_absent_truth(run: RunData, judgements: Mapping[str, Mapping[str, UnitResults]]) -> list[str]:

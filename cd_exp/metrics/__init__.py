@@ -3,7 +3,16 @@
 Pure functions on arrays of judged units. Accuracies are per cent, ranks count from 1.
 """
 
-from cd_exp.metrics.metrics import BY_KEY, METRICS, Metric, adjust_p_values, compare_methods, label_agreement, summarise
+from cd_exp.metrics.metrics import (
+    BY_KEY,
+    METRICS,
+    Metric,
+    adjust_p_values,
+    compare_methods,
+    describe_ranking,
+    label_agreement,
+    summarise,
+)
 from cd_exp.metrics.name_matching import (
     NameMatcher,
     accepted_columns,
@@ -24,6 +33,7 @@ __all__ = [
     "are_same_as_published",
     "are_same_name",
     "compare_methods",
+    "describe_ranking",
     "find_in_names",
     "label_agreement",
     "plain_name",

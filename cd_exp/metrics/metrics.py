@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from cd_exp.metrics import selective
+from cd_exp.metrics import collisions, selective
 from cd_exp.metrics.intervals import bootstrap_interval, wilson_interval
 from cd_exp.metrics.name_matching import NameMatcher, are_same_name
-from cd_exp.metrics.significance import Difference, compare_means, compare_shares, holm_adjust
+from cd_exp.metrics.significance import Difference, compare_means, compare_shares, holm_adjust, least_detectable
 from cd_exp.records import Labels, UnitResults
 
 
@@ -73,7 +73,7 @@ class Statistic:
         test: the kind of test of a difference between two methods; None where there is none.
     """
 
-    of: Callable[..., float | None]
+    of: Callable[..., float | str | None]
     interval: Interval | None = None
     test: PairedTest | None = None
 
@@ -207,6 +207,7 @@ SHARE = Statistic(
     _share_metric, EXACT, PairedTest("McNemar mid-p, Tango's score interval", lambda a, b, **_: compare_shares(a, b))
 )
 MEAN = bootstrapped(np.mean, test=PairedTest("sign flips, and the means they accept", compare_means))
+MEAN_WITHOUT_TEST = bootstrapped(np.mean)
 MEDIAN = bootstrapped(upper_median)
 AUC = Statistic(selective.auc, DELONG)
 AUC_DIFFERENCE = Statistic(selective.auc_difference, DELONG_PAIRED)
@@ -215,6 +216,8 @@ COVERAGE_AT_80 = Statistic(selective.coverage_at, BOOTSTRAP_COVERAGE)
 """What a row of `METRICS` names: a statistic whose interval and test are its own, so that no row can mix two."""
 
 FAITHFULNESS = {
+    "whitened": ("whitened", "whit.", "correlation with the label's match, both less what they share with others"),
+    "which_unit": ("which unit", "which", "share of the layer's other units that fit the label less well"),
     "pearson": ("correlation", "corr.", "correlation of the unit with what its label predicts, on held-out images"),
     "auprc": ("AUPRC", "AUPRC", "area under precision and recall of the label for the unit's strongest images"),
     "f1": ("F1", "F1", "of the label for the unit's strongest images"),
@@ -222,6 +225,7 @@ FAITHFULNESS = {
     "cosine": ("cosine", "cos.", "of the unit with what its label predicts, as (1 + cos) / 2"),
     "cosy_auc": ("CoSy AUC", "CoSy", "how well the unit tells pictures of its label from held-out images"),
     "cosy_mad": ("CoSy MAD", "MAD", "how far pictures of the label excite the unit beyond held-out images, in spreads"),
+    "activation_rate": ("act. rate", "rate", "share of pictures of the label among the unit's strongest 1 %"),
     "selectivity": ("selectivity", "sel.ty", "response to what the label names, of the response to all that changes"),
 }
 
@@ -237,6 +241,23 @@ def _faithfulness_metric(name: str) -> Metric:
 def _layer_metric(key: str, of: str, statistic: Callable[..., Any], heading: str, meaning: str, digits: str) -> Metric:
     """A number about every unit of a layer, judged or not; without an interval, because no unit is left out."""
     return Metric(key, (of,), Statistic(statistic), None, heading, heading, meaning, digits, n="units")
+
+
+def _over_floor(name: str) -> Metric:
+    # Without a test: two methods differ over their floors by what they differ by without, less noise of two floors.
+    key = f"faithfulness.{name}_over_floor"
+    return Metric(
+        key, (key,), MEAN_WITHOUT_TEST, True, f"{FAITHFULNESS[name][0]} over floor", f"{FAITHFULNESS[name][1]} over",
+        f"{FAITHFULNESS[name][0]} less that of the same labels shuffled among the units", "+.3f",
+        n="faithfulness_units",
+    )  # fmt: skip
+
+
+def _collision(statistic: Callable[..., Any], heading: str, short: str, meaning: str, digits: str = ".3f") -> Metric:
+    # No interval: units drawn with replacement share labels that they do not share.
+    better = {"distinct_labels": True, "shared_label": False, "label_bits": True, "commonest_share": False}
+    key = statistic.__name__
+    return Metric(key, ("names",), Statistic(statistic), better.get(key), heading, short, meaning, digits, n="units")
 
 
 def _count_metric(key: str, of: str, heading: str, meaning: str, *, unless_equal: str = "") -> Metric:
@@ -286,7 +307,13 @@ METRICS = (
            "cosine of label and truth by a sentence encoder", ".3f", n="cosine_units"),
     _count_metric("cosine_units", "cosine_units", "units with cosines", "units with a known truth and a label",
            unless_equal="judged"),
+    _collision(collisions.distinct_labels, "distinct labels", "distinct", "different labels, as a share of the units"),
+    _collision(collisions.shared_label, "shared label", "shared", "share of units whose label another unit has too"),
+    _collision(collisions.label_bits, "label bits", "bits", "entropy of the label over units", ".2f"),
+    _collision(collisions.commonest_label, "commonest label", "commonest", "the label that most units have", ""),
+    _collision(collisions.commonest_share, "commonest share", "its share", "share of units that have it"),
     *map(_faithfulness_metric, FAITHFULNESS),
+    *map(_over_floor, FAITHFULNESS),
     _count_metric("faithfulness_units", "faithfulness_units", "units with faithfulness",
                   "units whose label could be scored",
            unless_equal="units"),
@@ -312,15 +339,19 @@ def metric_values(figure: Metric, judgement: UnitResults) -> tuple[Values, ...] 
     columns = [np.asarray(column) for column in found if column is not None]
     if len(columns) < len(found):
         return None
-    present = np.logical_and.reduce([~np.isnan(column) for column in columns])
+    present = np.logical_and.reduce([_present(column) for column in columns])
     values = tuple(column[present] for column in columns)
     return values if figure.each is None else (figure.each(*values),)
+
+
+def _present(column: Values) -> Values:
+    return column != "" if column.dtype.kind == "U" else ~np.isnan(column)
 
 
 def metric_units(figure: Metric, judgement: UnitResults) -> Values:
     """The numbers of the units that `metric_values` has values for, in their order."""
     columns = [np.asarray(metric_field(judgement, name)) for name in figure.of]
-    present = np.logical_and.reduce([~np.isnan(column) for column in columns])
+    present = np.logical_and.reduce([_present(column) for column in columns])
     return np.asarray(getattr(judgement, AXES.get(figure.n, "labelled")))[present]
 
 
@@ -329,9 +360,11 @@ AXES = {"judged": "units", "cosine_units": "named"}
 
 
 def metric_field(judgement: UnitResults, name: str) -> Values | None:
-    """A field of `UnitResults` by name; `faithfulness.NAME`, and the unit numbers behind the counts of units."""
+    """A field of `UnitResults` by name; `faithfulness.NAME` with or without `_over_floor`, unit by unit, and the
+    numbers
+    of the units behind the counts of units."""
     if name.startswith("faithfulness."):
-        return judgement.faithfulness.get(name.removeprefix("faithfulness."))
+        return _score(judgement, name.removeprefix("faithfulness."))
     if name == "cosine_units":
         given = judgement.clip_cosine is not None or judgement.sentence_cosine is not None
         return judgement.named if given and judgement.named is not None and len(judgement.named) else None
@@ -339,6 +372,14 @@ def metric_field(judgement: UnitResults, name: str) -> Values | None:
         scores = list(judgement.faithfulness.values())
         return judgement.labelled[~np.isnan(scores).all(axis=0)] if scores else None
     return getattr(judgement, name)
+
+
+def _score(judgement: UnitResults, name: str) -> Values | None:
+    score = name.removesuffix("_over_floor")
+    values, floor = judgement.faithfulness.get(score), judgement.floor.get(score)
+    if score == name:
+        return values
+    return None if values is None or floor is None else values - floor
 
 
 def summarise(
@@ -381,6 +422,12 @@ def summarise(
     return found
 
 
+ALPHA = 0.05
+"""From this adjusted p on, two methods are not told apart."""
+SPELLED = 3
+"""Up to so many pairs each is spelled out."""
+
+
 def compare_methods(
     a: UnitResults, b: UnitResults, *, seed: int = 0, resamples: int = 9999, figures: Sequence[Metric] = METRICS
 ) -> dict[str, Any]:
@@ -389,8 +436,8 @@ def compare_methods(
     Ranks are compared only where both methods chose among as many concepts.
 
     Returns:
-        For each such figure `KEY_difference`, `KEY_difference_ci95`, `KEY_p`, two-sided, and `KEY_n`, the units in
-        common; `judged`, how many units both are judged on, where both are.
+        For each such figure `KEY_difference`, `KEY_difference_ci95`, `KEY_least_detectable`, `KEY_p`, two-sided, and
+        `KEY_n`, the units in common; `judged`, how many units both are judged on, where both are.
 
     >>> def right_on(*units):
     ...     return UnitResults(units=np.arange(8), top1=np.isin(np.arange(8), units))
@@ -416,25 +463,80 @@ def _paired_difference(figure: Metric, a: UnitResults, b: UnitResults, *, seed: 
         return {}
     found = figure.test.of(left[0][in_a], right[0][in_b], seed=seed, resamples=resamples)
     interval = {f"{figure.key}_difference_ci95": list(found.interval)} if found.interval else {}
+    least = least_detectable(left[0][in_a], right[0][in_b])
     return {
         f"{figure.key}_difference": found.value,
         **interval,
+        **({} if least is None else {f"{figure.key}_least_detectable": least}),
         f"{figure.key}_p": found.p,
         f"{figure.key}_n": len(in_a),
     }
 
 
-def adjust_p_values(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def adjust_p_values(rows: Sequence[Mapping[str, Any]], *, by_metric: bool = False) -> list[dict[str, Any]]:
     """The rows of a table of comparisons with `KEY_p_adjusted` beside each `KEY_p`: Holm's over all these tests.
+
+    Args:
+        rows: of the table.
+        by_metric: adjust the tests of each metric for themselves, over the rows: each answers a question of its own.
 
     >>> adjust_p_values([{"layer": "fc", "top1_p": 0.01}, {"layer": "layer4", "top1_p": 0.04}])[0]
     {'layer': 'fc', 'top1_p': 0.01, 'top1_p_adjusted': 0.02}
     """
     tests = [(number, key) for number, row in enumerate(rows) for key in row if key.endswith("_p")]
     found = [dict(row) for row in rows]
-    for (number, key), p in zip(tests, holm_adjust([rows[number][key] for number, key in tests]), strict=True):
-        found[number][f"{key}_adjusted"] = p
+    keys = dict.fromkeys(key for _, key in tests)
+    families = [[test for test in tests if test[1] == key] for key in keys] if by_metric else [tests]
+    for family in families:
+        for (number, key), p in zip(family, holm_adjust([rows[number][key] for number, key in family]), strict=True):
+            found[number][f"{key}_adjusted"] = p
     return found
+
+
+def describe_ranking(rows: Sequence[Mapping[str, Any]], key: str) -> list[str]:
+    """A sentence per layer: which methods a metric tells apart at 5 % after Holm's adjustment, and which it cannot.
+
+    Of more than three methods, their order stands in place of each pair that is told apart.
+
+    Args:
+        rows: of a table of comparisons, adjusted.
+        key: of the metric, of which higher is better.
+
+    >>> row = {"layer": "fc", "first": "ours", "second": "theirs", "f1_difference": 0.02, "f1_least_detectable": 0.05}
+    >>> describe_ranking([row | {"f1_p_adjusted": 0.3}], "f1")
+    ['fc, f1: cannot rank ours and theirs (+0.020; differences below 0.050 are mostly missed)']
+    """
+    tested = [row for row in rows if f"{key}_p_adjusted" in row]
+    sentences = []
+    for layer in dict.fromkeys(row["layer"] for row in tested):
+        own = [row for row in tested if row["layer"] == layer]
+        apart = [row for row in own if row[f"{key}_p_adjusted"] < ALPHA]
+        alike = [_cannot_rank(row, key) for row in own if row[f"{key}_p_adjusted"] >= ALPHA]
+        first = [_is_above(row, key) for row in apart] if len(own) <= SPELLED else [_order(own, len(apart), key)]
+        sentences.append(f"{layer}, {key.removeprefix('faithfulness.')}: {'; '.join([*first, *alike])}")
+    return sentences
+
+
+def _is_above(row: Mapping[str, Any], key: str) -> str:
+    difference = row[f"{key}_difference"]
+    better, worse = (row["first"], row["second"]) if difference > 0 else (row["second"], row["first"])
+    return f"{better} is above {worse} ({abs(difference):+.3f}, p {row[f'{key}_p_adjusted']:.2g})"
+
+
+def _cannot_rank(row: Mapping[str, Any], key: str) -> str:
+    least = row.get(f"{key}_least_detectable")
+    missed = "" if least is None else f"; differences below {least:.3f} are mostly missed"
+    return f"cannot rank {row['first']} and {row['second']} ({row[f'{key}_difference']:+.3f}{missed})"
+
+
+def _order(rows: Sequence[Mapping[str, Any]], apart: int, key: str) -> str:
+    """All methods, the best by its mean differences first, and how many pairs are told apart."""
+    lead: dict[str, float] = {}
+    for row in rows:
+        for name, sign in ((row["first"], 1), (row["second"], -1)):
+            lead[name] = lead.get(name, 0.0) + sign * row[f"{key}_difference"]
+    names = sorted(lead, key=lambda name: -lead[name])
+    return f"{apart} of {len(rows)} pairs are told apart, in the order {', '.join(names)}"
 
 
 def label_agreement(a: Labels, b: Labels) -> float | None:

@@ -7,6 +7,7 @@ are stored never imports timm. Preprocessing travels with the weights.
 from cd_exp.concepts import find_truth, read_names
 from cd_exp.models.custom import CustomModel, LoadedModel, restore_after
 from cd_exp.models.timm_model import TimmModel, places365, shapes_model
+from cd_exp.models.untrained import untrained_model
 from cd_exp.records import Network, TargetModel
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "read_names",
     "restore_after",
     "shapes_model",
+    "untrained_model",
 ]

@@ -41,7 +41,7 @@ def whiten_match(
     deviations = torch.linalg.vector_norm(loadings, dim=1, keepdim=True)
     loadings = normalise_rows(loadings)
     # std(P) = orthogonal columns times loadings': P is whitened where its loadings are.
-    loadings = normalise_rows(loadings @ _inverse_square_root(loadings.T @ loadings, ridge))
+    loadings = normalise_rows(loadings @ inverse_root(loadings.T @ loadings, ridge))
     floor = shrinkage * deviations.median()
     loadings *= deviations / (deviations.square() + floor.square()).sqrt().clamp(min=1e-30)
     return centred @ (vectors / roots), loadings
@@ -71,7 +71,7 @@ def weigh_images(
     columns = normalise_rows((columns - columns.mean(dim=0)).T).T * math.sqrt(count)
     by_units = units <= count
     gram = columns.T @ columns if by_units else columns @ columns.T
-    root = _inverse_square_root(gram / count, ridge)
+    root = inverse_root(gram / count, ridge)
     weights = torch.empty_like(columns)
     for part in concept_slices(units, max(1, 2**23 // count)):
         whitened = columns @ root[:, part] if by_units else root @ columns[:, part]
@@ -86,7 +86,7 @@ def _excess_over_threshold(whitened: Float[Tensor, "images block"], threshold: f
     return excess / excess.sum(dim=0).clamp(min=1e-30)
 
 
-def _inverse_square_root(gram: Float[Tensor, "rows rows"], ridge: float) -> Float[Tensor, "rows rows"]:
+def inverse_root(gram: Float[Tensor, "rows rows"], ridge: float) -> Float[Tensor, "rows rows"]:
     """V diag((e + ridge m)^-1/2) V', where e and V are those of `gram` and m is the mean of the e that are not zero."""
     if not len(gram):  # matches that do not vary
         return gram

@@ -1,5 +1,7 @@
 """The experiments on planted units and on what scores are worth, on few images; their arithmetic on small cases."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,8 @@ from cd_exp.shapes import ATTRIBUTES
 from experiments.meta_evaluation import analysis as meta_evaluation
 from experiments.meta_evaluation import renderer
 from experiments.planted import analysis as planted
+from experiments.planted_labellers import analysis as planted_labellers
+from experiments.published_scores import analysis as published_scores
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +92,7 @@ def test_the_three_questions_on_a_case_to_see_through():
     assert high == pytest.approx(2.5 / 3)
 
 
-@pytest.mark.parametrize("judge", ["annotations", "clip"])
+@pytest.mark.parametrize("judge", ["annotations", "clip", "whitened"])
 def test_meta_evaluation_on_shapes(small, judge, monkeypatch):
     monkeypatch.setattr(meta_evaluation, "RESAMPLES", 20)
     text = meta_evaluation.main([str(small), "--judge", judge])
@@ -110,3 +114,54 @@ def test_the_renderer_tells_true_labels_from_others(small):
     assert float(lines["named units of layer4, least CoSy AUC of the true attribute"].split(" ")[0]) > 0.95
     assert 0.4 < float(lines["all units, mean CoSy AUC of random labels"].split(" ")[0]) < 0.6
     assert int(lines["units of fc whose true class is above every other class"].split(" of ")[0]) > 90
+
+
+def test_planted_labellers_are_nested_and_right_as_often_as_they_say():
+    labels = planted_labellers.nested(200, seed=3)
+    right = [own == np.arange(200) for own in labels]
+    assert [int(own.sum()) for own in right] == [round(20 * tenth) for tenth in range(11)]
+    assert all((more | ~less).all() for less, more in pairwise(right))
+    random = np.random.default_rng(0)
+    assert abs((planted_labellers.drawn(20000, 0.3, random) == np.arange(20000)).mean() - 0.3) < 0.02
+
+
+def test_a_judge_that_knows_tells_planted_labellers_apart_and_one_that_does_not_says_so():
+    random = np.random.default_rng(0)
+    noise = random.normal(size=(60, 60))
+    seeing = planted_labellers.Scored({"whitened": noise + 5 * np.eye(60)})
+    blind = planted_labellers.Scored({"whitened": noise})
+    assert np.mean(planted_labellers.ordered(seeing, "whitened")) > 0.9
+    assert np.mean(planted_labellers.ordered(blind, "whitened")) < 0.1
+    assert np.mean(planted_labellers.at_its_floor(seeing, "whitened")) > 0.85
+    apart, least = planted_labellers.told(seeing, "whitened", (0.9, 0.2), draws=10)
+    assert all(apart)
+    assert 0 < np.mean(least) < 3
+    assert np.mean(planted_labellers.told(seeing, "whitened", (0.5, 0.5), draws=60)[0]) < 0.15
+
+
+@pytest.mark.slow
+def test_planted_labellers_on_shapes(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(planted_labellers, "DRAWS", 10)
+    monkeypatch.setattr(planted_labellers, "TESTS", 20)
+    text = planted_labellers.main([str(small), "--labels", str(tmp_path / "labels")])
+    assert text.startswith("100 units of fc, judge=whitened:")
+    assert "| whitened | 10 of 10 |" in text
+    assert len(list((tmp_path / "labels").glob("*.csv"))) == 33
+    with pytest.raises(InputError, match="layer layer4 has units whose true name is not known"):
+        planted_labellers.main([str(small), "--layer", "layer4"])
+
+
+def test_published_scores_say_what_is_beyond_chance(tmp_path):
+    random = np.random.default_rng(0)
+    for method, mean in (("A", 0.3), ("B", 0.3), ("C", 0.6)):
+        folder = tmp_path / "baselines" / method
+        folder.mkdir(parents=True)
+        lines = [f"{unit},dog,{value:.4f}\n" for unit, value in enumerate(random.normal(mean, 0.1, 50))]
+        (folder / "net_fc.csv").write_text("unit,description,sim correlation\n" + "".join(lines))
+    text = published_scores.main([str(tmp_path)])
+    assert "| C | 0.6" in text
+    assert "| 0.020 | 1.000 | 0.00 | dog (1.000) |" in text
+    assert "C is above A" in text
+    assert "cannot rank" in text
+    with pytest.raises(InputError, match=r"holds no \*/METHOD/NETWORK_LAYER\.csv"):
+        published_scores.main([str(tmp_path / "baselines")])

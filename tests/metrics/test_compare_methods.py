@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cd_exp.metrics import adjust_p_values, compare_methods, label_agreement
+from cd_exp.metrics import adjust_p_values, compare_methods, describe_ranking, label_agreement
 from cd_exp.records import Labels, UnitResults
 
 FAST = {"seed": 0, "resamples": 500}
@@ -115,3 +115,32 @@ def test_every_p_of_a_table_is_adjusted_for_all_of_them():
         {"layer": "b"},
         {"layer": "c", "top1_p": 0.02, "top1_p_adjusted": 0.04},
     ]
+
+
+def scored(seed, more=0.0, units=200):
+    values = np.random.default_rng(seed).normal(0.3 + more, 0.1, units)
+    return UnitResults(labelled=np.arange(units), faithfulness={"whitened": values})
+
+
+def test_the_least_detectable_difference_is_its_formula():
+    a, b = scored(0), scored(1)
+    found = compare_methods(a, b, **FAST)
+    differences = a.faithfulness["whitened"] - b.faithfulness["whitened"]
+    expected = 2.8 * differences.std(ddof=1) / np.sqrt(200)
+    assert found["faithfulness.whitened_least_detectable"] == pytest.approx(expected)
+    shares = compare_methods(judged(range(40), [True] * 40), judged(range(40), [True] * 30 + [False] * 10), **FAST)
+    assert shares["top1_least_detectable"] == pytest.approx(2.8 * 100 * np.std([0] * 30 + [1] * 10, ddof=1) / 40**0.5)
+
+
+def test_methods_are_ranked_where_they_are_told_apart_and_not_elsewhere():
+    methods = {"a": scored(0), "b": scored(1), "c": scored(2, more=0.2)}
+    rows = [
+        {"layer": "fc", "first": first, "second": second} | compare_methods(methods[first], methods[second], **FAST)
+        for first, second in (("a", "b"), ("a", "c"), ("b", "c"))
+    ]
+    (sentence,) = describe_ranking(adjust_p_values(rows), "faithfulness.whitened")
+    assert sentence.startswith("fc, whitened: c is above a (+0.198, p 0.012)")
+    assert "c is above b (+0.2" in sentence
+    assert "cannot rank a and b (" in sentence
+    assert f"differences below {rows[0]['faithfulness.whitened_least_detectable']:.3f} are mostly missed" in sentence
+    assert describe_ranking(rows, "faithfulness.f1") == []

@@ -24,6 +24,7 @@ from cd_exp.sweep import gather_sweep
 from experiments import against_published
 
 COUNTS = {"units", "judged", "cosine_units", "faithfulness_units"}
+SHARES = ("distinct_labels", "shared_label", "commonest_share")
 
 
 def full(seed: int, units: int = 40) -> UnitResults:
@@ -47,7 +48,9 @@ def full(seed: int, units: int = 40) -> UnitResults:
         layer_stability=np.append(stability, [0.1, 0.9]),
         dead=np.arange(units + 2) % 7 == 0,
         always_on=np.arange(units + 2) % 5 == 0,
+        names=np.append(rng.choice(["red", "blue", "a dog"], units + 1), ""),
         faithfulness=scores,
+        floor={name: values / 3 for name, values in scores.items()},
     )
 
 
@@ -86,6 +89,21 @@ def test_every_figure_applies_to_a_layer_of_which_all_is_known(found):
             low, high = metrics[figure.interval_key]
             assert low <= metrics[figure.key] <= high
     assert json.loads(json.dumps(metrics)) == metrics
+
+
+def test_new_shares_lie_between_0_and_1(found):
+    for layer in found.metrics.values():
+        assert all(0 <= layer[key] <= 1 for key in SHARES)
+        assert layer["commonest_label"] in ("red", "blue", "a dog")
+
+
+def test_the_floor_is_taken_off_unit_by_unit(found):
+    layer = found.metrics["fc"]
+    for name in FAITHFULNESS:
+        expected = layer[f"faithfulness.{name}"] * 2 / 3
+        assert layer[f"faithfulness.{name}_over_floor"] == pytest.approx(expected)
+        low, high = layer[f"faithfulness.{name}_over_floor_ci95"]
+        assert low < expected < high
 
 
 def test_every_key_of_metrics_is_in_metrics_json(found, sweep):
@@ -154,14 +172,16 @@ def test_every_figure_with_a_test_is_compared_and_shown(found):
     for figure in METRICS:
         assert (figure.test is not None) == (f"{figure.key}_difference" in row)
         if figure.test:
-            assert {f"{figure.key}_{what}" for what in ("difference_ci95", "p", "p_adjusted", "n")} <= row.keys()
+            parts = ("difference_ci95", "least_detectable", "p", "p_adjusted", "n")
+            assert {f"{figure.key}_{what}" for what in parts} <= row.keys()
             assert shown[figure.heading].units == str(row[f"{figure.key}_n"])
     assert row["judged"] == 40
     assert row["faithfulness.f1_n"] == 41
 
 
 def test_a_figure_is_declared_whole():
-    names = {entry.name for entry in fields(UnitResults)} | {f"faithfulness.{name}" for name in FAITHFULNESS} | COUNTS
+    scores = {f"faithfulness.{name}{over}" for name in FAITHFULNESS for over in ("", "_over_floor")}
+    names = {entry.name for entry in fields(UnitResults)} | scores | COUNTS
     for figure in (UNITS, *METRICS):
         assert set(figure.of) <= names
         assert figure.n in COUNTS
@@ -176,10 +196,11 @@ AXES = ("units", "named", "labelled", "candidates")  # never missing alone
 
 @pytest.mark.parametrize("entry", [entry.name for entry in fields(UnitResults) if entry.name not in AXES])
 def test_what_a_method_does_not_give_leaves_its_figures_out(entry):
-    emptied = replace(full(0), **{entry: {} if entry == "faithfulness" else None})
+    emptied = replace(full(0), **{entry: {} if entry in ("faithfulness", "floor") else None})
     found = summarise(emptied, total_units=42, resamples=9)
     for figure in METRICS:
         needs = {"faithfulness" if name.startswith("faithfulness") else name for name in figure.of}
+        needs |= {"floor" for name in figure.of if name.endswith("_over_floor")}
         assert (figure.key in found) == (entry not in needs)
 
 

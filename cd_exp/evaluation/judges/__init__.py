@@ -24,6 +24,7 @@ from cd_exp.evaluation.judges.clip import ClipJudge, read_concept_values
 from cd_exp.evaluation.judges.custom import custom
 from cd_exp.evaluation.judges.images import ImagesJudge
 from cd_exp.evaluation.judges.scores import (
+    activation_rate,
     auprc,
     average_precision,
     base_rate,
@@ -38,6 +39,7 @@ from cd_exp.evaluation.judges.scores import (
     score_labels,
     selectivity,
 )
+from cd_exp.evaluation.judges.whitened import WhitenedJudge, WhitenedMatch, score_whitened, whiten_activations
 from cd_exp.metrics.label_expressions import list_concepts, predict_values
 
 __all__ = [
@@ -48,6 +50,9 @@ __all__ = [
     "Judge",
     "LabelsToScore",
     "Scores",
+    "WhitenedJudge",
+    "WhitenedMatch",
+    "activation_rate",
     "auprc",
     "average_precision",
     "base_rate",
@@ -70,6 +75,8 @@ __all__ = [
     "read_concept_values",
     "read_image_classes",
     "score_labels",
+    "score_whitened",
     "selectivity",
     "split_images",
+    "whiten_activations",
 ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -23,10 +24,13 @@ class AnnotationsJudge(Judge):
     Args:
         held_out: share of the images that labels are scored on, and not chosen on.
         share: of these images in which a unit counts as active; None takes the label's own base rate.
+        untrained: whether our labels of the same network with weights drawn anew are scored as a reference.
     """
 
     held_out: float = SHARE
     share: float | None = None
+    untrained: bool = False
+    ranks_by: ClassVar[str] = "auprc"
 
     def check(self, probe: Probe) -> None:
         """Refuse a probe that has neither masks nor classes."""

@@ -4,6 +4,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -100,9 +101,15 @@ class Judge(ABC):
 
     Attributes:
         held_out: the share of the images that labels are scored on.
+        untrained: whether our labels of the same network with weights drawn anew are scored as a reference.
+        ranks_by: the score that methods are told apart by; none where the judge does not rank methods.
+        note: for a reader of the scores.
     """
 
     held_out: float = SHARE
+    untrained: bool = False
+    ranks_by: ClassVar[str] = ""
+    note: ClassVar[str] = ""
 
     def check(self, probe: Probe) -> None:  # noqa: B027  refuses nothing by default
         """Raise InputError for a probe set that the judge cannot judge on, before anything is computed."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import product
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ import cd_exp.shapes as world
 from cd_exp.errors import InputError
 from cd_exp.evaluation.judges.annotations import concept_presence
 from cd_exp.evaluation.judges.base import SHARE, HeldOut, Judge, LabelsToScore, Scores
-from cd_exp.evaluation.judges.scores import cosy_auc, cosy_mad, selectivity
+from cd_exp.evaluation.judges.scores import activation_rate, cosy_auc, cosy_mad, selectivity
 from cd_exp.features.other_passes import unit_activations
 from cd_exp.io.text import make_file_name
 from cd_exp.metrics.label_expressions import Values, predict_values
@@ -165,6 +166,7 @@ class ImagesJudge(Judge):
         held_out: share of the images that are the controls; labels are chosen on the others.
         scenes: how many pictures the renderer draws for a label.
         pairs: for how many of these it changes each of the attributes, for the selectivity.
+        untrained: whether our labels of the same network with weights drawn anew are scored as a reference.
 
     Raises:
         InputError: for a setting out of its range.
@@ -174,6 +176,8 @@ class ImagesJudge(Judge):
     held_out: float = SHARE
     scenes: int = 50
     pairs: int = 10
+    untrained: bool = False
+    ranks_by: ClassVar[str] = "cosy_auc"
 
     def __post_init__(self) -> None:
         if not 1 <= self.pairs <= self.scenes:
@@ -256,7 +260,11 @@ def score_images(
     control = held.features.activations[layer][held.scored_on][~_images_with_concept(held, label)][:, columns]
     pictures = shown.activations[layer][:, columns]
     own = pictures[list(shown.rows[label])]
-    found = {"cosy_auc": cosy_auc(own, control), "cosy_mad": cosy_mad(own, control)}
+    found = {
+        "cosy_auc": cosy_auc(own, control),
+        "cosy_mad": cosy_mad(own, control),
+        "activation_rate": activation_rate(own, held.features.activations[layer][:, columns]),
+    }
     if shown.renders is not None:
         named, other = shown.renders.pairs_of(label)
         if named and other:
@@ -267,7 +275,7 @@ def score_images(
 
 
 def _score_label(held: HeldOut, shown: ImageScores, layer: str, asked: Sequence[LabelsToScore]) -> list[Scores]:
-    metrics = ("cosy_auc", "cosy_mad", *(("selectivity",) if shown.renders is not None else ()))
+    metrics = ("cosy_auc", "cosy_mad", "activation_rate", *(("selectivity",) if shown.renders is not None else ()))
     scores = [{name: np.full(len(one.labels), np.nan) for name in metrics} for one in asked]
     users: dict[str, list[tuple[int, int]]] = {}
     for number, one in enumerate(asked):

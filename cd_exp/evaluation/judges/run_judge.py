@@ -1,6 +1,6 @@
 """Labels chosen on one part of the images and scored on the other: ours, those of every method, floor and ceiling."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,16 +11,21 @@ from cd_exp.errors import InputError
 from cd_exp.evaluation.baselines import Method, run_method
 from cd_exp.evaluation.judges import HeldOut, Judge, LabelsToScore, Scores, held_out_split, is_circular
 from cd_exp.features import Features
+from cd_exp.features.other_passes import unit_activations
+from cd_exp.models import untrained_model
+from cd_exp.probes.wrappers import Subset
 from cd_exp.records import CLIP_DISSECT, Labels, Similarity
 from cd_exp.similarity import concept_activations
 
-FLOOR, CEILING = "random_labels", "true_labels"
-"""Beside every method: labels drawn from the words that the judge knows, and the true labels where these are known."""
+FLOOR, SHUFFLED, CEILING, UNTRAINED = "random_labels", "shuffled_labels", "true_labels", "untrained"
+REFERENCES = (FLOOR, SHUFFLED, CEILING, UNTRAINED)
+"""Beside every method: labels drawn from the words that the judge knows; our labels shuffled among the units of their
+layer; the true labels where these are known; and our labels of the same network before it was trained."""
 
 
 @dataclass(frozen=True, eq=False)
 class JudgeResult:
-    """The labels of every method with their scores; `references` are the floor and the ceiling."""
+    """The labels of every method with their scores, and those of the references."""
 
     methods: Mapping[str, Mapping[str, Labels]]
     references: Mapping[str, Mapping[str, Labels]] = field(default_factory=dict)
@@ -73,19 +78,63 @@ def run_judge(
         for method, by_layer in labels.items()
         for layer, own in by_layer.items()
     }
-    references = _make_references(judge, held, labels[CLIP_DISSECT], seed=run.seed)
-    asked |= references
-    scores = dict(zip(asked, judge(held, list(asked.values())), strict=True))
+    drawn = draw_references(judge, held, labels[CLIP_DISSECT], seed=run.seed)
+    scored = score_with_floors(judge, held, asked | drawn, seed=run.seed)
+    beside = label_references(drawn, scored, of=CLIP_DISSECT)
+    if judge.untrained:
+        beside[UNTRAINED] = _untrained(judge, run, held, methods[CLIP_DISSECT])
     circular = {CLIP_DISSECT, *(name for name, method in methods.items() if method.uses_clip)}
     marked = circular if is_circular(judge, run.clip) else set()
-    found = {
+    with_scores = {
         method: {
-            layer: _add_scores(own, asked[method, layer], scores[method, layer], circular=method in marked)
+            layer: _add_scores(own, asked[method, layer], scored[method, layer], circular=method in marked)
             for layer, own in by_layer.items()
         }
         for method, by_layer in labels.items()
     }
-    return JudgeResult(found, _label_references(references, scores), _note_unscored(asked, scores, held))
+    return JudgeResult(with_scores, beside, (*_note_unscored(judge, asked, scored, held), *_favours(marked, methods)))
+
+
+@dataclass(frozen=True, eq=False)
+class WithFloor:
+    """The scores of the labels of some units, and the same labels shuffled among these units with their scores."""
+
+    scores: Scores
+    shuffled: LabelsToScore
+    floor: Scores
+
+
+def score_with_floors(
+    judge: Judge, held: HeldOut, asked: Mapping[tuple[str, str], LabelsToScore], *, seed: int
+) -> dict[tuple[str, str], WithFloor]:
+    """The scores of labels, each beside the score that its unit gets with another unit's label.
+
+    Args:
+        judge: tells where a concept is.
+        held: what it has.
+        asked: labels by method and layer.
+        seed: of the shuffling, which is the same for methods that label the same units.
+    """
+    shuffled = {key: replace(one, labels=shuffle(one.labels, seed=seed)) for key, one in asked.items()}
+    scores = judge(held, [*asked.values(), *shuffled.values()])
+    pairs = zip(asked, scores[: len(asked)], scores[len(asked) :], strict=True)
+    return {key: WithFloor(own, shuffled[key], floor) for key, own, floor in pairs}
+
+
+def shuffle(labels: Sequence[str], *, seed: int) -> tuple[str, ...]:
+    """The labels in a random order in which no unit keeps its place; a unit without a label stays without.
+
+    So a label that many units have is as frequent as before, and the units lose what was theirs.
+
+    >>> shuffle(["red", "", "blue"], seed=0)
+    ('blue', '', 'red')
+    """
+    rows = np.flatnonzero(np.array(labels, dtype=np.str_) != "")
+    order = np.random.default_rng([seed, 1]).permutation(rows)
+    mixed = list(labels)
+    for row, other in zip(order, np.roll(order, 1), strict=True):
+        mixed[row] = labels[other]
+    return tuple(mixed)
 
 
 def select_images(features: Features, rows: np.ndarray) -> Features:
@@ -122,7 +171,7 @@ def _chosen_labels(own: Labels, part: Labels | None) -> tuple[str, ...]:
     return tuple(names.get(unit, "") for unit in own.units.tolist())
 
 
-def _make_references(
+def draw_references(
     judge: Judge, held: HeldOut, ours: Mapping[str, Labels], *, seed: int
 ) -> dict[tuple[str, str], LabelsToScore]:
     """Random labels for all units, and the true label of each unit whose truth the judge knows."""
@@ -145,40 +194,100 @@ def _make_references(
     return found
 
 
-def _label_references(
-    references: Mapping[tuple[str, str], LabelsToScore], scores: Mapping[tuple[str, str], Scores]
+def label_references(
+    drawn: Mapping[tuple[str, str], LabelsToScore], scored: Mapping[tuple[str, str], WithFloor], *, of: str
 ) -> dict[str, dict[str, Labels]]:
+    """The references with their scores, by name and layer; `shuffled_labels` are those of one method, the floor of all.
+
+    Args:
+        drawn: random and true labels.
+        scored: by method and layer; what is drawn is among them.
+        of: the method whose labels are shuffled.
+    """
     found: dict[str, dict[str, Labels]] = {}
-    for (name, layer), one in references.items():
-        found.setdefault(name, {})[layer] = Labels(
-            layer=layer,
-            units=one.units,
-            top=tuple((label,) for label in one.labels),
-            similarity=np.full(len(one.units), np.nan),
-            judged_label=tuple(one.labels),
-            faithfulness=scores[name, layer],
-        )
-    return found
+    for name, layer in drawn:
+        own = scored[name, layer].scores
+        found.setdefault(name, {})[layer] = _reference(drawn[name, layer], own, scored[of, layer])
+    shuffled = {layer: own.shuffled for (name, layer), own in scored.items() if name == of}
+    found[SHUFFLED] = {layer: _reference(one, scored[of, layer].floor) for layer, one in shuffled.items()}
+    return {name: found[name] for name in REFERENCES if name in found}
 
 
-def _add_scores(own: Labels, asked: LabelsToScore, scores: Scores, *, circular: bool) -> Labels:
+def _reference(one: LabelsToScore, scores: Scores, ours: WithFloor | None = None) -> Labels:
+    """Labels of a reference with their scores, and the floor of ours on the same units."""
+    floor: Scores = {}
+    if ours is not None:
+        rows = np.searchsorted(ours.shuffled.units, one.units)
+        floor = {name: values[rows] for name, values in ours.floor.items()}
+    return Labels(
+        layer=one.layer,
+        units=one.units,
+        top=tuple((label,) if label else () for label in one.labels),
+        similarity=np.full(len(one.units), np.nan),
+        judged_label=tuple(one.labels),
+        faithfulness=scores,
+        floor=floor,
+    )
+
+
+def _untrained(judge: Judge, run: RunData, held: HeldOut, ours: Method) -> dict[str, Labels]:
+    """Our labels of the same network with weights drawn anew, scored against what that network does.
+
+    Nothing is to be named there, so a score that stays as high says nothing of what training has made.
+    """
+    model = untrained_model(run.model, seed=run.seed)
+    indices = np.asarray(run.features.kept)
+    probe = run.probe if len(indices) == len(run.probe) else Subset(run.probe, indices)
+    given = unit_activations(model, probe, like=run.probe, units=run.units, store=run.store, settings=run.settings)
+    features = replace(run.features, activations=dict(given), reduced={})
+    blank = {layer: replace(labels, truth=(), ranks=None) for layer, labels in run.labels.items()}
+    record = replace(run, model=model, features=features, labels=blank)
+    other = replace(held, model=model, features=features)
+    labels = run_method(ours, label_from_part(record, other)).labels
+    asked = {(UNTRAINED, layer): LabelsToScore(layer, own.units, own.descriptions) for layer, own in labels.items()}
+    scored = score_with_floors(judge, other, asked, seed=run.seed)
+    return {
+        layer: replace(own, judged_label=own.descriptions, faithfulness=scored[UNTRAINED, layer].scores,
+                       floor=scored[UNTRAINED, layer].floor)
+        for layer, own in labels.items()
+    }  # fmt: skip
+
+
+def _add_scores(own: Labels, asked: LabelsToScore, scored: WithFloor, *, circular: bool) -> Labels:
     marks = own.marks
     if circular:
         marks = tuple(mark | {"circular"} for mark in marks or (frozenset[str](),) * len(own.units))
-    return replace(own, judged_label=tuple(asked.labels), faithfulness=scores, marks=marks)
+    return replace(own, judged_label=tuple(asked.labels), faithfulness=scored.scores, floor=scored.floor, marks=marks)
+
+
+def _favours(circular: Collection[str], methods: Collection[str]) -> list[str]:
+    """A note where the judge asks the CLIP that chose some of the labels and not the others."""
+    others = [name for name in methods if name not in circular]
+    if not circular or not others:
+        return []
+    chosen = [name for name in methods if name in circular]
+    return [
+        f"the judge asks the CLIP that chose the labels of {', '.join(chosen)}, and not those of {', '.join(others)}: "
+        "it favours the former"
+    ]
 
 
 def _note_unscored(
-    asked: Mapping[tuple[str, str], LabelsToScore], scores: Mapping[tuple[str, str], Scores], held: HeldOut
+    judge: Judge,
+    asked: Mapping[tuple[str, str], LabelsToScore],
+    scored: Mapping[tuple[str, str], WithFloor],
+    held: HeldOut,
 ) -> tuple[str, ...]:
     said = [
         f"Faithfulness: labels chosen on {len(held.chosen_on):,} images, "
         f"scored on {len(held.scored_on):,} held-out images"
     ]
+    if note := judge.note:
+        said.append(note)
     for (method, layer), one in asked.items():
-        values = list(scores[method, layer].values())
+        values = list(scored[method, layer].scores.values())
         unknown = len(one.labels) - int((~np.isnan(values)).any(axis=0).sum()) if values else len(one.labels)
-        if unknown and method not in (FLOOR, CEILING):
+        if unknown:
             said.append(
                 f"{layer}, {method}: {unknown} of {len(one.labels)} labels are unknown to the judge and were not scored"
             )

@@ -3,6 +3,7 @@
 Pure functions, one column per unit. For the binary scores the unit, made binary, is the truth.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,15 +25,21 @@ PRESENT = 0.5
 def find_active(activations: Paired, share: float | Float[Tensor, " neurons"]) -> Bool[Tensor, "images neurons"]:
     """Whether an image is among this share of the images that excite a unit most.
 
-    active_i = a_i >= (the k-th largest a) and a_i > min a, for k = max(1, round(share * images)): equal activations
+    active_i = a_i >= (the k-th largest a) and a_i > min a, for k = max(1, ceil(share * images)): equal activations
     stand on the same side, and a unit's lowest value, such as the zero of a ReLU, is never active.
 
     Args:
         activations: images x neurons.
         share: of the images, in [0, 1], one for all units or one for each.
+
+    Source: ceil as the published code of Oikarinen, Yan and Weng (arXiv:2506.05774) counts them.
+
+    >>> active(torch.arange(10.0)[:, None], 0.11).sum().item()
+    2
     """
     images, neurons = activations.shape
-    counts = (torch.as_tensor(share, dtype=torch.float64) * images).round().long().clamp(1, images)
+    # A share that was a count over the images, or .3 in float32, is not to be one image more by its rounding.
+    counts = (torch.as_tensor(share, dtype=torch.float64) * images - 1e-7 * images).ceil().long().clamp(1, images)
     columns = zip(activations.T.contiguous(), counts.expand(neurons).tolist(), strict=True)
     threshold = torch.stack([column.kthvalue(images + 1 - count).values for column, count in columns])
     return (activations >= threshold) & (activations > activations.amin(dim=0))
@@ -173,8 +180,8 @@ def cosy_mad(
 ) -> Float[Tensor, " neurons"]:
     """The mean activation difference, in standard deviations of the control images.
 
-    MAD = (mean a(shown) - mean a(control)) / std a(control), the standard deviation with denominator n; 0 where the
-    control images all excite the unit alike.
+    MAD = (mean a(shown) - mean a(control)) / std a(control), the standard deviation with denominator n - 1 as in the
+    published code; 0 where the control images all excite the unit alike.
 
     Args:
         shown: activations on pictures of the label.
@@ -184,8 +191,31 @@ def cosy_mad(
     """
     shown, varies = shown.double(), control.amax(dim=0) > control.amin(dim=0)
     control = control.double()
-    spread = control.std(dim=0, correction=0)
+    spread = control.std(dim=0, correction=1 if len(control) > 1 else 0)
     return torch.where(varies, (shown.mean(dim=0) - control.mean(dim=0)) / torch.where(varies, spread, 1), 0)
+
+
+def activation_rate(
+    shown: Float[Tensor, "shown neurons"], images: Float[Tensor, "images neurons"], *, share: float = 0.01
+) -> Float[Tensor, " neurons"]:
+    """The share of pictures of the label that excite a unit as much as the strongest images of its own do.
+
+    rate = mean over pictures of [a(picture) >= the k-th largest a over the images and a(picture) > min a], for k =
+    max(1, ceil(share * images)). Pictures drawn as the images are would reach about `share_items`.
+
+    Args:
+        shown: activations on pictures of the label.
+        images: activations on the probe's images.
+        share: of the images that count as the unit's strongest.
+
+    >>> activation_rate(torch.tensor([[9.0], [98.0], [120.0], [99.0]]), torch.arange(100.0)[:, None]).item()
+    0.5
+
+    Source: SIEVE (arXiv:2603.24953), by what is reported of it: the rate above the unit's own 99th percentile.
+    """
+    count = max(1, math.ceil(share * len(images) - 1e-9))
+    threshold = images.kthvalue(len(images) + 1 - count, dim=0).values
+    return ((shown >= threshold) & (shown > images.amin(dim=0))).double().mean(dim=0)
 
 
 def selectivity(

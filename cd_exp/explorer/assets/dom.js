@@ -44,6 +44,7 @@ function marked(text, pattern) {
 
 function number(value, digits = 4) {
   if (value === undefined || value === null || Number.isNaN(value)) return "";
+  if (typeof value === "string") return value;
   if (Number.isInteger(value)) return value.toLocaleString("en");
   if (Math.abs(value) < 1e-3) return value.toExponential(1);
   return Number(value.toPrecision(digits)).toString();

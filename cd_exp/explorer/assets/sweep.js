@@ -13,7 +13,7 @@ function sweepView(main, sweep, state, runs) {
   const shownColumns = heads.map((_, i) => i).filter(i => !heads[i].endsWith("_low") && !heads[i].endsWith("_high") && sweep.rows.some(row => row[i] !== null));
   const plain = name => name.split("/").at(-1), figure = name => sweep.figures[plain(name)];
   const heading = name => (figure(name) ? [...name.split("/").slice(0, -1), figure(name).heading].join(" ") : name);
-  const written = (name, value) => figure(name) ? value.toFixed(figure(name).digits) : number(value);
+  const written = (name, value) => figure(name) && typeof value === "number" ? value.toFixed(figure(name).digits) : number(value);
   const bounds = (row, name) => {
     const interval = plain(name) === "top1" ? name.replace(/top1$/, "ci95") : `${name}_ci95`;
     const low = row[heads.indexOf(`${interval}_low`)], high = row[heads.indexOf(`${interval}_high`)];

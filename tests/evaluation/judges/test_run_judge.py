@@ -48,7 +48,7 @@ def rows(folder, name="labels.csv"):
 def test_annotations_score_every_method_between_floor_and_ceiling(run):
     folder = run("judge=annotations", "baseline=invert")
     found = figures(folder)
-    assert set(found["baselines"]) == {"invert", "random_labels", "true_labels"}
+    assert list(found["baselines"]) == ["invert", "random_labels", "shuffled_labels", "true_labels"]
     for score in ("pearson", "auprc", "f1", "iou", "cosine"):
         key = f"faithfulness.{score}"
         ours = found["layers"]["fc"]
@@ -58,6 +58,45 @@ def test_annotations_score_every_method_between_floor_and_ceiling(run):
         assert low <= ours[key] <= high
     assert found["baselines"]["random_labels"]["layer4"]["faithfulness_units"] == 96
     assert found["baselines"]["true_labels"]["layer4"]["faithfulness_units"] == 28
+
+
+def test_the_whitened_judge_stands_beside_its_references(run):
+    folder = run("judge=whitened", "judge.untrained=true", "baseline=invert")
+    found = figures(folder)
+    references = ["random_labels", "shuffled_labels", "true_labels", "untrained"]
+    assert list(found["baselines"]) == ["invert", *references]
+    for layer, ours in found["layers"].items():
+        random, floor, true, untrained = (found["baselines"][name][layer] for name in references)
+        for score in ("faithfulness.whitened", "faithfulness.which_unit"):
+            assert max(floor[score], random[score]) < ours[score] < true[score]
+            assert ours[f"{score}_over_floor"] == pytest.approx(ours[score] - floor[score])
+            low, high = ours[f"{score}_over_floor_ci95"]
+            assert 0 < low < ours[f"{score}_over_floor"] < high
+        assert abs(random["faithfulness.which_unit"] - 0.5) < 0.1
+        assert untrained["faithfulness.whitened_over_floor"] < ours["faithfulness.whitened_over_floor"]
+        assert "top1" not in untrained
+        for key in ("distinct_labels", "shared_label", "commonest_share"):
+            assert all(0 <= row[key] <= 1 for row in (ours, random, floor, true, untrained))
+    own = rows(folder)
+    assert all(row["faithfulness_whitened"] and row["faithfulness_which_unit"] for row in own)
+    assert all("circular" in row["marks"].split() for row in own)
+    # The other method was chosen by masks, not by the CLIP that judges.
+    assert not any("circular" in row["marks"] for row in rows(folder, "labels_invert.csv"))
+
+
+def test_who_is_favoured_is_said(run, capsys):
+    run("judge=whitened", "baseline=invert")
+    text = " ".join(capsys.readouterr().out.split())
+    assert "chose the labels of clip_dissect, and not those of invert: it favours the former" in text
+    assert "fc, whitened: cannot rank clip_dissect and invert" in text
+
+
+def test_methods_are_told_apart_or_said_not_to_be(run):
+    folder = run("judge=whitened", "judge.untrained=true", "baseline=invert")
+    (row,) = [row for row in json.loads((folder / "comparisons.json").read_text()) if row["layer"] == "fc"]
+    least, difference = (row[f"faithfulness.whitened_{what}"] for what in ("least_detectable", "difference"))
+    assert least > 0
+    assert (row["faithfulness.whitened_p_adjusted"] < 0.05) == (abs(difference) > least * 0.7)
 
 
 def test_labels_have_their_scores_and_what_was_scored(run):

@@ -1,6 +1,7 @@
 """Each score against its formula, one unit and one image at a time."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from cd_exp.evaluation import judges
 
 def literal_active(values, share):
     """The k strongest images, with those equal to the weakest of them, but never the unit's lowest value."""
-    count = max(1, round(share * len(values)))
+    # In whole numbers: 0.3 of 10 images are 3, which a product of floats may put above 3.
+    count = max(1, math.ceil(Fraction(share).limit_denominator(1000) * len(values)))
     threshold = sorted(values, reverse=True)[count - 1]
     return [value >= threshold and value > min(values) for value in values]
 
@@ -84,11 +86,37 @@ def test_scores_of_pictures_are_their_formulas(shown, control):
     a, b = torch.tensor(shown)[:, None], torch.tensor(control)[:, None]
     wins = [(x > y) + (x == y) / 2 for x in shown for y in control]
     assert judges.cosy_auc(a, b).item() == pytest.approx(np.mean(wins))
-    spread = np.std(control)
+    spread = np.std(control, ddof=1) if len(control) > 1 else 0
     expected = (np.mean(shown) - np.mean(control)) / spread if spread else 0
     assert judges.cosy_mad(a, b).item() == pytest.approx(expected, abs=1e-9)
     wanted, rest = max(0, np.mean(shown)), np.mean(np.abs(control))
     assert judges.selectivity(a, b).item() == pytest.approx(wanted / (wanted + rest) if wanted + rest else 0)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.sampled_from([0.0, 0.5, 1.0, 3.0]), min_size=1, max_size=6),
+    st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0]), min_size=1, max_size=9),
+    st.sampled_from([0.01, 0.2, 0.5]),
+)
+def test_the_activation_rate_is_its_formula(shown, images, share):
+    count = max(1, math.ceil(Fraction(share).limit_denominator(1000) * len(images)))
+    threshold = sorted(images, reverse=True)[count - 1]
+    expected = np.mean([value >= threshold and value > min(images) for value in shown])
+    a, b = torch.tensor(shown)[:, None], torch.tensor(images)[:, None]
+    assert judges.activation_rate(a, b, share=share).item() == pytest.approx(expected)
+
+
+def test_pictures_drawn_as_the_images_are_have_the_activation_rate_of_chance():
+    images, shown = torch.randn(2, 20000, 3, generator=torch.Generator().manual_seed(0))
+    assert judges.activation_rate(shown, images).tolist() == pytest.approx([0.01] * 3, abs=0.003)
+
+
+def test_the_active_images_are_counted_up_as_the_published_code_does():
+    values = torch.arange(100.0)[:, None]
+    assert judges.find_active(values, 0.051).sum().item() == 6  # rounded it would be 5
+    assert judges.find_active(values, 0.05).sum().item() == 5
+    assert judges.find_active(values, 7 / 100).sum().item() == 7  # 7.000000000000001 of them
 
 
 def test_selectivity_knows_the_direction():
