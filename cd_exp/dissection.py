@@ -9,16 +9,16 @@ import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import partial
+from functools import cache, partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cd_exp.activation_stats import ActivationStatistics
+from cd_exp.activation_stats import ActivationStatistics, strongest_images
 from cd_exp.cache import Store
 from cd_exp.clips import Clip
 from cd_exp.concepts import place_classes
@@ -113,7 +113,12 @@ def count_images_needed(similarity: Similarity, images: int, resamples: int, *, 
 
 
 def read_activations(
-    features: Features, layer: str, similarity: Similarity, resamples: int, device: torch.device
+    features: Features,
+    layer: str,
+    similarity: Similarity,
+    resamples: int,
+    device: torch.device,
+    order: Callable[[], Int[Tensor, " images"]] | None = None,
 ) -> Activations:
     """What the function and its resamples read of a layer; shorter lists where no longer ones were kept."""
     images = len(features.images)
@@ -122,9 +127,38 @@ def read_activations(
         return features.activations[layer].to(device)
     longer = min(images, images_reached(wanted)) if resamples else wanted
     kept = len(features.reduced[layer].strongest.values) if layer in features.reduced else images
-    lists = features.strongest(layer, max(wanted, min(longer, kept)))
+    count = min(images, max(wanted + 1, longer)) if layer in features.activations else max(wanted, min(longer, kept))
+    lists = features.strongest(layer, count)
+    if layer in features.activations and order is not None:
+        lists = _by_content(lists, features.activations[layer], order(), wanted)
     dead = features.statistics(layer).dead.to(device) if needs_dead(similarity) else None
     return TopActivations(lists.values.to(device), lists.indices.to(device), lists.images, dead)
+
+
+def is_tied(lists: TopActivations, read: int) -> Bool[Tensor, " neurons"]:
+    """Units whose last image that is read is no stronger than the next one: the order of the images would decide."""
+    if len(lists.values) <= read:
+        return torch.zeros(lists.values.shape[1], dtype=torch.bool, device=lists.values.device)
+    return lists.values[read - 1] == lists.values[read]
+
+
+def _by_content(
+    lists: TopActivations, neurons: Float[Tensor, "images neurons"], order: Int[Tensor, " images"], read: int
+) -> TopActivations:
+    """The same with images of equal activation in the order of their content, where that decides which are read."""
+    tied = is_tied(lists, read).nonzero().flatten()
+    if not len(tied):
+        return lists
+    values, indices = lists.values.clone(), lists.indices.clone()
+    best = strongest_images(neurons[:, tied][order], len(values))
+    values[:, tied], indices[:, tied] = best.values, order[best.indices]
+    return TopActivations(values, indices, lists.images, lists.dead)
+
+
+def order_by_content(probe: Probe, kept: Sequence[int]) -> Int[Tensor, " images"]:
+    """The rows of the images that are used, in the order of their content: the same however the set is sorted."""
+    keys = probe.order_keys(list(kept))
+    return torch.tensor(sorted(range(len(keys)), key=keys.__getitem__))
 
 
 def label_units(
@@ -197,7 +231,9 @@ def _best_candidates(scores: Float[Tensor, "block concepts"], number: int, names
     return Candidates(values, columns)
 
 
-def flag_labels(labels: Labels, statistics: ActivationStatistics, similarity: Similarity) -> Labels:
+def flag_labels(
+    labels: Labels, statistics: ActivationStatistics, similarity: Similarity, given: Activations | None = None
+) -> Labels:
     """The labels with the marks of their units."""
     dead, least = statistics.dead.numpy(), statistics.least.numpy()
     alive = len(dead) - int(dead.sum())
@@ -207,6 +243,9 @@ def flag_labels(labels: Labels, statistics: ActivationStatistics, similarity: Si
         always=is_always_on((statistics.firing / statistics.images).numpy(), least),
         second=labels.similarity - (0 if labels.margin is None else labels.margin),
         ceiling=score_ceiling(similarity, counted),
+        few=is_tied(given, inputs_of(similarity, given.images).strongest or given.images).cpu().numpy()
+        if isinstance(given, TopActivations)
+        else None,
     )
     return replace(labels, marks=found)
 
@@ -258,12 +297,15 @@ def dissect_layers(
     placed, class_notes = place_classes(inputs.model, sizes) if isinstance(inputs.units, Layers) else ({}, ())
     truth |= placed
     mine = share_by_size(sizes)  # of several processes each scores some of the layers
-    given = {layer: read_activations(features, layer, similarity, resamples, device) for layer in mine}
+    order = cache(lambda: order_by_content(inputs.probe, features.kept))  # only where units are tied
+    read = partial(read_activations, features, similarity=similarity, resamples=resamples, device=device, order=order)
+    given = {layer: read(layer) for layer in mine}
     with progress_bar(settings, "scoring of units", sum(sizes[layer] for layer in mine), after=LONG) as step:
         score = partial(label_units, top=top, resamples=resamples, units=sum(sizes.values()), step=step)
         scored = score(similarity, match, given, concepts.names, truth=truth)
     labels = {
-        layer: flag_labels(found, features.statistics(layer), similarity) for layer, found in scored.labels.items()
+        layer: flag_labels(found, features.statistics(layer), similarity, given[layer])
+        for layer, found in scored.labels.items()
     }
     seconds = {"features": extracted - began, "similarity": time.perf_counter() - extracted}
     if resamples and mine:

@@ -52,6 +52,7 @@ def flag_units(
     always: Bool[np.ndarray, " neurons"],
     second: Float[np.ndarray, " neurons"],
     ceiling: float | None,
+    few: Bool[np.ndarray, " neurons"] | None = None,
 ) -> tuple[frozenset[str], ...]:
     """The marks of each unit of a layer.
 
@@ -61,12 +62,16 @@ def flag_units(
         second: the score of the concept after its label.
         ceiling: what no score of the function exceeds in this layer, where there is such a number: where even the
             second concept reaches it, the scores do not tell which one is the label.
+        few: the last of the strongest images that are read is no stronger than the next: which images are read is
+            chance.
     """
     one = np.full(len(dead), len(dead) == 1)
     high = np.zeros(len(dead), dtype=bool)
     if ceiling is not None and len(dead) > 1:
         high = second >= ceiling - ROUNDING
     flags = {"dead": dead, "always_on": always, "one_unit": one, "ceiling": high}
+    if few is not None:
+        flags["few_images"] = few
     return tuple(frozenset(name for name, flag in flags.items() if flag[unit]) for unit in range(len(dead)))
 
 
@@ -78,6 +83,8 @@ SAYS = {
     "images best",
     "ceiling": "{n} of {units} units of {layer}: the best concepts are tied at the maximum score; the tie is broken by "
     "likelihood. Lower similarity.prior_weight to separate them",
+    "few_images": "{n} of {units} units of {layer} fire on fewer images than are read (few_images): images of equal "
+    "activation fill up, by their content. Lower similarity.top_k to read fewer",
 }
 
 

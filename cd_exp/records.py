@@ -155,6 +155,10 @@ class Probe(ABC):
         """
         return (self._pixels(row) for row in rows)
 
+    def order_keys(self, rows: Sequence[int]) -> Sequence[str]:
+        """What orders these images by their content, wherever they stand in the set; by their ids without pictures."""
+        return [self.ids[row] for row in rows] if self.ids_only else list(self.digests(rows))
+
     def fingerprint_of(self, rows: Sequence[int]) -> str:
         """The fingerprint of some of the images as a set; by default of this set and of which they are."""
         return hashlib.sha256(f"{self.fingerprint}\n\n{list(rows)}".encode()).hexdigest()
@@ -199,7 +203,7 @@ class Concepts:
 CLIP_DISSECT = "clip_dissect"
 """What our own labels are called beside those of other methods."""
 
-FLAGS = ("dead", "always_on", "one_unit", "ceiling", "below_min_iou", "circular")
+FLAGS = ("dead", "always_on", "one_unit", "ceiling", "few_images", "below_min_iou", "circular")
 """What a unit or its label may be marked as, in the order of the column `marks`."""
 
 Accepted = tuple[str, ...] | None

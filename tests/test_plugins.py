@@ -1,6 +1,12 @@
+import os
+import random
+import signal
 import sys
+import warnings
 
+import numpy as np
 import pytest
+import torch
 
 from cd_exp import plugins
 from cd_exp.errors import InputError
@@ -150,7 +156,53 @@ def test_options_are_held_to_the_function(write):
         called(f"{path}:build")
 
 
-def test_an_error_of_the_users_code_keeps_its_traceback(write):
-    path = write("own.py", "def build():\n    raise TypeError('mine')\n")
-    with pytest.raises(TypeError, match="mine"):
+RAISED = {
+    "raise TypeError('mine')": r"TypeError: mine \(own.py, line 3\)",
+    "raise ValueError('two\\nlines')": r"ValueError: two \(own.py, line 3\)",
+    "raise RuntimeError": r"RuntimeError: no message \(own.py, line 3\)",
+    "raise Mine('base')": r"Mine: base \(own.py, line 3\)",
+    "sys.exit(0)": r"SystemExit: it left the program, exit\(0\) \(own.py, line 3\)",
+    "exit('bye')": r"SystemExit: it left the program, exit\('bye'\)",
+    "os._exit(0)": r"SystemExit: it left the program, exit\('os._exit'\) \(own.py, line 3\)",
+    "os.execlp('true', 'true')": r"SystemExit: it left the program, exit\('os.exec",
+    "1 / 0": r"ZeroDivisionError: division by zero \(own.py, line 3\)",
+    "build()": r"RecursionError: maximum recursion depth exceeded.* \(own.py, line 3\)",
+    "raise MemoryError": r"MemoryError: no message \(own.py, line 3\)",
+    "raise GeneratorExit": r"GeneratorExit: no message \(own.py, line 3\)",
+    "import json; json.loads('{')": r"JSONDecodeError: .* \(own.py, line 3\)",
+}
+
+
+@pytest.mark.parametrize("body", RAISED)
+def test_whatever_the_users_code_raises_is_one_line_with_its_own_line(write, body):
+    path = write("own.py", f"import os, sys\ndef build():\n    {body}\nclass Mine(BaseException): pass\n")
+    with pytest.raises(InputError, match=r"model.factory=.*own.py:build failed: " + RAISED[body]) as told:
         called(f"{path}:build")
+    assert "\n" not in str(told.value)
+
+
+CHANGES = {
+    "os.chdir('/')": os.getcwd,
+    "os.environ.clear()": lambda: dict(os.environ),
+    "os.umask(0o777)": lambda: [mask := os.umask(0o022), os.umask(mask)][0],
+    "torch.set_default_dtype(torch.float64)": torch.get_default_dtype,
+    "torch.set_num_threads(torch.get_num_threads() + 1)": torch.get_num_threads,
+    "torch.manual_seed(7)": lambda: torch.get_rng_state().tolist(),
+    "np.random.seed(7)": lambda: np.random.get_state()[1].tolist(),  # noqa: NPY002
+    "random.seed(7)": lambda: random.getstate() == random.Random(7).getstate(),
+    "torch.set_grad_enabled(False)": torch.is_grad_enabled,
+    "torch.use_deterministic_algorithms(True)": torch.are_deterministic_algorithms_enabled,
+    "warnings.simplefilter('error')": lambda: list(warnings.filters),
+    "np.seterr(all='raise')": np.geterr,
+    "signal.signal(signal.SIGTERM, signal.SIG_IGN)": lambda: signal.getsignal(signal.SIGTERM),
+    "setattr(sys, 'stdout', None)": lambda: sys.stdout,
+}
+
+
+@pytest.mark.parametrize("body", CHANGES)
+def test_what_the_users_code_changes_for_the_whole_process_is_put_back(write, body):
+    heading = "import os, random, signal, sys, warnings\nimport numpy as np\nimport torch\n"
+    path = write("own.py", f"{heading}def build():\n    {body}\n    return 3\n")
+    before = CHANGES[body]()
+    assert called(f"{path}:build") == 3
+    assert CHANGES[body]() == before

@@ -139,6 +139,13 @@ class Wrapper(Probe):
             by_place |= zip(places, self.members[number].digests(inside), strict=True)
         return (by_place[place] for place in range(len(rows)))
 
+    def order_keys(self, rows: Sequence[int]) -> Sequence[str]:
+        """Those of each image's own set."""
+        by_place: dict[int, str] = {}
+        for number, places, inside in self._by_member(rows):
+            by_place |= zip(places, self.members[number].order_keys(inside), strict=True)
+        return [by_place[place] for place in range(len(rows))]
+
     def __getitem__(self, index: int) -> "Image":
         """The picture as RGB; raises OSError where it cannot be read."""
         number, inside = self.member(index)

@@ -38,6 +38,7 @@ function heading(run, table, at, {name, unit, rows, here, step, state}) {
 const MEANING = {
   dead: "the same activation for every image", always_on: "above zero for nearly every image",
   one_unit: "the label belongs to no other unit", ceiling: "the score cannot get higher, so its order among others says little",
+  few_images: "fires on fewer images than are read; others fill up",
   below_min_iou: "no concept overlaps enough",
   circular: "judged with the same CLIP that gave the label",
 };
