@@ -52,7 +52,7 @@ $(STAMP): requirements.lock pyproject.toml
 	touch $@
 
 lock: $(STAMP)
-	$(BIN)/uv pip compile pyproject.toml --extra dev --no-emit-package cd-exp --python-version 3.11 --no-header --upgrade --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra dev --no-emit-package cd-exp --python-version 3.11 --no-header --generate-hashes --upgrade --output-file requirements.lock
 
 clean:
 	rm -rf .venv
