@@ -8,7 +8,8 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from benchmarks.processes import resident
@@ -17,7 +18,12 @@ from cd_exp import similarity
 from cd_exp.records import ConceptActivations
 
 IMAGES, CONCEPTS, UNITS = 10_000, 20_000, 3_904
-FUNCTIONS = ("soft_wpmi", "whitened_wpmi")
+FUNCTIONS: Mapping[str, Mapping[str, Any]] = {
+    "soft_wpmi": {},
+    "whitened_wpmi": {"prior_weight": 0.85},
+    "whitened_wpmi, auto": {"prior_weight": "auto"},
+}
+"""With their settings; what stands after a comma is no part of the function's name."""
 
 
 def run(quick: bool = False, only: Sequence[str] = (), runs: int = 5) -> dict[str, Any]:
@@ -37,7 +43,7 @@ def _apart(name: str, sizes: Sequence[int]) -> dict[str, Any]:
 
 def measured(name: str, images: int, concepts: int, units: int) -> dict[str, float]:
     """Seconds on the clock and of the processor, and peak resident memory in all and beyond the inputs."""
-    function = getattr(similarity, name)
+    function = partial(getattr(similarity, name.partition(",")[0]), **FUNCTIONS[name])
     function(similarity.concept_activations(*inputs(500, 200, 8)[:2]), inputs(500, 200, 8)[2])
     image_embeddings, texts, neurons = inputs(images, concepts, units)
     match = ConceptActivations(image_embeddings.div_(DIM**0.5), texts.div_(DIM**0.5))

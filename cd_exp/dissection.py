@@ -8,7 +8,7 @@ Source: CLIP-Dissect (arXiv:2204.10965), section 3.
 import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache, partial
 from itertools import groupby
 from operator import itemgetter
@@ -20,18 +20,28 @@ from torch import Tensor
 
 from cd_exp.activation_stats import ActivationStatistics, strongest_images
 from cd_exp.cache import Store
+from cd_exp.calibration import Fitted, belief_of, p_right
 from cd_exp.clips import Clip
 from cd_exp.concepts import place_classes
 from cd_exp.distributed import gather_from_all, share_by_size
 from cd_exp.errors import InputError
 from cd_exp.features import ExtractionSettings, Features, extract, text_embeddings
 from cd_exp.features.dataloader import progress_bar
+from cd_exp.hierarchy import BackedOff, Hedging, Hierarchy, Taxonomy, hedging_of
 from cd_exp.labels import alphabetical_order, best_concepts, is_always_on, label_layer, many_images, note_few_units
 from cd_exp.labels import flag_units as marks_of_marks
 from cd_exp.metrics import accepted_columns
 from cd_exp.models import TargetModel
 from cd_exp.records import Accepted, ConceptActivations, Concepts, Labels, Probe, Similarity, TopActivations
-from cd_exp.similarity import concept_activations, inputs_of, needs_dead, score_ceiling, score_layers
+from cd_exp.similarity import (
+    PriorChoice,
+    concept_activations,
+    inputs_of,
+    needs_dead,
+    score_ceiling,
+    score_layers,
+    settle,
+)
 from cd_exp.similarity.match import Activations
 from cd_exp.similarity.registry import bound_settings, spec_of
 from cd_exp.stability import Candidates, count_candidates, describe_duration, images_reached, with_stability
@@ -82,6 +92,8 @@ class RunData(RunInputs):
         labels: ours, by layer; they hold the truth where it is known.
         seconds: of each step.
         notes: what to know beside the labels.
+        priors: of each layer, where `similarity.prior_weight=auto` chose it.
+        taxonomy: the hierarchy of the concepts, where general labels were wanted.
     """
 
     features: Features
@@ -89,6 +101,8 @@ class RunData(RunInputs):
     labels: Mapping[str, Labels]
     seconds: Mapping[str, float]
     notes: Sequence[str] = ()
+    priors: Mapping[str, PriorChoice] = field(default_factory=dict)
+    taxonomy: Taxonomy | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +175,81 @@ def order_by_content(probe: Probe, kept: Sequence[int]) -> Int[Tensor, " images"
     return torch.tensor(sorted(range(len(keys)), key=keys.__getitem__))
 
 
+@dataclass(frozen=True, eq=False)
+class LayerGroup:
+    """Layers that one function scores with the same settings."""
+
+    function: Similarity
+    layers: dict[str, Activations]
+
+    def believe(
+        self,
+        labels: Mapping[str, Labels],
+        scored: LayerScores,
+        stable: Callable[..., dict[str, Labels]],
+        match: ConceptActivations,
+        names: Sequence[str],
+        fitted: Fitted | None,
+        step: Callable[[float], None],
+        layers: int,
+    ) -> dict[str, Labels]:
+        """The group's labels with their stability and the probability that each is right.
+
+        `step` is told of the work done in per cent of the work on so many layers.
+        """
+        own = {layer: labels[layer] for layer in self.layers}
+        parts = own, scored.candidates, self.function, match, self.layers, names
+        found = stable(*parts, step=lambda share: step(100 * share * len(self.layers) / layers))
+        return {layer: with_belief(each, self.function, fitted) for layer, each in found.items()}
+
+
+def layers_by_choice(
+    similarity: Similarity, match: ConceptActivations, layers: Mapping[str, Activations]
+) -> tuple[list[LayerGroup], dict[str, PriorChoice]]:
+    """Layers grouped by what the function chooses for them, and the choices.
+
+    A function that chooses nothing has one group; one that chooses a setting a layer at a time
+    (`similarity_function(choose=...)`) as many as it chose values.
+    """
+    groups: dict[str, LayerGroup] = {}
+    choices: dict[str, PriorChoice] = {}
+    for layer, neurons in layers.items():
+        function, choice = settle(similarity, match, neurons)
+        if choice is not None:
+            choices[layer] = choice
+        value = "" if choice is None else repr(choice.settings)
+        groups.setdefault(value, LayerGroup(function, {})).layers[layer] = neurons
+    return list(groups.values()), choices
+
+
+def prior_notes(priors: Mapping[str, PriorChoice]) -> Iterator[str]:
+    """The prior of each layer and how clear its choice was, in one sentence; another for a layer where it was not.
+
+    >>> shares = {0.0: 0.1, 0.4: 0.12, 0.85: 0.05}
+    >>> unclear = PriorChoice(0.4, {0.0: 0.6, 0.4: 0.9, 0.85: 0.5}, shares, (0.4, 0.0, 0.4))
+    >>> for note in prior_notes({"layer1": unclear}):
+    ...     print(note)
+    prior_weight (bits per label that two halves of the images share under 0, 0.4, 0.85): layer1 0.4 (0.60, 0.90, 0.50)
+    layer1: divisions of the images prefer other priors (0.4, 0, 0.4); compare with similarity.prior_weight=0
+    """
+    if not priors:
+        return
+    weights = ", ".join(f"{weight:g}" for weight in next(iter(priors.values())).agreement)
+    chosen = [
+        f"{layer} {choice.weight:g} ({', '.join(f'{bits:.2f}' for bits in choice.information.values())})"
+        for layer, choice in priors.items()
+    ]
+    yield f"prior_weight (bits per label that two halves of the images share under {weights}): {', '.join(chosen)}"
+    for layer, choice in priors.items():
+        others = [weight for weight in choice.divisions if weight != choice.weight]
+        if others:
+            preferred = ", ".join(f"{weight:g}" for weight in choice.divisions)
+            yield (
+                f"{layer}: divisions of the images prefer other priors ({preferred}); "
+                f"compare with similarity.prior_weight={others[0]:g}"
+            )
+
+
 def label_units(
     similarity: Similarity,
     match: ConceptActivations,
@@ -171,6 +260,7 @@ def label_units(
     top: int,
     resamples: int = 0,
     units: int | None = None,
+    hedging: Hedging | None = None,
     step: Callable[[int], None] = lambda units: None,
 ) -> LayerScores:
     """The labels of all layers, whose units are scored together, and the candidates of resamples to come.
@@ -184,6 +274,7 @@ def label_units(
         top: how many concepts to keep for each unit.
         resamples: to come.
         units: of all layers of the run, where other processes score the others.
+        hedging: gives each unit a general label besides.
         step: called with the number of further units that have their labels.
     """
     labels, candidates = {}, {}
@@ -192,14 +283,13 @@ def label_units(
     pieces = score_layers(similarity, match, layers)
     for layer, blocks in groupby(pieces, key=itemgetter(0)):
         kept: list[Candidates] = []
-        labels[layer] = label_layer(
-            _keep_candidates(blocks, kept, number, step, names),
-            names,
-            layer=layer,
-            accepted=accepted_columns(truth[layer], names),
-            truth=truth[layer],
-            k=top,
-        )
+        general: list[BackedOff] = []
+        back_off = partial(hedging.back_off, function=similarity) if hedging else None
+        watched = _watched(_keep_candidates(blocks, kept, number, step, names), general, back_off)
+        accepted = accepted_columns(truth[layer], names)
+        labels[layer] = label_layer(watched, names, layer=layer, accepted=accepted, truth=truth[layer], k=top)
+        if hedging:
+            labels[layer] = hedging.labels(labels[layer], general, similarity, accepted)
         if kept:
             candidates[layer] = Candidates(*(torch.cat(parts) for parts in zip(*kept, strict=True)))
     return LayerScores(labels, candidates)
@@ -218,6 +308,26 @@ def _keep_candidates(
             kept.append(_best_candidates(scores, number, names))
         yield part, scores
         step(len(scores))
+
+
+def _watched(
+    blocks: Iterator[tuple[slice, Tensor]],
+    found: list[BackedOff],
+    back_off: Callable[[Tensor], BackedOff] | None,
+) -> Iterator[tuple[slice, Tensor]]:
+    """Yield the scores unchanged, and keep the general labels that follow from them."""
+    for part, scores in blocks:
+        if back_off is not None:
+            found.append(back_off(scores))
+        yield part, scores
+
+
+def with_belief(labels: Labels, function: Similarity, fitted: Fitted | None) -> Labels:
+    """The labels with the probability that each is right, where there are constants for the function."""
+    belief = belief_of(function, fitted)
+    if belief is None or labels.stability is None or labels.margin is None:
+        return labels
+    return replace(labels, p_right=p_right(labels.stability, labels.margin, belief))
 
 
 def _best_candidates(scores: Float[Tensor, "block concepts"], number: int, names: Sequence[str]) -> Candidates:
@@ -262,6 +372,8 @@ def dissect_layers(
     shown: int = 0,
     resamples: int = 0,
     everything: bool = False,
+    hierarchy: Hierarchy | None = None,
+    calibration: Fitted | None = None,
 ) -> RunData:
     """Name the units of a network with words.
 
@@ -272,6 +384,8 @@ def dissect_layers(
         shown: how many of each unit's strongest images a report wants.
         resamples: bootstrap resamples of the images, over which the stability of a label is counted.
         everything: whether all activations are read by others besides, whatever the function reads.
+        hierarchy: of the concepts, for general labels.
+        calibration: constants of the user's own for the probability that a label is right.
 
     Returns:
         The inputs with their features and labels. Where the model's truth is known, each unit has the rank of its
@@ -292,31 +406,70 @@ def dissect_layers(
     extracted = time.perf_counter()
     device, _ = settings.resolved()
     match = concept_activations(features.images.to(device), texts.to(device))
+    hedging = hedging_of(hierarchy, concepts.names)
     sizes = {layer: features.units(layer) for layer in features.layers}
     truth = {layer: inputs.units.truth_of(inputs.model, layer, units=size) for layer, size in sizes.items()}
     placed, class_notes = place_classes(inputs.model, sizes) if isinstance(inputs.units, Layers) else ({}, ())
     truth |= placed
     mine = share_by_size(sizes)  # of several processes each scores some of the layers
-    order = cache(lambda: order_by_content(inputs.probe, features.kept))  # only where units are tied
-    read = partial(read_activations, features, similarity=similarity, resamples=resamples, device=device, order=order)
-    given = {layer: read(layer) for layer in mine}
+    given = _read_layers(inputs, features, mine, similarity, resamples)
+    seconds = {"features": extracted - began}
+    groups, priors = layers_by_choice(similarity, match, given)
+    seconds |= {"prior": time.perf_counter() - extracted} if priors else {}
+    chosen = time.perf_counter()
     with progress_bar(settings, "scoring of units", sum(sizes[layer] for layer in mine), after=LONG) as step:
-        score = partial(label_units, top=top, resamples=resamples, units=sum(sizes.values()), step=step)
-        scored = score(similarity, match, given, concepts.names, truth=truth)
-    labels = {
-        layer: flag_labels(found, features.statistics(layer), similarity, given[layer])
-        for layer, found in scored.labels.items()
-    }
-    seconds = {"features": extracted - began, "similarity": time.perf_counter() - extracted}
+        score = partial(label_units, names=concepts.names, truth=truth, top=top, resamples=resamples, hedging=hedging)
+        score = partial(score, units=sum(sizes.values()), step=step)
+        scored = [score(group.function, match, group.layers) for group in groups]
+    labels = _flag_all(scored, features, similarity, given)
+    seconds["similarity"] = time.perf_counter() - chosen
     if resamples and mine:
         labelled = time.perf_counter()
         with progress_bar(settings, describe_duration(similarity, resamples), 100, after=LONG) as step:
             stable = partial(with_stability, resamples=resamples, seed=inputs.seed)
-            parts = labels, scored.candidates, similarity, match, given, concepts.names
-            labels = stable(*parts, step=lambda share: step(100 * share))
+            for group, part in zip(groups, scored, strict=True):
+                labels |= group.believe(labels, part, stable, match, concepts.names, calibration, step, len(mine))
         seconds["stability"] = time.perf_counter() - labelled
-    labels = gather_from_all(labels)
-    many = many_images(bound_settings(similarity).get("top_k"), len(features.images))
-    notes = (*note_few_units(sizes, spec_of(similarity).least_units), *many, *class_notes)
-    ordered = {layer: labels[layer] for layer in features.layers}
-    return RunData.of(inputs, features=features, texts=texts, labels=ordered, seconds=seconds, notes=notes)
+    notes = [*_notes_on_function(similarity, sizes, len(features.images)), *class_notes]
+    data = RunData.of(inputs, features=features, texts=texts, labels=labels, seconds=seconds, notes=notes)
+    return _complete(data, priors, hedging)
+
+
+def _read_layers(
+    inputs: RunInputs, features: Features, layers: Sequence[str], similarity: Similarity, resamples: int
+) -> dict[str, Activations]:
+    """What the function and its resamples read of each layer, on the device of the run."""
+    order = cache(lambda: order_by_content(inputs.probe, features.kept))  # only where units are tied
+    device, _ = inputs.settings.resolved()
+    read = partial(read_activations, features, similarity=similarity, resamples=resamples, device=device, order=order)
+    return {layer: read(layer) for layer in layers}
+
+
+def _complete(data: RunData, priors: Mapping[str, PriorChoice], hedging: Hedging | None) -> RunData:
+    """The data with the labels and priors of all processes, layers in their order, and what was chosen for them."""
+    labels, priors = gather_from_all(data.labels), gather_from_all(priors)
+    priors = {layer: priors[layer] for layer in data.features.layers if layer in priors}
+    return replace(
+        data,
+        labels={layer: labels[layer] for layer in data.features.layers},
+        notes=(*data.notes, *prior_notes(priors), *(hedging.notes() if hedging else [])),
+        priors=priors,
+        taxonomy=hedging.taxonomy if hedging else None,
+    )
+
+
+def _flag_all(
+    scored: Sequence[LayerScores], features: Features, similarity: Similarity, given: Mapping[str, Activations]
+) -> dict[str, Labels]:
+    """The labels of all groups with the flags of their units."""
+    return {
+        layer: flag_labels(labels, features.statistics(layer), similarity, given[layer])
+        for part in scored
+        for layer, labels in part.labels.items()
+    }
+
+
+def _notes_on_function(similarity: Similarity, sizes: Mapping[str, int], images: int) -> Iterator[str]:
+    """What the function says of layers and images of these numbers."""
+    yield from note_few_units(sizes, spec_of(similarity).least_units)
+    yield from many_images(bound_settings(similarity).get("top_k"), images)

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from cd_exp import distributed, explorer, results
 from cd_exp.cache import Store, make_key
+from cd_exp.calibration import CONSTANTS, Fitted, has_back_off, identity_of
 from cd_exp.config import GROUPS
 from cd_exp.config.compose import RunRequest, compose_choice
 from cd_exp.config.construct import build, check_groups
@@ -27,11 +28,13 @@ from cd_exp.evaluation.evaluate import MethodResults, evaluate_methods
 from cd_exp.evaluation.judges import Judge
 from cd_exp.evaluation.judges.run_judge import OwnLabels
 from cd_exp.features import ExtractionSettings, check_texts
+from cd_exp.hierarchy import Hierarchy
 from cd_exp.io.text import as_terminal_text
 from cd_exp.labels import fitting
 from cd_exp.plugins import find_code, hash_named_code
 from cd_exp.records import RunResult, Similarity
 from cd_exp.results.wandb import Logger, LoggerRun, NoLogger, RunInfo
+from cd_exp.similarity import PriorChoice
 from cd_exp.similarity.registry import bound_settings, default_settings
 from cd_exp.units import Layers
 
@@ -79,6 +82,8 @@ class Experiment(RunInputs):
     baselines: Mapping[str, Method]
     judge: Judge | None
     logger: Logger
+    hierarchy: Hierarchy | None
+    calibration: Fitted | None
     options: RunOptions
 
     @staticmethod
@@ -102,6 +107,8 @@ class Experiment(RunInputs):
             baselines={name: build(node, group="baseline") for name, node in chosen.items()},
             judge=_build_judge(config, groups["judge"]),
             logger=build(groups["logger"], group="logger") if groups["logger"] else NoLogger(),
+            hierarchy=build(groups["hierarchy"], group="hierarchy") if groups["hierarchy"] else None,
+            calibration=Fitted.read(config.calibration.path) if config.calibration.path else None,
             model=_with_key(build(groups["model"], group="model")),
             units=build(groups["units"], group="units") if groups["units"] else Layers(),
             clip=_with_key(build(groups["clip"], group="clip")),
@@ -137,6 +144,14 @@ class Experiment(RunInputs):
                     "judge.untrained=true draws the weights of a network anew, and these units come from files"
                 )
         self.logger.check()
+        if self.calibration is not None:
+            self.calibration.check(self.similarity)
+        if self.hierarchy is not None and not has_back_off(self.similarity):
+            names = dict.fromkeys(name.partition(",")[0] for name in CONSTANTS)
+            raise InputError(
+                f"hierarchy needs constants, and there are none for similarity={identity_of(self.similarity)[0]} with "
+                f"these settings; take {', '.join(names)} with default settings, or hierarchy=null"
+            )
         check_texts(self.clip, self.concepts, store=self.store)
 
 
@@ -202,6 +217,7 @@ def describe_run(
     images: Mapping[str, Any],
     cache: Mapping[str, Any],
     device: str,
+    priors: Mapping[str, PriorChoice],
 ) -> dict[str, Any]:
     """Everything a reader needs to repeat the run, as plain values.
 
@@ -216,6 +232,7 @@ def describe_run(
         images: how many were used, and which were left out.
         cache: which entries were read and which were made.
         device: what it ran on.
+        priors: of each layer, where `similarity.prior_weight=auto` chose them.
     """
     return {
         "config": dict(config),
@@ -229,6 +246,7 @@ def describe_run(
         "units": dict(units),
         "images": dict(images),
         "cache": dict(cache),
+        **({"priors": {layer: _choice(choice) for layer, choice in priors.items()}} if priors else {}),
         "versions": {name: version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "machine": platform.platform(),
@@ -237,6 +255,12 @@ def describe_run(
         "command": [without_private_parts(text) for text in sys.argv],
         "seed": config["seed"],
     }
+
+
+def _choice(choice: PriorChoice) -> dict[str, Any]:
+    tables = {"information": choice.information, "agreement": choice.agreement}
+    written = {name: {f"{weight:g}": value for weight, value in table.items()} for name, table in tables.items()}
+    return {"prior_weight": choice.weight, **written, "divisions": list(choice.divisions)}
 
 
 def read_commit() -> str | None:
@@ -257,6 +281,8 @@ def dissect_experiment(parts: Experiment) -> RunData:
         shown=parts.options.images,
         resamples=parts.options.resamples,
         everything=parts.reads_activations,
+        hierarchy=parts.hierarchy,
+        calibration=parts.calibration,
     )
 
 
@@ -290,6 +316,7 @@ def write_run(parts: Experiment, run: RunData, outcome: RunResult, invocation: R
         images={"used": len(run.features.kept), "skipped": list(run.features.skipped)},
         cache={"read": parts.store.read, "made": parts.store.made},
         device=str(parts.settings.resolved()[0]),
+        priors=run.priors,
     )
     results.write_run_files(folder, outcome, manifest=manifest)
     title = " · ".join(dict.fromkeys(invocation.choices[group] for group in ("model", "probe", "clip", "similarity")))

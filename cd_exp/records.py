@@ -231,6 +231,11 @@ class Labels:
     stability: Float[np.ndarray, " neurons"] | None = None  # share of resamples of the images that give the label
     stable_set: tuple[tuple[str, ...], ...] = ()  # the labels that make up 90 % of resamples
     p_right: Float[np.ndarray, " neurons"] | None = None  # probability that the label is right
+    general_label: tuple[str, ...] = ()  # the narrowest node of a hierarchy that is likely enough to be right
+    general_p: Float[np.ndarray, " neurons"] | None = None  # share right of such labels
+    general_bits: Float[np.ndarray, " neurons"] | None = None  # log2(concepts / concepts below the node)
+    general_right: Float[np.ndarray, " neurons"] | None = None  # 1, 0, or NaN where the truth is unknown
+    graded: Float[np.ndarray, " neurons"] | None = None  # nearness of label and truth in the hierarchy, 0 to 1
     marks: tuple[frozenset[str], ...] = ()  # of MARKS, for each unit
     judged_label: tuple[str, ...] = ()  # from the larger part of the images, for the scores beside it
     faithfulness: Mapping[str, Float[np.ndarray, " neurons"]] = field(default_factory=dict)
@@ -278,6 +283,10 @@ class UnitResults:
     layer_stability: Float[np.ndarray, " labelled"] | None = None  # of every unit, judged or not
     dead: Bool[np.ndarray, " labelled"] | None = None  # gives the same value for every image
     always_on: Bool[np.ndarray, " labelled"] | None = None  # fires on more than 80 % of the images
+    p_right: Float[np.ndarray, " labelled"] | None = None
+    general_right: Float[np.ndarray, " labelled"] | None = None  # NaN where the truth is unknown
+    general_bits: Float[np.ndarray, " labelled"] | None = None
+    graded: Float[np.ndarray, " labelled"] | None = None  # NaN where the truth is unknown
     named: Int[np.ndarray, " named"] | None = None
     clip_cosine: Float[np.ndarray, " named"] | None = None
     sentence_cosine: Float[np.ndarray, " named"] | None = None

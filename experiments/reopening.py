@@ -82,7 +82,8 @@ def reopen(folder: Path) -> Run:
         InputError: the folder holds no finished run, or the cache no longer has its features.
     """
     config = OmegaConf.create(dict(read_manifest_file(folder)["config"]))
-    config.baseline, config.judge, config.logger = None, None, {"_target_": "cd_exp.results.wandb.NoLogger"}
+    config.baseline, config.judge, config.hierarchy = None, None, None
+    config.logger = {"_target_": "cd_exp.results.wandb.NoLogger"}
     parts = Experiment.build(config, {})
     settings = replace(parts.settings, only_stored=True)
     features = extract(parts.model, parts.probe, parts.clip, layers=parts.units, store=parts.store, settings=settings)

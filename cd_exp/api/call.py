@@ -138,7 +138,8 @@ def dissect(
         }
         settled = describe_options(held, config, names, settings=settings, top=top, resamples=resamples, seed=seed)
         held |= {"store": kept, "settings": settings, "seed": seed}
-        parts = Experiment(**held, baselines={}, judge=None, logger=NoLogger(), options=settled)
+        held |= {"baselines": {}, "judge": None, "hierarchy": None, "calibration": None, "logger": NoLogger()}
+        parts = Experiment(**held, options=settled)
         parts.check()
         with restore_after(net) if isinstance(net, nn.Module) else nullcontext():
             found = dissect_experiment(parts)

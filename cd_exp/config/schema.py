@@ -90,17 +90,19 @@ DECLARED: Mapping[str, Any] = {
     "similarity.top_k": Annotated[Count, Le(10**7)],
     "similarity.scale": Positive,
     "similarity.prior_weight": float,
+    "similarity.whitened_wpmi.prior_weight": float | Annotated[str, OneOf("auto")],
     "similarity.first_membership": Share,
     "similarity.last_membership": Share,
     "similarity.min_probability": Positive,
     "similarity.prior_units": Annotated[str, OneOf("all", "alive")],
-    "similarity.gain": Positive,
+    "similarity.spread": Positive,
+    "similarity.leak": NotNegative,
+    "similarity.silence": NotNegative,
     "similarity.match_ridge": NotNegative,
     "similarity.unit_ridge": NotNegative,
     "similarity.few_units": NotNegative,
     "similarity.centre_weight": NotNegative,
     "similarity.centre_width": Positive,
-    "similarity.threshold": float,
     "similarity.half_prior_units": NotNegative,
     "similarity.shrinkage": NotNegative,
     "similarity.name_weight": float,
@@ -111,6 +113,9 @@ DECLARED: Mapping[str, Any] = {
     "similarity.permutations": Count,
     "similarity.seed": Whole,
     "similarity.options": Mapping[str, Any],
+    "hierarchy.path": Text | None,
+    "hierarchy.file.path": Text,
+    "hierarchy.precision": Annotated[float, Ge(0.7), Le(0.95)],
     "units.layer": Text,
     "units.weights": Text,
     "units.path": Text,
@@ -241,6 +246,15 @@ class StabilitySettings:
 
 
 @dataclass
+class CalibrationSettings:
+    """Where the constants of the probability that a label is right come from."""
+
+    path: Annotated[Text | None, Doc("constants that python -m cd_exp.calibrate fitted; null takes the package's")] = (
+        None
+    )
+
+
+@dataclass
 class Config:
     """All settings of a run. A group holds the name of its constructor and what that takes."""
 
@@ -252,6 +266,7 @@ class Config:
     similarity: Annotated[Any, Doc("how activations and matches are compared")] = MISSING
     baseline: Annotated[Any, Doc("another method on the same units")] = None
     judge: Annotated[Any, Doc("who judges labels where no truth is known")] = None
+    hierarchy: Annotated[Any, Doc("what concepts are setting_types of, for general labels")] = None
     logger: Annotated[Any, Doc("the tracker")] = None
     plan: Annotated[
         bool, Doc("print what the run would download, read, compute and store, and stop; no folder is made")
@@ -269,6 +284,7 @@ class Config:
     report: ReportSettings = field(default_factory=ReportSettings)
     distributed: DistributedSettings = field(default_factory=DistributedSettings)
     stability: StabilitySettings = field(default_factory=StabilitySettings)
+    calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
 
 
 GROUPS = tuple(name for name, kind in typing.get_type_hints(Config).items() if kind is Any)

@@ -101,15 +101,15 @@ def judge_labels(
 
 def _is_always_known(labels: Labels) -> dict[str, Any]:
     """What needs no truth."""
+    names = ("p_right", "general_right", "general_bits", "graded", "faithfulness", "candidates")
     return {
         "labelled": labels.units,
         "layer_stability": labels.stability,
         "dead": _has_flag(labels, "dead"),
         "always_on": _has_flag(labels, "always_on"),
         "names": np.array(labels.descriptions, dtype=np.str_),
-        "faithfulness": labels.faithfulness,
         "floor": labels.floor,
-        "candidates": labels.candidates,
+        **{name: getattr(labels, name) for name in names},
     }
 
 
@@ -265,6 +265,7 @@ def evaluate_methods(
     units = {layer: len(labels.units) for layer, labels in run.labels.items()}
     by_method: dict[str, Mapping[str, Labels]] = {CLIP_DISSECT: run.labels}
     by_method |= {name: other.labels for name, other in others.items()}
+    by_method = {name: _graded(by_layer, run) for name, by_layer in by_method.items()}
     scored = (
         run_judge(judging.judge, run, {CLIP_DISSECT: judging.ours, **methods}, by_method)
         if judging
@@ -283,6 +284,9 @@ def evaluate_methods(
         }
         for method, by in judgements.items()
     }
+    metrics[CLIP_DISSECT] = {
+        layer: found | _prior_metrics(run, layer) for layer, found in metrics[CLIP_DISSECT].items()
+    }
     pictured = run.labels if has_images(run.probe) else ()  # without pictures there is nothing to show
     comparisons = list(compare_methods_by_layer(by_method, judgements, seed=run.seed))
     score = judging.judge.ranks_by if judging else ""
@@ -300,6 +304,35 @@ def evaluate_methods(
         notes=[*collect_notes(run, others), *_note_absent_truth(run, judgements), *scored.notes, *ranks],
         files={name: text for other in others.values() for name, text in other.files.items()},
     )
+
+
+def _prior_metrics(run: RunData, layer: str) -> dict[str, float]:
+    """The prior that was chosen for a layer and how clear that was; nothing where none was."""
+    choice = run.priors.get(layer)
+    if choice is None:
+        return {}
+    return {
+        "prior_weight": choice.weight,
+        "prior_information": choice.information[choice.weight],
+        "prior_margin": choice.margin,
+        "prior_agreement": choice.agreement[choice.weight],
+    }
+
+
+def _graded(by_layer: Mapping[str, Labels], run: RunData) -> dict[str, Labels]:
+    """The labels with their nearness to the truth in the run's hierarchy, NaN where one is not in it."""
+    if run.taxonomy is None:
+        return dict(by_layer)
+    found = {}
+    for layer, labels in by_layer.items():
+        own = run.labels.get(layer)
+        truth = {} if own is None else dict(zip(own.units.tolist(), own.truth, strict=False))
+        values = [
+            run.taxonomy.graded(name, truth.get(unit) or ())
+            for unit, name in zip(labels.units.tolist(), labels.descriptions, strict=True)
+        ]
+        found[layer] = replace(labels, graded=np.array([np.nan if value is None else value for value in values]))
+    return found
 
 
 def _judge_methods(run: RunData, methods: Mapping[str, Mapping[str, Labels]]) -> dict[str, dict[str, UnitResults]]:

@@ -167,7 +167,8 @@ def describe_table(labels: Labels, names: NameTable) -> dict[str, Any]:
     count = len(labels.units)
     truth = labels.truth or (None,) * count
     numbers = {"similarity": labels.similarity, "rank": labels.ranks, "margin": labels.margin}
-    numbers |= {"stability": labels.stability}
+    numbers |= {"stability": labels.stability, "p_right": labels.p_right}
+    numbers |= {"general_p": labels.general_p, "general_bits": labels.general_bits}
     numbers |= {f"faithfulness.{name}": values for name, values in labels.faithfulness.items()}
     marks = [sum(1 << FLAGS.index(mark) for mark in found) for found in labels.marks] or [0] * count
     found = {
@@ -184,6 +185,8 @@ def describe_table(labels: Labels, names: NameTable) -> dict[str, Any]:
             if values is not None and not np.isnan(values).all()
         },
     }
+    if labels.general_label:
+        found["general"] = encode_array([names.number(name) for name in labels.general_label])
     if labels.judged_label:
         found["judged_label"] = encode_array([names.number(name) for name in labels.judged_label])
     return found

@@ -184,6 +184,9 @@ def bootstrapped(statistic: Callable[..., Any], *, test: PairedTest | None = Non
     return Statistic(number, Interval("bootstrap over units", bounds), test)
 
 
+BELIEVED = 0.8
+"""A label is believed from this probability on."""
+
 EXACT = Interval("Clopper-Pearson", lambda right, **_: wilson_interval(right))
 BOOTSTRAP_AREA = Interval("bootstrap over units", selective.risk_coverage_area_interval)
 BOOTSTRAP_COVERAGE = Interval("bootstrap over units", selective.coverage_at_interval)
@@ -299,6 +302,21 @@ METRICS = (
            "area under the risk-coverage curve: mean share of wrong labels, most stable units first", ".3f"),
     Metric("coverage_at_80", ("stability", "top1"), COVERAGE_AT_80, True, "% kept at 80 % right", "kept",
            "how many units can be kept, most stable first, while 80 % are right", ".1f"),
+    Metric("p_right_mean", ("p_right",), MEAN, None, "mean p(right)", "p(right)",
+           "mean probability that a label is right", ".3f", n="units"),
+    Metric("p_right_share", ("p_right",), MEAN, None, "share with p(right) from .8", "p .8+",
+           "share of units whose label is right with a probability of at least .8", ".3f", n="units",
+           each=lambda p: (p >= BELIEVED).astype(float)),
+    Metric("general_right", ("general_right",), MEAN, True, "general label right", "gen.",
+           "share of judged units whose truth is below their general label", ".3f", n="units"),
+    Metric("general_bits", ("general_right", "general_bits"), MEAN, True, "bits of general label", "bits",
+           "log2(concepts / concepts below it), 0 where it is wrong", ".2f", n="units",
+           each=lambda right, bits: right * bits),
+    Metric("general_vague", ("general_bits",), MEAN, False, "general label under one bit", "<1 bit",
+           "share of units whose general label says less than one bit", ".3f", n="units",
+           each=lambda bits: (bits < 1).astype(float)),
+    Metric("graded_accuracy", ("graded",), MEAN, True, "graded accuracy", "graded",
+           "depth of the deepest common ancestor of label and truth, as a share of the deeper one's", ".3f", n="units"),
     Metric("clip_cosine", ("clip_cosine",), MEAN, True,
            "CLIP cosine to truth", "CLIP cosine",
            "cosine of label and truth in CLIP's text space", ".3f", n="cosine_units"),

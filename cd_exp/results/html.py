@@ -25,6 +25,7 @@ FIGURES = {
     "accuracy": "Accuracy of the labels by layer and method, with intervals of 95 %",
     "ranks": "Share of units whose truth is among the k best concepts",
     "risk_coverage": "Share of wrong labels among the most stable ones, by how many units they are",
+    "reliability": "Share of labels that are right by the probability they were given, with intervals of 95 %",
     "agreement": "Share of units given the same name by two methods",
 }
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 FIRST = ("layer", "unit", "description", "similarity", "top5", "truth", "rank_of_truth")
 """Published tools read the first four."""
 BELIEF = ("margin", "stability", "stable_set")
+PROBABILITY = "p_right"
+GENERAL = ("general_label", "general_p", "general_bits")
 JUDGED = "judged_label"
 FAITHFULNESS = "faithfulness_"
 LAST = "marks"
@@ -30,10 +32,13 @@ Numbers = Float[np.ndarray, " neurons"]
 
 
 def label_columns(layers: Mapping[str, Labels]) -> tuple[str, ...]:
-    """The header: those of a judge only where one scored the labels, all others always."""
+    """The header: probabilities, general labels and scores of a judge only where some layer has them."""
     names = dict.fromkeys(name for labels in layers.values() for name in labels.faithfulness)
     judged = any(labels.judged_label for labels in layers.values())
-    return (*FIRST, *BELIEF, *([JUDGED] if judged else []), *(FAITHFULNESS + name for name in names), LAST)
+    belief = [PROBABILITY] if any(labels.p_right is not None for labels in layers.values()) else []
+    general = GENERAL if any(labels.general_label for labels in layers.values()) else ()
+    scores = [*([JUDGED] if judged else []), *(FAITHFULNESS + name for name in names)]
+    return (*FIRST, *BELIEF, *belief, *general, *scores, LAST)
 
 
 def format_labels(layers: Mapping[str, Labels]) -> str:
@@ -95,6 +100,10 @@ def label_rows(labels: Labels, header: Sequence[str]) -> Iterator[tuple[str, ...
         "margin": blank if labels.margin is None else _format_cell(labels.margin),
         "stability": blank if labels.stability is None else _format_cell(labels.stability),
         "stable_set": [join_names(names) for names in labels.stable_set] or blank,
+        PROBABILITY: blank if labels.p_right is None else _format_cell(labels.p_right),
+        "general_label": labels.general_label or blank,
+        "general_p": blank if labels.general_p is None else _format_cell(labels.general_p),
+        "general_bits": blank if labels.general_bits is None else _format_cell(labels.general_bits),
         JUDGED: labels.judged_label or blank,
         LAST: [" ".join(mark for mark in FLAGS if mark in marks) for marks in labels.marks] or blank,
     }
@@ -163,6 +172,10 @@ def _parse_labels(layer: str, rows: Sequence[Mapping[str, str]]) -> Labels:
         margin=numbers("margin"),
         stability=numbers("stability"),
         stable_set=tuples("stable_set", split_names),
+        p_right=numbers(PROBABILITY),
+        general_label=tuples("general_label", str),
+        general_p=numbers("general_p"),
+        general_bits=numbers("general_bits"),
         marks=tuples(LAST, lambda cell: frozenset(cell.split())),
         judged_label=tuples(JUDGED, str),
         faithfulness={

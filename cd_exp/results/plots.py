@@ -16,6 +16,7 @@ from PIL.Image import Image
 from cd_exp.io.atomic import write_file as write_file
 from cd_exp.io.text import cut_text
 from cd_exp.metrics import label_agreement as agreeing
+from cd_exp.metrics.intervals import wilson_interval
 from cd_exp.metrics.selective import risk_coverage as curve
 from cd_exp.records import CLIP_DISSECT, Labels, Probe, RunResult
 from cd_exp.results.image_strips import encode_png, make_strip, render_figure, render_vectors
@@ -51,6 +52,10 @@ def new_plot(width: float, height: float) -> tuple["Figure", "Axes"]:
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(length=0)
     return figure, axes
+
+
+BINS = 10
+"""Of the reliability diagram."""
 
 
 def plot_ranks(curves: Mapping[str, Float[np.ndarray, " judged"]]) -> "Figure":
@@ -105,6 +110,39 @@ def list_known_stability(
         return None
     known = ~np.isnan(labels.ranks) & ~np.isnan(labels.stability)
     return (labels.stability[known], labels.ranks[known] == 1) if known.any() else None
+
+
+def reliability(
+    curves: Mapping[str, tuple[Float[np.ndarray, " judged"], Bool[np.ndarray, " judged"]]],
+) -> "Figure":
+    """The share of labels that are right against the probability they were given, in ten bins; on the line is right.
+
+    Bars are Clopper-Pearson intervals of 95 %; a larger dot has more units.
+    """
+    figure, axes = new_plot(4.6, 4.4)
+    axes.plot([0, 1], [0, 1], color="#8a8f98", linewidth=0.8)
+    for number, (layer, (stated, right)) in enumerate(curves.items()):
+        colour = line_style(number)[0]
+        bins = np.minimum((stated * BINS).astype(int), BINS - 1)
+        for part in (bins == at for at in np.unique(bins)):
+            low, high = (end / 100 for end in wilson_interval(right[part]))
+            axes.plot([stated[part].mean()] * 2, [low, high], color=colour, linewidth=1)
+            size = 12 + 80 * part.mean()
+            axes.scatter([stated[part].mean()], [right[part].mean()], s=size, color=colour, zorder=3)
+        axes.scatter([], [], s=30, color=colour, label=f"{cut_text(layer, WIDEST)}, {len(right)} units")
+    axes.set(xlim=(0, 1), ylim=(0, 1.01), xlabel="probability that the label is right", ylabel="share of labels right")
+    _finish_plot(axes, legend="upper left")
+    return figure
+
+
+def known_p_right(
+    labels: Labels,
+) -> tuple[Float[np.ndarray, " judged"], Bool[np.ndarray, " judged"]] | None:
+    """Probability and verdict of the units that have both; None where no unit has."""
+    if labels.ranks is None or labels.p_right is None:
+        return None
+    known = ~np.isnan(labels.ranks) & ~np.isnan(labels.p_right)
+    return (labels.p_right[known], labels.ranks[known] == 1) if known.any() else None
 
 
 def _finish_plot(axes: "Axes", *, legend: Literal["lower right", "upper left"]) -> None:
@@ -170,7 +208,7 @@ def draw_figures(
     title: str = "",
     vector: bool = False,
 ) -> tuple[Path, ...]:
-    """Draw what there is to draw into `folder/figures`: `accuracy`, `ranks`, `risk_coverage`,
+    """Draw what there is to draw into `folder/figures`: `accuracy`, `ranks`, `risk_coverage`, `reliability`,
     `agreement`, `units`.
 
     Args:
@@ -211,6 +249,8 @@ def _draw_each(outcome: RunResult, units: int, images: int, method: str) -> Iter
         yield "ranks", plot_ranks(curves)
     if believed := {layer: pair for layer, labels in outcome.labels.items() if (pair := list_known_stability(labels))}:
         yield "risk_coverage", plot_risk_coverage(believed)
+    if stated := {layer: pair for layer, labels in outcome.labels.items() if (pair := known_p_right(labels))}:
+        yield "reliability", reliability(stated)
     several = [layer for layer in outcome.labels if any(layer in layers for layers in outcome.baselines.values())]
     if several:
         yield "agreement", plot_agreement(outcome, several[-PANELS:], method)

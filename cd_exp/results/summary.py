@@ -61,13 +61,13 @@ class ShownUnit:
 
 
 def choose_units(outcome: RunResult, cap: int, *, images: int = 5) -> tuple[ShownUnit, ...]:
-    """At most `cap` units, spread evenly over the layers and over the units of each: a sample, not the best."""
+    """At most `cap` units, spread evenly over the layers, of each those whose labels are believed most."""
     layers = [layer for layer in outcome.labels if layer in outcome.top_images][-cap:] if cap > 0 else []
     bounds = np.linspace(0, cap, len(layers) + 1).astype(int).tolist()
     return tuple(
         _show_unit(outcome, layer, row, images)
         for layer, (low, high) in zip(layers, pairwise(bounds), strict=True)
-        for row in spread_evenly(len(outcome.labels[layer].units), high - low)
+        for row in first_believed(outcome.labels[layer], high - low)
     )
 
 
@@ -101,6 +101,14 @@ def certainty(labels: Labels) -> Float[np.ndarray, " neurons"] | None:
 def certainty_name(labels: Labels) -> str:
     """What `certainty` is of these labels; empty without."""
     return "" if certainty(labels) is None else "stability" if labels.p_right is None else "p(right)"
+
+
+def first_believed(labels: Labels, wanted: int) -> list[int]:
+    """The rows of the most certain units; spread evenly over the layer where there is no certainty."""
+    values = certainty(labels)
+    if values is None:
+        return spread_evenly(len(labels.units), wanted)
+    return np.argsort(-np.nan_to_num(values, nan=-1.0), kind="stable")[:wanted].tolist()
 
 
 def sample_by_certainty(labels: Labels, wanted: int) -> list[int]:

@@ -27,17 +27,20 @@ from cd_exp.similarity.registry import (
     inputs_of,
     needs_dead,
     score_ceiling,
+    settle,
     similarity_function,
 )
 from cd_exp.similarity.scoring import score_blocks, score_layers
 from cd_exp.similarity.soft_wpmi import soft_wpmi
-from cd_exp.similarity.whitened_wpmi import whitened_wpmi
+from cd_exp.similarity.whitened_wpmi import PriorChoice, choose_prior, whitened_wpmi
 from cd_exp.similarity.wpmi import wpmi
 
 __all__ = [
     "DenseOrFactored",
     "Inputs",
+    "PriorChoice",
     "RankSum",
+    "choose_prior",
     "concept_activations",
     "cos",
     "cos_cubed",
@@ -49,6 +52,7 @@ __all__ = [
     "score_blocks",
     "score_ceiling",
     "score_layers",
+    "settle",
     "similarity_function",
     "soft_wpmi",
     "whitened_wpmi",

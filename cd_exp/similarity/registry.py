@@ -56,6 +56,7 @@ class SimilaritySpec:
     terms: Callable[..., RankSum] | None = None
     prepare: Callable[..., tuple[Any, Tensor, Callable[..., Tensor]]] | None = None
     least_units: int = 1
+    choose: Callable[..., Any] | None = None
 
 
 def similarity_function(
@@ -65,6 +66,7 @@ def similarity_function(
     terms: Callable[..., RankSum] | None = None,
     prepare: Callable[..., tuple[Any, Tensor, Callable[..., Tensor]]] | None = None,
     least_units: int = 1,
+    choose: Callable[..., Any] | None = None,
 ) -> Callable[[F], F]:
     """Declare a similarity function.
 
@@ -78,6 +80,8 @@ def similarity_function(
             of the rows of both.
         least_units: in a layer of fewer units its labels should be compared with those of another function, which a run
             says.
+        choose: `(match, neurons, **settings) -> choice`, for a setting that is chosen a layer at a time from the layer
+            itself: `choice.settings` is what it binds. None where nothing is to be chosen.
 
     >>> @similarity_function(strongest=lambda images, *, top_k=10: top_k)
     ... def mine(match, neurons, *, top_k=10): ...
@@ -86,7 +90,7 @@ def similarity_function(
     """
 
     def mark(function: F) -> F:
-        vars(function)["declaration"] = SimilaritySpec(strongest, whole_layer, terms, prepare, least_units)
+        vars(function)["declaration"] = SimilaritySpec(strongest, whole_layer, terms, prepare, least_units, choose)
         return function
 
     return mark
@@ -126,6 +130,18 @@ def score_ceiling(function: Callable[..., Any], units: int) -> float | None:
     if "prior" not in found or found["prior"] is not None or found.get("prior_weight") != 1:
         return None
     return math.log(units)
+
+
+def settle(function: Callable[..., Any], match: Any, neurons: Any) -> tuple[Callable[..., Any], Any]:
+    """The function with what it chooses for this layer bound, and the choice; None where it chooses nothing.
+
+    >>> from cd_exp.similarity import soft_wpmi
+    >>> settle(soft_wpmi, torch.eye(3), torch.rand(3, 2))[1] is None
+    True
+    """
+    choose = spec_of(function).choose
+    choice = None if choose is None else choose(match, neurons, **bound_settings(function))
+    return (function, None) if choice is None else (partial(function, **choice.settings), choice)
 
 
 def needs_dead(function: Callable[..., Any]) -> bool:

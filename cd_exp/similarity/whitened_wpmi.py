@@ -4,19 +4,29 @@ A concept loses score where CLIP cannot tell it from its neighbours (`penalise_o
 another concept's (`name_penalty`).
 """
 
+import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from cd_exp.errors import InputError
 from cd_exp.records import ConceptActivations
-from cd_exp.similarity.match import DenseOrFactored, check_at_least, check_shapes, concept_slices, match_shape
+from cd_exp.similarity.match import (
+    DenseOrFactored,
+    check_at_least,
+    check_shapes,
+    concept_slices,
+    match_shape,
+    take_images,
+)
 from cd_exp.similarity.registry import similarity_function
-from cd_exp.similarity.whitening import normalise_rows, weigh_images, whiten_match
+from cd_exp.similarity.whitening import check_size, normalise_rows, two_sided, weigh_images, whiten_match
 
 
 def penalise_off_centre(loadings: Float[Tensor, "concepts rank"], *, width: float) -> Float[Tensor, " concepts"]:
@@ -72,83 +82,184 @@ def contains_other_name(names: Sequence[str]) -> list[bool]:
     return [contains_another(words) for words in phrases]
 
 
-@similarity_function(whole_layer=True, least_units=50, prepare=lambda *given, **settings: _prepare(*given, **settings))
+PRIOR_WEIGHTS = (0.0, 0.4, 0.85)
+"""What `prior_weight=auto` chooses among."""
+
+DIVISIONS = 3, 7
+"""How often it divides the images into two halves: the fewer where they prefer the same weight, the more where not."""
+
+CELLS = 2**23
+"""The most images x concepts, or units x concepts, that are held besides the scores: 32 MiB."""
+
+
+@dataclass(frozen=True)
+class PriorChoice:
+    """The prior weight of one layer under which two halves of the images agree most, and how clear that was.
+
+    Attributes:
+        weight: the chosen one of `PRIOR_WEIGHTS`.
+        information: by weight, the bits per unit that two random halves of the images agree on; mean over divisions.
+        agreement: by weight, the share of units to which both give the same label, likewise.
+        divisions: of each division, the weight with the most bits in it.
+    """
+
+    weight: float
+    information: Mapping[float, float]
+    agreement: Mapping[float, float]
+    divisions: tuple[float, ...]
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """What the choice binds."""
+        return {"prior_weight": self.weight}
+
+    @property
+    def margin(self) -> float:
+        """By how many bits it is above the next."""
+        first, second, *_ = sorted(self.information.values(), reverse=True)
+        return first - second
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether every division prefers the chosen weight."""
+        return set(self.divisions) == {self.weight}
+
+
+class _Moments(NamedTuple):
+    """What standardises the rectified matches of each concept: (rectified - mean) * scale."""
+
+    mean: Float[Tensor, " concepts"]
+    scale: Float[Tensor, " concepts"]
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """The settings of `whitened_wpmi`, checked."""
+
+    spread: float
+    match_ridge: float
+    leak: float
+    unit_ridge: float
+    few_units: float
+    silence: float
+    prior_weight: float | str
+    half_prior_units: float
+    shrinkage: float
+    centre_weight: float
+    centre_width: float
+    name_weight: float
+    names: Sequence[str] | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name in ("match_ridge", "unit_ridge", "few_units", "leak", "silence", "shrinkage", "half_prior_units"):
+            check_at_least(name, getattr(self, name), 0)
+        check_at_least("spread", self.spread, 1e-30)
+        check_at_least("centre_width", self.centre_width, 1e-4)
+        if isinstance(self.prior_weight, str) and self.prior_weight != "auto":
+            raise InputError(f"prior_weight={self.prior_weight!r} is not known; give a number, or auto")
+
+
+def _choose(match: DenseOrFactored, neurons: Float[Tensor, "images neurons"], **settings: Any) -> PriorChoice | None:
+    """The choice of the prior where it is asked for; None under a fixed prior."""
+    return None if settings["prior_weight"] != "auto" else choose_prior(match, neurons, **settings)
+
+
+@similarity_function(
+    whole_layer=True,
+    least_units=50,
+    choose=_choose,
+    prepare=lambda match, neurons, **settings: _prepare(match, neurons, _Settings(**settings)),
+)
 def whitened_wpmi(
     match: DenseOrFactored,
     neurons: Float[Tensor, "images neurons"],
     *,
-    gain: float = 10.0,
-    match_ridge: float = 5.0,
+    spread: float = 2.0,
+    match_ridge: float = 1.0,
+    leak: float = 0.25,
     unit_ridge: float = 5.0,
     few_units: float = 50.0,
-    threshold: float = 0.5,
-    prior_weight: float = 0.85,
+    silence: float = 0.25,
+    prior_weight: float | str = "auto",
     half_prior_units: float = 5.0,
     shrinkage: float = 0.2,
-    centre_weight: float = 60.0,
+    centre_weight: float = 120.0,
     centre_width: float = 0.015,
     name_weight: float = 0.0,
     names: Sequence[str] | None = None,
+    seed: int = 0,
 ) -> Float[Tensor, "neurons concepts"]:
-    """Mean whitened match over the images on which the whitened activation stands out, less a prior over the layer.
+    """Whitened matches over the images on which the whitened activation stands out, less a prior over the layer.
 
     whiten(Y, ridge) is `cd_exp.similarity.whitening`'s: columns standardised and divided by the square root of their
     covariance with a ridge. off[t] is `penalise_off_centre`'s: 0 for a concept that stands alone or
-    in the middle of those that are nearly the same to CLIP. units are those of the layer.
+    in the middle of those that are nearly the same to CLIP. share(v) is v divided by its sum, units are those of the
+    layer, sd over images for X and over concepts for M.
 
         X[:, t]     = whiten(P, match_ridge)[:, t] sd_t / sqrt(sd_t^2 + (shrinkage median sd)^2), sd_t of t's matches
+        X'[:, t]    = std(max(X, 0) + leak min(X, 0))[:, t] sd(X[:, t])
         B           = whiten(neurons, unit_ridge (1 + few_units / units))
-        w[i, k]     = max(B[i, k] - median - threshold 1.4826 MAD, 0), each unit's weights divided by their sum
-        M[k, t]     = gain sum_i w[i, k] X[i, t], each unit's mean over concepts subtracted
-        score[k, t] = M[k, t] - prior_weight units / (units + half_prior_units) (log mean over units of exp M[:, t])
+        w[:, k]     = share(max(B - median, 0)) - silence share(max(median - B, 0)), the median that of B[:, k]
+        M[k, t]     = sum_i w[i, k] X'[i, t]
+        Z[k, t]     = spread (M[k, t] - mean over t of M[k]) / sd over t of M[k]
+        score[k, t] = Z[k, t] - prior_weight units / (units + half_prior_units) (log mean over units of exp Z[:, t])
                       - centre_weight off[t] - name_weight nested[t]
 
     Derivation: in soft_wpmi the softmax over concepts of an image only subtracts a number that all concepts share, so
     what is left of a unit is a sum of matches over its images. The best linear predictors between activations and
     matches are those of a ridge-regularised canonical correlation: both sides divided by the square root of their
-    covariance, which takes out what all units and all matches share. Activations count one-sided, above the median,
-    because low activations say little. Concepts whose matches hardly vary are shrunk, because dividing by their
-    deviation would blow up noise. Prior and ridge depend on the size of the layer, because the mean over a few units is
-    no prior and their covariance says little of what units share. Concepts that CLIP cannot tell apart get the same
-    score but for chance; the one in their middle is the one that adds nothing that CLIP does not see.
+    covariance, which takes out what all units and all matches share. Silence says little of a unit, and a concept's
+    absence little of an image, so both count a quarter. Every unit has the same spread of scores, so that one that the
+    images hardly show has as much of a say in the prior as another. Concepts whose matches hardly vary are shrunk,
+    because dividing by their deviation would blow up noise. Prior and ridge depend on the size of the layer, because
+    the mean over a few units is no prior and their covariance says little of what units share. Concepts that CLIP
+    cannot tell apart get the same score but for chance; the one in their middle is the one that adds nothing that CLIP
+    does not see.
 
-    P = images texts' has a rank of at most `dim`, so its eigenproblem has at most that many rows, however many
-    concepts; that of the activations has as many as the smaller of images and units.
+    The prior assumes that a concept belongs to few units. That holds for classes and not for every hidden layer:
+    `auto` takes what two halves of the images agree on, see `choose_prior`.
+
+    X' is no product of two factors. It is made for a slice of the concepts at a time and never held whole.
 
     A layer is scored as a whole: a unit's score depends on the others. A dead unit scores the negative prior.
 
     Args:
         match: concept activations, images x concepts, dense or factored.
         neurons: activations of a whole layer, images x neurons.
-        gain: of the mean match, in nats for one standard deviation.
+        spread: standard deviation over concepts of each unit's scores before the prior, in nats.
         match_ridge: of the matches, in means of their eigenvalues that are not zero.
+        leak: what a match below a concept's mean counts, as a share of one above it.
         unit_ridge: of the activations in a large layer, in the same measure.
         few_units: how many units a layer has whose `unit_ridge` is doubled.
-        threshold: in robust standard deviations above the median.
-        prior_weight: of the prior in a large layer.
+        silence: what images below a unit's median count, as a share of those above it.
+        prior_weight: of the prior in a large layer; `auto` for one of 0, 0.4 and 0.85 by `choose_prior`.
         half_prior_units: how many units a layer has whose prior counts half of that.
         shrinkage: in medians of the concepts' standard deviations.
         centre_weight: what a concept loses, in nats, for a cosine of 0 with the middle of its neighbours.
         centre_width: 1 - correlation of two concepts at which the one counts 1/e in the other's middle.
         name_weight: what a concept loses whose name contains another concept's whole name ("red circle" has "red").
         names: of the concepts, by column; needed where `name_weight` is not 0.
+        seed: of the divisions under `auto`.
 
     Raises:
         InputError: for activations that are not finite, images that differ, or a setting out of range; more than
-            16,384 images and as many units.
+            16,384 images and as many units; `auto` with fewer than 4 images.
 
     >>> match = torch.tensor([[0.3, 0.1], [0.1, 0.3], [0.1, 0.1], [0.1, 0.1]])
-    >>> whitened_wpmi(match, torch.eye(4)[:, :2]).argmax(dim=1)
+    >>> whitened_wpmi(match, torch.eye(4)[:, :2], prior_weight=0.85).argmax(dim=1)
     tensor([0, 1])
+
+    Source: this project (docs/labeller.md); the ridge-regularised canonical correlation is Vinod, J. Econometrics 4
+    (1976), the score that it starts from is CLIP-Dissect's (arXiv:2204.10965), section 3.
     """
-    match, neurons, scored = _prepare(
-        match,
-        neurons,
-        gain=gain,
+    given = _Settings(
+        spread=spread,
         match_ridge=match_ridge,
+        leak=leak,
         unit_ridge=unit_ridge,
         few_units=few_units,
-        threshold=threshold,
+        silence=silence,
         prior_weight=prior_weight,
         half_prior_units=half_prior_units,
         shrinkage=shrinkage,
@@ -156,61 +267,197 @@ def whitened_wpmi(
         centre_width=centre_width,
         name_weight=name_weight,
         names=names,
+        seed=seed,
     )
-    return scored(match, neurons)
+    if given.prior_weight == "auto":
+        given = replace(given, prior_weight=_chosen(match, neurons, given).weight)
+    whitened, weights, penalty = _whiten(*check_shapes(match, neurons), given)
+    return _subtract_prior(_standardised(whitened, weights, given), penalty, given)
+
+
+def choose_prior(
+    match: DenseOrFactored, neurons: Float[Tensor, "images neurons"], *, seed: int = 0, **settings: Any
+) -> PriorChoice:
+    """The prior weight under which two random halves of the images give a unit the same label most often, and most
+    tellingly.
+
+    information(weight) = mean over divisions, mean over units of [t1 = t2] log2(1 / share of units that have the label)
+
+    with t1 and t2 the unit's labels from the two halves, each whitened by itself. A label that many units share is
+    given again by chance and says little of any: without the logarithm a weight of 0, which gives few words to many
+    units, is taken for the final layer of ResNet-18 with another list of words, where it is right for 31 % of units and
+    .85 for 48. Of equal bits the larger weight is taken.
+
+    A prior assumes that a concept belongs to few units: right for the classes of a final layer, wrong for a hidden
+    layer in which many units answer to one thing. No truth is looked at. Nothing else may be chosen so: agreement rises
+    with any smoothing, right or wrong.
+
+    Args:
+        match: concept activations, images x concepts, dense or factored; at least 4 images.
+        neurons: activations of a whole layer, images x neurons.
+        seed: of the divisions, of which there are as many as `DIVISIONS` says.
+        settings: those of `whitened_wpmi`; a `prior_weight` among them is not read.
+
+    Raises:
+        InputError: as `whitened_wpmi`; fewer than 4 images.
+
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> match = torch.rand(40, 6, generator=generator)
+    >>> choice = choose_prior(match, match[:, :4] + 0.3 * torch.rand(40, 4, generator=generator))
+    >>> choice.weight, choice.is_clear
+    (0.85, True)
+    """
+    parameters = inspect.signature(whitened_wpmi).parameters.values()
+    defaults = {item.name: item.default for item in parameters if item.kind is item.KEYWORD_ONLY}
+    return _chosen(match, neurons, _Settings(**(defaults | settings | {"seed": seed, "prior_weight": 0.0})))
+
+
+def _chosen(match: DenseOrFactored, neurons: Float[Tensor, "images neurons"], settings: _Settings) -> PriorChoice:
+    match, neurons = check_shapes(match, neurons)
+    check_size(neurons)  # halves may fit where the layer does not
+    images = len(neurons)
+    if images < 4:
+        raise InputError(
+            f"prior_weight=auto divides the images into halves and there are {images}; give at least 4 images or a "
+            "number (similarity.prior_weight=0.85)"
+        )
+    generator = torch.Generator().manual_seed(settings.seed)
+    shares: list[list[float]] = []
+    bits: list[list[float]] = []
+    least, most = DIVISIONS
+    for count in range(most):
+        if count == least and len({_weight_of_most(row) for row in bits}) == 1:
+            break
+        order = torch.randperm(images, generator=generator).to(neurons.device)
+        halves = order[: images // 2].sort().values, order[images // 2 :].sort().values
+        first, second = (_labels_by_prior(take_images(match, rows), neurons[rows], settings) for rows in halves)
+        shares.append((first == second).double().mean(dim=1).tolist())
+        bits.append([_shared_bits(*labels) for labels in zip(first, second, strict=True)])
+    information, agreement = (
+        [sum(column) / len(bits) for column in zip(*rows, strict=True)] for rows in (bits, shares)
+    )
+    return PriorChoice(
+        weight=_weight_of_most(information),
+        information=dict(zip(PRIOR_WEIGHTS, information, strict=True)),
+        agreement=dict(zip(PRIOR_WEIGHTS, agreement, strict=True)),
+        divisions=tuple(_weight_of_most(row) for row in bits),
+    )
+
+
+def _shared_bits(first: Int[Tensor, " neurons"], second: Int[Tensor, " neurons"]) -> float:
+    """Bits per unit of the labels that both give: log2(1 / share of units that have the label, mean of both)."""
+    frequency = torch.bincount(torch.cat([first, second])).double() / (2 * len(first))
+    same = first[first == second]
+    return float(-frequency[same].log2().sum() / len(first))
+
+
+def _weight_of_most(values: Sequence[float]) -> float:
+    """The weight with the largest value, of equal ones the larger."""
+    return max(zip(values, PRIOR_WEIGHTS, strict=True), key=lambda pair: (round(pair[0], 9), pair[1]))[1]
+
+
+def _labels_by_prior(
+    match: DenseOrFactored, neurons: Float[Tensor, "images neurons"], settings: _Settings
+) -> Int[Tensor, "priors neurons"]:
+    """The best concept of each unit under each of `PRIOR_WEIGHTS`; whitening and means are computed once."""
+    whitened, weights, penalty = _whiten(match, neurons, settings)
+    scores = _standardised(whitened, weights, settings)
+    best = torch.full((len(PRIOR_WEIGHTS), len(scores)), -math.inf, device=scores.device)
+    labels = torch.zeros_like(best, dtype=torch.int64)
+    for columns, prior in _priors(scores):
+        for row, weight in enumerate(PRIOR_WEIGHTS):
+            offset = _prior_share(weight, len(scores), settings) * prior + penalty[columns]
+            values, at = (scores[:, columns] - offset).max(dim=1)
+            better = values > best[row]
+            best[row] = values.where(better, best[row])
+            labels[row] = (at + columns.start).where(better, labels[row])
+    return labels
 
 
 def _prepare(
-    match: DenseOrFactored,
-    neurons: Float[Tensor, "images neurons"],
-    *,
-    gain: float,
-    match_ridge: float,
-    unit_ridge: float,
-    few_units: float,
-    threshold: float,
-    prior_weight: float,
-    half_prior_units: float,
-    shrinkage: float,
-    centre_weight: float,
-    centre_width: float,
-    name_weight: float,
-    names: Sequence[str] | None,
+    match: DenseOrFactored, neurons: Float[Tensor, "images neurons"], settings: _Settings
 ) -> tuple[ConceptActivations, Float[Tensor, "images neurons"], Callable[..., Tensor]]:
     """The whitened matches as a product, the weights of the images, and what is left to do with some of the rows."""
-    match, neurons = check_shapes(match, neurons)
-    for name, value in {
-        "match_ridge": match_ridge, "unit_ridge": unit_ridge, "few_units": few_units, "shrinkage": shrinkage,
-        "half_prior_units": half_prior_units,
-    }.items():  # fmt: skip
-        check_at_least(name, value, 0)
-    check_at_least("gain", gain, 1e-30)
-    check_at_least("centre_width", centre_width, 1e-4)
-    units = neurons.shape[1]
-    penalty = name_penalty(names, match_shape(match)[1], name_weight).to(neurons.device)
-    whitened = ConceptActivations(*whiten_match(match, ridge=match_ridge, shrinkage=shrinkage))
-    if centre_weight:
-        penalty += centre_weight * penalise_off_centre(whitened.texts, width=centre_width)
-    weights = weigh_images(neurons, ridge=unit_ridge * (1 + few_units / units), threshold=threshold)
-    weight = prior_weight * units / (units + half_prior_units)
-    return whitened, weights, partial(_score_block, gain=gain, prior_weight=weight, penalty=penalty)
+    if settings.prior_weight == "auto":
+        settings = replace(settings, prior_weight=_chosen(match, neurons, settings).weight)
+    whitened, weights, penalty = _whiten(*check_shapes(match, neurons), settings)
+    parts = [moments for _, _, moments in _rectified(whitened, settings.leak)]
+    moments = _Moments(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    return whitened, weights, partial(_resampled, settings=settings, moments=moments, penalty=penalty)
 
 
-def _score_block(
+def _resampled(
     match: ConceptActivations,
     weights: Float[Tensor, "images neurons"],
     *,
-    gain: float,
-    prior_weight: float,
+    settings: _Settings,
+    moments: _Moments,
     penalty: Float[Tensor, " concepts"],
 ) -> Float[Tensor, "neurons concepts"]:
-    """The scores from whitened matches and from weights of the images that need not sum to 1."""
-    units, concepts = weights.shape[1], len(match.texts)
-    means = gain * (weights / weights.sum(dim=0).clamp(min=1e-30)).T @ match.images
-    centre = means @ match.texts.mean(dim=0)
-    scores = torch.empty(units, concepts, device=means.device)
-    for columns in concept_slices(concepts, max(1, 2**23 // units)):
-        part = means @ match.texts[columns].T - centre[:, None]
-        prior = part.logsumexp(dim=0) - math.log(units)
-        scores[:, columns] = part - prior_weight * prior - penalty[columns]
+    """The scores from some rows of the whitened matches and of the weights, as often as they come."""
+    weights = two_sided(weights, silence=settings.silence)
+    return _subtract_prior(_standardised(match, weights, settings, moments), penalty, settings)
+
+
+def _whiten(
+    match: DenseOrFactored, neurons: Float[Tensor, "images neurons"], settings: _Settings
+) -> tuple[ConceptActivations, Float[Tensor, "images neurons"], Float[Tensor, " concepts"]]:
+    """X as a product, w, and what each concept loses for its place among others or for its name."""
+    penalty = name_penalty(settings.names, match_shape(match)[1], settings.name_weight).to(neurons.device)
+    images, loadings = whiten_match(match, ridge=settings.match_ridge, shrinkage=settings.shrinkage)
+    if settings.centre_weight:
+        penalty += settings.centre_weight * penalise_off_centre(loadings, width=settings.centre_width)
+    ridge = settings.unit_ridge * (1 + settings.few_units / neurons.shape[1])
+    weights = weigh_images(neurons, ridge=ridge, silence=settings.silence)
+    return ConceptActivations(images.float(), loadings.float()), weights, penalty.float()
+
+
+def _rectified(
+    match: ConceptActivations, leak: float, moments: _Moments | None = None
+) -> Iterator[tuple[slice, Float[Tensor, "images block"], _Moments]]:
+    """X' before its mean is subtracted, a slice of the concepts at a time, and what standardises it."""
+    deviations = torch.linalg.vector_norm(match.texts, dim=1)  # of the columns of X
+    for columns in concept_slices(len(match.texts), max(1, CELLS // len(match.images))):
+        block = torch.nn.functional.leaky_relu_(match.images @ match.texts[columns].T, leak)
+        if moments is None:
+            spread, mean = torch.std_mean(block, dim=0, correction=0)
+            yield columns, block, _Moments(mean, deviations[columns] / spread.clamp(min=1e-30))
+        else:
+            yield columns, block, _Moments(moments.mean[columns], moments.scale[columns])
+
+
+def _standardised(
+    match: ConceptActivations,
+    weights: Float[Tensor, "images neurons"],
+    settings: _Settings,
+    moments: _Moments | None = None,
+) -> Float[Tensor, "neurons concepts"]:
+    """Z."""
+    means = torch.empty(weights.shape[1], len(match.texts), device=weights.device)
+    total = weights.sum(dim=0)
+    for columns, block, (mean, scale) in _rectified(match, settings.leak, moments):
+        # w'(X - mean) = w'X - sum(w) mean: the block is not copied once more.
+        means[:, columns] = (weights.T @ block - total[:, None] * mean) * scale
+    spread, centre = torch.std_mean(means, dim=1, correction=0, keepdim=True)
+    return means.sub_(centre).mul_(settings.spread / spread.clamp(min=1e-12))
+
+
+def _subtract_prior(
+    scores: Float[Tensor, "neurons concepts"], penalty: Float[Tensor, " concepts"], settings: _Settings
+) -> Float[Tensor, "neurons concepts"]:
+    """The scores from Z, in place."""
+    weight = _prior_share(float(settings.prior_weight), len(scores), settings)
+    for columns, prior in _priors(scores):
+        scores[:, columns] -= weight * prior + penalty[columns]
     return scores
+
+
+def _priors(scores: Float[Tensor, "neurons concepts"]) -> Iterator[tuple[slice, Float[Tensor, " block"]]]:
+    """Log of the mean over units of exp Z, a slice of the concepts at a time."""
+    for columns in concept_slices(scores.shape[1], max(1, CELLS // len(scores))):
+        yield columns, scores[:, columns].logsumexp(dim=0) - math.log(len(scores))
+
+
+def _prior_share(weight: float, units: int, settings: _Settings) -> float:
+    """What the prior counts in a layer of so many units."""
+    return weight * units / (units + settings.half_prior_units)

@@ -57,33 +57,45 @@ def _factorise(match: DenseOrFactored) -> tuple[Float[Tensor, "images dim"], Flo
     return torch.eye(len(match), dtype=match.dtype, device=match.device), match.T
 
 
-def weigh_images(
-    neurons: Float[Tensor, "images neurons"], *, ridge: float, threshold: float
-) -> Float[Tensor, "images neurons"]:
-    """w, a block of units at a time."""
+def check_size(neurons: Float[Tensor, "images neurons"]) -> None:
+    """Refuse a layer whose eigenproblem has more than `LARGEST` rows."""
     count, units = neurons.shape
     if min(count, units) > LARGEST:
         raise InputError(
             f"whitened_wpmi solves an eigenproblem of the smaller of {count} images and {units} units, at most "
             f"{LARGEST}; take fewer images (probe.size={LARGEST}) or fewer units, or similarity=soft_wpmi"
         )
+
+
+def weigh_images(
+    neurons: Float[Tensor, "images neurons"], *, ridge: float, silence: float
+) -> Float[Tensor, "images neurons"]:
+    """w in float32, a block of units at a time; 0 for a unit that gives the same value for every image."""
+    check_size(neurons)
+    count, units = neurons.shape
     columns = neurons.double()
     columns = normalise_rows((columns - columns.mean(dim=0)).T).T * math.sqrt(count)
+    varies = (neurons != neurons[0]).any(dim=0)
     by_units = units <= count
     gram = columns.T @ columns if by_units else columns @ columns.T
     root = inverse_root(gram / count, ridge)
-    weights = torch.empty_like(columns)
+    weights = torch.empty_like(neurons, dtype=torch.float32)
     for part in concept_slices(units, max(1, 2**23 // count)):
         whitened = columns @ root[:, part] if by_units else root @ columns[:, part]
-        weights[:, part] = _excess_over_threshold(normalise_rows(whitened.T).T * math.sqrt(count), threshold)
+        centred = (whitened - whitened.median(dim=0).values).where(varies[part], 0.0)
+        weights[:, part] = two_sided(centred, silence=silence)
     return weights
 
 
-def _excess_over_threshold(whitened: Float[Tensor, "images block"], threshold: float) -> Float[Tensor, "images block"]:
-    """How far each activation lies above the threshold, as a share of its unit's sum; 0 for a unit that never does."""
-    centred = whitened - whitened.median(dim=0).values
-    excess = (centred - threshold * 1.4826 * centred.abs().median(dim=0).values).clamp_(min=0)
-    return excess / excess.sum(dim=0).clamp(min=1e-30)
+def two_sided(deviations: Float[Tensor, "images block"], *, silence: float) -> Float[Tensor, "images block"]:
+    """What lies above 0 as shares of its sum, less `silence` times what lies below as shares of its own sum.
+
+    >>> two_sided(torch.tensor([[3.0], [1.0], [0.0], [-2.0]]), silence=0.5).T
+    tensor([[ 0.7500,  0.2500,  0.0000, -0.5000]])
+    """
+    above, below = deviations.clamp(min=0), (-deviations).clamp_(min=0)
+    above /= above.sum(dim=0).clamp(min=1e-30)
+    return above - silence * below / below.sum(dim=0).clamp(min=1e-30)
 
 
 def inverse_root(gram: Float[Tensor, "rows rows"], ridge: float) -> Float[Tensor, "rows rows"]:

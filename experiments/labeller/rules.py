@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cd_exp.records import ConceptActivations, Similarity
 from cd_exp.similarity import soft_wpmi, whitened_wpmi
+from experiments.labeller.first_form import first_form
 
 NAME_WEIGHT = 0.2
 """Of `similarity=whitened_wpmi_names`."""
@@ -30,6 +31,7 @@ RULES: Mapping[str, Similarity] = {
     "soft_wpmi": soft_wpmi,
     "soft_wpmi, scale 30, top_k 200": partial(soft_wpmi, scale=30.0, top_k=200),
     "pearson": pearson,
+    "whitened_wpmi, first form": first_form,
     "whitened_wpmi": whitened_wpmi,
     "whitened_wpmi_names": partial(whitened_wpmi, name_weight=NAME_WEIGHT),
 }
@@ -39,8 +41,13 @@ ABLATIONS: Mapping[str, Similarity] = {
     "matches not whitened": partial(whitened_wpmi, match_ridge=NONE),
     "activations not whitened": partial(whitened_wpmi, unit_ridge=NONE),
     "neither whitened": partial(whitened_wpmi, match_ridge=NONE, unit_ridge=NONE),
-    "no threshold": partial(whitened_wpmi, threshold=0.0),
-    "no prior": partial(whitened_wpmi, prior_weight=0.0),
+    "silent images do not count": partial(whitened_wpmi, silence=0.0),
+    "silent images count fully": partial(whitened_wpmi, silence=1.0),
+    "absence does not count": partial(whitened_wpmi, leak=0.0),
+    "absence counts fully": partial(whitened_wpmi, leak=1.0),
+    "prior 0": partial(whitened_wpmi, prior_weight=0.0),
+    "prior 0.4": partial(whitened_wpmi, prior_weight=0.4),
+    "prior 0.85": partial(whitened_wpmi, prior_weight=0.85),
     "the same prior whatever the layer": partial(whitened_wpmi, half_prior_units=0.0),
     "the same ridge whatever the layer": partial(whitened_wpmi, few_units=0.0),
     "no weight on the spread of matches": partial(whitened_wpmi, shrinkage=0.0),
@@ -50,14 +57,15 @@ ABLATIONS: Mapping[str, Similarity] = {
 }
 
 VALUES: Mapping[str, tuple[float, ...]] = {
-    "match_ridge": (1, 2, 5, 10, 20),
+    "match_ridge": (0.3, 0.5, 1, 2, 5),
     "unit_ridge": (1, 2, 5, 10, 20),
     "few_units": (0, 25, 50, 100, 200),
-    "gain": (5, 8, 10, 12, 15),
-    "threshold": (0, 0.25, 0.5, 0.75, 1),
+    "spread": (1, 1.5, 2, 2.5, 3),
+    "leak": (0, 0.1, 0.25, 0.5, 1),
+    "silence": (0, 0.1, 0.25, 0.5, 1),
     "prior_weight": (0.5, 0.8, 0.85, 0.9, 0.95, 1),
     "half_prior_units": (0, 2, 5, 10, 20),
     "shrinkage": (0, 0.1, 0.2, 0.4),
-    "centre_weight": (0, 20, 40, 60, 100),
+    "centre_weight": (0, 60, 120, 240),
     "centre_width": (0.005, 0.01, 0.015, 0.02, 0.03, 0.05),
 }

@@ -54,7 +54,7 @@ def test_every_table_on_a_small_world(run, monkeypatch):
     folder = run("probe.size=500", "similarity.top_k=30")
     monkeypatch.setattr(analysis, "photographs", lambda opened, seed: iter(list(shapes(opened))[1:]))
     monkeypatch.setattr(analysis, "RESAMPLES", 99)
-    monkeypatch.setattr(analysis, "VALUES", {"gain": (10.0,)})
+    monkeypatch.setattr(analysis, "VALUES", {"spread": (2.0,)})
     text = analysis.main([str(folder), str(folder)])
     parts = dict(part.split("\n\n", 1) for part in text.split("## ")[1:])
     assert list(parts) == list(analysis.PARTS)

@@ -49,6 +49,10 @@ def full(seed: int, units: int = 40) -> UnitResults:
         dead=np.arange(units + 2) % 7 == 0,
         always_on=np.arange(units + 2) % 5 == 0,
         names=np.append(rng.choice(["red", "blue", "a dog"], units + 1), ""),
+        p_right=rng.random(units + 2),
+        general_right=np.append((rng.random(units) < 0.8).astype(float), [np.nan, np.nan]),
+        general_bits=3 * rng.random(units + 2),
+        graded=np.append(rng.random(units), [np.nan, np.nan]),
         faithfulness=scores,
         floor={name: values / 3 for name, values in scores.items()},
     )

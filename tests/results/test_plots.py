@@ -7,7 +7,7 @@ from PIL import Image
 from cd_exp import results
 from cd_exp.records import Labels
 from cd_exp.results.image_strips import make_strip, make_thumbnail
-from cd_exp.results.plots import plot_agreement, plot_ranks, plot_risk_coverage
+from cd_exp.results.plots import plot_agreement, plot_ranks, plot_risk_coverage, reliability
 
 
 def test_all_figures_are_drawn_of_a_run_with_a_baseline(outcome, tmp_path):
@@ -47,6 +47,15 @@ def test_risk_is_drawn_against_coverage():
     coverage, risk = line.get_data()
     assert coverage.tolist() == [25, 50, 75, 100]
     assert risk.tolist() == pytest.approx([0, 0, 100 / 3, 50])
+
+
+def test_probabilities_are_drawn_against_the_share_right():
+    stated, right = np.array([0.91, 0.95, 0.95, 0.31]), np.array([True, True, False, False])
+    axes = reliability({"fc": (stated, right)}).axes[0]
+    dots = [tuple(dot.get_offsets()[0]) for dot in axes.collections if len(dot.get_offsets())]
+    assert [pytest.approx(dot) for dot in dots] == [(0.31, 0.0), (2.81 / 3, 2 / 3)]
+    low, high = axes.get_lines()[2].get_ydata()
+    assert (low, high) == pytest.approx((0.0943, 0.9916), abs=1e-3)  # Clopper-Pearson of 2 of 3
 
 
 def test_agreement_compares_names_by_the_documented_rule(outcome):

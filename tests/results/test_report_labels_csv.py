@@ -25,7 +25,7 @@ def made(draw, layer="fc"):
         found = each(numbers)
         return np.array(found) if found and not np.isnan(found).all() else None
 
-    ranks = array()
+    ranks, general = array(), each(names)
     return {  # beartype draws random numbers of its own when a record is made
         "layer": layer,
         "units": np.arange(units),
@@ -36,6 +36,10 @@ def made(draw, layer="fc"):
         "margin": array(),
         "stability": array(),
         "stable_set": each(st.lists(names, min_size=1, max_size=3).map(tuple)),
+        "p_right": array(),
+        "general_label": general,
+        "general_p": array() if general else None,
+        "general_bits": array() if general else None,
         "marks": each(st.sets(st.sampled_from(FLAGS)).map(frozenset)),
         "judged_label": each(names),
         "faithfulness": {name: found for name in ("pearson", "my own") if (found := array()) is not None},
@@ -75,6 +79,21 @@ def test_the_columns_of_a_judge_stand_before_the_marks_where_there_is_one():
         "fc,1,,,,,,,,,,,",
         "layer4,0,a,0.5,a,,,,,,a,0.25,dead circular",
         "layer4,1,,,,,,,,,b,,",
+    ]
+
+
+def test_probabilities_and_general_labels_stand_after_the_stable_set_where_some_layer_has_them():
+    plain = Labels("fc", np.arange(2), (("a",), ()), np.array([0.5, np.nan]))
+    likely = replace(plain, layer="layer4", p_right=np.array([0.25, np.nan]))
+    assert label_columns({"fc": plain, "layer4": likely})[-3:] == ("stable_set", "p_right", "marks")
+    general = replace(
+        likely, general_label=("thing", "b"), general_p=np.array([1, 0.5]), general_bits=np.array([0, 2.0])
+    )
+    header = label_columns({"fc": plain, "layer4": general})
+    assert header[9:] == ("stable_set", "p_right", "general_label", "general_p", "general_bits", "marks")
+    assert format_labels({"layer4": general}).splitlines()[1:] == [
+        "layer4,0,a,0.5,a,,,,,,0.25,thing,1,0,",
+        "layer4,1,,,,,,,,,,b,0.5,2,",
     ]
 
 

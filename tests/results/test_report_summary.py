@@ -9,6 +9,7 @@ from cd_exp.metrics import BY_KEY
 from cd_exp.results.summary import (
     MetricsRow,
     choose_units,
+    first_believed,
     format_cell,
     is_label_right,
     method_differences,
@@ -45,10 +46,22 @@ def test_a_layer_without_top_images_is_not_shown(outcome):
 def test_a_shown_unit_carries_its_label_its_truth_and_its_images(outcome):
     unit = choose_units(outcome, 2, images=3)[1]
     labels = outcome.labels["fc"]
-    assert (unit.layer, unit.unit, unit.description) == ("fc", 0, labels.descriptions[0])
-    assert unit.truth == labels.truth[0][0]
-    assert unit.right is bool(labels.ranks[0] == 1)
-    assert unit.images == tuple(outcome.top_images["fc"][0][:3])
+    first = int(labels.stability.argmax())
+    assert (unit.layer, unit.unit, unit.description) == ("fc", first, labels.descriptions[first])
+    assert unit.truth == labels.truth[first][0]
+    assert unit.right is bool(labels.ranks[first] == 1)
+    assert unit.images == tuple(outcome.top_images["fc"][first][:3])
+
+
+def test_units_are_shown_by_belief_which_is_probability_before_stability(outcome):
+    labels = outcome.labels["fc"]
+    stable = first_believed(labels, 5)
+    assert stable == np.argsort(-labels.stability, kind="stable")[:5].tolist()
+    likely = replace(labels, p_right=1 - np.arange(60) / 60)
+    likely.p_right[1] = np.nan
+    assert first_believed(likely, 3) == [0, 2, 3]
+    assert first_believed(replace(labels, stability=None), 3) == spread_evenly(60, 3)
+    assert len(first_believed(labels, 100)) == 60
 
 
 def test_nobody_is_right_or_wrong_where_the_truth_has_no_rank(outcome):

@@ -106,21 +106,23 @@ def off_centre(columns, width):
     return np.array(off)
 
 
+def lower_median(values):
+    return np.sort(values)[(len(values) - 1) // 2]  # torch's median: the lower of two
+
+
 def whitened_wpmi(
-    match, neurons, match_ridge=5, unit_ridge=5, few=50, gain=10, threshold=0.5, prior_weight=0.85, half=5,
-    shrinkage=0.2, centre_weight=60, centre_width=0.015, nested=0, name_weight=0,
+    match, neurons, match_ridge=1, unit_ridge=5, few=50, spread=2, leak=0.25, silence=0.25, prior_weight=0.85, half=5,
+    shrinkage=0.2, centre_weight=120, centre_width=0.015, nested=0, name_weight=0,
 ):  # fmt: skip
     deviations, units = match.std(axis=0), neurons.shape[1]
-    middle = np.sort(deviations)[(len(deviations) - 1) // 2]  # torch's median: the lower of two
     white = whitened(match, match_ridge)
-    factors = white * deviations / np.sqrt(deviations**2 + (shrinkage * middle) ** 2)
+    factors = white * deviations / np.sqrt(deviations**2 + (shrinkage * lower_median(deviations)) ** 2)
+    rectified = standardised(np.maximum(factors, 0) + leak * np.minimum(factors, 0)) * factors.std(axis=0)
     rows = []
     for b in whitened(neurons, unit_ridge * (1 + few / units)).T:
-        median = np.sort(b)[(len(b) - 1) // 2]
-        deviation = np.sort(np.abs(b - median))[(len(b) - 1) // 2]
-        weights = np.maximum((b - median) / (1.4826 * deviation) - threshold, 0)
-        row = gain * (weights / weights.sum()) @ factors
-        rows.append(row - row.mean())
+        above, below = np.maximum(b - lower_median(b), 0), np.maximum(lower_median(b) - b, 0)
+        row = (above / above.sum() - silence * below / below.sum()) @ rectified
+        rows.append(spread * (row - row.mean()) / row.std())
     rows = np.array(rows)
     penalty = centre_weight * off_centre(white, centre_width) + name_weight * np.array(nested)
     return rows - prior_weight * units / (units + half) * prior(rows) - penalty

@@ -21,8 +21,10 @@ SMALL = {
     "wpmi": {"top_k": 7},
     "soft_wpmi": {"top_k": 11},
     "mean_embedding": {"top_k": 5},
+    "whitened_wpmi": {"prior_weight": 0.85},
+    "whitened_wpmi_names": {"prior_weight": 0.85},
 }
-"""Settings small enough for a world of 60 images."""
+"""Settings small enough for a world of 60 images; a prior that does not depend on how they are divided."""
 
 
 def choice(name):
@@ -36,9 +38,9 @@ def choice(name):
 def small(name):
     """Every choice is tested by itself, without a line here. Names are those of the concepts of any small world."""
     target, settings = choice(name)
-    function = get_object(target)
+    function, settings = get_object(target), settings | SMALL.get(name, {})
     if "names" not in inspect.signature(function).parameters:
-        return partial(function, **settings | SMALL.get(name, {}))
+        return partial(function, **settings)
 
     def named(match, neurons, **more):
         names = [str(column) for column in range(match_shape(match)[1])]

@@ -389,7 +389,9 @@ def test_a_layer_without_units_is_refused(world, function):
         ("whitened_wpmi", {"match_ridge": -1.0}, "match_ridge=-1.0 is too small"),
         ("whitened_wpmi", {"unit_ridge": -1.0}, "unit_ridge=-1.0 is too small"),
         ("whitened_wpmi", {"centre_width": 0.0}, "centre_width=0.0 is too small"),
-        ("whitened_wpmi", {"gain": 0.0}, "gain=0.0 is too small"),
+        ("whitened_wpmi", {"spread": 0.0}, "spread=0.0 is too small"),
+        ("whitened_wpmi", {"leak": -0.1}, "leak=-0.1 is too small"),
+        ("whitened_wpmi", {"prior_weight": "much"}, "prior_weight='much' is not known; give a number, or auto"),
         (
             "whitened_wpmi",
             {"name_weight": 0.2},

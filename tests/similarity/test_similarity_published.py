@@ -32,7 +32,7 @@ CASES = {
     "wpmi": {},
     "soft_wpmi": {},
     "mean_embedding": {},
-    "whitened_wpmi": {},
+    "whitened_wpmi": {"prior_weight": 0.85},
 }
 
 
@@ -40,8 +40,10 @@ CASES = {
 @pytest.mark.parametrize("factored", [True, False])
 def test_follows_its_formula(world, name, factored):
     match, neurons = world
-    scores = getattr(similarity, name)(match if factored else dense(match), neurons)
-    assert_close(scores, expected(name, match, neurons), rtol=1e-5, atol=1e-3 if "wpmi" in name else 1e-5)
+    scores = getattr(similarity, name)(match if factored else dense(match), neurons, **CASES[name])
+    assert_close(
+        scores, expected(name, match, neurons, **CASES[name]), rtol=1e-5, atol=1e-3 if "wpmi" in name else 1e-5
+    )
 
 
 @pytest.mark.parametrize("name", ["wpmi", "soft_wpmi"])

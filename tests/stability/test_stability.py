@@ -200,14 +200,19 @@ def test_what_is_taken_over_all_images_stays_that_of_all_images(name):
             p, a = (centred[0].images[rows] @ match.texts.T) ** 3, centred[1][rows] ** 3
             return (a.T @ p) / a.norm(dim=0)[:, None] / p.norm(dim=0)
     else:
-        given = bound_settings(similarity.whitened_wpmi)
-        whitened, weights, rest = spec_of(similarity.whitened_wpmi).prepare(match, neurons, **given)
-        assert_close(rest(whitened, weights), similarity.whitened_wpmi(match, neurons))
+        function = partial(similarity.whitened_wpmi, prior_weight=0.85, centre_weight=0.0)
+        given = bound_settings(function)
+        whitened, weights, rest = spec_of(function).prepare(match, neurons, **given)
+        assert_close(rest(whitened, weights), function(match, neurons), rtol=1e-4, atol=1e-4)
+        rectified = torch.nn.functional.leaky_relu(whitened.images @ whitened.texts.T, 0.25)
+        rectified = (rectified - rectified.mean(dim=0)) / rectified.std(dim=0) * whitened.texts.norm(dim=1)
+        above, below = weights.clamp(min=0), weights.clamp(max=0).abs()
 
         def resampled(rows):
-            chosen = weights[rows] / weights[rows].sum(dim=0)
-            means = 10 * chosen.T @ whitened.images[rows] @ whitened.texts.T
+            chosen = above[rows] / above[rows].sum(dim=0) - 0.25 * below[rows] / below[rows].sum(dim=0)
+            means = chosen.T @ rectified[rows]
             means = means - means.mean(dim=1, keepdim=True)
+            means = 2 * means / means.std(dim=1, keepdim=True, correction=0)
             return means - 0.85 * 12 / (12 + 5) * (means.logsumexp(dim=0) - math.log(12))
 
     kept = function(match, neurons).argmax(dim=1)

@@ -75,6 +75,8 @@ class Run {
   detail(layer) { return this.layers[layer].detail ? part(this.layers[layer].detail) : Promise.resolve(null); }
 }
 
+const NETWORK = "network";  // the order of the network
+
 // The labels of one method: columns over the units of all its layers, one after the other.
 class Table {
   constructor(run, raw) {
@@ -128,6 +130,11 @@ class Table {
     if (key === "unit") return this.unit;
     return this.joined(`numbers ${key}`, n => new Float32Array(n).fill(NaN), layer => unpacked(layer.numbers[key]));
   }
+  // The number of each unit's general label, -1 where there is none.
+  get general() { return this.joined("general", n => new Int32Array(n).fill(-1), layer => layer.general && unpacked(layer.general)); }
+  get hasGeneral() { return this.layers.some(([, layer]) => layer.general); }
+  // What the list begins with: the labels most to be believed.
+  get firstSort() { return this.keys.includes("p_right") ? "-p_right" : this.keys.includes("stability") ? "-stability" : NETWORK; }
   label(at) { return this.run.name(this.top[5 * at]); }
   five(at) { return Array.from(this.top.subarray(5 * at, 5 * at + 5)).filter(number => number >= 0); }
   has(at, mark) { return Boolean(this.marks[at] >> this.run.marks.indexOf(mark) & 1); }

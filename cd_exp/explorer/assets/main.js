@@ -80,7 +80,7 @@ function help() {
   fill(dialog, h("h2", {id: "help-title"}, "Keys"), h("dl", {className: "keys"}, KEYS.map(([key, words]) => [h("dt", null, key.split(" ").map(one => h("kbd", null, one))), h("dd", null, words)])),
     h("h2", null, "Search"), h("dl", {className: "keys"}, [
       ["striped cat", "both, anywhere in label, top five or truth"], ['"red circle"', "exactly these words"], ["-blue", "without"], ["cat|dog", "either"],
-      ["label:cat  top5:cat  truth:cat", "in one of them alone"], ["layer:fc  mark:dead  right:no", "of that layer, mark or verdict; layer:blocks.*"], ["rank>5 stability<0.5", "by any column of numbers"]]
+      ["label:cat  top5:cat  truth:cat  general:animal", "in one of them alone"], ["layer:fc  mark:dead  right:no", "of that layer, mark or verdict; layer:blocks.*"], ["rank>5 stability<0.5", "by any column of numbers"]]
       .map(([key, words]) => [h("dt", null, h("code", null, key)), h("dd", null, words)])),
     h("form", {method: "dialog"}, h("button", {autofocus: true}, "Close")));
   dialog.showModal();

@@ -2,10 +2,10 @@
 //
 //   stripes "red circle" -blue    words that must, exact words, words that must not stand in label, top five or truth
 //   cat|dog                       either
-//   label:cat  top5:cat  truth:cat    in one of them alone
+//   label:cat  top5:cat  truth:cat  general:animal    in one of them alone
 //   layer:fc   mark:dead   right:no   rank>5   stability<0.5   unit=12
 
-const TERM = /(-?)(?:(label|top5|truth|layer|mark|right):)?(?:"([^"]*)"?|(\S+))/gi;
+const TERM = /(-?)(?:(label|top5|truth|general|layer|mark|right):)?(?:"([^"]*)"?|(\S+))/gi;
 const COMPARISON = /^([a-z_][\w.]*)(<=|>=|!=|<|>|=)([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)$/i;
 const RIGHT = {yes: 1, right: 1, true: 1, no: 0, wrong: 0, false: 0, unknown: -1};
 
@@ -27,7 +27,7 @@ function parsed(text, table) {
     if (!value) continue;
     const comparison = !scope && quoted === undefined && value.match(COMPARISON);
     const test = comparison ? compared(comparison, table, problems)
-      : scope && !["label", "top5", "truth"].includes(scope.toLowerCase()) ? field(scope.toLowerCase(), value, table, problems)
+      : scope && !["label", "top5", "truth", "general"].includes(scope.toLowerCase()) ? field(scope.toLowerCase(), value, table, problems)
       : words(value, quoted !== undefined, scope?.toLowerCase(), table, minus ? null : marks);
     if (test) tests.push(minus ? at => !test(at) : test);
   }
@@ -83,6 +83,7 @@ function words(value, exact, scope, table, marks) {
   const hit = new Uint8Array(names.length);
   if (plain) table.run.lowered.forEach((name, number) => { hit[number] = name.includes(plain) ? 1 : 0; });
   else names.forEach((name, number) => { hit[number] = matcher.test(name) ? 1 : 0; });
+  if (scope === "general") { const general = table.general; return at => general[at] >= 0 && Boolean(hit[general[at]]); }
   const top = table.top, truth = table.truth, width = table.truthWidth, last = scope === "label" ? 1 : 5;
   return at => {
     if (scope !== "truth") for (let i = 5 * at; i < 5 * at + last; i++) if (top[i] >= 0 && hit[top[i]]) return true;
@@ -96,9 +97,9 @@ function words(value, exact, scope, table, marks) {
 function ordered(rows, table, sort) {
   const down = sort.startsWith("-") ? -1 : 1, key = sort.replace(/^-/, "");
   const run = table.run, values = new Float64Array(table.count).fill(NaN);
-  if (!key || key === "layer") { if (down > 0) return rows; rows.forEach(at => { values[at] = table.layer[at]; }); }
-  else if (key === "label" || key === "truth") {
-    const names = key === "label" ? at => table.top[5 * at] : at => table.truth[table.truthWidth * at];
+  if (!key || key === NETWORK || key === "layer") { if (down > 0) return rows; rows.forEach(at => { values[at] = table.layer[at]; }); }
+  else if (key === "label" || key === "truth" || key === "general") {
+    const names = key === "label" ? at => table.top[5 * at] : key === "general" ? at => table.general[at] : at => table.truth[table.truthWidth * at];
     for (const at of rows) { const name = names(at); if (name >= 0) values[at] = run.order[name]; }
   } else if (key === "right") { for (const at of rows) if (table.right[at] >= 0) values[at] = table.right[at]; }
   else { const column = table.numbers(key); for (const at of rows) values[at] = column[at]; }

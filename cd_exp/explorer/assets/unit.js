@@ -30,6 +30,7 @@ function heading(run, table, at, {name, unit, rows, here, step, state}) {
       h("span", {className: "stepping"}, link(-1, "← previous", "["), here >= 0 ? ` ${(here + 1).toLocaleString("en")} of ${rows.length.toLocaleString("en")} ` : " ", link(1, "next →", "]"))),
     h("h1", null, at >= 0 ? verdict(table.right[at]) : null, " ", label ? conceptLink(label, state) : "(no label)"),
     h("p", {className: "facts"},
+      at >= 0 && table.general[at] >= 0 ? h("span", null, h("b", null, "in general "), run.name(table.general[at])) : null,
       truth.length ? h("span", null, h("b", null, "truth "), truth.flatMap((name, i) => [i ? "; " : "", conceptLink(run.name(name), state)])) : null,
       facts.map(([key, value]) => h("span", null, h("b", null, `${key} `), value)),
       marks.map(mark => h("span", {className: "badge", title: MEANING[mark] ?? ""}, mark.replaceAll("_", " ")))));

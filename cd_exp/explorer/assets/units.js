@@ -14,10 +14,10 @@ function selected(table, state) {
     if (!query.test(at)) continue;
     rows.push(at);
   }
-  return {rows: ordered(Uint32Array.from(rows), table, state.get("sort") ?? ""), query};
+  return {rows: ordered(Uint32Array.from(rows), table, state.get("sort") || table.firstSort), query};
 }
 
-const SHORT = {similarity: "score", stability: "stability", margin: "margin", rank: "rank"};
+const SHORT = {similarity: "score", stability: "stability", margin: "margin", rank: "rank", p_right: "p(right)", general_p: "gen. p", general_bits: "bits"};
 
 function unitsView(main, run, state) {
   const table = run.tables.get(state.get("method")) ?? run.main;
@@ -40,8 +40,8 @@ function unitsView(main, run, state) {
   const layers = choice("layer", ["", ...run.layers.map(layer => layer.name)], name => name || "all layers", state.get("layer") ?? "", value => { change({layer: value}, {quietly: true}); update(); });
   const shown = choice("labels", Object.keys(SHOWN), name => SHOWN[name], state.get("show") ?? "all", value => { change({show: value === "all" ? "" : value}, {quietly: true}); update(); });
   const methods = run.tables.size > 1 && choice("method", [...run.tables.keys()], name => name, table.method, value => change({method: value === run.main.method ? "" : value}));
-  const sortBy = choice("sort by", ["", ...columns.flatMap(key => [key, `-${key}`])].slice(0, 60),
-    key => key ? `${key.replace(/^-/, "")} ${key.startsWith("-") ? "↓" : "↑"}` : "order of the network", state.get("sort") ?? "", value => sortOn(value));
+  const sortBy = choice("sort by", [NETWORK, ...[...columns, ...(table.hasGeneral ? ["general"] : [])].flatMap(key => [key, `-${key}`])].slice(0, 60),
+    key => key !== NETWORK ? `${key.replace(/^-/, "")} ${key.startsWith("-") ? "↓" : "↑"}` : "order of the network", state.get("sort") || table.firstSort, value => sortOn(value));
   sortBy.classList.add("narrow-only");
 
   const list = new VirtualList({
@@ -54,7 +54,7 @@ function unitsView(main, run, state) {
     update();
   }
   function heads() {
-    const sort = state.get("sort") ?? "";
+    const sort = state.get("sort") || table.firstSort;
     list.head.style.setProperty("--numbers", numbers.length);
     fill(list.head, h("div", {role: "row", className: `unit${withTruth ? "" : " no-truth"}`},
       ...["layer", "unit", "label", "pictures", ...(withTruth ? ["truth"] : []), ...numbers].map(key => {
@@ -65,7 +65,7 @@ function unitsView(main, run, state) {
           cell.setAttribute("aria-sort", direction);
           // Numbers begin with the largest, words with the first; a third click gives the order of the network again.
           const first = numbers.includes(key) && key !== "rank" ? `-${key}` : key, second = first === key ? `-${key}` : key;
-          cell.append(h("button", {type: "button", onclick: () => sortOn(sort === first ? second : sort === second ? "" : first)},
+          cell.append(h("button", {type: "button", onclick: () => sortOn(sort === first ? second : sort === second ? NETWORK : first)},
             SHORT[key] ?? key.replace("faithfulness.", ""), direction === "none" ? "" : direction === "ascending" ? " ▲" : " ▼"));
         }
         return cell;
@@ -121,6 +121,7 @@ function unitRow(table, at, {mark, columns, numbers, withTruth, state}) {
     cell("t c-label",
       h("a", {className: "name", href: address, tabIndex: -1}, verdict(table.right[at]), " ", five.length ? marked(run.name(five[0]), mark) : "(none)"),
       h("span", {className: "soft next"}, five.slice(1).flatMap((name, i) => [i ? " · " : "", marked(run.name(name), mark)])),
+      table.general[at] >= 0 ? h("span", {className: "soft general"}, `in general: ${run.name(table.general[at])}`) : null,
       marks.length ? h("span", {className: "badges"}, marks.map(name => h("span", {className: "badge"}, name.replaceAll("_", " ")))) : null),
     cell("pictures", strip(run, table, at)),
     withTruth ? cell("t c-truth", marked(table.truthText(at), mark)) : null,
@@ -139,10 +140,10 @@ function placeOf(run, layer, unit) {
 }
 
 function unitsCsv(table, rows) {
-  const run = table.run, text = [["layer", "unit", "label", "top5", "truth", "right", ...table.keys, "marks"]];
+  const run = table.run, text = [["layer", "unit", "label", ...(table.hasGeneral ? ["general_label"] : []), "top5", "truth", "right", ...table.keys, "marks"]];
   for (const at of rows) {
     const right = {1: "yes", 0: "no"}[table.right[at]] ?? "";
-    text.push([run.layers[table.layer[at]].name, table.unit[at], table.label(at), table.five(at).map(name => run.name(name)).join("; "),
+    text.push([run.layers[table.layer[at]].name, table.unit[at], table.label(at), ...(table.hasGeneral ? [run.name(table.general[at])] : []), table.five(at).map(name => run.name(name)).join("; "),
       table.truthText(at), right, ...table.keys.map(key => table.numbers(key)[at]), table.marksOf(at).join(" ")]);
   }
   return csv(text);

@@ -1,0 +1,118 @@
+"""`python -m cd_exp.calibrate RUN --layer NAME --out FILE`: constants of p_right fitted on a run of your own."""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cd_exp.calibration import RUN_SPECIFIC, calibration_error, error_of_perfect, fit, p_right
+from cd_exp.errors import InputError, unknown_name_error
+from cd_exp.io.atomic import write_file as write_file
+from cd_exp.io.text import escape_for_terminal
+from cd_exp.metrics.selective import auc
+from cd_exp.records import Labels
+from cd_exp.results.labels_csv import read_labels_csv
+from cd_exp.results.load_run import read_manifest_file
+
+
+def calibrate(folder: Path, layer: str) -> dict[str, Any]:
+    """The constants of one layer of a finished run whose truth is known, with what they are worth.
+
+    The constants are fitted on all units; the errors beside them on the odd units, with constants of the even ones.
+
+    Raises:
+        InputError: no such run or layer, no stability or truth in it, or too few units.
+    """
+    manifest = read_manifest_file(folder)
+    layers = read_labels_csv(folder / "labels.csv")
+    if layer not in layers:
+        raise unknown_name_error("layer", layer, layers, where=f"in {folder}")
+    stability, margin, right = _known(layers[layer], folder)
+    even = np.arange(len(right)) % 2 == 0
+    held_out = p_right(stability[~even], margin[~even], fit(stability[even], margin[even], right[even]))
+    return {
+        **_function(manifest, layer),
+        "p_right": asdict(fit(stability, margin, right)),
+        "fitted_on": {
+            "layer": layer,
+            "units": len(right),
+            "right": float(right.mean()),
+            "choices": manifest.get("choices", {}),
+        },
+        "held_out": {
+            "units": int((~even).sum()),
+            "mean": float(held_out.mean()),
+            "right": float(right[~even].mean()),
+            "calibration_error": calibration_error(held_out, right[~even]),
+            "calibration_error_of_perfect": error_of_perfect(held_out),
+            "auc": auc(held_out, right[~even]),
+            "auc_of_stability": auc(stability[~even], right[~even]),
+        },
+    }
+
+
+def _known(labels: Labels, folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Stability, margin and verdict of the units whose truth is known."""
+    if labels.stability is None or labels.margin is None:
+        raise InputError(f"{labels.layer} of {folder} has no stability; run it again with stability.resamples=40")
+    if labels.ranks is None:
+        raise InputError(f"{labels.layer} of {folder} has no known truth; give a layer whose units are classes")
+    known = ~np.isnan(labels.ranks)
+    return labels.stability[known], labels.margin[known], labels.ranks[known] == 1
+
+
+def _function(manifest: Mapping[str, Any], layer: str) -> dict[str, Any]:
+    """The similarity function of the run, with the prior that it chose for the layer."""
+    node = dict(manifest.get("config", {}).get("similarity") or {})
+    name = str(node.pop("_target_", "")).rpartition(".")[2]
+    settings = {key: value for key, value in node.items() if key != "_partial_" and key not in RUN_SPECIFIC}
+    if settings.get("prior_weight") == "auto":
+        settings["prior_weight"] = manifest["priors"][layer]["prior_weight"]
+    return {"similarity": name, "settings": settings}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Fit the constants that the command line asks for.
+
+    Returns:
+        The exit status: 0, or 2 for what the user can mend.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m cd_exp.calibrate",
+        description="Fit the constants of p_right, the probability that a label is right, on a layer of a finished run "
+        "whose truth is known. Other runs take them with calibration.path=FILE.",
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
+    parser.add_argument("--layer", required=True, help="a layer whose truth is known, such as fc")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="where the constants go, as JSON")
+    parser.add_argument("--json", action="store_true", help="print what is written in place of a summary")
+    given = parser.parse_args(arguments)
+    try:
+        found = calibrate(given.run, given.layer)
+        text = json.dumps(found, indent=2) + "\n"
+        write_file(given.out, text)
+    except InputError as error:
+        print(f"error: {escape_for_terminal(error)}", file=sys.stderr)
+        return 2
+    print(text if given.json else _summary(found, given.out), end="")
+    return 0
+
+
+def _summary(found: Mapping[str, Any], out: Path) -> str:
+    held, own = found["held_out"], found["fitted_on"]
+    gain = "" if held["auc"] is None else f", AUC {held['auc']:.3f} (stability alone {held['auc_of_stability']:.3f})"
+    return (
+        f"fitted on {own['units']} units of {own['layer']}, {100 * own['right']:.1f} % right\n"
+        f"odd units with constants of the even ones: mean p {held['mean']:.3f}, right {held['right']:.3f}, calibration "
+        f"error {held['calibration_error']:.3f} (a perfect p: {held['calibration_error_of_perfect']:.3f}){gain}\n"
+        f"use it: calibration.path={out}\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
