@@ -36,7 +36,7 @@ class Interrupted(BaseException):
 
     def __init__(self, number: int) -> None:
         name = NAMES.get(signal.Signals(number), signal.Signals(number).name)
-        super().__init__(f"stopped by {name}; the same command goes on from the features stored so far")
+        super().__init__(f"stopped by {name}; the same command continues from the features stored so far")
         self.status = 128 + number
 
 
@@ -75,7 +75,7 @@ def of_the_machine(error: BaseException) -> InputError | None:
     if isinstance(error, MemoryError) or any(sign in text for sign in NO_MEMORY):
         return InputError(
             "no memory is left; give features.batch_size=N and features.workers=N lower, or the machine more: the run "
-            "goes on from what is stored"
+            "continues from what is stored"
         )
     return None
 

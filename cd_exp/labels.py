@@ -130,7 +130,7 @@ def note_few_units(units: Mapping[str, int], least: int) -> Iterator[str]:
     """A sentence for each layer of fewer units than the similarity function declares that it needs.
 
     >>> list(note_few_units({"fc": 10, "layer4": 512}, 50))
-    ['fc has 10 units, and this similarity function is unsure below 50: hold its labels against those of soft_wpmi']
+    ['fc has 10 units, and this similarity function is unsure below 50: compare its labels with those of soft_wpmi']
     """
     for layer, count in units.items():
         if count < least:

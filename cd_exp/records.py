@@ -176,7 +176,7 @@ class Probe(ABC):
 
 @dataclass(frozen=True)
 class Renderer:
-    """What draws the scenes of the embedded world.
+    """What draws the scenes of the built-in synthetic data set.
 
     Attributes:
         objects: figures in a scene.

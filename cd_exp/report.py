@@ -155,7 +155,7 @@ def main(arguments: list[str] | None = None) -> int:
         action="append",
         default=[],
         metavar="WORDS",
-        help="free words to look for: the pictures that CLIP thinks show them, and the units that answer to them; "
+        help="free words to look for: the images with the highest CLIP score for them, and the units that match them; "
         "features come from the cache, and what is missing there is computed",
     )
     parser.add_argument("--trust", action="store_true", help="let --query run the code that the run folder names")

@@ -67,7 +67,7 @@ class Run:
         return self.parts.model.build().module.get_submodule(self.final).weight.detach().to(self.device)
 
     def true_classes(self) -> tuple[str, ...] | None:
-        """The class of each image where there is one: in the embedded world's scenes of one object."""
+        """The class of each image where there is one: in the built-in synthetic data set's scenes of one object."""
         probe = self.parts.probe
         if not isinstance(probe, Shapes) or probe.objects != 1:
             return None

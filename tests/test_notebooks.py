@@ -1,4 +1,4 @@
-"""Every notebook runs from its own folder on the embedded world, and is kept without outputs."""
+"""Every notebook runs from its own folder on the built-in synthetic data set, and is kept without outputs."""
 
 from pathlib import Path
 

@@ -160,9 +160,9 @@ def prune_cache(root: Path, *, days: float | None, keep: int | None, yes: bool) 
         return 0
     if not yes:
         if not sys.stdin.isatty():
-            raise InputError("nothing was removed; add --yes to remove them")
+            raise InputError("Nothing removed yet: add --yes")
         if input("Remove them? [y/N] ").strip().lower() not in ("y", "yes"):
-            print("nothing was removed")
+            print("Nothing removed")
             return 1
     removed = [item for item in old if remove_item(root, item)]
     print(

@@ -1,4 +1,4 @@
-"""open_clip's models, the embedded world's among them."""
+"""open_clip's models, the built-in synthetic data set's among them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -191,7 +191,7 @@ class OpenClip(Clip):
 
 
 def shapes_clip() -> OpenClip:
-    """The CLIP of the embedded world."""
+    """The CLIP of the built-in synthetic data set."""
     return OpenClip(
         architecture=shapes.CLIP,
         config=str(shapes.clip_config()),

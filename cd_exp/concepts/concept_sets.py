@@ -129,7 +129,7 @@ def broden(
 
 
 def shapes(*, templates: Templates = None) -> Concepts:
-    """The words of the embedded world: what it renders, and as many that it never does.
+    """The words of the built-in synthetic data set: what it renders, and as many that it never does.
 
     Args:
         templates: prompts.

@@ -59,7 +59,7 @@ def _explain_misspelt_key(match: re.Match[str], known: Callable[[], list[str]]) 
 
 
 def _explain_duplicate(match: re.Match[str], known: Callable[[], list[str]]) -> InputError:
-    return InputError(f"{match.group(1)} is there already, and + adds what is not: write {match.group(1)}=VALUE")
+    return InputError(f"{match.group(1)} exists already: drop the + and write {match.group(1)}=VALUE")
 
 
 def _explain_sweep_value(match: re.Match[str], known: Callable[[], list[str]]) -> InputError:

@@ -241,7 +241,7 @@ class StabilitySettings:
     """How sure a label is."""
 
     resamples: Annotated[
-        Whole, Le(10**4), Doc("redrawings of the probe images that each label's stability is counted over")
+        Whole, Le(10**4), Doc("bootstrap resamples of the probe images that each label's stability is counted over")
     ] = 40
 
 
@@ -271,7 +271,7 @@ class Config:
     plan: Annotated[
         bool, Doc("print what the run would download, read, compute and store, and stop; no folder is made")
     ] = False
-    seed: Annotated[Annotated[int, Ge(0), Lt(2**63)], Doc("of every random draw")] = 0
+    seed: Annotated[Annotated[int, Ge(0), Lt(2**63)], Doc("random seed")] = 0
     top: Annotated[Count, Doc("concepts kept for each unit")] = 5
     device: Annotated[
         str,

@@ -29,7 +29,7 @@ from cd_exp.features import Features
 from cd_exp.records import RunResult, has_images
 
 STRONGEST = 10  # images of a unit
-OF_A_CONCEPT = 8  # images that CLIP thinks show it
+OF_A_CONCEPT = 8  # images with the highest CLIP score
 MOST = 12_000  # distinct images: with more, fewer of each unit and concept are kept
 FEWER = ((10, 3, 8), (10, 1, 4), (6, 1, 2), (4, 0, 0), (3, 0, 0), (2, 0, 0), (1, 0, 0))
 """Images kept of a unit, about each percentile, and of a concept: the first row with at most `MOST` distinct ones."""
@@ -97,7 +97,7 @@ def collect_pages(
 
 
 def _collect_concepts(numbers: Sequence[int], pictures: np.ndarray, cosines: np.ndarray) -> dict[str, Any]:
-    """The names of concepts, with the images that CLIP thinks show each."""
+    """The names of concepts, with the images with the highest CLIP score for each."""
     return {"name": encode_array(numbers), "pictures": encode_array(pictures), "cosines": encode_array(cosines)}
 
 

@@ -1,4 +1,4 @@
-"""Words that are asked for when the pages are made: what CLIP thinks shows them, and the units that answer to them."""
+"""Phrases asked for when the pages are made: images with the highest CLIP score for them, and units that match them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

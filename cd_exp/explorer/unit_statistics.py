@@ -1,4 +1,4 @@
-"""What the activations of a layer show of each unit: how they spread, and which units act alike."""
+"""What the activations of a layer show of each unit: how they spread, and which units have correlated activations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from torch import Tensor
 WEAKER = (0.75, 0.5)  # percentiles that are shown beside them
 BESIDE = 3  # images about each of these percentiles
 BINS = 24  # of the histogram
-NEAREST = 6  # units that act alike
+NEAREST = 6  # units with correlated activations
 EXCITED = 6  # units of a layer listed with an image
 BLOCK = 2**25  # activations worked on at a time
-PRODUCTS = 2e11  # multiplications spent on finding units that act alike
+PRODUCTS = 2e11  # multiplications spent on finding units with correlated activations
 
 
 @dataclass(frozen=True, eq=False)

@@ -119,7 +119,7 @@ def _explain_worker_error(loader: Iterable[Any]) -> Iterator[Any]:
             raise
         raise InputError(
             "a process that decodes images was killed, most likely for want of memory; set features.workers lower "
-            "(0 decodes in the run itself) or features.batch_size lower: the run goes on from what is stored"
+            "(0 decodes in the run itself) or features.batch_size lower: the run continues from what is stored"
         ) from error
 
 

@@ -103,7 +103,7 @@ def _check_disk_space(
     free = shutil.disk_usage(store.root).free
     if needed > free:
         raise InputError(
-            f"the features of {len(probe)} images need {needed / 1e9:.1f} GB more below {store.root}, which has "
+            f"the features of {len(probe)} images need {needed / 1e9:.1f} GB below {store.root}, which has "
             f"{free / 1e9:.1f} GB free; set cache.dir to a larger disk, features.keep=lists, or fewer model.layers"
         )
 

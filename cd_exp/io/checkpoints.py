@@ -29,7 +29,7 @@ def find_states(held: Any) -> dict[str, State]:
     """Every mapping of names to tensors in a checkpoint, by where it lies, as in `model` or `ema.state_dict`.
 
     The one finder of `model.weights`, `clip.weights` and `units.weights`. torch.compile's `_orig_mod.` is taken out of
-    the names, wherever it stands; plain values are passed over.
+    the names, wherever it stands; plain values are skipped.
     """
     return dict(_find_state_dicts(held))
 

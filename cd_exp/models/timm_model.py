@@ -1,4 +1,4 @@
-"""timm's models, and the two that are built from them: the embedded world's and the Places365 network."""
+"""timm's models, and the two that are built from them: that of `shapes` and the Places365 network."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -89,7 +89,7 @@ class TimmModel(Recipe):
 
 
 def shapes_model(*, layers: Sequence[str], final: str = "fc") -> TimmModel:
-    """The classifier of the embedded world, whose `layer4` holds units trained to detect its attributes."""
+    """The classifier of `shapes`, whose `layer4` holds units trained to detect its attributes."""
     return TimmModel(
         name="shapes",
         architecture=shapes.RESNET,

@@ -13,7 +13,7 @@ from cd_exp.plan.networks import Outline, Target, outline_target, outline_tower
 from cd_exp.records import Concepts, Probe
 from cd_exp.units import ActivationMatrix
 
-COMPUTED, STORED = "computed", "stored: read, not made"
+COMPUTED, STORED = "computed", "cached"
 IMAGES, TEXTS = "images (CLIP)", "concepts (CLIP)"
 
 
@@ -46,14 +46,14 @@ class FeatureSteps:
 
 
 def plan_matrix(units: ActivationMatrix, probe: Probe) -> FeatureSteps:
-    """Activations from files: read, not made."""
+    """Activations from files: cached."""
     places, notes = units.selected(probe.ids)
     widths = units.widths
     steps, memory = [], 0
     for layer, width in widths.items():
         units.activations(layer, places[:1])  # a file that cannot be read is refused here, as by the run
         memory += 4 * len(places) * width
-        steps.append(Step(layer, "read, not made", layer_sizes(len(places), width)))
+        steps.append(Step(layer, "cached", layer_sizes(len(places), width)))
     return FeatureSteps(tuple(steps), widths, listed=False, memory=memory, notes=notes)
 
 
@@ -103,7 +103,7 @@ def plan_images(pieces: AvailableParts, clip: Clip, probe: Probe) -> tuple[Step,
     """CLIP's embeddings of the images, their length, and the tower that has to make them."""
     rows = clip.stored_images(probe.ids)
     if rows is not None:
-        return Step(IMAGES, "read, not made", layer_sizes(*rows.shape)), rows.shape[1], None
+        return Step(IMAGES, "cached", layer_sizes(*rows.shape)), rows.shape[1], None
     keyed = pieces.clip_keyed and not clip.own_code  # such code is run to know its key
     collector = make_image_writer(clip, probe, store=pieces.store, settings=pieces.settings) if keyed else None
     if collector is not None and collector.stored(verify=False):

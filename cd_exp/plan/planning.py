@@ -83,7 +83,7 @@ def plan_run(config: DictConfig, choices: Mapping[str, str]) -> RunPlan:
     notes = [_list_left_out(config)]
     probe, clip, concepts, model = pieces.probe, pieces.clip, pieces.concepts, pieces.model
     if probe is None or clip is None or concepts is None or model is None:
-        notes.append("Steps and size can be told once these files are downloaded.")
+        notes.append("Time and size can be estimated once these files are downloaded.")
         return RunPlan(downloads, (), None if probe is None else len(probe), PROCESS, disk, tuple(notes))
     resamples = config.stability.resamples
     similarity = bind_names(pieces.similarity, concepts.names)

@@ -17,9 +17,11 @@ def show_plan(console: Console, plan: RunPlan) -> None:
         console.print(_make_table(plan))
     for note in plan.notes:
         console.print(as_terminal_text(f"note: {note}", style="yellow"))
-    images = "images unknown" if plan.images is None else f"{plan.images:,} images"
+    images = (
+        "number of images unknown until the downloads are there" if plan.images is None else f"{plan.images:,} images"
+    )
     folder, free = plan.disk
-    line = f"plan: {images}, {format_written(plan.bytes)} more below {folder} ({format_written(free)} free)"
+    line = f"plan: {images}, cache growth {format_written(plan.bytes)} below {folder} ({format_written(free)} free)"
     if plan.steps:
         line += f", about {format_written(plan.memory)} of memory"
     console.print(as_terminal_text(line), soft_wrap=True)

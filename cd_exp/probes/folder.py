@@ -40,13 +40,13 @@ class Tree:
         kinds = ", ".join(f"{end} {count}" for end, count in self.others.most_common(8))
         more = ", ..." if len(self.others) > 8 else ""
         counted = (
-            (f"files passed over because they are no images: {self.others.total()} ({kinds}{more})", self.others),
+            (f"files skipped because they are no images: {self.others.total()} ({kinds}{more})", self.others),
             (
-                f"masks of other images, passed over: {self.masks.total()} (in {shorten_list(sorted(self.masks))}); "
+                f"masks of other images, skipped: {self.masks.total()} (in {shorten_list(sorted(self.masks))}); "
                 "probe.root=FOLDER of theirs takes them",
                 self.masks,
             ),
-            (f"no ordinary files, passed over: {len(self.special)} ({shorten_list(self.special)})", self.special),
+            (f"no ordinary files, skipped: {len(self.special)} ({shorten_list(self.special)})", self.special),
             (f"folders that a link gives twice, their images taken twice: {shorten_list(self.again)}", self.again),
             (
                 f"links back to a folder above or to themselves, not followed: {shorten_list(self.circles)}",

@@ -1,4 +1,4 @@
-"""The embedded world's own images, rendered when they are asked for."""
+"""The built-in synthetic data set's own images, rendered when they are asked for."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field

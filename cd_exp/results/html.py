@@ -26,7 +26,7 @@ FIGURES = {
     "ranks": "Share of units whose truth is among the k best concepts",
     "risk_coverage": "Share of wrong labels among the most stable ones, by how many units they are",
     "reliability": "Share of labels that are right by the probability they were given, with intervals of 95 %",
-    "agreement": "Share of units given the same name by two methods",
+    "agreement": "Share of units with identical labels by two methods",
 }
 
 

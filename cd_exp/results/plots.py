@@ -290,7 +290,7 @@ def _interval_of(axes: "Axes", row: MetricsRow, height: int, colour: str) -> Non
 
 
 def plot_agreement(outcome: RunResult, layers: Sequence[str], method: str = CLIP_DISSECT) -> "Figure":
-    """For each layer, the share of units to which two methods give the same name (`metrics.agreement`)."""
+    """For each layer, the share of units to which two methods give identical labels (`metrics.agreement`)."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(max(4.4, 0.8 + 3.0 * len(layers)), 3.6), dpi=150, layout="constrained")
@@ -299,7 +299,7 @@ def plot_agreement(outcome: RunResult, layers: Sequence[str], method: str = CLIP
         methods |= {name: found[layer] for name, found in outcome.baselines.items() if layer in found}
         _draw_heat(axes, list(methods), _agreement_shares(list(methods.values())))
         axes.set_title(cut_text(layer, WIDEST), fontsize=10, parse_math=False)
-    figure.suptitle("Units to which two methods give the same name, %", fontsize=10)
+    figure.suptitle("Units with identical labels by two methods, %", fontsize=10)
     return figure
 
 

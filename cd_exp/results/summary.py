@@ -147,7 +147,7 @@ class MethodDifference:
 def method_differences(outcome: RunResult) -> tuple[MethodDifference, ...]:
     """Every difference in `comparisons`: `layer`, `first` and `second` with what `metrics.compare_methods` found.
 
-    Before them, where a row has it, `agreement`: the share of units that both give the same name.
+    Before them, where a row has it, `agreement`: the share of units with identical labels.
     """
     found = []
     for row in outcome.comparisons:

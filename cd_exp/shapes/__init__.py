@@ -1,4 +1,4 @@
-"""The embedded world: rendered scenes whose truth is known everywhere, their captions, and two trained networks.
+"""The built-in synthetic data set `shapes`: scenes whose truth is known everywhere, captions, and two trained networks.
 
 Importing it loads numpy and nothing heavier, so that a configuration may name its classes and concepts for free.
 """

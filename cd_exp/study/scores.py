@@ -276,7 +276,7 @@ def choice_strengths(chosen: list[tuple[int, tuple[int, ...]]], *, count: int) -
     two items keeps strengths finite where one is never, or always, chosen.
 
     Args:
-        chosen: the item taken and those passed over, of each choice.
+        chosen: the item taken and those skipped, of each choice.
         count: how many items there are.
 
     Raises:

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 EXACT = 1e-12  # of the squares themselves: a smaller sum is rounding, and no F is taken from it
-JUDGED_UNITS = "p is about these configurations on the units they judged, not about other units"
-INTERACTION = "one run a combination: what axes do only together is part of the residual"
+JUDGED_UNITS = "p compares these settings on these units only; it does not generalise to other units"
+INTERACTION = "One run per combination, so interactions cannot be separated from noise."
 UNBALANCED = "not every combination is there equally often: each axis' part is what it adds to the others"
 SATURATED = "no run is left over for a residual, so there is no F test"
-CONFOUNDED = "{axes} not separable: the runs change them together with others, so their own parts cannot be told"
+CONFOUNDED = "{axes} not separable: the runs change them together with others, so their effects cannot be separated"
 EQUAL = "every job has the same accuracy: there is nothing to explain"
 
 

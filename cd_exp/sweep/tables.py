@@ -130,7 +130,7 @@ def _fit_table(console: "Console", sweep: Sweep, view: LayerAcrossJobs) -> "Tabl
 
 def variance_table(title: str, found: Mapping[str, Any]) -> "Table":
     """A line for each axis: its share of the variance of the accuracy, and the F test where there is one."""
-    table = _make_table(f"{title}: axis", "levels", "explains %", "df", "F", "p", "Holm", left=1)
+    table = _make_table(f"{title}: axis", "levels", "variance explained (η²) %", "df", "F", "p", "Holm", left=1)
     residual = found["residual"]
     for name, part in [*found["axes"].items(), ("residual", residual)]:
         cells = [str(part.get("levels", "")), _format_number(part, "eta_squared", "{:.1f}", 100), str(part["df"])]

@@ -132,7 +132,7 @@ class ActivationMatrix:
                 f"({shorten_list(missing)}); the probe's ids must be lines of it, as with probe=ids probe.path={IMAGES}"
             )
         over = len(self.rows) - len(set(ids))
-        note = f"{self.path}: rows of images that are not in the probe, passed over: {over}"
+        note = f"{self.path}: rows of images that are not in the probe, skipped: {over}"
         return np.array([self.rows[name] for name in ids], dtype=np.int64), (note,) if over else ()
 
     def activations(self, layer: str, places: np.ndarray) -> Float[Tensor, "images neurons"]:

@@ -159,7 +159,7 @@ class EncodedLayer:
         width = self.encoding.encoder.width
         if width != layer.units:
             raise InputError(
-                f"units={self.suffix} reads {width} numbers a position, and layer {layer.name!r} of {model} gives "
+                f"units={self.suffix} expects input width {width}, but layer {layer.name!r} of {model} gives "
                 f"{layer.units}; set units.layer to the layer that it was made on"
             )
         if self.encoding.class_token and layer.pooling.pool != "cls":

@@ -1,4 +1,4 @@
-"""The analyses on the embedded world, and their arithmetic on cases small enough to see through."""
+"""The analyses on the built-in synthetic data set, and their arithmetic on cases small enough to see through."""
 
 import json
 import shutil

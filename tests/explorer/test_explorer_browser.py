@@ -211,7 +211,12 @@ def test_one_unit_shows_what_is_known_of_it(window, page, content):
     text = window.text()
     for words in (
         *("Strongest pictures", "75th percentile", "50th percentile", "Activations", "Best concepts", "Stable set"),
-        *("What every method calls it", "netdissect", "Units that act alike", "correlation over 60 images"),
+        *(
+            "What every method calls it",
+            "netdissect",
+            "Units with correlated activations",
+            "correlation over 60 images",
+        ),
     ):
         assert words in text, words
     assert window.js("return document.querySelectorAll('.cards.large .picture').length") == 10
@@ -287,4 +292,4 @@ def test_36864_units_are_listed_searched_and_sorted_in_no_time(window, large):
         assert labels(window)
     window.js("const list = document.querySelector('.list'); list.scrollTop = list.scrollHeight")
     window.go(large, "view=unit&of=blocks.11.mlp.act&unit=3071")
-    assert "Units that act alike" in window.text()
+    assert "Units with correlated activations" in window.text()

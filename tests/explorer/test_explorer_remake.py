@@ -207,7 +207,7 @@ def test_a_sweep_in_a_browser_shows_jobs_labels_and_pairs(window, folders):
     assert (sweep / "0" / "explorer").as_uri() in home
     window.driver.get(home)
     window.wait("return document.documentElement.dataset.ready !== undefined")
-    assert "Units that act alike" in window.text()
+    assert "Units with correlated activations" in window.text()
     window.go(page, "view=compare&a=0/clip_dissect&b=1/clip_dissect&show=b")
     assert window.text(".count").endswith("of 70 units that both label")
     window.size(390, 844)

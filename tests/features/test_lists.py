@@ -278,7 +278,7 @@ def test_a_disk_that_is_too_small_is_said_before_the_first_image(take, tmp_path,
 
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 9, 100))
-    with pytest.raises(InputError, match=r"need 0.0 GB more below .*set cache.dir .*features.keep=lists"):
+    with pytest.raises(InputError, match=r"need 0.0 GB below .*set cache.dir .*features.keep=lists"):
         take(Store(tmp_path / "cache"), DENSE)
 
 

@@ -60,7 +60,7 @@ def test_a_run_takes_what_its_plan_says(tmp_path, more):
     assert before.bytes == pytest.approx(on_disk(tmp_path / "cache"), rel=0.1)
     after = planned(*words)
     assert after.bytes == 0
-    assert step(after, "layer4").how == "stored: read, not made"
+    assert step(after, "layer4").how == "cached"
     assert [one.what for one in after.steps if one.what == "one pass over the images"] == []
 
 
@@ -68,8 +68,8 @@ def test_no_picture_and_no_network_are_needed_for_activations_from_files(tmp_pat
     words = [*matrix, f"cache.dir={tmp_path}/cache"]
     before = planned(*words)
     assert step(before, "wide").size == "300 x 40"
-    assert {one.how for one in before.steps[:3]} == {"read, not made"}
-    assert "rows of images that are not in the probe, passed over: 20" in " ".join(before.notes)
+    assert {one.how for one in before.steps[:3]} == {"cached"}
+    assert "rows of images that are not in the probe, skipped: 20" in " ".join(before.notes)
     execute(tmp_path / "run", *words)
     assert before.bytes == pytest.approx(on_disk(tmp_path / "cache"), rel=0.1)
 

@@ -37,7 +37,7 @@ def tree(tmp_path):
 def test_folder_is_sorted_by_path_and_passes_over_the_rest(tree):
     probe = probes.folder(root=str(tree))
     assert probe.ids == ("B/x.tiff", "a.jpg", "b/10.PNG", "b/2.png", "ünï/寿司 1.webp")
-    assert probe.notes == (f"{tree}: files passed over because they are no images: 1 (.txt 1)",)
+    assert probe.notes == (f"{tree}: files skipped because they are no images: 1 (.txt 1)",)
     assert (probe.name, len(probe)) == ("folder", 5)
     assert probe[3].getpixel((0, 0)) == (0, 0, 0)
     assert probe[2].getpixel((0, 0)) == (1, 0, 0)
@@ -95,7 +95,7 @@ def test_named_pipes_sockets_and_devices_are_passed_over_and_never_waited_for(tr
         probe = probes.folder(root=str(tree))
     assert len(probe) == 5
     assert len(probe.fingerprint) == 64
-    assert probe.notes[1] == f"{tree}: no ordinary files, passed over: 3 (pipe.png, socket.png, zero.png)"
+    assert probe.notes[1] == f"{tree}: no ordinary files, skipped: 3 (pipe.png, socket.png, zero.png)"
     (tree / "a.jpg").unlink()
     os.mkfifo(tree / "a.jpg")  # what was a picture when the folder was read
     with pytest.raises(
@@ -111,7 +111,7 @@ def test_what_is_passed_over_is_named_by_its_ending(tree):
     for name in ("a.TXT", "b.csv", "README", "c.heic"):
         (tree / name).touch()
     assert probes.folder(root=str(tree)).notes == (
-        f"{tree}: files passed over because they are no images: 5 (.txt 2, no ending 1, .csv 1, .heic 1)",
+        f"{tree}: files skipped because they are no images: 5 (.txt 2, no ending 1, .csv 1, .heic 1)",
     )
 
 
@@ -301,7 +301,7 @@ def test_masks_beside_photographs_are_passed_over_and_said(tmp_path):
     voc = probes.folder(root=str(tmp_path / "voc"))
     assert list(voc.ids) == [f"JPEGImages/{number}.jpg" for number in range(3)]
     (note,) = voc.notes
-    assert "masks of other images, passed over: 6 (in SegmentationClass, SegmentationObject)" in note
+    assert "masks of other images, skipped: 6 (in SegmentationClass, SegmentationObject)" in note
     assert len(probes.folder(root=str(tmp_path / "voc/SegmentationClass"))) == 3  # the remedy
     assert list(probes.folder(root=str(tmp_path / "ade")).ids) == ["0.jpg", "1.jpg", "2.jpg"]
     assert len(probes.folder(root=str(tmp_path / "city"))) == 3

@@ -1,4 +1,4 @@
-"""One small run of the embedded world for all tests of studies, and studies drawn from it."""
+"""One small run of the built-in synthetic data set for all tests of studies, and studies drawn from it."""
 
 from pathlib import Path
 

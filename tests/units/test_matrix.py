@@ -33,7 +33,7 @@ def test_rows_find_their_images_by_id_and_others_are_passed_over_and_counted(tmp
     units = ActivationMatrix(str(folder(tmp_path, layer4=dense)))
     places, notes = units.selected(["d.png", "a/1.png"])
     np.testing.assert_array_equal(units.activations("layer4", places), dense[[3, 0]])
-    assert notes == (f"{tmp_path}: rows of images that are not in the probe, passed over: 2",)
+    assert notes == (f"{tmp_path}: rows of images that are not in the probe, skipped: 2",)
     assert units.selected(IDS)[1] == ()
 
 

@@ -68,7 +68,7 @@ def test_latents_and_the_same_latents_from_files_have_the_same_labels(parts, sto
     for labels in given.values():
         assert labels.top == expected.top
         np.testing.assert_array_equal(labels.similarity, expected.similarity)
-    assert "rows of images that are not in the probe, passed over: 1" in store.reports[-1]
+    assert "rows of images that are not in the probe, skipped: 1" in store.reports[-1]
 
 
 def test_latents_are_those_of_every_position_pooled(parts, store, weights):

@@ -23,7 +23,7 @@ class AnnotationsJudge(Judge):
 
     Args:
         held_out: share of the images that labels are scored on, and not chosen on.
-        share: of these images in which a unit counts as active; None takes the label's own base rate.
+        share: share of the held-out images in which a unit counts as active; None takes the label's own base rate.
         untrained: whether our labels of the same network with weights drawn anew are scored as a reference.
     """
 

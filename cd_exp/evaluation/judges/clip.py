@@ -59,7 +59,7 @@ class ClipJudge(Judge):
     Args:
         clip: the backbone's recipe.
         held_out: share of the images that labels are scored on, and not chosen on.
-        share: of these images in which a unit counts as active; None takes the label's own base rate.
+        share: share of the held-out images in which a unit counts as active; None takes the label's own base rate.
         scale: of the cosine; by default the backbone's own, 100 where it has none.
         bias: the same; where there is none, the mean likelihood of each concept decides.
         untrained: whether our labels of the same network with weights drawn anew are scored as a reference.

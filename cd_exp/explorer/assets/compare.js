@@ -55,7 +55,7 @@ function tests(a, b, pairs, judged, only, layers) {
       known.length ? [percent(both + first, known.length), percent(both + second, known.length), first, second, both, known.length - both - first - second, Number(pairedP(a, b, words, first, second).toPrecision(2)).toString()].map(value => h("td", {className: "n"}, String(value))) : h("td", {colSpan: 7, className: "soft"}, "truth unknown"));
   };
   return h("div", {className: "scroll tests"}, h("table", null,
-    h("thead", null, h("tr", null, ["layer", "same name", `${a.words} right`, `${b.words} right`, "only the first", "only the second", "both", "neither", "p (McNemar, mid-p)"].map((head, i) => h("th", {scope: "col", className: i ? "n" : ""}, head)))),
+    h("thead", null, h("tr", null, ["layer", "identical labels", `${a.words} right`, `${b.words} right`, "only A right", "only B right", "both", "neither", "p (McNemar, mid-p)"].map((head, i) => h("th", {scope: "col", className: i ? "n" : ""}, head)))),
     h("tbody", null, layers.map(layer => line(layer, pairs.filter(pair => pair[0] === layer))))));
 }
 

@@ -12,7 +12,7 @@ function overviewView(main, run, state) {
     layersTable(run, state),
     results(run),
     comparisons(run),
-    h("section", null, h("h2", null, "Labels given most often"), h("p", {className: "soft"}, "a label that many units have says little about each"),
+    h("section", null, h("h2", null, "Labels given most often"), h("p", {className: "soft"}, "labels shared by many units are rarely informative"),
       run.main.layers.map(([name]) => frequent(run, name, state))));
   return {};
 }
@@ -100,7 +100,7 @@ function conceptView(main, run, state) {
     rows.length > OF_A_CONCEPT ? h("p", null, h("a", {href: href({view: "units", q: `${title.startsWith("first") ? "label" : "top5"}:"${name}"`, layer: run.layers[table.layer[rows[0]]].name, concept: ""}, state)}, "all of them in the list of units")) : null] : [];
   fill(main,
     h("header", {className: "title"}, h("p", {className: "crumbs"}, h("a", {href: href({view: "concepts", concept: ""}, state)}, "concepts"), " / "), h("h1", null, name)),
-    images.length ? section("Pictures that CLIP thinks show it", "with the cosine of picture and word",
+    images.length ? section("Images with the highest CLIP score", "with the cosine of picture and word",
       h("div", {className: "cards large"}, images.map((image, i) => card(run, image, number(cosines[i], 3))))) : h("p", {className: "soft"}, numberOf === -2 && !query ? "This run has no concept of that name." : "No pictures were stored for it."),
     query ? asked(run, query, state) : null,
     [...layers].map(([layer, {first, five, truth}]) => first.length + five.length + truth.length
@@ -110,7 +110,7 @@ function conceptView(main, run, state) {
 
 // Units that answer to words asked for when the page was made.
 function asked(run, query, state) {
-  return section("Units that answer to it best", "the rank of the words among all concepts, by the similarity function of the run",
+  return section("Units matching this phrase best", "rank among all concepts, by the similarity function of the run",
     Object.entries(query.layers).map(([layer, found]) => {
       const units = unpacked(found.units), ranks = unpacked(found.ranks), values = unpacked(found.scores);
       return [h("h3", null, layer), h("div", {className: "small-rows"}, Array.from(units, (unit, i) => smallRow(run.main, run.main.find(run.layerNumber.get(layer), unit), state, `rank ${ranks[i]} · ${number(values[i], 3)}`)))];
@@ -146,8 +146,8 @@ function conceptsView(main, run, state) {
   const list = new VirtualList({label: "Concepts", count: shown.length, height: matchMedia("(max-width: 760px)").matches ? 112 : 64, columns: 4, open,
     render: i => h("div", {className: "concept"},
       h("div", {role: "gridcell", className: "t"}, h("a", {className: "name", tabIndex: -1, href: href({view: "concept", concept: run.name(shown[i]), q: "", sort: ""}, state)}, marked(run.name(shown[i]), mark))),
-      h("div", {role: "gridcell", className: "n"}, first[shown[i]].toLocaleString("en"), h("span", {className: "soft"}, " first")),
-      h("div", {role: "gridcell", className: "n"}, (first[shown[i]] + five[shown[i]]).toLocaleString("en"), h("span", {className: "soft"}, " in five")),
+      h("div", {role: "gridcell", className: "n"}, first[shown[i]].toLocaleString("en"), h("span", {className: "soft"}, " top-1")),
+      h("div", {role: "gridcell", className: "n"}, (first[shown[i]] + five[shown[i]]).toLocaleString("en"), h("span", {className: "soft"}, " top-5")),
       h("div", {role: "gridcell", className: "pictures"}, places.has(shown[i]) ? Array.from(row(unpacked(run.concepts.pictures), places.get(shown[i])), image => picture(run, image)) : []))});
   function update() { pick(); list.node.scrollTop = 0; list.refresh(shown.length, list.render); }
   const sort = choice("sort by", ["-first", "-five", "name"], key => ({"-first": "units that have it first", "-five": "units that have it among five", name: "name"})[key], state.get("sort") || "-first", value => { change({sort: value}, {quietly: true}); update(); });
@@ -165,7 +165,7 @@ async function pictureView(main, run, state) {
   fill(main,
     h("header", {className: "title picture-title"}, picture(run, at, 192),
       h("div", null, h("p", {className: "crumbs"}, `${run.images.probe} · picture ${index.toLocaleString("en")}`), h("h1", null, run.images.ids[at]),
-        concepts.length ? h("p", {className: "chips"}, h("b", null, "CLIP's best picture of"), concepts.map(([name]) => conceptLink(run.name(name), state))) : null)),
+        concepts.length ? h("p", {className: "chips"}, h("b", null, "top-scoring image for these concepts"), concepts.map(([name]) => conceptLink(run.name(name), state))) : null)),
     section("Units it excites most", "activation in standard deviations above the unit's mean over the probe set",
       run.layers.map((layer, i) => {
         if (!details[i]?.excited) return amongStrongest(run, i, at, state);

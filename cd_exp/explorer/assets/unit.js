@@ -4,14 +4,14 @@ async function unitView(main, run, state) {
   const layer = run.layerNumber.get(state.get("of")), unit = Number(state.get("unit"));
   const table = run.tables.get(state.get("method")) ?? run.main;
   const at = layer === undefined ? -1 : table.find(layer, unit), place = layer === undefined ? -1 : placeOf(run, layer, unit);
-  if (at < 0 && place < 0) return missing(main, `${state.get("of")} has no unit ${state.get("unit")} in this run.`);
+  if (at < 0 && place < 0) return missing(main, `${state.get("of")} unit ${state.get("unit")}: Unit not found.`);
   const rows = selected(table, state).rows, here = rows.indexOf(at);
   const step = by => { if (here >= 0 && rows[here + by] !== undefined) openUnit(table, rows[here + by], state); };
   const name = run.layers[layer].name;
   fill(main, heading(run, table, at, {name, unit, rows, here, step, state}));
   if (place >= 0) {
     const detail = await run.detail(layer);
-    const left = h("div", null, strongest(run, layer, place, detail ?? {}), detail ? weaker(run, place, detail) : elsewhere(run, "What excites the unit less, its scores and the units that act alike", state));
+    const left = h("div", null, strongest(run, layer, place, detail ?? {}), detail ? weaker(run, place, detail) : elsewhere(run, "What excites the unit less, its scores and the units with correlated activations", state));
     const right = h("div", null, detail ? [scores(run, at, place, detail, table), stableSet(run, place, detail), histogram(place, detail, run.main.has(run.main.find(layer, unit), "dead"))] : null,
       called(run, layer, unit), detail ? nearest(run, layer, place, detail, state) : null);
     append(main, [h("div", {className: "unit-page"}, left, right)]);
@@ -91,7 +91,7 @@ function weaker(run, place, detail) {
   if (!detail.weaker) return null;
   const images = unpacked(detail.weaker), values = unpacked(detail.weaker_values), [, levels, beside] = detail.weaker.shape;
   if (!beside) return null;
-  return section("Weaker pictures", "about the 75th and the 50th percentile of all images: what the unit answers to weakly",
+  return section("Weaker pictures", "weak activations: about the 75th and the 50th percentile of all images",
     h("div", {className: "groups"}, ["75th", "50th"].slice(0, levels).map((words, level) => h("div", null, h("h3", null, `${words} percentile`),
       h("div", {className: "cards"}, Array.from({length: beside}, (_, i) => {
         const at = (place * levels + level) * beside + i;
@@ -124,7 +124,7 @@ function scores(run, at, place, detail, table) {
 function stableSet(run, place, detail) {
   if (!detail.stable) return null;
   const names = Array.from(row(unpacked(detail.stable), place)).filter(name => name >= 0);
-  return section("Stable set", "the labels of 90 % of resamples of the images",
+  return section("Stable set", "smallest set of labels covering 90 % of resamples",
     h("p", {className: "chips"}, names.map(name => conceptLink(run.name(name), current()))));
 }
 
@@ -143,7 +143,7 @@ function nearest(run, layer, place, detail, state) {
   const near = row(unpacked(detail.nearest), place), values = row(unpacked(detail.correlation), place), main = run.main;
   const start = main.starts[main.layers.findIndex(([name]) => name === run.layers[layer].name)];
   if (!near.length) return null;
-  return section("Units that act alike", `correlation over ${detail.compared_on.toLocaleString("en")} images`,
+  return section("Units with correlated activations", `correlation over ${detail.compared_on.toLocaleString("en")} images`,
     h("ul", {className: "alike"}, Array.from(near, (other, i) => {
       const at = start + other;
       return h("li", null, h("a", {href: href({view: "unit", of: run.layers[layer].name, unit: main.unit[at]}, state)},

@@ -1,4 +1,4 @@
-"""Runs on the embedded world with each judge: labels are chosen on one part of the images and scored on the other."""
+"""Runs on `shapes` with each judge: labels are chosen on one part of the images and scored on the other."""
 
 import csv
 import json
