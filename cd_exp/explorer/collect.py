@@ -85,7 +85,12 @@ def collect_pages(
     run_part["region"] = [region.left, region.top, region.right, region.bottom] if region else []
     for number, (layer, labels) in enumerate(outcome.labels.items()):
         images = strongest[layer].indices.T.numpy()[:, : most[0]]
-        run_part["layers"][number] |= {"pictures": encode_array(places[images]), "detail": f"layer-{number}"}
+        fired = features.statistics(layer)
+        run_part["layers"][number] |= {
+            "pictures": encode_array(places[images]),
+            "detail": f"layer-{number}",
+            "fires": encode_array((fired.firing / fired.images).numpy().astype(np.float32)),
+        }
         parts[f"layer-{number}"] = {
             "values": encode_array(strongest[layer].values.T.float().numpy()[:, : most[0]]),
             **_collect_statistics(features, layer, places, most, spreads),

@@ -250,7 +250,47 @@ def test_two_methods_of_a_run_are_compared_by_the_test_that_the_run_stored(windo
 
 def test_a_missing_unit_is_said(window, page):
     window.go(page, "view=unit&of=fc&unit=9999")
-    assert "fc has no unit 9999" in window.text()
+    assert "fc unit 9999: Unit not found" in window.text()
+
+
+def test_an_uncertain_label_is_grey_and_says_so_wherever_it_stands(window, page):
+    window.go(page, "view=units&layer=fc&sort=stability")
+    row = (
+        "return [...document.querySelectorAll('.rows .unit')].map(unit => "
+        "[unit.querySelector('.c-label .name').classList.contains('unsure'), unit.querySelector('.sure').innerText])"
+    )
+    grey, words = zip(*window.js(row), strict=True)
+    assert grey[0] is True
+    assert words[0] == "unsure"
+    window.js("location.hash = 'view=units&layer=fc&sort=-stability'")
+    window.wait("return document.querySelector('.rows .sure')?.innerText !== 'unsure'")
+    grey, words = zip(*window.js(row), strict=True)
+    assert grey[0] is False
+    assert float(words[0]) >= 0.5
+    unit = window.js(
+        "const t = opened.values().next().value.main;"
+        "return t.unit[t.layer.findIndex((layer, at) => layer === 1 && t.isUnsure(at))]"
+    )
+    window.go(page, f"view=unit&of=fc&unit={unit}")
+    assert "unsure" in window.text("header")
+    assert window.js(
+        "const colour = found => getComputedStyle(document.querySelector(found)).color;"
+        "return colour('h1 a') === colour('.sure')"
+    )
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_dot_of_the_scatter_opens_its_unit(window, page, width):
+    window.size(width, 860)
+    window.go(page, "view=overview")
+    dots = "return document.querySelectorAll('.scatter circle').length"
+    assert window.js(dots) == 150
+    assert "share of images on which the unit fires" in window.js(
+        "return document.querySelector('.scatter').textContent"
+    )
+    window.js("document.querySelector('.scatter circle').dispatchEvent(new MouseEvent('click', {bubbles: true}))")
+    window.wait("return document.body.dataset.view === 'unit'")
+    assert "fc / unit" in window.text(".crumbs")
 
 
 @pytest.fixture(scope="module")

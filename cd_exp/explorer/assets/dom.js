@@ -1,7 +1,7 @@
 "use strict";
 // Elements. Names of concepts, images and layers only ever become text, never markup.
 
-const SVG = new Set(["svg", "path", "rect", "line", "text", "g", "title"]);
+const SVG = new Set(["svg", "path", "rect", "line", "text", "g", "title", "circle"]);
 
 function h(tag, properties, ...children) {
   const node = SVG.has(tag) ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
@@ -62,6 +62,15 @@ function verdict(right) {
   if (right === 1) return h("span", {className: "good", title: "right", role: "img", ariaLabel: "right"}, "✓");
   if (right === 0) return h("span", {className: "bad", title: "wrong", role: "img", ariaLabel: "wrong"}, "✗");
   return null;
+}
+
+// A bar of how far a label can be trusted; below one half it is grey and says so.
+function sure(table, at) {
+  const value = at < 0 ? NaN : table.certainty(at);
+  if (Number.isNaN(value)) return null;
+  const name = table.certaintyKey === "p_right" ? "p(right)" : "stability", text = `${name} ${value.toFixed(2)}`;
+  return h("span", {className: `sure${value < 0.5 ? " unsure" : ""}`, title: text},
+    h("meter", {min: 0, max: 1, value, ariaLabel: text}), value < 0.5 ? "unsure" : value.toFixed(2));
 }
 
 function download(name, text, type) {

@@ -10,6 +10,7 @@ function overviewView(main, run, state) {
         h("p", {className: "soft"}, Object.entries(run.seconds).map(([key, value]) => `${key} ${value.toFixed(1)} s`).join(" · ")),
         run.notes.length ? h("ul", {className: "notes"}, run.notes.map(note => h("li", null, note))) : null)),
     layersTable(run, state),
+    scatter(run, state),
     results(run),
     comparisons(run),
     h("section", null, h("h2", null, "Labels given most often"), h("p", {className: "soft"}, "labels shared by many units are rarely informative"),
@@ -37,6 +38,34 @@ function layersTable(run, state) {
           h("td", {className: "n"}, names.size.toLocaleString("en")),
           h("td", {className: "bar-cell"}, judged.length ? h("meter", {min: 0, max: 1, value: right / judged.length, ariaLabel: `${percent(right, judged.length)} right`}) : ""));
       })))));
+}
+
+// Each unit of a layer: how far its label can be trusted against how often it fires; a click opens the unit.
+function scatter(run, state) {
+  const table = run.main;
+  if (!table.certaintyKey || !run.layers.some(layer => layer.fires)) return null;
+  const name = table.certaintyKey === "p_right" ? "p(right)" : "stability", width = 640, height = 300, left = 46, low = 34, end_ = 26;
+  const x = value => left + value * (width - left - end_), y = value => 24 + (1 - value) * (height - low - 24);
+  const box = h("div", {className: "scroll"}), first = table.layers.length - 1;
+  const draw = number => {
+    const start = table.starts[number], end = table.starts[number + 1] ?? table.count, fires = unpacked(run.layers[run.layerNumber.get(table.layers[number][0])].fires), dots = [];
+    if (!fires) { fill(box, h("p", {className: "soft"}, "Not known for this layer.")); return; }
+    for (let at = start; at < end && dots.length < 4000; at++) {
+      if (Number.isNaN(table.certainty(at))) continue;
+      const kind = table.marks[at] ? "flagged" : {1: "right", 0: "wrong"}[table.right[at]] ?? "open";
+      dots.push(h("circle", {class: kind, cx: x(fires[at - start]), cy: y(table.certainty(at)), r: 4, "data-at": at},
+        h("title", null, `unit ${table.unit[at]} · ${table.label(at) || "(none)"} · ${name} ${table.certainty(at).toFixed(2)} · fires on ${(100 * fires[at - start]).toFixed(1)} % of the images`)));
+    }
+    const ticks = [0, 0.25, 0.5, 0.75, 1];
+    fill(box, h("svg", {viewBox: `0 0 ${width} ${height}`, class: "scatter", role: "img", "aria-label": `${name} of the units of ${table.layers[number][0]} against the share of images on which they fire`,
+      onclick: event => { const at = event.target.closest("circle")?.dataset.at; if (at !== undefined) openUnit(table, Number(at), state); }},
+      ticks.map(tick => [h("line", {x1: left, x2: width - end_, y1: y(tick), y2: y(tick)}), h("text", {x: left - 6, y: y(tick) + 4, "text-anchor": "end"}, tick.toFixed(2)),
+        h("text", {x: x(tick), y: height - 18, "text-anchor": "middle"}, `${100 * tick} %`)]),
+      h("text", {x: (width + left) / 2, y: height - 2, "text-anchor": "middle"}, "share of images on which the unit fires"), h("text", {x: 2, y: 11}, name), dots));
+  };
+  draw(first);
+  const pick = choice("layer", table.layers.map((_, number) => String(number)), number => table.layers[Number(number)][0], String(first), number => draw(Number(number)));
+  return section("Units of a layer", `each dot is a unit: ${name} of its label against the share of images with an activation above 0. Green: right, orange: wrong, grey outline: truth unknown, dashed: flagged; click a dot to open the unit`, h("div", {className: "controls"}, pick), box);
 }
 
 function metricText(figure, values) {
@@ -121,7 +150,7 @@ function smallRow(table, at, state, note) {
   const run = table.run, layer = run.layers[table.layer[at]].name;
   return h("div", {className: "small-row"},
     h("a", {href: href({view: "unit", of: layer, unit: table.unit[at], concept: "", image: ""}, state)}, `${layer} · ${table.unit[at]}`),
-    h("span", {className: "soft"}, verdict(table.right[at]), ` ${note ?? table.label(at)}`),
+    h("span", {className: "soft"}, verdict(table.right[at]), ` ${note ?? table.label(at)} `, sure(table, at)),
     h("span", {className: "strip"}, strip(run, table, at).slice(0, 5)));
 }
 

@@ -1,0 +1,29 @@
+"""*Understand the output* explains every key, column and heading that a run or a sweep writes."""
+
+from pathlib import Path
+
+import pytest
+
+from cd_exp.metrics.metrics import METRICS, UNITS
+from cd_exp.results.labels_csv import BELIEF, FIRST, JUDGED, LAST
+from cd_exp.sweep.consensus import COLUMNS
+from cd_exp.sweep.gather import EFFECT
+
+PAGE = (Path(__file__).parents[2] / "docs" / "output.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("metric", (UNITS, *METRICS), ids=lambda metric: metric.key)
+def test_every_metric_is_explained_by_key_heading_and_meaning(metric):
+    assert f"| `{metric.key}` | {metric.heading} | {metric.meaning} |" in PAGE
+
+
+@pytest.mark.parametrize(
+    "name", [*FIRST, *BELIEF, JUDGED, LAST, *COLUMNS, *EFFECT, "runs", "balanced", "total", "axes", "residual", "notes"]
+)
+def test_every_column_and_key_is_explained(name):
+    assert f"`{name}`" in PAGE
+
+
+@pytest.mark.parametrize("suffix", ["ci95", "ci95_low", "ci95_high", "difference", "difference_ci95", "p_adjusted"])
+def test_what_is_added_to_a_key_is_explained(suffix):
+    assert f"_{suffix}`" in PAGE
