@@ -12,7 +12,7 @@ from cd_exp.sweep.gather import EFFECT
 PAGE = (Path(__file__).parents[2] / "docs" / "output.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("metric", (UNITS, *METRICS), ids=lambda metric: metric.key)
+@pytest.mark.parametrize("metric", [UNITS, *METRICS], ids=lambda metric: metric.key)
 def test_every_metric_is_explained_by_key_heading_and_meaning(metric):
     assert f"| `{metric.key}` | {metric.heading} | {metric.meaning} |" in PAGE
 
