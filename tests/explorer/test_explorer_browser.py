@@ -272,7 +272,7 @@ def test_an_uncertain_label_is_grey_and_says_so_wherever_it_stands(window, page)
         "return t.unit[t.layer.findIndex((layer, at) => layer === 1 && t.isUnsure(at))]"
     )
     window.go(page, f"view=unit&of=fc&unit={unit}")
-    assert "unsure" in window.text("header")
+    assert "unsure" in window.text("header.title")
     assert window.js(
         "const colour = found => getComputedStyle(document.querySelector(found)).color;"
         "return colour('h1 a') === colour('.sure')"
