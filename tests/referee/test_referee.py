@@ -1,4 +1,4 @@
-"""The command on runs of the built-in synthetic data set, on files of others and on tables made from scores that are known."""
+"""The command on runs of `shapes`, on files of others and on tables made from scores that are known."""
 
 import csv
 import json
