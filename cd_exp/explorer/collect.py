@@ -85,12 +85,8 @@ def collect_pages(
     run_part["region"] = [region.left, region.top, region.right, region.bottom] if region else []
     for number, (layer, labels) in enumerate(outcome.labels.items()):
         images = strongest[layer].indices.T.numpy()[:, : most[0]]
-        fired = features.statistics(layer)
-        run_part["layers"][number] |= {
-            "pictures": encode_array(places[images]),
-            "detail": f"layer-{number}",
-            "fires": encode_array((fired.firing / fired.images).numpy().astype(np.float32)),
-        }
+        run_part["layers"][number] |= {"pictures": encode_array(places[images]), "detail": f"layer-{number}"}
+        run_part["layers"][number]["fires"] = _share_of_firing(features, layer)
         parts[f"layer-{number}"] = {
             "values": encode_array(strongest[layer].values.T.float().numpy()[:, : most[0]]),
             **_collect_statistics(features, layer, places, most, spreads),
@@ -111,6 +107,12 @@ def _group_units(lists: Sequence[Any], most: Sequence[int], asked: Sequence[Text
     of_units = _drop_duplicates(lists[:2], most)
     others = np.concatenate([lists[2][:, : most[2]].ravel(), *(words.pictures for words in asked)]).astype(int)
     return [of_units, np.setdiff1d(others, of_units)]
+
+
+def _share_of_firing(features: Features, layer: str) -> dict[str, Any]:
+    """For each unit the share of images with an activation above 0."""
+    counted = features.statistics(layer)
+    return encode_array((counted.firing / counted.images).numpy().astype(np.float32))
 
 
 def _collect_statistics(
