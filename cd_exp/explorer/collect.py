@@ -85,8 +85,7 @@ def collect_pages(
     run_part["region"] = [region.left, region.top, region.right, region.bottom] if region else []
     for number, (layer, labels) in enumerate(outcome.labels.items()):
         images = strongest[layer].indices.T.numpy()[:, : most[0]]
-        run_part["layers"][number] |= {"pictures": encode_array(places[images]), "detail": f"layer-{number}"}
-        run_part["layers"][number]["fires"] = _share_of_firing(features, layer)
+        run_part["layers"][number] |= _describe_layer(features, layer, places[images], detail=f"layer-{number}")
         parts[f"layer-{number}"] = {
             "values": encode_array(strongest[layer].values.T.float().numpy()[:, : most[0]]),
             **_collect_statistics(features, layer, places, most, spreads),
@@ -109,10 +108,11 @@ def _group_units(lists: Sequence[Any], most: Sequence[int], asked: Sequence[Text
     return [of_units, np.setdiff1d(others, of_units)]
 
 
-def _share_of_firing(features: Features, layer: str) -> dict[str, Any]:
-    """For each unit the share of images with an activation above 0."""
+def _describe_layer(features: Features, layer: str, pictures: np.ndarray, *, detail: str) -> dict[str, Any]:
+    """The strongest images of each unit, and the share of images on which its activation is above 0."""
     counted = features.statistics(layer)
-    return encode_array((counted.firing / counted.images).numpy().astype(np.float32))
+    fires = (counted.firing / counted.images).numpy().astype(np.float32)
+    return {"pictures": encode_array(pictures), "detail": detail, "fires": encode_array(fires)}
 
 
 def _collect_statistics(
