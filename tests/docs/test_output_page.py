@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cd_exp.metrics.metrics import METRICS, UNITS
-from cd_exp.results.labels_csv import BELIEF, FIRST, JUDGED, LAST
+from cd_exp.results.labels_csv import BELIEF, FIRST, GENERAL, JUDGED, LAST, PROBABILITY
 from cd_exp.sweep.consensus import COLUMNS
 from cd_exp.sweep.gather import EFFECT
 
@@ -18,7 +18,23 @@ def test_every_metric_is_explained_by_key_heading_and_meaning(metric):
 
 
 @pytest.mark.parametrize(
-    "name", [*FIRST, *BELIEF, JUDGED, LAST, *COLUMNS, *EFFECT, "runs", "balanced", "total", "axes", "residual", "notes"]
+    "name",
+    [
+        *FIRST,
+        *BELIEF,
+        PROBABILITY,
+        *GENERAL,
+        JUDGED,
+        LAST,
+        *COLUMNS,
+        *EFFECT,
+        "runs",
+        "balanced",
+        "total",
+        "axes",
+        "residual",
+        "notes",
+    ],
 )
 def test_every_column_and_key_is_explained(name):
     assert f"`{name}`" in PAGE

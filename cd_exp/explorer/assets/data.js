@@ -135,6 +135,10 @@ class Table {
   get hasGeneral() { return this.layers.some(([, layer]) => layer.general); }
   // What the list begins with: the labels most to be believed.
   get firstSort() { return this.keys.includes("p_right") ? "-p_right" : this.keys.includes("stability") ? "-stability" : NETWORK; }
+  // How far labels can be trusted: the probability that they are right, else their stability; "" without either.
+  get certaintyKey() { return ["p_right", "stability"].find(key => this.keys.includes(key)) ?? ""; }
+  certainty(at) { return this.certaintyKey ? this.numbers(this.certaintyKey)[at] : NaN; }
+  isUnsure(at) { return this.certainty(at) < 0.5; }
   label(at) { return this.run.name(this.top[5 * at]); }
   five(at) { return Array.from(this.top.subarray(5 * at, 5 * at + 5)).filter(number => number >= 0); }
   has(at, mark) { return Boolean(this.marks[at] >> this.run.marks.indexOf(mark) & 1); }

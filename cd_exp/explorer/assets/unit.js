@@ -28,8 +28,8 @@ function heading(run, table, at, {name, unit, rows, here, step, state}) {
     h("p", {className: "crumbs"},
       h("a", {href: href({view: "units", of: "", unit: "", at: at}, state)}, "units"), ` / ${name} / unit ${unit}`,
       h("span", {className: "stepping"}, link(-1, "← previous", "["), here >= 0 ? ` ${(here + 1).toLocaleString("en")} of ${rows.length.toLocaleString("en")} ` : " ", link(1, "next →", "]"))),
-    h("h1", null, at >= 0 ? verdict(table.right[at]) : null, " ", label ? conceptLink(label, state) : "(no label)"),
-    h("p", {className: "facts"},
+    h("h1", null, at >= 0 ? verdict(table.right[at]) : null, " ", label ? h("span", {className: at >= 0 && table.isUnsure(at) ? "unsure" : ""}, conceptLink(label, state)) : "(no label)"),
+    h("p", {className: "facts"}, sure(table, at),
       at >= 0 && table.general[at] >= 0 ? h("span", null, h("b", null, "in general "), run.name(table.general[at])) : null,
       truth.length ? h("span", null, h("b", null, "truth "), truth.flatMap((name, i) => [i ? "; " : "", conceptLink(run.name(name), state)])) : null,
       facts.map(([key, value]) => h("span", null, h("b", null, `${key} `), value)),
@@ -134,7 +134,7 @@ function called(run, layer, unit) {
   return section("What every method calls it", "",
     h("table", null, h("tbody", null, rows.map(([table, at]) => h("tr", null,
       h("th", {scope: "row"}, table.method),
-      h("td", null, at < 0 ? "not labelled" : [verdict(table.right[at]), " ", table.label(at) ? conceptLink(table.label(at), current()) : "(none)"]),
+      h("td", null, at < 0 ? "not labelled" : [verdict(table.right[at]), " ", table.label(at) ? conceptLink(table.label(at), current()) : "(none)", " ", sure(table, at)]),
       h("td", {className: "n"}, at < 0 ? "" : number(table.numbers("similarity")[at])))))));
 }
 

@@ -119,10 +119,10 @@ function unitRow(table, at, {mark, columns, numbers, withTruth, state}) {
     cell("t c-layer", run.layers[layer].name),
     cell("n c-unit", String(table.unit[at])),
     cell("t c-label",
-      h("a", {className: "name", href: address, tabIndex: -1}, verdict(table.right[at]), " ", five.length ? marked(run.name(five[0]), mark) : "(none)"),
+      h("a", {className: `name${table.isUnsure(at) ? " unsure" : ""}`, href: address, tabIndex: -1}, verdict(table.right[at]), " ", five.length ? marked(run.name(five[0]), mark) : "(none)"),
       h("span", {className: "soft next"}, five.slice(1).flatMap((name, i) => [i ? " · " : "", marked(run.name(name), mark)])),
       table.general[at] >= 0 ? h("span", {className: "soft general"}, `in general: ${run.name(table.general[at])}`) : null,
-      marks.length ? h("span", {className: "badges"}, marks.map(name => h("span", {className: "badge"}, name.replaceAll("_", " ")))) : null),
+      h("span", {className: "badges"}, sure(table, at), marks.map(name => h("span", {className: "badge"}, name.replaceAll("_", " "))))),
     cell("pictures", strip(run, table, at)),
     withTruth ? cell("t c-truth", marked(table.truthText(at), mark)) : null,
     numbers.map(key => cell(`n c-${key.replaceAll(".", "-")}`, number(table.numbers(key)[at], 3))));
