@@ -99,7 +99,7 @@ def test_a_real_limit_of_the_file_size(tmp_path):
         "def by_numpy():\n"
         "    with temporary_file(folder) as half, half.open('wb') as file:\n"
         "        np.save(file, np.zeros(10**6))\n"
-        "for task in (lambda: write(folder / 'big', bytes(10**6)), by_numpy):\n"
+        "for task in (lambda: write_file(folder / 'big', bytes(10**6)), by_numpy):\n"
         "    try:\n"
         "        task()\n"
         "    except InputError as error:\n"
