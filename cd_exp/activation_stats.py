@@ -98,12 +98,12 @@ def _top_activations(neurons: Float[Tensor, "neurons images"], k: int) -> tuple[
 
 def merge_strongest(lists: Sequence[TopActivations], k: int) -> TopActivations:
     """The `k` strongest images of all, from lists over different images."""
-    values = torch.cat([one.values for one in lists])
-    indices = torch.cat([one.indices for one in lists])
+    values = torch.cat([part.values for part in lists])
+    indices = torch.cat([part.indices for part in lists])
     by_number = indices.argsort(dim=0)
     values, indices = values.gather(0, by_number), indices.gather(0, by_number)
     values, order = values.sort(dim=0, descending=True, stable=True)
-    images = sum(one.images for one in lists)
+    images = sum(part.images for part in lists)
     return TopActivations(values[:k].contiguous(), indices.gather(0, order)[:k].contiguous(), images)
 
 
@@ -136,19 +136,19 @@ def merge_statistics(parts: Iterable[ActivationStatistics]) -> ActivationStatist
     return reduce(_merge_two, parts)
 
 
-def _merge_two(one: ActivationStatistics, other: ActivationStatistics) -> ActivationStatistics:
-    least, greatest = torch.minimum(one.least, other.least), torch.maximum(one.greatest, other.greatest)
+def _merge_two(first: ActivationStatistics, other: ActivationStatistics) -> ActivationStatistics:
+    least, greatest = torch.minimum(first.least, other.least), torch.maximum(first.greatest, other.greatest)
     counts = None
-    if one.counts is not None and other.counts is not None:
+    if first.counts is not None and other.counts is not None:
         exponent = _histogram_exponent(least, greatest)
-        counts = _coarsen_histogram(one, exponent) + _coarsen_histogram(other, exponent)
+        counts = _coarsen_histogram(first, exponent) + _coarsen_histogram(other, exponent)
     return ActivationStatistics(
-        images=one.images + other.images,
+        images=first.images + other.images,
         least=least,
         greatest=greatest,
-        total=one.total + other.total,
-        squares=one.squares + other.squares,
-        firing=one.firing + other.firing,
+        total=first.total + other.total,
+        squares=first.squares + other.squares,
+        firing=first.firing + other.firing,
         counts=counts,
     )
 
@@ -164,21 +164,21 @@ def _count_bins(neurons: Tensor, exponent: Tensor) -> Int[Tensor, "neurons bins"
     Scaling by a power of two and rounding down are exact in floating point, so a bin of a doubled reach is exactly two
     bins of the old one, and histograms of different reach add up without error.
     """
-    found = []
+    counts = []
     scale = torch.ldexp(torch.ones_like(exponent, dtype=neurons.dtype), HALF - exponent)
     for part, factor in zip(neurons.split(NARROW, dim=1), scale.split(NARROW), strict=True):
         bins = (part * factor).floor_().int()
         bins += torch.arange(part.shape[1], device=part.device, dtype=torch.int32) * BINS + BINS // 2
-        found.append(torch.bincount(bins.flatten(), minlength=part.shape[1] * BINS).view(-1, BINS))
-    return torch.cat(found).int()
+        counts.append(torch.bincount(bins.flatten(), minlength=part.shape[1] * BINS).view(-1, BINS))
+    return torch.cat(counts).int()
 
 
-def _coarsen_histogram(one: ActivationStatistics, exponent: Tensor) -> Int[Tensor, "neurons bins"]:
+def _coarsen_histogram(statistics: ActivationStatistics, exponent: Tensor) -> Int[Tensor, "neurons bins"]:
     """The histogram over a wider reach: signed bin i goes to i >> (how many times the reach doubles)."""
-    assert one.counts is not None
-    doubled = (exponent - _histogram_exponent(one.least, one.greatest)).clamp_max(31)
+    assert statistics.counts is not None
+    doubled = (exponent - _histogram_exponent(statistics.least, statistics.greatest)).clamp_max(31)
     if not doubled.any():
-        return one.counts
+        return statistics.counts
     bins = torch.arange(-BINS // 2, BINS // 2, device=exponent.device)
     target = (bins >> doubled[:, None]) + BINS // 2
-    return torch.zeros_like(one.counts).scatter_add_(1, target, one.counts)
+    return torch.zeros_like(statistics.counts).scatter_add_(1, target, statistics.counts)

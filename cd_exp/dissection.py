@@ -336,8 +336,8 @@ def _best_candidates(scores: Float[Tensor, "block concepts"], number: int, names
     values, columns = scores.topk(number, dim=1)
     level = values[:, 0] == values[:, -1]
     if number < len(names) and level.any():
-        place = alphabetical_order(names).to(scores.device)
-        values[level], columns[level] = best_concepts(scores[level], place, k=number)
+        alphabetical = alphabetical_order(names).to(scores.device)
+        values[level], columns[level] = best_concepts(scores[level], alphabetical, k=number)
     return Candidates(values, columns)
 
 
@@ -348,7 +348,7 @@ def flag_labels(
     dead, least = statistics.dead.numpy(), statistics.least.numpy()
     alive = len(dead) - int(dead.sum())
     counted = alive if needs_dead(similarity) and alive else len(dead)  # the prior of a layer of dead units is over all
-    found = marks_of_marks(
+    flags = marks_of_marks(
         dead=dead,
         always=is_always_on((statistics.firing / statistics.images).numpy(), least),
         second=labels.similarity - (0 if labels.margin is None else labels.margin),
@@ -357,7 +357,7 @@ def flag_labels(
         if isinstance(given, TopActivations)
         else None,
     )
-    return replace(labels, marks=found)
+    return replace(labels, marks=flags)
 
 
 LONG = 2.0
@@ -412,16 +412,16 @@ def dissect_layers(
     placed, class_notes = place_classes(inputs.model, sizes) if isinstance(inputs.units, Layers) else ({}, ())
     truth |= placed
     mine = share_by_size(sizes)  # of several processes each scores some of the layers
-    given = _read_layers(inputs, features, mine, similarity, resamples)
+    activations = _read_layers(inputs, features, mine, similarity, resamples)
     seconds = {"features": extracted - began}
-    groups, priors = layers_by_choice(similarity, match, given)
+    groups, priors = layers_by_choice(similarity, match, activations)
     seconds |= {"prior": time.perf_counter() - extracted} if priors else {}
     chosen = time.perf_counter()
     with progress_bar(settings, "scoring of units", sum(sizes[layer] for layer in mine), after=LONG) as step:
         score = partial(label_units, names=concepts.names, truth=truth, top=top, resamples=resamples, hedging=hedging)
         score = partial(score, units=sum(sizes.values()), step=step)
         scored = [score(group.function, match, group.layers) for group in groups]
-    labels = _flag_all(scored, features, similarity, given)
+    labels = _flag_all(scored, features, similarity, activations)
     seconds["similarity"] = time.perf_counter() - chosen
     if resamples and mine:
         labelled = time.perf_counter()

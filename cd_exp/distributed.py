@@ -138,7 +138,7 @@ def gather_from_all(part: Mapping[str, Item]) -> dict[str, Item]:
 
     with _exit_with_others():
         parts = gather_object([dict(part)])
-    return {name: value for one in parts for name, value in one.items()}
+    return {name: value for of_process in parts for name, value in of_process.items()}
 
 
 def wait_for_all() -> None:

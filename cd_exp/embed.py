@@ -46,21 +46,21 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--template", action="append", help="a prompt with one {}; several are averaged")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting, as for a run")
-    given = parser.parse_intermixed_args(words)
+    options = parser.parse_intermixed_args(words)
     try:
-        sets = {Path(path).stem: listed(path=path, templates=given.template) for path in given.concepts}
-        if len(sets) < len(given.concepts):
+        sets = {Path(path).stem: listed(path=path, templates=options.template) for path in options.concepts}
+        if len(sets) < len(options.concepts):
             raise InputError("two files of --concepts have the same name; the folder would hold one of them")
-        if given.out.exists() and (not given.out.is_dir() or any(given.out.iterdir())):
-            raise InputError(f"{given.out} is there already and not empty; give the name of a new folder")
-        probe, clip, settings = _build_recipes(given.images, given.clip, given.set)
-        notes = write_embeddings(probe, clip, sets, settings=settings, out=given.out)
+        if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
+            raise InputError(f"{options.out} is there already and not empty; give the name of a new folder")
+        probe, clip, settings = _build_recipes(options.images, options.clip, options.set)
+        notes = write_embeddings(probe, clip, sets, settings=settings, out=options.out)
     except InputError as error:
         print(f"error: {escape_for_terminal(error)}", file=sys.stderr)
         return 2
     for note in notes:
         print(f"note: {escape_for_terminal(note)}")
-    print(f"{len(probe)} images and {sum(len(s.names) for s in sets.values())} words: clip.folder={given.out}")
+    print(f"{len(probe)} images and {sum(len(s.names) for s in sets.values())} words: clip.folder={options.out}")
     return 0
 
 
@@ -129,12 +129,12 @@ def embed_images(probe: Probe, clip: Clip, *, settings: ExtractionSettings) -> F
 
 def _build_recipes(images: str, clip: str, more: Sequence[str]) -> tuple[Probe, Clip, ExtractionSettings]:
     """The probe set, the backbone and the settings, as a run with these words would have them."""
-    place = re.sub(r"([\\'])", r"\\\1", images)
-    chosen = f"probe.root='{place}'" if Path(images).is_dir() else f"probe.path='{place}'"
+    quoted = re.sub(r"([\\'])", r"\\\1", images)
+    chosen = f"probe.root='{quoted}'" if Path(images).is_dir() else f"probe.path='{quoted}'"
     probe = "probe=folder" if Path(images).is_dir() else "probe=files"
     try:
-        found, _ = parse_arguments([probe, chosen, f"clip={clip}", "logger=none", *more])
-        config: DictConfig = compose_config(make_composer(found), "config", found.overrides, RunMode.RUN)
+        flags, _ = parse_arguments([probe, chosen, f"clip={clip}", "logger=none", *more])
+        config: DictConfig = compose_config(make_composer(flags), "config", flags.overrides, RunMode.RUN)
         check_values(config)
     finally:
         GlobalHydra.instance().clear()

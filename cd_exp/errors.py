@@ -89,9 +89,9 @@ def unknown_name_error(kind: str, name: str, choices: Iterable[str], *, where: s
         choices: what would have been accepted.
         where: what the choices belong to, as in `in resnet18`.
     """
-    known = sorted(choices)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+    names = sorted(choices)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
     hint = f"did you mean {close[0]!r}?" if close else f"choose from {shown or 'nothing: there is none'}"
     return InputError(f"{kind} {name!r} is not {where or 'known'}; {hint}")
 
@@ -99,12 +99,12 @@ def unknown_name_error(kind: str, name: str, choices: Iterable[str], *, where: s
 def describe_error(error: BaseException) -> str:
     """What went wrong in code or a file of the user's, on one line, with the line of the code that raised it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = lines[0] if lines else "no message"
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    where = f" ({place.tb_frame.f_code.co_filename.rpartition('/')[2]}, line {place.tb_lineno})" if place else ""
-    return f"{type(error).__name__}: {said[:300]}{where}"
+    message = lines[0] if lines else "no message"
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    where = f" ({frame.tb_frame.f_code.co_filename.rpartition('/')[2]}, line {frame.tb_lineno})" if frame else ""
+    return f"{type(error).__name__}: {message[:300]}{where}"
 
 
 HIDDEN = "***"

@@ -70,8 +70,8 @@ class RunOptions:
     @staticmethod
     def of(config: DictConfig) -> "RunOptions":
         """Those of a composed configuration."""
-        own = {"top": config.top, "resamples": config.stability.resamples}
-        return RunOptions(as_plain_config(config), **own, **OmegaConf.to_container(config.report))  # type: ignore[arg-type]
+        run_settings = {"top": config.top, "resamples": config.stability.resamples}
+        return RunOptions(as_plain_config(config), **run_settings, **OmegaConf.to_container(config.report))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

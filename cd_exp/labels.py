@@ -65,11 +65,11 @@ def flag_units(
         few: the last of the strongest images that are read is no stronger than the next: which images are read is
             chance.
     """
-    one = np.full(len(dead), len(dead) == 1)
+    only_unit = np.full(len(dead), len(dead) == 1)
     high = np.zeros(len(dead), dtype=bool)
     if ceiling is not None and len(dead) > 1:
         high = second >= ceiling - ROUNDING
-    flags = {"dead": dead, "always_on": always, "one_unit": one, "ceiling": high}
+    flags = {"dead": dead, "always_on": always, "one_unit": only_unit, "ceiling": high}
     if few is not None:
         flags["few_images"] = few
     return tuple(frozenset(name for name, flag in flags.items() if flag[unit]) for unit in range(len(dead)))
@@ -94,15 +94,16 @@ SHARED = 0.2
 
 def note_flags(labels: Mapping[str, Labels]) -> Iterator[str]:
     """A sentence for each layer and mark that some of its units have, and for a label that many of its units share."""
-    for layer, found in labels.items():
+    for layer, layer_labels in labels.items():
         for mark, text in SAYS.items():
-            count = sum(mark in unit for unit in found.marks)
+            count = sum(mark in unit for unit in layer_labels.marks)
             if count:
-                yield text.format(n=count, units=len(found.units), layer=layer)
-        label, count = next(iter(Counter(names[0] for names in found.top if names).most_common(1)), ("", 0))
-        if count >= FEW_SHARE and count > SHARED * len(found.units):
+                yield text.format(n=count, units=len(layer_labels.units), layer=layer)
+        label, count = next(iter(Counter(names[0] for names in layer_labels.top if names).most_common(1)), ("", 0))
+        if count >= FEW_SHARE and count > SHARED * len(layer_labels.units):
             yield (
-                f"{count} of {len(found.units)} units of {layer} are called {label!r}: look at their images, and "
+                f"{count} of {len(layer_labels.units)} units of {layer} are called {label!r}: look at their "
+                "images, and "
                 "whether the words and the images suit the network"
             )
 
@@ -248,22 +249,25 @@ def rank_of_concepts(
     array([ 2., nan])
     """
     ranks = np.full(len(scores), np.nan)
-    given = {unit: columns for unit, columns in enumerate(accepted) if columns is not None and len(columns)}
-    if not given:
+    with_truth = {unit: columns for unit, columns in enumerate(accepted) if columns is not None and len(columns)}
+    if not with_truth:
         return ranks
-    known = list(given)
-    rows = scores if len(known) == len(scores) else scores[known]
+    judged = list(with_truth)
+    rows = scores if len(judged) == len(scores) else scores[judged]
     # In order of position, so that argmax takes the first among equals; padded with the unit's own first column, which
     # it then never prefers.
     order = position.cpu()
-    ragged = [(own := torch.as_tensor(columns))[order[own].argsort()] for columns in given.values()]
+    ragged = [
+        (accepted_columns := torch.as_tensor(columns))[order[accepted_columns].argsort()]
+        for columns in with_truth.values()
+    ]
     filled = pad_sequence(ragged, batch_first=True, padding_value=-1)
     columns = torch.where(filled < 0, filled[:, :1], filled).to(scores.device)
     target = columns.gather(1, rows.gather(1, columns).argmax(dim=1, keepdim=True))
     score = rows.gather(1, target)
     before = position < position[target]
     ahead = ((rows > score) | ((rows == score) & before)).sum(dim=1)
-    ranks[known] = 1 + ahead.cpu().numpy()
+    ranks[judged] = 1 + ahead.cpu().numpy()
     return ranks
 
 
@@ -283,6 +287,6 @@ def _check_scores(units: slice, block: Tensor, names: Sequence[str], *, layer: s
 
 
 def _check_lengths(units: int, *, layer: str, accepted: Sequence[Columns], truth: Sequence[Accepted]) -> None:
-    for name, given in (("accepted columns", accepted), ("truths", truth)):
-        if len(given) not in (0, units):
-            raise ValueError(f"{layer} has {units} units but {len(given)} {name}")
+    for name, values in (("accepted columns", accepted), ("truths", truth)):
+        if len(values) not in (0, units):
+            raise ValueError(f"{layer} has {units} units but {len(values)} {name}")

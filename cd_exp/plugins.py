@@ -49,18 +49,18 @@ def hash_code(things: Iterable[object]) -> Mapping[str, str]:
     Args:
         things: classes and functions.
     """
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
     for thing in things:
         name = getattr(thing, "__module__", None) or ""
         module = sys.modules.get(name)
         if name == "__main__":
-            known = f"{name}.{getattr(thing, '__qualname__', thing)}"
-            found[known] = hashlib.sha256(_source_of(thing).encode()).hexdigest()
-        elif name not in found and name.partition(".")[0] != OURS and module is not None:
+            label = f"{name}.{getattr(thing, '__qualname__', thing)}"
+            digests[label] = hashlib.sha256(_source_of(thing).encode()).hexdigest()
+        elif name not in digests and name.partition(".")[0] != OURS and module is not None:
             path = module_file(module)
             if path is not None and not is_installed(path):
-                found |= _as_imported.setdefault(name, hash_sources(module, None))
-    return found
+                digests |= _as_imported.setdefault(name, hash_sources(module, None))
+    return digests
 
 
 _as_imported: dict[str, Mapping[str, str]] = {}
@@ -92,24 +92,24 @@ def is_installed(path: Path) -> bool:
 
 def hash_sources(module: ModuleType, folder: Path | None) -> Mapping[str, str]:
     """SHA-256 of the module's file and of all that it imports from outside the installed packages, by module name."""
-    own, found = module_file(module), dict[str, str]()
-    if own is None or (is_installed(own) and folder is None):
+    main_file, digests = module_file(module), dict[str, str]()
+    if main_file is None or (is_installed(main_file) and folder is None):
         return {module.__name__: "installed"}
     search = [str(folder), *sys.path] if folder else list(sys.path)
-    waiting = [("__main__", own, "")]
+    waiting = [("__main__", main_file, "")]
     if folder is None:
         waiting = [(name, path, name) for name, path in _locate_import(module.__name__, search)]
     while waiting:
         name, path, package = waiting.pop()
-        if name in found:
+        if name in digests:
             continue
         source = path.read_bytes()
-        found[name] = hashlib.sha256(source).hexdigest()
+        digests[name] = hashlib.sha256(source).hexdigest()
         if path.suffix == ".py":
             for imported in _list_imports(source, package, is_package=path.name == "__init__.py"):
-                for known, place in _locate_import(imported, search):
-                    waiting.append((known, place, known))
-    return found
+                for imported_name, imported_path in _locate_import(imported, search):
+                    waiting.append((imported_name, imported_path, imported_name))
+    return digests
 
 
 def _list_imports(source: bytes, name: str, *, is_package: bool) -> Iterator[str]:
@@ -131,29 +131,29 @@ def _list_imports(source: bytes, name: str, *, is_package: bool) -> Iterator[str
                 yield from (f"{base}.{alias.name}".lstrip(".") for alias in names)
             case ast.Call(
                 func=ast.Attribute(attr="import_module") | ast.Name(id="import_module" | "__import__"),
-                args=[ast.Constant(value=str(given)), *_],
+                args=[ast.Constant(value=str(argument)), *_],
             ):
-                yield given
+                yield argument
 
 
 def _locate_import(name: str, search: list[str]) -> Iterator[tuple[str, Path]]:
     """The module and its packages, each with its file, as far as they lie outside the installed packages and ours."""
-    parts, places = name.split("."), search
+    parts, search_path = name.split("."), search
     if parts[0] == OURS or parts[0] in sys.builtin_module_names:
         return
     for depth in range(1, len(parts) + 1):
-        known = ".".join(parts[:depth])
-        spec = PathFinder.find_spec(known, places) or _find_spec(known)
+        prefix = ".".join(parts[:depth])
+        spec = PathFinder.find_spec(prefix, search_path) or _find_spec(prefix)
         if spec is None:
             return
         if spec.origin and Path(spec.origin).is_file():
             path = Path(spec.origin).resolve()
             if is_installed(path):
                 return
-            yield known, path
+            yield prefix, path
         if spec.submodule_search_locations is None:
             return
-        places = list(spec.submodule_search_locations)
+        search_path = list(spec.submodule_search_locations)
 
 
 def _find_spec(name: str) -> ModuleSpec | None:
@@ -205,23 +205,25 @@ def load_function(spec: str, *, setting: str) -> UserFunction:
     Raises:
         InputError: no such file, module or function; a file that is no Python, or imports what is not installed.
     """
-    place, colon, name = spec.rpartition(":")
-    if not colon or not place or not name:
+    module_or_file, colon, name = spec.rpartition(":")
+    if not colon or not module_or_file or not name:
         raise InputError(f"{setting}={spec}: write FILE.py:function or package.module:function")
-    path = _check_file(place, setting) if place.endswith(".py") else None
+    path = _check_file(module_or_file, setting) if module_or_file.endswith(".py") else None
     folder = path.parent if path else None
     if path in _loaded and hash_sources(_loaded[path][0], folder) != _loaded[path][1]:
         _forget_modules(path.parent)
     with _with_import_path(folder), door(f"{setting}={spec} failed", seeds=True), _explain_error(spec, setting):
-        module = _import_file(path) if path else importlib.import_module(place)
+        module = _import_file(path) if path else importlib.import_module(module_or_file)
     function = getattr(module, name, None)
     if function is None:
         names = (key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))
-        raise unknown_name_error("function", name, names, where=f"in {place} ({setting}={spec})")
+        raise unknown_name_error("function", name, names, where=f"in {module_or_file} ({setting}={spec})")
     if not callable(function):
         raise InputError(f"{setting}={spec}: {name} is of type {type(function).__name__}, expected a function")
     sources = (
-        hash_sources(module, folder) if path else _sources_when_loaded.setdefault(place, hash_sources(module, None))
+        hash_sources(module, folder)
+        if path
+        else _sources_when_loaded.setdefault(module_or_file, hash_sources(module, None))
     )
     return UserFunction(spec, setting, function, sources, folder)
 
@@ -259,16 +261,16 @@ def door(what: str, *, seeds: bool = False, passed: tuple[type[BaseException], .
 def blame(error: BaseException) -> str:
     """What was raised, on one line, with the last line of the user's own code that it came through."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = lines[0][:300] if lines else "no message"
+    message = lines[0][:300] if lines else "no message"
     if isinstance(error, SystemExit):
-        said = f"it left the program, exit({error.code!r})"
+        message = f"it left the program, exit({error.code!r})"
     steps = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    own = [(frame, number) for frame, number in traceback.walk_tb(error.__traceback__) if is_users(frame)]
-    if isinstance(error, SyntaxError) and not own:
-        return f"{type(error).__name__}: {said}"
-    frame, number = own[-1] if own else (steps[-1], steps[-1].f_lineno) if steps else (None, 0)
-    place = f" ({Path(frame.f_code.co_filename).name}, line {number})" if frame else ""
-    return f"{type(error).__name__}: {said}{place}"
+    users_frames = [(frame, number) for frame, number in traceback.walk_tb(error.__traceback__) if is_users(frame)]
+    if isinstance(error, SyntaxError) and not users_frames:
+        return f"{type(error).__name__}: {message}"
+    frame, number = users_frames[-1] if users_frames else (steps[-1], steps[-1].f_lineno) if steps else (None, 0)
+    location = f" ({Path(frame.f_code.co_filename).name}, line {number})" if frame else ""
+    return f"{type(error).__name__}: {message}{location}"
 
 
 def is_users(frame: FrameType) -> bool:
@@ -303,7 +305,7 @@ def explained() -> Iterator[None]:
 def _files() -> set[str]:
     """The files that were loaded for a setting, and those of their neighbours."""
     modules = [module for module, _ in _loaded.values()]
-    modules += [module for known in _neighbours.values() for module in known.values()]
+    modules += [module for loaded in _neighbours.values() for module in loaded.values()]
     modules += [sys.modules[name] for name in _sources_when_loaded if name in sys.modules]
     return {str(path) for path in map(module_file, modules) if path is not None}
 
@@ -406,21 +408,25 @@ def check_options(function: Callable[..., Any], options: Mapping[str, Any], *, s
     except (TypeError, ValueError):  # some built-in functions have no signature
         return
     where = f"{setting.rpartition('.')[0]}.options"
-    takes = [given.name for given in parameters if given.kind in (given.POSITIONAL_OR_KEYWORD, given.KEYWORD_ONLY)]
-    if not any(given.kind is given.VAR_KEYWORD for given in parameters):
+    takes = [
+        parameter.name
+        for parameter in parameters
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    ]
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         for key in options:
             if key not in takes:
-                known = [f"{where}.{name}" for name in takes]
-                raise unknown_name_error("option", f"{where}.{key}", known, where=f"a parameter of {setting}")
-    for given in parameters:
-        if given.name in takes and given.default is given.empty and given.name not in options:
-            raise InputError(f"{where}.{given.name} must be set: {setting} cannot be called without it")
+                accepted = [f"{where}.{name}" for name in takes]
+                raise unknown_name_error("option", f"{where}.{key}", accepted, where=f"a parameter of {setting}")
+    for parameter in parameters:
+        if parameter.name in takes and parameter.default is parameter.empty and parameter.name not in options:
+            raise InputError(f"{where}.{parameter.name} must be set: {setting} cannot be called without it")
 
 
-def _check_file(place: str, setting: str) -> Path:
-    path = Path(place).expanduser()
+def _check_file(file: str, setting: str) -> Path:
+    path = Path(file).expanduser()
     if not path.is_file():
-        raise InputError(f"{setting}={place}: there is no such file (seen from {Path.cwd()})")
+        raise InputError(f"{setting}={file}: there is no such file (seen from {Path.cwd()})")
     return path.resolve()
 
 
@@ -481,7 +487,9 @@ def _with_import_path(folder: Path | None) -> Iterator[None]:
     if folder is None:
         yield
         return
-    hidden = {name: module for other, known in _neighbours.items() if other != folder for name, module in known.items()}
+    hidden = {
+        name: module for other, modules in _neighbours.items() if other != folder for name, module in modules.items()
+    }
     hidden = {name: module for name, module in hidden.items() if sys.modules.get(name) is module}
     for name in hidden:
         del sys.modules[name]

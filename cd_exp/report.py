@@ -82,8 +82,8 @@ def _list_pages(out: Path, *, of: Path | None) -> Iterator[None]:
     Raises:
         InputError: it is, or it cannot be made.
     """
-    own = of is not None and out.resolve() == of.resolve()
-    if not own and any((out / name).is_file() for name in ("metrics.json", "multirun.yaml")):
+    replaces_run = of is not None and out.resolve() == of.resolve()
+    if not replaces_run and any((out / name).is_file() for name in ("metrics.json", "multirun.yaml")):
         raise InputError(f"--out {out} is the folder of a run or sweep, whose pages would be replaced; give another")
     with report_disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -159,9 +159,9 @@ def main(arguments: list[str] | None = None) -> int:
         "features come from the cache, and what is missing there is computed",
     )
     parser.add_argument("--trust", action="store_true", help="let --query run the code that the run folder names")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        for page in rebuild_pages(given.folders, out=given.out, queries=given.query, trust=given.trust):
+        for page in rebuild_pages(options.folders, out=options.out, queries=options.query, trust=options.trust):
             print(page)
     except InputError as error:
         print(f"error: {escape_for_terminal(error)}", file=sys.stderr)

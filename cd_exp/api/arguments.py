@@ -47,8 +47,8 @@ def as_model(
             modules = [path for path, _ in net.named_modules() if path]
             raise InputError(f"layers must be given for a network: a list of {', '.join(modules[-4:])}, ...")
         patterns = () if isinstance(layers, Units) else _patterns(layers)
-        own: Mapping[str, Any] = {"units_axis": units_axis, "prefix_tokens": prefix_tokens, "hidden_truth": names}
-        return LoadedModel(type(net).__name__, patterns, module=net, transform=transform, **own)
+        options: Mapping[str, Any] = {"units_axis": units_axis, "prefix_tokens": prefix_tokens, "hidden_truth": names}
+        return LoadedModel(type(net).__name__, patterns, module=net, transform=transform, **options)
     if not _has_attributes(net, OF_MODELS) or isinstance(net, type):
         raise _wrong_argument("net", net, "an nn.Module, or a recipe of cd_exp.models")
     settled = {"transform": transform, "units_axis": units_axis, "prefix_tokens": prefix_tokens}
@@ -60,8 +60,8 @@ def as_model(
     if not isinstance(net, Recipe):
         raise InputError(f"truth cannot be added to a {type(net).__name__}, which is no recipe of cd_exp.models")
     hidden = {layer: of for layer, of in names.items() if layer != net.final}
-    known = {"class_names": names[net.final]} if net.final in names else {}
-    return replace(net, hidden_truth={**net.hidden_truth, **hidden}, **known)
+    final_names = {"class_names": names[net.final]} if net.final in names else {}
+    return replace(net, hidden_truth={**net.hidden_truth, **hidden}, **final_names)
 
 
 def _names_by_layer(truth: Any) -> dict[str, Any]:
@@ -70,18 +70,18 @@ def _names_by_layer(truth: Any) -> dict[str, Any]:
     if not isinstance(truth, Mapping) or not all(isinstance(layer, str) for layer in truth):
         raise _wrong_argument("truth", truth, '{layer: names}, as in truth={"fc": ["cat", "dog"]}')
     names: dict[str, Any] = {}
-    for layer, given in truth.items():
+    for layer, layer_names in truth.items():
         where = f"truth[{layer!r}]"
-        if isinstance(given, (str, os.PathLike)):
-            given = read_names(os.fspath(given), setting=where)
+        if isinstance(layer_names, (str, os.PathLike)):
+            layer_names = read_names(os.fspath(layer_names), setting=where)
         else:
-            if not isinstance(given, Sequence):
-                raise _wrong_argument(where, given, "a list of names, or a file")
-            other = next((name for name in given if name is not None and not isinstance(name, str)), None)
+            if not isinstance(layer_names, Sequence):
+                raise _wrong_argument(where, layer_names, "a list of names, or a file")
+            other = next((name for name in layer_names if name is not None and not isinstance(name, str)), None)
             if other is not None:
                 raise InputError(f"{where} holds {other!r}, expected names as text, empty where nothing is known")
-            given = tuple(name or "" for name in given)
-        names[layer.partition(":")[0]] = given
+            layer_names = tuple(name or "" for name in layer_names)
+        names[layer.partition(":")[0]] = layer_names
     return names
 
 
@@ -152,23 +152,24 @@ def _open_image(item: Any) -> Any:
         raise InputError(f"images holds {os.fspath(item)!r}, which cannot be read as a picture: {error}") from error
 
 
-def as_concepts(given: Any) -> Concepts:
+def as_concepts(concepts: Any) -> Concepts:
     """The concept set."""
-    if isinstance(given, Concepts):
-        return given
-    if isinstance(given, (str, os.PathLike)):
-        path = Path(given).expanduser()
+    if isinstance(concepts, Concepts):
+        return concepts
+    if isinstance(concepts, (str, os.PathLike)):
+        path = Path(concepts).expanduser()
         if not path.is_file():
             raise InputError(
-                f"words={os.fspath(given)!r} is no file (seen from {Path.cwd()}); expected a list of words, a file of "
+                f"words={os.fspath(concepts)!r} is no file (seen from {Path.cwd()}); expected a list of words, a "
+                "file of "
                 "one a line, or a concept set of cd_exp.concepts"
             )
         return file(path=str(path))
-    if not isinstance(given, Sequence) or isinstance(given, bytes):
+    if not isinstance(concepts, Sequence) or isinstance(concepts, bytes):
         raise _wrong_argument(
-            "words", given, "a list of words, a file of one a line, or a concept set of cd_exp.concepts"
+            "words", concepts, "a list of words, a file of one a line, or a concept set of cd_exp.concepts"
         )
-    return words(names=list(given))
+    return words(names=list(concepts))
 
 
 def as_clip(clip: Any) -> Clip:
@@ -182,12 +183,12 @@ def as_similarity(similarity: Any) -> Similarity:
     """The function, where it is an object and no name."""
     if not callable(similarity) or isinstance(similarity, type):
         raise _wrong_argument("similarity", similarity, "a name of conf/similarity, or a function (match, neurons)")
-    own, bound = similarity, {}
+    function, bound = similarity, {}
     if isinstance(similarity, functools.partial) and not similarity.args:
-        own, bound = similarity.func, similarity.keywords
-    if (getattr(own, "__module__", None) or "").startswith("cd_exp."):
+        function, bound = similarity.func, similarity.keywords
+    if (getattr(function, "__module__", None) or "").startswith("cd_exp."):
         return similarity
-    return functools.partial(check_function(own, source="similarity", bound=bound), **bound)
+    return functools.partial(check_function(function, source="similarity", bound=bound), **bound)
 
 
 def as_store(store: Any) -> Store:
@@ -214,9 +215,9 @@ def check_numbers(settings: Any, *, top: Any, resamples: Any, seed: Any) -> None
         if not name.startswith("report.")
     }
     kinds["on_error"] = ON_ERROR
-    given = {"top": top, "resamples": resamples, "seed": seed}
-    given |= {f"settings.{field.name}": getattr(settings, field.name) for field in fields(settings)}
-    for name, value in given.items():
+    numbers = {"top": top, "resamples": resamples, "seed": seed}
+    numbers |= {f"settings.{field.name}": getattr(settings, field.name) for field in fields(settings)}
+    for name, value in numbers.items():
         kind = kinds.get(name.rpartition(".")[2])
         wrong = declared.refuse_value(name, value, kind) if kind is not None else None
         if wrong:

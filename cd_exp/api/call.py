@@ -43,15 +43,15 @@ SAID = (
 """Pairs of a form and what stands for it; the first ones first."""
 
 
-def name_arguments(said: str) -> str:
+def name_arguments(message: str) -> str:
     """The message with each setting replaced by the argument that stands for it.
 
     >>> name_arguments("mend or remove them, or set probe.on_error=skip")
     'mend or remove them, or set settings=Settings(on_error="skip")'
     """
     for form, instead in SAID:
-        said = re.sub(form, instead, said)
-    return said
+        message = re.sub(form, instead, message)
+    return message
 
 
 @contextmanager
@@ -60,10 +60,10 @@ def errors_name_arguments() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        said = name_arguments(str(error))
-        if said == str(error):
+        message = name_arguments(str(error))
+        if message == str(error):
             raise
-        raise type(error)(said) from error
+        raise type(error)(message) from error
 
 
 def dissect(
@@ -142,8 +142,8 @@ def dissect(
         parts = Experiment(**held, options=settled)
         parts.check()
         with restore_after(net) if isinstance(net, nn.Module) else nullcontext():
-            found = dissect_experiment(parts)
-    return Result.of(parts, found, RunRequest(_name_choices(parts, names)), began=began)
+            run_data = dissect_experiment(parts)
+    return Result.of(parts, run_data, RunRequest(_name_choices(parts, names)), began=began)
 
 
 def _name_choices(parts: Experiment, names: Mapping[str, str]) -> dict[str, str]:

@@ -16,11 +16,11 @@ from cd_exp.experiment import RunOptions
 from cd_exp.features import ExtractionSettings
 
 
-def compose_call(given: Mapping[str, object]) -> tuple[DictConfig, dict[str, str]]:
+def compose_call(choices: Mapping[str, object]) -> tuple[DictConfig, dict[str, str]]:
     """The default configuration with the groups that the caller chose by name.
 
     Args:
-        given: by group a name, or an object, which is left to others.
+        choices: by group a name, or an object, which is left to others.
 
     Returns:
         The configuration, and the names by group.
@@ -28,13 +28,13 @@ def compose_call(given: Mapping[str, object]) -> tuple[DictConfig, dict[str, str
     Raises:
         InputError: a name is none of its group.
     """
-    names = {group: name for group, name in given.items() if isinstance(name, str)}
+    names = {group: name for group, name in choices.items() if isinstance(name, str)}
     with _isolated_hydra():
         hydra = make_composer(parse_arguments([])[0])
         for group, name in names.items():
-            known = [choice for choice in hydra.config_loader.get_group_options(group) if choice != "custom"]
-            if name not in known:
-                raise unknown_name_error(group, name, known)
+            offered = [choice for choice in hydra.config_loader.get_group_options(group) if choice != "custom"]
+            if name not in offered:
+                raise unknown_name_error(group, name, offered)
         overrides = [f"{group}={name}" for group, name in names.items()]
         whole = hydra.compose_config("config", overrides, RunMode.RUN, with_log_configuration=False)
         config = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
@@ -87,7 +87,7 @@ def _as_plain_values(part: Any) -> dict[str, Any]:
     """What an object is, as plain values."""
     function = getattr(part, "func", part)  # with settings bound
     named = function if hasattr(function, "__qualname__") else type(part)
-    told: dict[str, Any] = {HELD: f"{named.__module__}.{named.__qualname__}"}
-    told |= {key: str(value) for key in ("name", "root") if (value := getattr(part, key, None)) is not None}
+    plain: dict[str, Any] = {HELD: f"{named.__module__}.{named.__qualname__}"}
+    plain |= {key: str(value) for key in ("name", "root") if (value := getattr(part, key, None)) is not None}
     layers = getattr(part, "layers", None)
-    return told | ({"layers": list(layers)} if layers is not None else {})
+    return plain | ({"layers": list(layers)} if layers is not None else {})

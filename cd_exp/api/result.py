@@ -46,9 +46,11 @@ def render_result(outcome: RunResult, *, title: str) -> str:
     return _fill_template(rows, units=units, cards=cards, title=title, notes=outcome.notes)
 
 
-def render_labels(found: Labels) -> str:
+def render_labels(labels: Labels) -> str:
     """A table of the units of one layer."""
-    return _fill_template(list(_table_rows(found, ROWS)), units=len(found.units), cards=(), title=found.layer, notes=())
+    return _fill_template(
+        list(_table_rows(labels, ROWS)), units=len(labels.units), cards=(), title=labels.layer, notes=()
+    )
 
 
 def _fill_template(
@@ -104,11 +106,11 @@ class Result(Mapping[str, Labels]):
     _seconds: Mapping[str, float]
 
     @staticmethod
-    def of(parts: Experiment, found: RunData, invocation: RunRequest, *, began: float) -> "Result":
+    def of(parts: Experiment, run_data: RunData, invocation: RunRequest, *, began: float) -> "Result":
         """The result of parts that were put together at `began` (of `time.perf_counter`)."""
-        labels = {layer: LayerLabels(**vars(labels)) for layer, labels in found.labels.items()}
-        seconds = {**found.seconds, "total": time.perf_counter() - began}
-        return Result(labels, parts, found, invocation, seconds)
+        labels = {layer: LayerLabels(**vars(labels)) for layer, labels in run_data.labels.items()}
+        seconds = {**run_data.seconds, "total": time.perf_counter() - began}
+        return Result(labels, parts, run_data, invocation, seconds)
 
     @cached_property
     def outcome(self) -> RunResult:
@@ -140,8 +142,8 @@ class Result(Mapping[str, Labels]):
         path = Path(folder).expanduser()
         if path.exists() and not path.is_dir():
             raise InputError(f"folder={folder} is a file, expected the path of a folder")
-        with run_folder.open_run_folder(path, setting="folder", timed=False) as own:
-            write_run(self._parts, self._found, self.outcome, self._invocation, folder=own)
+        with run_folder.open_run_folder(path, setting="folder", timed=False) as run_path:
+            write_run(self._parts, self._found, self.outcome, self._invocation, folder=run_path)
         return path
 
     def __getitem__(self, layer: str) -> LayerLabels:

@@ -42,17 +42,17 @@ def list_removable(root: Path) -> list[RemovableItem]:
     folders = [folder for folder in list_entry_folders(root) if _is_ours(folder)]
     folders += [folder for folder in root.glob(f"partial/{KEY}") if folder.is_dir() and not folder.is_symlink()]
     folders += [folder for folder in root.glob(f"*/{TEMPORARY}{KEY}-*") if folder.is_dir()]
-    found = [
+    items = [
         RemovableItem(folder, _read_key(folder), folder.stat().st_mtime, folder_size(folder)) for folder in folders
     ]
-    return sorted(found, key=lambda item: (-item.made, item.folder))
+    return sorted(items, key=lambda item: (-item.made, item.folder))
 
 
-def select_items(found: Sequence[RemovableItem], *, days: float | None, keep: int | None) -> list[RemovableItem]:
+def select_items(items: Sequence[RemovableItem], *, days: float | None, keep: int | None) -> list[RemovableItem]:
     """Which of the items, the newest first, are older than so many days or beyond so many bytes."""
     before = None if days is None else time.time() - days * 86400
     old, total = [], 0
-    for item in found:
+    for item in items:
         total += item.size
         if (before is not None and item.made <= before) or (keep is not None and total > keep):
             old.append(item)
@@ -84,9 +84,9 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _read_key(folder: Path) -> str:
-    found = re.search(KEY, folder.name)
-    assert found is not None
-    return found.group()
+    match = re.search(KEY, folder.name)
+    assert match is not None
+    return match.group()
 
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -105,14 +105,14 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--days", type=_parse_days, help="prune: remove what was made longer ago than so many days")
     parser.add_argument("--keep", type=_parse_bytes, help="prune: keep the newest entries up to so much, as in 20GB")
     parser.add_argument("--yes", action="store_true", help="prune: do not ask")
-    given = parser.parse_args(words)
+    options = parser.parse_args(words)
     try:
-        if not given.dir.is_dir() or not is_cache(given.dir):
-            missing = f"it has no {MARK}" if given.dir.is_dir() else "there is no such folder"
-            raise InputError(f"{given.dir} is no cache of cd_exp: {missing}; give its folder with --dir")
-        if given.command == "prune":
-            return prune_cache(given.dir, days=given.days, keep=given.keep, yes=given.yes)
-        return list_entries(given.dir) if given.command == "list" else verify_cache(given.dir)
+        if not options.dir.is_dir() or not is_cache(options.dir):
+            missing = f"it has no {MARK}" if options.dir.is_dir() else "there is no such folder"
+            raise InputError(f"{options.dir} is no cache of cd_exp: {missing}; give its folder with --dir")
+        if options.command == "prune":
+            return prune_cache(options.dir, days=options.days, keep=options.keep, yes=options.yes)
+        return list_entries(options.dir) if options.command == "list" else verify_cache(options.dir)
     except InputError as error:
         print(f"error: {escape_for_terminal(error)}", file=sys.stderr)
         return 2
@@ -153,9 +153,9 @@ def prune_cache(root: Path, *, days: float | None, keep: int | None, yes: bool) 
     """Remove entries, unfinished ones too, that are old or beyond a size; what is in use, or not ours, stays."""
     if days is None and keep is None:
         raise InputError("say what to remove: --days 30 for what is older, --keep 20GB for all but the newest")
-    found = list_removable(root)
-    old = select_items(found, days=days, keep=keep)
-    print(f"{_describe_sizes(old)} of {_describe_sizes(found)} in {escape_for_terminal(root)}")
+    removable = list_removable(root)
+    old = select_items(removable, days=days, keep=keep)
+    print(f"{_describe_sizes(old)} of {_describe_sizes(removable)} in {escape_for_terminal(root)}")
     if not old:
         return 0
     if not yes:

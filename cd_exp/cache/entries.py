@@ -181,10 +181,12 @@ def find_damage(folder: Path) -> str:
             return f"{manifest.file} was cut off"
         if manifest.shard == 0:
             return "" if hash_file(path) == manifest.sha256[0] else f"{manifest.file} does not have its checksum"
-        found = hash_shards(path, manifest.start, rows=manifest.shape[0], shard=manifest.shard)
-        bad = [number for number, pair in enumerate(zip(found, manifest.sha256, strict=False)) if len(set(pair)) > 1]
-        if bad or len(found) != len(manifest.sha256):
-            return f"shard {bad[0] if bad else len(found)} of {manifest.file} does not have its checksum"
+        checksums = hash_shards(path, manifest.start, rows=manifest.shape[0], shard=manifest.shard)
+        bad = [
+            number for number, pair in enumerate(zip(checksums, manifest.sha256, strict=False)) if len(set(pair)) > 1
+        ]
+        if bad or len(checksums) != len(manifest.sha256):
+            return f"shard {bad[0] if bad else len(checksums)} of {manifest.file} does not have its checksum"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except Damaged as error:
@@ -208,13 +210,13 @@ def hash_shards(path: Path, start: int, *, rows: int, shard: int, only: Sequence
 
 def _hash_range(path: Path, start: int, length: int | None) -> str:
     """The SHA-256 of part of a file, to its end where `length` is None."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     with path.open("rb") as file:
         file.seek(start)
         while block := file.read(BLOCK if length is None else min(BLOCK, length)):
-            found.update(block)
+            digest.update(block)
             length = None if length is None else length - len(block)
-    return found.hexdigest()
+    return digest.hexdigest()
 
 
 def _typed_value(values: Mapping[str, Any], key: str, kind: type) -> Any:

@@ -62,19 +62,19 @@ class PartialArray:
         """Remove what a kill left half-written, and records of damaged rows; says which. Call it under the lock."""
         for path in self.folder.glob(f"{TEMPORARY}*"):
             path.unlink()
-        said, intact = [], {}
+        notes, intact = [], {}
         for number in sorted(self.finished()):
             try:
                 intact[number] = self._record(number)["sha256"]
             except (Damaged, KeyError) as error:
-                said.append(self._drop(number, str(error)))
+                notes.append(self._drop(number, str(error)))
         if intact and self.path.is_file():
-            found = hash_shards(self.path, START, rows=self.rows, shard=self.shard, only=list(intact))
-            bad = [number for number, now in zip(intact, found, strict=True) if now != intact[number]]
-            said += [self._drop(number, "its rows do not have their checksum") for number in bad]
+            checksums = hash_shards(self.path, START, rows=self.rows, shard=self.shard, only=list(intact))
+            bad = [number for number, now in zip(intact, checksums, strict=True) if now != intact[number]]
+            notes += [self._drop(number, "its rows do not have their checksum") for number in bad]
         elif intact:
-            said += [self._drop(number, f"{ARRAY} is missing") for number in intact]
-        return said
+            notes += [self._drop(number, f"{ARRAY} is missing") for number in intact]
+        return notes
 
     def save(self, number: int, values: np.ndarray, unreadable: Sequence[int] = ()) -> None:
         """Write one shard and, when its rows are on the disk, its record.

@@ -156,8 +156,8 @@ class Store:
             parse: makes of the plain value what is returned; KeyError, TypeError or ValueError where a stored one does
                 not have the form.
         """
-        found = self.recall(kind, content, parse)
-        return parse(self.note(kind, content, make())) if found is None else found
+        stored = self.recall(kind, content, parse)
+        return parse(self.note(kind, content, make())) if stored is None else stored
 
     def recall(
         self, kind: str, content: Mapping[str, Any], parse: Callable[[Any], Value] = lambda value: value
@@ -215,10 +215,10 @@ class Store:
         """Remove an entry that `find` did not take. Call it under the lock."""
         remove_entry_files(self.folder(entry))
 
-    def report(self, said: str) -> None:
+    def report(self, note: str) -> None:
         """Add a note to the report of the run, once."""
-        if said not in self.reports:
-            self.reports.append(said)
+        if note not in self.reports:
+            self.reports.append(note)
 
     def _found(self, entry: Entry, *, verify: bool) -> bool:
         if self.holds(entry, verify=verify) is None:

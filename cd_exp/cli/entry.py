@@ -14,8 +14,8 @@ def main() -> None:
     gc.set_threshold(200_000, 50, 100)  # what imports make stays: going over it at every 700 objects costs a run 0.7 s
     if distributed.is_launched():
         distributed.end_with_parent()
-    said: list[tuple[object, ...]] = []
-    shown, warnings.showwarning = warnings.showwarning, lambda *warning: said.append(warning)
+    caught: list[tuple[object, ...]] = []
+    shown, warnings.showwarning = warnings.showwarning, lambda *warning: caught.append(warning)
     try:
         with distributed.handle_signals():
             from cd_exp.cli.run_command_line import run_command_line  # Hydra comes with it
@@ -32,7 +32,7 @@ def main() -> None:
         _exit_with(str(refused), refused.status)
     finally:
         warnings.showwarning = shown
-    for warning in said:  # of libraries: not above the line of an error
+    for warning in caught:  # of libraries: not above the line of an error
         shown(*warning)  # type: ignore[arg-type]
 
 

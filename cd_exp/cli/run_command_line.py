@@ -51,41 +51,41 @@ def run_command_line(words: Sequence[str]) -> None:
         with resume_arguments(Path(*words[1:2])) as again:
             run_command_line(again)
         return
-    found, parser = parse_arguments(words)
-    hydra = make_composer(found)
-    name = found.config_name or "config"
+    flags, parser = parse_arguments(words)
+    hydra = make_composer(flags)
+    name = flags.config_name or "config"
     try:
-        if found.help or found.hydra_help or found.cfg or found.info or found.shell_completion:
-            _show_help_or_config(hydra, name, found, parser)
-        elif found.multirun or "hydra.mode=MULTIRUN" in found.overrides:
-            _run_sweep(hydra, name, found.overrides)
+        if flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion:
+            _show_help_or_config(hydra, name, flags, parser)
+        elif flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides:
+            _run_sweep(hydra, name, flags.overrides)
         else:
-            config = compose_config(hydra, name, found.overrides, RunMode.RUN)
+            config = compose_config(hydra, name, flags.overrides, RunMode.RUN)
             if config.hydra.mode == RunMode.MULTIRUN:
-                _run_sweep(hydra, name, found.overrides)
+                _run_sweep(hydra, name, flags.overrides)
             else:
                 _run_once(hydra, config)
     except InputError as error:
-        raise with_file(error, found) from error
+        raise with_file(error, flags) from error
     finally:
         GlobalHydra.instance().clear()
 
 
-def _show_help_or_config(hydra: Hydra, name: str, found: Namespace, parser: ArgumentParser) -> None:
+def _show_help_or_config(hydra: Hydra, name: str, flags: Namespace, parser: ArgumentParser) -> None:
     """Help, or the configuration, which has to compose but may lack settings that a run needs."""
-    if found.help:
-        hydra.app_help(config_name=name, args_parser=parser, args=found)
-    elif found.hydra_help:
-        hydra.hydra_help(config_name=name, args_parser=parser, args=found)
-    elif found.shell_completion:
-        hydra.shell_completion(config_name=name, overrides=found.overrides)
+    if flags.help:
+        hydra.app_help(config_name=name, args_parser=parser, args=flags)
+    elif flags.hydra_help:
+        hydra.hydra_help(config_name=name, args_parser=parser, args=flags)
+    elif flags.shell_completion:
+        hydra.shell_completion(config_name=name, overrides=flags.overrides)
     else:
-        compose_config(hydra, name, found.overrides, RunMode.RUN)
-        if found.cfg:
-            show = partial(hydra.show_cfg, cfg_type=found.cfg, package=found.package, resolve=found.resolve)
-            show(config_name=name, overrides=found.overrides)
+        compose_config(hydra, name, flags.overrides, RunMode.RUN)
+        if flags.cfg:
+            show = partial(hydra.show_cfg, cfg_type=flags.cfg, package=flags.package, resolve=flags.resolve)
+            show(config_name=name, overrides=flags.overrides)
         else:
-            hydra.show_info(found.info, config_name=name, overrides=found.overrides)
+            hydra.show_info(flags.info, config_name=name, overrides=flags.overrides)
 
 
 def _run_once(hydra: Hydra, config: DictConfig) -> None:
@@ -103,15 +103,15 @@ def _run_once(hydra: Hydra, config: DictConfig) -> None:
         parts = Experiment.build(config, invocation.choices, typed=invocation.overrides)
     folder = Path(config.hydra.run.dir).expanduser()
     if is_launched() or not distributed.is_main():  # the folder is made by the process that leads
-        own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-        _run_or_launch(own, invocation, parts, folder=folder)
+        settings = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        _run_or_launch(settings, invocation, parts, folder=folder)
         return
     timed = "${now:" in str(OmegaConf.to_container(config.hydra.run, resolve=False))
     from cd_exp.results.run_folder import open_run_folder  # torch comes with it
 
-    with open_run_folder(folder, setting="hydra.run.dir", timed=timed) as place:
+    with open_run_folder(folder, setting="hydra.run.dir", timed=timed) as run_path:
         with read_write(config.hydra):
-            config.hydra.run.dir, config.hydra.mode = str(place), RunMode.RUN
+            config.hydra.run.dir, config.hydra.mode = str(run_path), RunMode.RUN
         _run_hydra_job(hydra, config, invocation, parts)
 
 
@@ -121,9 +121,9 @@ def _show_plan(config: DictConfig, invocation: RunRequest) -> None:
 
     from cd_exp import plan
 
-    found = plan.plan_run(config, invocation.choices)
+    run_plan = plan.plan_run(config, invocation.choices)
     if distributed.is_main():
-        plan.show_plan(Console(), found)
+        plan.show_plan(Console(), run_plan)
 
 
 def _run_hydra_job(hydra: Hydra, config: DictConfig, invocation: RunRequest, parts: "Experiment") -> None:
@@ -170,14 +170,14 @@ def _run_sweep(hydra: Hydra, name: str, overrides: Sequence[str]) -> None:
     folder = Path(config.hydra.sweep.dir).expanduser()
     from cd_exp.results.run_folder import open_run_folder  # torch comes with it
 
-    with open_run_folder(folder, setting="hydra.sweep.dir", timed=timed) as place:
-        placed = [*overrides, "hydra.mode=MULTIRUN", f"hydra.sweep.dir={_quote_override(str(place))}"]
+    with open_run_folder(folder, setting="hydra.sweep.dir", timed=timed) as sweep_path:
+        placed = [*overrides, "hydra.mode=MULTIRUN", f"hydra.sweep.dir={_quote_override(str(sweep_path))}"]
         try:
             hydra.multirun(name, run_sweep_job, placed)
         finally:
             from cd_exp.sweep import gather_sweep
 
-            gather_sweep(place)
+            gather_sweep(sweep_path)
 
 
 def run_sweep_job(settings: DictConfig) -> float | None:
@@ -232,27 +232,27 @@ def _check_search(config: DictConfig) -> None:
 
 def read_run_request() -> RunRequest:
     """How this run was asked for, as Hydra has recorded it."""
-    known = HydraConfig.get()
-    choices = {group: str(choice) for group, choice in known.runtime.choices.items()}
-    overrides = parse_overrides(known.overrides.task)
-    if known.mode != RunMode.MULTIRUN:
+    hydra_config = HydraConfig.get()
+    choices = {group: str(choice) for group, choice in hydra_config.runtime.choices.items()}
+    overrides = parse_overrides(hydra_config.overrides.task)
+    if hydra_config.mode != RunMode.MULTIRUN:
         return RunRequest(choices, overrides)
     from cd_exp.sweep.multirun import swept_settings  # numpy comes with it, which neither help nor a refusal waits for
 
-    folder = Path(known.sweep.dir)
+    folder = Path(hydra_config.sweep.dir)
     return RunRequest(choices, overrides, swept_settings(folder, overrides), folder.name)
 
 
 def _command_line_again() -> list[str]:
     """The command line of this run, for its other processes."""
-    known = HydraConfig.get()
-    folders = [source.path for source in known.runtime.config_sources if source.provider == "command-line"]
-    own = next(source.path for source in known.runtime.config_sources if source.provider == "main")
+    hydra_config = HydraConfig.get()
+    folders = [source.path for source in hydra_config.runtime.config_sources if source.provider == "command-line"]
+    config_path = next(source.path for source in hydra_config.runtime.config_sources if source.provider == "main")
     flags = [f"--config-dir={path}" for path in folders]
-    flags += [f"--config-path={own}", f"--config-name={known.job.config_name}"]
+    flags += [f"--config-path={config_path}", f"--config-name={hydra_config.job.config_name}"]
     parts = ("hydra.mode", "hydra.sweep", "hydra.run.dir", "hydra/launcher", "hydra.launcher", "hydra.callbacks")
-    hydras = [text for text in parse_overrides(known.overrides.hydra) if not text.lstrip("+~").startswith(parts)]
-    return [*flags, *hydras, *parse_overrides(known.overrides.task)]
+    hydras = [text for text in parse_overrides(hydra_config.overrides.hydra) if not text.lstrip("+~").startswith(parts)]
+    return [*flags, *hydras, *parse_overrides(hydra_config.overrides.task)]
 
 
 def _quote_override(text: str) -> str:

@@ -54,8 +54,8 @@ class ModelFiles:
     def settings(self) -> dict[str, Any]:
         """The model's configuration: `embed_dim`, `vision_cfg`, `text_cfg`."""
         if self.config is not None:
-            found = read_clip_config(self.config)
-            return found["model_cfg"] if self.folder else found
+            stored = read_clip_config(self.config)
+            return stored["model_cfg"] if self.folder else stored
         shipped = read_library_configs()
         if self.architecture not in shipped:
             raise unknown_name_error("CLIP architecture", self.architecture, shipped)
@@ -64,10 +64,10 @@ class ModelFiles:
 
 def read_library_configs() -> Mapping[str, Path]:
     """The architectures that open_clip ships, read from its files: importing it takes seconds."""
-    found = find_spec("open_clip")
-    assert found is not None
-    assert found.origin is not None
-    return {path.stem: path for path in sorted((Path(found.origin).parent / "model_configs").glob("*.json"))}
+    library = find_spec("open_clip")
+    assert library is not None
+    assert library.origin is not None
+    return {path.stem: path for path in sorted((Path(library.origin).parent / "model_configs").glob("*.json"))}
 
 
 def locate_library_model(architecture: str, weights: Path, config: str | None) -> ModelFiles:
@@ -105,17 +105,17 @@ def locate_hub_model(repository: str) -> ModelFiles:
 def read_clip_config(path: Path) -> dict[str, Any]:
     """A JSON model config, or one of open_clip's own layout, with what every model needs in it."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        stored = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"the CLIP config {path} is no JSON ({error})") from error
-    model = found.get("model_cfg") if isinstance(found, dict) and path.name == CONFIG else found
+    model = stored.get("model_cfg") if isinstance(stored, dict) and path.name == CONFIG else stored
     wanted = ("embed_dim", "vision_cfg", "text_cfg")
     missing = [key for key in wanted if not isinstance(model, dict) or key not in model]
     if missing:
         raise InputError(
             f"the CLIP config {path} has no {', '.join(missing)}; open_clip's configs have {', '.join(wanted)}"
         )
-    return found
+    return stored
 
 
 def build_clip(
@@ -178,20 +178,20 @@ def _nested_state(weights: Path) -> dict[str, Tensor] | None:
         held = load_plain(weights)
     except Exception:  # TorchScript, or no file of torch's: open_clip says what it is
         return None
-    found = {}
+    states = {}
     for where, state in find_states(held).items():
         for prefix in {name[: -len(end)] for name in state for end in ENDS if name == end or name.endswith(f".{end}")}:
-            found[where, prefix] = {
+            states[where, prefix] = {
                 name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)
             }
-    if not found or any(
-        key in (("", ""), ("state_dict", ""), ("", "module."), ("state_dict", "module.")) for key in found
+    if not states or any(
+        key in (("", ""), ("state_dict", ""), ("", "module."), ("state_dict", "module.")) for key in states
     ):
         return None
-    if len(found) > 1:
-        parts = ", ".join(f"{where}.{prefix}".strip(".") for where, prefix in found)
+    if len(states) > 1:
+        parts = ", ".join(f"{where}.{prefix}".strip(".") for where, prefix in states)
         raise InputError(f"clip.weights={weights} holds several models: {parts}; save one of them in a file of its own")
-    return next(iter(found.values()))
+    return next(iter(states.values()))
 
 
 def build_without_weights(
@@ -219,8 +219,8 @@ def _register_config(
         open_clip.add_model_config(source.config)
     if tag is not None:
         _refuse_other_activation(source.architecture, tag, model)
-    known = {} if source.folder else preprocessing.read_weights_preprocessing(source.architecture, tag)
-    options = preprocessing.as_open_clip_arguments({**known, **preprocessing.drop_null_settings(settings)})
+    preprocess = {} if source.folder else preprocessing.read_weights_preprocessing(source.architecture, tag)
+    options = preprocessing.as_open_clip_arguments({**preprocess, **preprocessing.drop_null_settings(settings)})
     text = _configure_text_tower(model["text_cfg"], text_folder, source)
     return source.architecture if source.folder is None else f"local-dir:{source.folder}", {**options, **text}
 
@@ -253,8 +253,8 @@ def _configure_text_tower(text: Mapping[str, Any], folder: str | None, source: M
     """The configuration of a Hugging Face text tower, from a local folder; its weights come with CLIP's own."""
     if not text.get("hf_model_name"):
         return {}
-    places = [Path(folder)] if folder else [source.folder] if source.folder else []
-    local = next((place for place in places if _describes_text_tower(place / "config.json")), None)
+    folders = [Path(folder)] if folder else [source.folder] if source.folder else []
+    local = next((candidate for candidate in folders if _describes_text_tower(candidate / "config.json")), None)
     if local is None:
         local = fetch_hub_folder(text["hf_model_name"], ("config.json",), optional=(), setting=tokenizers.SETTING)
     return {"text_cfg": {**text, "hf_model_name": str(local), "hf_model_pretrained": False}}

@@ -89,19 +89,19 @@ class Precomputed(Clip):
             file, texts = next(iter(whole.items()))
             return torch.from_numpy(_check_finite(texts, self._texts_of(file)))
         wanted = set(concepts.names)
-        known: dict[str, np.ndarray] = {}
+        row_of_name: dict[str, np.ndarray] = {}
         holding = {file: held for file, held in files.items() if wanted.issubset(held[0])}
         for file, (names, texts) in (holding or files).items():
             for name, row in zip(names, texts, strict=True):
                 if name in wanted:
-                    self._refuse_another(name, known.setdefault(name, row), row, file)
-        missing = [name for name in concepts.names if name not in known]
+                    self._refuse_another(name, row_of_name.setdefault(name, row), row, file)
+        missing = [name for name in concepts.names if name not in row_of_name]
         if missing:
             raise MissingTexts(
                 f"{self.folder} has no text embedding of {len(missing)} of {len(concepts.names)} concepts, "
                 f"the first {missing[0]!r}; choose concepts from its *{NAMES}, or a clip that embeds texts"
             )
-        rows = [known[name] for name in concepts.names]
+        rows = [row_of_name[name] for name in concepts.names]
         if len({len(row) for row in rows}) > 1:
             raise InputError(f"{self.folder}: the *{TEXTS} files differ in their number of columns")
         return torch.from_numpy(_check_finite(np.stack(rows), Path(self.folder)))

@@ -16,11 +16,11 @@ def drop_null_settings(preprocess: Mapping[str, Any] | None) -> dict[str, Any]:
     Raises:
         InputError: an unknown setting, or a value that it cannot have.
     """
-    given = {name: value for name, value in (preprocess or {}).items() if value is not None}
-    for name, value in given.items():
+    chosen = {name: value for name, value in (preprocess or {}).items() if value is not None}
+    for name, value in chosen.items():
         if name not in SETTINGS:
             raise unknown_name_error(
-                "setting", f"clip.preprocess.{name}", [f"clip.preprocess.{known}" for known in SETTINGS]
+                "setting", f"clip.preprocess.{name}", [f"clip.preprocess.{setting}" for setting in SETTINGS]
             )
         if name in CHOICES:
             if value not in CHOICES[name]:
@@ -29,8 +29,8 @@ def drop_null_settings(preprocess: Mapping[str, Any] | None) -> dict[str, Any]:
             wanted = "three numbers above 0" if name == "std" else "three numbers"
             raise InputError(f"clip.preprocess.{name}={value} must be {wanted}, of red, green and blue from 0 to 1")
         else:
-            given[name] = [float(number) for number in value]
-    return given
+            chosen[name] = [float(number) for number in value]
+    return chosen
 
 
 def read_weights_preprocessing(architecture: str, tag: str | None) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def read_weights_preprocessing(architecture: str, tag: str | None) -> dict[str, 
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if tag is not None:
         return _read_tag_preprocessing(architecture, tag)
-    counted = Counter(_freeze_lists(_read_tag_preprocessing(architecture, known)) for known in tags).most_common(2)
+    counted = Counter(_freeze_lists(_read_tag_preprocessing(architecture, weights)) for weights in tags).most_common(2)
     if not counted or (len(counted) == 2 and counted[0][1] == counted[1][1]):
         return {}
     return dict(counted[0][0])

@@ -23,8 +23,8 @@ MARGIN = 4  # tokens that mark the beginning and the end, at most
 
 def hash_tokenizer_folder(folder: str) -> dict[str, str]:
     """The content of a tokenizer's files, as part of a key."""
-    place = check_tokenizer_folder(folder)
-    return {name: hash_file(place / name) for name in FILES if (place / name).is_file()}
+    path = check_tokenizer_folder(folder)
+    return {name: hash_file(path / name) for name in FILES if (path / name).is_file()}
 
 
 def check_tokenizer_folder(folder: str) -> Path:
@@ -33,12 +33,12 @@ def check_tokenizer_folder(folder: str) -> Path:
     Raises:
         InputError: there is none, or it holds no tokenizer.
     """
-    place = Path(folder)
-    if not place.is_dir():
+    path = Path(folder)
+    if not path.is_dir():
         raise InputError(f"clip.tokenizer={folder}: there is no such folder (seen from {Path.cwd()})")
-    if not any((place / name).is_file() for name in CONTENT):
+    if not any((path / name).is_file() for name in CONTENT):
         raise InputError(f"clip.tokenizer={folder} holds no tokenizer; one of {', '.join(CONTENT)} must be in it")
-    return place
+    return path
 
 
 def download_tokenizer(text: Mapping[str, Any]) -> Path | None:
@@ -109,7 +109,7 @@ def _build_simple_tokenizer(bpe: str | None, options: Mapping[str, Any]) -> Any:
         raise InputError(f"clip.bpe={bpe} is no gzipped list of merges ({_shorten_error(error)})") from error
 
 
-def _load_tokenizer_folder(place: Path, options: Mapping[str, Any]) -> Any:
+def _load_tokenizer_folder(path: Path, options: Mapping[str, Any]) -> Any:
     try:
         import transformers  # noqa: F401  open_clip imports it itself
     except ImportError as error:
@@ -117,9 +117,9 @@ def _load_tokenizer_folder(place: Path, options: Mapping[str, Any]) -> Any:
     from open_clip.tokenizer import HFTokenizer
 
     try:
-        return HFTokenizer(str(place), **options)
+        return HFTokenizer(str(path), **options)
     except Exception as error:  # of whatever library reads the kind of tokenizer that is there
-        raise InputError(f"the tokenizer in {place} cannot be read ({_shorten_error(error)}); set {SETTING}") from error
+        raise InputError(f"the tokenizer in {path} cannot be read ({_shorten_error(error)}); set {SETTING}") from error
 
 
 def _shorten_error(error: Exception) -> str:

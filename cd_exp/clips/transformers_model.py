@@ -78,10 +78,10 @@ class Transformers(Clip):
 
     @cached_property
     def _place(self) -> Path:
-        place = Path(self.folder).expanduser()
-        if not place.is_dir():
+        folder = Path(self.folder).expanduser()
+        if not folder.is_dir():
             raise InputError(f"clip.folder={self.folder}: there is no such folder (seen from {Path.cwd()})")
-        missing = [name for name in NEEDED if not (place / name).is_file()]
+        missing = [name for name in NEEDED if not (folder / name).is_file()]
         if missing:
             raise InputError(
                 f"clip.folder={self.folder} has no {', '.join(missing)}; expected what save_pretrained of the model, "
@@ -89,7 +89,7 @@ class Transformers(Clip):
             )
         if find_spec("transformers") is None:
             raise InputError("clip=transformers needs the package: pip install transformers")
-        return place
+        return folder
 
     def _loaded(self, kind: str, **options: Any) -> Any:
         """What transformers' class of that name reads from the folder."""

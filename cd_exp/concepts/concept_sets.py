@@ -33,13 +33,13 @@ def check_templates(templates: Templates) -> tuple[str, ...]:
         from open_clip import OPENAI_IMAGENET_TEMPLATES
 
         return tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
-    given = (templates,) if isinstance(templates, str) else tuple(templates or ("{}",))
-    for template in given:
+    checked = (templates,) if isinstance(templates, str) else tuple(templates or ("{}",))
+    for template in checked:
         if not isinstance(template, str) or not template.count("{") == template.count("}") == template.count("{}") == 1:
             raise InputError(
                 f"the template {template!r} must have exactly one {{}}, where the concept goes (concepts.templates)"
             )
-    return given
+    return checked
 
 
 def file(*, path: str, templates: Templates = None) -> Concepts:
@@ -150,10 +150,10 @@ def merge(*, sets: Mapping[str, Concepts] | Sequence[Concepts], templates: Templ
     members = tuple(sets.values() if isinstance(sets, Mapping) else sets)
     if templates is None and len({member.templates for member in members}) > 1:
         raise InputError("the merged concept sets differ in their prompts; set concepts.templates for all of them")
-    own = members[0].templates if members else None
+    default_templates = members[0].templates if members else None
     joined = list(itertools.chain.from_iterable(member.names for member in members))
     name = "+".join(member.name for member in members)
-    made = _make_vocabulary(joined, name, templates or own, where="concepts.sets", unit="entries")
+    made = _make_vocabulary(joined, name, templates or default_templates, where="concepts.sets", unit="entries")
     notes = (*itertools.chain.from_iterable(member.notes for member in members), *made.notes)
     return Concepts(made.names, made.templates, made.name, notes)
 
@@ -221,8 +221,8 @@ def imagenet(*, names: str = "published", templates: Templates = None) -> Concep
 def _make_class_list(listed: Iterable[str], name: str, templates: Templates) -> Concepts:
     """A list of classes as it stands; equal names are noted."""
     names = tuple(listed)
-    first = {word: place for place, word in reversed(list(enumerate(names)))}
-    twice = [repr(word) for place, word in enumerate(names) if first[word] != place]
+    first = {word: index for index, word in reversed(list(enumerate(names)))}
+    twice = [repr(word) for index, word in enumerate(names) if first[word] != index]
     occur = "class name occurs twice" if len(twice) == 1 else "class names occur twice"
     note = f"{name}: {len(twice)} {occur} ({shorten_list(twice)}); all are kept"
     notes = (note,) if twice else ()

@@ -76,14 +76,14 @@ def parse_arguments(words: Sequence[str]) -> tuple[Namespace, ArgumentParser]:
         raise InputError(f"{message}; python run.py --help shows what can be given")
 
     parser.error = refuse  # type: ignore[method-assign,assignment]
-    found = parser.parse_intermixed_args(words)  # flags and settings in any order
-    if found.experimental_rerun:
+    flags = parser.parse_intermixed_args(words)  # flags and settings in any order
+    if flags.experimental_rerun:
         raise InputError("--experimental-rerun unpickles a file, which runs whatever it holds; give the settings anew")
-    if sum(map(bool, (found.run, found.multirun, found.cfg, found.info, found.shell_completion))) > 1:
+    if sum(map(bool, (flags.run, flags.multirun, flags.cfg, flags.info, flags.shell_completion))) > 1:
         raise InputError("only one of --run, --multirun, --cfg, --info and --shell-completion can be given")
-    if found.resolve and not (found.cfg or found.help):
+    if flags.resolve and not (flags.cfg or flags.help):
         raise InputError("--resolve goes with --cfg or --help")
-    return found, parser
+    return flags, parser
 
 
 class NullChoiceLoader(ConfigLoaderImpl):
@@ -140,29 +140,29 @@ def _values(node: Any, counted: dict[int, int]) -> int:
     return counted[id(node)]
 
 
-def with_file(error: InputError, found: Namespace) -> InputError:
+def with_file(error: InputError, flags: Namespace) -> InputError:
     """The same error with the YAML file of the user's that sets what it names, where it was not typed."""
     match = re.match(r"(?:setting )?'?([a-z_]\w*(?:\.\w+)*)", str(error))
     key = match[1] if match else ""
-    if not key or any(text.lstrip("+~").partition("=")[0] == key for text in found.overrides):
+    if not key or any(text.lstrip("+~").partition("=")[0] == key for text in flags.overrides):
         return error
-    for folder in filter(None, (found.config_dir, found.config_path)):
+    for folder in filter(None, (flags.config_dir, flags.config_path)):
         root = Path(folder).expanduser()
         for path in sorted({*root.glob("*.yaml"), *root.glob("*/*.yaml"), *root.glob("*/*/*.yaml")}):
-            if _chosen(path, root, found) and _sets(path, root, key):
+            if _chosen(path, root, flags) and _sets(path, root, key):
                 return type(error)(f"{error} (set in {path})") if str(path) not in str(error) else error
     return error
 
 
-def _chosen(path: Path, root: Path, found: Namespace) -> bool:
+def _chosen(path: Path, root: Path, flags: Namespace) -> bool:
     group = path.parent.relative_to(root).as_posix()
-    name = found.config_name or "config"
+    name = flags.config_name or "config"
     return (
         path.stem == Path(name).stem
         if group == "."
         else any(
             text.lstrip("+").partition("@")[0].partition("=")[0] == group and path.stem in text
-            for text in found.overrides
+            for text in flags.overrides
         )
     )
 
@@ -187,7 +187,7 @@ def _sets(path: Path, root: Path, key: str) -> bool:
     return bool(parts)
 
 
-def make_composer(found: Namespace) -> Hydra:
+def make_composer(flags: Namespace) -> Hydra:
     """Hydra, with our config folder and those of `--config-path` and `--config-dir`.
 
     Raises:
@@ -195,23 +195,23 @@ def make_composer(found: Namespace) -> Hydra:
     """
     version.setbase("1.3")
     register_schema()
-    own = _check_config_folder("--config-path", found.config_path) if found.config_path else config_folder()
-    if found.config_path:
-        _check_aliases(own)
-    path = create_config_search_path(str(own))
-    if found.config_dir:
-        _check_aliases(_check_config_folder("--config-dir", found.config_dir))
-        also = f"file://{_check_config_folder('--config-dir', found.config_dir)}"
+    main_folder = _check_config_folder("--config-path", flags.config_path) if flags.config_path else config_folder()
+    if flags.config_path:
+        _check_aliases(main_folder)
+    path = create_config_search_path(str(main_folder))
+    if flags.config_dir:
+        _check_aliases(_check_config_folder("--config-dir", flags.config_dir))
+        also = f"file://{_check_config_folder('--config-dir', flags.config_dir)}"
         path.prepend(provider="command-line", path=also, anchor=SearchPathQuery(provider="schema"))
     hydra = Hydra(task_name="run", config_loader=NullChoiceLoader(path))
     GlobalHydra.instance().initialize(hydra)
     return hydra
 
 
-def _check_config_folder(flag: str, given: str) -> Path:
-    path = Path(given).expanduser().absolute()
+def _check_config_folder(flag: str, folder: str) -> Path:
+    path = Path(folder).expanduser().absolute()
     if not path.is_dir():
-        raise InputError(f"{flag} {given}: there is no such folder (seen from {Path.cwd()})")
+        raise InputError(f"{flag} {folder}: there is no such folder (seen from {Path.cwd()})")
     return path
 
 
@@ -228,16 +228,16 @@ def compose_config(hydra: Hydra, name: str, overrides: Sequence[str], mode: RunM
         InputError: whatever does not compose, in one line.
     """
     try:
-        found = hydra.compose_config(name, list(overrides), mode, with_log_configuration=False)
+        config = hydra.compose_config(name, list(overrides), mode, with_log_configuration=False)
     except Exception as error:  # nothing but what was typed, and YAML files, has been read so far
         raise explain_hydra_error(
-            error, overrides, known=lambda: _known_settings(hydra, name, overrides, mode)
+            error, overrides, setting_names=lambda: _known_settings(hydra, name, overrides, mode)
         ) from error
-    check_keys(found)
-    check_hydra(found.hydra)
-    check_choices(found)
-    HydraConfig.instance().set_config(found)
-    return found
+    check_keys(config)
+    check_hydra(config.hydra)
+    check_choices(config)
+    HydraConfig.instance().set_config(config)
+    return config
 
 
 def compose_choice(group: str, name: str, *, setting: str) -> DictConfig:
@@ -254,9 +254,9 @@ def compose_choice(group: str, name: str, *, setting: str) -> DictConfig:
     begun = GlobalHydra.instance().hydra
     hydra = begun or make_composer(parse_arguments([])[0])
     try:
-        known = hydra.config_loader.get_group_options(group)
-        if name not in known:
-            raise unknown_name_error(setting, name, known, where=f"a choice of the group {group}")
+        choices = hydra.config_loader.get_group_options(group)
+        if name not in choices:
+            raise unknown_name_error(setting, name, choices, where=f"a choice of the group {group}")
         return hydra.compose_config("config", [f"{group}={name}"], RunMode.RUN, with_log_configuration=False)[group]
     finally:
         if begun is None:
@@ -268,10 +268,10 @@ def _known_settings(hydra: Hydra, name: str, overrides: Sequence[str], mode: Run
     choices = [text for text in overrides if "." not in text.partition("=")[0] and text.partition("=")[0] in GROUPS]
     for kept in (choices, []):
         try:
-            found = hydra.compose_config(name, kept, mode, with_log_configuration=False)
+            config = hydra.compose_config(name, kept, mode, with_log_configuration=False)
         except Exception:  # a choice is wrong too: then the names of the defaults
             continue
-        return list(_dotted_names(OmegaConf.to_container(found, resolve=False)))
+        return list(_dotted_names(OmegaConf.to_container(config, resolve=False)))
     return []
 
 
@@ -309,24 +309,25 @@ def parse_overrides(overrides: Any) -> list[str]:
     return [str(text) for text in plain]
 
 
-def _check_job_folder(job: DictConfig, number: int, places: dict[str, int]) -> None:
+def _check_job_folder(job: DictConfig, number: int, job_folders: dict[str, int]) -> None:
     """Refuse a job whose folder is outside the sweep's, where nothing gathers it, or that of an earlier job."""
     with read_write(job.hydra), open_dict(job.hydra):
         job.hydra.job.num, job.hydra.job.id = number, str(number)
     written: Any = OmegaConf.to_container(job.hydra.sweep, resolve=False)
     setting = f"hydra.sweep.subdir={written['subdir']}"
     try:
-        place = os.path.normpath(str(job.hydra.sweep.subdir))
+        subfolder = os.path.normpath(str(job.hydra.sweep.subdir))
     except OmegaConfBaseException as error:
         raise InputError(f"{setting}: {' '.join(str(error).split('full_key')[0].split())}") from error
-    if Path(place).is_absolute() or place == "." or Path(place).parts[0] == "..":
+    if Path(subfolder).is_absolute() or subfolder == "." or Path(subfolder).parts[0] == "..":
         raise InputError(f"{setting} is not below hydra.sweep.dir, where the jobs are gathered; give a name")
-    if place in places:
+    if subfolder in job_folders:
         raise InputError(
-            f"{setting} gives jobs {places[place]} and {number} the same folder, and the later would replace the "
+            f"{setting} gives jobs {job_folders[subfolder]} and {number} the same folder, and the later would "
+            "replace the "
             "earlier; name it by what differs, as in hydra.sweep.subdir='${hydra.job.num}'"
         )
-    places[place] = number
+    job_folders[subfolder] = number
 
 
 def _lacking(hydra: Hydra, name: str, config: DictConfig, overrides: Sequence[str]) -> InputError | None:
@@ -341,9 +342,9 @@ def _lacking(hydra: Hydra, name: str, config: DictConfig, overrides: Sequence[st
         others = next((other.split(",") for at, _, other in swept if at == group), [])
         if mine is None or group not in GROUPS or len(others) < 2:
             continue
-        has = {one: setting in (_composed_group(hydra, name, group, one) or ()) for one in others}
+        has = {choice: setting in (_composed_group(hydra, name, group, choice) or ()) for choice in others}
         if not has.get(mine, True) and any(has.values()):
-            having, lacking = (",".join(one for one in others if has[one] is held) for held in (True, False))
+            having, lacking = (",".join(choice for choice in others if has[choice] is held) for held in (True, False))
             return InputError(
                 f"{group}={mine} has no setting {setting}, which {having} has: sweep them apart, -m {group}={lacking} "
                 f"hydra.sweep.dir=DIR/1 and -m {group}={having} {key}={value} hydra.sweep.dir=DIR/2, and put them "
@@ -367,24 +368,24 @@ def check_jobs(hydra: Hydra, name: str, config: DictConfig) -> None:
     """
     wrong: InputError | None = None
     sound = False
-    places: dict[str, int] = {}
+    job_folders: dict[str, int] = {}
     for number, overrides in enumerate(list_jobs(hydra, config)):
         try:
-            found = compose_config(
+            job_config = compose_config(
                 hydra, name, [*parse_overrides(config.hydra.overrides.hydra), *overrides], RunMode.RUN
             )
         except InputError as error:
             raise _lacking(hydra, name, config, overrides) or error from error
-        _check_job_folder(found, number, places)
+        _check_job_folder(job_config, number, job_folders)
         if not sound:
             try:
-                check_values(found)
-                check_groups(found)
+                check_values(job_config)
+                check_groups(job_config)
                 sound = True
             except InputError as error:
                 wrong = wrong or error
     HydraConfig.instance().set_config(config)
-    if not places and is_basic_sweeper(config):
+    if not job_folders and is_basic_sweeper(config):
         raise InputError("the values given with -m make no job at all; give at least one value for each setting")
     if wrong and not sound:
         raise wrong

@@ -52,9 +52,9 @@ def build(node: DictConfig | Mapping[str, Any] | None, *, group: str, leave_out:
     if not isinstance(plain, Mapping) or TARGET not in plain:
         choices = sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
         raise InputError(f"nothing is chosen for {group}; add {group}=NAME, with one of {', '.join(choices)}")
-    given = {key: value for key, value in plain.items() if key not in leave_out}
-    check_node(given, where=group)
-    return _build_node(given, group, group)
+    values = {key: value for key, value in plain.items() if key not in leave_out}
+    check_node(values, where=group)
+    return _build_node(values, group, group)
 
 
 def build_group_with(group: str, builder: Callable[[Callable[..., Any], Mapping[str, Any]], Any]) -> None:
@@ -75,8 +75,8 @@ def check_groups(config: DictConfig) -> None:
         except OmegaConfBaseException as error:
             raise InputError(f"{group}: {' '.join(str(error).split('full_key')[0].split())}") from error
         if isinstance(plain, Mapping):
-            own = OF_THE_RUN.get(group, ())
-            check_node({key: value for key, value in plain.items() if key not in own}, where=group)
+            read_by_run = OF_THE_RUN.get(group, ())
+            check_node({key: value for key, value in plain.items() if key not in read_by_run}, where=group)
 
 
 def check_node(node: Any, *, where: str) -> None:

@@ -111,42 +111,42 @@ def _format_row(name: str, default: Any, takes: str, meaning: str) -> str:
 
 def _read_header(path: Path) -> str:
     lines = path.read_text(encoding="utf-8").splitlines()
-    said = []
+    header = []
     for line in lines:
         if not line.startswith("#"):
             break
-        said.append(line.removeprefix("#").strip())
-    return " ".join(said)
+        header.append(line.removeprefix("#").strip())
+    return " ".join(header)
 
 
 def read_comments(path: Path) -> Mapping[str, str]:
     """What stands beside each key of a YAML file, by dotted name."""
-    found: dict[str, str] = {}
+    comments: dict[str, str] = {}
     above = ""
     for line in path.read_text(encoding="utf-8").splitlines():
         match = re.match(r"^( *)(\w+):(?:[^#]*?\s#\s*(.*))?", line)
         if match:
             indent, key, text = match.groups()
             above = above if indent else key
-            found[f"{above}.{key}" if indent else key] = text or ""
-    return found
+            comments[f"{above}.{key}" if indent else key] = text or ""
+    return comments
 
 
 def read_docstring_arguments(function: Any) -> Mapping[str, str]:
     """What a docstring in Google's form says of each argument."""
     text = inspect.getdoc(function) or ""
     _, _, listed = text.partition("Args:\n")
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     key = ""
     for line in listed.splitlines():
         if not line.startswith("    "):
             break
         match = re.match(r"^    (\w+): (.*)$", line)
         if match:
-            key, found[match.group(1)] = match.groups()
+            key, texts[match.group(1)] = match.groups()
         elif key:
-            found[key] += f" {line.strip()}"
-    return found
+            texts[key] += f" {line.strip()}"
+    return texts
 
 
 if __name__ == "__main__":

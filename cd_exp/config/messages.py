@@ -16,13 +16,15 @@ from cd_exp.errors import InputError, unknown_name_error
 WRITE = "write KEY=VALUE, a list as KEY=[a,b], and quotes around a text with commas, spaces or brackets: \"KEY='a, b'\""
 
 
-def explain_hydra_error(error: Exception, overrides: Sequence[str], *, known: Callable[[], list[str]]) -> InputError:
+def explain_hydra_error(
+    error: Exception, overrides: Sequence[str], *, setting_names: Callable[[], list[str]]
+) -> InputError:
     """What was typed wrongly.
 
     Args:
         error: as Hydra raised it.
         overrides: what was typed.
-        known: gives the names of all settings; asked only where one is misspelt.
+        setting_names: gives the names of all settings; asked only where one is misspelt.
     """
     if isinstance(error, OverrideParseException):
         return InputError(f"{error.override!r} cannot be read: {WRITE}")
@@ -32,8 +34,8 @@ def explain_hydra_error(error: Exception, overrides: Sequence[str], *, known: Ca
     for form, answer in FORMS.items():
         match = re.search(form, text)
         if match:
-            return answer(match, known)
-    wrong = next((found for found in _error_chain(error) if getattr(found, "full_key", None)), error)
+            return answer(match, setting_names)
+    wrong = next((link for link in _error_chain(error) if getattr(link, "full_key", None)), error)
     return _explain_wrong_value(str(getattr(wrong, "full_key", "") or ""), wrong, overrides)
 
 
@@ -44,11 +46,11 @@ def _explain_missing_choice(error: MissingConfigException) -> InputError:
     return unknown_name_error(group, choice, error.options or (), where="known")
 
 
-def _explain_misspelt_key(match: re.Match[str], known: Callable[[], list[str]]) -> InputError:
+def _explain_misspelt_key(match: re.Match[str], setting_names: Callable[[], list[str]]) -> InputError:
     key = match.group(1)
     if not key:
         return InputError(f"a setting without a name cannot be read: {WRITE}")
-    names = known()
+    names = setting_names()
     if key in names and key not in config.GROUPS:
         return InputError(f"{key} cannot be taken out or given anew, only given another value of its kind: {key}=VALUE")
     if key in config.GROUPS:
@@ -58,15 +60,15 @@ def _explain_misspelt_key(match: re.Match[str], known: Callable[[], list[str]]) 
     return unknown_key_error(key, names)
 
 
-def _explain_duplicate(match: re.Match[str], known: Callable[[], list[str]]) -> InputError:
+def _explain_duplicate(match: re.Match[str], setting_names: Callable[[], list[str]]) -> InputError:
     return InputError(f"{match.group(1)} exists already: drop the + and write {match.group(1)}=VALUE")
 
 
-def _explain_sweep_value(match: re.Match[str], known: Callable[[], list[str]]) -> InputError:
+def _explain_sweep_value(match: re.Match[str], setting_names: Callable[[], list[str]]) -> InputError:
     return InputError(f"{match.group(1)} has several values: add -m for a run with each, or write a list as KEY=[a,b]")
 
 
-def _explain_failed_delete(match: re.Match[str], known: Callable[[], list[str]]) -> InputError:
+def _explain_failed_delete(match: re.Match[str], setting_names: Callable[[], list[str]]) -> InputError:
     return InputError(f"~{match.group(1)}={match.group(3)} takes nothing out: its value is {match.group(2)}")
 
 
@@ -88,18 +90,20 @@ def _explain_wrong_value(key: str, error: BaseException, overrides: Sequence[str
     kinds = config.setting_types()
     typed = next((text.partition("=")[2] for text in overrides if text.lstrip("+~").partition("=")[0] == key), "")
     if key in kinds:
-        told = re.search(r"(?:[Vv]alue|string:) '(.*?)'(?: |$)", str(error).splitlines()[0])
-        came = told[1] if told and told[1] != _match_message(typed) else typed  # of a YAML file, whatever was typed
+        quoted = re.search(r"(?:[Vv]alue|string:) '(.*?)'(?: |$)", str(error).splitlines()[0])
+        came = (
+            quoted[1] if quoted and quoted[1] != _match_message(typed) else typed
+        )  # of a YAML file, whatever was typed
         shown = f"{key}={came}" if came else f"what a YAML file gives for {key}"
         return InputError(f"{shown} does not fit: expected {config.describe_type(kinds[key])}")
     inner = [name for name in kinds if name.startswith(f"{key}.")]
     if inner:
         return InputError(f"{key} is no setting itself; it holds {', '.join(inner)}")
-    said = " ".join(str(error).split("full_key")[0].split())
-    if isinstance(error, AttributeError | TypeError | AssertionError | KeyError) or not said:
-        kind = ": ".join(filter(None, [type(error).__name__, said]))
-        said = f"what the YAML files and the command line say does not fit together ({kind})"
-    return InputError(f"{key}{': ' * bool(key)}{said}")
+    message = " ".join(str(error).split("full_key")[0].split())
+    if isinstance(error, AttributeError | TypeError | AssertionError | KeyError) or not message:
+        kind = ": ".join(filter(None, [type(error).__name__, message]))
+        message = f"what the YAML files and the command line say does not fit together ({kind})"
+    return InputError(f"{key}{': ' * bool(key)}{message}")
 
 
 def _match_message(typed: str) -> str:

@@ -94,8 +94,8 @@ def _list_environment_reads() -> Iterator[list[str]]:
 
 def without_private_parts(text: str) -> str:
     """Text without secrets and absolute paths: those below the working directory become relative, home becomes ~."""
-    here, home = str(Path.cwd()), str(Path.home())
-    for folder, short in ((here, ""), (home, "~/")):
+    current, home = str(Path.cwd()), str(Path.home())
+    for folder, short in ((current, ""), (home, "~/")):
         if folder not in ("/", ""):
             text = text.replace(f"{folder}/", short)
     return hide_secrets(text)

@@ -292,13 +292,13 @@ GROUPS = tuple(name for name, kind in typing.get_type_hints(Config).items() if k
 
 def setting_types(section: type = Config, above: str = "") -> Mapping[str, Any]:
     """What each setting outside the groups takes, by dotted name."""
-    found: dict[str, Any] = {}
+    types: dict[str, Any] = {}
     for name, kind in typing.get_type_hints(section, include_extras=True).items():
         if dataclasses.is_dataclass(kind):
-            found |= setting_types(typing.cast(type, kind), f"{above}{name}.")
+            types |= setting_types(typing.cast(type, kind), f"{above}{name}.")
         elif name not in GROUPS or above:
-            found[f"{above}{name}"] = kind
-    return found
+            types[f"{above}{name}"] = kind
+    return types
 
 
 def setting_meanings() -> Mapping[str, str]:

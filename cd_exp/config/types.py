@@ -123,13 +123,13 @@ def describe_type(kind: Any) -> str:
     """A kind in words, as in `a whole number from 0, or null`."""
     bare, markers = split_annotation(kind)
     options = get_args(bare) if get_origin(bare) in (Union, types.UnionType) else (bare,)
-    said = ", or ".join(_describe_one(option, markers) for option in options)
-    return said.removesuffix(", or null") + (", or null" if type(None) in options and len(options) > 1 else "")
+    text = ", or ".join(_describe_one(option, markers) for option in options)
+    return text.removesuffix(", or null") + (", or null" if type(None) in options and len(options) > 1 else "")
 
 
 def _describe_one(option: Any, above: Sequence[Any]) -> str:
-    bare, own = split_annotation(option)
-    markers = [*own, *above]
+    bare, annotations = split_annotation(option)
+    markers = [*annotations, *above]
     for marker in markers:
         if isinstance(marker, OneOf) and bare is str:
             return f"one of {', '.join(marker.words)}"
@@ -181,8 +181,8 @@ def refuse_value(where: str, value: Any, kind: Any) -> InputError | None:
         words = next((m.words for m in (*split_annotation(option)[1], *markers) if isinstance(m, OneOf)), None)
         if words and isinstance(value, str):
             return unknown_name_error(where, value, words, where="known")
-    known = isinstance(value, (int, float, str, bool, list, dict)) or value is None
-    came = f"of type {type(value).__name__}" if known and not _has_same_type(value, options) else "out of range"
+    is_plain = isinstance(value, (int, float, str, bool, list, dict)) or value is None
+    came = f"of type {type(value).__name__}" if is_plain and not _has_same_type(value, options) else "out of range"
     shown = "null" if value is None else repr(value) if isinstance(value, str) else str(value)
     if value is None or (isinstance(value, (str, list)) and not value):
         return InputError(f"{where}={shown} is empty, expected {describe_type(kind)}")

@@ -54,23 +54,23 @@ def check_keys(config: DictConfig) -> None:
     Raises:
         InputError: names the key; of a removed one, what does the same.
     """
-    known, given = [*setting_types(), *GROUPS], [*_list_keys(config)]
-    for key in given:
-        if key not in known:
-            raise unknown_key_error(key, known)
+    settings, keys = [*setting_types(), *GROUPS], [*_list_keys(config)]
+    for key in keys:
+        if key not in settings:
+            raise unknown_key_error(key, settings)
     for key in setting_types():
-        if key not in given:
+        if key not in keys:
             raise InputError(f"~{key}: a setting cannot be taken out, only given another value: {key}=VALUE")
     stray = next(_find_stray_key(config.get("hydra"), OmegaConf.structured(HydraConf), "hydra"), None)
     if stray:
         raise unknown_key_error(*stray)
 
 
-def unknown_key_error(key: str, known: Sequence[str]) -> InputError:
+def unknown_key_error(key: str, settings: Sequence[str]) -> InputError:
     """The error for a setting that does not exist."""
     if reason := REMOVED.get(key.partition(".")[0]):
         return InputError(f"setting {key} is not known: {reason}")
-    return unknown_name_error("setting", key, known, where="known")
+    return unknown_name_error("setting", key, settings, where="known")
 
 
 def _list_keys(config: DictConfig) -> Iterator[str]:
@@ -132,7 +132,7 @@ def configured_by(config: DictConfig, name: str) -> Any:
 def check_folder(name: str, folder: str | os.PathLike[str]) -> None:
     """Refuse a folder that cannot be one: a file has its path or one above it, or nothing may be written there."""
     path = Path(folder).expanduser().absolute()
-    above = next((place for place in (path, *path.parents) if os.path.lexists(place)), path)
+    above = next((ancestor for ancestor in (path, *path.parents) if os.path.lexists(ancestor)), path)
     if not above.is_dir():
         what = "that is a file" if above == path else f"{above} is a file"
         raise InputError(f"{name}={folder}: {what}; give a folder")
@@ -229,11 +229,11 @@ CUSTOM = {
 @cache
 def offered_targets() -> Mapping[str, frozenset[str]]:
     """The targets of each group."""
-    found: dict[str, set[str]] = {}
+    targets_by_group: dict[str, set[str]] = {}
     for path in sorted(config_folder().glob("*/*.yaml")):
         targets = re.findall(r"^_target_: *(cd_exp\.[\w.]+) *$", path.read_text(encoding="utf-8"), re.MULTILINE)
-        found.setdefault(path.parent.name, set()).update(targets)
-    return {group: frozenset(targets) for group, targets in found.items()}
+        targets_by_group.setdefault(path.parent.name, set()).update(targets)
+    return {group: frozenset(targets) for group, targets in targets_by_group.items()}
 
 
 def resolve_target(name: str, *, group: str, where: str) -> Callable[..., Any]:
@@ -247,9 +247,9 @@ def resolve_target(name: str, *, group: str, where: str) -> Callable[..., Any]:
     Raises:
         InputError: the group has no such constructor; names the way in for the user's own code.
     """
-    known = offered_targets().get(group, frozenset())
-    if name not in known:
+    offered = offered_targets().get(group, frozenset())
+    if name not in offered:
         way = f"; code of your own: {CUSTOM[group]}" if group in CUSTOM else ""
-        raise InputError(f"{unknown_name_error('constructor', name, known, where=f'offered for {where}')}{way}")
+        raise InputError(f"{unknown_name_error('constructor', name, offered, where=f'offered for {where}')}{way}")
     module, _, function = name.rpartition(".")
     return getattr(importlib.import_module(module), function)

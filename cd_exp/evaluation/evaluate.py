@@ -70,20 +70,20 @@ def judge_labels(
         sentences: a sentence encoder, as of `load_sentence_encoder`, for the same.
     """
     right = _truth_names(labels, truth)
-    known = np.array([accepted is not None for accepted in right], dtype=bool)
+    has_truth = np.array([accepted is not None for accepted in right], dtype=bool)
     always = _is_always_known(labels)
-    if not known.any():
+    if not has_truth.any():
         return UnitResults(**always)
-    judged = known if judgeable is None else known & np.array(find_in_names(right, judgeable))
+    judged = has_truth if judgeable is None else has_truth & np.array(find_in_names(right, judgeable))
     if labels.ranks is not None:
         judged = judged & ~np.isnan(labels.ranks)
     rows = np.flatnonzero(judged)
     rank = None if labels.ranks is None else labels.ranks[rows]
     top1 = _is_right(labels, right, rows, within=1) if rank is None else rank == 1
     names = labels.descriptions  # computed each time it is read
-    named = np.array([row for row in np.flatnonzero(known) if names[row]], dtype=np.int64)
-    given, true = NameMatcher.of(names), matcher_for(right)
-    pairs = [(given.plain(names[row]), true.plain(right[row][0])) for row in named]
+    named = np.array([row for row in np.flatnonzero(has_truth) if names[row]], dtype=np.int64)
+    matcher, true = NameMatcher.of(names), matcher_for(right)
+    pairs = [(matcher.plain(names[row]), true.plain(right[row][0])) for row in named]
     return UnitResults(
         **always,
         units=labels.units[rows],
@@ -200,8 +200,8 @@ def _is_right(
     """Whether one of the first `within` labels of each unit is the same as one of its names."""
     listed, true = NameMatcher.of(name for top in labels.top for name in top), matcher_for(truth)
     wanted = [frozenset().union(*map(true.normal_forms, truth[row] or ())) for row in rows]
-    given = [frozenset().union(*map(listed.normal_forms, labels.top[row][:within])) for row in rows]
-    return np.array([not a.isdisjoint(b) for a, b in zip(wanted, given, strict=True)], dtype=bool)
+    forms = [frozenset().union(*map(listed.normal_forms, labels.top[row][:within])) for row in rows]
+    return np.array([not a.isdisjoint(b) for a, b in zip(wanted, forms, strict=True)], dtype=bool)
 
 
 def _is_right_as_published(
@@ -229,13 +229,13 @@ def _compare_texts(pairs: Sequence[tuple[str, str]], encode: TextEncoder | None)
     """The cosine between label and truth, each distinct text encoded once."""
     if encode is None or not pairs:
         return None
-    places = {text: place for place, text in enumerate(dict.fromkeys(text for pair in pairs for text in pair))}
+    row_of_text = {text: row for row, text in enumerate(dict.fromkeys(text for pair in pairs for text in pair))}
     try:
-        vectors = torch.as_tensor(encode(tuple(places))).cpu().double().numpy()
+        vectors = torch.as_tensor(encode(tuple(row_of_text))).cpu().double().numpy()
     except MissingTexts:  # finished embeddings need not hold the truth's names
         return None
-    given, wanted = (vectors[[places[text] for text in side]] for side in zip(*pairs, strict=True))
-    return rowwise_cosines(given, wanted)
+    labelled, wanted = (vectors[[row_of_text[text] for text in side]] for side in zip(*pairs, strict=True))
+    return rowwise_cosines(labelled, wanted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -351,8 +351,8 @@ def _with_verdicts(labels: Labels, judgement: UnitResults) -> Labels:
     """The labels with what the judgement says of each: every reader of a run takes it from here."""
     if judgement.units is None or judgement.top1 is None:
         return replace(labels, right=np.full(len(labels.units), -1))
-    known = dict(zip(judgement.units.tolist(), judgement.top1.tolist(), strict=True))
-    return replace(labels, right=np.array([int(known.get(unit, -1)) for unit in labels.units.tolist()]))
+    verdicts = dict(zip(judgement.units.tolist(), judgement.top1.tolist(), strict=True))
+    return replace(labels, right=np.array([int(verdicts.get(unit, -1)) for unit in labels.units.tolist()]))
 
 
 def _note_unjudged(by_layer: Mapping[str, Labels]) -> dict[str, UnitResults]:
@@ -375,27 +375,29 @@ def list_top_images(run: RunData, layer: str, count: int) -> np.ndarray:
 
 def collect_notes(run: RunData, others: Mapping[str, MethodResult]) -> list[str]:
     """What a reader of the numbers should know."""
-    said = [*run.probe.notes, *note_pixels(run.probe), *run.concepts.notes]
-    said += [*getattr(run.model, "list_notes", ()), *run.store.reports]
-    said += note_long_prompts(run.clip, run.concepts, store=run.store)
-    said += [note for other in others.values() for note in other.notes]
+    notes = [*run.probe.notes, *note_pixels(run.probe), *run.concepts.notes]
+    notes += [*getattr(run.model, "list_notes", ()), *run.store.reports]
+    notes += note_long_prompts(run.clip, run.concepts, store=run.store)
+    notes += [note for other in others.values() for note in other.notes]
     if run.clip.name == "shapes" and has_images(run.probe) and run.probe.renderer is None:
-        said.append("clip shapes knows nothing but the rendered scenes of probe=shapes; for photographs: clip=vit_b_16")
+        notes.append(
+            "clip shapes knows nothing but the rendered scenes of probe=shapes; for photographs: clip=vit_b_16"
+        )
     if run.features.skipped:
-        said.append(f"{len(run.features.skipped)} unreadable images were left out, first {run.features.skipped[0]}")
-    return [*said, *run.notes, *notes_of_marks(run.labels)]
+        notes.append(f"{len(run.features.skipped)} unreadable images were left out, first {run.features.skipped[0]}")
+    return [*notes, *run.notes, *notes_of_marks(run.labels)]
 
 
 def make_text_encoder(run: RunData) -> TextEncoder:
     """CLIP's text tower for any names: those of the concept set are there already, others are embedded and kept."""
-    known = dict(zip(run.concepts.names, run.texts, strict=True))
+    vectors = dict(zip(run.concepts.names, run.texts, strict=True))
 
     def encode(names: Sequence[str]) -> Tensor:
-        missing = tuple(name for name in names if name not in known)
+        missing = tuple(name for name in names if name not in vectors)
         if missing:
             more = Concepts(missing, run.concepts.templates, name="truth")
             texts = text_embeddings(run.clip, more, store=run.store, device=run.settings.device)
-            known.update(zip(missing, texts, strict=True))
-        return torch.stack([known[name] for name in names])
+            vectors.update(zip(missing, texts, strict=True))
+        return torch.stack([vectors[name] for name in names])
 
     return encode

@@ -72,23 +72,23 @@ def collect_pages(
     groups = _group_units(lists, most, asked)
     kept = np.asarray(features.kept)
     sheets = make_thumbnails(run.probe, [kept[group].tolist() for group in groups], store=run.store)
-    rows, places = np.concatenate(groups), np.full(len(kept), -1)
-    places[rows] = [sheets.places[image] for image in kept[rows].tolist()]
+    rows, thumbnail_of = np.concatenate(groups), np.full(len(kept), -1)
+    thumbnail_of[rows] = [sheets.places[image] for image in kept[rows].tolist()]
     run_part = describe_content(outcome, _describe_run_facts(run, manifest), manifest, title=title, names=names)
     run_part["images"] = _list_images(run, sheets)
     numbers = [names.number(name) for name, _ in used]
-    run_part["concepts"] = _collect_concepts(numbers, places[pictures[:, : most[2]]], cosines[:, : most[2]])
-    run_part["queries"] = [words.packed(places) for words in asked]
+    run_part["concepts"] = _collect_concepts(numbers, thumbnail_of[pictures[:, : most[2]]], cosines[:, : most[2]])
+    run_part["queries"] = [words.packed(thumbnail_of) for words in asked]
     parts: dict[str, Any] = {"run": run_part}
     shown = find_rows({layer: part.indices[: most[0]] for layer, part in strongest.items()}, features.kept)
     heat, region = make_heat_maps(run, shown) if maps else ({}, None)
     run_part["region"] = [region.left, region.top, region.right, region.bottom] if region else []
     for number, (layer, labels) in enumerate(outcome.labels.items()):
         images = strongest[layer].indices.T.numpy()[:, : most[0]]
-        run_part["layers"][number] |= _describe_layer(features, layer, places[images], detail=f"layer-{number}")
+        run_part["layers"][number] |= _describe_layer(features, layer, thumbnail_of[images], detail=f"layer-{number}")
         parts[f"layer-{number}"] = {
             "values": encode_array(strongest[layer].values.T.float().numpy()[:, : most[0]]),
-            **_collect_statistics(features, layer, places, most, spreads),
+            **_collect_statistics(features, layer, thumbnail_of, most, spreads),
             **describe_labels(labels, names),
             **({"maps": encode_array(heat[layer])} if layer in heat else {}),
         }
@@ -116,18 +116,19 @@ def _describe_layer(features: Features, layer: str, pictures: np.ndarray, *, det
 
 
 def _collect_statistics(
-    features: Features, layer: str, places: np.ndarray, most: Sequence[int], spreads: Mapping[str, Any]
+    features: Features, layer: str, thumbnail_of: np.ndarray, most: Sequence[int], spreads: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What needs all activations of a layer; a layer that is kept as lists has only its histogram."""
     if layer not in spreads:
         return _pack_histogram(features.statistics(layer))
     near, shown = nearest_units(features.activations[layer]), spreads[layer]
-    images = np.flatnonzero(places >= 0)
+    images = np.flatnonzero(thumbnail_of >= 0)
     units, above = (
-        _take_rows(places[images], part) for part in top_units_per_image(features.activations[layer], images.tolist())
+        _take_rows(thumbnail_of[images], part)
+        for part in top_units_per_image(features.activations[layer], images.tolist())
     )
     return {
-        "weaker": encode_array(places[shown.weaker[:, :, : most[1]]]),
+        "weaker": encode_array(thumbnail_of[shown.weaker[:, :, : most[1]]]),
         "weaker_values": encode_array(shown.weaker_values[:, :, : most[1]]),
         "histogram": encode_array(shown.histogram),
         "low": encode_array(shown.low),
@@ -146,23 +147,23 @@ def _available_images(features: Features, layer: str) -> int:
     return min(STRONGEST, kept)
 
 
-def _pack_histogram(found: ActivationStatistics) -> dict[str, Any]:
+def _pack_histogram(statistics: ActivationStatistics) -> dict[str, Any]:
     """As it was counted in the stream: over a range that is symmetric about 0."""
-    if found.counts is None:
+    if statistics.counts is None:
         return {}
-    edges = found.edges.numpy()
+    edges = statistics.edges.numpy()
     return {
-        "histogram": encode_array(found.counts.numpy()),
+        "histogram": encode_array(statistics.counts.numpy()),
         "low": encode_array(edges[:, 0]),
         "high": encode_array(edges[:, -1]),
     }
 
 
-def _take_rows(places: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _take_rows(positions: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """The rows scattered to their indices; zeros elsewhere."""
-    found = np.zeros((places.max() + 1, *rows.shape[1:]), rows.dtype)
-    found[places] = rows
-    return found
+    taken = np.zeros((positions.max() + 1, *rows.shape[1:]), rows.dtype)
+    taken[positions] = rows
+    return taken
 
 
 def _describe_run_facts(run: RunData, manifest: Mapping[str, Any]) -> dict[str, str]:
@@ -210,7 +211,7 @@ def _keep_images(lists: Sequence[Any]) -> tuple[int, int, int]:
 def _drop_duplicates(lists: Sequence[Any], most: Sequence[int]) -> np.ndarray:
     """The images to be shown, ascending: those of units and, where they are among the lists, of concepts."""
     strongest, weaker, *pictures = lists
-    found = [part[:, : most[2]].ravel() for part in pictures]
-    found += [part.indices[: most[0]].numpy().ravel() for part in strongest.values()]
-    found += [part[:, :, : most[1]].ravel() for part in weaker.values()]
-    return np.unique(np.concatenate(found).astype(np.int64))
+    indices = [part[:, : most[2]].ravel() for part in pictures]
+    indices += [part.indices[: most[0]].numpy().ravel() for part in strongest.values()]
+    indices += [part[:, :, : most[1]].ravel() for part in weaker.values()]
+    return np.unique(np.concatenate(indices).astype(np.int64))

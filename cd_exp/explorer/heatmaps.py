@@ -48,8 +48,8 @@ def make_heat_maps(
         The maps of the layers that have an extent (tokens count where they are the patches of the image), and what the
         network sees; without maps where its transform cuts pictures of different shapes differently.
     """
-    found = find_layers(run.model, run.probe, list(strongest), run.store)
-    wide = {layer.name: layer.grid for layer in found if layer.grid is not None and max(layer.grid) > 1}
+    layers = find_layers(run.model, run.probe, list(strongest), run.store)
+    wide = {layer.name: layer.grid for layer in layers if layer.grid is not None and max(layer.grid) > 1}
     region = crop_region(run.model.build().transform) if wide else None
     if region is None:
         return {}, None
@@ -87,8 +87,8 @@ def _make_maps(
             if layer not in kept:
                 kept[layer] = np.zeros((*shown[layer].shape, *small.shape[2:]), dtype=np.float32)
             for row, image in enumerate(indices):
-                units, places = np.nonzero(shown[layer] == image)
-                kept[layer][units, places] = small[row, units]
+                units, columns = np.nonzero(shown[layer] == image)
+                kept[layer][units, columns] = small[row, units]
     return {layer: _scale_levels(kept[layer]) for layer in shown}
 
 
@@ -107,12 +107,12 @@ def crop_region(transform: "Callable[[Image], Tensor]") -> Region | None:
 
     None where that depends on the shape of the picture, where it is mirrored, or is not a picture any more.
     """
-    found = [_find_region(transform, *shape) for shape in SHAPES]
-    if any(region is None for region in found):
+    regions = [_find_region(transform, *shape) for shape in SHAPES]
+    if any(region is None for region in regions):
         return None
-    edges = np.array([[region.left, region.top, region.right, region.bottom] for region in found if region])
+    edges = np.array([[region.left, region.top, region.right, region.bottom] for region in regions if region])
     upright = bool((edges[:, :2] < edges[:, 2:]).all())
-    return found[0] if upright and (np.ptp(edges, axis=0) <= SAME).all() else None
+    return regions[0] if upright and (np.ptp(edges, axis=0) <= SAME).all() else None
 
 
 def _find_region(transform: "Callable[[Image], Tensor]", width: int, height: int) -> Region | None:

@@ -75,8 +75,8 @@ def read_pages(folder: Path) -> PageContent:
     if not path.is_file():
         raise InputError(f"{folder} holds no explorer/index.html; make it with report.explorer=auto")
     text = path.read_text(encoding="utf-8")
-    parts = {name: json.loads(found) for name, found in PART.findall(text)}
-    sheets = {name: base64.b64decode(found) for name, found in SHEET.findall(text)}
+    parts = {name: json.loads(body) for name, body in PART.findall(text)}
+    sheets = {name: base64.b64decode(body) for name, body in SHEET.findall(text)}
     for file in sorted((folder / "explorer" / "data").glob("*.js")):
         match = RECEIVED.fullmatch(file.read_text(encoding="utf-8"))
         if match:
@@ -183,12 +183,14 @@ def find_page(
 
 def list_runs(content: PageContent) -> dict[str, PageContent]:
     """The runs that a page holds, each as it was before `find_page`."""
-    found = {}
+    runs = {}
     for number, about in enumerate(content.parts["page"]["runs"]):
         prefix = f"{number}-"
         run = dict(content.parts[about["part"]])
         run["layers"] = [{**layer, "detail": layer["detail"].removeprefix(prefix)} for layer in run["layers"]]
-        own = {name.removeprefix(prefix): value for name, value in content.parts.items() if name.startswith(prefix)}
+        run_parts = {
+            name.removeprefix(prefix): value for name, value in content.parts.items() if name.startswith(prefix)
+        }
         sheets = {name: content.sheets[name] for name in run["images"]["sheets"]}
-        found[run["key"]] = PageContent({**own, "run": run}, sheets)
-    return found
+        runs[run["key"]] = PageContent({**run_parts, "run": run}, sheets)
+    return runs

@@ -57,8 +57,8 @@ class NameTable:
 
     def rows(self, rows: Iterable[Iterable[str]], width: int) -> np.ndarray:
         """A row of `width` numbers for each row of texts, cut or filled up with -1."""
-        found = [[self.number(text) for text, _ in zip(row, range(width), strict=False)] for row in rows]
-        filled = [row + [-1] * (width - len(row)) for row in found]
+        numbered = [[self.number(text) for text, _ in zip(row, range(width), strict=False)] for row in rows]
+        filled = [row + [-1] * (width - len(row)) for row in numbered]
         return np.array(filled, dtype=np.int64).reshape(len(filled), width)
 
     @property
@@ -170,8 +170,8 @@ def describe_table(labels: Labels, names: NameTable) -> dict[str, Any]:
     numbers |= {"stability": labels.stability, "p_right": labels.p_right}
     numbers |= {"general_p": labels.general_p, "general_bits": labels.general_bits}
     numbers |= {f"faithfulness.{name}": values for name, values in labels.faithfulness.items()}
-    marks = [sum(1 << FLAGS.index(mark) for mark in found) for found in labels.marks] or [0] * count
-    found = {
+    marks = [sum(1 << FLAGS.index(mark) for mark in table) for table in labels.marks] or [0] * count
+    table = {
         "units": encode_array(labels.units),
         "top": encode_array(names.rows(labels.top, TOP)),
         "truth": encode_array(
@@ -186,20 +186,20 @@ def describe_table(labels: Labels, names: NameTable) -> dict[str, Any]:
         },
     }
     if labels.general_label:
-        found["general"] = encode_array([names.number(name) for name in labels.general_label])
+        table["general"] = encode_array([names.number(name) for name in labels.general_label])
     if labels.judged_label:
-        found["judged_label"] = encode_array([names.number(name) for name in labels.judged_label])
-    return found
+        table["judged_label"] = encode_array([names.number(name) for name in labels.judged_label])
+    return table
 
 
 def describe_labels(labels: Labels, names: NameTable) -> dict[str, Any]:
     """What the page of one unit shows of its labels besides."""
-    found = {}
+    arrays = {}
     if labels.top_scores is not None:
-        found["scores"] = encode_array(labels.top_scores)
+        arrays["scores"] = encode_array(labels.top_scores)
     if labels.stable_set:
-        found["stable"] = encode_array(names.rows(labels.stable_set, max(1, *map(len, labels.stable_set))))
-    return found
+        arrays["stable"] = encode_array(names.rows(labels.stable_set, max(1, *map(len, labels.stable_set))))
+    return arrays
 
 
 def _format_settings(about: Mapping[str, str], manifest: Mapping[str, Any]) -> dict[str, str]:
@@ -207,7 +207,7 @@ def _format_settings(about: Mapping[str, str], manifest: Mapping[str, Any]) -> d
     choices, config = manifest.get("choices", {}), manifest.get("config", {})
     settings = config.get("similarity") or {}
     words = ", ".join(f"{key}={value}" for key, value in settings.items() if not key.startswith("_"))
-    known = {
+    shown = {
         "model": str(choices.get("model", "")),
         "CLIP": str(choices.get("clip", "")),
         "similarity": str(choices.get("similarity", "")) + (f" ({words})" if words else ""),
@@ -218,7 +218,7 @@ def _format_settings(about: Mapping[str, str], manifest: Mapping[str, Any]) -> d
         "device": str(manifest.get("device", "")),
         "commit": str(manifest.get("commit") or ""),
     }
-    return {key: value for key, value in known.items() if value}
+    return {key: value for key, value in shown.items() if value}
 
 
 def metric_digits(form: str) -> int:

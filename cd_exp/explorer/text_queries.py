@@ -31,11 +31,11 @@ class TextQuery:
     ranks: Mapping[str, Int[np.ndarray, " best"]]
     scores: Mapping[str, Float[np.ndarray, " best"]]
 
-    def packed(self, places: Int[np.ndarray, " images"]) -> dict[str, Any]:
+    def packed(self, thumbnail_of: Int[np.ndarray, " images"]) -> dict[str, Any]:
         """As the pages read it; `places`: where each image stands among the thumbnails."""
         return {
             "words": self.words,
-            "pictures": encode_array(places[self.pictures]),
+            "pictures": encode_array(thumbnail_of[self.pictures]),
             "cosines": encode_array(self.cosines),
             "layers": {
                 layer: {
@@ -75,8 +75,8 @@ def _best_units(blocks: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The units in which the last column ranks best, with its ranks and scores; of equal ranks the higher score."""
     parts: list[tuple[Tensor, Tensor]] = []
     for _, block in blocks:
-        own = block[:, -1]
-        parts.append((1 + (block[:, :-1] >= own[:, None]).sum(dim=1), own))
+        phrase_scores = block[:, -1]
+        parts.append((1 + (block[:, :-1] >= phrase_scores[:, None]).sum(dim=1), phrase_scores))
     ranks, scores = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
     order = np.lexsort((-scores, ranks))[:UNITS]
     return order, ranks[order], scores[order]

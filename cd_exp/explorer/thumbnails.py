@@ -43,8 +43,8 @@ class ThumbnailSheets:
         if not self.files:
             return []
         last = [0] * len(self.files)
-        for place in self.places.values():
-            sheet, within = divmod(place, self.columns**2)
+        for position in self.places.values():
+            sheet, within = divmod(position, self.columns**2)
             last[sheet] = max(last[sheet], within)
         return [1 + within // self.columns for within in last]
 
@@ -52,7 +52,7 @@ class ThumbnailSheets:
 def choose_size(probe: Probe, indices: Sequence[int]) -> int:
     """How wide thumbnails are: the more there are the smaller, and never larger than the images themselves."""
     most = next((size for most, size in SIZES if len(indices) <= most), SMALLEST)
-    sample = {indices[place] for place in np.linspace(0, len(indices) - 1, min(8, len(indices))).astype(int)}
+    sample = {indices[row] for row in np.linspace(0, len(indices) - 1, min(8, len(indices))).astype(int)}
     return min(most, max((min(probe[index].size) for index in sample), default=SMALLEST))
 
 
@@ -69,17 +69,19 @@ def make_thumbnails(probe: Probe, groups: Sequence[Sequence[int]], *, store: Sto
     """
     if not has_images(probe):
         indices = [index for group in groups for index in group]
-        return ThumbnailSheets(SMALLEST, SHEET // SMALLEST, {index: place for place, index in enumerate(indices)}, {})
+        return ThumbnailSheets(
+            SMALLEST, SHEET // SMALLEST, {index: position for position, index in enumerate(indices)}, {}
+        )
     size = choose_size(probe, [index for group in groups for index in group])
     columns = SHEET // size
-    places: dict[int, int] = {}
+    positions: dict[int, int] = {}
     files: dict[str, bytes] = {}
     for group in filter(len, groups):
         start = len(files) * columns**2
-        places |= {index: start + number for number, index in enumerate(group)}
+        positions |= {index: start + number for number, index in enumerate(group)}
         for content in _make_group(probe, list(map(int, group)), size=size, store=store):
             files[f"sheet-{len(files)}-{sha256(content).hexdigest()[:12]}"] = content
-    return ThumbnailSheets(size, columns, places, files)
+    return ThumbnailSheets(size, columns, positions, files)
 
 
 def _make_group(probe: Probe, indices: list[int], *, size: int, store: Store) -> list[bytes]:
@@ -101,8 +103,8 @@ def decode_images(probe: Probe, indices: Sequence[int], *, size: int) -> UInt8[n
     """The middle square of each image as pixels. Pillow decodes without holding the interpreter: threads help."""
     pixels = np.empty((len(indices), size, size, 3), dtype=np.uint8)
 
-    def put(place: int) -> None:
-        pixels[place] = np.asarray(crop_square(probe[indices[place]], size))
+    def put(row: int) -> None:
+        pixels[row] = np.asarray(crop_square(probe[indices[row]], size))
 
     with ThreadPoolExecutor(THREADS) as threads:
         for _ in threads.map(put, range(len(indices))):
@@ -159,15 +161,15 @@ class StoredThumbnails(Probe):
     def _places(self) -> dict[int, int]:
         """Where each image of the probe set stands among the thumbnails."""
         index = decode_array(self._images["index"]).tolist() if self._images else []
-        return {image: place for place, image in enumerate(index) if image >= 0}
+        return {image: position for position, image in enumerate(index) if image >= 0}
 
     @property
     def ids(self) -> Sequence[str]:
         """Of every image of the probe set; empty for one that is not shown."""
-        found = [""] * len(self)
-        for image, place in self._places.items():
-            found[image] = self._images["ids"][place]
-        return found
+        names = [""] * len(self)
+        for image, position in self._places.items():
+            names[image] = self._images["ids"][position]
+        return names
 
     def __len__(self) -> int:
         return int(self._images.get("total", 0))
@@ -176,9 +178,9 @@ class StoredThumbnails(Probe):
         """The thumbnail; raises OSError where the explorer does not hold it."""
         if index not in self._places or not self._sheets:
             raise OSError(f"image {index} is not among the pictures of the explorer")
-        layout, place = self._images, self._places[index]
+        layout, position = self._images, self._places[index]
         columns, size = layout["columns"], layout["size"]
-        number, within = divmod(place, columns**2)
+        number, within = divmod(position, columns**2)
         name = layout["sheets"][number]
         if name not in self._opened:
             self._opened[name] = Image.open(BytesIO(self._sheets[name])).convert("RGB")
@@ -191,4 +193,4 @@ def read_top_images(content: PageContent) -> dict[str, np.ndarray]:
     run = content.parts["run"]
     index = decode_array(run["images"]["index"]).astype(np.int64)
     pictures = {layer["name"]: decode_array(layer["pictures"]) for layer in run["layers"]}
-    return {layer: index[places] for layer, places in pictures.items() if places.size}
+    return {layer: index[positions] for layer, positions in pictures.items() if positions.size}

@@ -90,13 +90,13 @@ def nearest_units(activations: Float[Tensor, "images neurons"]) -> NearestUnits:
     units = torch.nn.functional.normalize(centred, dim=0, eps=1e-12).T.contiguous()
     kept = min(NEAREST, neurons - 1)
     size = max(1, BLOCK // neurons)
-    found = []
+    nearest = []
     for start in range(0, neurons, size):
         products = units[start : start + size] @ units.T
         products[torch.arange(len(products)), torch.arange(start, start + len(products))] = -2.0  # a unit itself
-        found.append(products.topk(kept, dim=1))
-    near = np.concatenate([part.indices.numpy() for part in found])
-    return NearestUnits(near, np.concatenate([part.values.clamp(-1, 1).numpy() for part in found]), used)
+        nearest.append(products.topk(kept, dim=1))
+    near = np.concatenate([part.indices.numpy() for part in nearest])
+    return NearestUnits(near, np.concatenate([part.values.clamp(-1, 1).numpy() for part in nearest]), used)
 
 
 def top_units_per_image(

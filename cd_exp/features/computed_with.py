@@ -83,10 +83,10 @@ def _sources() -> tuple[bytes, ...]:
 @cache
 def _versions() -> dict[str, str]:
     """Without what follows a plus sign, which tells builds of the same version apart."""
-    found = {}
+    versions = {}
     for name in LIBRARIES:
         try:
-            found[name] = version(name).partition("+")[0]
+            versions[name] = version(name).partition("+")[0]
         except PackageNotFoundError:  # Pillow has been replaced by a build of another name
-            found[name] = "unknown"
-    return found
+            versions[name] = "unknown"
+    return versions

@@ -86,8 +86,8 @@ def _remove_leftovers(todo: Mapping[str, ActivationWriter], store: Store) -> Non
     """Remove damaged entries, and what a kill left of those in the making; keep what can be continued."""
     for collector in todo.values():
         store.drop_damaged(collector.entry)
-        for said in collector.mend():
-            store.report(said)
+        for note in collector.mend():
+            store.report(note)
 
 
 def _check_disk_space(
@@ -137,10 +137,10 @@ def _fill_shards(
         ]
         for indices, inputs, readable in make_loader(probe, transforms, batches, settings, device):
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32), torch.inference_mode():
-                given = forward(inputs[0]) if forward else {}
+                outputs = forward(inputs[0]) if forward else {}
                 if encode:
-                    given[IMAGES] = encode(inputs[-1]).float()
-                for name, value in given.items():
+                    outputs[IMAGES] = encode(inputs[-1]).float()
+                for name, value in outputs.items():
                     _check_finite(value, readable, name, model.name, dtype)
                     gathered[name].take(value, indices, readable)
             step(len(indices))
@@ -185,8 +185,8 @@ class _Gathered:
     def take(self, value: Tensor, indices: Sequence[int], readable: Sequence[bool]) -> None:
         """Add the rows of a batch."""
         if self.buffer is None:
-            place = value.device if self.collector.on_device else "cpu"
-            self.buffer = torch.empty((SHARD, *value.shape[1:]), dtype=value.dtype, device=place)
+            device = value.device if self.collector.on_device else "cpu"
+            self.buffer = torch.empty((SHARD, *value.shape[1:]), dtype=value.dtype, device=device)
         self.buffer[len(self.images) : len(self.images) + len(value)] = value
         self.images += indices
         self.bad += [index for index, good in zip(indices, readable, strict=True) if not good]
@@ -249,18 +249,18 @@ def extract(
     if len(probe) < 2:
         raise InputError(f"probe {probe.name!r} has {len(probe)} image; at least two are needed to tell units apart")
     units = as_units(layers)
-    found = image_columns(model, probe, units, store)
-    collectors = make_layer_writers(model, probe, found, store=store, settings=settings, strongest=strongest)
+    selected = image_columns(model, probe, units, store)
+    collectors = make_layer_writers(model, probe, selected, store=store, settings=settings, strongest=strongest)
     stored = clip.stored_images(probe.ids)
     if stored is None:
         collectors[IMAGES] = make_image_writer(clip, probe, store=store, settings=settings)
     keep_numerics(store)
     made = drop_duplicate_layers(collectors)
-    make_features(model, probe, clip, [layer for layer in found if layer.name in made], made, store, settings)
-    given, notes = units.given(probe.ids)
+    make_features(model, probe, clip, [layer for layer in selected if layer.name in made], made, store, settings)
+    matrix_values, notes = units.given(probe.ids)
     for note in notes:
         store.report(note)
-    return _open_features(probe, collectors, stored, given, store, settings)
+    return _open_features(probe, collectors, stored, matrix_values, store, settings)
 
 
 def make_layer_writers(
@@ -275,17 +275,17 @@ def make_layer_writers(
     """What takes the activations of each layer: every one is kept, or each unit's strongest images."""
     _, dtype = settings.resolved()
     dense = _keep_dense(layers, probe, settings)
-    found: dict[str, ActivationWriter] = {}
+    writers: dict[str, ActivationWriter] = {}
     for layer in layers:
         content = {**_describe_content(model, layer, probe, dtype), **computed_with(store)}
         activations, lists = Entry("activations", content), Entry("lists", {**content, "bins": BINS})
         if dense or (settings.keep == "auto" and store.holds(activations, verify=False)):
-            found[layer.name] = DenseWriter(store, activations, images=len(probe))
+            writers[layer.name] = DenseWriter(store, activations, images=len(probe))
         else:
-            found[layer.name] = TopKWriter(
+            writers[layer.name] = TopKWriter(
                 store, lists, images=len(probe), kept=_needed_bytes(strongest, layers, probe)
             )
-    return found
+    return writers
 
 
 def make_image_writer(clip: Clip, probe: Probe, *, store: Store, settings: ExtractionSettings) -> ActivationWriter:
@@ -333,7 +333,7 @@ def _open_features(
     probe: Probe,
     collectors: Mapping[str, ActivationWriter],
     stored: np.ndarray | None,
-    given: Mapping[str, Tensor],
+    matrix_values: Mapping[str, Tensor],
     store: Store,
     settings: ExtractionSettings,
 ) -> Features:
@@ -350,7 +350,7 @@ def _open_features(
     if len(probe) - len(bad) < 2:
         raise InputError(f"{len(probe) - len(bad)} of {len(probe)} images of probe {probe.name!r} can be read")
     kept = sorted(set(range(len(probe))) - set(bad)) if bad else range(len(probe))
-    tensors = {name: values[list(kept)] if bad else values for name, values in given.items()}
+    tensors = {name: values[list(kept)] if bad else values for name, values in matrix_values.items()}
     reduced = {}
     for name, collector in collectors.items():
         if isinstance(collector, TopKWriter):
@@ -369,15 +369,15 @@ def _select_rows(values: np.ndarray, left_out: Sequence[int], kept: Sequence[int
     """The rows of the images `kept`: the array itself where it has just these."""
     if len(values) == len(kept):
         return values
-    own = np.delete(np.arange(images), left_out) if len(values) < images else np.arange(images)
-    return values[np.isin(own, kept)]
+    stored = np.delete(np.arange(images), left_out) if len(values) < images else np.arange(images)
+    return values[np.isin(stored, kept)]
 
 
 def _renumber_lists(reduced: LayerSummary, kept: Sequence[int], images: int) -> LayerSummary:
     """The same with indices into the images `kept` instead of the probe."""
     if len(kept) == images:
         return reduced
-    place = torch.full((images,), -1)
-    place[torch.tensor(kept)] = torch.arange(len(kept))
+    new_index = torch.full((images,), -1)
+    new_index[torch.tensor(kept)] = torch.arange(len(kept))
     listed = reduced.strongest
-    return LayerSummary(TopActivations(listed.values, place[listed.indices], listed.images), reduced.statistics)
+    return LayerSummary(TopActivations(listed.values, new_index[listed.indices], listed.images), reduced.statistics)

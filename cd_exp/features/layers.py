@@ -61,35 +61,35 @@ def behaviour_of(values: Tensor, *, content: Mapping[str, Any], store: Store) ->
 
 
 def _read_known_outputs(values: Tensor, entry: Entry, store: Store) -> str:
-    given = values.float().cpu()
+    outputs = values.float().cpu()
     name = _name_outputs(
-        given, store.recall(entry.kind, entry.content, _parse_outputs) or {}
+        outputs, store.recall(entry.kind, entry.content, _parse_outputs) or {}
     )  # without a lock: nothing is written
     if name:
         return name
     with store.locked([entry]):
-        known = store.recall(entry.kind, entry.content, _parse_outputs) or {}
-        name = _name_outputs(given, known)
+        earlier_outputs = store.recall(entry.kind, entry.content, _parse_outputs) or {}
+        name = _name_outputs(outputs, earlier_outputs)
         if not name:
-            name = hashlib.sha256(given.contiguous().numpy().tobytes()).hexdigest()[:16]
-            kept = {other: earlier.tolist() for other, earlier in known.items()}
-            store.note(entry.kind, entry.content, {**kept, name: given.tolist()})
+            name = hashlib.sha256(outputs.contiguous().numpy().tobytes()).hexdigest()[:16]
+            kept = {other: earlier.tolist() for other, earlier in earlier_outputs.items()}
+            store.note(entry.kind, entry.content, {**kept, name: outputs.tolist()})
     return name
 
 
-def _name_outputs(given: Tensor, known: Mapping[str, Tensor]) -> str:
-    return next((name for name, earlier in known.items() if _agree(given, earlier)), "")
+def _name_outputs(outputs: Tensor, earlier_outputs: Mapping[str, Tensor]) -> str:
+    return next((name for name, earlier in earlier_outputs.items() if _agree(outputs, earlier)), "")
 
 
 def _parse_outputs(value: Any) -> dict[str, Tensor]:
     return {str(name): torch.tensor(rows, dtype=torch.float32) for name, rows in dict(value).items()}
 
 
-def _agree(given: Tensor, earlier: Tensor) -> bool:
-    if given.shape != earlier.shape:
+def _agree(outputs: Tensor, earlier: Tensor) -> bool:
+    if outputs.shape != earlier.shape:
         return False
     scale = float(earlier.abs().nan_to_num(0.0, 0.0, 0.0).max())
-    return bool(torch.isclose(given, earlier, rtol=0.0, atol=_SAME * scale, equal_nan=True).all())
+    return bool(torch.isclose(outputs, earlier, rtol=0.0, atol=_SAME * scale, equal_nan=True).all())
 
 
 _LOOK = 1
@@ -127,8 +127,8 @@ def find_layers(model: TargetModel, probe: Probe, patterns: Sequence[str], store
 def read_known_layers(model: TargetModel, probe: Probe, patterns: Sequence[str], store: Store) -> list[Layer] | None:
     """The layers as an earlier run stored them; None where there was none, or where each run must inspect them."""
     content = {**_describe_inspection(model, probe, patterns), **computed_with(store)}
-    found = None if model.own_code else store.recall("layers", content, _parse_layers)
-    return None if found is None else found[0]
+    stored = None if model.own_code else store.recall("layers", content, _parse_layers)
+    return None if stored is None else stored[0]
 
 
 def _describe_inspection(model: TargetModel, probe: Probe, patterns: Sequence[str]) -> dict[str, Any]:
@@ -151,8 +151,8 @@ def image_columns(model: TargetModel, probe: Probe, units: Units, store: Store) 
     return [units.columns(layer, model=model.name) for layer in find_layers(model, probe, patterns, store)]
 
 
-def _parse_layers(known: Mapping[str, Any]) -> tuple[list[Layer], list[str]]:
-    return [Layer.of(plain) for plain in known["layers"]], list(known["notes"])
+def _parse_layers(entry: Mapping[str, Any]) -> tuple[list[Layer], list[str]]:
+    return [Layer.of(plain) for plain in entry["layers"]], list(entry["notes"])
 
 
 def _inspect_network(model: TargetModel, probe: Probe, patterns: Sequence[str]) -> tuple[LayerOutputs, tuple[str, ...]]:
@@ -188,9 +188,9 @@ def sampled_images(clip: Clip, probe: Probe, store: Store) -> dict[str, str]:
         return {}
     tower = clip.image_tower()
     with torch.inference_mode():
-        given = tower.module(readable_images(probe, tower.transform)).cpu()
+        outputs = tower.module(readable_images(probe, tower.transform)).cpu()
     content = {"clip": clip.key, "images": probe.fingerprint}
-    return {"behaviour": behaviour_of(given, content=content, store=store)}
+    return {"behaviour": behaviour_of(outputs, content=content, store=store)}
 
 
 def readable_images(probe: Probe, transform: "Callable[[Image], Tensor]") -> Tensor:
@@ -212,4 +212,4 @@ def readable_images(probe: Probe, transform: "Callable[[Image], Tensor]") -> Ten
             break
     if not inputs:
         raise InputError(f"no image of probe {probe.name!r} can be read")
-    return stack_batch([inputs[place % len(inputs)] for place in range(IMAGES)])
+    return stack_batch([inputs[number % len(inputs)] for number in range(IMAGES)])

@@ -37,18 +37,20 @@ def read_maps(
     settings: ExtractionSettings,
 ) -> Callable[[], Iterator[tuple[Sequence[int], Mapping[str, Float[Tensor, "images neurons height width"]]]]]:
     """Passes over the probe set for Network Dissection: each call starts one, a batch of activation maps at a time."""
-    found = image_columns(model, probe, as_units(layers), store)
-    if not found:
+    selected = image_columns(model, probe, as_units(layers), store)
+    if not selected:
         raise InputError("these units come from files and have no activation maps; Network Dissection needs a network")
     device, dtype = settings.resolved()
     network = model.build()
-    found = are_tokens_in_order(network.module, found, readable_images(probe, network.transform)[:2], name=model.name)
+    selected = are_tokens_in_order(
+        network.module, selected, readable_images(probe, network.transform)[:2], name=model.name
+    )
     module = to_device(network.module, device)
 
     def one_pass() -> Iterator[tuple[Sequence[int], Mapping[str, Tensor]]]:
         batches = iterate_batches(list(kept), settings.batch_size or BATCH)
         with (
-            read_layer_maps(module, found, name=model.name) as forward,
+            read_layer_maps(module, selected, name=model.name) as forward,
             progress_bar(settings, "activation maps", len(kept)) as step,
         ):
             for indices, (inputs,), _ in make_loader(probe, [network.transform], batches, settings, device):
@@ -79,17 +81,17 @@ def unit_activations(
         raise InputError(
             "pictures can be shown to a network alone, and these units come from files; use judge=annotations"
         )
-    found = image_columns(model, like, units, store)
+    selected = image_columns(model, like, units, store)
     made_with = computed_with(store)
     entries = {
         layer.name: Entry("responses", {**_describe_content(model, layer, probe, settings), **made_with})
-        for layer in found
+        for layer in selected
     }
 
     def make(todo: Mapping[str, Entry]) -> dict[str, np.ndarray]:
         device, _ = settings.resolved()
         network = model.build()
-        wanted = [layer for layer in found if layer.name in todo]
+        wanted = [layer for layer in selected if layer.name in todo]
         with pool_layers(to_device(network.module, device), wanted, name=model.name) as forward:
             return _compute_embeddings(probe, network.transform, forward, settings)
 

@@ -67,8 +67,8 @@ class Accumulator:
         """
         assert int(images[0]) > self.last, "blocks come in ascending order"
         self.last = int(images[-1])
-        found = activation_statistics(rows, histogram=True)
-        self.counted = found if self.counted is None else merge_statistics([self.counted, found])
+        counted = activation_statistics(rows, histogram=True)
+        self.counted = counted if self.counted is None else merge_statistics([self.counted, counted])
         if self.lists is None or len(self.lists.values) < self.k:
             best = strongest_images(rows, self.k)
             best = TopActivations(best.values, images[best.indices], len(rows))
@@ -113,10 +113,10 @@ class Accumulator:
             row[:, :kept], numbers[:, :kept] = self.lists.values[:, part].T, self.lists.indices[:, part].T
             filled = torch.full((part.stop - low,), kept, device=counts.device)
             for (value, image, count), start in zip(self.waiting, starts, strict=True):
-                here, many = slice(int(start[low]), int(start[part.stop - 1] + count[part.stop - 1])), count[part]
+                span, many = slice(int(start[low]), int(start[part.stop - 1] + count[part.stop - 1])), count[part]
                 unit = torch.arange(len(many), device=counts.device).repeat_interleave(many)
-                place = torch.arange(len(unit), device=counts.device) - (many.cumsum(0) - many)[unit] + filled[unit]
-                row[unit, place], numbers[unit, place] = value[here], image[here]
+                slot = torch.arange(len(unit), device=counts.device) - (many.cumsum(0) - many)[unit] + filled[unit]
+                row[unit, slot], numbers[unit, slot] = value[span], image[span]
                 filled += many
             ordered, order = row.sort(dim=1, descending=True, stable=True)
             values.append(ordered[:, :kept])
@@ -238,11 +238,11 @@ class TopKWriter:
 
     def mend(self) -> list[str]:
         """As `ActivationWriter`; pieces of shorter lists than are wanted now go as well."""
-        said = self.pieces.mend()
+        notes = self.pieces.mend()
         for path, arrays in self.pieces.load():
             if len(arrays["values"]) < min(self.kept, int(arrays["images"])):
                 path.unlink()
-        return said
+        return notes
 
     def finished(self) -> set[int]:
         """As `ActivationWriter`."""
@@ -311,5 +311,7 @@ def summary_from_arrays(arrays: dict[str, np.ndarray]) -> LayerSummary:
     """The reduction that `summary_to_arrays` took apart."""
     images = int(arrays["images"])
     indices = torch.from_numpy(arrays["indices"].astype(np.int64))
-    found = TopActivations(torch.from_numpy(arrays["values"]), indices, images)
-    return LayerSummary(found, ActivationStatistics(images, *(torch.from_numpy(arrays[name]) for name in STATISTICS)))
+    strongest = TopActivations(torch.from_numpy(arrays["values"]), indices, images)
+    return LayerSummary(
+        strongest, ActivationStatistics(images, *(torch.from_numpy(arrays[name]) for name in STATISTICS))
+    )

@@ -22,8 +22,8 @@ def text_embeddings(clip: Clip, concepts: Concepts, *, store: Store, device: str
 
     def make() -> tuple[np.ndarray, dict[str, Any]]:
         embedded = clip.embed(concepts, device=torch.device(distributed.local_device(device)))
-        said = clip.notes(concepts)
-        return embedded.numpy(), {"says": f"{clip.name}: {len(concepts.names)} concepts", "notes": list(said)}
+        notes = clip.notes(concepts)
+        return embedded.numpy(), {"says": f"{clip.name}: {len(concepts.names)} concepts", "notes": list(notes)}
 
     return torch.from_numpy(np.array(store.obtain(_embed_texts(clip, concepts, store), make)))
 
@@ -61,14 +61,14 @@ def _embed_texts(clip: Clip, concepts: Concepts, store: Store) -> Entry:
 def _sampled(clip: Clip, concepts: Concepts, content: Mapping[str, Any], store: Store) -> dict[str, str]:
     if not clip.own_code:
         return {}
-    known = _asked.get((id(clip), id(concepts)))
-    if known is None or known[0] is not clip or known[1] is not concepts:
+    remembered = _asked.get((id(clip), id(concepts)))
+    if remembered is None or remembered[0] is not clip or remembered[1] is not concepts:
         step = max(1, len(concepts.names) // SAMPLED)
         some = replace(concepts, names=concepts.names[::step][:SAMPLED])
-        given = clip.embed(some, device=torch.device("cpu"))
-        known = clip, concepts, behaviour_of(given, content={**content, "texts": list(some.names)}, store=store)
-        _asked[id(clip), id(concepts)] = known
-    return {"behaviour": known[2]}
+        vectors = clip.embed(some, device=torch.device("cpu"))
+        remembered = clip, concepts, behaviour_of(vectors, content={**content, "texts": list(some.names)}, store=store)
+        _asked[id(clip), id(concepts)] = remembered
+    return {"behaviour": remembered[2]}
 
 
 _asked: dict[tuple[int, int], tuple[Clip, Concepts, str]] = {}

@@ -37,22 +37,22 @@ class Prefix:
     unnamed: bool = False
 
 
-def read_prefix_tokens(network: nn.Module, told: int | None) -> Prefix:
+def read_prefix_tokens(network: nn.Module, tokens: int | None) -> Prefix:
     """The prefix tokens of a network: as set, as timm's networks say, or by the names of the tokens it has learnt.
 
     Args:
         network: the target model.
-        told: the setting `model.prefix_tokens`.
+        tokens: the setting `model.prefix_tokens`.
     """
     learnt = {name.rpartition(".")[2]: value for name, value in network.named_parameters() if value.ndim}
     classes = any(_CLASS.fullmatch(name) for name in learnt)
     others = sum(_count_rows(value) for name, value in learnt.items() if _OTHER.fullmatch(name))
-    said: object = next((module for module in network.modules() if hasattr(module, "num_prefix_tokens")), None)
-    count = told if told is not None else getattr(said, "num_prefix_tokens", None)
+    stating: object = next((module for module in network.modules() if hasattr(module, "num_prefix_tokens")), None)
+    count = tokens if tokens is not None else getattr(stating, "num_prefix_tokens", None)
     if count is None:
         unnamed = any(_may_be_token(name, value) for name, value in learnt.items())
         return Prefix(others + classes or None, classes, unnamed)
-    stated = getattr(said, "has_class_token", None) if told is None else None
+    stated = getattr(stating, "has_class_token", None) if tokens is None else None
     has_class = classes or not others if stated is None else bool(stated)
     return Prefix(count, bool(count) and has_class)
 
@@ -156,8 +156,8 @@ class AxisFacts:
 
     def axis(self, tensor: Tensor) -> int | None:
         """`FIRST` or `LAST` where it is known of this tensor."""
-        known = self._known.get(id(tensor))
-        return known[1] if known and known[0]() is tensor else None
+        fact = self._known.get(id(tensor))
+        return fact[1] if fact and fact[0]() is tensor else None
 
     def tell(self, tensor: Tensor, axis: int) -> None:
         """Note the axis of a tensor."""
@@ -182,24 +182,24 @@ class AxisFacts:
 
     def _hook(self, module: nn.Module, inputs: Sequence[object], output: object) -> None:
         read = next((value for value in inputs if isinstance(value, Tensor)), None)
-        given = [tensor for tensor in list_tensors(output).values() if tensor.ndim >= 3]
-        axis = axis_by_type(module, given[0].shape if given else ())
+        outputs = [tensor for tensor in list_tensors(output).values() if tensor.ndim >= 3]
+        axis = axis_by_type(module, outputs[0].shape if outputs else ())
         if axis is not None:
             if read is not None:
                 self.tell(read, axis)
-            for tensor in given[:1]:
+            for tensor in outputs[:1]:
                 self.tell(tensor, axis)
-            if isinstance(module, nn.Conv2d) and given:
-                self.maps.add((given[0].shape[2], given[0].shape[3]))
-        elif read is not None and len(given) == 1 and read.shape == given[0].shape:
-            self._carry(module, read, given[0])
+            if isinstance(module, nn.Conv2d) and outputs:
+                self.maps.add((outputs[0].shape[2], outputs[0].shape[3]))
+        elif read is not None and len(outputs) == 1 and read.shape == outputs[0].shape:
+            self._carry(module, read, outputs[0])
 
-    def _carry(self, module: nn.Module, read: Tensor, given: Tensor) -> None:
+    def _carry(self, module: nn.Module, read: Tensor, produced: Tensor) -> None:
         """An output of the input's shape keeps its axes, unless axes of equal size could have been swapped."""
         if read.shape[FIRST] == read.shape[LAST] and not isinstance(module, _ELEMENTWISE) and list(module.children()):
             return
-        for one, other in ((read, given), (given, read)):
-            axis = self.axis(one)
+        for source, other in ((read, produced), (produced, read)):
+            axis = self.axis(source)
             if axis is not None:
                 self.tell(other, axis)
 

@@ -43,14 +43,14 @@ def hook_layers(
     def forward(inputs: Tensor) -> object:
         calls.clear()
         with torch.inference_mode():
-            given = run(inputs)
+            outputs = run(inputs)
         silent = [path for path in modules if path not in calls]
         if silent:
             raise InputError(
                 f"layer {silent[0]!r} of {name} was never called in the forward pass (fused or compiled into its "
                 "parent?); choose the module around it"
             )
-        return given
+        return outputs
 
     inner = dict(network.named_modules(remove_duplicate=False))
     for path in modules:
@@ -132,21 +132,21 @@ def _channels_last_layout(network: nn.Module, run: Callable[[Tensor], object], i
     expected = list_tensors(run(inputs.contiguous()))
     try:
         network.to(memory_format=torch.channels_last)
-        given = list_tensors(run(inputs))
+        outputs = list_tensors(run(inputs))
     except RuntimeError as error:
         if "view" not in str(error) and "stride" not in str(error):
             raise
     else:
-        if all(_remove_hooks(given[place], tensor) for place, tensor in expected.items()):
+        if all(_remove_hooks(outputs[key], tensor) for key, tensor in expected.items()):
             return torch.channels_last
     network.to(memory_format=torch.contiguous_format)
     return torch.contiguous_format
 
 
-def _remove_hooks(given: Tensor, expected: Tensor) -> bool:
+def _remove_hooks(output: Tensor, expected: Tensor) -> bool:
     if not expected.is_floating_point() or not bool(torch.isfinite(expected).all()):
         return True  # what is not finite is refused where it is stored
-    return bool((given.float() - expected.float()).norm() <= _AGREE * expected.float().norm() + 1e-6)
+    return bool((output.float() - expected.float()).norm() <= _AGREE * expected.float().norm() + 1e-6)
 
 
 def _check_one_row_per_image(output: Tensor, layer: Layer, images: int, name: str) -> Tensor:
@@ -200,9 +200,9 @@ def list_tensors(output: object) -> dict[str, Tensor]:
     elif is_dataclass(output):
         items = {field.name: getattr(output, field.name, None) for field in fields(output)}  # slots have no vars()
     return {
-        f"{key}/{place}" if place else str(key): tensor
+        f"{key}/{inner}" if inner else str(key): tensor
         for key, item in items.items()
-        for place, tensor in list_tensors(item).items()
+        for inner, tensor in list_tensors(item).items()
     }
 
 

@@ -54,14 +54,14 @@ def forward_shapes(
 
     def keep(path: str, call: int, output: object) -> None:
         tensors = list_tensors(output)
-        seen.shapes.setdefault(path, []).append({place: tuple(tensor.shape) for place, tensor in tensors.items()})
-        for place, tensor in tensors.items():
-            seen.real[output_key(path, call, place)] = tensor.is_floating_point() or tensor.is_quantized
+        seen.shapes.setdefault(path, []).append({element: tuple(tensor.shape) for element, tensor in tensors.items()})
+        for element, tensor in tensors.items():
+            seen.real[output_key(path, call, element)] = tensor.is_floating_point() or tensor.is_quantized
             if facts and tensor.ndim >= 3:
-                facts.ask(output_key(path, call, place), tensor)
+                facts.ask(output_key(path, call, element), tensor)
 
     failed = f"{name} cannot process {len(pictures)} pictures as an input of {format_output(pictures.shape)}"
-    with hook_layers(network, [one.module for one in wanted], keep, name=name) as forward, door(failed):
+    with hook_layers(network, [request.module for request in wanted], keep, name=name) as forward, door(failed):
         forward(pictures)
     return seen
 
@@ -82,10 +82,10 @@ def resolve_output(wanted: LayerRequest, seen: OutputShapes, *, name: str) -> La
     if not tensors:
         raise InputError(f"layer {wanted.name!r} of {name} gives no dense tensor; choose the module around it")
     path = wanted.module + (f"@{wanted.call}" if wanted.call else "")
-    choices = shorten_list([f"{path}/{place} ({format_output(shape)})" for place, shape in tensors.items() if place])
+    choices = shorten_list([f"{path}/{inner} ({format_output(shape)})" for inner, shape in tensors.items() if inner])
     if wanted.element is not None and wanted.element not in tensors:
-        given = f"its elements are {choices}" if choices else f"it gives one tensor, {path}"
-        raise InputError(f"layer {wanted.name!r} of {name}: there is no element {wanted.element!r}; {given}")
+        elements = f"its elements are {choices}" if choices else f"it gives one tensor, {path}"
+        raise InputError(f"layer {wanted.name!r} of {name}: there is no element {wanted.element!r}; {elements}")
     if wanted.element is None and len(tensors) > 1:
         raise InputError(f"layer {path!r} of {name} gives {len(tensors)} tensors; choose one: {choices}")
     element = next(iter(tensors)) if wanted.element is None else wanted.element
@@ -199,23 +199,25 @@ def decide_layers(
         seen = forward_shapes(network, wanted, pictures, facts, name=name)
     fewer = forward_shapes(network, wanted, pictures[:-1], None, name=name)
     image = (pictures.shape[2], pictures.shape[3]) if pictures.ndim == 4 else None
-    known = read_prefix_tokens(network, prefix)
+    prefix_facts = read_prefix_tokens(network, prefix)
     chosen: list[LayerRequest] = []
     decided: dict[str, Layer | InputError] = {}
-    for one in wanted:
+    for request in wanted:
         try:
-            chosen.append(resolve_output(one, seen, name=name))
+            chosen.append(resolve_output(request, seen, name=name))
             refuse_other_axes(chosen[-1], seen, fewer, len(pictures), name=name)
         except InputError as error:
-            decided[one.name] = error
-    chosen = [one for one in chosen if one.name not in decided]
-    axes = _decide_axes(network, chosen, seen, facts, pictures, image, known.count, units_axis, name=name)
-    for one in chosen:
+            decided[request.name] = error
+    chosen = [request for request in chosen if request.name not in decided]
+    axes = _decide_axes(network, chosen, seen, facts, pictures, image, prefix_facts.count, units_axis, name=name)
+    for request in chosen:
         try:
-            decided[one.name] = _make_layer(one, seen.of(one), axes.get(one.name), known, image, facts.maps, name=name)
+            decided[request.name] = _make_layer(
+                request, seen.of(request), axes.get(request.name), prefix_facts, image, facts.maps, name=name
+            )
         except InputError as error:
-            decided[one.name] = error
-    return {one.name: decided[one.name] for one in wanted}
+            decided[request.name] = error
+    return {request.name: decided[request.name] for request in wanted}
 
 
 def _decide_axes(
@@ -232,22 +234,22 @@ def _decide_axes(
 ) -> dict[str, int]:
     """The axis of the units where it is known, by the first of: the setting, known layers, a second size, the shape."""
     axes: dict[str, int] = {}
-    for one in wanted:
-        shape, fact = seen.of(one), facts.found.get(output_key(one.module, one.call, one.element))
+    for request in wanted:
+        shape, fact = seen.of(request), facts.found.get(output_key(request.module, request.call, request.element))
         if len(shape) == 2:
-            axes[one.name] = 1
+            axes[request.name] = 1
         elif units_axis is not None:
-            axes[one.name] = 1 if units_axis == 1 else len(shape) - 1
+            axes[request.name] = 1 if units_axis == 1 else len(shape) - 1
         elif fact is not None:
-            axes[one.name] = len(shape) - 1 if fact == LAST else fact
-    open_ones = [one for one in wanted if one.name not in axes]
+            axes[request.name] = len(shape) - 1 if fact == LAST else fact
+    open_ones = [request for request in wanted if request.name not in axes]
     other = _run_at_another_size(network, open_ones, pictures, name=name) if open_ones and image else None
-    for one in open_ones:
-        shape = seen.of(one)
-        axis = axis_by_size(shape, other.of(one)) if other else None
+    for request in open_ones:
+        shape = seen.of(request)
+        axis = axis_by_size(shape, other.of(request)) if other else None
         axis = axis_by_shape(shape, image, prefix) if axis is None else axis
         if axis:
-            axes[one.name] = axis
+            axes[request.name] = axis
     return axes
 
 
@@ -269,7 +271,7 @@ def _make_layer(
     wanted: LayerRequest,
     shape: tuple[int, ...],
     axis: int | None,
-    known: Prefix,
+    prefix_facts: Prefix,
     image: tuple[int, int] | None,
     maps: set[tuple[int, int]],
     *,
@@ -288,7 +290,7 @@ def _make_layer(
     elif len(shape) == 3 and axis == 1:
         grid = grid_shape(shape[2], image, maps)
     elif len(shape) == 3:
-        prefix, grid = prefix_in_layer(shape[1], known, image=image, seen=maps, layer=wanted.name)
+        prefix, grid = prefix_in_layer(shape[1], prefix_facts, image=image, seen=maps, layer=wanted.name)
     pooling = choose_pooling(
         shape, wanted.pool, axis=axis, layer=wanted.name, prefix=prefix.count or 0, class_token=prefix.class_token
     )
@@ -312,9 +314,9 @@ def _read_outputs(
     return values, (f"{says} (a BatchNorm without running statistics?): its labels hang on features.batch_size",)
 
 
-def _are_equal(given: Tensor, expected: Tensor) -> bool:
+def _are_equal(output: Tensor, expected: Tensor) -> bool:
     scale = float(expected.abs().max()) if expected.isfinite().all() else 0.0
-    return scale == 0.0 or bool(((given - expected).abs() <= _SAME * scale).all())
+    return scale == 0.0 or bool(((output - expected).abs() <= _SAME * scale).all())
 
 
 _FIELDS = 4  # along each side of the image, changed one at a time

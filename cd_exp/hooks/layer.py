@@ -79,8 +79,8 @@ class Layer:
 
     def maps(self, output: Tensor) -> Float[Tensor, "images neurons height width"]:
         """The units at each position, for Network Dissection."""
-        found = self.pooling.maps(output, grid=self.grid, layer=self.name)
-        return found if self.encoding is None else self.encoding.latents(found.movedim(1, -1)).movedim(-1, 1)
+        pooled = self.pooling.maps(output, grid=self.grid, layer=self.name)
+        return pooled if self.encoding is None else self.encoding.latents(pooled.movedim(1, -1)).movedim(-1, 1)
 
     def plain(self) -> dict[str, Any]:
         """As plain JSON values."""

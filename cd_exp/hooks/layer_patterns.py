@@ -42,8 +42,8 @@ def resolve_patterns(network: nn.Module, patterns: Sequence[str], *, name: str) 
         InputError: a pattern that matches no module (the nearest module is named), or that is not written as a layer.
     """
     modules = {path: module for path, module in network.named_modules(remove_duplicate=False) if path}
-    order = {path: place for place, path in enumerate(modules)}
-    found: dict[tuple[int, str], LayerRequest] = {}
+    order = {path: position for position, path in enumerate(modules)}
+    requests: dict[tuple[int, str], LayerRequest] = {}
     for pattern in patterns:
         asked = _parse_pattern(pattern)
         matching = [path for path in modules if _match_modules(path, asked.module)]
@@ -53,9 +53,9 @@ def resolve_patterns(network: nn.Module, patterns: Sequence[str], *, name: str) 
         for path in matching:
             wanted = LayerRequest(path + suffix, path, asked.pool, asked.call, asked.element)
             key = (id(modules[path]), suffix)
-            if key not in found or order[path] < order[found[key].module]:
-                found[key] = wanted
-    return sorted(found.values(), key=lambda wanted: (order[wanted.module], wanted.name))
+            if key not in requests or order[path] < order[requests[key].module]:
+                requests[key] = wanted
+    return sorted(requests.values(), key=lambda wanted: (order[wanted.module], wanted.name))
 
 
 def get_module(layer: str) -> str:

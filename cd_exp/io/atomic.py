@@ -106,8 +106,8 @@ def report_disk_errors(folder: Path, *, remedy: str = REMEDY) -> Iterator[None]:
         if error.errno in FORBIDDEN:
             raise InputError(f"{folder} cannot be written to ({error.strerror}); choose another folder") from error
         if error.errno in OCCUPIED:
-            place = Path(error.filename2 or error.filename or folder)
-            there = next((path for path in (place, *place.parents) if os.path.lexists(path)), folder)
+            failed = Path(error.filename2 or error.filename or folder)
+            there = next((path for path in (failed, *failed.parents) if os.path.lexists(path)), folder)
             kind, wanted = ("folder", "file") if there.is_dir() else ("file", "folder")
             raise InputError(f"{there} is a {kind}, and a {wanted} is to be written there; move it away") from error
         raise
@@ -130,4 +130,4 @@ def sync_to_disk(path: Path) -> None:
 
 def _nearest_existing(folder: Path) -> Path:
     """The folder, or the nearest one above it that is there."""
-    return next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    return next(ancestor for ancestor in (folder, *folder.absolute().parents) if ancestor.exists())

@@ -150,16 +150,16 @@ def locate_archive(archive: Archive, *, root: str | None, data_dir: str, setting
         InputError: `root` does not hold the archive's contents, or they cannot be downloaded.
     """
     download = f"{setting}=DIR"
-    place = (
+    base = (
         Path(root) if root else fetch_file(archive.url, archive.checksum, Path(data_dir), unpack=True, setting=download)
     )
-    if not place.is_dir():
+    if not base.is_dir():
         raise InputError(f"{setting}={root}: there is no such folder (seen from {Path.cwd()})")
-    for folder in (place, *sorted(path for path in place.iterdir() if path.is_dir())):
+    for folder in (base, *sorted(path for path in base.iterdir() if path.is_dir())):
         if (folder / archive.marker).exists():
             return folder
     wanted = f"{archive.marker}, as {_file_name(archive.url)} has"
-    raise InputError(f"{place} holds no {wanted}; {setting} must be the folder with the unpacked archive")
+    raise InputError(f"{base} holds no {wanted}; {setting} must be the folder with the unpacked archive")
 
 
 def fetch_file(
@@ -190,7 +190,7 @@ def fetch_file(
         return target
     if not file.exists():
         refuse_download(file.name, url)
-    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    new = [ancestor for ancestor in (folder, *folder.parents) if not ancestor.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -209,8 +209,8 @@ def fetch_file(
         if new:
             Path(lock.lock_file).unlink(missing_ok=True)
             with suppress(OSError):  # something came after all
-                for place in new:
-                    place.rmdir()
+                for ancestor in new:
+                    ancestor.rmdir()
         raise
     return target
 
@@ -232,13 +232,13 @@ def _retrieve(url: str, known_hash: str | None, file: Path, setting: str) -> Non
     copy = f"set {setting} to a local copy, or put {file.name} into {file.parent}"
     if file.exists():
         with file.open("rb") as stream:
-            found = hashlib.file_digest(stream, algorithm).hexdigest()
-        if wanted and wanted != f"{algorithm}:{found}":
+            digest = hashlib.file_digest(stream, algorithm).hexdigest()
+        if wanted and wanted != f"{algorithm}:{digest}":
             raise InputError(f"{file} is not the file it should be, its checksum is not {wanted}; delete it, or {copy}")
     else:
-        found = _download_checked(url, file, algorithm, wanted, copy)
+        digest = _download_checked(url, file, algorithm, wanted, copy)
     if wanted is None:
-        write_file(record, f"{found}  {file.name}\n")
+        write_file(record, f"{digest}  {file.name}\n")
 
 
 def _download_checked(url: str, file: Path, algorithm: str, wanted: str | None, copy: str) -> str:
@@ -247,14 +247,14 @@ def _download_checked(url: str, file: Path, algorithm: str, wanted: str | None, 
 
     with temporary_file(file.parent, remedy=copy) as half:
         try:
-            found = _transfer(url, half, algorithm)
+            digest = _transfer(url, half, algorithm)
         except (requests.RequestException, TimeoutError) as error:
             reason = f"{file.name} is not in {file.parent} and {url} cannot be had ({_explain_failure(error)})"
             raise InputError(f"{reason}; {copy}") from error
-        if wanted and wanted != f"{algorithm}:{found}":
+        if wanted and wanted != f"{algorithm}:{digest}":
             raise InputError(f"{url} is not the file it should be, its checksum is not {wanted}; {copy}")
         half.replace(file)
-    return found
+    return digest
 
 
 def _explain_failure(error: Exception) -> str:

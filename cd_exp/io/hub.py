@@ -23,9 +23,9 @@ def fetch_hub_file(repository: str, *filenames: str, setting: str) -> Path:
     Raises:
         InputError: the file is neither in the local cache nor can it be downloaded.
     """
-    found = _find_cached(repository, filenames)
-    if found is not None:
-        return found
+    cached = _find_cached(repository, filenames)
+    if cached is not None:
+        return cached
     refuse_download(f"{repository}/{filenames[0]}", f"{_hub_endpoint()}/{repository}/resolve/main/{filenames[0]}")
     remedy = f"set {setting} to a local copy"
     missing = f"{repository}/{filenames[0]} is not on this machine"
@@ -49,13 +49,13 @@ def fetch_hub_folder(repository: str, any_of: Sequence[str], *, optional: Sequen
     Raises:
         InputError: none of the files is in the local cache or can be downloaded.
     """
-    found = _find_cached(repository, any_of)
-    if found is not None:
-        return found.parent
-    place = fetch_hub_file(repository, *any_of, setting=setting)
+    cached = _find_cached(repository, any_of)
+    if cached is not None:
+        return cached.parent
+    file = fetch_hub_file(repository, *any_of, setting=setting)
     for filename in optional:
         _download_from_hub(repository, filename, f"{repository}/{filename} is not on this machine", f"set {setting}")
-    return place.parent
+    return file.parent
 
 
 def _find_cached(repository: str, filenames: Sequence[str]) -> Path | None:
@@ -64,11 +64,11 @@ def _find_cached(repository: str, filenames: Sequence[str]) -> Path | None:
 
     for filename in filenames:
         try:
-            found = try_to_load_from_cache(repository, filename)
+            path = try_to_load_from_cache(repository, filename)
         except HFValidationError as error:
             raise InputError(f"{repository!r} is no name of a hub repository; it should read OWNER/NAME") from error
-        if isinstance(found, str) and Path(found).is_file():
-            return Path(found)
+        if isinstance(path, str) and Path(path).is_file():
+            return Path(path)
     return None
 
 

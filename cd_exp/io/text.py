@@ -242,16 +242,16 @@ def _without_numbers(lines: Sequence[str]) -> tuple[Sequence[str], Sequence[int]
     >>> _without_numbers(["class 0", "class 1", "class 2"])
     (['class 0', 'class 1', 'class 2'], None)
     """
-    places = [PLACES.fullmatch(line) for line in lines]
-    if lines and all(places):
-        numbers = [match[2] for match in places if match]
-        return [match[1] for match in places if match], list(map(int, numbers)) if all(numbers) else None
+    listed = [PLACES.fullmatch(line) for line in lines]
+    if lines and all(listed):
+        numbers = [match[2] for match in listed if match]
+        return [match[1] for match in listed if match], list(map(int, numbers)) if all(numbers) else None
     numbers_behind: Sequence[int] | None = None
     for form, least in ((BY_A_MARK, 2), (BY_A_BLANK, MANY)) * 4:  # a table may have several such columns
-        found = [match for match in map(form.fullmatch, lines) if match]
-        if len(found) < max(least, len(lines)):
+        numbered = [match for match in map(form.fullmatch, lines) if match]
+        if len(numbered) < max(least, len(lines)):
             continue
-        shorter, values = [match[1] for match in found], [match[2] for match in found]
+        shorter, values = [match[1] for match in numbered], [match[2] for match in numbered]
         if form is BY_A_BLANK and (len({*shorter}) < DISTINCT * len({*lines}) or all(map(_is_year, values))):
             continue
         lines = shorter
@@ -319,8 +319,8 @@ def _refuse(where: str, lines: Sequence[str], what: str) -> None:
 
 def _is_numbered(lines: Sequence[str]) -> bool:
     """Whether the lines are numbered from 0 or 1."""
-    found = [re.match(r"[{(\[]?\s*(\d+)\s*[\s.:,;)\]].*\S", line) for line in lines]
-    numbers = [int(match[1]) for match in found if match]
+    matches = [re.match(r"[{(\[]?\s*(\d+)\s*[\s.:,;)\]].*\S", line) for line in lines]
+    numbers = [int(match[1]) for match in matches if match]
     return len(lines) >= MANY and any(numbers == list(range(first, first + len(lines))) for first in (0, 1))
 
 
@@ -389,9 +389,9 @@ def _decode_text(data: bytes, file: Path) -> str:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
         data, before = error.object, error.object[: error.start]  # without a byte order mark
-        place = f"line {before.count(10) + 1}, byte {error.start - (before.rfind(10) + 1) + 1}"
+        position = f"line {before.count(10) + 1}, byte {error.start - (before.rfind(10) + 1) + 1}"
         name = encoding.upper().removesuffix("-SIG")
-        raise InputError(f"{file} is not {name}: {place} is 0x{data[error.start]:02x}; save it as UTF-8") from error
+        raise InputError(f"{file} is not {name}: {position} is 0x{data[error.start]:02x}; save it as UTF-8") from error
 
 
 def _strip_byte_mark(data: bytes) -> str:

@@ -37,9 +37,9 @@ def predict_values(label: str, values: Values) -> Tensor | None:
     """
     if not label:
         return None
-    known = values(label)
-    if known is not None:
-        return known
+    column = values(label)
+    if column is not None:
+        return column
     terms = [_TERM.fullmatch(part) for part in _PLUS.split(label)]
     if all(terms):
         return _parse_sum([(float(term[1]), term[2]) for term in terms if term], values)
@@ -59,20 +59,22 @@ def list_concepts(label: str) -> tuple[str, ...]:
 
 
 def _parse_sum(terms: list[tuple[float, str]], values: Values) -> Tensor | None:
-    known = [(weight, value) for weight, name in terms if (value := values(name)) is not None]
-    return sum((weight * value for weight, value in known[1:]), known[0][0] * known[0][1]) if known else None
+    weighted = [(weight, value) for weight, name in terms if (value := values(name)) is not None]
+    return (
+        sum((weight * value for weight, value in weighted[1:]), weighted[0][0] * weighted[0][1]) if weighted else None
+    )
 
 
 def _parse_formula(label: str, values: Values) -> Tensor | None:
     first, *rest = _OPERATORS.split(label)
-    found = _negate(first, values)
+    combined = _negate(first, values)
     for operator, name in zip(rest[::2], rest[1::2], strict=True):
         other = values(name)
-        if found is None or other is None:
+        if combined is None or other is None:
             return None
         other = 1 - other if operator.endswith("NOT") else other
-        found = torch.minimum(found, other) if operator.startswith("AND") else torch.maximum(found, other)
-    return found
+        combined = torch.minimum(combined, other) if operator.startswith("AND") else torch.maximum(combined, other)
+    return combined
 
 
 def _negate(name: str, values: Values) -> Tensor | None:

@@ -343,8 +343,8 @@ BY_KEY = {figure.key: figure for figure in (UNITS, *METRICS)}
 
 def format_metric(table: Sequence[Mapping[str, Any]]) -> tuple[Metric, ...]:
     """The figures that some row of metrics has; those of `unless_equal` only where a row differs."""
-    found = (figure for figure in METRICS if any(figure.key in row for row in table))
-    return tuple(figure for figure in found if not figure.unless_equal or _has_interval(table, figure))
+    present = (figure for figure in METRICS if any(figure.key in row for row in table))
+    return tuple(figure for figure in present if not figure.unless_equal or _has_interval(table, figure))
 
 
 def _has_interval(table: Sequence[Mapping[str, Any]], figure: Metric) -> bool:
@@ -353,9 +353,9 @@ def _has_interval(table: Sequence[Mapping[str, Any]], figure: Metric) -> bool:
 
 def metric_values(figure: Metric, judgement: UnitResults) -> tuple[Values, ...] | None:
     """The values of the units that have all of them, an array a field; None where a method does not give a field."""
-    found = [metric_field(judgement, name) for name in figure.of]
-    columns = [np.asarray(column) for column in found if column is not None]
-    if len(columns) < len(found):
+    fields = [metric_field(judgement, name) for name in figure.of]
+    columns = [np.asarray(column) for column in fields if column is not None]
+    if len(columns) < len(fields):
         return None
     present = np.logical_and.reduce([_present(column) for column in columns])
     values = tuple(column[present] for column in columns)
@@ -384,8 +384,8 @@ def metric_field(judgement: UnitResults, name: str) -> Values | None:
     if name.startswith("faithfulness."):
         return _score(judgement, name.removeprefix("faithfulness."))
     if name == "cosine_units":
-        given = judgement.clip_cosine is not None or judgement.sentence_cosine is not None
-        return judgement.named if given and judgement.named is not None and len(judgement.named) else None
+        has_cosine = judgement.clip_cosine is not None or judgement.sentence_cosine is not None
+        return judgement.named if has_cosine and judgement.named is not None and len(judgement.named) else None
     if name == "faithfulness_units":
         scores = list(judgement.faithfulness.values())
         return judgement.labelled[~np.isnan(scores).all(axis=0)] if scores else None
@@ -426,7 +426,7 @@ def summarise(
     >>> row["units"], row["judged"], row["top1"], [round(end, 1) for end in row["ci95"]]
     (5, 4, 75.0, [19.4, 99.4])
     """
-    found: dict[str, Any] = {"units": total_units}
+    summary: dict[str, Any] = {"units": total_units}
     for figure in figures:
         values = metric_values(figure, judgement)
         if values is None or not (len(values[0]) or figure.n == figure.key):
@@ -434,10 +434,10 @@ def summarise(
         number = figure.statistic.of(*values)
         if number is None:
             continue
-        found[figure.key] = number
+        summary[figure.key] = number
         bounds = figure.interval.of(*values, seed=seed, resamples=resamples) if figure.interval else None
-        found |= {figure.interval_key: list(bounds)} if bounds else {}
-    return found
+        summary |= {figure.interval_key: list(bounds)} if bounds else {}
+    return summary
 
 
 ALPHA = 0.05
@@ -463,13 +463,13 @@ def compare_methods(
     >>> row["judged"], row["top1_difference"], round(row["top1_p"], 4)
     (8, 62.5, 0.0312)
     """
-    found: dict[str, Any] = {}
+    comparison: dict[str, Any] = {}
     if a.units is not None and b.units is not None:
-        found["judged"] = len(_common_units(a.units, b.units)[0])
+        comparison["judged"] = len(_common_units(a.units, b.units)[0])
     for figure in figures:
         if figure.test is not None and (a.candidates == b.candidates or not figure.compare_candidates):
-            found |= _paired_difference(figure, a, b, seed=seed, resamples=resamples)
-    return found
+            comparison |= _paired_difference(figure, a, b, seed=seed, resamples=resamples)
+    return comparison
 
 
 def _paired_difference(figure: Metric, a: UnitResults, b: UnitResults, *, seed: int, resamples: int) -> dict[str, Any]:
@@ -479,14 +479,14 @@ def _paired_difference(figure: Metric, a: UnitResults, b: UnitResults, *, seed: 
     in_a, in_b = _common_units(metric_units(figure, a), metric_units(figure, b))
     if not len(in_a):
         return {}
-    found = figure.test.of(left[0][in_a], right[0][in_b], seed=seed, resamples=resamples)
-    interval = {f"{figure.key}_difference_ci95": list(found.interval)} if found.interval else {}
+    test = figure.test.of(left[0][in_a], right[0][in_b], seed=seed, resamples=resamples)
+    interval = {f"{figure.key}_difference_ci95": list(test.interval)} if test.interval else {}
     least = least_detectable(left[0][in_a], right[0][in_b])
     return {
-        f"{figure.key}_difference": found.value,
+        f"{figure.key}_difference": test.value,
         **interval,
         **({} if least is None else {f"{figure.key}_least_detectable": least}),
-        f"{figure.key}_p": found.p,
+        f"{figure.key}_p": test.p,
         f"{figure.key}_n": len(in_a),
     }
 
@@ -502,13 +502,13 @@ def adjust_p_values(rows: Sequence[Mapping[str, Any]], *, by_metric: bool = Fals
     {'layer': 'fc', 'top1_p': 0.01, 'top1_p_adjusted': 0.02}
     """
     tests = [(number, key) for number, row in enumerate(rows) for key in row if key.endswith("_p")]
-    found = [dict(row) for row in rows]
+    adjusted = [dict(row) for row in rows]
     keys = dict.fromkeys(key for _, key in tests)
     families = [[test for test in tests if test[1] == key] for key in keys] if by_metric else [tests]
     for family in families:
         for (number, key), p in zip(family, holm_adjust([rows[number][key] for number, key in family]), strict=True):
-            found[number][f"{key}_adjusted"] = p
-    return found
+            adjusted[number][f"{key}_adjusted"] = p
+    return adjusted
 
 
 def describe_ranking(rows: Sequence[Mapping[str, Any]], key: str) -> list[str]:

@@ -83,13 +83,13 @@ class NameMatcher:
         >>> sorted(NameMatcher().normal_forms("tractor_(farm_equipment), Traction-Engine"))
         ['traction engine', 'tractor', 'tractor (farm equipment)']
         """
-        found = set()
+        forms = set()
         for part in map(self.plain, name.split(",")):
-            found.add(_normal_form(part))
+            forms.add(_normal_form(part))
             bare = _BRACKETS.fullmatch(part)
             if bare and _normal_form(bare[1]) not in self.ambiguous:
-                found.add(_normal_form(bare[1]))
-        return frozenset(found - {""} or {""})
+                forms.add(_normal_form(bare[1]))
+        return frozenset(forms - {""} or {""})
 
 
 @lru_cache(maxsize=8)  # the concept set is looked at for every layer
@@ -182,8 +182,8 @@ def find_in_names(truth: Sequence[Accepted], names: Collection[str]) -> tuple[bo
     (True, True, False)
     """
     listed, true = NameMatcher.of(names), matcher_for(truth)
-    known = frozenset().union(*map(listed.normal_forms, names))
-    return tuple(any(not known.isdisjoint(true.normal_forms(name)) for name in accepted or ()) for accepted in truth)
+    forms = frozenset().union(*map(listed.normal_forms, names))
+    return tuple(any(not forms.isdisjoint(true.normal_forms(name)) for name in accepted or ()) for accepted in truth)
 
 
 def accepted_columns(truth: Sequence[Accepted], names: Sequence[str]) -> tuple[Int[np.ndarray, " _"] | None, ...]:
@@ -208,8 +208,8 @@ def accepted_columns(truth: Sequence[Accepted], names: Sequence[str]) -> tuple[I
     columns, true = _columns_of(tuple(names)), matcher_for(truth)
 
     def right(accepted: Sequence[str]) -> Int[np.ndarray, " _"]:
-        found = (columns.get(form, set()) for name in accepted for form in true.normal_forms(name))
-        return np.array(sorted(set().union(*found)), dtype=np.int64)
+        matches = (columns.get(form, set()) for name in accepted for form in true.normal_forms(name))
+        return np.array(sorted(set().union(*matches)), dtype=np.int64)
 
     return tuple(None if accepted is None else right(accepted) for accepted in truth)
 

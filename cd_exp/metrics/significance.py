@@ -145,13 +145,13 @@ def _means_of_sign_flips(
     if units <= _EXACT_UNITS:
         sets = (np.arange(1, 2**units)[:, None] >> np.arange(units)) & 1
         return sets @ differences / sets.sum(axis=1)
-    rng, found = np.random.default_rng(seed), []
+    rng, means = np.random.default_rng(seed), []
     batch = max(1, _BATCH_VALUES // units)
     for start in range(0, resamples, batch):
         sets = rng.integers(0, 2, (min(batch, resamples - start), units), dtype=np.uint8)
         sets[~sets.any(axis=1), 0] = 1  # once in 2^units
-        found.append(sets @ differences / sets.sum(axis=1, dtype=np.int64))
-    return np.concatenate(found)
+        means.append(sets @ differences / sets.sum(axis=1, dtype=np.int64))
+    return np.concatenate(means)
 
 
 def least_detectable(a: Values, b: Values) -> float | None:

@@ -42,13 +42,13 @@ class Recipe:
     @cached_property
     def truth(self) -> Mapping[str, tuple[Accepted, ...]]:
         """The accepted names of each unit of the final layer, and of the hidden layers that have names."""
-        known = {
+        names_by_layer = {
             layer: read_names(names, setting=f"model.hidden_truth.{layer}")
             for layer, names in self.hidden_truth.items()
         }
         if self.final and self.classes:
-            known[self.final] = self.classes
-        return {layer: tuple((name,) if name else None for name in names) for layer, names in known.items()}
+            names_by_layer[self.final] = self.classes
+        return {layer: tuple((name,) if name else None for name in names) for layer, names in names_by_layer.items()}
 
     @cached_property
     def list_notes(self) -> tuple[str, ...]:

@@ -73,7 +73,7 @@ def load_weights(
         raise InputError(f"the weights {path} do not fit the network: {_nearest_state(faults, states)}")
     name, start = fitting[0]
     state = _cut_prefix(states[name], start)
-    module.load_state_dict({place: state.get(place, value) for place, value in wanted.items()})
+    module.load_state_dict({parameter: state.get(parameter, value) for parameter, value in wanted.items()})
     more = _left_out(state, wanted, module)
     if not more:
         return ()
@@ -123,23 +123,23 @@ def _read_torch(path: Path, *, zipped: bool) -> Any:
         raise InputError(f"{path} is {cut} ({describe_error(error)}); download it again") from error
 
 
-def _list_prefixes(state: State, wanted: State, told: str | None) -> list[str]:
+def _list_prefixes(state: State, wanted: State, chosen: str | None) -> list[str]:
     """What the names of a part of the state may begin with before the network's own names."""
-    if told is not None:
-        told = told.replace("_orig_mod.", "")  # as in the names of the file
-        if not any(name.startswith(told) for name in state):
+    if chosen is not None:
+        chosen = chosen.replace("_orig_mod.", "")  # as in the names of the file
+        if not any(name.startswith(chosen) for name in state):
             first = ", ".join(sorted({name.partition(".")[0] for name in state})[:5])
-            raise InputError(f"model.checkpoint_prefix={told}: no name begins with it; they begin with {first}")
-        return [told]
+            raise InputError(f"model.checkpoint_prefix={chosen}: no name begins with it; they begin with {first}")
+        return [chosen]
     if not wanted:
         return [""]
     ends = [name for name in wanted if not name.endswith("num_batches_tracked")][:1] or list(wanted)[:1]
-    found = {name[: -len(ends[0])] for name in state if name == ends[0] or name.endswith("." + ends[0])}
+    prefixes = {name[: -len(ends[0])] for name in state if name == ends[0] or name.endswith("." + ends[0])}
     # MoCo keeps a slowly following copy of its encoder; the encoder itself is the one that is used.
     momentum = {
-        start for start in found if "encoder_k." in start and start.replace("encoder_k.", "encoder_q.") in found
+        start for start in prefixes if "encoder_k." in start and start.replace("encoder_k.", "encoder_q.") in prefixes
     }
-    return sorted(found - momentum) or [""]
+    return sorted(prefixes - momentum) or [""]
 
 
 def _cut_prefix(state: State, prefix: str) -> State:

@@ -134,7 +134,7 @@ def _hash_definition(step: object) -> object:
 def restore_after(module: nn.Module) -> Iterator[None]:
     """Restore mode, device and type of every part of a network at the end of the block: it is the caller's."""
     modes = [(part, part.training, dict(part._buffers)) for part in module.modules()]
-    owned = [*module.parameters(), *(one.grad for one in module.parameters() if one.grad is not None)]
+    owned = [*module.parameters(), *(parameter.grad for parameter in module.parameters() if parameter.grad is not None)]
     numbers = [(tensor, tensor.data) for tensor in owned]
     try:
         yield
@@ -193,8 +193,8 @@ class CustomModel(Recipe):
         """The class names, in the order of the final layer's units."""
         if self.class_names is not None:
             return read_names(self.class_names)
-        given = self._made[2]
-        return None if given is None else tuple(str(name or "") for name in given)
+        names = self._made[2]
+        return None if names is None else tuple(str(name or "") for name in names)
 
     @cached_property
     def key(self) -> Mapping[str, Any]:

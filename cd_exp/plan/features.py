@@ -47,13 +47,13 @@ class FeatureSteps:
 
 def plan_matrix(units: ActivationMatrix, probe: Probe) -> FeatureSteps:
     """Activations from files: cached."""
-    places, notes = units.selected(probe.ids)
+    rows, notes = units.selected(probe.ids)
     widths = units.widths
     steps, memory = [], 0
     for layer, width in widths.items():
-        units.activations(layer, places[:1])  # a file that cannot be read is refused here, as by the run
-        memory += 4 * len(places) * width
-        steps.append(Step(layer, "cached", layer_sizes(len(places), width)))
+        units.activations(layer, rows[:1])  # a file that cannot be read is refused here, as by the run
+        memory += 4 * len(rows) * width
+        steps.append(Step(layer, "cached", layer_sizes(len(rows), width)))
     return FeatureSteps(tuple(steps), widths, listed=False, memory=memory, notes=notes)
 
 
@@ -61,22 +61,22 @@ def plan_network(
     pieces: AvailableParts, model: TargetModel, probe: Probe, *, strongest: int | None
 ) -> tuple[FeatureSteps, Target]:
     """The layers of a network: what is stored of them, and what would be kept."""
-    found = outline_target(model, probe, pieces.units, pieces.store, keyed=pieces.model_keyed)
+    target = outline_target(model, probe, pieces.units, pieces.store, keyed=pieces.model_keyed)
     if pieces.model_keyed:
         collectors = make_layer_writers(
-            model, probe, found.layers, store=pieces.store, settings=pieces.settings, strongest=strongest
+            model, probe, target.layers, store=pieces.store, settings=pieces.settings, strongest=strongest
         )
     else:
         collectors = {}
     made = drop_duplicate_layers(collectors)
     steps, memory = [], 0
-    for layer in found.layers:
+    for layer in target.layers:
         collector = collectors.get(layer.name)
         steps.append(_plan_layer(layer.name, layer.units, len(probe), collector, again=layer.name not in made))
         memory += 4 * min(len(probe), SHARD) * layer.units
     kept = [isinstance(collector, TopKWriter) for collector in collectors.values()]
-    widths = {layer.name: layer.units for layer in found.layers}
-    return FeatureSteps(tuple(steps), widths, listed=bool(kept) and all(kept), memory=memory), found
+    widths = {layer.name: layer.units for layer in target.layers}
+    return FeatureSteps(tuple(steps), widths, listed=bool(kept) and all(kept), memory=memory), target
 
 
 def _plan_layer(name: str, units: int, images: int, collector: ActivationWriter | None, *, again: bool) -> Step:

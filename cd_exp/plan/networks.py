@@ -76,16 +76,16 @@ def outline_target(model: TargetModel, probe: Probe, units: Units, store: Store,
             network.append(_outline_layers(model) or model.build())
         return network[0]
 
-    found = read_known_layers(model, probe, patterns, store) if keyed and not model.own_code else None
-    if found is None and model.own_code:
-        found = find_layers(model, probe, patterns, store)
-    if found is None:
-        found = _decide_layers(model, network_of(), probe, patterns)
-    layers = [units.columns(layer, model=model.name) for layer in found]
+    inspected = read_known_layers(model, probe, patterns, store) if keyed and not model.own_code else None
+    if inspected is None and model.own_code:
+        inspected = find_layers(model, probe, patterns, store)
+    if inspected is None:
+        inspected = _decide_layers(model, network_of(), probe, patterns)
+    layers = [units.columns(layer, model=model.name) for layer in inspected]
 
     def outline() -> Outline:
-        given = network_of()
-        return _make_outline(given.module, given.transform, probe, layers, name=model.name)
+        outlined = network_of()
+        return _make_outline(outlined.module, outlined.transform, probe, layers, name=model.name)
 
     return Target(layers, outline)
 

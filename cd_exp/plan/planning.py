@@ -78,7 +78,9 @@ def plan_run(config: DictConfig, choices: Mapping[str, str]) -> RunPlan:
         InputError: whatever the run itself would refuse before it begins.
     """
     pieces = AvailableParts.of(config, choices)
-    downloads = tuple(Download(one.name, one.address, download_size(one.address)) for one in pieces.downloads)
+    downloads = tuple(
+        Download(download.name, download.address, download_size(download.address)) for download in pieces.downloads
+    )
     disk = pieces.store.root, _free_bytes(pieces.store.root)
     notes = [_list_left_out(config)]
     probe, clip, concepts, model = pieces.probe, pieces.clip, pieces.concepts, pieces.model
@@ -141,5 +143,5 @@ def _list_left_out(config: DictConfig) -> str:
 
 def _free_bytes(folder: Path) -> int:
     """Bytes free on the disk of a folder that may not be there yet."""
-    there = next(place for place in (folder, *folder.parents) if place.exists())
+    there = next(ancestor for ancestor in (folder, *folder.parents) if ancestor.exists())
     return shutil.disk_usage(there).free

@@ -74,10 +74,10 @@ class Broden(ImageFiles):
         return self._concepts(codes, f"the mask {path}")
 
     def _concepts(self, codes: Int[np.ndarray, "*any"], where: str) -> Int[np.ndarray, "*any"]:
-        found = self.numbers[np.minimum(codes, len(self.numbers) - 1)]  # the last one is UNKNOWN
-        if (found == UNKNOWN).any():
-            raise InputError(f"{where} holds label {codes[found == UNKNOWN].max()}, which label.csv does not list")
-        return found
+        numbers = self.numbers[np.minimum(codes, len(self.numbers) - 1)]  # the last one is UNKNOWN
+        if (numbers == UNKNOWN).any():
+            raise InputError(f"{where} holds label {codes[numbers == UNKNOWN].max()}, which label.csv does not list")
+        return numbers
 
 
 def broden(
@@ -109,12 +109,12 @@ def broden(
         raise unknown_name_error("split", str(split), SPLITS, where="in broden")
     names, categories, numbers = _read_labels(base)
     table = read_table(base / "index.csv", META)
-    known = [row["name"] for row in read_table(base / "category.csv", ("name",))]
+    listed_categories = [row["name"] for row in read_table(base / "category.csv", ("name",))]
     columns = [column for column in table[0] if column not in META]
     for column in columns:
-        if column not in known:
+        if column not in listed_categories:
             raise unknown_name_error(
-                "category", column, known, where=f"in {base / 'category.csv'}, but index.csv has it"
+                "category", column, listed_categories, where=f"in {base / 'category.csv'}, but index.csv has it"
             )
     listed = [
         _parse_row(cells, line, columns, base) for line, cells in enumerate(table, 2) if split in (None, cells["split"])
@@ -152,16 +152,16 @@ def _parse_row(cells: Mapping[str, str], line: int, columns: list[str], base: Pa
 def _read_labels(base: Path) -> tuple[tuple[str, ...], tuple[str, ...], Int[np.ndarray, " labels"]]:
     """Names, their categories, and the concept index of each label number."""
     table = sorted(read_table(base / "label.csv", ("number", "name", "category")), key=lambda row: int(row["number"]))
-    known = [row["name"] for row in read_table(base / "category.csv", ("name",))]
+    categories = [row["name"] for row in read_table(base / "category.csv", ("name",))]
     for row in table:
         for category in re.findall(r"([^;(]+)\(", row["category"]):
-            if category not in known:
+            if category not in categories:
                 where = f"in {base / 'category.csv'}, but label {row['name']!r} of label.csv has it"
-                raise unknown_name_error("category", category, known, where=where)
+                raise unknown_name_error("category", category, categories, where=where)
     numbers = np.full(max(int(row["number"]) for row in table) + 2, UNKNOWN, np.int32)
     numbers[0] = NONE
     numbers[[int(row["number"]) for row in table]] = np.arange(len(table))
-    main = _find_main_categories(base, known)
+    main = _find_main_categories(base, categories)
     missing = [row["name"] for row in table if int(row["number"]) not in main]
     if missing:
         raise InputError(f"{base}: no c_*.csv lists {missing[0]!r} ({len(missing)} such labels of label.csv)")

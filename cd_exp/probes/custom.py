@@ -42,14 +42,14 @@ class CustomProbe(Probe):
     def image_classes(self) -> Sequence[str] | None:
         """The class of each picture, where the user's object has them or the ids are paths with folders."""
         with door(f"{self.source}: its classes failed"):
-            given = getattr(self.pictures, "image_classes", None)
-            own = None if given is None else [str(name) for name in given]
-        if own is None:
+            listed = getattr(self.pictures, "image_classes", None)
+            classes = None if listed is None else [str(name) for name in listed]
+        if classes is None:
             _ = self.fingerprint  # every item was read
-            own = of_items([self._targets.get(index) for index in range(len(self))], self.pictures)
-        if own is not None and len(own) != len(self):
-            raise InputError(f"{self.source} gives {len(self)} pictures with {len(own)} classes; give one each")
-        return own or read_folder_classes(self.ids)
+            classes = of_items([self._targets.get(index) for index in range(len(self))], self.pictures)
+        if classes is not None and len(classes) != len(self):
+            raise InputError(f"{self.source} gives {len(self)} pictures with {len(classes)} classes; give one each")
+        return classes or read_folder_classes(self.ids)
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
@@ -233,10 +233,10 @@ def probe_of_images(made: Any, *, source: str, name: str) -> CustomProbe:
             f"{source} gives {kind}, expected a torch Dataset with a length, or a list of PIL pictures{split}"
         )
     with door(f"{source} failed"):
-        count, given = len(made), getattr(made, "ids", None)
-    if not isinstance(given, Iterable) and given is not None:
-        raise InputError(f"{source}: its ids are of type {type(given).__name__}, expected a list of texts")
-    ids = tuple(f"{index:05d}" for index in range(count)) if given is None else tuple(map(str, given))
+        count, image_ids = len(made), getattr(made, "ids", None)
+    if not isinstance(image_ids, Iterable) and image_ids is not None:
+        raise InputError(f"{source}: its ids are of type {type(image_ids).__name__}, expected a list of texts")
+    ids = tuple(f"{index:05d}" for index in range(count)) if image_ids is None else tuple(map(str, image_ids))
     if len(ids) != count:
         raise InputError(f"{source} gives {count} pictures with {len(ids)} ids; give one each")
     with door(f"{source}: annotations failed"):

@@ -110,13 +110,13 @@ def list_image_tree(root: Path) -> Tree:
 def _walk_folders(root: str, tree: Tree, inside: str = "", above: tuple[Identity, ...] = ()) -> Iterator[str]:
     """Relative paths of all files; special files, repeated folders and circular links are recorded in the tree."""
     status = Path(root, inside).stat()
-    here = (status.st_dev, status.st_ino)
-    if here in above:
+    identity = (status.st_dev, status.st_ino)
+    if identity in above:
         tree.circles.append(inside.rstrip("/"))
         return
-    if here in tree.seen:
+    if identity in tree.seen:
         tree.again.append(inside.rstrip("/"))
-    tree.seen.add(here)
+    tree.seen.add(identity)
     with os.scandir(f"{root}/{inside}") as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             if entry.name.startswith("."):
@@ -124,7 +124,7 @@ def _walk_folders(root: str, tree: Tree, inside: str = "", above: tuple[Identity
             if entry.is_symlink() and _is_link_cycle(entry.path):
                 tree.circles.append(inside + entry.name)
             elif entry.is_dir():
-                yield from _walk_folders(root, tree, f"{inside}{entry.name}/", (*above, here))
+                yield from _walk_folders(root, tree, f"{inside}{entry.name}/", (*above, identity))
             elif entry.is_file() or not Path(entry.path).exists():  # a dangling link is an unreadable picture
                 yield inside + entry.name
             else:

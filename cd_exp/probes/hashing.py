@@ -24,8 +24,8 @@ State = tuple[int, ...]
 def fingerprint_images(digests: Iterable[str], *more: str) -> str:
     """One hash of many and of their order, and of whatever else changes the pictures."""
     made = hashlib.sha256()
-    for place, line in enumerate(digests):
-        made.update(f"\n{line}".encode() if place else line.encode())
+    for number, line in enumerate(digests):
+        made.update(f"\n{line}".encode() if number else line.encode())
     for line in more:
         made.update(f"\n\n{line}".encode())
     return made.hexdigest()
@@ -71,13 +71,13 @@ def cached_hashes(
     with ThreadPoolExecutor(READERS) as pool, show_progress("reading the probe images", len(names)) as advance:
         while batch := list(islice(left, BATCH)):
             states = {name: state(name) for name in batch}
-            known = _read_hashes(memory, states) if memory else {}
-            new = [name for name in states if name not in known]
-            found = dict(zip(new, pool.map(read, new), strict=True))
-            if memory and found:
-                _write_hashes(memory, {name: (states[name], found[name]) for name in new})
+            remembered = _read_hashes(memory, states) if memory else {}
+            new = [name for name in states if name not in remembered]
+            hashed = dict(zip(new, pool.map(read, new), strict=True))
+            if memory and hashed:
+                _write_hashes(memory, {name: (states[name], hashed[name]) for name in new})
             advance(len(batch))
-            yield from ((known.get(name) or found[name]) for name in batch)
+            yield from ((remembered.get(name) or hashed[name]) for name in batch)
 
 
 def forget(root: Path, cache: str | None) -> None:
@@ -100,16 +100,16 @@ def _read_hashes(memory: Path, states: dict[str, State]) -> dict[str, str]:
     """What is remembered of these names in this state; a row that was tampered with is as if it were not there."""
     if not memory.is_file():
         return {}
-    found = {}
+    hashes = {}
     try:
         with closing(sqlite3.connect(f"file:{memory}?mode=ro", uri=True, timeout=WAIT)) as table:
             for name, state in states.items():
                 row = table.execute("SELECT digest, proof FROM files WHERE name = ?", (_cache_key(name),)).fetchone()
                 if row and state and row[1] == _hash_proof(name, state, row[0]):
-                    found[name] = str(row[0])
+                    hashes[name] = str(row[0])
     except sqlite3.Error:  # damaged, of another kind, or locked for long: read the files, and write it again
         return {}
-    return found
+    return hashes
 
 
 def _write_hashes(memory: Path, new: dict[str, tuple[State, str]]) -> None:

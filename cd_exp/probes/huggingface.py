@@ -31,10 +31,10 @@ class HuggingFace(DecodedImages):
             return None
         (column,) = self.labels.features
         names = getattr(self.labels.features[column], "names", None)
-        given = self.labels[:][column]
+        values = self.labels[:][column]
         if names is None:
-            return ["" if label is None else str(label) for label in given]
-        return ["" if label is None or label < 0 else names[label] for label in given]
+            return ["" if label is None else str(label) for label in values]
+        return ["" if label is None or label < 0 else names[label] for label in values]
 
     def digests(self, rows: Sequence[int]) -> Iterator[str]:
         """The hash of each of these images. Nothing is remembered here: every run reads every image once."""

@@ -135,14 +135,14 @@ def read_folder_classes(paths: Iterable[str]) -> list[str] | None:
     >>> read_folder_classes(["train/dog/1.png", "train/grey_wolf/2.png"])
     ['dog', 'grey_wolf']
     """
-    found = [path.replace("\\", "/").rpartition("/")[0].rpartition("/")[2] for path in paths]
-    if not found or not all(found):
+    folders = [path.replace("\\", "/").rpartition("/")[0].rpartition("/")[2] for path in paths]
+    if not folders or not all(folders):
         return None
-    names = {folder: folder for folder in found}  # a million images share a thousand strings
+    names = {folder: folder for folder in folders}  # a million images share a thousand strings
     if all(WORDNET.fullmatch(folder) for folder in names):
-        known = names_by_wordnet_id()
-        names = {folder: known.get(folder, folder) for folder in names}
-    return [names[folder] for folder in found]
+        names_of_ids = names_by_wordnet_id()
+        names = {folder: names_of_ids.get(folder, folder) for folder in names}
+    return [names[folder] for folder in folders]
 
 
 def names_of(dataset: Any) -> list[str] | None:

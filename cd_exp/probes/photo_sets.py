@@ -90,9 +90,9 @@ def imagenet_val(*, root: str | None = None) -> ImageFiles:
         remedy = "set probe.root=DIR to a copy of the validation images"
         raise InputError(f"probe.root is not set, and ImageNet is not for anonymous download; {remedy}")
     base = check_folder_exists(root)
-    found = sorted(list_image_tree(base).images, key=lambda path: path.rpartition("/")[2])
-    if not found:
+    paths = sorted(list_image_tree(base).images, key=lambda path: path.rpartition("/")[2])
+    if not paths:
         wanted = "it must hold ILSVRC2012_val_00000001.JPEG and so on, or class folders with them"
         raise InputError(f"probe.root={root} holds no image; {wanted}")
-    notes = (f"{base}: {len(found)} images, where ImageNet has {IMAGES}",) if len(found) != IMAGES else ()
-    return ImageFiles(name="imagenet_val", root=base, ids=NamedIds(found), notes=notes)
+    notes = (f"{base}: {len(paths)} images, where ImageNet has {IMAGES}",) if len(paths) != IMAGES else ()
+    return ImageFiles(name="imagenet_val", root=base, ids=NamedIds(paths), notes=notes)

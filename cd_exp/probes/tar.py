@@ -54,13 +54,13 @@ def read_index(shard: Path, cache: str | None) -> TarIndex:
                     return TarIndex(names, kept["start"], kept["size"])
         except (OSError, ValueError, KeyError, UnicodeDecodeError, zipfile.BadZipFile):
             pass  # damaged: looked through again
-    found = list(_members(shard))
+    members = list(_members(shard))
     index = TarIndex(
-        NamedIds(name for name, _, _ in found),
-        np.array([start for _, start, _ in found], np.int64),
-        np.array([size for _, _, size in found], np.int64),
+        NamedIds(name for name, _, _ in members),
+        np.array([start for _, start, _ in members], np.int64),
+        np.array([size for _, _, size in members], np.int64),
     )
-    if memory and found:
+    if memory and members:
         packed = io.BytesIO()
         text = "\0".join(index.names).encode("utf-8", "surrogateescape")
         np.savez(packed, names=np.frombuffer(text, np.uint8), start=index.start, size=index.size)
@@ -180,8 +180,8 @@ class TarShards(DecodedImages):
 
     @cached_property
     def _states(self) -> tuple[tuple[int, ...], ...]:
-        found = (path.stat() for path in self.paths)
-        return tuple((status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino) for status in found)
+        statuses = (path.stat() for path in self.paths)
+        return tuple((status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino) for status in statuses)
 
     def forget(self) -> None:
         """Compute every digest again next time."""
@@ -260,9 +260,9 @@ def list_shards(path: str) -> list[Path]:
             )
         return listed
     if Path(path).is_dir():
-        found = sorted(Path(path).glob("*.tar"))
+        shards = sorted(Path(path).glob("*.tar"))
     else:
-        found = [Path(path)] if Path(path).is_file() else sorted(map(Path, glob.glob(path)))  # noqa: PTH207  a path with a pattern
-    if not found:
+        shards = [Path(path)] if Path(path).is_file() else sorted(map(Path, glob.glob(path)))  # noqa: PTH207  a path with a pattern
+    if not shards:
         raise InputError(f"probe.path={path}: there is no tar file (seen from {Path.cwd()})")
-    return found
+    return shards

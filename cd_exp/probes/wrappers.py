@@ -109,12 +109,12 @@ class Wrapper(Probe):
     def shows(self, name: str, indices: Sequence[int]) -> Bool[np.ndarray, " images"] | None:
         """Whether each of these images shows what a name says; None where no set knows anything of the name."""
         answers = np.zeros(len(indices), dtype=bool)
-        known = False
-        for number, places, inside in self._by_member(indices):
+        any_known = False
+        for number, rows, inside in self._by_member(indices):
             of_member = self.members[number].shows(name, inside)
             if of_member is not None:
-                answers[places], known = of_member, True
-        return answers if known else None
+                answers[rows], any_known = of_member, True
+        return answers if any_known else None
 
     @property
     def renderer(self) -> Renderer | None:
@@ -135,9 +135,9 @@ class Wrapper(Probe):
     def digests(self, rows: Sequence[int]) -> Iterator[str]:
         """The hash of each of these images' content, as the set of each gives it."""
         by_place: dict[int, str] = {}
-        for number, places, inside in self._by_member(rows):
-            by_place |= zip(places, self.members[number].digests(inside), strict=True)
-        return (by_place[place] for place in range(len(rows)))
+        for number, positions, inside in self._by_member(rows):
+            by_place |= zip(positions, self.members[number].digests(inside), strict=True)
+        return (by_place[row] for row in range(len(rows)))
 
     def order_keys(self, rows: Sequence[int]) -> Sequence[str]:
         """Those of each image's own set."""
@@ -154,12 +154,12 @@ class Wrapper(Probe):
     def _by_member(self, indices: Sequence[int]) -> Iterator[tuple[int, list[int], list[int]]]:
         """Of each set that holds some of the images: its number, their rows in `indices`, and their rows in the set."""
         split: dict[int, tuple[list[int], list[int]]] = {}
-        for place, index in enumerate(indices):
+        for row, index in enumerate(indices):
             number, inside = self.member(int(index))
-            places, own = split.setdefault(number, ([], []))
-            places.append(place)
-            own.append(inside)
-        yield from ((number, places, own) for number, (places, own) in split.items())
+            rows, inner_rows = split.setdefault(number, ([], []))
+            rows.append(row)
+            inner_rows.append(inside)
+        yield from ((number, rows, inner_rows) for number, (rows, inner_rows) in split.items())
 
 
 @dataclass(frozen=True, eq=False)
@@ -365,8 +365,8 @@ def with_common_settings(constructor: Callable[..., Any], arguments: Mapping[str
         InputError: a setting that is of no use to this set, or out of range.
     """
     parameters = inspect.signature(constructor).parameters
-    own = {key: value for key, value in arguments.items() if key not in SETTINGS or key in parameters}
-    general = {key: arguments.get(key) for key in SETTINGS if key not in own}
+    taken = {key: value for key, value in arguments.items() if key not in SETTINGS or key in parameters}
+    general = {key: arguments.get(key) for key in SETTINGS if key not in taken}
     mirror = {key: general[key] for key in ("url", "checksum") if general.get(key)}
     if mirror:
         if "archive" not in parameters:
@@ -374,8 +374,8 @@ def with_common_settings(constructor: Callable[..., Any], arguments: Mapping[str
             raise InputError(
                 f"probe.{key} cannot be used with probe={constructor.__name__}, which downloads no archive"
             )
-        own["archive"] = replace(parameters["archive"].default, **mirror)
-    probe = with_decoding(constructor(**own), read_options(general["range"], general["orient"]))
+        taken["archive"] = replace(parameters["archive"].default, **mirror)
+    probe = with_decoding(constructor(**taken), read_options(general["range"], general["orient"]))
     if general.get("cache"):
         probe = _replace_options(probe, "cache", general["cache"])
     return subset(probe, limit=general["limit"], seed=general.get("seed"))
@@ -410,14 +410,14 @@ def _replace_options(probe: Any, field: str, value: Any) -> Any:
     """The set with a field of its record changed, or of the sets that it is made of."""
     if not is_dataclass(probe) or isinstance(probe, type):
         return probe
-    names = {known.name for known in fields(probe)}
+    names = {declared.name for declared in fields(probe)}
     if field in names:
         return replace(probe, **{field: value})
     if "probe" in names:
         inner = _replace_options(probe.probe, field, value)  # type: ignore[attr-defined]
         return probe if inner is probe.probe else replace(probe, probe=inner)  # type: ignore[attr-defined]
     if "probes" in names:
-        several = tuple(_replace_options(one, field, value) for one in probe.probes)  # type: ignore[attr-defined]
+        several = tuple(_replace_options(member, field, value) for member in probe.probes)  # type: ignore[attr-defined]
         same = all(a is b for a, b in zip(several, probe.probes, strict=True))  # type: ignore[attr-defined]
         return probe if same else replace(probe, probes=several)
     return probe

@@ -138,8 +138,10 @@ def _page_rows(outcome: RunResult) -> list[PageRow]:
 def _describe_layer(outcome: RunResult, layer: str) -> Iterator[PageRow]:
     labels = outcome.labels[layer]
     named = [
-        dict(zip(found[layer].units.tolist(), found[layer].descriptions, strict=True)) if layer in found else {}
-        for found in outcome.baselines.values()
+        dict(zip(by_layer[layer].units.tolist(), by_layer[layer].descriptions, strict=True))
+        if layer in by_layer
+        else {}
+        for by_layer in outcome.baselines.values()
     ]
     for row, (unit, description) in enumerate(zip(labels.units.tolist(), labels.descriptions, strict=True)):
         yield PageRow(

@@ -27,8 +27,8 @@ def make_thumbnail(probe: Probe, index: int, size: int) -> Image.Image:
 def make_strip(probe: Probe, indices: Sequence[int], size: int, *, gap: int) -> Image.Image:
     """Thumbnails side by side on white."""
     canvas = Image.new("RGB", (len(indices) * (size + gap) - gap, size), "white")
-    for place, index in enumerate(indices):
-        canvas.paste(make_thumbnail(probe, index, size), (place * (size + gap), 0))
+    for column, index in enumerate(indices):
+        canvas.paste(make_thumbnail(probe, index, size), (column * (size + gap), 0))
     return canvas
 
 

@@ -75,10 +75,12 @@ def read_judged(path: Path, methods: Mapping[str, Mapping[str, Labels]]) -> dict
         or any(len(row) != 4 or row[3] not in ("0", "1") for row in rows[1:])
     ):
         raise InputError(f"{path} is not a table of {', '.join(JUDGED_COLUMNS)}; {AGAIN}")
-    known = {(method, layer, unit): int(right) for layer, unit, method, right in rows[1:]}
+    verdicts = {(method, layer, unit): int(right) for layer, unit, method, right in rows[1:]}
     return {
         method: {
-            layer: replace(labels, right=np.array([known.get((method, layer, str(unit)), -1) for unit in labels.units]))
+            layer: replace(
+                labels, right=np.array([verdicts.get((method, layer, str(unit)), -1) for unit in labels.units])
+            )
             for layer, labels in layers.items()
         }
         for method, layers in methods.items()
@@ -137,13 +139,15 @@ def read_labels_csv(path: Path) -> dict[str, Labels]:
             raise InputError(f"row {number} of {path} has not the {len(header)} cells of the header; {AGAIN}")
     layers = dict.fromkeys(row["layer"] for row in rows)
     try:
-        found = {layer: _parse_labels(layer, [row for row in rows if row["layer"] == layer]) for layer in layers}
+        labels_by_layer = {
+            layer: _parse_labels(layer, [row for row in rows if row["layer"] == layer]) for layer in layers
+        }
     except ValueError as error:
         raise InputError(f"{path} holds what no run writes: {error}; {AGAIN}") from error
-    for layer, labels in found.items():
+    for layer, labels in labels_by_layer.items():
         if len(labels.units) and (labels.units[0] < 0 or (np.diff(labels.units) <= 0).any()):
             raise InputError(f"{path} does not have the units of {layer} in their order, each once; {AGAIN}")
-    return found
+    return labels_by_layer
 
 
 def _parse_labels(layer: str, rows: Sequence[Mapping[str, str]]) -> Labels:
@@ -151,12 +155,12 @@ def _parse_labels(layer: str, rows: Sequence[Mapping[str, str]]) -> Labels:
         return [row.get(name) or "" for row in rows]
 
     def numbers(name: str) -> Numbers | None:
-        found = cells(name)
-        return np.array([float(cell) if cell else np.nan for cell in found]) if any(found) else None
+        column = cells(name)
+        return np.array([float(cell) if cell else np.nan for cell in column]) if any(column) else None
 
     def tuples(name: str, of: Callable[[str], object]) -> tuple:
-        found = cells(name)
-        return tuple(of(cell) for cell in found) if any(found) else ()
+        column = cells(name)
+        return tuple(of(cell) for cell in column) if any(column) else ()
 
     def accepted(cell: str) -> Accepted:
         return split_names(cell) or None
@@ -201,6 +205,6 @@ def make_frame(labels: Labels) -> "pd.DataFrame":
     numbers: dict[str, Any] = {"unit": labels.units, "similarity": labels.similarity, "rank_of_truth": labels.ranks}
     numbers |= {"margin": labels.margin, "stability": labels.stability}
     numbers |= {FAITHFULNESS + name: values for name, values in labels.faithfulness.items()}
-    given = {name: values for name, values in numbers.items() if values is not None}
-    empty = {name: [float("nan")] * len(labels.units) for name in numbers if name not in given}
-    return pd.DataFrame({**texts, **empty, **given}, columns=list(header))
+    present = {name: values for name, values in numbers.items() if values is not None}
+    empty = {name: [float("nan")] * len(labels.units) for name in numbers if name not in present}
+    return pd.DataFrame({**texts, **empty, **present}, columns=list(header))

@@ -61,12 +61,12 @@ BINS = 10
 def plot_ranks(curves: Mapping[str, Float[np.ndarray, " judged"]]) -> "Figure":
     """The share of units whose truth is among the k best concepts: top-1 at the left edge, top-5 at 5."""
     figure, axes = new_plot(6.4, 3.8)
-    largest = max(10.0, *(float(found.max()) for found in curves.values()))
-    for number, (layer, found) in enumerate(curves.items()):
-        places = np.unique([1.0, *found, largest])
-        share = 100 * np.searchsorted(np.sort(found), places, side="right") / len(found)
+    largest = max(10.0, *(float(ranks.max()) for ranks in curves.values()))
+    for number, (layer, ranks) in enumerate(curves.items()):
+        steps = np.unique([1.0, *ranks, largest])
+        share = 100 * np.searchsorted(np.sort(ranks), steps, side="right") / len(ranks)
         colour, _, dash = line_style(number)
-        axes.step(places, share, where="post", color=colour, linestyle=dash, linewidth=2, label=cut_text(layer, WIDEST))
+        axes.step(steps, share, where="post", color=colour, linestyle=dash, linewidth=2, label=cut_text(layer, WIDEST))
     axes.set(
         xscale="log",
         xlim=(1, largest),
@@ -108,8 +108,8 @@ def list_known_stability(
     """Stability and verdict of the units that have both; None where no unit has."""
     if labels.ranks is None or labels.stability is None:
         return None
-    known = ~np.isnan(labels.ranks) & ~np.isnan(labels.stability)
-    return (labels.stability[known], labels.ranks[known] == 1) if known.any() else None
+    has_both = ~np.isnan(labels.ranks) & ~np.isnan(labels.stability)
+    return (labels.stability[has_both], labels.ranks[has_both] == 1) if has_both.any() else None
 
 
 def reliability(
@@ -245,7 +245,7 @@ def draw_figures(
 def _draw_each(outcome: RunResult, units: int, images: int, method: str) -> Iterator[tuple[str, "Image | Figure"]]:
     if judged := [row for row in metrics_rows(outcome, method) if "top1" in row.metrics]:
         yield "accuracy", plot_accuracy(judged)
-    if curves := {layer: found for layer, labels in outcome.labels.items() if len(found := list_known_ranks(labels))}:
+    if curves := {layer: ranks for layer, labels in outcome.labels.items() if len(ranks := list_known_ranks(labels))}:
         yield "ranks", plot_ranks(curves)
     if believed := {layer: pair for layer, labels in outcome.labels.items() if (pair := list_known_stability(labels))}:
         yield "risk_coverage", plot_risk_coverage(believed)
@@ -296,7 +296,7 @@ def plot_agreement(outcome: RunResult, layers: Sequence[str], method: str = CLIP
     figure = Figure(figsize=(max(4.4, 0.8 + 3.0 * len(layers)), 3.6), dpi=150, layout="constrained")
     for axes, layer in zip(figure.subplots(1, len(layers), squeeze=False)[0], layers, strict=True):
         methods = {method: outcome.labels[layer]}
-        methods |= {name: found[layer] for name, found in outcome.baselines.items() if layer in found}
+        methods |= {name: by_layer[layer] for name, by_layer in outcome.baselines.items() if layer in by_layer}
         _draw_heat(axes, list(methods), _agreement_shares(list(methods.values())))
         axes.set_title(cut_text(layer, WIDEST), fontsize=10, parse_math=False)
     figure.suptitle("Units with identical labels by two methods, %", fontsize=10)
@@ -305,8 +305,8 @@ def plot_agreement(outcome: RunResult, layers: Sequence[str], method: str = CLIP
 
 def _agreement_shares(methods: Sequence[Labels]) -> Float[np.ndarray, "methods methods"]:
     """NaN on the diagonal, and where two methods list no unit in common."""
-    found = [[None if a is b else agreeing(a, b) for b in methods] for a in methods]
-    return np.array(found, dtype=float)
+    shares = [[None if a is b else agreeing(a, b) for b in methods] for a in methods]
+    return np.array(shares, dtype=float)
 
 
 def _draw_heat(axes: "Axes", names: Sequence[str], values: Float[np.ndarray, "methods methods"]) -> None:

@@ -32,16 +32,16 @@ def flatten_dict(values: Mapping[str, Any], *, separator: str = SEPARATOR, drop:
         separator: between the keys.
         drop: outermost keys that are left out of the names.
     """
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
             inner = flatten_dict(value, separator=separator)
-            found |= inner if key in drop else {f"{key}{separator}{name}": item for name, item in inner.items()}
+            flat |= inner if key in drop else {f"{key}{separator}{name}": item for name, item in inner.items()}
         elif str(key).endswith("ci95"):
-            found |= {f"{key}_low": value[0], f"{key}_high": value[1]}
+            flat |= {f"{key}_low": value[0], f"{key}_high": value[1]}
         else:
-            found[str(key)] = value
-    return found
+            flat[str(key)] = value
+    return flat
 
 
 DRAWN = ("accuracy", "ranks", "risk_coverage", "agreement", "units")
@@ -91,11 +91,11 @@ def _list_earlier_files(folder: Path) -> Iterator[str]:
     path = folder / "manifest.json"
     if not path.is_file():
         return
-    found = json.loads(path.read_text())
+    earlier = json.loads(path.read_text())
     yield from ("metrics.json", "manifest.json", "labels.csv", "judged.csv", "comparisons.json", "report.html")
-    yield from (f"labels_{make_file_name(method)}.csv" for method in found.get("baselines", ()))
+    yield from (f"labels_{make_file_name(method)}.csv" for method in earlier.get("baselines", ()))
     yield from (f"figures/{name}.{kind}" for name in DRAWN for kind in ("png", "pdf", "svg"))
-    yield from found.get("files", ())  # of its baselines
+    yield from earlier.get("files", ())  # of its baselines
 
 
 def metrics_dict(outcome: RunResult) -> dict[str, Any]:
@@ -144,31 +144,31 @@ def open_run_folder(folder: Path, *, setting: str, timed: bool) -> Iterator[Path
     Raises:
         InputError: the folder cannot be made, or another run is at work in it.
     """
-    new = [place for place in folder.absolute().parents if not place.exists()]
+    new = [run_path for run_path in folder.absolute().parents if not run_path.exists()]
     if timed or not folder.exists():
         new.insert(0, folder)
-    place = _reserve_folder(folder, setting=setting, timed=timed, new=new)
+    run_path = _reserve_folder(folder, setting=setting, timed=timed, new=new)
     with (
-        _hold_folder(place, setting=setting),
-        _restore_on_refusal(place, [place if path == folder else path for path in new]),
+        _hold_folder(run_path, setting=setting),
+        _restore_on_refusal(run_path, [run_path if path == folder else path for path in new]),
     ):
-        yield place
+        yield run_path
 
 
 @contextmanager
-def _restore_on_refusal(place: Path, new: list[Path]) -> Iterator[None]:
-    files = {name: _folder_content(place / name) for name in BEGUN}
-    times = {path: path.stat().st_mtime_ns for path in (place / ".hydra", place) if path.exists()}
-    made = [*([] if (place / ".hydra").exists() else [place / ".hydra"]), *new]
-    results, recorded = _is_changed(place / "metrics.json"), (place / "wandb").exists()
+def _restore_on_refusal(folder: Path, new: list[Path]) -> Iterator[None]:
+    files = {name: _folder_content(folder / name) for name in BEGUN}
+    times = {path: path.stat().st_mtime_ns for path in (folder / ".hydra", folder) if path.exists()}
+    made = [*([] if (folder / ".hydra").exists() else [folder / ".hydra"]), *new]
+    results, recorded = _is_changed(folder / "metrics.json"), (folder / "wandb").exists()
     try:
         yield
     except BaseException as error:
         refused = isinstance(error, InputError) or not isinstance(error, Exception)
-        if refused and results == _is_changed(place / "metrics.json"):
+        if refused and results == _is_changed(folder / "metrics.json"):
             if not recorded:
-                shutil.rmtree(place / "wandb", ignore_errors=True)  # of this run alone
-            _restore_folder(place, files, made)
+                shutil.rmtree(folder / "wandb", ignore_errors=True)  # of this run alone
+            _restore_folder(folder, files, made)
             for path, time in times.items():
                 if path.exists():
                     os.utime(path, ns=(time, time))
@@ -178,17 +178,17 @@ def _restore_on_refusal(place: Path, new: list[Path]) -> Iterator[None]:
 def _reserve_folder(folder: Path, *, setting: str, timed: bool, new: list[Path]) -> Path:
     number = 1
     while True:
-        place = folder if number == 1 else folder.with_name(f"{folder.name}_{number}")
+        reserved = folder if number == 1 else folder.with_name(f"{folder.name}_{number}")
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.mkdir(exist_ok=not timed)
+            reserved.parent.mkdir(parents=True, exist_ok=True)
+            reserved.mkdir(exist_ok=not timed)
         except FileExistsError:
             number += 1
         except OSError as error:
             _remove_empty(new)
             raise InputError(f"{setting}={folder} cannot be made: {error.strerror}; give another folder") from error
         else:
-            return place.absolute()
+            return reserved.absolute()
 
 
 @contextmanager
@@ -231,8 +231,8 @@ def _restore_folder(folder: Path, files: dict[str, tuple[bytes, int] | None], ma
 
 
 def _remove_empty(folders: list[Path]) -> None:
-    for place in folders:
+    for folder in folders:
         try:
-            place.rmdir()
+            folder.rmdir()
         except OSError:  # something is in it, or it was not made
             continue

@@ -30,10 +30,10 @@ def format_cell(row: MetricsRow, figure: Metric, *, interval: bool) -> str:
 
 def metric_columns(table: Sequence[MetricsRow]) -> tuple[Metric, ...]:
     """The figures that some row has; those of `Figure.unless_equal` only where a row differs."""
-    found = format_metric([row.metrics for row in table])
+    present = format_metric([row.metrics for row in table])
     if not all("judged" in row.metrics for row in table):
-        return (UNITS, *found)
-    return found
+        return (UNITS, *present)
+    return present
 
 
 def metrics_rows(outcome: RunResult, method: str = CLIP_DISSECT) -> tuple[MetricsRow, ...]:
@@ -149,17 +149,17 @@ def method_differences(outcome: RunResult) -> tuple[MethodDifference, ...]:
 
     Before them, where a row has it, `agreement`: the share of units with identical labels.
     """
-    found = []
+    differences = []
     for row in outcome.comparisons:
         if "agreement" in row:
             same = format(row["agreement"], ".1f")
-            found.append(
+            differences.append(
                 MethodDifference(
                     row["layer"], row["first"], row["second"], "identical labels (%)", same, "", "", "", "", ""
                 )
             )
-        found += [_describe_difference(row, figure) for figure in METRICS if f"{figure.key}_difference" in row]
-    return tuple(found)
+        differences += [_describe_difference(row, figure) for figure in METRICS if f"{figure.key}_difference" in row]
+    return tuple(differences)
 
 
 def _describe_difference(row: Mapping[str, Any], figure: Metric) -> MethodDifference:

@@ -57,44 +57,44 @@ def show_results(console: Console, outcome: RunResult, folder: Path, *, method: 
 def _result_tables(console: Console, outcome: RunResult, method: str) -> Iterator[Table]:
     if outcome.labels:
         yield print_examples(outcome)
-    found = metrics_rows(outcome, method)
-    several = {layer for layer in (row.layer for row in found) if sum(row.layer == layer for row in found) > 1}
-    if alone := [row for row in found if row.layer not in several]:
+    rows = metrics_rows(outcome, method)
+    several = {layer for layer in (row.layer for row in rows) if sum(row.layer == layer for row in rows) > 1}
+    if alone := [row for row in rows if row.layer not in several]:
         yield from _layer_tables(console, alone)
-    for layer in dict.fromkeys(row.layer for row in found if row.layer in several):
-        yield print_by_method([row for row in found if row.layer == layer])
-    if found:
-        yield print_legend(metric_columns(found))
+    for layer in dict.fromkeys(row.layer for row in rows if row.layer in several):
+        yield print_by_method([row for row in rows if row.layer == layer])
+    if rows:
+        yield print_legend(metric_columns(rows))
     if method_differences(outcome):
         yield print_comparisons(outcome)
         yield print_tests(outcome)
 
 
-def _layer_tables(console: Console, found: Sequence[MetricsRow]) -> Iterator[Table]:
+def _layer_tables(console: Console, rows: Sequence[MetricsRow]) -> Iterator[Table]:
     """One table with every interval where the terminal is wide enough, else with that of top-1 alone, else with none;
     layers that still find no room stand in a further table.
     """
-    shown, unbounded = metric_columns(found), console.options.update_width(1000)
+    shown, unbounded = metric_columns(rows), console.options.update_width(1000)
 
     def fits(table: Table) -> bool:
         return Measurement.get(console, unbounded, table).maximum <= console.width
 
     for intervals in (tuple(metric.key for metric in shown), ("top1",), ()):
-        if fits(whole := print_by_layer(found, shown, intervals=intervals)):
+        if fits(whole := print_by_layer(rows, shown, intervals=intervals)):
             yield whole
             return
     first = 0
-    for last in range(1, len(found) + 1):
-        if last == len(found) or not fits(print_by_layer(found[first : last + 1], shown, intervals=())):
-            yield print_by_layer(found[first:last], shown, intervals=())
+    for last in range(1, len(rows) + 1):
+        if last == len(rows) or not fits(print_by_layer(rows[first : last + 1], shown, intervals=())):
+            yield print_by_layer(rows[first:last], shown, intervals=())
             first = last
 
 
-def print_by_layer(found: Sequence[MetricsRow], shown: Sequence[Metric], *, intervals: Sequence[str]) -> Table:
+def print_by_layer(rows: Sequence[MetricsRow], shown: Sequence[Metric], *, intervals: Sequence[str]) -> Table:
     """A column for each layer, a row for each metric; `intervals` holds the keys of those with their interval."""
-    table = _make_table("layer" + (" [95 %]" if intervals else ""), *(row.layer for row in found))
+    table = _make_table("layer" + (" [95 %]" if intervals else ""), *(row.layer for row in rows))
     for metric in shown:
-        cells = (format_cell(row, metric, interval=metric.key in intervals) for row in found)
+        cells = (format_cell(row, metric, interval=metric.key in intervals) for row in rows)
         table.add_row(as_terminal_text(metric.heading + metric.arrow), *map(as_terminal_text, cells))
     return table
 
@@ -108,13 +108,13 @@ def print_legend(shown: Sequence[Metric]) -> Table:
     return table
 
 
-def print_by_method(found: Sequence[MetricsRow]) -> Table:
+def print_by_method(rows: Sequence[MetricsRow]) -> Table:
     """One layer that several methods label: a column for each, a row for each figure with its interval."""
-    table = _make_table(f"{found[0].layer} [95 %]", *(row.method for row in found), wrap=True)
-    for metric in metric_columns(found):
+    table = _make_table(f"{rows[0].layer} [95 %]", *(row.method for row in rows), wrap=True)
+    for metric in metric_columns(rows):
         table.add_row(
             as_terminal_text(metric.heading + metric.arrow),
-            *(as_terminal_text(format_cell(row, metric, interval=True)) for row in found),
+            *(as_terminal_text(format_cell(row, metric, interval=True)) for row in rows),
         )
     return table
 
@@ -134,7 +134,9 @@ def print_comparisons(outcome: RunResult) -> Table:
 def print_tests(outcome: RunResult) -> Table:
     """The name of the test behind each p of the comparisons, and how p is adjusted."""
     table = _make_legend()
-    for metric, test in dict.fromkeys((found.metric, found.test) for found in method_differences(outcome)):
+    for metric, test in dict.fromkeys(
+        (difference.metric, difference.test) for difference in method_differences(outcome)
+    ):
         if test:
             table.add_row(*map(as_terminal_text, (metric, test)))
     table.add_row("Holm", "p adjusted by Holm for all tests of this table")
@@ -144,18 +146,20 @@ def print_tests(outcome: RunResult) -> Table:
 def print_examples(outcome: RunResult) -> Table:
     """The most and the least certain units of the last layers, so that words are seen before any file is opened."""
     layers = list(outcome.labels.values())[-2:]
-    found = [(labels, row) for labels in layers for row in sample_by_certainty(labels, EXAMPLES // len(layers))]
+    examples = [(labels, row) for labels in layers for row in sample_by_certainty(labels, EXAMPLES // len(layers))]
     measures = dict.fromkeys(name for labels in layers for name in [certainty_name(labels)] if name)
-    known = any(format_truth(labels, row) for labels, row in found)
+    has_truth = any(format_truth(labels, row) for labels, row in examples)
     title = as_terminal_text(f"most and least certain units, by {' or '.join(measures)}") if measures else None
-    table = _make_table("layer", "unit", "label", *(["truth"] if known else []), *measures, right_from=3 + known)
-    for labels, row in found:
+    table = _make_table(
+        "layer", "unit", "label", *(["truth"] if has_truth else []), *measures, right_from=3 + has_truth
+    )
+    for labels, row in examples:
         style, mark = {True: ("green", " ✓"), False: ("red", " ✗"), None: ("", "")}[is_label_right(labels, row)]
         texts = [
             as_terminal_text(labels.layer),
             as_terminal_text(str(labels.units[row])),
             as_terminal_text((labels.descriptions[row] or "(none)") + mark, style=style),
-            *([as_terminal_text(", ".join(format_truth(labels, row)))] if known else []),
+            *([as_terminal_text(", ".join(format_truth(labels, row)))] if has_truth else []),
         ]
         values, name = certainty(labels), certainty_name(labels)
         cells = ("" if values is None or measure != name else format(values[row], ".2f") for measure in measures)

@@ -214,13 +214,13 @@ class Wandb(Logger):
 
         with (folder / "labels.csv").open(newline="") as file:
             rows = {(row["layer"], int(row["unit"])): row for row in csv.DictReader(file)}
-        for layer, places in self._shown(outcome):
+        for layer, positions in self._shown(outcome):
             units = outcome.labels[layer].units.tolist()
-            for place in places:
-                indices = outcome.top_images[layer][place][: self.images].tolist()
-                row = rows[layer, units[place]]
+            for position in positions:
+                indices = outcome.top_images[layer][position][: self.images].tolist()
+                row = rows[layer, units[position]]
                 numbers = {name: float(row[name]) if row[name] else None for name in ("similarity", "rank_of_truth")}
-                shown = {**row, "unit": units[place], **numbers}
+                shown = {**row, "unit": units[position], **numbers}
                 if indices:
                     picture = wandb.Image(make_strip(outcome.probe, indices, SIZE, gap=0), caption=row["description"])
                     shown["images"] = picture
@@ -277,8 +277,8 @@ def directions() -> list[tuple[str, str]]:
 
 def make_sync_command(record: Path) -> str:
     """What to type to send an offline run, with the path as seen from the working directory where it lies below."""
-    here = Path.cwd()
-    return f"wandb sync {record.relative_to(here) if record.is_relative_to(here) else record}"
+    current = Path.cwd()
+    return f"wandb sync {record.relative_to(current) if record.is_relative_to(current) else record}"
 
 
 def custom(*, factory: str, options: Mapping[str, Any] | None = None) -> Logger:
@@ -305,19 +305,19 @@ def _make_run_id(folder: Path, project: str) -> str:
     """The W&B run id of a run folder and project, made once, so that a run begun again there goes on."""
     path = folder / "run_id.json"
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
+        ids = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        known = {}
-    known = known if isinstance(known, dict) else {}
-    if not isinstance(known.get(project), str):
-        known = {**known, project: secrets.token_hex(4)}
-        atomic.write_file(path, json.dumps(known))
-    return known[project]
+        ids = {}
+    ids = ids if isinstance(ids, dict) else {}
+    if not isinstance(ids.get(project), str):
+        ids = {**ids, project: secrets.token_hex(4)}
+        atomic.write_file(path, json.dumps(ids))
+    return ids[project]
 
 
-def _flat_metrics(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _flat_metrics(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A row for each layer and method: what `metrics.json` says of it."""
-    methods = {CLIP_DISSECT: found["layers"], **found.get("baselines", {})}
+    methods = {CLIP_DISSECT: content["layers"], **content.get("baselines", {})}
     return [
         {"layer": layer, "method": method, **flatten_dict(metrics)}
         for method, layers in methods.items()

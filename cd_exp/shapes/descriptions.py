@@ -107,14 +107,14 @@ def named_attributes(name: str) -> dict[str, int] | None:
     >>> named_attributes("red octagon") is None
     True
     """
-    found: dict[str, int] = {}
+    attributes: dict[str, int] = {}
     words = [word for word in name.lower().split() if word not in _SAYS_NOTHING]
     for word in words:
         kind, number = _ATTRIBUTES.get(word, ("", -1))
-        if not kind or kind in found:
+        if not kind or kind in attributes:
             return None
-        found[kind] = number
-    return found or None
+        attributes[kind] = number
+    return attributes or None
 
 
 def shows_name(figures: Sequence[Mapping[str, int]], attributes: Mapping[str, int]) -> bool:

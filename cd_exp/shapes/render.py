@@ -99,12 +99,12 @@ def make_scene(
     light = 0.8 + 0.3 * draws[4]
     ground = _background_colours(BACKGROUNDS[numbers["background"]], draws[5:14], size)
     figures = []
-    for (own, drawn), box in zip(parts, _bounding_boxes(parts[-1][1], size, objects=objects), strict=True):
-        cover = _coverage(SHAPES[own["shape"]], drawn[:4], box)
+    for (attributes, drawn), box in zip(parts, _bounding_boxes(parts[-1][1], size, objects=objects), strict=True):
+        cover = _coverage(SHAPES[attributes["shape"]], drawn[:4], box)
         ground = ground + cover * (
-            _random_figure(PALETTE[own["colour"]], TEXTURES[own["texture"]], drawn[14:], size) - ground
+            _random_figure(PALETTE[attributes["colour"]], TEXTURES[attributes["texture"]], drawn[14:], size) - ground
         )
-        figures.append(SceneFigure(own["colour"], own["shape"], own["texture"], cover >= 0.5))
+        figures.append(SceneFigure(attributes["colour"], attributes["shape"], attributes["texture"], cover >= 0.5))
     image = 255 * light * ground + 5 * noise
     pixels = np.ascontiguousarray(np.clip(image + 0.5, 0, 255).astype(np.uint8).transpose(1, 2, 0))
     first = figures[0]

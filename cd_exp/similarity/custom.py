@@ -33,12 +33,16 @@ def custom(*, function: str, options: Mapping[str, Any] | None = None) -> Simila
     >>> custom(function="cd_exp.similarity:cos")(match, neurons).argmax(dim=1).tolist()
     [0]
     """
-    own, bound = load_function(function, setting="similarity.function"), dict(options or {})
-    taken = list(inspect.signature(own.function).parameters)
-    given = {"names": None} if "names" in taken[2:] and "names" not in bound else {}
-    check_options(functools.partial(own.function, *[None] * len(taken[:2]), **given), bound, setting=own.setting)
+    user_function, bound = load_function(function, setting="similarity.function"), dict(options or {})
+    taken = list(inspect.signature(user_function.function).parameters)
+    bound_names = {"names": None} if "names" in taken[2:] and "names" not in bound else {}
+    check_options(
+        functools.partial(user_function.function, *[None] * len(taken[:2]), **bound_names),
+        bound,
+        setting=user_function.setting,
+    )
     return functools.partial(
-        check_function(own.function, source=f"similarity.function={function}", bound=bound), **bound
+        check_function(user_function.function, source=f"similarity.function={function}", bound=bound), **bound
     )
 
 
@@ -54,12 +58,19 @@ def check_function(function: Callable[..., Any], *, source: str, bound: Collecti
         InputError: it does not take the arguments of a similarity function; when called, that it gives something else.
     """
     taken = list(inspect.signature(function).parameters.values())
-    places = [given for given in taken if given.kind in (given.POSITIONAL_ONLY, given.POSITIONAL_OR_KEYWORD)]
-    if len(places) < 2 and not any(given.kind is given.VAR_POSITIONAL for given in taken):
+    positional = [
+        parameter
+        for parameter in taken
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    if len(positional) < 2 and not any(parameter.kind is parameter.VAR_POSITIONAL for parameter in taken):
         raise InputError(f"{source} takes {len(taken)} arguments, expected (match, neurons)")
-    for given in [*places[2:], *(given for given in taken if given.kind is given.KEYWORD_ONLY)]:
-        if given.default is given.empty and given.name not in {*bound, "names"}:  # a run gives the words' names
-            raise InputError(f"{source} needs {given.name}, which no run gives: bind it with functools.partial")
+    for parameter in [*positional[2:], *(parameter for parameter in taken if parameter.kind is parameter.KEYWORD_ONLY)]:
+        if parameter.default is parameter.empty and parameter.name not in {
+            *bound,
+            "names",
+        }:  # a run gives the words' names
+            raise InputError(f"{source} needs {parameter.name}, which no run gives: bind it with functools.partial")
 
     @functools.wraps(function)
     def scored(match: Any, neurons: Any, **settings: Any) -> Tensor:

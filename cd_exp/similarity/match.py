@@ -115,14 +115,18 @@ def select_units(neurons: Activations, units: slice) -> TopActivations | Float[T
 
 def join_lists(layers: Sequence[TopActivations]) -> TopActivations:
     """The units of several layers as if they were of one; their lists have the same length."""
-    values, indices = (torch.cat([getattr(one, name) for one in layers], dim=1) for name in ("values", "indices"))
-    return TopActivations(values, indices, layers[0].images, torch.cat([find_dead_units(one) for one in layers]))
+    values, indices = (torch.cat([getattr(layer, name) for layer in layers], dim=1) for name in ("values", "indices"))
+    return TopActivations(values, indices, layers[0].images, torch.cat([find_dead_units(layer) for layer in layers]))
 
 
 def join_layers(layers: Sequence[TopActivations | Tensor]) -> TopActivations | Float[Tensor, "images neurons"]:
     """The units of several layers as if they were of one: lists of the same length, or activations."""
     lists = [layer for layer in layers if isinstance(layer, TopActivations)]
-    return join_lists(lists) if lists else torch.cat([one for one in layers if isinstance(one, Tensor)], dim=1)
+    return (
+        join_lists(lists)
+        if lists
+        else torch.cat([activations for activations in layers if isinstance(activations, Tensor)], dim=1)
+    )
 
 
 def _fit_lists(match: DenseOrFactored, neurons: Activations) -> None:

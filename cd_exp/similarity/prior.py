@@ -49,12 +49,12 @@ def subtract_prior(
     counts = prior_mask(neurons, units)
     for part in _split_layers(len(likelihood), layers):
         scores = likelihood[part]
-        own = layer_prior(scores, counts[part]) if prior is None else prior.double()
+        log_prior = layer_prior(scores, counts[part]) if prior is None else prior.double()
         for columns in concept_slices(scores.shape[1], max(1, CELLS // len(scores))):
-            scores[:, columns] = scores[:, columns].double() - weight * own[columns]
+            scores[:, columns] = scores[:, columns].double() - weight * log_prior[columns]
         if weight:
             for rows in concept_slices(len(scores), max(1, CELLS // scores.shape[1])):
-                order_ties(scores[rows], own, weight=weight)
+                order_ties(scores[rows], log_prior, weight=weight)
     return likelihood
 
 

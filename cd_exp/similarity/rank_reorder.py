@@ -87,8 +87,8 @@ def rank_reorder(
         return -ratio / matched.mean(dim=0).clamp(min=MIN_MEAN) ** scale_power
 
     if columns is not None:
-        own = (take_some(match, rows[unit], columns[unit]) for unit in range(len(rows)))
-        return torch.stack([scored(matched, unit) for unit, matched in enumerate(own)])
+        matches = (take_some(match, rows[unit], columns[unit]) for unit in range(len(rows)))
+        return torch.stack([scored(matched, unit) for unit, matched in enumerate(matches)])
     scores = values.new_empty(values.shape[1], concepts)
     for block in concept_slices(concepts, min(1024, max(16, CELLS // len(needed)))):
         part = take_tile(match, block)

@@ -126,8 +126,8 @@ def score_ceiling(function: Callable[..., Any], units: int) -> float | None:
     >>> round(score_ceiling(soft_wpmi, 512), 3), score_ceiling(cos, 512)
     (6.238, None)
     """
-    found = bound_settings(function)
-    if "prior" not in found or found["prior"] is not None or found.get("prior_weight") != 1:
+    settings = bound_settings(function)
+    if "prior" not in settings or settings["prior"] is not None or settings.get("prior_weight") != 1:
         return None
     return math.log(units)
 
@@ -176,11 +176,11 @@ PACKAGE = __name__.rpartition(".")[0]
 
 def find_by_file_name() -> dict[str, Callable[..., Any]]:
     """The functions of this folder whose form is `(match, neurons, *, settings with defaults)`."""
-    found = {}
+    functions = {}
     for module in [module.name for module in iter_modules(sys.modules[PACKAGE].__path__)]:
         function = getattr(import_module(f"{PACKAGE}.{module}"), module, None)
         if callable(function):
             names, defaults = zip(*((p.name, p.default) for p in signature(function).parameters.values()), strict=True)
             if names[:2] == ("match", "neurons") and Parameter.empty not in defaults[2:]:
-                found[module] = function
-    return found
+                functions[module] = function
+    return functions

@@ -116,11 +116,11 @@ def score_blocks(
     neurons = _read_block(function, match, neurons)
     if spec_of(function).whole_layer:
         size = neurons.shape[1]
-    given = {}
+    arguments = {}
     if neurons.shape[1] > size and _takes_prior(function):
-        given["prior"] = _prior(function, match, neurons, size=size)
+        arguments["prior"] = _prior(function, match, neurons, size=size)
     for part in concept_slices(neurons.shape[1], size):
-        yield part, function(match, select_units(neurons, part), **given)
+        yield part, function(match, select_units(neurons, part), **arguments)
 
 
 def _read_block(function: Callable[..., Tensor], match: DenseOrFactored, neurons: Activations) -> Activations:

@@ -97,13 +97,13 @@ def top_image_blocks(
         width: concepts per tile; by default what suits the number of units.
     """
     concepts, units = match_shape(match)[1], lists.shape[1]
-    needed, places = torch.unique(lists.indices.T.contiguous(), return_inverse=True)
+    needed, rows = torch.unique(lists.indices.T.contiguous(), return_inverse=True)
     size = min(len(needed), images_per_block(concepts))
     width = width or _tile_width(units, lists.values.device)
     buffer = lists.values.new_empty(size * concepts)
     for part in concept_slices(len(needed), size):
         tiles = softmax_tiles(take_images(match, needed[part]), scale=scale, width=width, buffer=buffer)
-        yield Block(tiles, places - part.start, (places >= part.start) & (places < part.stop), len(needed))
+        yield Block(tiles, rows - part.start, (rows >= part.start) & (rows < part.stop), len(needed))
 
 
 def _tile_width(units: int, device: torch.device) -> int:

@@ -60,8 +60,8 @@ def name_penalty(names: Sequence[str] | None, concepts: int, weight: float) -> F
     if not weight:
         return torch.zeros(concepts, dtype=torch.float64)
     if names is None or len(names) != concepts:
-        given = "none" if names is None else str(len(names))
-        raise InputError(f"name_weight={weight} needs the names of the {concepts} concepts as `names`, got {given}")
+        count = "none" if names is None else str(len(names))
+        raise InputError(f"name_weight={weight} needs the names of the {concepts} concepts as `names`, got {count}")
     return weight * torch.tensor(contains_other_name(names), dtype=torch.float64)
 
 
@@ -72,12 +72,12 @@ def contains_other_name(names: Sequence[str]) -> list[bool]:
     [False, True, False, False]
     """
     phrases = [tuple(name.casefold().split()) for name in names]
-    known = set(phrases)
+    all_phrases = set(phrases)
 
     def contains_another(words: tuple[str, ...]) -> bool:
         length = len(words)
         parts = ((start, stop) for start in range(length) for stop in range(start + 1, length + 1))
-        return any(words[start:stop] in known for start, stop in parts if stop - start < length)
+        return any(words[start:stop] in all_phrases for start, stop in parts if stop - start < length)
 
     return [contains_another(words) for words in phrases]
 

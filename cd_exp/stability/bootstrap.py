@@ -93,10 +93,10 @@ def with_stability(
     """
     device = match.images.device if not isinstance(match, Tensor) else match.device
     counts = draw_resamples(match_shape(match)[0], resamples, seed=seed).to(device)
-    place = alphabetical_order(names).to(device)
+    alphabetical = alphabetical_order(names).to(device)
     terms = terms_read(function, len(counts[0]))
     if terms is None:
-        chosen = resample_scores(function, match, _as_inputs(function, layers), place, candidates, counts, step)
+        chosen = resample_scores(function, match, _as_inputs(function, layers), alphabetical, candidates, counts, step)
     else:
         chosen = resample_terms(
             terms,
@@ -104,11 +104,11 @@ def with_stability(
             match,
             _equal_length_lists(layers, images_reached(terms.count)),
             candidates,
-            place,
+            alphabetical,
             counts,
             step,
         )
-    return {layer: _count_labels(found, chosen[layer], names) for layer, found in labels.items()}
+    return {layer: _count_labels(layer_labels, chosen[layer], names) for layer, layer_labels in labels.items()}
 
 
 def _as_inputs(function: Callable[..., Tensor], layers: Mapping[str, Activations]) -> Mapping[str, Activations]:
@@ -120,21 +120,23 @@ def _as_inputs(function: Callable[..., Tensor], layers: Mapping[str, Activations
 
 def _equal_length_lists(layers: Mapping[str, Activations], count: int) -> dict[str, TopActivations]:
     """The strongest images of each unit, of the same number in every layer."""
-    kept = min(len(one.values) if isinstance(one, TopActivations) else count for one in layers.values())
-    found = {}
+    kept = min(
+        len(activations.values) if isinstance(activations, TopActivations) else count for activations in layers.values()
+    )
+    cut = {}
     for layer, neurons in layers.items():
         lists = neurons if isinstance(neurons, TopActivations) else strongest_images(neurons, kept)
-        found[layer] = replace(lists, values=lists.values[:kept], indices=lists.indices[:kept])
-    return found
+        cut[layer] = replace(lists, values=lists.values[:kept], indices=lists.indices[:kept])
+    return cut
 
 
 def _count_labels(labels: Labels, columns: Int[Tensor, "resamples neurons"], names: Sequence[str]) -> Labels:
     """Shares and sets from the column that each resample gives each unit."""
     shares, sets = [], []
-    for label, given in zip(labels.descriptions, columns.T.tolist(), strict=True):
-        votes = Counter(names[column] for column in given)
-        shares.append(votes[label] / len(given))
+    for label, resampled in zip(labels.descriptions, columns.T.tolist(), strict=True):
+        votes = Counter(names[column] for column in resampled)
+        shares.append(votes[label] / len(resampled))
         ordered = sorted(votes, key=lambda name: (-votes[name], name))
         reached = np.cumsum([votes[name] for name in ordered])
-        sets.append(tuple(ordered[: 1 + int(np.searchsorted(reached, 0.9 * len(given)))]))
+        sets.append(tuple(ordered[: 1 + int(np.searchsorted(reached, 0.9 * len(resampled)))]))
     return replace(labels, stability=np.array(shares), stable_set=tuple(sets))

@@ -22,7 +22,7 @@ def resample_scores(
     function: Callable[..., Tensor],
     match: DenseOrFactored,
     layers: Mapping[str, Activations],
-    place: Int[Tensor, " concepts"],
+    alphabetical: Int[Tensor, " concepts"],
     candidates: Mapping[str, Candidates],
     counts: Int[Tensor, "resamples images"],
     step: Callable[[float], None],
@@ -33,14 +33,14 @@ def resample_scores(
     """
     if scores_some_concepts(function):
         lists = {layer: neurons for layer, neurons in layers.items() if isinstance(neurons, TopActivations)}
-        return _score_candidates(function, match, lists, candidates, place, counts, step)
+        return _score_candidates(function, match, lists, candidates, alphabetical, counts, step)
     chosen: dict[str, list[Tensor]] = {layer: [] for layer in layers}
     score = _make_scorer(function, match, layers)
     for often in counts:
         for layer, _, scores in score(often):
-            chosen[layer].append(best_concepts(scores, place, k=1)[1][:, 0])
+            chosen[layer].append(best_concepts(scores, alphabetical, k=1)[1][:, 0])
         step(1 / len(counts))
-    return {layer: torch.cat(found).view(len(counts), -1) for layer, found in chosen.items()}
+    return {layer: torch.cat(columns).view(len(counts), -1) for layer, columns in chosen.items()}
 
 
 def scores_some_concepts(function: Callable[..., Tensor]) -> bool:
@@ -53,7 +53,7 @@ def _score_candidates(
     match: DenseOrFactored,
     layers: Mapping[str, TopActivations],
     candidates: Mapping[str, Candidates],
-    place: Int[Tensor, " concepts"],
+    alphabetical: Int[Tensor, " concepts"],
     counts: Int[Tensor, "resamples images"],
     step: Callable[[float], None],
 ) -> dict[str, Int[Tensor, "resamples neurons"]]:
@@ -64,10 +64,10 @@ def _score_candidates(
             columns = candidates[layer].columns
             scores = function(match, repeat_drawn(lists, often, count), columns=columns)
             equal = scores == scores.amax(dim=1, keepdim=True)
-            first = torch.where(equal, place[columns], len(place)).argmin(dim=1, keepdim=True)
+            first = torch.where(equal, alphabetical[columns], len(alphabetical)).argmin(dim=1, keepdim=True)
             chosen[layer].append(columns.gather(1, first)[:, 0])
         step(1 / len(counts))
-    return {layer: torch.stack(found) for layer, found in chosen.items()}
+    return {layer: torch.stack(best) for layer, best in chosen.items()}
 
 
 def _make_scorer(
@@ -76,9 +76,9 @@ def _make_scorer(
     """A function of how often each image is drawn; what is taken over all images is taken here."""
     prepare = spec_of(function).prepare
     if prepare is not None:
-        given = bound_settings(function)
+        settings = bound_settings(function)
         return partial(
-            _rescore_prepared, {layer: prepare(match, neurons, **given) for layer, neurons in layers.items()}
+            _rescore_prepared, {layer: prepare(match, neurons, **settings) for layer, neurons in layers.items()}
         )
     lists = {layer: neurons for layer, neurons in layers.items() if isinstance(neurons, TopActivations)}
     if lists:

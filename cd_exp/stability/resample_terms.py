@@ -44,7 +44,7 @@ def best_candidates(
     sums: Float[Tensor, "neurons draws candidates"],
     candidates: Candidates,
     prior: LayerPrior | None,
-    place: Int[Tensor, " concepts"],
+    alphabetical: Int[Tensor, " concepts"],
 ) -> Int[Tensor, "resamples neurons"]:
     """The column of each unit's label in every resample.
 
@@ -58,18 +58,18 @@ def best_candidates(
         sums: of the terms; draw 0 is all images as they are.
         candidates: of each unit.
         prior: of the function.
-        place: rank of each concept in alphabetical order.
+        alphabetical: rank of each concept in alphabetical order.
     """
     columns = candidates.columns
-    order = place[columns]
+    order = alphabetical[columns]
     if prior is None:
         offset = candidates.scores.double() - sums[:, 0]
         best = [_first_of_equals(sums[:, draw] + offset, sums[:, draw], order) for draw in range(1, sums.shape[1])]
     else:
-        usual, rest = _prior_with_all_images(sums[:, 0].double(), candidates, prior, len(place))
-        own = usual[columns]
+        usual, rest = _prior_with_all_images(sums[:, 0].double(), candidates, prior, len(alphabetical))
+        candidate_prior = usual[columns]
         best = [
-            _best_per_resample(sums[:, draw].double(), columns, prior, own, rest, order)
+            _best_per_resample(sums[:, draw].double(), columns, prior, candidate_prior, rest, order)
             for draw in range(1, sums.shape[1])
         ]
     return torch.stack([columns.gather(1, at[:, None])[:, 0] for at in best])
@@ -179,9 +179,9 @@ def terms_read(function: Callable[..., Tensor], images: int | None = None) -> Ra
     taken = inspect.signature(declared).parameters.values()
     names = {item.name for item in taken}
     everything = any(item.kind is item.VAR_KEYWORD for item in taken)
-    given = bound_settings(function) | {"images": images}
+    settings = bound_settings(function) | {"images": images}
     return declared(
-        **{name: value for name, value in given.items() if name in names or (everything and name != "images")}
+        **{name: value for name, value in settings.items() if name in names or (everything and name != "images")}
     )
 
 
@@ -189,10 +189,10 @@ def prior_read(function: Callable[..., Tensor]) -> PriorSpec | None:
     """The prior that the function takes over units, with its settings; None where it takes none, or where the caller
     bound one.
     """
-    found = bound_settings(function)
-    if "prior" not in found or found["prior"] is not None or not found["prior_weight"]:
+    settings = bound_settings(function)
+    if "prior" not in settings or settings["prior"] is not None or not settings["prior_weight"]:
         return None
-    return PriorSpec(found["prior_weight"], found.get("prior_units", "all"))
+    return PriorSpec(settings["prior_weight"], settings.get("prior_units", "all"))
 
 
 def resample_terms(
@@ -201,21 +201,25 @@ def resample_terms(
     match: DenseOrFactored,
     layers: Mapping[str, TopActivations],
     candidates: Mapping[str, Candidates],
-    place: Int[Tensor, " concepts"],
+    alphabetical: Int[Tensor, " concepts"],
     counts: Int[Tensor, "resamples images"],
     step: Callable[[float], None],
 ) -> dict[str, Int[Tensor, "resamples neurons"]]:
     """The column of each unit's label in every resample, the tiles of images made once for all layers and resamples."""
     lists = join_lists([*layers.values()])
-    columns = torch.cat([one.columns for one in candidates.values()])
+    columns = torch.cat([layer_candidates.columns for layer_candidates in candidates.values()])
     sums = lists.values.new_zeros(len(columns), len(counts) + 1, columns.shape[1])
     for block in top_image_blocks(match, lists, scale=terms.scale, width=match_shape(match)[1]):
         for units in concept_slices(len(columns), max(1, CELLS // (NODES * len(lists.values) * columns.shape[1]))):
             sums[units] += _sum_terms(terms, block, units, lists.indices[:, units], columns[units], counts)
             step((units.stop - units.start) / len(columns) * len(block.tiles[0][1]) / block.of)
-    parts = zip(layers, sums.split([len(one.columns) for one in candidates.values()]), strict=True)
+    parts = zip(
+        layers, sums.split([len(layer_candidates.columns) for layer_candidates in candidates.values()]), strict=True
+    )
     return {
-        layer: best_candidates(part, candidates[layer], None if prior is None else prior.of(layers[layer]), place)
+        layer: best_candidates(
+            part, candidates[layer], None if prior is None else prior.of(layers[layer]), alphabetical
+        )
         for layer, part in parts
     }
 
@@ -229,13 +233,13 @@ def _sum_terms(
     counts: Int[Tensor, "resamples images"],
 ) -> Float[Tensor, "block draws candidates"]:
     """Sums of the terms of the block's images, for all images as they are (draw 0) and for each resample."""
-    here = block.here[units]
-    most = int(here.sum(dim=1).max())
+    in_block = block.here[units]
+    most = int(in_block.sum(dim=1).max())
     if not most:
         return torch.zeros((), device=columns.device).expand(len(columns), len(counts) + 1, columns.shape[1])
     # The images of each unit that are in the block, to the front; others fill up, with a weight of zero.
-    order = here.int().sort(dim=1, descending=True, stable=True).indices[:, :most]
-    inside = here.gather(1, order)
+    order = in_block.int().sort(dim=1, descending=True, stable=True).indices[:, :most]
+    inside = in_block.gather(1, order)
     rows = block.rows[units].gather(1, order) * inside
     tile = block.tiles[0][1]
     cells = tile.flatten().take(rows[:, :, None] * tile.shape[1] + columns[:, None, :])
@@ -266,12 +270,12 @@ def interpolation_weights(
     image can come to, its position in the list plus or minus `DEVIATIONS` sqrt(position + 1): between its values at
     a few of them, by polynomials of `terms.position`. The sum of a polynomial over some ranks is that of its powers.
     """
-    places = torch.arange(ranks.shape[2] - 1, dtype=torch.float64, device=ranks.device)
-    position = _term_positions(terms, places.device)
+    positions = torch.arange(ranks.shape[2] - 1, dtype=torch.float64, device=ranks.device)
+    position = _term_positions(terms, positions.device)
     if position is None:
-        return ranks.diff(dim=2).float()[..., None], places.float()[:, None]
-    spread, last = DEVIATIONS * (places + 1).sqrt(), terms.count - 1
-    low, high = (places - spread).clamp(0, last), (places + spread).clamp(0, last)
+        return ranks.diff(dim=2).float()[..., None], positions.float()[:, None]
+    spread, last = DEVIATIONS * (positions + 1).sqrt(), terms.count - 1
+    low, high = (positions - spread).clamp(0, last), (positions + spread).clamp(0, last)
     shares = torch.linspace(0, 1, NODES, dtype=torch.float64, device=ranks.device)
     nodes = low[:, None] + (high - low).clamp(min=1)[:, None] * shares
     powers = torch.arange(NODES, device=ranks.device)

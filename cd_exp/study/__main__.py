@@ -18,9 +18,9 @@ def main(words: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, or 2 for what the user can mend.
     """
-    given = _parser().parse_args(words)
+    options = _parser().parse_args(words)
     try:
-        given.run(given)
+        options.run(options)
     except InputError as error:
         print(f"error: {escape_for_terminal(error)}", file=sys.stderr)
         return 2
@@ -96,54 +96,54 @@ def _drawing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
 
 
-def _plan_of(given: argparse.Namespace) -> Any:
+def _plan_of(options: argparse.Namespace) -> Any:
     from cd_exp.study.make import Plan, read_units
 
     return Plan(
-        design=given.design,
-        units=given.units,
-        methods=tuple(name.strip() for name in given.methods.split(",") if name.strip()),
-        per_unit=given.per_unit,
-        images=given.images,
-        raters=given.raters,
-        batch=given.batch,
-        catch=given.catch,
-        seed=given.seed,
-        among=read_units(given.units_from) if given.units_from else None,
+        design=options.design,
+        units=options.units,
+        methods=tuple(name.strip() for name in options.methods.split(",") if name.strip()),
+        per_unit=options.per_unit,
+        images=options.images,
+        raters=options.raters,
+        batch=options.batch,
+        catch=options.catch,
+        seed=options.seed,
+        among=read_units(options.units_from) if options.units_from else None,
     )
 
 
-def _make(given: argparse.Namespace) -> None:
+def _make(options: argparse.Namespace) -> None:
     from cd_exp.study.make import CONSENT, Words, make
 
     try:
-        consent = given.consent.read_text(encoding="utf-8") if given.consent else CONSENT
+        consent = options.consent.read_text(encoding="utf-8") if options.consent else CONSENT
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--consent {given.consent} cannot be read as text: {error}; give a text file") from error
-    words = Words(given.title, consent, given.contact, given.code, given.submit_to)
-    study, pages = make(given.folder, given.out, _plan_of(given), words)
+        raise InputError(f"--consent {options.consent} cannot be read as text: {error}; give a text file") from error
+    words = Words(options.title, consent, options.contact, options.code, options.submit_to)
+    study, pages = make(options.folder, options.out, _plan_of(options), words)
     plan = study.plan
     print(f"{len(study.units)} units, {len(study.tasks)} tasks in {len(study.batches)} batches of {plan.batch} with "
           f"{plan.catch} trials of known answer each, {plan.raters} people per batch")  # fmt: skip
     if study.gold == "clip":
         print("note: the probe has no annotations, so trials of known answer are those of which CLIP has no doubt; "
-              f"look at {given.out / 'known.html'} before you send the page out")  # fmt: skip
-    print("host these pages, and keep key.json and known.html: " + ", ".join(str(given.out / page) for page in pages))
+              f"look at {options.out / 'known.html'} before you send the page out")  # fmt: skip
+    print("host these pages, and keep key.json and known.html: " + ", ".join(str(options.out / page) for page in pages))
 
 
-def _plan(given: argparse.Namespace) -> None:
+def _plan(options: argparse.Namespace) -> None:
     from cd_exp.study.make import draw, open_run, strongest_needed
     from cd_exp.study.plan import ERRORS, assumed_quality, costs, outlook
 
-    plan = _plan_of(given)
+    plan = _plan_of(options)
     plan.check()
-    quality = _qualities(given.quality)
-    run = open_run(given.folder, plan.methods, strongest=strongest_needed(plan))
+    quality = _qualities(options.quality)
+    run = open_run(options.folder, plan.methods, strongest=strongest_needed(plan))
     study = draw(run.source, plan)
-    expected = costs(study, price=given.price, seconds=given.seconds)
+    expected = costs(study, price=options.price, seconds=options.seconds)
     assumed = assumed_quality(list(run.source.methods), quality)
     outlooks = [outlook(study, run.source, error=error, quality=assumed, seed=plan.seed) for error in ERRORS]
-    if given.json:
+    if options.json:
         rows = [
             {"error": o.error, "half_width": dict(o.half_width), "careful_dropped": o.careful_dropped,
              "power": {" - ".join(pair): value for pair, value in o.power.items()}} for o in outlooks
@@ -154,13 +154,13 @@ def _plan(given: argparse.Namespace) -> None:
         print(f"{name.replace('_', ' '):<20} {value:>10,.6g}")
     if plan.design != "presence":
         print("assumed quality:     " + ", ".join(f"{name} {value:.2f}" for name, value in assumed.items()))
-    for one in outlooks:
-        print(f"raters wrong in {one.error:.0%}:")
-        for name, half in one.half_width.items():
+    for prospect in outlooks:
+        print(f"raters wrong in {prospect.error:.0%}:")
+        for name, half in prospect.half_width.items():
             print(f"  {name or 'units':<24} half-width {half:.3f}")
-        for (first, second), power in one.power.items():
+        for (first, second), power in prospect.power.items():
             print(f"  {first} - {second}: power {power:.0%}")
-        print(f"  dropped by the catch rule, were its trials as hard as the tasks: {one.careful_dropped:.0%}")
+        print(f"  dropped by the catch rule, were its trials as hard as the tasks: {prospect.careful_dropped:.0%}")
 
 
 def _qualities(text: str | None) -> list[float]:
@@ -173,55 +173,55 @@ def _qualities(text: str | None) -> list[float]:
     return values
 
 
-def _read(given: argparse.Namespace) -> None:
+def _read(options: argparse.Namespace) -> None:
     from cd_exp.study import read
 
-    if given.columns:
-        columns = read.parse_columns(given.columns)
-        rows = [row for path in given.answers for row in read.long_rows(path, columns)]
-        source = ", ".join(map(str, given.answers))
+    if options.columns:
+        columns = read.parse_columns(options.columns)
+        rows = [row for path in options.answers for row in read.long_rows(path, columns)]
+        source = ", ".join(map(str, options.answers))
         if not rows:
             raise InputError(f"{source}: no answers under the columns named; look at --columns")
         if "task" in columns:
-            study = read.open_study(given.study)
+            study = read.open_study(options.study)
             submissions = read.answers_elsewhere(study, rows, source)
         else:
-            study, submissions = read.foreign_study(given.study, rows, source)
+            study, submissions = read.foreign_study(options.study, rows, source)
     else:
-        study = read.open_study(given.study)
-        submissions = read.read_answers(study, given.answers)
+        study = read.open_study(options.study)
+        submissions = read.read_answers(study, options.answers)
     judged = read.judged(study, submissions)
-    read.write_answers(given.study, judged)
-    kept = [one for one in judged if not one.dropped]
-    print(f"{len(judged)} submissions of {len({one.rater for one in judged})} people, {len(kept)} kept")
+    read.write_answers(options.study, judged)
+    kept = [submission for submission in judged if not submission.dropped]
+    print(f"{len(judged)} submissions of {len({submission.rater for submission in judged})} people, {len(kept)} kept")
     for rule in read.RULES:
-        count = sum(rule in one.dropped for one in judged)
+        count = sum(rule in submission.dropped for submission in judged)
         if count:
             print(f"  dropped, {rule}: {count} ({read.MEANING[rule]})")
-    print(f"{given.study / 'answers.csv'}, {given.study / 'raters.csv'}")
+    print(f"{options.study / 'answers.csv'}, {options.study / 'raters.csv'}")
 
 
-def _analyse(given: argparse.Namespace) -> None:
+def _analyse(options: argparse.Namespace) -> None:
     from cd_exp.study import analyse
     from cd_exp.study.read import load_answers, open_study
 
-    study = open_study(given.study)
-    run = given.folder or (Path(study.key["run"]) if study.key["run"] else None)
+    study = open_study(options.study)
+    run = options.folder or (Path(study.key["run"]) if study.key["run"] else None)
     there = run if run is not None and (run / "labels.csv").is_file() else None
-    if given.join and there is None:
+    if options.join and there is None:
         raise InputError(f"--join needs the run, and {run} holds no labels.csv; say where it is with --run")
     if there is not None:
         _check_run(study, there)
     try:
-        found, values = analyse.results(study, load_answers(study), run=there)
+        outcome, values = analyse.results(study, load_answers(study), run=there)
     except ModuleNotFoundError as missing:
         raise InputError(f"analyse needs {missing.name}; install it with: pip install 'cd-exp[study]'") from missing
-    paths = analyse.write_results(given.study, found, values)
-    changed = analyse.join(there, values) if given.join and there is not None else []
-    if given.json:
-        print(json.dumps(found, indent=1, ensure_ascii=False))
+    paths = analyse.write_results(options.study, outcome, values)
+    changed = analyse.join(there, values) if options.join and there is not None else []
+    if options.json:
+        print(json.dumps(outcome, indent=1, ensure_ascii=False))
         return
-    _show(found)
+    _show(outcome)
     if there is None and run is not None:
         print(f"note: {run} holds no labels.csv, so its automatic scores are left out; say where the run is with --run")
     print(", ".join(map(str, [*paths, *changed])))
@@ -236,9 +236,9 @@ def _check_run(study: Any, run: Path) -> None:
         raise InputError(f"{run} does not have the labels that this study asks about; give its run with --run")
 
 
-def _show(found: dict[str, Any]) -> None:
-    everything = found["rules"]["all"]
-    print(f"{found['design']}: {everything['answers']} answers kept of {found['rules']['none']['answers']}")
+def _show(outcome: dict[str, Any]) -> None:
+    everything = outcome["rules"]["all"]
+    print(f"{outcome['design']}: {everything['answers']} answers kept of {outcome['rules']['none']['answers']}")
     for row in everything["scores"]:
         if not row["layer"]:
             method = row["method"] or "units"
@@ -248,14 +248,14 @@ def _show(found: dict[str, Any]) -> None:
               f"p={row['difference_p']:.2g}, Holm {row['difference_p_adjusted']:.2g}")  # fmt: skip
     for name, value in everything["agreement"].items():
         print(f"  {name.replace('_', ' ')}: {value:.3f}")
-    for row in found.get("strengths", ()):
+    for row in outcome.get("strengths", ()):
         print(f"  strength of {row['method']}: {row['strength']:+.3f}{_interval(row)}")
-    for row in found.get("tenths", ()):
+    for row in outcome.get("tenths", ()):
         print(f"  tenth {row['tenth']}: {row['mean']:.3f}{_interval(row)} n={row['units']}")
-    people = found.get("people_with_people")
+    people = outcome.get("people_with_people")
     if people:
         print(f"  people with people, Spearman: {people['spearman']:.3f}{_interval(people)}")
-    for row in found["orders"][:8]:
+    for row in outcome["orders"][:8]:
         print(f"  people with {row['score']} of {row['method']}, Spearman: {row['spearman']:.3f}{_interval(row)}")
 
 

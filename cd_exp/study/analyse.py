@@ -62,11 +62,13 @@ class Answered:
     @staticmethod
     def of(study: StudyFolder, submissions: Sequence[Submission]) -> "Answered":
         """Those of these submissions; one submission is one rater, who may have sent several."""
-        raters = {name: number for number, name in enumerate(dict.fromkeys(one.rater for one in submissions))}
+        raters = {
+            name: number for number, name in enumerate(dict.fromkeys(submission.rater for submission in submissions))
+        }
         rows = [
-            (raters[one.rater], answer.task, answer.answer)
-            for one in submissions
-            for answer in one.answers
+            (raters[submission.rater], answer.task, answer.answer)
+            for submission in submissions
+            for answer in submission.answers
             if study.trials[answer.task]["kind"] == "task"
         ]
         return Answered(study, rows)
@@ -78,14 +80,14 @@ class Answered:
 
     def votes(self) -> tuple[list[str], Votes]:
         """The answers as classes; `cannot_tell` is no answer."""
-        told = [row for row in self.rows if row[2] != CANNOT_TELL]
-        tasks = list(dict.fromkeys(task for _, task, _ in told))
-        number = {task: place for place, task in enumerate(tasks)}
+        answered = [row for row in self.rows if row[2] != CANNOT_TELL]
+        tasks = list(dict.fromkeys(task for _, task, _ in answered))
+        number = {task: index for index, task in enumerate(tasks)}
         classes = {task: _classes(self.study, task) for task in tasks}
         return tasks, Votes(
-            np.array([number[task] for _, task, _ in told], dtype=np.int64),
-            np.array([rater for rater, _, _ in told], dtype=np.int64),
-            np.array([classes[task].index(answer) for _, task, answer in told], dtype=np.int64),
+            np.array([number[task] for _, task, _ in answered], dtype=np.int64),
+            np.array([rater for rater, _, _ in answered], dtype=np.int64),
+            np.array([classes[task].index(answer) for _, task, answer in answered], dtype=np.int64),
             max(map(len, classes.values()), default=2),
         )
 
@@ -121,8 +123,8 @@ def _keys(trial: Mapping[str, Any]) -> list[Key]:
 
 
 def _rating(answered: Answered) -> UnitScores:
-    told = [(task, float(answer)) for _, task, answer in answered.rows if answer != CANNOT_TELL]
-    each = [(task, key, value) for task, value in told for key in _keys(answered.study.trials[task])]
+    ratings = [(task, float(answer)) for _, task, answer in answered.rows if answer != CANNOT_TELL]
+    each = [(task, key, value) for task, value in ratings for key in _keys(answered.study.trials[task])]
     return {"rating": _means(each), "fits": _means((task, key, float(value >= FITS)) for task, key, value in each)}
 
 
@@ -154,7 +156,7 @@ def _presence(answered: Answered) -> UnitScores:
         trial = answered.study.trials[task]
         groups.setdefault((trial["layer"], trial["unit"], trial["texts"][0]), []).append(task)
     weights: Mapping[str, float] = answered.study.study["weights"]
-    found: dict[Key, float] = {}
+    presence: dict[Key, float] = {}
     for tasks in groups.values():
         trials = [answered.study.trials[task] for task in tasks]
         value = scores.weighted_correlation(
@@ -163,8 +165,8 @@ def _presence(answered: Answered) -> UnitScores:
             np.array([weights[task] for task in tasks]),
             np.array([trial["count"] for trial in trials]),
         )
-        found |= dict.fromkeys(_keys(answered.study.trials[tasks[0]]), value)
-    return {"presence": found}
+        presence |= dict.fromkeys(_keys(answered.study.trials[tasks[0]]), value)
+    return {"presence": presence}
 
 
 def pooled_presence(answered: Answered) -> tuple[dict[str, float], float]:
@@ -172,7 +174,7 @@ def pooled_presence(answered: Answered) -> tuple[dict[str, float], float]:
     tasks, votes = answered.votes()
     trials = [answered.study.trials[task] for task in tasks]
     names = [(trial["layer"], trial["unit"], trial["texts"][0]) for trial in trials]
-    number = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    number = {name: index for index, name in enumerate(dict.fromkeys(names))}
     prior = scores.presence_prior(
         np.array([trial["match"] for trial in trials]),
         np.array([trial["activation"] for trial in trials]),
@@ -185,10 +187,10 @@ def pooled_presence(answered: Answered) -> tuple[dict[str, float], float]:
 # Methods -------------------------------------------------------------------------------------------------------------
 
 
-def method_table(found: UnitScores, methods: Sequence[str], *, seed: int) -> list[dict[str, Any]]:
+def method_table(by_method: UnitScores, methods: Sequence[str], *, seed: int) -> list[dict[str, Any]]:
     """One row per score, layer and method: the mean over units with its interval; the empty layer is all of them."""
     rows = []
-    for name, values in found.items():
+    for name, values in by_method.items():
         layers = ["", *dict.fromkeys(key[0] for key in values)]
         for layer in layers if len(layers) > 2 else layers[:1]:
             for method in methods:
@@ -234,7 +236,7 @@ def strengths(answered: Answered, methods: Sequence[str], *, seed: int, resample
     value = scores.choice_strengths([choice for unit in units for choice in unit], count=len(items))
     for _ in range(resamples):
         sample = rng.integers(0, len(units), len(units))
-        drawn.append(scores.choice_strengths([c for place in sample for c in units[place]], count=len(items)))
+        drawn.append(scores.choice_strengths([c for row in sample for c in units[row]], count=len(items)))
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
     shown = {item for unit in units for taken, others in unit for item in (taken, *others)}
     return [
@@ -268,20 +270,20 @@ def agreement(answered: Answered) -> dict[str, Any]:
     tasks, votes = answered.votes()
     counts = scores.answer_counts(votes, count=len(tasks))
     values = np.arange(votes.classes) + (1.0 if answered.study.design == "rating" else 0.0)
-    found: dict[str, Any] = {
+    summary: dict[str, Any] = {
         f"alpha_{level}": scores.alpha(counts, values, level=level) for level in LEVELS[answered.study.design]
     }
-    found |= {"share_equal": scores.share_equal(counts), "kappa": scores.pairwise_kappa(votes)}
+    summary |= {"share_equal": scores.share_equal(counts), "kappa": scores.pairwise_kappa(votes)}
     if answered.study.design == "presence":
-        found["rater_error"] = pooled_presence(answered)[1]
+        summary["rater_error"] = pooled_presence(answered)[1]
     else:
-        found["rater_error"] = scores.dawid_skene(votes, count=len(tasks)).mean_error
-    return {name: value for name, value in found.items() if value is not None}
+        summary["rater_error"] = scores.dawid_skene(votes, count=len(tasks)).mean_error
+    return {name: value for name, value in summary.items() if value is not None}
 
 
 def gold_error(study: StudyFolder, submissions: Sequence[Submission]) -> float | None:
     """The share of trials of known answer that were answered wrongly; these are clearer than tasks."""
-    right = [share for one in submissions if (share := catch_right(study, one.answers)) is not None]
+    right = [share for submission in submissions if (share := catch_right(study, submission.answers)) is not None]
     return 1 - float(np.mean(right)) if right else None
 
 
@@ -297,12 +299,12 @@ def people_with_people(answered: Answered, *, seed: int) -> dict[str, Any] | Non
     keys = sorted(unit_scores(answered)[name])
     for _ in range(SPLITS.get(answered.study.design, MANY_SPLITS)):
         by_task: dict[str, list[int]] = {}
-        for place in rng.permutation(len(answered.rows)).tolist():
-            by_task.setdefault(answered.rows[place][1], []).append(place)
+        for row in rng.permutation(len(answered.rows)).tolist():
+            by_task.setdefault(answered.rows[row][1], []).append(row)
         halves: list[list[int]] = [[], []]
-        for places in by_task.values():
-            for turn, place in enumerate(places):
-                halves[turn % 2].append(place)
+        for task_rows in by_task.values():
+            for turn, row in enumerate(task_rows):
+                halves[turn % 2].append(row)
         if not halves[1]:
             return None
         both = [unit_scores(Answered(answered.study, [answered.rows[i] for i in half]))[name] for half in halves]
@@ -311,8 +313,8 @@ def people_with_people(answered: Answered, *, seed: int) -> dict[str, Any] | Non
 
     def mean_order(values: Float[np.ndarray, "units splits halves"]) -> float | None:
         each = [scores.spearman(values[:, i, 0], values[:, i, 1]) for i in range(values.shape[1])]
-        known = [value for value in each if value is not None]
-        return float(np.mean(known)) if known else None
+        agreements = [value for value in each if value is not None]
+        return float(np.mean(agreements)) if agreements else None
 
     return _with_interval(stacked, mean_order, seed)
 
@@ -378,8 +380,8 @@ def results(
     seed = study.study["seed"]
     methods = [""] if study.design == "intruder" else study.key["methods"]
     kept = {"none": list(submissions)}
-    kept |= {rule: [one for one in submissions if rule not in one.dropped] for rule in RULES}
-    kept["all"] = [one for one in submissions if not one.dropped]
+    kept |= {rule: [submission for submission in submissions if rule not in submission.dropped] for rule in RULES}
+    kept["all"] = [submission for submission in submissions if not submission.dropped]
     if not kept["all"]:
         raise InputError(
             f"all {len(submissions)} submissions are dropped by the rules; see raters.csv, and collect more"
@@ -387,25 +389,25 @@ def results(
     under = {rule: _under(study, of_rule, methods, seed) for rule, of_rule in kept.items()}
     answered = Answered.of(study, kept["all"])
     values = unit_scores(answered)
-    found: dict[str, Any] = {
+    outcome: dict[str, Any] = {
         "schema": 1,
         "study": study.study["study"],
         "design": study.design,
         "meaning": SCORES[study.design],
         "submissions": len(submissions),
-        "raters": len({one.rater for one in submissions}),
-        "dropped": {rule: sum(rule in one.dropped for one in submissions) for rule in RULES},
+        "raters": len({submission.rater for submission in submissions}),
+        "dropped": {rule: sum(rule in submission.dropped for submission in submissions) for rule in RULES},
         "rules": under,
     }
     if study.design == "choice":
-        found["strengths"] = strengths(answered, methods, seed=seed)
+        outcome["strengths"] = strengths(answered, methods, seed=seed)
     if study.design == "intruder":
-        found["tenths"] = by_tenth(answered, seed=seed)
+        outcome["tenths"] = by_tenth(answered, seed=seed)
     people = people_with_people(answered, seed=seed)
-    found |= {"people_with_people": people} if people else {}
+    outcome |= {"people_with_people": people} if people else {}
     first = values[FIRST[study.design]]
-    found["orders"] = orders(first, run, seed=seed) if run is not None else []
-    return found, values
+    outcome["orders"] = orders(first, run, seed=seed) if run is not None else []
+    return outcome, values
 
 
 def _under(study: StudyFolder, submissions: Sequence[Submission], methods: Sequence[str], seed: int) -> dict[str, Any]:
@@ -428,23 +430,23 @@ def _under(study: StudyFolder, submissions: Sequence[Submission], methods: Seque
 # Files ---------------------------------------------------------------------------------------------------------------
 
 
-def write_results(folder: Path, found: Mapping[str, Any], values: UnitScores) -> list[Path]:
+def write_results(folder: Path, outcome: Mapping[str, Any], values: UnitScores) -> list[Path]:
     """`results.json`, `results.csv`, `human.csv`, `results.html` and `figures/`."""
     from cd_exp.study.figures import figures
 
-    write_file(folder / "results.json", json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    write_file(folder / "results.json", json.dumps(outcome, indent=1, ensure_ascii=False) + "\n")
     header = ["rule", "score", "layer", "method", "units", "mean", "low", "high"]
     rows = [
         [rule, row["score"], row["layer"], row["method"], row["units"], f"{row['mean']:.6g}",
          *(f"{end:.6g}" for end in row.get("ci95", ()))]
-        for rule, under in found["rules"].items() for row in under.get("scores", ())
+        for rule, under in outcome["rules"].items() for row in under.get("scores", ())
     ]  # fmt: skip
     write_file(folder / "results.csv", format_csv([header, *([*row, "", ""][: len(header)] for row in rows)]))
     write_file(folder / "human.csv", human_csv(values))
-    drawn = figures(found)
+    drawn = figures(outcome)
     for name, content in drawn.items():
         write_file(folder / "figures" / f"{name}.png", content)
-    write_file(folder / "results.html", results_page(found, drawn))
+    write_file(folder / "results.html", results_page(outcome, drawn))
     return [folder / name for name in ("results.json", "results.csv", "human.csv", "results.html")]
 
 
@@ -459,7 +461,7 @@ def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
 
 
-def results_page(found: Mapping[str, Any], drawn: Mapping[str, bytes]) -> str:
+def results_page(outcome: Mapping[str, Any], drawn: Mapping[str, bytes]) -> str:
     """The results as one file with its figures inside."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -468,7 +470,7 @@ def results_page(found: Mapping[str, Any], drawn: Mapping[str, bytes]) -> str:
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     pictures = {n: f"data:image/png;base64,{base64.b64encode(c).decode('ascii')}" for n, c in drawn.items()}
-    return environment.get_template("results.html").render(found=found, figures=pictures, all=found["rules"]["all"])
+    return environment.get_template("results.html").render(found=outcome, figures=pictures, all=outcome["rules"]["all"])
 
 
 def label_file(run: Path, method: str) -> Path:
@@ -505,8 +507,8 @@ def join(run: Path, values: UnitScores) -> list[Path]:
         header, rows = _label_rows(path)
         names = {f"human_{name}": of_name for name, of_name in values.items()}
         kept = [name for name in header if name not in names]
-        place = kept.index("marks") if "marks" in kept else len(kept)
-        columns = [*kept[:place], *names, *kept[place:]]
+        column = kept.index("marks") if "marks" in kept else len(kept)
+        columns = [*kept[:column], *names, *kept[column:]]
         for row in rows:
             row |= {name: _cell(v.get((row["layer"], int(row["unit"]), method))) for name, v in names.items()}
         write_file(path, format_csv([columns, *([row[name] for name in columns] for row in rows)]))

@@ -98,10 +98,10 @@ class Source:
 
     def descriptions(self, unit: Unit) -> dict[str, list[str]]:
         """The distinct descriptions of a unit, each with the methods that give it."""
-        found: dict[str, list[str]] = {}
+        methods_of: dict[str, list[str]] = {}
         for method in self.methods:
-            found.setdefault(self.description(method, unit), []).append(method)
-        return found
+            methods_of.setdefault(self.description(method, unit), []).append(method)
+        return methods_of
 
 
 def draw_units(
@@ -155,9 +155,9 @@ def _usable(source: Source, layer: str) -> dict[int, float]:
 
 
 def _tenths(units: Mapping[int, float]) -> list[np.ndarray]:
-    known = sorted((value, unit) for unit, value in units.items() if value == value)
+    ordered = sorted((value, unit) for unit, value in units.items() if value == value)
     unknown = np.array([unit for unit, value in units.items() if value != value], dtype=int)
-    groups = np.array_split(np.array([unit for _, unit in known], dtype=int), TENTHS)
+    groups = np.array_split(np.array([unit for _, unit in ordered], dtype=int), TENTHS)
     return [group for group in (*groups, unknown) if len(group)]
 
 
@@ -221,9 +221,9 @@ def _ratings(source: Source, units: Sequence[Unit], per_unit: int, images: int, 
 def _choices(source: Source, units: Sequence[Unit], per_unit: int, images: int, rng: np.random.Generator) -> Drawn:
     every = sorted({text for unit in units for text in source.descriptions(unit)})
     for unit in units:
-        own = source.descriptions(unit)
-        others = [text for text in rng.permutation(every).tolist() if text not in own]
-        options = {**own, **{text: [] for text in others[: max(0, FEWEST_OPTIONS - len(own))]}}
+        described = source.descriptions(unit)
+        others = [text for text in rng.permutation(every).tolist() if text not in described]
+        options = {**described, **{text: [] for text in others[: max(0, FEWEST_OPTIONS - len(described))]}}
         for trial in range(per_unit):
             texts = tuple(rng.permutation(list(options)).tolist())
             key = _of(unit, [], options=[options[text] for text in texts])
@@ -269,9 +269,9 @@ def _intruders(source: Source, units: Sequence[Unit], per_unit: int, images: int
             tenth = 0 if trial == 0 else 1 + turn % (TENTHS - 2)
             turn += trial > 0
             members = groups[tenth][: images - 1] if tenth == 0 else rng.choice(groups[tenth], images - 1, False)
-            place = int(rng.integers(images))
-            shown = np.insert(rng.permutation(members), place, rng.choice(groups[-1]))
-            yield tuple(shown.tolist()), (), _of(unit, [], intruder=place, tenth=tenth + 1)
+            position = int(rng.integers(images))
+            shown = np.insert(rng.permutation(members), position, rng.choice(groups[-1]))
+            yield tuple(shown.tolist()), (), _of(unit, [], intruder=position, tenth=tenth + 1)
 
 
 def standardised(values: Float[np.ndarray, " images"]) -> Float[np.ndarray, " images"]:
@@ -370,20 +370,20 @@ def _clear_for_clip(source: Source, pool: Sequence[str], images: int, rng: np.ra
     rows = np.sort(rng.permutation(source.images)[:CLIP_IMAGES])
     matches = np.stack([standardised(source.match(text))[rows] for text in pool]).astype(np.float32)
     for best in (1, 5, len(pool)):
-        place = np.argsort(np.argsort(-matches, axis=0), axis=0) if best > 1 else None
-        among = matches == matches.max(axis=0) if place is None else place < best
-        found: list[tuple[float, Clear]] = []
+        ranks = np.argsort(np.argsort(-matches, axis=0), axis=0) if best > 1 else None
+        among = matches == matches.max(axis=0) if ranks is None else ranks < best
+        clear: list[tuple[float, Clear]] = []
         for number, text in enumerate(pool):
             order = np.argsort(-np.where(among[number], matches[number], -np.inf), kind="stable")[:images]
             if len(order) == images and among[number][order[-1]]:
                 weakest = np.argsort(matches[number])[: max(images, len(rows) // 50)]
-                own = np.full(source.images, np.nan, dtype=np.float32)
-                own[rows] = matches[number]
-                case = Clear(text, rows[order], rng.permutation(rows[weakest]), own)
-                found.append((float(matches[number][order[-1]]), case))
-        if len(found) > 1:
+                matches_here = np.full(source.images, np.nan, dtype=np.float32)
+                matches_here[rows] = matches[number]
+                case = Clear(text, rows[order], rng.permutation(rows[weakest]), matches_here)
+                clear.append((float(matches[number][order[-1]]), case))
+        if len(clear) > 1:
             break
-    return [case for _, case in sorted(found, key=lambda pair: -pair[0])[:CLIP_CASES]]
+    return [case for _, case in sorted(clear, key=lambda pair: -pair[0])[:CLIP_CASES]]
 
 
 def _is_matched(source: Source, text: str) -> bool:
@@ -406,15 +406,20 @@ def draw_known(
     """
     if len(cases) < 2:
         raise InputError("trials of known answer need two different descriptions; draw more units with --units")
-    known = {"rating": _known_rating, "presence": _known_presence, "choice": _known_choice, "intruder": _known_intruder}
+    makers = {
+        "rating": _known_rating,
+        "presence": _known_presence,
+        "choice": _known_choice,
+        "intruder": _known_intruder,
+    }
     trials = []
     for number, trial_id in enumerate(trial_ids(count, rng)):
         turn = number % len(cases)
         if turn == 0:
-            cases = [cases[place] for place in rng.permutation(len(cases))]
-        shown, texts, accept = known[design](cases[turn], cases, number % 2 == 0, images, rng)
+            cases = [cases[number_of] for number_of in rng.permutation(len(cases))]
+        shown, texts, accept = makers[design](cases[turn], cases, number % 2 == 0, images, rng)
         trials.append(Trial(trial_id, tuple(int(row) for row in shown), texts, kind, {"accept": accept}))
-    return [trials[place] for place in rng.permutation(count)]
+    return [trials[number_of] for number_of in rng.permutation(count)]
 
 
 def _other(case: Clear, cases: Sequence[Clear], rows: np.ndarray, rng: np.random.Generator) -> Clear:
@@ -445,17 +450,17 @@ def _known_choice(case, cases, fits, images, rng):
     left = list(cases)
     while len(texts) < FEWEST_OPTIONS and len(left) > 1 and any(other.text != case.text for other in left):
         other = _other(case, left, rows, rng)
-        left = [one for one in left if one.text != other.text]
+        left = [candidate for candidate in left if candidate.text != other.text]
         texts.append(other.text)
     order = rng.permutation(len(texts)).tolist()
     accept = [order.index(0)] if fits else [NONE]
-    return rows, tuple(texts[place] for place in order), accept
+    return rows, tuple(texts[index] for index in order), accept
 
 
 def _known_intruder(case, cases, fits, images, rng):
     del cases, fits
-    place = int(rng.integers(images))
-    return np.insert(case.shows[: images - 1], place, rng.choice(case.lacks)), (), [place]
+    position = int(rng.integers(images))
+    return np.insert(case.shows[: images - 1], position, rng.choice(case.lacks)), (), [position]
 
 
 def deal(tasks: Sequence[Trial], catch: Sequence[Trial], *, batch: int, rng: np.random.Generator) -> list[list[str]]:
@@ -467,11 +472,11 @@ def deal(tasks: Sequence[Trial], catch: Sequence[Trial], *, batch: int, rng: np.
         batch: tasks of one batch; the last may have fewer.
         rng: draws.
     """
-    order = [tasks[place].id for place in rng.permutation(len(tasks))]
+    order = [tasks[index].id for index in rng.permutation(len(tasks))]
     size = len(catch) // CATCH_SETS
     batches = []
     for number, start in enumerate(range(0, len(order), batch)):
         first = number % CATCH_SETS * size
         ids = [*order[start : start + batch], *(trial.id for trial in catch[first : first + size])]
-        batches.append([ids[place] for place in rng.permutation(len(ids))])
+        batches.append([ids[index] for index in rng.permutation(len(ids))])
     return batches

@@ -8,20 +8,22 @@ from cd_exp.results.image_strips import encode_png, render_figure
 from cd_exp.results.plots import COLOURS, GRID, WIDEST, new_plot
 
 
-def figures(found: Mapping[str, Any]) -> dict[str, bytes]:
+def figures(outcome: Mapping[str, Any]) -> dict[str, bytes]:
     """PNG files by name."""
-    rows = [row for row in found["rules"]["all"]["scores"] if not row["layer"]]
+    rows = [row for row in outcome["rules"]["all"]["scores"] if not row["layer"]]
     drawn = {}
-    for name, meaning in found["meaning"].items():
+    for name, meaning in outcome["meaning"].items():
         of_name = [row for row in rows if row["score"] == name and row["method"]]
         if of_name:
             drawn[name] = _dots([(row["method"], row["mean"], row.get("ci95")) for row in of_name], meaning)
-    if found.get("tenths"):
-        tenths = [(f"tenth {row['tenth']}", row["mean"], row.get("ci95")) for row in found["tenths"]]
+    if outcome.get("tenths"):
+        tenths = [(f"tenth {row['tenth']}", row["mean"], row.get("ci95")) for row in outcome["tenths"]]
         drawn["tenths"] = _dots(tenths, "share of intruders found; tenth 1 is the strongest")
-    if found["orders"]:
-        people = found.get("people_with_people")
-        best = [(f"{row['score']}, {row['method']}", row["spearman"], row.get("ci95")) for row in found["orders"][:12]]
+    if outcome["orders"]:
+        people = outcome.get("people_with_people")
+        best = [
+            (f"{row['score']}, {row['method']}", row["spearman"], row.get("ci95")) for row in outcome["orders"][:12]
+        ]
         first = [("people with people", people["spearman"], people.get("ci95"))] if people else []
         drawn["orders"] = _dots([*first, *best], "Spearman's correlation with people over units")
     return drawn
@@ -29,10 +31,10 @@ def figures(found: Mapping[str, Any]) -> dict[str, bytes]:
 
 def _dots(rows: Sequence[tuple[str, float, Sequence[float] | None]], label: str) -> bytes:
     figure, axes = new_plot(6.4, 0.9 + 0.34 * len(rows))
-    for place, (_, value, interval) in enumerate(rows):
+    for height, (_, value, interval) in enumerate(rows):
         if interval:
-            axes.plot(interval, [place, place], color=COLOURS[0], linewidth=2, solid_capstyle="round")
-        axes.plot([value], [place], "o", color=COLOURS[0], markersize=6)
+            axes.plot(interval, [height, height], color=COLOURS[0], linewidth=2, solid_capstyle="round")
+        axes.plot([value], [height], "o", color=COLOURS[0], markersize=6)
     axes.set_yticks(range(len(rows)), [cut_text(name, WIDEST) for name, _, _ in rows], parse_math=False)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(axis="x", color=GRID)

@@ -153,9 +153,9 @@ def draw(source: Source, plan: Plan) -> Study:
     texts = sorted({text for unit in units for text in source.descriptions(unit)})
     every = {text for by in source.methods.values() for labels in by.values() for text in labels.descriptions if text}
     cases, gold = designs.clear_cases(source, texts, plan.shown, rng, more=sorted(every - set(texts)))
-    known = partial(designs.draw_known, plan.design, cases, images=plan.shown, rng=rng)
-    catch = known(CATCH_SETS * plan.catch, kind="catch")
-    practice = known(PRACTICE, kind="practice")
+    draw_cases = partial(designs.draw_known, plan.design, cases, images=plan.shown, rng=rng)
+    catch = draw_cases(CATCH_SETS * plan.catch, kind="catch")
+    practice = draw_cases(PRACTICE, kind="practice")
     batches = designs.deal(tasks, catch, batch=plan.batch, rng=rng)
     return Study(plan, units, tasks, catch, practice, batches, gold)
 
@@ -181,14 +181,14 @@ def run_labels(folder: Path, methods: Sequence[str]) -> dict[str, dict[str, Labe
         InputError: no finished run, or a method that it does not have.
     """
     manifest = read_manifest_file(folder)
-    known = (CLIP_DISSECT, *map(str, manifest.get("baselines", ())))
+    names = (CLIP_DISSECT, *map(str, manifest.get("baselines", ())))
     for name in methods:
-        if name not in known:
-            raise unknown_name_error("--methods", name, known, where=f"in {folder}")
-    paths = {CLIP_DISSECT: "labels.csv", **{name: f"labels_{make_file_name(name)}.csv" for name in known[1:]}}
-    found = {name: read_labels_csv(folder / paths[name]) for name in methods or known}
-    first = next(iter(found.values()))
-    return {name: {layer: by[layer] for layer in first if layer in by} for name, by in found.items()}
+        if name not in names:
+            raise unknown_name_error("--methods", name, names, where=f"in {folder}")
+    paths = {CLIP_DISSECT: "labels.csv", **{name: f"labels_{make_file_name(name)}.csv" for name in names[1:]}}
+    by_method = {name: read_labels_csv(folder / paths[name]) for name in methods or names}
+    first = next(iter(by_method.values()))
+    return {name: {layer: by[layer] for layer in first if layer in by} for name, by in by_method.items()}
 
 
 def labels_digest(methods: Mapping[str, Mapping[str, Labels]]) -> str:
@@ -281,8 +281,8 @@ def _annotations(parts: Experiment, kept: np.ndarray) -> Callable[[str, Sequence
         key = hash(tuple(rows))
         if key not in readers:
             readers[key] = concept_presence(parts.probe, kept[list(rows)])
-        found = readers[key](text)
-        return None if found is None else found.numpy() > 0
+        column = readers[key](text)
+        return None if column is None else column.numpy() > 0
 
     return annotated
 
@@ -486,10 +486,10 @@ def _page(
     trials = {trial.id: trial for trial in study.trials}
     shown = [trials[i] for i in dict.fromkeys(i for number in batches for i in study.batches[number])]
     rows = list(dict.fromkeys(row for trial in (*study.practice, *shown) for row in trial.images))
-    place = {row: number for number, row in enumerate(rows)}
+    position = {row: number for number, row in enumerate(rows)}
 
     def described(trial: Trial) -> dict[str, Any]:
-        return {"images": [place[row] for row in trial.images], "texts": list(trial.texts)}
+        return {"images": [position[row] for row in trial.images], "texts": list(trial.texts)}
 
     data = {
         "study": identity,
@@ -516,7 +516,7 @@ def _page(
     text = json.dumps(data, ensure_ascii=True, separators=(",", ":")).replace("<", "\\u003c").replace("&", "\\u0026")
     filled = {"POLICY": policy, "TITLE": html.escape(words.title), "STYLE": style, "DATA": text, "SCRIPT": script}
     template = (assets / "page.html").read_text(encoding="utf-8")
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: filled[found[1]], template)
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: filled[match[1]], template)
 
 
 def _data_uri(content: bytes) -> str:

@@ -95,9 +95,9 @@ def outlook(
         chances = {} if study.plan.design == "intruder" else fit_chances(study, quality)
         simulated = [simulate(study, error, quality, chances, rng) for _ in range(count)]
     methods = list(simulated[0])
-    half = {name: float(np.mean([half_width(one[name]) for one in simulated])) for name in methods}
+    half = {name: float(np.mean([half_width(drawn[name]) for drawn in simulated])) for name in methods}
     pairs = list(combinations(methods, 2))
-    rejected = np.array([_rejected(one, pairs, seed) for one in simulated]).reshape(count, len(pairs))
+    rejected = np.array([_rejected(drawn, pairs, seed) for drawn in simulated]).reshape(count, len(pairs))
     power = dict(zip(pairs, rejected.mean(axis=0).tolist(), strict=True))
     return Outlook(error, half, power, careful_dropped(study.plan.catch, error))
 
@@ -106,8 +106,12 @@ def half_width(values: Float[np.ndarray, " units"]) -> float:
     """Half of the 95 % interval of a mean over units, by its standard error; NaN are units without the method."""
     from scipy.special import ndtri
 
-    known = values[~np.isnan(values)]
-    return float(ndtri((1 + LEVEL) / 2) * known.std(ddof=1) / np.sqrt(len(known))) if len(known) > 1 else float("nan")
+    present = values[~np.isnan(values)]
+    return (
+        float(ndtri((1 + LEVEL) / 2) * present.std(ddof=1) / np.sqrt(len(present)))
+        if len(present) > 1
+        else float("nan")
+    )
 
 
 def _rejected(values: Mapping[str, np.ndarray], pairs: Sequence[tuple[str, str]], seed: int) -> list[bool]:
@@ -151,13 +155,13 @@ def _spread(
     """Values of (task, method) averaged by unit and method; NaN where a unit has none."""
     numbers = _unit_numbers(study)
     units = np.array([numbers[trial.key["layer"], trial.key["unit"]] for trial in study.tasks])[tasks]
-    found = {}
+    by_method = {}
     for number, name in enumerate(methods):
         chosen = who == number
         total = np.bincount(units[chosen], values[chosen], minlength=len(numbers))
         times = np.bincount(units[chosen], minlength=len(numbers))
-        found[name] = np.where(times > 0, total / np.maximum(times, 1), np.nan)
-    return found
+        by_method[name] = np.where(times > 0, total / np.maximum(times, 1), np.nan)
+    return by_method
 
 
 Chances = dict[tuple[str, int, str], float]
@@ -231,13 +235,13 @@ def _choice(
     answers = simulated_answers(np.array(truth), options, raters=study.plan.raters, error=error, rng=rng)
     methods = list(quality)
     rows = [
-        (number, methods.index(name), place)
+        (number, methods.index(name), position)
         for number, trial in enumerate(study.tasks)
-        for place, names in enumerate(trial.key["options"])
+        for position, names in enumerate(trial.key["options"])
         for name in names
     ]
-    tasks, who, places = np.array(rows).T
-    return _spread(study, (answers[tasks] == places[:, None]).mean(axis=1), tasks, methods, who)
+    tasks, who, positions = np.array(rows).T
+    return _spread(study, (answers[tasks] == positions[:, None]).mean(axis=1), tasks, methods, who)
 
 
 def _intruder(
@@ -252,8 +256,8 @@ def _intruder(
     shown = study.plan.shown
     truth = np.where(clear[of_unit], 0, rng.integers(0, shown, len(of_unit)))
     answers = simulated_answers(truth, np.full(len(truth), shown), raters=study.plan.raters, error=error, rng=rng)
-    found = (answers == 0).mean(axis=1)
-    return _spread(study, found, np.arange(len(found)), [""], np.zeros(len(found), dtype=int))
+    hits = (answers == 0).mean(axis=1)
+    return _spread(study, hits, np.arange(len(hits)), [""], np.zeros(len(hits), dtype=int))
 
 
 def _presence(study: Study, source: Source, error: float, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -264,12 +268,12 @@ def _presence(study: Study, source: Source, error: float, rng: np.random.Generat
     answers = simulated_answers(truth, np.full(len(truth), 2), raters=study.plan.raters, error=error, rng=rng)
     pairs, _ = presence_scores(study, answers, images=source.images)
     units = _unit_numbers(study)
-    found = {name: np.full(len(units), np.nan) for name in source.methods}
+    by_method = {name: np.full(len(units), np.nan) for name in source.methods}
     methods = {(t.key["layer"], t.key["unit"], t.texts[0]): t.key["methods"] for t in study.tasks}
     for (layer, unit, text), value in pairs.items():
         for name in methods[layer, unit, text]:
-            found[name][units[layer, unit]] = value
-    return found
+            by_method[name][units[layer, unit]] = value
+    return by_method
 
 
 def presence_scores(
@@ -283,33 +287,32 @@ def presence_scores(
         images: how many the run has.
     """
     tasks, raters = study.tasks, answers.shape[1]
-    number = {trial.id: place for place, trial in enumerate(tasks)}
+    number = {trial.id: index for index, trial in enumerate(tasks)}
     batch = np.zeros(len(tasks), dtype=np.int64)
-    for place, ids in enumerate(study.batches):
-        batch[[number[trial_id] for trial_id in ids if trial_id in number]] = place
+    for index, ids in enumerate(study.batches):
+        batch[[number[trial_id] for trial_id in ids if trial_id in number]] = index
     people = batch[:, None] * raters + np.arange(raters)
     votes = scores.Votes(np.repeat(np.arange(len(tasks)), raters), people.ravel(), answers.ravel(), 2)
     names = [(t.key["layer"], t.key["unit"], t.texts[0]) for t in tasks]
-    place_of = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    place_of = {name: index for index, name in enumerate(dict.fromkeys(names))}
     groups = np.array([place_of[name] for name in names])
     match, activation = (np.array([t.key[name] for t in tasks]) for name in ("match", "activation"))
     pooled = scores.dawid_skene(votes, count=len(tasks), prior=scores.presence_prior(match, activation, groups))
     weight = np.array([weight_of(trial, images=images) for trial in tasks])
     count = np.array([trial.key["count"] for trial in tasks])
-    found = {}
-    for name, place in place_of.items():
-        mine = groups == place
-        found[name] = scores.weighted_correlation(
+    correlations = {}
+    for name, index in place_of.items():
+        mine = groups == index
+        correlations[name] = scores.weighted_correlation(
             activation[mine], pooled.posterior[mine, 1], weight[mine], count[mine]
         )
-    return found, pooled.mean_error
+    return correlations, pooled.mean_error
 
 
-def assumed_quality(methods: Sequence[str], given: Sequence[float] = ()) -> dict[str, float]:
+def assumed_quality(methods: Sequence[str], chosen: Sequence[float] = ()) -> dict[str, float]:
     """What is assumed where nothing is given: .65 for the first method, .15 less for each further one, at least .05."""
     return {
-        name: given[place] if place < len(given) else max(0.05, BEST - STEP * place)
-        for place, name in enumerate(methods)
+        name: chosen[rank] if rank < len(chosen) else max(0.05, BEST - STEP * rank) for rank, name in enumerate(methods)
     }
 
 
@@ -367,10 +370,10 @@ def _made_up(
     trial = study.trials[trial_id]
     allowed = allowed_answers(study.design, trial)
     if trial["kind"] == "catch":
-        value, wrong = str(rng.choice([str(one) for one in trial["accept"]])), error / 4
+        value, wrong = str(rng.choice([str(option) for option in trial["accept"]])), error / 4
     else:
         value, wrong = _made_up_truth(study.design, trial, fits, quality, rng), error
-    others = [one for one in allowed if one not in (value, CANNOT_TELL)]
+    others = [option for option in allowed if option not in (value, CANNOT_TELL)]
     value = str(rng.choice(others)) if rng.random() < wrong else value
     position = int(rng.integers(len(allowed))) if study.design == "choice" else allowed.index(value)
     return {"task": trial_id, "answer": value, "position": position, "ms": int(rng.integers(2000, 9000))}
@@ -384,11 +387,13 @@ def _made_up_truth(
     if design == "intruder":
         return str(trial["intruder"])
     good = []
-    for place, (text, methods) in enumerate(zip(trial["texts"], trial.get("options", [trial["methods"]]), strict=True)):
+    for position, (text, methods) in enumerate(
+        zip(trial["texts"], trial.get("options", [trial["methods"]]), strict=True)
+    ):
         key = (trial["layer"], trial["unit"], text)
         if key not in fits:
             fits[key] = bool(methods) and rng.random() < quality[methods[0]]
-        good += [place] if fits[key] else []
+        good += [position] if fits[key] else []
     if design == "rating":
         return str(rng.choice([4, 5] if good else [1, 2]))
     return str(rng.choice(good)) if good else NONE

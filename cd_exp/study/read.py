@@ -84,20 +84,20 @@ def open_study(folder: Path) -> StudyFolder:
     Raises:
         InputError: it is none, or a file of it was edited or cut off.
     """
-    found = []
+    parts = []
     for name in FILES:
         path = folder / name
         if not path.is_file():
             raise InputError(f"{folder} holds no {name}; give the folder that `python -m cd_exp.study make` wrote")
         try:
-            found.append(json.loads(path.read_text(encoding="utf-8")))
+            parts.append(json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path} is not JSON: {error}; it was edited or cut off: make the study again") from error
-    if not all(isinstance(part, dict) for part in found) or "design" not in found[0] or "trials" not in found[1]:
+    if not all(isinstance(part, dict) for part in parts) or "design" not in parts[0] or "trials" not in parts[1]:
         raise InputError(
             f"{folder} holds other files than `make` writes as {' and '.join(FILES)}; make the study again"
         )
-    return StudyFolder(folder, *found)
+    return StudyFolder(folder, *parts)
 
 
 # Files of answers ----------------------------------------------------------------------------------------------------
@@ -109,16 +109,16 @@ def read_answers(study: StudyFolder, paths: Sequence[Path]) -> list[Submission]:
     Raises:
         InputError: a file is missing, cut, altered, or of another study.
     """
-    found = []
+    submissions = []
     for path in _each(paths):
         text = _text(path)
         if path.suffix.lower() == ".csv" or not text.lstrip().startswith(("{", "[")):
-            found += _from_table(study, path, text)
+            submissions += _from_table(study, path, text)
         else:
-            found.append(_submission(study, _json(text, str(path)), str(path)))
-    if not found:
+            submissions.append(_submission(study, _json(text, str(path)), str(path)))
+    if not submissions:
         raise InputError(f"no answers in {', '.join(map(str, paths))}; give the files that the page saves")
-    return found
+    return submissions
 
 
 def _each(paths: Sequence[Path]) -> Iterator[Path]:
@@ -151,7 +151,7 @@ def _json(text: str, where: str) -> Any:
 
 def _from_table(study: StudyFolder, path: Path, text: str) -> list[Submission]:
     """Rows of a results table: the cell that holds a file of answers, and MTurk's WorkerId where the file has none."""
-    found = []
+    submissions = []
     for number, row in _rows(path, text):
         cells = [cell for cell in row.values() if isinstance(cell, str) and cell.lstrip().startswith('{"schema"')]
         if not cells:
@@ -159,10 +159,10 @@ def _from_table(study: StudyFolder, path: Path, text: str) -> list[Submission]:
         content = _json(cells[0], f"{path}, row {number}")
         if isinstance(content, dict) and row.get("WorkerId"):
             content["rater"] = {**(content.get("rater") or {}), "workerId": row["WorkerId"]}
-        found.append(_submission(study, content, f"{path}, row {number}"))
-    if not found:
+        submissions.append(_submission(study, content, f"{path}, row {number}"))
+    if not submissions:
         raise InputError(f"{path} has no column with files of answers; tables of single answers need --columns")
-    return found
+    return submissions
 
 
 def _rows(path: Path, text: str) -> list[tuple[int, dict[str, str]]]:
@@ -249,18 +249,18 @@ def parse_columns(words: Sequence[str]) -> dict[str, str]:
     Raises:
         InputError: an unknown name, or one without a column.
     """
-    found = {}
+    columns = {}
     for word in words:
         name, equals, column = word.partition("=")
         if name not in COLUMNS:
             raise unknown_name_error("--columns", name, COLUMNS)
         if not equals or not column:
             raise InputError(f"--columns {word!r} names no column; write it as {name}=COLUMN")
-        found[name] = column
-    if "answer" not in found:
+        columns[name] = column
+    if "answer" not in columns:
         raise InputError("--columns needs answer=COLUMN; a table with a column for each method or rater has a pattern "
                          "there, as in 'answer={method} E{rater} Rating'")  # fmt: skip
-    return found
+    return columns
 
 
 def long_rows(path: Path, columns: Mapping[str, str]) -> list[dict[str, str]]:
@@ -280,13 +280,13 @@ def long_rows(path: Path, columns: Mapping[str, str]) -> list[dict[str, str]]:
     fits = {column: match.groupdict() for column in header if (match := re.fullmatch(pattern, column))}
     if not fits:
         raise unknown_name_error("--columns answer: column", columns["answer"], header, where=f"in {path}")
-    found = []
+    table = []
     for _, row in rows:
         shared = {name: (row[column] or "").strip() for name, column in columns.items() if name != "answer"}
         for column, parts in fits.items():
             if (row[column] or "").strip():
-                found.append({**shared, **parts, "answer": row[column].strip()})
-    return found
+                table.append({**shared, **parts, "answer": row[column].strip()})
+    return table
 
 
 def foreign_study(folder: Path, rows: Sequence[Mapping[str, str]], source: str) -> tuple[StudyFolder, list[Submission]]:
@@ -363,52 +363,66 @@ def _ms(row: Mapping[str, str]) -> int:
 def judged(study: StudyFolder, submissions: Iterable[Submission]) -> list[Submission]:
     """The submissions by start, identities hashed with the study's salt, each with the reasons to drop it."""
     seen: set[tuple[str, str]] = set()
-    found = []
-    for one in sorted(submissions, key=lambda one: (one.started, one.rater, one.batch)):
-        rater = hashlib.sha256(f"{study.key['salt']} {one.rater}".encode()).hexdigest()[:12]
-        right = catch_right(study, one.answers)
+    marked = []
+    for submission in sorted(
+        submissions, key=lambda submission: (submission.started, submission.rater, submission.batch)
+    ):
+        rater = hashlib.sha256(f"{study.key['salt']} {submission.rater}".encode()).hexdigest()[:12]
+        right = catch_right(study, submission.answers)
         reasons = []
         if right is not None and right < CATCH_RIGHT:
             reasons.append("catch")
-        times = [answer.ms for answer in one.answers if answer.ms >= 0]
+        times = [answer.ms for answer in submission.answers if answer.ms >= 0]
         if times and median(times) < FASTEST_MS:
             reasons.append("fast")
-        if _is_straight(one.answers):
+        if _is_straight(submission.answers):
             reasons.append("straight")
-        mine = {(rater, answer.task) for answer in one.answers if study.trials[answer.task]["kind"] == "task"}
+        mine = {(rater, answer.task) for answer in submission.answers if study.trials[answer.task]["kind"] == "task"}
         if mine & seen:
             reasons.append("double")
         seen |= mine
-        found.append(replace(one, rater=rater, dropped=tuple(reasons), catch_right=right))
-    return found
+        marked.append(replace(submission, rater=rater, dropped=tuple(reasons), catch_right=right))
+    return marked
 
 
 def catch_right(study: StudyFolder, answers: Sequence[Answer]) -> float | None:
     """The share of trials of known answer that are right; None where none was asked."""
-    known = [(answer.answer, study.trials[answer.task]) for answer in answers]
-    right = [value in map(str, trial["accept"]) for value, trial in known if trial["kind"] == "catch"]
+    answered = [(answer.answer, study.trials[answer.task]) for answer in answers]
+    right = [value in map(str, trial["accept"]) for value, trial in answered if trial["kind"] == "catch"]
     return sum(right) / len(right) if right else None
 
 
 def _is_straight(answers: Sequence[Answer]) -> bool:
     if len(answers) < STRAIGHT_ANSWERS:
         return False
-    places = [answer.answer if answer.position < 0 else answer.position for answer in answers]
-    return max(map(places.count, set(places))) >= STRAIGHT * len(places)
+    positions = [answer.answer if answer.position < 0 else answer.position for answer in answers]
+    return max(map(positions.count, set(positions))) >= STRAIGHT * len(positions)
 
 
 def write_answers(folder: Path, submissions: Sequence[Submission]) -> None:
     """`answers.csv`, one row per answer, and `raters.csv`, one per submission with the reasons to drop it."""
     rows: list[list[object]] = [["submission", "rater", "batch", "task", "answer", "position", "ms"]]
-    for number, one in enumerate(submissions, 1):
-        rows += [[number, one.rater, one.batch, a.task, a.answer, a.position, a.ms] for a in one.answers]
+    for number, submission in enumerate(submissions, 1):
+        rows += [
+            [number, submission.rater, submission.batch, a.task, a.answer, a.position, a.ms] for a in submission.answers
+        ]
     write_file(folder / "answers.csv", format_csv(rows))
     rows = [["submission", "rater", "batch", "answers", "catch_right", "seconds_per_question", "dropped"]]
-    for number, one in enumerate(submissions, 1):
-        times = [answer.ms for answer in one.answers if answer.ms >= 0]
-        right = "" if one.catch_right is None else f"{one.catch_right:.3f}"
+    for number, submission in enumerate(submissions, 1):
+        times = [answer.ms for answer in submission.answers if answer.ms >= 0]
+        right = "" if submission.catch_right is None else f"{submission.catch_right:.3f}"
         seconds = f"{median(times) / 1000:.2f}" if times else ""
-        rows.append([number, one.rater, one.batch, len(one.answers), right, seconds, " ".join(one.dropped)])
+        rows.append(
+            [
+                number,
+                submission.rater,
+                submission.batch,
+                len(submission.answers),
+                right,
+                seconds,
+                " ".join(submission.dropped),
+            ]
+        )
     write_file(folder / "raters.csv", format_csv(rows))
 
 

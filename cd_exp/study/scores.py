@@ -98,12 +98,12 @@ def dawid_skene(
     return Pooled(posterior, error, mean)
 
 
-def _fixed(posterior: np.ndarray, known: np.ndarray | None) -> np.ndarray:
+def _fixed(posterior: np.ndarray, classes: np.ndarray | None) -> np.ndarray:
     """The posterior with certainty where the class is known."""
-    if known is None:
+    if classes is None:
         return posterior
     fixed = posterior.copy()
-    fixed[known >= 0] = np.eye(posterior.shape[1])[known[known >= 0]]
+    fixed[classes >= 0] = np.eye(posterior.shape[1])[classes[classes >= 0]]
     return fixed
 
 
@@ -127,10 +127,10 @@ def presence_prior(
     """
     number = int(groups.max(initial=-1)) + 1
     columns = np.stack([np.ones(len(match)), match, activation], axis=1)
-    shared, own = np.zeros(3), np.zeros((2, number))
+    shared, by_group = np.zeros(3), np.zeros((2, number))
 
     def curve() -> Float[np.ndarray, " tasks"]:
-        return 1 / (1 + np.exp(-(columns @ shared + own[0][groups] + own[1][groups] * match).clip(-40, 40)))
+        return 1 / (1 + np.exp(-(columns @ shared + by_group[0][groups] + by_group[1][groups] * match).clip(-40, 40)))
 
     def total(values: Float[np.ndarray, " tasks"]) -> Float[np.ndarray, " groups"]:
         return np.bincount(groups, values, minlength=number)
@@ -143,11 +143,11 @@ def presence_prior(
             shared[:] += np.linalg.solve(hessian, gradient).clip(-2, 2)
             p = curve()
             rest, spread = posterior[:, 1] - p, p * (1 - p)
-            g0, g1 = total(rest) - own[0], total(rest * match) - own[1]
+            g0, g1 = total(rest) - by_group[0], total(rest * match) - by_group[1]
             h00, h01, h11 = total(spread) + 1, total(spread * match), total(spread * match**2) + 1
             determinant = h00 * h11 - h01**2
-            own[0] += ((h11 * g0 - h01 * g1) / determinant).clip(-2, 2)
-            own[1] += ((h00 * g1 - h01 * g0) / determinant).clip(-2, 2)
+            by_group[0] += ((h11 * g0 - h01 * g1) / determinant).clip(-2, 2)
+            by_group[1] += ((h00 * g1 - h01 * g0) / determinant).clip(-2, 2)
         p = curve()
         return np.stack([1 - p, p], axis=1)
 
@@ -227,8 +227,8 @@ def alpha(
     used = shared.sum(axis=0) > 0
     if used.sum() < 2:
         return None
-    found = krippendorff.alpha(value_counts=shared[:, used], value_domain=values[used], level_of_measurement=level)
-    return float(found)
+    value = krippendorff.alpha(value_counts=shared[:, used], value_domain=values[used], level_of_measurement=level)
+    return float(value)
 
 
 def share_equal(counts: Float[np.ndarray, "tasks classes"]) -> float | None:
@@ -320,8 +320,8 @@ def bootstrapped(
     """The 95 % percentile interval over units of a statistic that needs several numbers of each; None where unknown."""
     rng = np.random.default_rng(seed)
     drawn = [statistic(values[rng.integers(0, len(values), len(values))]) for _ in range(resamples)]
-    known = np.array([value for value in drawn if value is not None])
-    if len(known) < resamples / 2:
+    values_drawn = np.array([value for value in drawn if value is not None])
+    if len(values_drawn) < resamples / 2:
         return None
-    low, high = np.quantile(known, [0.025, 0.975])
+    low, high = np.quantile(values_drawn, [0.025, 0.975])
     return float(low), float(high)

@@ -25,11 +25,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, metavar="DIR", help="hydra.sweep.dir of the multirun")
     parser.add_argument("--resume", action="store_true", help="first run the jobs that are missing or failed")
     parser.add_argument("--trust", action="store_true", help="let --resume run the code that the folder names")
-    given = parser.parse_args(arguments)
-    folder = given.folder
+    options = parser.parse_args(arguments)
+    folder = options.folder
     try:
-        if given.resume and missing_jobs(folder):
-            for note in check_code(folder, trust=given.trust):
+        if options.resume and missing_jobs(folder):
+            for note in check_code(folder, trust=options.trust):
                 print(f"note: {escape_for_terminal(note)}", file=sys.stderr)
             # It gathers at its end, however that is.
             return subprocess.run(

@@ -44,7 +44,7 @@ def explain_axes(sweep: Sweep) -> dict[str, Any]:
 
 def drop_untestable(explained: Mapping[str, Any]) -> dict[str, Any]:
     """What is shown of it: without a residual an axis explains all by arithmetic alone, which stays in `anova.json`."""
-    return {title: found for title, found in explained.items() if found["residual"]["df"]}
+    return {title: analysis for title, analysis in explained.items() if analysis["residual"]["df"]}
 
 
 def _explain_view(sweep: Sweep, view: LayerAcrossJobs) -> dict[str, Any]:
@@ -112,16 +112,16 @@ def _axis_part(
     df, spare = rank - rank_without, len(accuracy) - rank
     levels = len(set(axes[axis]))
     # Fewer degrees of freedom than levels call for: other axes' columns span some of this one's.
-    found: dict[str, Any] = {"levels": levels, "df": df, "separable": df == levels - 1}
-    if not found["separable"]:
-        return found
-    found["ss"] = max(0.0, without - rest) if df and total else 0.0
+    entry: dict[str, Any] = {"levels": levels, "df": df, "separable": df == levels - 1}
+    if not entry["separable"]:
+        return entry
+    entry["ss"] = max(0.0, without - rest) if df and total else 0.0
     if total:
-        found["eta_squared"] = found["ss"] / total
+        entry["eta_squared"] = entry["ss"] / total
     if df and spare and rest:
-        found["f"] = (found["ss"] / df) / (rest / spare)
-        found["p"] = float(stats.f.sf(found["f"], df, spare))
-    return found
+        entry["f"] = (entry["ss"] / df) / (rest / spare)
+        entry["p"] = float(stats.f.sf(entry["f"], df, spare))
+    return entry
 
 
 def _residual_squares(accuracy: "Float[np.ndarray, ' runs']", axes: Sequence[Sequence[str]]) -> tuple[float, int]:

@@ -41,8 +41,8 @@ class Vote:
     @property
     def judged(self) -> bool | None:
         """Whether the consensus is right; None where no job's label of the unit is judged."""
-        known = [right for right in self.right.values() if right is not None]
-        if not known:
+        verdicts = [right for right in self.right.values() if right is not None]
+        if not verdicts:
             return None
         return any(self.right[job] for job, label in self.labels.items() if label == self.description)
 
@@ -62,7 +62,7 @@ def vote_on_units(sweep: Sweep) -> tuple[Vote, ...]:
             rows[names[job.name], row["layer"], int(row["unit"])][job.name] = row
     naming = NameMatcher.of(row["description"] for by_job in rows.values() for row in by_job.values())
     alike = lru_cache(maxsize=None)(partial(are_same_name, first=naming, second=naming))
-    order = {key: place for place, key in enumerate(dict.fromkeys(key[:2] for key in rows))}
+    order = {key: position for position, key in enumerate(dict.fromkeys(key[:2] for key in rows))}
     ordered = sorted(rows.items(), key=lambda item: (order[item[0][:2]], item[0][2]))
     return tuple(_count_votes(*key, by_job, alike) for key, by_job in ordered)
 
@@ -93,20 +93,23 @@ def consensus_accuracy(votes: Sequence[Vote]) -> dict[str, Any]:
     """
     from cd_exp.metrics.intervals import wilson_interval
 
-    found: dict[str, Any] = {"units": len(votes), "agreement": 100 * float(np.mean([vote.agreement for vote in votes]))}
+    summary: dict[str, Any] = {
+        "units": len(votes),
+        "agreement": 100 * float(np.mean([vote.agreement for vote in votes])),
+    }
     right = np.array([vote.judged for vote in votes if vote.judged is not None], dtype=bool)
     if len(right):
         low, high = wilson_interval(right)
-        found |= {"judged": len(right), "top1": 100 * float(right.mean()), "ci95": [low, high]}
-    return found
+        summary |= {"judged": len(right), "top1": 100 * float(right.mean()), "ci95": [low, high]}
+    return summary
 
 
 def votes_by_layer(votes: Sequence[Vote]) -> dict[tuple[str, str], list[Vote]]:
     """The votes of each model and layer, in order."""
-    found: dict[tuple[str, str], list[Vote]] = defaultdict(list)
+    by_layer: dict[tuple[str, str], list[Vote]] = defaultdict(list)
     for vote in votes:
-        found[vote.model, vote.layer].append(vote)
-    return dict(found)
+        by_layer[vote.model, vote.layer].append(vote)
+    return dict(by_layer)
 
 
 def _count_votes(
@@ -120,9 +123,9 @@ def _count_votes(
     groups = [winner]  # what is alike counts as one label; a label alike to two groups joins the first
     kinds = {}
     for job, label in labels.items():
-        place = next((number for number, name in enumerate(groups) if _are_equal(label, name, alike)), len(groups))
-        groups += [label] if place == len(groups) else []
-        kinds[job] = place
+        group = next((number for number, name in enumerate(groups) if _are_equal(label, name, alike)), len(groups))
+        groups += [label] if group == len(groups) else []
+        kinds[job] = group
     return Vote(
         model=model,
         layer=layer,
@@ -155,11 +158,11 @@ def _read_labels(job: Job) -> Iterator[Row]:
 def _name_models(sweep: Sweep) -> dict[str, str]:
     """What the model of each job is called: its choice, with a number where that alone names several models."""
     called: dict[str, list[str]] = defaultdict(list)
-    found = {}
+    names = {}
     for job in sweep.finished:
         name = job.choices.get("model", "model")
         if job.model not in called[name]:
             called[name].append(job.model)
         number = called[name].index(job.model) + 1
-        found[job.name] = name if number == 1 else f"{name} ({number})"
-    return found
+        names[job.name] = name if number == 1 else f"{name} ({number})"
+    return names

@@ -50,12 +50,12 @@ def log_sweep(sweep: Sweep, *, explained: Mapping[str, Any], figures: Sequence[P
     group = sweep.folder.resolve().name
     filed = RunInfo(config=about, group=group, job_type="summary", name=f"summary of {len(sweep.jobs)} jobs")
     with replace(logger, system_metrics=False).run(folder=sweep.folder, about=filed) as run:
-        place = run.url or f"wandb sync {sweep.folder}/*/wandb/offline-run-* {sweep.folder}/wandb/offline-run-*"
+        address = run.url or f"wandb sync {sweep.folder}/*/wandb/offline-run-* {sweep.folder}/wandb/offline-run-*"
         _log_tables(run, sweep, explained, figures, paths)
     from cd_exp.io.atomic import write_file
 
-    write_file(note, json.dumps({"of": digest, "run": place}, indent=1))
-    return place
+    write_file(note, json.dumps({"of": digest, "run": address}, indent=1))
+    return address
 
 
 def _find_logger(sweep: Sweep) -> "Wandb | None":
@@ -84,8 +84,8 @@ def _log_tables(
     columns, rows = sweep_table(sweep)
     effects = [
         [layer, axis, *(part.get(key) for key in EFFECT)]
-        for layer, found in explained.items()
-        for axis, part in found["axes"].items()
+        for layer, analysis in explained.items()
+        for axis, part in analysis["axes"].items()
     ]
     logged: dict[str, Any] = {"sweep": wandb.Table(columns=[*columns], data=rows)}
     if effects:
@@ -129,18 +129,21 @@ def gather_sweep(folder: Path, *, console: "Console | None" = None) -> Sweep | N
     explained = anova.explain_axes(sweep)
     _write_or_remove(folder / "anova.json", format_json(explained, "anova.json") if explained else None)
     drawn = plots.draw_sweep_figures(sweep, votes)
-    agreed = [(*key, consensus.consensus_accuracy(found)) for key, found in consensus.votes_by_layer(votes).items()]
+    agreed = [
+        (*key, consensus.consensus_accuracy(layer_votes))
+        for key, layer_votes in consensus.votes_by_layer(votes).items()
+    ]
     page = pages.write_sweep_page(sweep, folder)
     tables.show_sweep(console, sweep, explained=explained, agreed=agreed)
     try:
         record_place = log_sweep(sweep, explained=explained, figures=drawn)
-        said = f"W&B: {record_place}" if record_place else ""
+        message = f"W&B: {record_place}" if record_place else ""
     except InputError as error:  # the tables are made; a tracker out of reach takes nothing from them
-        said = f"W&B summary not made: {error}"
+        message = f"W&B summary not made: {error}"
     if page:
         console.print(f"page: {page}", markup=False, highlight=False, soft_wrap=True)
-    if said:
-        console.print(said, markup=False, highlight=False, soft_wrap=True)
+    if message:
+        console.print(message, markup=False, highlight=False, soft_wrap=True)
     return sweep
 
 

@@ -38,15 +38,15 @@ class Job:
         """What the job has for a config group or a dotted setting: `-` where it has no such, None where unknown."""
         if key in self.choices:
             return self.choices[key]
-        found: Any = self.config
+        node: Any = self.config
         for part in key.split("."):
-            found = found.get(part, self) if isinstance(found, Mapping) else self
-        if found is not self and not isinstance(found, Mapping | list):
-            return format_setting(found)
+            node = node.get(part, self) if isinstance(node, Mapping) else self
+        if node is not self and not isinstance(node, Mapping | list):
+            return format_setting(node)
         if key in self.overrides:
             return self.overrides[key]
-        if found is not self:
-            return json.dumps(found, ensure_ascii=False)
+        if node is not self:
+            return json.dumps(node, ensure_ascii=False)
         return "-" if self.config else None
 
 
@@ -70,11 +70,11 @@ class Sweep:
 
     def levels(self, axis: str) -> tuple[str, ...]:
         """The values of an axis: numbers by size, others as they come."""
-        found = list(dict.fromkeys(value for job in self.jobs if (value := job.value(axis)) is not None))
+        values = list(dict.fromkeys(value for job in self.jobs if (value := job.value(axis)) is not None))
         try:
-            return tuple(sorted(found, key=float))
+            return tuple(sorted(values, key=float))
         except ValueError:
-            return tuple(found)
+            return tuple(values)
 
     def place(self, job: Job, *, without: str = "") -> str:
         """The axes' values of a job in words, as in `cifar10 · wpmi`."""
@@ -89,20 +89,20 @@ def find_axes(jobs: Sequence[Job]) -> tuple[str, ...]:
     """
     named = dict.fromkeys(key for job in jobs for key in job.overrides)
     groups = dict.fromkeys(key for job in jobs for key in job.choices)
-    found: list[str] = []
+    axes: list[str] = []
     for key in [*named, *groups]:
-        if key in found or len({job.value(key) for job in jobs} - {None}) < 2:
+        if key in axes or len({job.value(key) for job in jobs} - {None}) < 2:
             continue
-        if key in named or not _follows_from(key, found, jobs):
-            found.append(key)
-    return tuple(sorted(found, key=lambda key: METHOD.index(key) if key in METHOD else len(METHOD)))
+        if key in named or not _follows_from(key, axes, jobs):
+            axes.append(key)
+    return tuple(sorted(axes, key=lambda key: METHOD.index(key) if key in METHOD else len(METHOD)))
 
 
 def _follows_from(key: str, axes: Sequence[str], jobs: Sequence[Job]) -> bool:
     """Whether the axes already tell the value of `key`."""
-    known = [job for job in jobs if job.value(key) is not None]
-    places = {tuple(job.value(axis) for axis in axes) for job in known}
-    return len(places) == len({(*(job.value(axis) for axis in axes), job.value(key)) for job in known})
+    with_key = [job for job in jobs if job.value(key) is not None]
+    combinations = {tuple(job.value(axis) for axis in axes) for job in with_key}
+    return len(combinations) == len({(*(job.value(axis) for axis in axes), job.value(key)) for job in with_key})
 
 
 def format_setting(value: Any) -> str:
@@ -120,8 +120,8 @@ OVERRIDE = re.compile(r"(?:\+\+|\+|~)?([^=]+)(?:=(.*))?", re.DOTALL)
 
 def read_sweep(folder: Path) -> Sweep:
     """The sweep in a folder; without jobs where the folder has none or is not there."""
-    places = sorted(_job_folders(folder, DEPTH), key=lambda place: _natural_key(str(place.relative_to(folder))))
-    jobs = tuple(_read_job(place, name=place.relative_to(folder).as_posix()) for place in places)
+    folders = sorted(_job_folders(folder, DEPTH), key=lambda path: _natural_key(str(path.relative_to(folder))))
+    jobs = tuple(_read_job(path, name=path.relative_to(folder).as_posix()) for path in folders)
     return Sweep(folder, jobs, find_axes(jobs))
 
 
@@ -205,10 +205,10 @@ def _modified_time(path: Path) -> int:
 def _read_json(path: Path) -> dict[str, Any] | None:
     """None where there is no file, or none that can be read: a job may be killed while it writes."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return content if isinstance(content, dict) else None
 
 
 def _read_yaml(path: Path, *, resolve: bool = True) -> Any:
@@ -218,13 +218,13 @@ def _read_yaml(path: Path, *, resolve: bool = True) -> Any:
     from yaml import YAMLError  # type: ignore[import-untyped]
 
     try:
-        found = OmegaConf.load(path)
+        config = OmegaConf.load(path)
     except (OSError, ValueError, YAMLError, OmegaConfBaseException):
         return None
     try:
-        return OmegaConf.to_container(found, resolve=resolve)
+        return OmegaConf.to_container(config, resolve=resolve)
     except OmegaConfBaseException:
-        return OmegaConf.to_container(found)
+        return OmegaConf.to_container(config)
 
 
 LAST = "last judged layer"

@@ -61,14 +61,16 @@ def read_plan(folder: Path) -> MultirunPlan:
         settings: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
         hydra = settings["hydra"]
         overrides = tuple(rename_targets(text) for text in hydra["overrides"]["task"])
-        found = _parse_overrides(
+        parsed = _parse_overrides(
             [*(f"{key}={value}" for key, value in (hydra["sweeper"]["params"] or {}).items()), *overrides]
         )
         return MultirunPlan(
             overrides=overrides,
             hydra=tuple(hydra["overrides"]["hydra"]),
-            jobs=tuple(tuple(job) for job in BasicSweeper.split_arguments(found, None)[0]),
-            axes=tuple(dict.fromkeys(override.get_key_element() for override in found if override.is_sweep_override())),
+            jobs=tuple(tuple(job) for job in BasicSweeper.split_arguments(parsed, None)[0]),
+            axes=tuple(
+                dict.fromkeys(override.get_key_element() for override in parsed if override.is_sweep_override())
+            ),
             folder=Path(hydra["runtime"]["cwd"]),
             config_dirs=tuple(
                 source["path"] for source in hydra["runtime"]["config_sources"] if source["provider"] == "command-line"
@@ -103,13 +105,13 @@ def missing_jobs(folder: Path) -> list[list[str]]:
     """
     plan, jobs = read_plan(folder), read_sweep(folder).jobs
     begun = {_normalise_overrides(job.overrides.items()): job for job in jobs}
-    found = []
+    missing = []
     for number, overrides in enumerate(plan.jobs):
         job = begun.get(_normalise_overrides(text.lstrip("+~").partition("=")[::2] for text in overrides))
         if job is None or job.status != "ok":
             subfolder = str(number) if job is None else job.name
-            found.append([*overrides, f"hydra.sweep.subdir='{subfolder}'"])
-    return found
+            missing.append([*overrides, f"hydra.sweep.subdir='{subfolder}'"])
+    return missing
 
 
 def check_code(folder: Path, *, trust: bool) -> list[str]:
@@ -161,8 +163,8 @@ def resume_arguments(folder: Path) -> Iterator[list[str]]:
 
 
 def _build_arguments(plan: MultirunPlan) -> Iterator[str]:
-    for place in plan.config_dirs:
-        yield from ("--config-dir", place)
+    for config_dir in plan.config_dirs:
+        yield from ("--config-dir", config_dir)
     yield from plan.overrides
     yield from (text for text in plan.hydra if text.partition("=")[0] not in SET_BY_RESUME)
 

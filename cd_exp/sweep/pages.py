@@ -50,24 +50,28 @@ def describe_sweep(sweep: Sweep, title: str) -> dict[str, Any]:
     shown = drop_untestable(explain_axes(sweep))
     effects = [
         {"layer": layer, "axis": axis} | {key: part.get(key) for key in EFFECT}
-        for layer, found in shown.items()
-        for axis, part in [*found["axes"].items(), ("residual", found["residual"])]
+        for layer, analysis in shown.items()
+        for axis, part in [*analysis["axes"].items(), ("residual", analysis["residual"])]
     ]
     jobs = [job.name for job in sweep.finished]
-    known = {figure.key: {"heading": figure.heading, "digits": metric_digits(figure.digits)} for figure in METRICS}
+    figures = {figure.key: {"heading": figure.heading, "digits": metric_digits(figure.digits)} for figure in METRICS}
     return {
         "title": title,
-        "figures": known,
+        "figures": figures,
         "jobs": len(sweep.jobs),
         "finished": len(jobs),
         "axes": list(sweep.axes),
         "columns": columns,
         "rows": rows,
         "explained": effects,
-        "notes": [*dict.fromkeys(note for found in shown.values() for note in found["notes"])],
+        "notes": [*dict.fromkeys(note for analysis in shown.values() for note in analysis["notes"])],
         "layers": [
-            {"words": f"{model} · {layer}" if several else layer, "layer": layer, **_encode_votes(found, jobs, names)}
-            for (model, layer), found in votes.items()
+            {
+                "words": f"{model} · {layer}" if several else layer,
+                "layer": layer,
+                **_encode_votes(analysis, jobs, names),
+            }
+            for (model, layer), analysis in votes.items()
         ],
         "names": names.texts,
         "votes": {"jobs": jobs, "words": [sweep.place(job) or job.name for job in sweep.finished]},
@@ -78,14 +82,14 @@ def _encode_votes(votes: Sequence[Vote], jobs: Sequence[str], names: Any) -> dic
     """One layer: a row for each unit, a column for each job; -1 where a job gives no label or nothing is known."""
     from cd_exp.explorer.payload import encode_array
 
-    known = {True: 1, False: 0, None: -1}
+    codes = {True: 1, False: 0, None: -1}
     return {
         "unit": encode_array([vote.unit for vote in votes]),
         "consensus": encode_array([names.number(vote.description) for vote in votes]),
         "truth": encode_array([names.number(vote.truth) for vote in votes]),
         "agreement": encode_array([float(vote.agreement) for vote in votes]),
         "labels": encode_array([[names.number(vote.labels.get(job, "")) for job in jobs] for vote in votes]),
-        "right": encode_array([[known[vote.right.get(job)] for job in jobs] for vote in votes]),
+        "right": encode_array([[codes[vote.right.get(job)] for job in jobs] for vote in votes]),
     }
 
 

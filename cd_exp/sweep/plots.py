@@ -87,8 +87,8 @@ def _choose_jobs(jobs: Sequence[Job]) -> list[Job]:
 
 
 def _sort_key(votes: Sequence[Vote]) -> str:
-    known = any(right is not None for vote in votes for right in vote.right.values())
-    return "dark blue: right, sand: wrong" if known else "blue: the consensus, grey: another label"
+    has_truth = any(right is not None for vote in votes for right in vote.right.values())
+    return "dark blue: right, sand: wrong" if has_truth else "blue: the consensus, grey: another label"
 
 
 def _cell_style(vote: Vote, job: Job) -> tuple[str, str]:
@@ -143,9 +143,9 @@ def _draw_each(sweep: Sweep, votes: Sequence[Vote]) -> Iterator[tuple[str, "Figu
             yield f"heat_{name}", draw_heat_map(sweep, view)
     groups = votes_by_layer(votes)
     several = len({model for model, _ in groups}) > 1
-    for (model, layer), found in groups.items():
+    for (model, layer), layer_votes in groups.items():
         title = f"{model} {layer}" if several else layer
-        figure = draw_disagreement(sweep, found, title=title)
+        figure = draw_disagreement(sweep, layer_votes, title=title)
         if figure is not None:
             name = "_".join(map(make_file_name, (model, layer) if several else (layer,)))
             yield f"disagreement_{name}", figure
@@ -184,22 +184,26 @@ def draw_heat_map(sweep: Sweep, view: LayerAcrossJobs) -> "Figure":
     across, rows = table_layout(sweep)
     columns = sweep.levels(across)
     # Several runs of one combination show as their mean.
-    found: dict[tuple[int, int], list[Job]] = {}
+    jobs_in_cell: dict[tuple[int, int], list[Job]] = {}
     for job in sweep.jobs:
         if job.value(across) in columns:
-            place = rows.index(sweep.place(job, without=across)), columns.index(job.value(across) or "")
-            found.setdefault(place, []).append(job)
+            cell = rows.index(sweep.place(job, without=across)), columns.index(job.value(across) or "")
+            jobs_in_cell.setdefault(cell, []).append(job)
     values = np.full((len(rows), len(columns)), np.nan)
-    for place, jobs in found.items():
+    for cell, jobs in jobs_in_cell.items():
         judged = [view.metrics[job.name]["top1"] for job in jobs if job.name in view.metrics]
-        values[place] = np.mean(judged) if judged else np.nan
+        values[cell] = np.mean(judged) if judged else np.nan
     figure, axes = new_plot(2.6 + 0.85 * len(columns), 1.3 + 0.42 * len(rows))
     low, high = (np.nanmin(values), np.nanmax(values)) if np.isfinite(values).any() else (0, 100)
     axes.imshow(values, vmin=low, vmax=max(high, low + 1), cmap="cividis", aspect="auto")
     axes.set_facecolor(GRID)
     for (row, column), value in np.ndenumerate(values):
         bright = np.isnan(value) or value > (low + high) / 2
-        text = view.cell(found[row, column][0]) if np.isnan(value) and (row, column) in found else f"{value:.1f}"
+        text = (
+            view.cell(jobs_in_cell[row, column][0])
+            if np.isnan(value) and (row, column) in jobs_in_cell
+            else f"{value:.1f}"
+        )
         text = "" if text == "nan" else text
         axes.text(column, row, text, ha="center", va="center", fontsize=9, color="black" if bright else "white")
     axes.set_xticks(range(len(columns)), [cut_text(name, 20) for name in columns], parse_math=False)
@@ -225,9 +229,9 @@ def _add_legend(axes: "Axes", across: str, levels: Sequence[str]) -> None:
         Line2D([], [], color=colour, marker=marker, linestyle="")
         for colour, marker, _ in map(line_style, range(len(levels)))
     ]
-    names, place = [cut_text(level, 20) for level in levels], (0, 1)
+    names, anchor = [cut_text(level, 20) for level in levels], (0, 1)
     columns = max(1, min(6, 60 // (6 + max(map(len, names)))))
-    legend = axes.legend(handles, names, loc="lower left", bbox_to_anchor=place, ncols=columns, frameon=False)
+    legend = axes.legend(handles, names, loc="lower left", bbox_to_anchor=anchor, ncols=columns, frameon=False)
     legend.set_title(cut_text(across, WIDEST))
     legend.set_alignment("left")
     for text in (legend.get_title(), *legend.get_texts()):

@@ -42,9 +42,9 @@ def show_sweep(
     if not seen:
         console.print(job_table(sweep, None))
     shown = drop_untestable(explained)
-    for title, found in shown.items():
-        console.print(variance_table(title, found))
-    for note in dict.fromkeys(note for found in shown.values() for note in found["notes"]):
+    for title, analysis in shown.items():
+        console.print(variance_table(title, analysis))
+    for note in dict.fromkeys(note for analysis in shown.values() for note in analysis["notes"]):
         console.print(_as_text(f"note: {note}", "dim"))
     if len(sweep.finished) > 1 and agreed:
         console.print(show_consensus(agreed))
@@ -71,9 +71,9 @@ def order_jobs(sweep: Sweep) -> list[Job]:
 
     def place(job: Job) -> list[int]:
         values = ((levels[axis], job.value(axis)) for axis in sweep.axes)
-        return [len(known) if value is None else known.index(value) for known, value in values]
+        return [len(axis_levels) if value is None else axis_levels.index(value) for axis_levels, value in values]
 
-    return sorted(sweep.jobs, key=place)
+    return sorted(sweep.jobs, key=level_numbers)
 
 
 def pivot_table(sweep: Sweep, view: LayerAcrossJobs) -> "Table":
@@ -85,9 +85,11 @@ def pivot_table(sweep: Sweep, view: LayerAcrossJobs) -> "Table":
         cells = []
         for column in sweep.levels(across):
             jobs = [job for job in sweep.jobs if job.value(across) == column]
-            here = [job for job in jobs if sweep.place(job, without=across) == row]
+            of_row = [job for job in jobs if sweep.place(job, without=across) == row]
             # Jobs of one combination stand below each other.
-            cells.append(_as_text("\n", "").join(_as_text(view.cell(job, line="\n"), _job_style(job)) for job in here))
+            cells.append(
+                _as_text("\n", "").join(_as_text(view.cell(job, line="\n"), _job_style(job)) for job in of_row)
+            )
         table.add_row(_as_text(row, "bold"), *cells)
     return table
 
@@ -128,11 +130,11 @@ def _fit_table(console: "Console", sweep: Sweep, view: LayerAcrossJobs) -> "Tabl
     return job_table(sweep, view, figures)
 
 
-def variance_table(title: str, found: Mapping[str, Any]) -> "Table":
+def variance_table(title: str, analysis: Mapping[str, Any]) -> "Table":
     """A line for each axis: its share of the variance of the accuracy, and the F test where there is one."""
     table = _make_table(f"{title}: axis", "levels", "variance explained (η²) %", "df", "F", "p", "Holm", left=1)
-    residual = found["residual"]
-    for name, part in [*found["axes"].items(), ("residual", residual)]:
+    residual = analysis["residual"]
+    for name, part in [*analysis["axes"].items(), ("residual", residual)]:
         cells = [str(part.get("levels", "")), _format_number(part, "eta_squared", "{:.1f}", 100), str(part["df"])]
         tests = [
             _format_number(part, "f", "{:.2f}"),
@@ -146,16 +148,16 @@ def variance_table(title: str, found: Mapping[str, Any]) -> "Table":
 def show_consensus(agreed: Sequence[Agreed]) -> "Table":
     """A line for each layer: the accuracy of the consensus labels, and how far the configurations agree."""
     several = len({model for model, _, _ in agreed}) > 1
-    judged = any("top1" in found for _, _, found in agreed)
+    judged = any("top1" in accuracy for _, _, accuracy in agreed)
     heads = ["top-1 % [95 %]", "judged"] if judged else []
     table = _make_table("consensus: layer", *heads, "agreement %", "units", left=1)
-    for model, layer, found in agreed:
+    for model, layer, accuracy in agreed:
         cells = [f"{model} {layer}" if several else layer]
         if judged:
-            bounds = found.get("ci95")
+            bounds = accuracy.get("ci95")
             interval = f" [{bounds[0]:.1f}, {bounds[1]:.1f}]" if bounds else ""
-            cells += [_format_number(found, "top1", "{:.1f}") + interval, str(found.get("judged", ""))]
-        table.add_row(*map(_as_text, [*cells, _format_number(found, "agreement", "{:.1f}"), str(found["units"])]))
+            cells += [_format_number(accuracy, "top1", "{:.1f}") + interval, str(accuracy.get("judged", ""))]
+        table.add_row(*map(_as_text, [*cells, _format_number(accuracy, "agreement", "{:.1f}"), str(accuracy["units"])]))
     return table
 
 
@@ -164,13 +166,13 @@ def _show_layer(console: "Console", sweep: Sweep, view: LayerAcrossJobs) -> None
     from rich.measure import Measurement
 
     if len(sweep.axes) > 1:
-        found = pivot_table(sweep, view)
+        table = pivot_table(sweep, view)
         unbounded = console.options.update(width=10 * console.width)  # a width is never measured as more than there is
         across, rows = table_layout(sweep)
         folds = max(0, max(map(len, rows)) - NARROW)  # the words of the rows may go over several lines
-        if Measurement.get(console, unbounded, found).maximum - folds <= console.width:
+        if Measurement.get(console, unbounded, table).maximum - folds <= console.width:
             console.print(_as_text(f"{view.title}: top-1 % [95 %], {across} across", "bold"))
-            console.print(found)
+            console.print(table)
             return
     console.print(_fit_table(console, sweep, view))
 

@@ -76,8 +76,8 @@ class ActivationMatrix:
         """As `cd_exp.units.Units`."""
         if self.truth:
             check_truth(self.truth, self.widths)
-        places, notes = self.selected(ids)
-        return {layer: self.activations(layer, places) for layer in self.files}, notes
+        rows, notes = self.selected(ids)
+        return {layer: self.activations(layer, rows) for layer in self.files}, notes
 
     def truth_of(self, model: TargetModel, layer: str, *, units: int) -> tuple[Accepted, ...]:
         """As `cd_exp.units.Units`."""
@@ -87,32 +87,34 @@ class ActivationMatrix:
     @cached_property
     def files(self) -> dict[str, Path]:
         """The file of each layer."""
-        place = check_path(self.path, setting="units.path")
-        if place.is_file():
-            if place.suffix not in KINDS:
+        base = check_path(self.path, setting="units.path")
+        if base.is_file():
+            if base.suffix not in KINDS:
                 raise InputError(f"units.path={self.path} is no {' or '.join(KINDS)} file")
-            return {place.stem: place}
-        paths = [path for path in sorted(place.iterdir()) if path.suffix in KINDS and not path.name.startswith(".")]
-        found = {path.stem: path for path in paths}
-        if not found:
+            return {base.stem: base}
+        paths = [path for path in sorted(base.iterdir()) if path.suffix in KINDS and not path.name.startswith(".")]
+        by_layer = {path.stem: path for path in paths}
+        if not by_layer:
             raise InputError(f"units.path={self.path} holds no LAYER.npy or LAYER.npz")
-        if len(found) != len(paths):
-            twice = next(path for path in paths if found[path.stem] != path)
-            raise InputError(f"{twice} and {found[twice.stem].name} beside it are both layer {twice.stem!r}; keep one")
-        return found
+        if len(by_layer) != len(paths):
+            twice = next(path for path in paths if by_layer[path.stem] != path)
+            raise InputError(
+                f"{twice} and {by_layer[twice.stem].name} beside it are both layer {twice.stem!r}; keep one"
+            )
+        return by_layer
 
     @cached_property
     def rows(self) -> dict[str, int]:
         """The row, or the first of the rows, of each image by its id."""
-        place = next(iter(self.files.values())).parent / IMAGES
-        if not place.is_file():
-            raise InputError(f"{place} is not there; it names the image of each row, one a line")
-        lines = read_lines(place, setting="units.path")
-        found = {line: number for number, line in enumerate(lines)}
-        if len(found) != len(lines):
-            twice = next(line for number, line in enumerate(lines) if found[line] != number)
-            raise InputError(f"{place} names {twice!r} twice; a row has one image")
-        return found
+        listing = next(iter(self.files.values())).parent / IMAGES
+        if not listing.is_file():
+            raise InputError(f"{listing} is not there; it names the image of each row, one a line")
+        lines = read_lines(listing, setting="units.path")
+        row_of_name = {line: number for number, line in enumerate(lines)}
+        if len(row_of_name) != len(lines):
+            twice = next(line for number, line in enumerate(lines) if row_of_name[line] != number)
+            raise InputError(f"{listing} names {twice!r} twice; a row has one image")
+        return row_of_name
 
     @cached_property
     def widths(self) -> dict[str, int]:
@@ -135,7 +137,7 @@ class ActivationMatrix:
         note = f"{self.path}: rows of images that are not in the probe, skipped: {over}"
         return np.array([self.rows[name] for name in ids], dtype=np.int64), (note,) if over else ()
 
-    def activations(self, layer: str, places: np.ndarray) -> Float[Tensor, "images neurons"]:
+    def activations(self, layer: str, rows: np.ndarray) -> Float[Tensor, "images neurons"]:
         """The activations of a layer for the images at these rows of `images.txt`.
 
         Raises:
@@ -153,10 +155,10 @@ class ActivationMatrix:
         if not source.shape[1]:
             raise InputError(f"{path} has no columns; expected [images, units]")
         if self.tokens_per_image == 1 and self.pool != "fraction":
-            return _check_values(source.take(places), path)
+            return _check_values(source.take(rows), path)
         parts = []
-        for start in range(0, len(places), 256):  # as many images at a time, since an image may have hundreds of rows
-            part = places[start : start + 256]
+        for start in range(0, len(rows), 256):  # as many images at a time, since an image may have hundreds of rows
+            part = rows[start : start + 256]
             wanted = (part[:, None] * self.tokens_per_image + np.arange(self.tokens_per_image)).ravel()
             several = _check_values(source.take(wanted), path).view(len(part), self.tokens_per_image, -1)
             parts.append(pool_latents(several, self.pool))
@@ -194,18 +196,18 @@ def _open_source(path: Path) -> "_Dense | _Csr":
 def _open_npz(path: Path) -> "_Dense | _Csr":
     """A `.npz` file: scipy's CSR, or one dense array."""
     try:
-        with np.load(path, allow_pickle=False) as found:
-            names = set(found.files)
+        with np.load(path, allow_pickle=False) as archive:
+            names = set(archive.files)
             if len(names) == 1:
-                return _Dense(path, found[found.files[0]])
+                return _Dense(path, archive[archive.files[0]])
             missing = [name for name in CSR if name not in names]
             if missing:
                 raise InputError(f"{path} has no {missing[0]!r}; a sparse matrix has {', '.join(CSR)} (scipy's CSR)")
-            form = found["format"].item() if "format" in names else "csr"
+            form = archive["format"].item() if "format" in names else "csr"
             if form not in ("csr", b"csr"):
                 form = form.decode() if isinstance(form, bytes) else form
                 raise InputError(f"{path} is a sparse matrix of format {form}; save it as CSR: matrix.tocsr()")
-            return _Csr(_open_csr(path, {name: found[name] for name in CSR}))
+            return _Csr(_open_csr(path, {name: archive[name] for name in CSR}))
     except InputError:
         raise
     except (ValueError, OSError, EOFError, KeyError, TypeError) as error:

@@ -128,26 +128,26 @@ def read_autoencoder(
 def _beside(path: Path) -> tuple[list[tuple[str, Mapping[str, Any]]], list[str]]:
     """The JSON beside a file that describes an autoencoder, and a note on one that does not."""
     names = dict.fromkeys((f"{path.stem}.json", f"{path.stem}_cfg.json", "cfg.json", "config.json"))
-    found: list[tuple[str, Mapping[str, Any]]] = []
+    settings: list[tuple[str, Mapping[str, Any]]] = []
     notes: list[str] = []
     for name in names:
-        place = path.parent / name
-        if not place.is_file():
+        candidate = path.parent / name
+        if not candidate.is_file():
             continue
         try:
-            held = json.loads(place.read_text(encoding="utf-8"))
+            held = json.loads(candidate.read_text(encoding="utf-8"))
         except (ValueError, OSError) as error:
             raise InputError(
-                f"{place} beside units.weights={path} is no JSON ({error}); mend it or move it away"
+                f"{candidate} beside units.weights={path} is no JSON ({error}); mend it or move it away"
             ) from error
         if isinstance(held, dict) and any(_known(switch, TELLING) for switch in dict(_flat(_unwrapped(held)))):
-            found.append((name, held))
+            settings.append((name, held))
         else:
             notes.append(f"{name} beside {path.name} does not describe an autoencoder and is not read")
-    if len(found) > 1:
-        both = " and ".join(name for name, _ in found)
+    if len(settings) > 1:
+        both = " and ".join(name for name, _ in settings)
         raise InputError(f"units.weights={path}: {both} beside it both describe an autoencoder; move one away")
-    return found, notes
+    return settings, notes
 
 
 def _encoder_tensors(path: Path, held: Held) -> dict[str, Tensor]:
@@ -156,25 +156,26 @@ def _encoder_tensors(path: Path, held: Held) -> dict[str, Tensor]:
     Raises:
         InputError: there is none, there are several, or there are tensors beside it.
     """
-    places = [
+    encoders = [
         (where, name[: -len(matrix)], f"{where}.{name}".lstrip("."))
         for where, state in held.states.items()
         for name in state
         for matrix in WEIGHT_NAMES
         if name == matrix or name.endswith(f".{matrix}")
     ]
-    if not places:
+    if not encoders:
         names = [name for state in held.states.values() for name in state]
         raise InputError(
             f"units.weights={path} has no encoder: expected one of {', '.join(WEIGHT_NAMES)}; it has "
             f"{shorten_list(names) or 'no tensors'}"
         )
-    if len(places) > 1:
+    if len(encoders) > 1:
         raise InputError(
-            f"units.weights={path} holds several encoders: {', '.join(name for *_, name in places)}; save one of them "
+            f"units.weights={path} holds several encoders: {', '.join(name for *_, name in encoders)}; save one of "
+            "them "
             "in a file of its own"
         )
-    where, prefix, _ = places[0]
+    where, prefix, _ = encoders[0]
     state = held.states[where]
     outside = [name for name in state if not name.startswith(prefix)]
     outside += [f"{other}.{name}".lstrip(".") for other, more in held.states.items() if other != where for name in more]
@@ -194,7 +195,7 @@ def _unwrapped(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings with those of `cfg` or `config` among them."""
     inner = {name: settings[name] for name in ("cfg", "config") if isinstance(settings.get(name), Mapping)}
     kept = {name: value for name, value in settings.items() if name not in inner}
-    return {**kept, **{name: value for found in inner.values() for name, value in found.items()}}
+    return {**kept, **{name: value for section in inner.values() for name, value in section.items()}}
 
 
 def _flat(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
@@ -210,14 +211,14 @@ def _switches(path: Path, settings: list[tuple[str, Mapping[str, Any]]]) -> dict
     switches: dict[str, _Switch] = {}
     for source, held in settings:
         for name, value in _flat(_unwrapped(held)):
-            known = "trainer.dict_class" if name == "class" and "dict_size" in held else ALIASES.get(name, name)
-            earlier = switches.get(known)
+            canonical = "trainer.dict_class" if name == "class" and "dict_size" in held else ALIASES.get(name, name)
+            earlier = switches.get(canonical)
             if earlier is not None and earlier.value != value:
                 raise InputError(
                     f"units.weights={path}: {earlier.source} says {earlier}, {source} says {name}={value}; "
                     "keep the one that is right"
                 )
-            switches[known] = _Switch(value, name, source)
+            switches[canonical] = _Switch(value, name, source)
     return switches
 
 
@@ -238,18 +239,18 @@ def _role(name: str, names: Mapping[str, str]) -> str | None:
 
 def _layout(file: _File) -> Layout:
     """The layout of a file: that which its switches tell, else that which the names of its tensors tell."""
-    told = [layout for layout in LAYOUTS if layout.when is not None and _tells(layout.when, file.switches)]
-    if told:
-        return told[0]
+    matching = [layout for layout in LAYOUTS if layout.when is not None and _tells(layout.when, file.switches)]
+    if matching:
+        return matching[0]
     kind = next(name for name in WEIGHT_NAMES if name in file.tensors)
     plain = PLAIN_LAYOUTS[kind]
     telling = {name: switch for name, switch in file.switches.items() if _known(name, TELLING)}
     choosing = {name for layout in LAYOUTS for name in layout.when or ()}
     strange = [switch for name, switch in telling.items() if name in choosing and _role(name, plain.switches) is None]
     if strange:
-        said = ", ".join(map(str, strange[:3]))
+        texts = ", ".join(map(str, strange[:3]))
         raise InputError(
-            f"{file.told}: {strange[0].source} says {said}, which is not read; if it belongs to something else, move "
+            f"{file.told}: {strange[0].source} says {texts}, which is not read; if it belongs to something else, move "
             "it away, else export the latents for units=matrix"
         )
     if telling:
@@ -274,7 +275,7 @@ def _undecided(layouts: list[Layout]) -> Layout:
 
 def _tells(when: Mapping[str, tuple[Any, ...]], switches: Mapping[str, _Switch]) -> bool:
     def fits(name: str, values: tuple[Any, ...]) -> bool:
-        begins = [known for known in switches if known.startswith(f"{name}.")]
+        begins = [full_name for full_name in switches if full_name.startswith(f"{name}.")]
         value = switches[name].value if name in switches else (begins or None)
         present = name in switches or bool(begins)
         return (PRESENT in values and present) or any(value == wanted and wanted is not PRESENT for wanted in values)
@@ -303,9 +304,9 @@ def _roles(file: _File, layout: Layout) -> dict[str, str]:
     if "weight" not in roles and "weight_rows" not in roles:
         wanted = next(name for name, role in layout.tensors.items() if role in ("weight", "weight_rows"))
         raise InputError(f"{file.told} has no {wanted}, which {layout.library} has; {_other_json(file)}")
-    for one, other in (("norm_mean", "norm_variance"), ("norm_gain", "norm_shift")):
-        if (one in roles) != (other in roles):
-            raise InputError(f"{file.told} has {roles.get(one) or roles[other]} without the other half of its norm")
+    for first, other in (("norm_mean", "norm_variance"), ("norm_gain", "norm_shift")):
+        if (first in roles) != (other in roles):
+            raise InputError(f"{file.told} has {roles.get(first) or roles[other]} without the other half of its norm")
     return roles
 
 
@@ -406,12 +407,12 @@ def _normalisation(file: _File, layout: Layout, values: Mapping[str, _Switch]) -
     if "normalisation" not in values:
         return layout.normalisation, layout.library or "nothing says otherwise"
     switch = values["normalisation"]
-    known = {**NORMALISATIONS, "constant_norm": "constant_norm"}
-    if isinstance(switch.value, (list, dict)) or switch.value not in known:
+    kinds = {**NORMALISATIONS, "constant_norm": "constant_norm"}
+    if isinstance(switch.value, (list, dict)) or switch.value not in kinds:
         raise InputError(
             f"{file.told}: {switch.source} says {switch}, which is not read; export the latents for units=matrix"
         )
-    return known[switch.value], f"{switch.source}: {switch.name}"
+    return kinds[switch.value], f"{switch.source}: {switch.name}"
 
 
 def _centred(
@@ -443,21 +444,21 @@ def _centred(
 def _read_k(
     file: _File, roles: Mapping[str, str], values: Mapping[str, _Switch], set_here: Mapping[str, Any]
 ) -> tuple[int, str]:
-    known = {
+    sources = {
         f"{switch.source}: {switch.name}": switch.value for role in ("k", "k_of_tensor") if (switch := values.get(role))
     }
     if "k" in roles:
-        known = {f"{file.path.name}: {roles['k']}": _number(file, roles["k"]), **known}
+        sources = {f"{file.path.name}: {roles['k']}": _number(file, roles["k"]), **sources}
     if "k" in set_here:
-        known = {"units.k": set_here["k"]}
-    elif len(set(known.values())) > 1:
-        said = ", ".join(f"{source} = {value}" for source, value in known.items())
-        raise InputError(f"{file.told}: {said}; set units.k to the one that is right")
-    if not known:
+        sources = {"units.k": set_here["k"]}
+    elif len(set(sources.values())) > 1:
+        listed = ", ".join(f"{source} = {value}" for source, value in sources.items())
+        raise InputError(f"{file.told}: {listed}; set units.k to the one that is right")
+    if not sources:
         raise InputError(
             f"units.activation=topk needs the number of latents that fire, and {file.path} has none; set units.k=NUMBER"
         )
-    source, k = next(iter(known.items()))
+    source, k = next(iter(sources.items()))
     weight = file.tensors[roles.get("weight") or roles["weight_rows"]]
     latents = weight.shape[-1 if "weight" in roles else 0] if weight.ndim == 2 else 0
     if isinstance(k, bool) or not isinstance(k, (int, float)) or k not in range(1, latents + 1):
@@ -555,8 +556,8 @@ def _read_affine(file: _File, roles: Mapping[str, str]) -> tuple[Tensor, Tensor]
         raise InputError(f"{file.told}: its encoder is {_describe_shape(weight)}, with nothing in it")
     weight = weight.T if "weight_rows" in roles else weight
     role = "magnitude_bias" if "magnitude_bias" in roles else "bias"
-    given = file.tensors[roles[role]] if role in roles else None
-    if given is not None and given.numel() != weight.shape[1] and given.numel() == weight.shape[0]:
+    bias_tensor = file.tensors[roles[role]] if role in roles else None
+    if bias_tensor is not None and bias_tensor.numel() != weight.shape[1] and bias_tensor.numel() == weight.shape[0]:
         weight = weight.T  # stored the other way round, as the bias shows
     if "gate_scale" in roles:
         scale = _read_vector(file, roles, "gate_scale", weight.shape[1])
@@ -642,10 +643,12 @@ def _contradictions(
     """
     notes = []
     activation, source = chosen["activation"]
-    said = layout.activation or ("activation" in values and _activation_named(file, values["activation"])) or None
-    if source == "units.activation" and said not in (None, activation):
+    activation_said = (
+        layout.activation or ("activation" in values and _activation_named(file, values["activation"])) or None
+    )
+    if source == "units.activation" and activation_said not in (None, activation):
         where = _library_source(file, layout) if layout.activation else values["activation"].source
-        notes.append(f"units.activation={activation} is used, and {where} says {said}")
+        notes.append(f"units.activation={activation} is used, and {where} says {activation_said}")
     unused = [
         role for role, readers in USED_BY.items() if (role in roles or role in values) and activation not in readers
     ]

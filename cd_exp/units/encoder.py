@@ -104,9 +104,9 @@ def _normalised(x: Float[Tensor, "*batch width"], normalisation: Normalisation) 
 
 def check_names(*, pool: str, activation: str = "none") -> None:
     """Refuse a pooling or an activation that there is not."""
-    for setting, name, known in (("pool", pool, get_args(Pool)), ("activation", activation, get_args(Activation))):
-        if name not in known:
-            raise InputError(f"units.{setting}={name}: expected one of {', '.join(known)}")
+    for setting, name, choices in (("pool", pool, get_args(Pool)), ("activation", activation, get_args(Activation))):
+        if name not in choices:
+            raise InputError(f"units.{setting}={name}: expected one of {', '.join(choices)}")
 
 
 def _single_precision(device: str) -> AbstractContextManager[object]:

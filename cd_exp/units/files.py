@@ -52,10 +52,10 @@ class Held:
 
 def check_path(path: str | Path, *, setting: str) -> Path:
     """The file or folder, which must be there."""
-    place = Path(path).expanduser()
-    if not place.exists():
+    expanded = Path(path).expanduser()
+    if not expanded.exists():
         raise InputError(f"{setting}={path}: there is no such file (seen from {Path.cwd()})")
-    return place
+    return expanded
 
 
 def open_array(path: Path, *, setting: str) -> np.ndarray:
@@ -136,8 +136,8 @@ def _read_npz(path: Path) -> Held:
     opened = np.load(path, allow_pickle=False)
     if isinstance(opened, np.ndarray):
         raise ValueError("it is a single array, as .npy is")
-    with opened as found:
-        arrays = {name: found[name] for name in found.files}
+    with opened as archive:
+        arrays = {name: archive[name] for name in archive.files}
     numeric = {name: values for name, values in arrays.items() if values.dtype.kind in "fiubc"}
     texts = {name: values.item() for name, values in arrays.items() if values.dtype.kind == "U" and values.ndim == 0}
     state = {name: torch.from_numpy(values.astype(values.dtype.newbyteorder("="))) for name, values in numeric.items()}

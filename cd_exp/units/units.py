@@ -213,8 +213,8 @@ def sae(
     read = read_autoencoder(path, activation=activation, k=k, threshold=threshold, centred=centred)
     key = {"sae": hash_file(path), "reads": dict(read.settings), "pool": pool}
     origin = {
-        name: {"value": read.settings.get(name, "of each latent"), "from": place}
-        for name, place in read.sources.items()
+        name: {"value": read.settings.get(name, "of each latent"), "from": source}
+        for name, source in read.sources.items()
     }
     return EncodedLayer(layer, "sae", LatentPooling(read.encoder, pool, key), truth or {}, origin, read.notes)
 

@@ -39,14 +39,14 @@ class CustomMethod(Method):
         """The labels of the run's layers."""
         with door(f"baseline.factory={self.factory}: the method failed", seeds=True):
             made = self.method(run)
-        given = made.labels if isinstance(made, MethodResult) else made
-        if not isinstance(given, Mapping) or not all(isinstance(labels, Labels) for labels in given.values()):
+        by_layer = made.labels if isinstance(made, MethodResult) else made
+        if not isinstance(by_layer, Mapping) or not all(isinstance(labels, Labels) for labels in by_layer.values()):
             raise InputError(
                 f"baseline.factory={self.factory}: the method gave {type(made).__name__}, expected {{layer: Labels}} "
                 "or Labelled(labels, files, notes) of cd_exp.evaluation.baselines"
             )
-        found = made if isinstance(made, MethodResult) else MethodResult(given)
-        for layer, labels in found.labels.items():
+        result = made if isinstance(made, MethodResult) else MethodResult(by_layer)
+        for layer, labels in result.labels.items():
             if layer not in run.labels:
                 raise unknown_name_error(
                     "layer", layer, run.labels, where=f"in this run (baseline.factory={self.factory})"
@@ -56,7 +56,7 @@ class CustomMethod(Method):
                     f"baseline.factory={self.factory} labels unit {int(labels.units.max())} of {layer}, which has "
                     f"{len(run.labels[layer].units)}"
                 )
-        return found
+        return result
 
 
 def custom(*, factory: str, options: Mapping[str, Any] | None = None, name: str = "custom") -> CustomMethod:

@@ -81,7 +81,7 @@ class Invert(Method):
         searched, other = held_out_split(
             run.probe, indices, store=run.store, seed=run.seed + 1, share=OTHER_PART
         )  # not the judge's division: this method sees one part of that
-        found, files, notes = {}, {}, []
+        labels, files, notes = {}, {}, []
         for layer in run.features.layers:
             activations = run.features.activations[layer]
             best = search_formulas(
@@ -93,22 +93,22 @@ class Invert(Method):
                 shares=(self.min_share, self.max_share),
             )
             truth = run.labels[layer].truth
-            found[layer] = Labels(
+            labels[layer] = Labels(
                 layer=layer,
                 units=np.arange(len(best)),
-                top=tuple(tuple(formula.text for formula in own) for own in best),
-                similarity=np.array([own[0].auc if own else np.nan for own in best]),
+                top=tuple(tuple(formula.text for formula in formulas) for formulas in best),
+                similarity=np.array([formulas[0].auc if formulas else np.nan for formulas in best]),
                 truth=truth,
                 candidates=len(names),
             )
-            told = auc_significance(
-                [own[0].text if own else "" for own in best], activations[other], present[other], names
+            significance = auc_significance(
+                [formulas[0].text if formulas else "" for formulas in best], activations[other], present[other], names
             )
-            files[f"invert_{make_file_name(layer)}.csv"] = _format_table(best, told, len(searched))
-            doubtful = sum(not (row[2] < LEVEL) for row in told)
+            files[f"invert_{make_file_name(layer)}.csv"] = _format_table(best, significance, len(searched))
+            doubtful = sum(not (row[2] < LEVEL) for row in significance)
             if doubtful:
                 notes.append(f"invert: for {doubtful} of {len(best)} units of {layer} q is not below {LEVEL}")
-        return MethodResult(found, files, tuple(notes))
+        return MethodResult(labels, files, tuple(notes))
 
     def _atoms(
         self, run: RunData, indices: Sequence[int]
@@ -119,7 +119,11 @@ class Invert(Method):
                 raise unknown_name_error(
                     "baseline.categories", category, set(categories), where=f"in probe {run.probe.name}"
                 )
-        wanted = [column for column, own in enumerate(categories) if self.categories is None or own in self.categories]
+        wanted = [
+            column
+            for column, base_category in enumerate(categories)
+            if self.categories is None or base_category in self.categories
+        ]
         return tuple(names[column] for column in wanted), torch.from_numpy(present[:, wanted])
 
 
@@ -149,10 +153,10 @@ def search_formulas(
         kept: how many formulas are returned for each unit.
     """
     block = max(1, VALUES // (len(present) * beam))
-    found: list[tuple[Formula, ...]] = []
+    formulas: list[tuple[Formula, ...]] = []
     for part in activations.split(block, dim=1):
-        found += _Search(part, present, names, beam=beam, shares=shares).run(length, kept)
-    return found
+        formulas += _Search(part, present, names, beam=beam, shares=shares).run(length, kept)
+    return formulas
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +190,7 @@ class _Search:
         """The best formulas of each unit; of equal ones the shorter, and then the earlier."""
         sums = torch.cat([self.sums, -self.sums], dim=1)
         counts = torch.cat([self.counts, self.images - self.counts]).expand_as(sums)
-        beam = self._chosen(sums, counts, lambda _, place: self._single(place))
+        beam = self._chosen(sums, counts, lambda _, column: self._single(column))
         every = [beam]
         for _ in range(length - 1):
             beam = self._longer(beam)
@@ -199,14 +203,14 @@ class _Search:
         masks = beam.masks.double()
         both = masks @ self.atoms
         together = (masks * self.ranks[:, None]) @ self.atoms
-        own, count = (masks * self.ranks[:, None]).sum(2)[..., None], masks.sum(2)[..., None]
+        alone, count = (masks * self.ranks[:, None]).sum(2)[..., None], masks.sum(2)[..., None]
         atom, size = self.sums[:, None], self.counts
-        sums = torch.stack([together, own + atom - together, own - together, together - atom], dim=2)
+        sums = torch.stack([together, alone + atom - together, alone - together, together - atom], dim=2)
         counts = torch.stack([both, count + size - both, count - both, self.images - size + both], dim=2)
         sums[~beam.auc.isfinite()] = -math.inf
 
-        def formula(unit: int, place: int) -> tuple[str, Tensor]:
-            step, column = divmod(place, len(self.names))
+        def formula(unit: int, index: int) -> tuple[str, Tensor]:
+            step, column = divmod(index, len(self.names))
             built, operator = divmod(step, len(_OPERATORS))
             text, combine = _OPERATORS[operator]
             mask = combine(beam.masks[unit, built], self.atoms[:, column] > 0)
@@ -214,8 +218,8 @@ class _Search:
 
         return self._chosen(sums.reshape(units, -1), counts.reshape(units, -1), formula)
 
-    def _single(self, place: int) -> tuple[str, Tensor]:
-        column, negated = place % len(self.names), place >= len(self.names)
+    def _single(self, index: int) -> tuple[str, Tensor]:
+        column, negated = index % len(self.names), index >= len(self.names)
         mask = self.atoms[:, column] > 0
         return (f"NOT {self.names[column]}", ~mask) if negated else (self.names[column], mask)
 
@@ -231,16 +235,16 @@ class _Search:
         masks = torch.zeros(units, self.beam, self.images, dtype=torch.bool)
         scores, texts = torch.full((units, self.beam), -math.inf, dtype=torch.float64), []
         for unit in range(units):
-            own: list[str] = []
-            for place in order[unit].tolist():
-                if len(own) == self.beam or not auc[unit, place].isfinite():
+            unit_texts: list[str] = []
+            for index in order[unit].tolist():
+                if len(unit_texts) == self.beam or not auc[unit, index].isfinite():
                     break
-                text, mask = formula(unit, place)
-                if any(torch.equal(mask, masks[unit, earlier]) for earlier in range(len(own))):
+                text, mask = formula(unit, index)
+                if any(torch.equal(mask, masks[unit, earlier]) for earlier in range(len(unit_texts))):
                     continue
-                masks[unit, len(own)], scores[unit, len(own)] = mask, auc[unit, place]
-                own.append(text)
-            texts.append(own)
+                masks[unit, len(unit_texts)], scores[unit, len(unit_texts)] = mask, auc[unit, index]
+                unit_texts.append(text)
+            texts.append(unit_texts)
         return _Beam(masks, scores, texts)
 
 
@@ -254,12 +258,12 @@ _OPERATORS = (
 
 def _best_formula(unit: int, beams: Sequence[_Beam], kept: int) -> tuple[Formula, ...]:
     """The best formulas of a unit over all lengths, the shorter first among equals."""
-    found = [
+    formulas = [
         Formula(text, float(auc), int(mask.sum()))
         for beam in beams
         for text, auc, mask in zip(beam.texts[unit], beam.auc[unit], beam.masks[unit], strict=False)
     ]
-    return tuple(sorted(found, key=lambda formula: -round(formula.auc, 10))[:kept])
+    return tuple(sorted(formulas, key=lambda formula: -round(formula.auc, 10))[:kept])
 
 
 def centre_ranks(activations: Float[Tensor, "images neurons"]) -> Float[Tensor, "images neurons"]:
@@ -309,12 +313,22 @@ def adjust_for_search(p: Sequence[float]) -> list[float]:
     return q.tolist()
 
 
-def _format_table(best: Sequence[tuple[Formula, ...]], told: Sequence[tuple[float, float, float]], images: int) -> str:
+def _format_table(
+    best: Sequence[tuple[Formula, ...]], significance: Sequence[tuple[float, float, float]], images: int
+) -> str:
     header = ("unit", "formula", "share", "auc", "auc_other_images", "p", "q")
     rows = [
-        (unit, own[0].text, f"{own[0].images / images:.4f}", f"{own[0].auc:.6f}", f"{area:.6f}", f"{p:.3g}", f"{q:.3g}")
-        if own
+        (
+            unit,
+            formulas[0].text,
+            f"{formulas[0].images / images:.4f}",
+            f"{formulas[0].auc:.6f}",
+            f"{area:.6f}",
+            f"{p:.3g}",
+            f"{q:.3g}",
+        )
+        if formulas
         else (unit, "", "", "", "", "", "")
-        for unit, (own, (area, p, q)) in enumerate(zip(best, told, strict=True))
+        for unit, (formulas, (area, p, q)) in enumerate(zip(best, significance, strict=True))
     ]
     return format_csv([header, *rows])

@@ -83,20 +83,22 @@ class LinearExplanations(Method):
         """The concepts of each unit in the order they were taken, and the weighted sum as what explains it."""
         parts = thirds(run)
         names, values = self._concepts(run, parts.fitted)
-        found, files = {}, {}
+        labels, files = {}, {}
         for layer in run.features.layers:
             sums = self._sums(run.features.activations[layer], values, parts, seed=run.seed)
-            found[layer] = Labels(
+            labels[layer] = Labels(
                 layer=layer,
                 units=np.arange(len(sums)),
-                top=tuple(tuple(names[column] for column in own.columns) for own in sums),
-                similarity=np.array([own.correlation if own.columns else np.nan for own in sums]),
+                top=tuple(tuple(names[column] for column in explanation.columns) for explanation in sums),
+                similarity=np.array(
+                    [explanation.correlation if explanation.columns else np.nan for explanation in sums]
+                ),
                 truth=run.labels[layer].truth,
                 candidates=len(names),
-                judged_label=tuple(format_explanation(own, names) for own in sums),
+                judged_label=tuple(format_explanation(explanation, names) for explanation in sums),
             )
             files[f"linear_explanations_{make_file_name(layer)}.csv"] = _format_table(sums, names)
-        return MethodResult(found, files)
+        return MethodResult(labels, files)
 
     def _sums(
         self, activations: Float[Tensor, "images neurons"], values: Float[Tensor, "images concepts"], parts: "Parts", *,
@@ -194,13 +196,13 @@ def explain_units(
         _Moments.of(part[rows], activations[rows].double()) for rows in (parts.fitted, parts.checked, parts.reported)
     )
     weights = fit_elastic_net(first.gram, first.cross, penalty=penalty, lasso=lasso)
-    found = []
+    sums = []
     for unit in range(activations.shape[1]):
         size = weights[:, unit].abs()
         order = size.sort(descending=True, stable=True).indices[:candidates]
-        own = _select_greedily(first, second, unit, order[size[order] > 0], gain=gain, length=length)
-        found.append(_reported(own, third, unit, best))
-    return found
+        chosen = _select_greedily(first, second, unit, order[size[order] > 0], gain=gain, length=length)
+        sums.append(_reported(chosen, third, unit, best))
+    return sums
 
 
 def _reported(own: Sum, third: "_Moments", unit: int, columns: Int[Tensor, " concepts"]) -> Sum:
@@ -282,11 +284,11 @@ def _select_greedily(
         ridge = 1e-9 * torch.eye(gram.shape[1], dtype=gram.dtype)  # for concepts that are the same on these images
         solved = torch.linalg.solve(gram + ridge, first.cross[tried, unit][..., None])[..., 0]
         reached = _correlations(second, tried, solved / first.spread[tried] * second.spread[tried], unit)
-        place = int(reached.argmax())
-        if not reached[place] > best or (taken and reached[place] - best < gain):
+        index = int(reached.argmax())
+        if not reached[index] > best or (taken and reached[index] - best < gain):
             break
-        best, weights = float(reached[place]), solved[place] / first.spread[tried[place]]
-        taken.append(left.pop(place))
+        best, weights = float(reached[index]), solved[index] / first.spread[tried[index]]
+        taken.append(left.pop(index))
     return Sum(tuple(taken), tuple(weights.tolist()), best)
 
 
@@ -429,16 +431,24 @@ def _correlate(
     return torch.cat(blocks).topk(most).indices.sort().values
 
 
-def format_explanation(own: Sum, names: Sequence[str]) -> str:
+def format_explanation(explanation: Sum, names: Sequence[str]) -> str:
     """The sum as text, its largest weight as 1: a correlation does not ask for the scale."""
-    largest = max((abs(weight) for weight in own.weights), default=1.0)
-    terms = [f"{weight / largest:.2f} {names[column]}" for column, weight in zip(own.columns, own.weights, strict=True)]
+    largest = max((abs(weight) for weight in explanation.weights), default=1.0)
+    terms = [
+        f"{weight / largest:.2f} {names[column]}"
+        for column, weight in zip(explanation.columns, explanation.weights, strict=True)
+    ]
     return " + ".join(terms)
 
 
 def _format_table(sums: Sequence[Sum], names: Sequence[str]) -> str:
     rows = [
-        (str(unit), format_explanation(own, names), f"{own.correlation:.6f}", f"{own.checked:.6f}")
-        for unit, own in enumerate(sums)
+        (
+            str(unit),
+            format_explanation(explanation, names),
+            f"{explanation.correlation:.6f}",
+            f"{explanation.checked:.6f}",
+        )
+        for unit, explanation in enumerate(sums)
     ]
     return format_csv([("unit", "explanation", "correlation", "correlation_of_choice"), *rows])

@@ -42,5 +42,5 @@ class Method(ABC):
 
 def run_method(method: Method, run: RunData) -> MethodResult:
     """What a method gives, in one form."""
-    found = method(run)
-    return found if isinstance(found, MethodResult) else MethodResult(found)
+    result = method(run)
+    return result if isinstance(result, MethodResult) else MethodResult(result)

@@ -203,7 +203,7 @@ class Published(Method):
             InputError: naming the file, where it has none of the layouts of `LAYOUTS`, lists a unit
                 twice, holds what is no number, is a tally with units missing, or does not fit `units`.
         """
-        found: dict[str, Labels] = {}
+        by_layer: dict[str, Labels] = {}
         for layer, path in self.paths.items():
             read = read_published_labels(path, layer=layer, rename=self.rename, units=units)
             if units is not None and not read.keys() & units.keys():
@@ -211,11 +211,11 @@ class Published(Method):
                     f"{path} labels {', '.join(read)} and no layer of this run, {', '.join(units)}; "
                     "name the same one with baseline.rename or baseline.layer"
                 )
-            found |= {key: labels for key, labels in read.items() if units is None or key in units}
+            by_layer |= {key: labels for key, labels in read.items() if units is None or key in units}
         for layer in self.rename.values():
             if units is not None and layer not in units:
                 raise unknown_name_error("baseline.rename to layer", layer, units, where="in this run")
-        return found
+        return by_layer
 
 
 def read_published_labels(
@@ -236,11 +236,11 @@ def read_published_labels(
     if layer is not None and layer not in rows:
         raise unknown_name_error("layer", layer, rows, where=f"in {path}")
     chosen = rows if layer is None else {layer: rows[layer]}
-    found = {}
+    by_layer = {}
     for key, of_layer in chosen.items():
-        found[key] = _as_labels(path, key, sorted(of_layer))
-        _check_units(path, found[key], expected=(units or {}).get(key), complete=layout.complete)
-    return found
+        by_layer[key] = _as_labels(path, key, sorted(of_layer))
+        _check_units(path, by_layer[key], expected=(units or {}).get(key), complete=layout.complete)
+    return by_layer
 
 
 def layers_in(path: Path) -> set[str]:

@@ -41,8 +41,8 @@ class AnnotationsJudge(Judge):
         """The scores of every label, in the order asked."""
         values = concept_presence(held.probe, held.indices)
         return [
-            score_labels(held.activations(one.layer)[:, one.units], one.labels, values, share=self.share)
-            for one in asked
+            score_labels(held.activations(request.layer)[:, request.units], request.labels, values, share=self.share)
+            for request in asked
         ]
 
     def known(self, held: HeldOut, labels: Sequence[str]) -> Mapping[str, bool]:
@@ -58,10 +58,10 @@ def concept_presence(probe: Probe, indices: Sequence[int] | np.ndarray) -> Value
     Raises:
         InputError: the probe has neither masks nor classes.
     """
-    places = [int(index) for index in indices]
+    rows = [int(index) for index in indices]
     if probe.knows_what_is_shown:
-        return _cached_presence(lambda name: probe.shows(name, places))
-    names, _, present = list_base_concepts(probe, places)
+        return _cached_presence(lambda name: probe.shows(name, rows))
+    names, _, present = list_base_concepts(probe, rows)
     return _match_names(names, present)
 
 
@@ -102,36 +102,36 @@ def read_image_classes(probe: Probe) -> Sequence[str]:
 def _read_masks(probe: Probe, indices: Sequence[int]) -> Bool[np.ndarray, "images concepts"]:
     present = np.zeros((len(indices), len(probe.concepts)), dtype=bool)
     for row, index in enumerate(indices):
-        found = probe.segmentation(index)
-        numbers = np.unique(found.maps)
+        segmentation = probe.segmentation(index)
+        numbers = np.unique(segmentation.maps)
         present[row, numbers[numbers >= 0]] = True
-        present[row, list(found.whole)] = True
+        present[row, list(segmentation.whole)] = True
     return present
 
 
 def _match_names(names: Sequence[str], present: Bool[np.ndarray, "images concepts"]) -> Values:
     """A concept by its own name first, and by what it is compared by otherwise."""
-    naming, places = NameMatcher.of(names), {name: [column] for column, name in enumerate(names)}
+    naming, columns = NameMatcher.of(names), {name: [column] for column, name in enumerate(names)}
     forms: dict[str, list[int]] = {}
     for column, name in enumerate(names):
         for form in naming.normal_forms(name):
             forms.setdefault(form, []).append(column)
 
     def find(name: str) -> Bool[np.ndarray, " images"] | None:
-        given = naming if naming.broden else NameMatcher.of([name])
-        chosen = places.get(name) or sorted({c for form in given.normal_forms(name) for c in forms.get(form, ())})
+        matcher = naming if naming.broden else NameMatcher.of([name])
+        chosen = columns.get(name) or sorted({c for form in matcher.normal_forms(name) for c in forms.get(form, ())})
         return np.asarray(present[:, chosen].any(axis=1)) if chosen else None
 
     return _cached_presence(find)
 
 
 def _cached_presence(find: Callable[[str], np.ndarray | None]) -> Values:
-    known: dict[str, Tensor | None] = {}
+    presence: dict[str, Tensor | None] = {}
 
     def values(name: str) -> Tensor | None:
-        if name not in known:
-            found = find(name)
-            known[name] = None if found is None else torch.from_numpy(found.astype(np.float32))
-        return known[name]
+        if name not in presence:
+            column = find(name)
+            presence[name] = None if column is None else torch.from_numpy(column.astype(np.float32))
+        return presence[name]
 
     return values

@@ -78,10 +78,10 @@ class ClipJudge(Judge):
 
     def __call__(self, held: HeldOut, asked: Sequence[LabelsToScore]) -> list[Scores]:
         """The scores of every label, in the order asked."""
-        values = self._values(held, [label for one in asked for label in one.labels])
+        values = self._values(held, [label for request in asked for label in request.labels])
         return [
-            score_labels(held.activations(one.layer)[:, one.units], one.labels, values, share=self.share)
-            for one in asked
+            score_labels(held.activations(request.layer)[:, request.units], request.labels, values, share=self.share)
+            for request in asked
         ]
 
     def known(self, held: HeldOut, labels: Sequence[str]) -> Mapping[str, bool]:
@@ -103,14 +103,14 @@ class ClipJudge(Judge):
             images = embed_held_images(self.clip, held.probe, store=held.store, settings=held.settings)
             images = images[torch.as_tensor(np.asarray(held.features.kept))]
         scale, bias = as_logits(self.clip, held.store)
-        found = read_concept_values(
+        matrix = read_concept_values(
             images[torch.as_tensor(held.scored_on)],
             torch.stack(list(texts.values())),
             scale=scale if self.scale is None else self.scale,
             bias=bias if self.bias is None else self.bias,
             calibration=images[torch.as_tensor(held.chosen_on)],
         )
-        columns = dict(zip(texts, found.unbind(dim=1), strict=True))
+        columns = dict(zip(texts, matrix.unbind(dim=1), strict=True))
         return columns.get
 
 

@@ -62,7 +62,7 @@ class Renders(Probe):
     @cached_property
     def ids(self) -> tuple[str, ...]:
         """Scene and attributes."""
-        return tuple(f"{one.index}/{'-'.join(map(str, one.attributes))}" for one in self.pictures)
+        return tuple(f"{render.index}/{'-'.join(map(str, render.attributes))}" for render in self.pictures)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -75,9 +75,9 @@ class Renders(Probe):
 
     def __getitem__(self, index: int) -> Image.Image:
         """The picture as RGB."""
-        one = self.pictures[index]
-        fixed = dict(zip(world.KINDS, one.attributes, strict=True))
-        return Image.fromarray(world.make_scene(one.index, seed=SEED, objects=self.objects, fixed=fixed).pixels)
+        render = self.pictures[index]
+        fixed = dict(zip(world.KINDS, render.attributes, strict=True))
+        return Image.fromarray(world.make_scene(render.index, seed=SEED, objects=self.objects, fixed=fixed).pixels)
 
     def pairs_of(self, label: str) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
         """Pairs that differ in what the label names, and pairs that differ in something else."""
@@ -106,8 +106,8 @@ def attribute_values(label: str) -> Tensor | None:
 
 def is_drawable(label: str) -> bool:
     """Whether some scenes show the label and others do not."""
-    found = attribute_values(label)
-    return found is not None and bool(found.amax() > found.amin())
+    scores = attribute_values(label)
+    return scores is not None and bool(scores.amax() > scores.amin())
 
 
 def render_label(labels: Sequence[str], *, scenes: int, pairs: int, objects: int = 1) -> Renders:
@@ -128,21 +128,21 @@ def render_label(labels: Sequence[str], *, scenes: int, pairs: int, objects: int
     for label in dict.fromkeys(labels):
         if not is_drawable(label):
             continue
-        found = attribute_values(label)
-        assert found is not None
+        scores = attribute_values(label)
+        assert scores is not None
         hashed = int.from_bytes(hashlib.sha256(label.encode()).digest()[:4], "big")
         random = np.random.default_rng([SEED, hashed])
-        best = np.flatnonzero((found == found.amax()).numpy())
+        best = np.flatnonzero((scores == scores.amax()).numpy())
         chosen = _list_combinations()[random.choice(best, scenes)]
         rows[label] = list(range(len(pictures), len(pictures) + scenes))
         start = hashed * 1000
-        pictures += [Render(start + number, _plain_scene(own)) for number, own in enumerate(chosen)]
+        pictures += [Render(start + number, _plain_scene(attributes)) for number, attributes in enumerate(chosen)]
         changed[label] = []
-        for number, own in enumerate(chosen[:pairs]):
+        for number, attributes in enumerate(chosen[:pairs]):
             for kind, names in enumerate(world.KINDS.values()):
-                other = own.copy()
-                other[kind] = (own[kind] + random.integers(1, len(names))) % len(names)
-                less = float(found[_place_figure(own)] - found[_place_figure(other)])
+                other = attributes.copy()
+                other[kind] = (attributes[kind] + random.integers(1, len(names))) % len(names)
+                less = float(scores[_place_figure(attributes)] - scores[_place_figure(other)])
                 changed[label].append((rows[label][number], len(pictures), less))
                 pictures.append(Render(start + number, _plain_scene(other)))
     return Renders(tuple(pictures), rows, changed, objects)
@@ -194,14 +194,16 @@ class ImagesJudge(Judge):
 
     def __call__(self, held: HeldOut, asked: Sequence[LabelsToScore]) -> list[Scores]:
         """The scores of every label, in the order asked; a label without pictures has none."""
-        labels = tuple(dict.fromkeys(label for one in asked for label in one.labels))
+        labels = tuple(dict.fromkeys(label for request in asked for label in request.labels))
         scores: list[Scores] = [{} for _ in asked]
-        layers = tuple(dict.fromkeys(one.layer for one in asked))
+        layers = tuple(dict.fromkeys(request.layer for request in asked))
         shown = self.shown(held, labels)
         for layer in layers:
-            own = [(place, one) for place, one in enumerate(asked) if one.layer == layer]
-            for (place, _), found in zip(own, _score_label(held, shown, layer, [one for _, one in own]), strict=True):
-                scores[place] = found
+            of_layer = [(position, request) for position, request in enumerate(asked) if request.layer == layer]
+            for (position, _), layer_scores in zip(
+                of_layer, _score_label(held, shown, layer, [request for _, request in of_layer]), strict=True
+            ):
+                scores[position] = layer_scores
         return scores
 
     def known(self, held: HeldOut, labels: Sequence[str]) -> Mapping[str, bool]:
@@ -225,10 +227,10 @@ class ImagesJudge(Judge):
         if not rows:
             return ImageScores({}, {}, None)
         settings = replace(held.settings, on_error="error")
-        given = unit_activations(
+        responses = unit_activations(
             held.model, probe, like=held.probe, units=held.units, store=held.store, settings=settings
         )
-        return ImageScores(given, rows, drawn)
+        return ImageScores(responses, rows, drawn)
 
     def _drawn_by(self, probe: Probe) -> Renderer:
         if probe.renderer is not None:
@@ -259,34 +261,34 @@ def score_images(
     columns = torch.as_tensor(np.asarray(units))
     control = held.features.activations[layer][held.scored_on][~_images_with_concept(held, label)][:, columns]
     pictures = shown.activations[layer][:, columns]
-    own = pictures[list(shown.rows[label])]
-    found = {
-        "cosy_auc": cosy_auc(own, control),
-        "cosy_mad": cosy_mad(own, control),
-        "activation_rate": activation_rate(own, held.features.activations[layer][:, columns]),
+    of_label = pictures[list(shown.rows[label])]
+    scores = {
+        "cosy_auc": cosy_auc(of_label, control),
+        "cosy_mad": cosy_mad(of_label, control),
+        "activation_rate": activation_rate(of_label, held.features.activations[layer][:, columns]),
     }
     if shown.renders is not None:
         named, other = shown.renders.pairs_of(label)
         if named and other:
             sides = [pictures[[before for before, _ in pairs]] - pictures[[after for _, after in pairs]]
                      for pairs in (named, other)]  # fmt: skip
-            found["selectivity"] = selectivity(sides[0], sides[1])
-    return {name: values.cpu().numpy() for name, values in found.items()}
+            scores["selectivity"] = selectivity(sides[0], sides[1])
+    return {name: values.cpu().numpy() for name, values in scores.items()}
 
 
 def _score_label(held: HeldOut, shown: ImageScores, layer: str, asked: Sequence[LabelsToScore]) -> list[Scores]:
     metrics = ("cosy_auc", "cosy_mad", "activation_rate", *(("selectivity",) if shown.renders is not None else ()))
-    scores = [{name: np.full(len(one.labels), np.nan) for name in metrics} for one in asked]
+    scores = [{name: np.full(len(request.labels), np.nan) for name in metrics} for request in asked]
     users: dict[str, list[tuple[int, int]]] = {}
-    for number, one in enumerate(asked):
-        for place, label in enumerate(one.labels):
+    for number, request in enumerate(asked):
+        for position, label in enumerate(request.labels):
             if label in shown.rows:
-                users.setdefault(label, []).append((number, place))
-    for label, places in users.items():
-        units = [int(asked[number].units[place]) for number, place in places]
+                users.setdefault(label, []).append((number, position))
+    for label, positions in users.items():
+        units = [int(asked[number].units[position]) for number, position in positions]
         for name, values in score_images(held, shown, layer, label, units).items():
-            for (number, place), value in zip(places, values, strict=True):
-                scores[number][name][place] = value
+            for (number, position), value in zip(positions, values, strict=True):
+                scores[number][name][position] = value
     return list(scores)
 
 
@@ -297,10 +299,10 @@ def _images_with_concept(held: HeldOut, label: str) -> Bool[Tensor, " scored"]:
         values: Values = concept_presence(held.probe, held.indices)
     except InputError:
         return none
-    found = predict_values(label, values)
-    if found is None:
+    predicted = predict_values(label, values)
+    if predicted is None:
         return none
-    return found > (found.amin() + found.amax()) / 2
+    return predicted > (predicted.amin() + predicted.amax()) / 2
 
 
 def list_label_images(root: Path, labels: Sequence[str]) -> tuple[Probe, dict[str, list[int]]]:
@@ -309,7 +311,7 @@ def list_label_images(root: Path, labels: Sequence[str]) -> tuple[Probe, dict[st
     Raises:
         InputError: no label has a folder.
     """
-    folders = {label: place for label in labels if (place := _find_folder(root, label))}
+    folders = {label: label_folder for label in labels if (label_folder := _find_folder(root, label))}
     if not folders:
         raise InputError(
             f"judge.folder={root} has no folder for any of {len(labels)} labels, as {labels[0]!r}; "
@@ -319,9 +321,9 @@ def list_label_images(root: Path, labels: Sequence[str]) -> tuple[Probe, dict[st
     rows: dict[str, list[int]] = {label: [] for label in folders}
     wanted = set(folders.values())
     chosen = np.array([row for row, name in enumerate(every.ids) if name.split("/")[0] in wanted], dtype=np.int64)
-    for label, place in folders.items():
-        rows[label] = [new for new, row in enumerate(chosen.tolist()) if every.ids[row].split("/")[0] == place]
-    return Subset(every, chosen), {label: own for label, own in rows.items() if own}
+    for label, label_folder in folders.items():
+        rows[label] = [new for new, row in enumerate(chosen.tolist()) if every.ids[row].split("/")[0] == label_folder]
+    return Subset(every, chosen), {label: of_label for label, of_label in rows.items() if of_label}
 
 
 def _find_folder(root: Path, label: str) -> str | None:

@@ -44,9 +44,11 @@ class OwnLabels(Method):
         device, _ = run.settings.resolved()
         match = concept_activations(run.features.images.to(device), run.texts.to(device))
         similarity = bind_names(self.similarity, run.concepts.names)
-        given = {layer: read_activations(run.features, layer, similarity, 0, device) for layer in run.features.layers}
+        activations = {
+            layer: read_activations(run.features, layer, similarity, 0, device) for layer in run.features.layers
+        }
         truth = {layer: labels.truth for layer, labels in run.labels.items()}
-        return dict(label_units(similarity, match, given, run.concepts.names, truth=truth, top=self.top).labels)
+        return dict(label_units(similarity, match, activations, run.concepts.names, truth=truth, top=self.top).labels)
 
 
 def run_judge(
@@ -74,9 +76,11 @@ def run_judge(
         for name, method in methods.items()
     }
     asked = {
-        (method, layer): LabelsToScore(layer, own.units, _chosen_labels(own, chosen[method].get(layer)))
+        (method, layer): LabelsToScore(
+            layer, layer_labels.units, _chosen_labels(layer_labels, chosen[method].get(layer))
+        )
         for method, by_layer in labels.items()
-        for layer, own in by_layer.items()
+        for layer, layer_labels in by_layer.items()
     }
     drawn = draw_references(judge, held, labels[CLIP_DISSECT], seed=run.seed)
     scored = score_with_floors(judge, held, asked | drawn, seed=run.seed)
@@ -87,8 +91,8 @@ def run_judge(
     marked = circular if is_circular(judge, run.clip) else set()
     with_scores = {
         method: {
-            layer: _add_scores(own, asked[method, layer], scored[method, layer], circular=method in marked)
-            for layer, own in by_layer.items()
+            layer: _add_scores(layer_labels, asked[method, layer], scored[method, layer], circular=method in marked)
+            for layer, layer_labels in by_layer.items()
         }
         for method, by_layer in labels.items()
     }
@@ -139,10 +143,10 @@ def shuffle(labels: Sequence[str], *, seed: int) -> tuple[str, ...]:
 
 def select_images(features: Features, rows: np.ndarray) -> Features:
     """The features of some of the images."""
-    places = torch.as_tensor(rows)
+    positions = torch.as_tensor(rows)
     return Features(
-        {layer: features.activations[layer][places] for layer in features.layers},
-        features.images[places],
+        {layer: features.activations[layer][positions] for layer in features.layers},
+        features.images[positions],
         np.asarray(features.kept)[rows].tolist(),
         features.skipped,
     )
@@ -163,12 +167,12 @@ def hold_out_images(judge: Judge, run: RunData) -> HeldOut:
     return HeldOut.of(run, chosen_on=chosen_on, scored_on=scored_on)
 
 
-def _chosen_labels(own: Labels, part: Labels | None) -> tuple[str, ...]:
+def _chosen_labels(full: Labels, part: Labels | None) -> tuple[str, ...]:
     """The label of each unit from the larger part of the images: what the method explains, else its best concept."""
     if part is None:
-        return ("",) * len(own.units)
+        return ("",) * len(full.units)
     names = dict(zip(part.units.tolist(), part.judged_label or part.descriptions, strict=True))
-    return tuple(names.get(unit, "") for unit in own.units.tolist())
+    return tuple(names.get(unit, "") for unit in full.units.tolist())
 
 
 def draw_references(
@@ -253,11 +257,13 @@ def _untrained(judge: Judge, run: RunData, held: HeldOut, ours: Method) -> dict[
     }  # fmt: skip
 
 
-def _add_scores(own: Labels, asked: LabelsToScore, scored: WithFloor, *, circular: bool) -> Labels:
-    marks = own.marks
+def _add_scores(labels: Labels, asked: LabelsToScore, scored: WithFloor, *, circular: bool) -> Labels:
+    marks = labels.marks
     if circular:
-        marks = tuple(mark | {"circular"} for mark in marks or (frozenset[str](),) * len(own.units))
-    return replace(own, judged_label=tuple(asked.labels), faithfulness=scored.scores, floor=scored.floor, marks=marks)
+        marks = tuple(mark | {"circular"} for mark in marks or (frozenset[str](),) * len(labels.units))
+    return replace(
+        labels, judged_label=tuple(asked.labels), faithfulness=scored.scores, floor=scored.floor, marks=marks
+    )
 
 
 def _favours(circular: Collection[str], methods: Collection[str]) -> list[str]:
@@ -278,17 +284,18 @@ def _note_unscored(
     scored: Mapping[tuple[str, str], WithFloor],
     held: HeldOut,
 ) -> tuple[str, ...]:
-    said = [
+    notes = [
         f"Faithfulness: labels chosen on {len(held.chosen_on):,} images, "
         f"scored on {len(held.scored_on):,} held-out images"
     ]
     if note := judge.note:
-        said.append(note)
-    for (method, layer), one in asked.items():
+        notes.append(note)
+    for (method, layer), request in asked.items():
         values = list(scored[method, layer].scores.values())
-        unknown = len(one.labels) - int((~np.isnan(values)).any(axis=0).sum()) if values else len(one.labels)
+        unknown = len(request.labels) - int((~np.isnan(values)).any(axis=0).sum()) if values else len(request.labels)
         if unknown:
-            said.append(
-                f"{layer}, {method}: {unknown} of {len(one.labels)} labels are unknown to the judge and were not scored"
+            notes.append(
+                f"{layer}, {method}: {unknown} of {len(request.labels)} labels are unknown to the judge and were "
+                "not scored"
             )
-    return tuple(said)
+    return tuple(notes)

@@ -110,10 +110,10 @@ def average_precision(score: Paired, truth: Bool[Tensor, "images neurons"]) -> F
     positive = truth.gather(0, order).double()
     last = torch.ones_like(truth)
     last[:-1] = ordered[1:] != ordered[:-1]
-    place = torch.arange(len(score), device=score.device)[:, None].expand_as(order)
+    position = torch.arange(len(score), device=score.device)[:, None].expand_as(order)
     # Equal scores share one threshold: each takes the precision at the last of them.
-    end = torch.where(last, place, len(score) - 1).flip(0).cummin(dim=0).values.flip(0)
-    precision = (positive.cumsum(dim=0) / (place + 1)).gather(0, end)
+    end = torch.where(last, position, len(score) - 1).flip(0).cummin(dim=0).values.flip(0)
+    precision = (positive.cumsum(dim=0) / (position + 1)).gather(0, end)
     return (positive * precision).sum(dim=0) / positive.sum(dim=0).clamp(min=1)
 
 
@@ -268,19 +268,19 @@ def score_labels(
         share: of the images in which a unit counts as active; None takes the label's own base rate.
     """
     names = list(dict.fromkeys(labels))
-    told = {name: found for name in names if (found := predict_values(name, values)) is not None}
-    known = [place for place, label in enumerate(labels) if label in told]
+    predicted = {name: column for name in names if (column := predict_values(name, values)) is not None}
+    scorable = [row for row, label in enumerate(labels) if label in predicted]
     scores = {name: np.full(len(labels), np.nan) for name in (*GRADED, *BINARY)}
     settings: dict[str, Any] = {"share": share}
-    for start in range(0, len(known), UNITS):
-        part = known[start : start + UNITS]
-        columns = torch.stack([told[labels[place]].to(activations) for place in part], dim=1)
-        own = activations[:, part]
+    for start in range(0, len(scorable), UNITS):
+        part = scorable[start : start + UNITS]
+        columns = torch.stack([predicted[labels[row]].to(activations) for row in part], dim=1)
+        responses = activations[:, part]
         unit_range = _scale_to_one(columns)
         for name, function in GRADED.items():
-            scores[name][part] = function(own, columns).cpu().numpy()
+            scores[name][part] = function(responses, columns).cpu().numpy()
         for name, counted in BINARY.items():
-            scores[name][part] = counted(own, unit_range, **settings).cpu().numpy()
+            scores[name][part] = counted(responses, unit_range, **settings).cpu().numpy()
     return scores
 
 

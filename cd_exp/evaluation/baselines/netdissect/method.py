@@ -91,15 +91,15 @@ class NetDissect(Method):
             store=run.store,
             settings=run.settings,
         )
-        found, files = {}, {}
+        labels, files = {}, {}
         notes: list[str] = []
         for layer, tally in netdissect(passes, probe, **asdict(self)).items():
             truth = run.labels[layer].truth
             columns = accepted_columns(truth, tally.concepts) if truth else ()
-            found[layer] = label_from_tally(tally, layer, accepted=columns, truth=truth)
+            labels[layer] = label_from_tally(tally, layer, accepted=columns, truth=truth)
             files[f"tally_{make_file_name(layer)}.csv"] = format_tally(tally)
             notes += note_images(layer, tally)
-        return MethodResult(found, files, tuple(notes))
+        return MethodResult(labels, files, tuple(notes))
 
 
 def note_images(layer: str, tally: Tally) -> Iterator[str]:
@@ -156,9 +156,10 @@ def netdissect(
 
     Source: Bau et al., CVPR 2017 (arXiv:1704.05796), section 2.
     """
-    given = passes if quantile_of == "maps" else _upsample_images(passes, probe, anchors)
+    histogram_passes = passes if quantile_of == "maps" else _upsample_images(passes, probe, anchors)
     thresholds = {
-        name: find_threshold(seen, quantile=quantile) for name, seen in _fill_histograms(given, quantile).items()
+        name: find_threshold(seen, quantile=quantile)
+        for name, seen in _fill_histograms(histogram_passes, quantile).items()
     }
     sizes: dict[str, tuple[int, int]] = {}
     truth = torch.zeros(len(probe.concepts), dtype=torch.int64)
@@ -257,7 +258,7 @@ def _count_pixels(
     counts.above.add_(torch.bincount(exceeding, minlength=len(thresholds)))
     counts.positions.add_(maps[:, 0].numel())
     for image, annotated in zip(maps, annotations, strict=True):
-        here = annotated.to(maps.device)
-        active, area, both = count_overlap(image, thresholds, here, anchors=anchors)
-        counts.intersection[active[:, None], here.present] += both
-        counts.activation[active[:, None], counts.column[here.present].unique()] += area[:, None]
+        on_device = annotated.to(maps.device)
+        active, area, both = count_overlap(image, thresholds, on_device, anchors=anchors)
+        counts.intersection[active[:, None], on_device.present] += both
+        counts.activation[active[:, None], counts.column[on_device.present].unique()] += area[:, None]

@@ -60,8 +60,8 @@ def add_values(histogram: Histogram, maps: Float[Tensor, "batch neurons height w
         units = slice(first, first + len(values))
         torch.maximum(histogram.largest[units], values.amax(1), out=histogram.largest[units])
         start = BINS * torch.arange(first, first + len(values), device=maps.device)
-        places = start[:, None] + bin_of(values, histogram.centre[units], histogram.scale[units])
-        flat.scatter_add_(0, places.view(-1), torch.ones_like(places).view(-1))
+        bins = start[:, None] + bin_of(values, histogram.centre[units], histogram.scale[units])
+        flat.scatter_add_(0, bins.view(-1), torch.ones_like(bins).view(-1))
         first += len(values)
 
 
@@ -150,9 +150,9 @@ def make_annotation(segmentation: Segmentation, *, concepts: int) -> Annotation:
         maps[later][(maps[:later] == maps[later]).any(0)] = 0
     seen = whole | (np.bincount(maps.reshape(-1), minlength=concepts + 1) > 0)
     seen[0] = False
-    place = np.where(seen, np.cumsum(seen), 0)
+    new_number = np.where(seen, np.cumsum(seen), 0)
     present = np.flatnonzero(seen)
-    return Annotation(*map(torch.from_numpy, (present - 1, place[maps], whole[present])))
+    return Annotation(*map(torch.from_numpy, (present - 1, new_number[maps], whole[present])))
 
 
 def count_annotated_pixels(annotated: Annotation) -> Int[Tensor, " present"]:
@@ -180,14 +180,14 @@ def count_overlap(
         The units with an active position, by number, their active pixels, and their pixels in common with each concept.
     """
     active = (maps.amax((1, 2)) > threshold).nonzero()[:, 0]
-    units, places = len(active), len(annotated.present) + 1
+    units, columns = len(active), len(annotated.present) + 1
     indices = annotated.indices.flatten(1)
-    area, covered = active.new_zeros(units), active.new_zeros(units * places)
+    area, covered = active.new_zeros(units), active.new_zeros(units * columns)
     size = annotated.indices.shape[1:]
     for unit, pixel in find_active_pixels(maps[active].float(), threshold[active], size, anchors=anchors):
         area += torch.bincount(unit, minlength=units)
-        covered += torch.bincount((unit * places + indices[:, pixel]).reshape(-1), minlength=units * places)
-    both = covered.view(units, places)[:, 1:]
+        covered += torch.bincount((unit * columns + indices[:, pixel]).reshape(-1), minlength=units * columns)
+    both = covered.view(units, columns)[:, 1:]
     return active, area, torch.where(annotated.whole, area[:, None], both)
 
 
@@ -243,9 +243,11 @@ def upsample_at(
 
 def _weights(positions: int, pixels: int, *, anchors: str, device: torch.device) -> Float[Tensor, "pixels positions"]:
     """How much of each position is in each pixel."""
-    place = _locate(positions, pixels, anchors=anchors, device=device)
+    positions_of_pixels = _locate(positions, pixels, anchors=anchors, device=device)
     return (
-        (1 - (place.clamp(max=positions - 1)[:, None] - torch.arange(positions, device=device)).abs()).clamp_(0).float()
+        (1 - (positions_of_pixels.clamp(max=positions - 1)[:, None] - torch.arange(positions, device=device)).abs())
+        .clamp_(0)
+        .float()
     )
 
 
@@ -256,12 +258,12 @@ def _locate(positions: int, pixels: int, *, anchors: str, device: torch.device |
 
 def make_axis(positions: int, pixels: int, *, anchors: str = "centres", device: torch.device | None = None) -> Axis:
     """The pixels' coordinates among the positions by one of `ANCHORS`, and not below 0."""
-    place = _locate(positions, pixels, anchors=anchors, device=device)
-    first = place.long()
+    located = _locate(positions, pixels, anchors=anchors, device=device)
+    first = located.long()
     count = torch.bincount(first, minlength=positions)
     start = count.cumsum(0) - count
     weight = torch.full((positions, int(count.max())), torch.nan, device=device)
-    weight[first, torch.arange(pixels, device=device) - start[first]] = (place - first).float()
+    weight[first, torch.arange(pixels, device=device) - start[first]] = (located - first).float()
     return Axis(start, weight)
 
 
