@@ -12,14 +12,14 @@ Statistic = Callable[..., Float[np.ndarray, "..."] | np.floating]
 """`(values, axis) -> statistic`, vectorised over the other axes."""
 
 
-def wilson_interval(right: Bool[np.ndarray, " units"]) -> tuple[float, float]:
+def clopper_pearson_interval(right: Bool[np.ndarray, " units"]) -> tuple[float, float]:
     """The exact (Clopper-Pearson) interval of a share, in per cent; it covers at least 95 % whatever the share is.
 
     With k of n right, its ends are the shares at which k or more, and k or fewer, have probability 2.5 %:
 
         low = Beta^-1(.025; k, n - k + 1), 0 for k = 0;  high = Beta^-1(.975; k + 1, n - k), 1 for k = n.
 
-    >>> low, high = wilson_interval(np.array([True] * 9 + [False]))
+    >>> low, high = clopper_pearson_interval(np.array([True] * 9 + [False]))
     >>> f"{low:.2f} {high:.2f}"
     '55.50 99.75'
 

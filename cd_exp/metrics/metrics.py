@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cd_exp.metrics import collisions, selective
-from cd_exp.metrics.intervals import bootstrap_interval, wilson_interval
+from cd_exp.metrics.intervals import bootstrap_interval, clopper_pearson_interval
 from cd_exp.metrics.name_matching import NameMatcher, are_same_name
 from cd_exp.metrics.significance import Difference, compare_means, compare_shares, holm_adjust, least_detectable
 from cd_exp.records import Labels, UnitResults
@@ -187,7 +187,7 @@ def bootstrapped(statistic: Callable[..., Any], *, test: PairedTest | None = Non
 BELIEVED = 0.8
 """A label is believed from this probability on."""
 
-EXACT = Interval("Clopper-Pearson", lambda right, **_: wilson_interval(right))
+EXACT = Interval("Clopper-Pearson", lambda right, **_: clopper_pearson_interval(right))
 BOOTSTRAP_AREA = Interval("bootstrap over units", selective.risk_coverage_area_interval)
 BOOTSTRAP_COVERAGE = Interval("bootstrap over units", selective.coverage_at_interval)
 DELONG = Interval("DeLong, logit", lambda score, right, **_: selective.auc_interval(score, right))

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from cd_exp.errors import InputError
-from cd_exp.metrics.intervals import wilson_interval
+from cd_exp.metrics.intervals import clopper_pearson_interval
 from cd_exp.records import Labels
 
 SCORE = "sim correlation"
@@ -224,7 +224,7 @@ def lay_beside(
             both = ~np.isnan(pair[0]) & ~np.isnan(pair[1])
             same = winners_agree((table.score[rows][both], other.score[others][both]), (pair[0][both], pair[1][both]))
             if len(same):
-                low, high = wilson_interval(same)
+                low, high = clopper_pearson_interval(same)
                 agreements.append(Agreement(table.layer, table.method, other.method, "winner", float(same.mean()),
                                        (low / 100, high / 100), len(same), float(both.mean())))  # fmt: skip
     return agreements

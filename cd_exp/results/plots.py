@@ -16,7 +16,7 @@ from PIL.Image import Image
 from cd_exp.io.atomic import write_file as write_file
 from cd_exp.io.text import cut_text
 from cd_exp.metrics import label_agreement as agreeing
-from cd_exp.metrics.intervals import wilson_interval
+from cd_exp.metrics.intervals import clopper_pearson_interval
 from cd_exp.metrics.selective import risk_coverage as curve
 from cd_exp.records import CLIP_DISSECT, Labels, Probe, RunResult
 from cd_exp.results.image_strips import encode_png, make_strip, render_figure, render_vectors
@@ -125,7 +125,7 @@ def reliability(
         colour = line_style(number)[0]
         bins = np.minimum((stated * BINS).astype(int), BINS - 1)
         for part in (bins == at for at in np.unique(bins)):
-            low, high = (end / 100 for end in wilson_interval(right[part]))
+            low, high = (end / 100 for end in clopper_pearson_interval(right[part]))
             axes.plot([stated[part].mean()] * 2, [low, high], color=colour, linewidth=1)
             size = 12 + 80 * part.mean()
             axes.scatter([stated[part].mean()], [right[part].mean()], s=size, color=colour, zorder=3)

@@ -91,7 +91,7 @@ def consensus_accuracy(votes: Sequence[Vote]) -> dict[str, Any]:
     """Of one layer: mean `agreement` in per cent and, where units are judged, `top1` with `ci95` over
     `judged`.
     """
-    from cd_exp.metrics.intervals import wilson_interval
+    from cd_exp.metrics.intervals import clopper_pearson_interval
 
     summary: dict[str, Any] = {
         "units": len(votes),
@@ -99,7 +99,7 @@ def consensus_accuracy(votes: Sequence[Vote]) -> dict[str, Any]:
     }
     right = np.array([vote.judged for vote in votes if vote.judged is not None], dtype=bool)
     if len(right):
-        low, high = wilson_interval(right)
+        low, high = clopper_pearson_interval(right)
         summary |= {"judged": len(right), "top1": 100 * float(right.mean()), "ci95": [low, high]}
     return summary
 

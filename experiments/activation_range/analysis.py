@@ -19,7 +19,7 @@ from cd_exp.errors import InputError
 from cd_exp.evaluation.evaluate import accepted_columns
 from cd_exp.labels import label_layer
 from cd_exp.metrics import are_same_name
-from cd_exp.metrics.intervals import wilson_interval
+from cd_exp.metrics.intervals import clopper_pearson_interval
 from experiments.against_published import say
 from experiments.reopening import reopen
 
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> str:
         right = "not known"
         if found.ranks is not None and not np.isnan(found.ranks).all():
             hits = found.ranks[~np.isnan(found.ranks)] == 1
-            low, high = wilson_interval(hits)
+            low, high = clopper_pearson_interval(hits)
             right = f"{100 * hits.mean():.1f} [{low:.1f}, {high:.1f}]"
         alike = np.mean([are_same_name(a, b) for a, b in zip(first.descriptions, found.descriptions, strict=True)])
         lines.append(f"| {100 * share:g} | {right} | {100 * alike:.1f} |")

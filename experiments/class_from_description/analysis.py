@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cd_exp.errors import InputError
 from cd_exp.metrics import are_same_name
-from cd_exp.metrics.intervals import wilson_interval
+from cd_exp.metrics.intervals import clopper_pearson_interval
 from experiments.against_published import published_values, say
 from experiments.reopening import reopen
 
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> str:
             continue
         right = np.array([are_same_name(a, b) for a, b in zip(descriptions[unit], names, strict=True)])
         chance = np.array([are_same_name(a, b) for a, b in zip(shuffled[unit], names, strict=True)])
-        low, high = wilson_interval(right)
+        low, high = clopper_pearson_interval(right)
         share, guess = 100 * right.mean(), 100 * chance.mean()
         lines.append(f"| {kind} | {len(right)} | {share:.2f} [{low:.2f}, {high:.2f}] | {guess:.2f} |")
     used = f"{len(set(unit.tolist()))} of {len(descriptions)} units of {asked.layer} contribute most to some image."

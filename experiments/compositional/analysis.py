@@ -23,7 +23,7 @@ from torch import Tensor
 from cd_exp.clips import Clip
 from cd_exp.errors import InputError
 from cd_exp.labels import alphabetical_order, best_concepts
-from cd_exp.metrics.intervals import wilson_interval
+from cd_exp.metrics.intervals import clopper_pearson_interval
 from cd_exp.records import Concepts, Similarity
 from cd_exp.similarity import DenseOrFactored, concept_activations
 from experiments.against_published import say
@@ -114,7 +114,7 @@ def main(arguments: list[str] | None = None) -> str:
     for count in (1, 5) if judged else ():
         right = np.array([any(sorted(name.split()) == sorted(name_of.split()) for name in row[:count])
                           for row, name_of in judged])  # fmt: skip
-        low, high = wilson_interval(right)
+        low, high = clopper_pearson_interval(right)
         lines.append(f"top-{count}, either order of the two words: {100 * right.mean():.1f} % [{low:.1f}, {high:.1f}] "
                      f"of {len(right)} units whose truth is two words; single words could give none.")  # fmt: skip
     shown = list(zip(units, tops, strict=True))[:5]

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import special, stats
 
-from cd_exp.metrics.intervals import LEVEL, wilson_interval
+from cd_exp.metrics.intervals import LEVEL, clopper_pearson_interval
 from cd_exp.metrics.significance import compare_shares, mcnemar, tango_interval
 from experiments.against_published import say
 
@@ -67,7 +67,7 @@ def least_share_coverage(units: int) -> tuple[float, float]:
     Between the ends of the intervals it has no minimum of its own, so that both sides of each end are enough.
     """
     hits = np.arange(units + 1)
-    bounds = np.array([wilson_interval(np.arange(units) < k) for k in hits]) / 100
+    bounds = np.array([clopper_pearson_interval(np.arange(units) < k) for k in hits]) / 100
     ends = np.unique(bounds)
     shares = np.concatenate([ends - BESIDE, ends + BESIDE, np.arange(1, 1000) / 1000])
     shares = shares[(shares > 0) & (shares < 1)]

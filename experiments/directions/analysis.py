@@ -17,7 +17,7 @@ from cd_exp.cache import Store
 from cd_exp.dissection import RunInputs, dissect_layers
 from cd_exp.evaluation.evaluate import judge_labels
 from cd_exp.features import ExtractionSettings, extract
-from cd_exp.metrics.intervals import wilson_interval
+from cd_exp.metrics.intervals import clopper_pearson_interval
 from cd_exp.probes.shapes import Shapes
 from cd_exp.records import Concepts
 from cd_exp.units import directions
@@ -78,7 +78,7 @@ def table(
             ]
             judged = judge_labels(labels)
             assert judged is not None
-            low, high = wilson_interval(judged.top1)
+            low, high = clopper_pearson_interval(judged.top1)
             cells.append(f"{100 * judged.top1.mean():.1f} [{low:.1f}, {high:.1f}]")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

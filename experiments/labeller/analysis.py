@@ -19,7 +19,7 @@ from cd_exp.dissection import bind_names
 from cd_exp.evaluation.judges import ClipJudge, LabelsToScore
 from cd_exp.evaluation.judges.run_judge import hold_out_images, label_from_part
 from cd_exp.labels import label_layer
-from cd_exp.metrics.intervals import bootstrap_interval, wilson_interval
+from cd_exp.metrics.intervals import bootstrap_interval, clopper_pearson_interval
 from cd_exp.metrics.significance import compare_means
 from cd_exp.records import ConceptActivations
 from cd_exp.similarity import concept_activations, whitened_wpmi
@@ -36,7 +36,7 @@ RESAMPLES = 9999
 def percent(values: np.ndarray) -> str:
     """A share in per cent with its 95 % interval over units."""
     whole = bool(((values == 0) | (values == 1)).all())
-    low, high = wilson_interval(values == 1) if whole else _bootstrap(100 * values)
+    low, high = clopper_pearson_interval(values == 1) if whole else _bootstrap(100 * values)
     return f"{100 * values.mean():.1f} [{low:.1f}, {high:.1f}]"
 
 

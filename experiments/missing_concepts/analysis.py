@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from cd_exp import similarity as similarities
 from cd_exp.evaluation.evaluate import accepted_columns
 from cd_exp.labels import label_layer
-from cd_exp.metrics.intervals import bootstrap_interval, wilson_interval
+from cd_exp.metrics.intervals import bootstrap_interval, clopper_pearson_interval
 from experiments.against_published import say
 from experiments.reopening import Run, reopen
 
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> str:
         ranks = found["rank"][~np.isnan(found["rank"])]
         shares = []
         for right in (ranks <= 1, ranks <= 5):
-            low, high = wilson_interval(right)
+            low, high = clopper_pearson_interval(right)
             shares.append(f"{100 * right.mean():.1f} [{low:.1f}, {high:.1f}]")
         low, high = bootstrap_interval(found["cosine"], seed=0, resamples=9999) or (nan, nan)
         cosine = f"{found['cosine'].mean():.3f} [{low:.3f}, {high:.3f}]"

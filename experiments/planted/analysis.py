@@ -30,7 +30,7 @@ from cd_exp.errors import InputError
 from cd_exp.evaluation.baselines import Invert, LinearExplanations, Method, run_method
 from cd_exp.evaluation.judges import concept_presence, score_labels
 from cd_exp.evaluation.judges.run_judge import OwnLabels
-from cd_exp.metrics.intervals import wilson_interval
+from cd_exp.metrics.intervals import clopper_pearson_interval
 from cd_exp.probes.shapes import Shapes
 from cd_exp.records import Labels
 from cd_exp.shapes import ATTRIBUTES, SHAPES
@@ -96,7 +96,7 @@ def asked(run: Run, units: Units, *, seed: int) -> RunData:
 def accuracy(labels: Labels, right: Sequence[tuple[str, ...]]) -> tuple[float, tuple[float, float]]:
     """Per cent of units whose first label is right, with its interval."""
     good = np.array([label in names for label, names in zip(labels.descriptions, right, strict=True)])
-    return 100 * float(good.mean()), wilson_interval(good)
+    return 100 * float(good.mean()), clopper_pearson_interval(good)
 
 
 def both(labels: Labels) -> dict[str, np.ndarray]:
@@ -145,7 +145,9 @@ def double_table(found: Mapping[str, Mapping[str, Labels]]) -> str:
     lines = [["method", "first label is one of the two", "one among five", "both among five"], ["---"] * 4]
     for method, families in found.items():
         shares = both(families["double"])
-        lines.append([method, *(_interval(100 * float(own.mean()), wilson_interval(own)) for own in shares.values())])
+        lines.append(
+            [method, *(_interval(100 * float(own.mean()), clopper_pearson_interval(own)) for own in shares.values())]
+        )
     return _rows(lines)
 
 

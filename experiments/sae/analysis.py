@@ -14,7 +14,7 @@ from cd_exp import clips, concepts, models, probes, shapes, similarity
 from cd_exp.cache import Store
 from cd_exp.dissection import RunInputs, dissect_layers
 from cd_exp.features import ExtractionSettings
-from cd_exp.metrics.intervals import wilson_interval
+from cd_exp.metrics.intervals import clopper_pearson_interval
 from cd_exp.records import Concepts
 from cd_exp.units import Layers, Units, sae
 from experiments.against_published import say
@@ -104,7 +104,7 @@ def row(
 def _share(right: np.ndarray) -> str:
     if not len(right):
         return "none"
-    low, high = wilson_interval(right)
+    low, high = clopper_pearson_interval(right)
     return f"{100 * right.mean():.1f} [{low:.1f}, {high:.1f}]"
 
 

@@ -22,7 +22,7 @@ from cd_exp import similarity as similarities
 from cd_exp.errors import InputError
 from cd_exp.evaluation.evaluate import accepted_columns
 from cd_exp.labels import label_layer
-from cd_exp.metrics.intervals import wilson_interval
+from cd_exp.metrics.intervals import clopper_pearson_interval
 from cd_exp.records import Accepted, ConceptActivations
 from cd_exp.results.plots import COLOURS, GRID, MARKERS
 from experiments.against_published import say
@@ -114,7 +114,7 @@ def markdown(found: Sequence[Point]) -> str:
 
 
 def _share(hits: Bool[np.ndarray, " units"]) -> str:
-    low, high = wilson_interval(hits)
+    low, high = clopper_pearson_interval(hits)
     return f"{100 * hits.mean():.1f} [{low:.1f}, {high:.1f}]"
 
 
@@ -159,7 +159,7 @@ def _curve(axis: Any, points: Sequence[Point], field: str, *, label: str, number
     if shown:
         values, hits = zip(*sorted(shown, key=itemgetter(0)), strict=True)
         shares = np.array([100 * hit.mean() for hit in hits])
-        errors = np.abs(np.array([wilson_interval(hit) for hit in hits]).T - shares)
+        errors = np.abs(np.array([clopper_pearson_interval(hit) for hit in hits]).T - shares)
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         looks: dict[str, Any] = {"markersize": 3, "linewidth": 1, "capsize": 1.5}
         axis.errorbar(values, shares, yerr=errors, color=colour, marker=marker, label=label, **looks)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cd_exp.metrics.intervals import wilson_interval
+from cd_exp.metrics.intervals import clopper_pearson_interval
 from cd_exp.metrics.significance import compare_shares
 from experiments.coverage import analysis
 
@@ -29,7 +29,7 @@ def test_every_bound_holds():
 
 def test_the_least_coverage_of_a_share_is_where_it_is_said_to_be():
     least, where = analysis.least_share_coverage(12)
-    bounds = np.array([wilson_interval(np.arange(12) < hits) for hits in range(13)]) / 100
+    bounds = np.array([clopper_pearson_interval(np.arange(12) < hits) for hits in range(13)]) / 100
     inside = (bounds[:, 0] <= where) & (where <= bounds[:, 1])
     assert stats.binom.pmf(np.arange(13), 12, where)[inside].sum() == pytest.approx(least)
     on_a_grid = [

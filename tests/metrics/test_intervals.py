@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from cd_exp.metrics.intervals import bootstrap_interval, wilson_interval
+from cd_exp.metrics.intervals import bootstrap_interval, clopper_pearson_interval
 from cd_exp.metrics.metrics import upper_median
 
 FAST = {"seed": 0, "resamples": 400}
@@ -14,7 +14,7 @@ FAST = {"seed": 0, "resamples": 400}
 @settings(deadline=None, max_examples=40)
 def test_the_interval_of_a_share_holds_the_share(right):
     right = np.array(right)
-    low, high = wilson_interval(right)
+    low, high = clopper_pearson_interval(right)
     assert 0 <= low <= 100 * right.mean() <= high <= 100
     assert low < high
 
@@ -30,7 +30,7 @@ def test_the_interval_of_a_mean_holds_the_mean(ranks):
 @pytest.mark.parametrize("right", [True, False])
 @pytest.mark.parametrize("units", [1, 50])
 def test_all_alike_is_given_the_exact_interval(right, units):
-    low, high = wilson_interval(np.full(units, right))
+    low, high = clopper_pearson_interval(np.full(units, right))
     edge = 100 * 0.025 ** (1 / units)  # Clopper-Pearson at k = n
     expected = (edge, 100) if right else (0, 100 - edge)
     assert (low, high) == pytest.approx(expected)
@@ -41,22 +41,24 @@ def test_all_alike_is_given_the_exact_interval(right, units):
 def test_the_interval_of_a_share_is_scipys_exact_one(units, data):
     hits = data.draw(st.integers(0, units))
     exact = stats.binomtest(hits, units).proportion_ci(0.95, method="exact")
-    assert wilson_interval(np.arange(units) < hits) == pytest.approx((100 * exact.low, 100 * exact.high), abs=1e-9)
+    assert clopper_pearson_interval(np.arange(units) < hits) == pytest.approx(
+        (100 * exact.low, 100 * exact.high), abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("units", [10, 28, 100])
 def test_the_interval_of_a_share_covers_every_share_at_least_95_times_in_100(units):
-    bounds = np.array([wilson_interval(np.arange(units) < hits) for hits in range(units + 1)]) / 100
+    bounds = np.array([clopper_pearson_interval(np.arange(units) < hits) for hits in range(units + 1)]) / 100
     for share in np.arange(0.005, 1, 0.005):
         inside = (bounds[:, 0] <= share) & (share <= bounds[:, 1])
         assert stats.binom.pmf(np.arange(units + 1), units, share)[inside].sum() >= 0.95
 
 
 def test_one_more_right_never_lowers_the_interval():
-    bounds = np.array([wilson_interval(np.arange(28) < hits) for hits in range(29)])
+    bounds = np.array([clopper_pearson_interval(np.arange(28) < hits) for hits in range(29)])
     assert (np.diff(bounds, axis=0) >= 0).all()
     assert (np.diff(bounds[1:-1], axis=0) > 0).all()
-    assert wilson_interval(np.arange(100) < 99)[1] < 100
+    assert clopper_pearson_interval(np.arange(100) < 99)[1] < 100
 
 
 def test_the_seed_fixes_the_interval():
