@@ -69,7 +69,7 @@ def order_jobs(sweep: Sweep) -> list[Job]:
     """The jobs by their values of the axes, the first axis slowest."""
     levels = {axis: sweep.levels(axis) for axis in sweep.axes}
 
-    def place(job: Job) -> list[int]:
+    def level_numbers(job: Job) -> list[int]:
         values = ((levels[axis], job.value(axis)) for axis in sweep.axes)
         return [len(axis_levels) if value is None else axis_levels.index(value) for axis_levels, value in values]
 
