@@ -163,8 +163,8 @@ def fit(stability: Shares, margin: Shares, right: Bool[np.ndarray, " units"]) ->
     >>> stability, margin = rng.random(4000), rng.random(4000)
     >>> true = Belief(-1.0, 2.0, 0.5)
     >>> fitted = fit(stability, margin, rng.random(4000) < p_right(stability, margin, true))
-    >>> [round(value, 1) for value in (fitted.intercept, fitted.stability, fitted.log_margin)]
-    [-1.1, 2.1, 0.5]
+    >>> bool(np.allclose(astuple(fitted)[:3], astuple(true)[:3], atol=0.2))
+    True
     """
     if len(right) < 20 or right.all() or not right.any():
         raise InputError(

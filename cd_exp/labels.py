@@ -64,6 +64,10 @@ def flag_units(
             second concept reaches it, the scores do not tell which one is the label.
         few: the last of the strongest images that are read is no stronger than the next: which images are read is
             chance.
+
+    >>> no = np.zeros(2, dtype=bool)
+    >>> [set(marks) for marks in flag_units(dead=np.array([True, False]), always=no, second=np.zeros(2), ceiling=None)]
+    [{'dead'}, set()]
     """
     only_unit = np.full(len(dead), len(dead) == 1)
     high = np.zeros(len(dead), dtype=bool)
@@ -93,7 +97,12 @@ SHARED = 0.2
 
 
 def note_flags(labels: Mapping[str, Labels]) -> Iterator[str]:
-    """A sentence for each layer and mark that some of its units have, and for a label that many of its units share."""
+    """A sentence for each layer and mark that some of its units have, and for a label that many of its units share.
+
+    >>> dead = Labels("fc", np.arange(2), (("red",), ("blue",)), np.zeros(2), marks=(frozenset({"dead"}), frozenset()))
+    >>> next(note_flags({"fc": dead}))
+    '1 of 2 units of fc are dead (the same value for every image): ignore their labels'
+    """
     for layer, layer_labels in labels.items():
         for mark, text in SAYS.items():
             count = sum(mark in unit for unit in layer_labels.marks)
@@ -123,7 +132,11 @@ def many_images(top_k: int | None, images: int) -> Iterator[str]:
 
 
 def fitting(images: int) -> int:
-    """The most of the strongest images that is no more than a tenth of all."""
+    """The most of the strongest images that is no more than a tenth of all.
+
+    >>> fitting(904)
+    90
+    """
     return max(1, images // TENTH)
 
 
@@ -136,8 +149,8 @@ def note_few_units(units: Mapping[str, int], least: int) -> Iterator[str]:
     for layer, count in units.items():
         if count < least:
             yield (
-                f"{layer} has {count} units, and this similarity function is unsure below {least}: hold its labels "
-                "against those of soft_wpmi"
+                f"{layer} has {count} units, and this similarity function is unsure below {least}: compare its "
+                "labels with those of soft_wpmi"
             )
 
 

@@ -77,7 +77,8 @@ def rows(found: Sequence[Job], *, axes: Sequence[str], expected: Mapping) -> Ite
                 place = {axis: job.value(axis) or "?" for axis in axes} | {"layer": layer, "method": method}
                 known = published(expected, job, place)
                 numbers = {figure.key: _number(figure, values, known) for figure in METRICS if figure.key in values}
-                if numbers:
+                compared = "judged" in values or any(key.startswith("faithfulness") for key in numbers)
+                if compared:  # what is said of every layer, such as its distinct labels, has nothing published
                     yield Row(place, numbers, known.get("source", expected["source"] if known else ""), values)
 
 

@@ -98,7 +98,7 @@ def test_imagenet():
     assert lemmas.notes == ("imagenet: 1 class name occurs twice ('crane'); all are kept",)
     openai = concepts.imagenet(names="openai")
     assert (openai.names[0], len(openai.names)) == ("tench", 1000)
-    assert openai.notes == ("imagenet: names that an earlier class has too, and kept: 2 ('missile', 'sunglasses')",)
+    assert openai.notes == ("imagenet: 2 class names occur twice ('missile', 'sunglasses'); all are kept",)
 
 
 @pytest.mark.shared

@@ -32,7 +32,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cd_exp.config import GROUPS, config_folder, register_schema
 from cd_exp.config.construct import check_groups
 from cd_exp.config.messages import explain_hydra_error
-from cd_exp.config.validate import check_choices, check_hydra, check_keys, check_values
+from cd_exp.config.validate import check_choices, check_hydra, check_keys, check_values, unknown_key_error
 from cd_exp.errors import InputError, unknown_name_error
 
 
@@ -343,7 +343,10 @@ def _lacking(hydra: Hydra, name: str, config: DictConfig, overrides: Sequence[st
         if mine is None or group not in GROUPS or len(others) < 2:
             continue
         has = {choice: setting in (_composed_group(hydra, name, group, choice) or ()) for choice in others}
-        if not has.get(mine, True) and any(has.values()):
+        if not any(has.values()):
+            names = [f"{group}.{at}" for choice in others for at in _composed_group(hydra, name, group, choice) or ()]
+            return unknown_key_error(key, list(dict.fromkeys(names)))
+        if not has.get(mine, True):
             having, lacking = (",".join(choice for choice in others if has[choice] is held) for held in (True, False))
             return InputError(
                 f"{group}={mine} has no setting {setting}, which {having} has: sweep them apart, -m {group}={lacking} "

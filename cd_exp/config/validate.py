@@ -12,8 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from hydra.conf import HydraConf
-from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -61,6 +59,8 @@ def check_keys(config: DictConfig) -> None:
     for key in setting_types():
         if key not in keys:
             raise InputError(f"~{key}: a setting cannot be taken out, only given another value: {key}=VALUE")
+    from hydra.conf import HydraConf  # here, so that probes and concepts do without Hydra
+
     stray = next(_find_stray_key(config.get("hydra"), OmegaConf.structured(HydraConf), "hydra"), None)
     if stray:
         raise unknown_key_error(*stray)
@@ -195,6 +195,8 @@ def check_choices(config: DictConfig) -> None:
 
 def list_plugins(part: str) -> list[str]:
     """The targets of the installed launchers or sweepers, and of all that they bring for their parts."""
+    from hydra.core.config_store import ConfigStore
+
     store = ConfigStore.instance()
 
     def nodes(folder: str) -> Iterator[Any]:

@@ -194,7 +194,7 @@ def winners_agree(
 
     >>> one, other = np.array([0.9, 0.1, 0.5]), np.array([0.2, 0.3, 0.5])
     >>> winners_agree((one, other), (one, one[::-1])).tolist()
-    [True, True]
+    [True]
     """
     signs = [np.sign(first - second) for first, second in (published, ours)]
     decided = (signs[0] != 0) & (signs[1] != 0)
@@ -208,7 +208,7 @@ def lay_beside(
 
     Args:
         tables: of one layer, a method each.
-        ours: by method, our score of each unit in the table's order, NaN where the judge does not know the label.
+        ours: by method, our score of each unit in the table's order, NaN where the judge cannot score the label.
         seed: of the bootstrap.
     """
     agreements = []

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from cd_exp.io.atomic import write_file as write_file
+from cd_exp.io.text import flatten_dict
 from cd_exp.records import CLIP_DISSECT, FLAGS, RunResult
 from cd_exp.results.image_strips import as_data_uri, encode_jpeg, make_thumbnail
-from cd_exp.results.run_folder import flatten_dict, format_json
+from cd_exp.results.run_folder import format_json
 from cd_exp.results.summary import (
     ShownUnit,
     choose_units,

@@ -18,32 +18,6 @@ from cd_exp.io.text import make_file_name
 from cd_exp.records import CLIP_DISSECT, RunResult
 from cd_exp.results.labels_csv import format_labels, judged_csv
 
-SEPARATOR = "/"
-
-
-def flatten_dict(values: Mapping[str, Any], *, separator: str = SEPARATOR, drop: Sequence[str] = ()) -> dict[str, Any]:
-    """Nested mappings as one, keys joined by `separator`; an interval becomes `KEY_low` and `KEY_high`.
-
-    >>> flatten_dict({"layers": {"fc": {"top1": 40.0, "ci95": [30.0, 50.0]}}}, drop=["layers"])
-    {'fc/top1': 40.0, 'fc/ci95_low': 30.0, 'fc/ci95_high': 50.0}
-
-    Args:
-        values: to any depth.
-        separator: between the keys.
-        drop: outermost keys that are left out of the names.
-    """
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            inner = flatten_dict(value, separator=separator)
-            flat |= inner if key in drop else {f"{key}{separator}{name}": item for name, item in inner.items()}
-        elif str(key).endswith("ci95"):
-            flat |= {f"{key}_low": value[0], f"{key}_high": value[1]}
-        else:
-            flat[str(key)] = value
-    return flat
-
-
 DRAWN = ("accuracy", "ranks", "risk_coverage", "agreement", "units")
 
 

@@ -20,11 +20,10 @@ import numpy as np
 
 from cd_exp.errors import InputError, unknown_name_error
 from cd_exp.io import atomic
-from cd_exp.io.text import make_file_name
+from cd_exp.io.text import flatten_dict, make_file_name
 from cd_exp.plugins import load_function
 from cd_exp.records import CLIP_DISSECT, RunResult
 from cd_exp.results.image_strips import make_strip
-from cd_exp.results.run_folder import flatten_dict
 
 if TYPE_CHECKING:
     import wandb

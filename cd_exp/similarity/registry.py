@@ -135,6 +135,7 @@ def score_ceiling(function: Callable[..., Any], units: int) -> float | None:
 def settle(function: Callable[..., Any], match: Any, neurons: Any) -> tuple[Callable[..., Any], Any]:
     """The function with what it chooses for this layer bound, and the choice; None where it chooses nothing.
 
+    >>> import torch
     >>> from cd_exp.similarity import soft_wpmi
     >>> settle(soft_wpmi, torch.eye(3), torch.rand(3, 2))[1] is None
     True

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cd_exp.config.resolved import rename_targets, without_private_parts
-from cd_exp.io.text import format_csv
-from cd_exp.results.run_folder import flatten_dict
+from cd_exp.io.text import flatten_dict, format_csv
 
 OK, FAILED, UNFINISHED = "ok", "failed", "unfinished"
 METHOD = ("model", "probe", "concepts", "clip", "similarity", "baseline")

@@ -41,11 +41,12 @@ from cd_exp.evaluation.judges import (
 from cd_exp.evaluation.judges.run_judge import OwnLabels, hold_out_images, label_from_part
 from cd_exp.metrics.selective import auc
 from cd_exp.records import Labels, Similarity
+from cd_exp.similarity.registry import find_by_file_name
 from experiments.against_published import say
 from experiments.reopening import Run, reopen
 
 FUNCTIONS = tuple(
-    sorted(path.stem for path in (config_folder() / "similarity").glob("*.yaml") if hasattr(similarity, path.stem))
+    sorted(path.stem for path in (config_folder() / "similarity").glob("*.yaml") if path.stem in find_by_file_name())
 )
 """Every similarity function that the package offers, with its default settings."""
 METHODS: Mapping[str, Similarity] = {name: getattr(similarity, name) for name in FUNCTIONS} | {

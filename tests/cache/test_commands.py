@@ -87,7 +87,7 @@ def test_prune_by_age_and_only_with_a_yes(store, command, monkeypatch):
     status, said = command("prune", "--days", "5")
     assert status == 2
     assert "1 entries (0.1 MB) of 3 entries (0.4 MB)" in said
-    assert "error: nothing was removed; add --yes" in said
+    assert "error: Nothing removed yet: add --yes" in said
 
     class Terminal(io.StringIO):
         def isatty(self):

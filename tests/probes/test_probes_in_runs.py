@@ -61,7 +61,7 @@ def test_a_part_and_a_range_are_other_pictures(pictures, capsys):
 def test_ids_alone_are_refused_where_pictures_are_needed(pictures):
     (pictures / "images.txt").write_text("a.png\nb.png\n")
     with pytest.raises(InputError, match=r"probe=ids has no pictures, and this needs them: use units and a clip whose"):
-        run("ids", "probe=ids", "probe.path=images.txt")
+        run("ids", "probe=ids", "probe.path=images.txt", "similarity.top_k=1")
 
 
 def test_joined_sets_are_dissected_where_one_has_masks(pictures):

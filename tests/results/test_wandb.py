@@ -15,7 +15,7 @@ from PIL import Image
 
 from cd_exp import results
 from cd_exp.errors import InputError
-from cd_exp.results.run_folder import flatten_dict
+from cd_exp.io.text import flatten_dict
 from cd_exp.results.wandb import NoLogger, RunInfo, Wandb
 
 CONF = Path(__file__).parents[2] / "conf" / "logger"

@@ -34,7 +34,7 @@ def find_active(activations: Paired, share: float | Float[Tensor, " neurons"]) -
 
     Source: ceil as the published code of Oikarinen, Yan and Weng (arXiv:2506.05774) counts them.
 
-    >>> active(torch.arange(10.0)[:, None], 0.11).sum().item()
+    >>> find_active(torch.arange(10.0)[:, None], 0.11).sum().item()
     2
     """
     images, neurons = activations.shape
