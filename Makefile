@@ -6,7 +6,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 unexport PYTHONDONTWRITEBYTECODE
 STAMP := .venv/.installed
 
-.PHONY: run test slow-test slurm-test lint docs bench same lock clean
+.PHONY: run test slow-test slurm-test release matrix lint docs bench same lock clean
 
 run: $(STAMP)
 	$(BIN)/python run.py
@@ -21,6 +21,14 @@ slow-test: $(STAMP)
 # Starts munge and Slurm on this machine, as root; needs Debian's slurm-wlm and munge.
 slurm-test: $(STAMP)
 	$(BIN)/python -m pytest -m slurm tests/cluster
+
+# Sdist and wheel, the wheel installed in an empty environment and used outside the checkout.
+release: $(STAMP)
+	.ci/release
+
+# The suite on the lowest allowed and the newest versions, and on Python 3.12 and 3.13 where they can be had; half an hour.
+matrix: $(STAMP)
+	.ci/matrix $(ONLY)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """The documentation site: `make docs` builds it from the whole repository, so links hold here and on the site alike."""
 
 import re
-import tomllib
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,14 +9,19 @@ from docutils.nodes import Element, SkipNode
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
 
+import cd_exp
 from cd_exp.config.docs import write_settings_page
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "docs"))
+from dependencies import write_dependencies_page  # noqa: E402  a neighbour of this file
+
 (ROOT / "docs" / "settings.md").write_text(write_settings_page())  # of the declarations as they are now
+(ROOT / "docs" / "dependencies.md").write_text(write_dependencies_page())  # of what is installed here
 
 project = "cd_exp"
 project_copyright = "the authors of cd_exp, Apache-2.0"
-version = release = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+version = release = cd_exp.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = "docs/index"

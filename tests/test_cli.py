@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cd_exp import __version__
 from cd_exp.cli import entry
 
 ROOT = Path(__file__).parents[1]
@@ -59,6 +60,29 @@ def test_help_teaches_and_is_quick():
     for word in ("model=resnet50 similarity=soft_wpmi", "clip: ", "vit_b_16", "similarity: cos, cos_cubed"):
         assert word in shown.stdout
     assert min(took) < 1.5  # of the processor: other tests run beside this one
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("run.py", "python run.py"), ("/x/bin/cd-exp", "cd-exp"), ("/x/cd_exp/__main__.py", "python -m cd_exp")],
+)
+def test_help_and_version_say_how_it_was_started(monkeypatch, capsys, file, name):
+    monkeypatch.setattr("sys.argv", [file, "--version"])
+    with pytest.raises(SystemExit):
+        entry.main()
+    assert capsys.readouterr().out == f"cd_exp {__version__}\n"
+    monkeypatch.setattr("sys.argv", [file, "--help"])
+    entry.main()
+    assert f"  {name} baseline=netdissect" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", [file, "--wrong"])
+    with pytest.raises(SystemExit):
+        entry.main()
+    assert capsys.readouterr().err == f"error: unrecognized arguments: --wrong; {name} --help shows what can be given\n"
+
+
+def test_the_package_is_a_command():
+    shown = subprocess.run([sys.executable, "-m", "cd_exp", "--version"], cwd=ROOT, capture_output=True, text=True)
+    assert (shown.returncode, shown.stdout, shown.stderr) == (0, f"cd_exp {__version__}\n", "")
 
 
 def test_help_imports_nothing_heavy():

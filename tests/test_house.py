@@ -99,9 +99,11 @@ def test_no_module_imports_itself_by_way_of_others():
 
 def test_the_package_is_typed_and_can_be_cited():
     assert (ROOT / "cd_exp/py.typed").is_file()
-    assert f"version: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"version: {__version__}\n" in citation
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["version"] == __version__
+    assert "version" in project["dynamic"]
+    assert all(f'name: "{author["name"]}"' in citation for author in project["authors"])
 
 
 def test_the_configuration_stops_where_a_run_is_built():

@@ -5,7 +5,9 @@ import shlex
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,7 @@ from cd_exp.config.compose import (
     make_composer,
     parse_arguments,
     parse_overrides,
+    program_name,
     with_file,
 )
 from cd_exp.config.validate import check_folder, check_values, configured_by
@@ -74,7 +77,9 @@ def run_command_line(words: Sequence[str]) -> None:
 def _show_help_or_config(hydra: Hydra, name: str, flags: Namespace, parser: ArgumentParser) -> None:
     """Help, or the configuration, which has to compose but may lack settings that a run needs."""
     if flags.help:
-        hydra.app_help(config_name=name, args_parser=parser, args=flags)
+        with redirect_stdout(StringIO()) as text:
+            hydra.app_help(config_name=name, args_parser=parser, args=flags)
+        print(text.getvalue().replace("python run.py", program_name()), end="")
     elif flags.hydra_help:
         hydra.hydra_help(config_name=name, args_parser=parser, args=flags)
     elif flags.shell_completion:

@@ -6,6 +6,7 @@ module does not know: what a setting builds (`cd_exp.config.construct`).
 
 import os
 import re
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from cd_exp import __version__
 from cd_exp.config import GROUPS, config_folder, register_schema
 from cd_exp.config.construct import check_groups
 from cd_exp.config.messages import explain_hydra_error
@@ -64,16 +66,27 @@ JOBS_LOOKED_AT = 500
 """Of a sweep, before it begins; composing one takes 0.1 s."""
 
 
+def program_name() -> str:
+    """How this command was started, to be typed again: `python run.py`, `cd-exp` or `python -m cd_exp`."""
+    file = Path(sys.argv[0])
+    if file.name == "__main__.py" and file.parent.name == "cd_exp":
+        return "python -m cd_exp"
+    return "cd-exp" if file.stem == "cd-exp" else "python run.py"
+
+
 def parse_arguments(words: Sequence[str]) -> tuple[Namespace, ArgumentParser]:
     """The command line as Hydra reads it.
 
     Raises:
         InputError: a flag that does not exist, or lacks its value.
     """
-    parser = get_args_parser()
+    parser = ArgumentParser(
+        prog=program_name(), parents=[get_args_parser()], add_help=False, conflict_handler="resolve"
+    )
+    parser.add_argument("--version", action="version", version=f"cd_exp {__version__}")  # not Hydra's own
 
     def refuse(message: str) -> None:
-        raise InputError(f"{message}; python run.py --help shows what can be given")
+        raise InputError(f"{message}; {program_name()} --help shows what can be given")
 
     parser.error = refuse  # type: ignore[method-assign,assignment]
     flags = parser.parse_intermixed_args(words)  # flags and settings in any order

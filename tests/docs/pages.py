@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-MADE = ROOT / "docs/settings.md"
-"""By `make docs`, from the declarations of the settings."""
+MADE = {ROOT / "docs/settings.md", ROOT / "docs/dependencies.md"}
+"""By `make docs`, from the declarations of the settings and from the installed packages."""
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted({*(ROOT / "docs").glob("*.md")} - {MADE})]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted({*(ROOT / "docs").glob("*.md")} - MADE)]
 READMES = sorted((ROOT / "experiments").glob("*/README.md"))
 SHELL = {"bash", "console"}
 LANGUAGES = SHELL | {"python", "yaml", "text"}
