@@ -357,7 +357,7 @@ def _lacking(hydra: Hydra, name: str, config: DictConfig, overrides: Sequence[st
             continue
         has = {choice: setting in (_composed_group(hydra, name, group, choice) or ()) for choice in others}
         if not any(has.values()):
-            names = [f"{group}.{at}" for choice in others for at in _composed_group(hydra, name, group, choice) or ()]
+            names = [f"{group}.{at!s}" for choice in others for at in _composed_group(hydra, name, group, choice) or ()]
             return unknown_key_error(key, list(dict.fromkeys(names)))
         if not has.get(mine, True):
             having, lacking = (",".join(choice for choice in others if has[choice] is held) for held in (True, False))
