@@ -163,6 +163,7 @@ def fit(stability: Shares, margin: Shares, right: Bool[np.ndarray, " units"]) ->
     >>> stability, margin = rng.random(4000), rng.random(4000)
     >>> true = Belief(-1.0, 2.0, 0.5)
     >>> fitted = fit(stability, margin, rng.random(4000) < p_right(stability, margin, true))
+    >>> from dataclasses import astuple
     >>> bool(np.allclose(astuple(fitted)[:3], astuple(true)[:3], atol=0.2))
     True
     """
