@@ -182,26 +182,6 @@ class LayerGroup:
     function: Similarity
     layers: dict[str, Activations]
 
-    def believe(
-        self,
-        labels: Mapping[str, Labels],
-        scored: LayerScores,
-        stable: Callable[..., dict[str, Labels]],
-        match: ConceptActivations,
-        names: Sequence[str],
-        fitted: Fitted | None,
-        step: Callable[[float], None],
-        layers: int,
-    ) -> dict[str, Labels]:
-        """The group's labels with their stability and the probability that each is right.
-
-        `step` is told of the work done in per cent of the work on so many layers.
-        """
-        own = {layer: labels[layer] for layer in self.layers}
-        parts = own, scored.candidates, self.function, match, self.layers, names
-        found = stable(*parts, step=lambda share: step(100 * share * len(self.layers) / layers))
-        return {layer: with_belief(each, self.function, fitted) for layer, each in found.items()}
-
 
 def layers_by_choice(
     similarity: Similarity, match: ConceptActivations, layers: Mapping[str, Activations]
@@ -400,45 +380,88 @@ def dissect_layers(
     began = time.perf_counter()
     similarity = bind_names(similarity, concepts.names)
     needed = None if everything else count_images_needed(similarity, len(inputs.probe), resamples, shown=shown)
-    recipes = inputs.model, inputs.probe, inputs.clip
-    features = extract(*recipes, layers=inputs.units, store=inputs.store, settings=settings, strongest=needed)
-    texts = text_embeddings(inputs.clip, concepts, store=inputs.store, device=settings.device)
+    features, texts, match = _extract(inputs, needed)
     extracted = time.perf_counter()
-    device, _ = settings.resolved()
-    match = concept_activations(features.images.to(device), texts.to(device))
     hedging = hedging_of(hierarchy, concepts.names)
     sizes = {layer: features.units(layer) for layer in features.layers}
-    truth = {layer: inputs.units.truth_of(inputs.model, layer, units=size) for layer, size in sizes.items()}
-    placed, class_notes = place_classes(inputs.model, sizes) if isinstance(inputs.units, Layers) else ({}, ())
-    truth |= placed
-    mine = share_by_size(sizes)  # of several processes each scores some of the layers
-    activations = _read_layers(inputs, features, mine, similarity, resamples)
+    truth, class_notes = _name_truth(inputs, sizes)
+    activations = _read_layers(inputs, features, share_by_size(sizes), similarity, resamples)
     seconds = {"features": extracted - began}
     groups, priors = layers_by_choice(similarity, match, activations)
     seconds |= {"prior": time.perf_counter() - extracted} if priors else {}
     chosen = time.perf_counter()
-    with progress_bar(settings, "scoring of units", sum(sizes[layer] for layer in mine), after=LONG) as step:
-        score = partial(label_units, names=concepts.names, truth=truth, top=top, resamples=resamples, hedging=hedging)
-        score = partial(score, units=sum(sizes.values()), step=step)
-        scored = [score(group.function, match, group.layers) for group in groups]
+    score = partial(label_units, match=match, names=concepts.names, truth=truth, top=top, resamples=resamples)
+    scored = _score_groups(groups, partial(score, units=sum(sizes.values()), hedging=hedging), settings)
     labels = _flag_all(scored, features, similarity, activations)
     seconds["similarity"] = time.perf_counter() - chosen
-    if resamples and mine:
+    if resamples and labels:
         labelled = time.perf_counter()
+        stability = partial(with_stability, match=match, names=concepts.names, resamples=resamples, seed=inputs.seed)
         with progress_bar(settings, describe_duration(similarity, resamples), 100, after=LONG) as step:
-            stable = partial(with_stability, resamples=resamples, seed=inputs.seed)
-            for group, part in zip(groups, scored, strict=True):
-                labels |= group.believe(labels, part, stable, match, concepts.names, calibration, step, len(mine))
+            labels = _add_stability(labels, groups, scored, stability, calibration, step)
         seconds["stability"] = time.perf_counter() - labelled
     notes = [*_notes_on_function(similarity, sizes, len(features.images)), *class_notes]
     data = RunData.of(inputs, features=features, texts=texts, labels=labels, seconds=seconds, notes=notes)
     return _complete(data, priors, hedging)
 
 
+def _name_truth(inputs: RunInputs, sizes: Mapping[str, int]) -> tuple[dict[str, Sequence[Accepted]], Sequence[str]]:
+    """The accepted names of each unit by layer, and notes on a final layer whose classes are not as it says."""
+    truth = {layer: inputs.units.truth_of(inputs.model, layer, units=size) for layer, size in sizes.items()}
+    classes, notes = place_classes(inputs.model, sizes) if isinstance(inputs.units, Layers) else ({}, ())
+    return {**truth, **classes}, notes
+
+
+def _extract(
+    inputs: RunInputs, strongest: int | None
+) -> tuple[Features, Float[Tensor, "concepts dim"], ConceptActivations]:
+    """Activations and image embeddings, text embeddings, and the match of images and concepts, on the run's device."""
+    recipes, settings = (inputs.model, inputs.probe, inputs.clip), inputs.settings
+    features = extract(*recipes, layers=inputs.units, store=inputs.store, settings=settings, strongest=strongest)
+    texts = text_embeddings(inputs.clip, inputs.concepts, store=inputs.store, device=settings.device)
+    device, _ = settings.resolved()
+    return features, texts, concept_activations(features.images.to(device), texts.to(device))
+
+
+def _score_groups(
+    groups: Sequence[LayerGroup], score: Callable[..., LayerScores], settings: ExtractionSettings
+) -> list[LayerScores]:
+    """The labels of each group, with a progress bar over all their units."""
+    units = sum(activations.shape[1] for group in groups for activations in group.layers.values())
+    with progress_bar(settings, "scoring of units", units, after=LONG) as step:
+        return [score(group.function, layers=group.layers, step=step) for group in groups]
+
+
+def _add_stability(
+    labels: Mapping[str, Labels],
+    groups: Sequence[LayerGroup],
+    scored: Sequence[LayerScores],
+    stability: Callable[..., dict[str, Labels]],
+    calibration: Fitted | None,
+    step: Callable[[float], None],
+) -> dict[str, Labels]:
+    """The labels with their stability and the probability that each is right; `step` gets per cent of all work."""
+    believed = dict(labels)
+    for group, layer_scores in zip(groups, scored, strict=True):
+        per_cent = 100 * len(group.layers) / len(labels)
+        stable = stability(
+            {layer: labels[layer] for layer in group.layers},
+            candidates=layer_scores.candidates,
+            function=group.function,
+            layers=group.layers,
+            step=lambda share, per_cent=per_cent: step(per_cent * share),
+        )
+        believed |= {layer: with_belief(each, group.function, calibration) for layer, each in stable.items()}
+    return believed
+
+
 def _read_layers(
     inputs: RunInputs, features: Features, layers: Sequence[str], similarity: Similarity, resamples: int
 ) -> dict[str, Activations]:
-    """What the function and its resamples read of each layer, on the device of the run."""
+    """What the function and its resamples read of each layer, on the device of the run.
+
+    Each of several processes reads, and then scores, some of the layers.
+    """
     order = cache(lambda: order_by_content(inputs.probe, features.kept))  # only where units are tied
     device, _ = inputs.settings.resolved()
     read = partial(read_activations, features, similarity=similarity, resamples=resamples, device=device, order=order)

@@ -116,34 +116,37 @@ def dissect(
         InputError: whatever the caller can mend, with the argument named.
     """
     began = time.perf_counter()
-    with (
-        errors_name_arguments(),
-        torch.random.fork_rng(devices=()),
-    ):  # what loads images draws, and the caller's numbers go on
+    with errors_name_arguments(), torch.random.fork_rng(devices=()):  # a loader draws, the caller's numbers go on
         top, resamples, seed = map(arguments.as_python_int, (top, resamples, seed))
         arguments.check_numbers(settings, top=top, resamples=resamples, seed=seed)
-        kept = arguments.as_store(store)
+        store = arguments.as_store(store)
         config, names = compose_call({"clip": clip, "similarity": similarity})
-        held = {
-            "model": arguments.as_model(
-                net, layers, transform=transform, truth=truth, units_axis=units_axis, prefix_tokens=prefix_tokens
-            ),
+        named = {group: build_group(group, config) for group in names}
+        of_network = {"transform": transform, "truth": truth, "units_axis": units_axis, "prefix_tokens": prefix_tokens}
+        parts = {
+            "model": arguments.as_model(net, layers, **of_network),
             "units": arguments.read_layers(layers, truth=truth),
             "concepts": arguments.as_concepts(words),
-            "clip": build_group("clip", config) if "clip" in names else arguments.as_clip(clip),
-            "similarity": build_group("similarity", config)
-            if "similarity" in names
-            else arguments.as_similarity(similarity),
-            "probe": arguments.as_probe(images, cache=kept.root),
+            "clip": named.get("clip") or arguments.as_clip(clip),
+            "similarity": named.get("similarity") or arguments.as_similarity(similarity),
+            "probe": arguments.as_probe(images, cache=store.root),
         }
-        settled = describe_options(held, config, names, settings=settings, top=top, resamples=resamples, seed=seed)
-        held |= {"store": kept, "settings": settings, "seed": seed}
-        held |= {"baselines": {}, "judge": None, "hierarchy": None, "calibration": None, "logger": NoLogger()}
-        parts = Experiment(**held, options=settled)
-        parts.check()
+        options = describe_options(parts, config, names, settings=settings, top=top, resamples=resamples, seed=seed)
+        experiment = Experiment(**parts, **WITHOUT, store=store, settings=settings, seed=seed, options=options)
+        experiment.check()
         with restore_after(net) if isinstance(net, nn.Module) else nullcontext():
-            run_data = dissect_experiment(parts)
-    return Result.of(parts, run_data, RunRequest(_name_choices(parts, names)), began=began)
+            run_data = dissect_experiment(experiment)
+    return Result.of(experiment, run_data, RunRequest(_name_choices(experiment, names)), began=began)
+
+
+WITHOUT: dict[str, Any] = {
+    "baselines": {},
+    "judge": None,
+    "hierarchy": None,
+    "calibration": None,
+    "logger": NoLogger(),
+}
+"""What a command line has besides, and a call has not."""
 
 
 def _name_choices(parts: Experiment, names: Mapping[str, str]) -> dict[str, str]:

@@ -262,7 +262,6 @@ def evaluate_methods(
         judging: scores all labels on images that they were not chosen on; None leaves that out.
     """
     others = {name: run_method(method, run) for name, method in methods.items()}
-    units = {layer: len(labels.units) for layer, labels in run.labels.items()}
     by_method: dict[str, Mapping[str, Labels]] = {CLIP_DISSECT: run.labels}
     by_method |= {name: other.labels for name, other in others.items()}
     by_method = {name: _graded(by_layer, run) for name, by_layer in by_method.items()}
@@ -278,25 +277,16 @@ def evaluate_methods(
         for name, by_layer in by_method.items()
     }
     judgements |= {name: _note_unjudged(by_layer) for name, by_layer in scored.references.items()}
-    metrics = {
-        method: {
-            layer: summarise(judgement, total_units=units[layer], seed=run.seed) for layer, judgement in by.items()
-        }
-        for method, by in judgements.items()
-    }
-    metrics[CLIP_DISSECT] = {
-        layer: found | _prior_metrics(run, layer) for layer, found in metrics[CLIP_DISSECT].items()
-    }
-    pictured = run.labels if has_images(run.probe) else ()  # without pictures there is nothing to show
+    metrics = _measure_layers(run, judgements)
     comparisons = list(compare_methods_by_layer(by_method, judgements, seed=run.seed))
     score = judging.judge.ranks_by if judging else ""
     ranks = describe_ranking(comparisons, f"faithfulness.{score}") if score else []
-    shown = {layer: list_top_images(run, layer, images) for layer in pictured}
+    with_images = run.labels if has_images(run.probe) else ()  # where only ids are known there is nothing to show
     return RunResult(
         labels=by_method[CLIP_DISSECT],
         metrics=metrics.pop(CLIP_DISSECT),
         seconds=run.seconds,
-        top_images=shown,
+        top_images={layer: list_top_images(run, layer, images) for layer in with_images},
         probe=run.probe,
         baselines={name: by_method[name] for name in others},
         baseline_metrics=metrics,
@@ -304,6 +294,22 @@ def evaluate_methods(
         notes=[*collect_notes(run, others), *_note_absent_truth(run, judgements), *scored.notes, *ranks],
         files={name: text for other in others.values() for name, text in other.files.items()},
     )
+
+
+def _measure_layers(
+    run: RunData, judgements: Mapping[str, Mapping[str, UnitResults]]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """The metrics of every layer by method; those of our labels have the prior that was chosen besides."""
+    metrics = {
+        method: {
+            layer: summarise(judgement, total_units=len(run.labels[layer].units), seed=run.seed)
+            for layer, judgement in by_layer.items()
+        }
+        for method, by_layer in judgements.items()
+    }
+    for layer, layer_metrics in metrics[CLIP_DISSECT].items():
+        layer_metrics |= _prior_metrics(run, layer)
+    return metrics
 
 
 def _prior_metrics(run: RunData, layer: str) -> dict[str, float]:

@@ -1,6 +1,8 @@
 """From a run to what the pages hold: plain values, typed arrays and sheets of thumbnails."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,13 +22,14 @@ from cd_exp.explorer.payload import (
 from cd_exp.explorer.text_queries import TextQuery
 from cd_exp.explorer.thumbnails import ThumbnailSheets, make_thumbnails
 from cd_exp.explorer.unit_statistics import (
+    ActivationSpread,
     activation_percentiles,
     nearest_units,
     select_shown_images,
     top_units_per_image,
 )
 from cd_exp.features import Features
-from cd_exp.records import RunResult, has_images
+from cd_exp.records import RunResult, TopActivations, has_images
 
 STRONGEST = 10  # images of a unit
 OF_A_CONCEPT = 8  # images with the highest CLIP score
@@ -57,38 +60,29 @@ def collect_pages(
     if not has_images(run.probe):
         return describe_labels_only(outcome, manifest=manifest, title=title)
     features, names = run.features, NameTable()
-    strongest = {layer: features.strongest(layer, _available_images(features, layer)) for layer in outcome.labels}
-    spreads = {
-        layer: activation_percentiles(features.activations[layer])
-        for layer in outcome.labels
-        if layer in features.activations
-    }
-    used = _list_concepts_used(run, outcome)
-    pictures, cosines = select_shown_images(
-        features.images, run.texts[[column for _, column in used]], count=OF_A_CONCEPT
-    )
-    lists = [strongest, {layer: part.weaker for layer, part in spreads.items()}, pictures]
-    most = _keep_images(lists)
-    groups = _group_units(lists, most, asked)
+    concepts = _list_concepts_used(run, outcome)
+    shown = _choose_images(run, list(outcome.labels), [column for _, column in concepts])
+    most = shown.most
+    groups = _group_units(shown.lists, most, asked)
     kept = np.asarray(features.kept)
     sheets = make_thumbnails(run.probe, [kept[group].tolist() for group in groups], store=run.store)
     rows, thumbnail_of = np.concatenate(groups), np.full(len(kept), -1)
     thumbnail_of[rows] = [sheets.places[image] for image in kept[rows].tolist()]
     run_part = describe_content(outcome, _describe_run_facts(run, manifest), manifest, title=title, names=names)
     run_part["images"] = _list_images(run, sheets)
-    numbers = [names.number(name) for name, _ in used]
-    run_part["concepts"] = _collect_concepts(numbers, thumbnail_of[pictures[:, : most[2]]], cosines[:, : most[2]])
+    images, cosines = shown.of_concepts[:, : most[2]], shown.cosines[:, : most[2]]
+    run_part["concepts"] = _collect_concepts(names, concepts, thumbnail_of[images], cosines)
     run_part["queries"] = [words.packed(thumbnail_of) for words in asked]
     parts: dict[str, Any] = {"run": run_part}
-    shown = find_rows({layer: part.indices[: most[0]] for layer, part in strongest.items()}, features.kept)
-    heat, region = make_heat_maps(run, shown) if maps else ({}, None)
-    run_part["region"] = [region.left, region.top, region.right, region.bottom] if region else []
+    rows_shown = find_rows({layer: part.indices[: most[0]] for layer, part in shown.strongest.items()}, features.kept)
+    heat, region = make_heat_maps(run, rows_shown) if maps else ({}, None)
+    run_part["region"] = list(astuple(region)) if region else []
     for number, (layer, labels) in enumerate(outcome.labels.items()):
-        images = strongest[layer].indices.T.numpy()[:, : most[0]]
+        images = shown.strongest[layer].indices.T.numpy()[:, : most[0]]
         run_part["layers"][number] |= _describe_layer(features, layer, thumbnail_of[images], detail=f"layer-{number}")
         parts[f"layer-{number}"] = {
-            "values": encode_array(strongest[layer].values.T.float().numpy()[:, : most[0]]),
-            **_collect_statistics(features, layer, thumbnail_of, most, spreads),
+            "values": encode_array(shown.strongest[layer].values.T.float().numpy()[:, : most[0]]),
+            **_collect_statistics(features, layer, thumbnail_of, most, shown.spreads),
             **describe_labels(labels, names),
             **({"maps": encode_array(heat[layer])} if layer in heat else {}),
         }
@@ -96,8 +90,49 @@ def collect_pages(
     return PageContent(parts, sheets.files)
 
 
-def _collect_concepts(numbers: Sequence[int], pictures: np.ndarray, cosines: np.ndarray) -> dict[str, Any]:
+@dataclass(frozen=True)
+class ShownImages:
+    """Rows of the images that the pages show, before those that exceed `MOST` are left out.
+
+    Attributes:
+        strongest: by layer, each unit's strongest images.
+        spreads: by layer, images about the percentiles of each unit; none of a layer kept as lists.
+        of_concepts: the images with the highest CLIP score for each concept.
+        cosines: their scores.
+    """
+
+    strongest: Mapping[str, TopActivations]
+    spreads: Mapping[str, ActivationSpread]
+    of_concepts: np.ndarray
+    cosines: np.ndarray
+
+    @property
+    def lists(self) -> list[Any]:
+        """All three kinds, as `FEWER` counts them."""
+        return [self.strongest, {layer: part.weaker for layer, part in self.spreads.items()}, self.of_concepts]
+
+    @cached_property
+    def most(self) -> tuple[int, int, int]:
+        """How many of each kind are kept: the first row of `FEWER` with at most `MOST` distinct images."""
+        return next((most for most in FEWER if len(_drop_duplicates(self.lists, most)) <= MOST), FEWER[-1])
+
+
+def _choose_images(run: RunData, layers: Sequence[str], columns: Sequence[int]) -> ShownImages:
+    """The images of the units of these layers and of the concepts of these columns."""
+    features = run.features
+    strongest = {layer: features.strongest(layer, _available_images(features, layer)) for layer in layers}
+    spreads = {
+        layer: activation_percentiles(features.activations[layer]) for layer in layers if layer in features.activations
+    }
+    images, cosines = select_shown_images(features.images, run.texts[columns], count=OF_A_CONCEPT)
+    return ShownImages(strongest, spreads, images, cosines)
+
+
+def _collect_concepts(
+    names: NameTable, concepts: Sequence[tuple[str, int]], pictures: np.ndarray, cosines: np.ndarray
+) -> dict[str, Any]:
     """The names of concepts, with the images with the highest CLIP score for each."""
+    numbers = [names.number(name) for name, _ in concepts]
     return {"name": encode_array(numbers), "pictures": encode_array(pictures), "cosines": encode_array(cosines)}
 
 
@@ -202,10 +237,6 @@ def _list_images(run: RunData, sheets: ThumbnailSheets) -> dict[str, Any]:
         "sheets": list(sheets.files),
         "heights": sheets.heights,
     }
-
-
-def _keep_images(lists: Sequence[Any]) -> tuple[int, int, int]:
-    return next((most for most in FEWER if len(_drop_duplicates(lists, most)) <= MOST), FEWER[-1])
 
 
 def _drop_duplicates(lists: Sequence[Any], most: Sequence[int]) -> np.ndarray:

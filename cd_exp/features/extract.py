@@ -71,7 +71,9 @@ def make_features(
         if todo:
             mine = _list_missing_shards(probe, todo)
             distributed.wait_for_all()  # a shard saved before all have looked would change how the rest is shared out
-            _fill_shards(model, clip, [layer for layer in layers if layer.name in todo], probe, todo, mine, settings)
+            if mine:
+                absent = [layer for layer in layers if layer.name in todo]
+                _fill_shards(model, clip, absent, probe, todo, mine, settings)
         distributed.wait_for_all()
         for name, collector in todo.items() if main else ():
             collector.publish(f"{clip.name if name == IMAGES else model.name} {name}, {probe.name}")
@@ -118,8 +120,6 @@ def _fill_shards(
     settings: ExtractionSettings,
 ) -> None:
     """Compute the shards that start at the images `mine`."""
-    if not mine:
-        return
     device, dtype = settings.resolved()
     target = model.build() if layers else None
     tower = clip.image_tower() if IMAGES in todo else None
@@ -127,14 +127,10 @@ def _fill_shards(
     encode = to_device(tower.module, device) if tower else None
     done: set[int] = set()
 
-    def shards(batch_size: int) -> None:
+    def fill(batch_size: int) -> None:
         gathered = {name: _Gathered(collector) for name, collector in todo.items()}
-        batches = [
-            batch
-            for start in mine
-            if start not in done
-            for batch in iterate_batches(_make_shard(probe, start), batch_size)
-        ]
+        shards = [_make_shard(probe, start) for start in mine if start not in done]
+        batches = [batch for shard in shards for batch in iterate_batches(shard, batch_size)]
         for indices, inputs, readable in make_loader(probe, transforms, batches, settings, device):
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32), torch.inference_mode():
                 outputs = forward(inputs[0]) if forward else {}
@@ -150,14 +146,12 @@ def _fill_shards(
                 done.add(indices[-1] // SHARD * SHARD)
 
     with ExitStack() as stack:
-        forward = None
-        if target is not None:
-            forward = stack.enter_context(pool_layers(to_device(target.module, device), layers, name=model.name))
-        total = sum(len(_make_shard(probe, start)) for start in mine)
-        step = stack.enter_context(progress_bar(settings, f"features of {probe.name}", total))
+        enter = stack.enter_context
+        forward = enter(pool_layers(to_device(target.module, device), layers, name=model.name)) if target else None
+        step = enter(progress_bar(settings, f"features of {probe.name}", _count_images(probe, mine)))
         for collector in todo.values():
             stack.callback(collector.close)
-        _halve_batches_until_fit(shards, settings, device)
+        _halve_batches_until_fit(fill, settings, device)
 
 
 def _halve_batches_until_fit(
@@ -207,6 +201,10 @@ def _list_missing_shards(probe: Probe, todo: Mapping[str, ActivationWriter]) -> 
 
 def _make_shard(probe: Probe, start: int) -> list[int]:
     return list(range(start, min(start + SHARD, len(probe))))
+
+
+def _count_images(probe: Probe, starts: Sequence[int]) -> int:
+    return sum(len(_make_shard(probe, start)) for start in starts)
 
 
 def _check_finite(value: Tensor, readable: Sequence[bool], name: str, model: str, dtype: torch.dtype) -> None:

@@ -78,21 +78,9 @@ def huggingface(
     except ImportError as error:
         raise InputError("probe=huggingface needs the extra: pip install 'cd-exp[huggingface]'") from error
     if not Path(path).exists() and not os.environ.get("HF_HUB_OFFLINE"):
-        refuse_download(f"dataset {path}", f"{HUB}/datasets/{path}")  # it may be in the hub's cache all the same
-    if not Path(path).exists() and not os.environ.get("HF_HUB_OFFLINE") and not is_reachable(HUB):
-        raise InputError(
-            f"probe.path={path} is no folder here and {HUB} cannot be reached; "
-            "set probe.path=DIR to a local copy, or HF_HUB_OFFLINE=1 to use what the hub's cache holds"
-        )
+        _check_hub(path)
     try:
-        if Path(path).is_file():
-            table = _of_file(Path(path), split, column)
-        elif (Path(path) / "dataset_dict.json").exists():
-            table = datasets.load_from_disk(path)[split]
-        elif (Path(path) / "dataset_info.json").exists():
-            table = datasets.load_from_disk(path)
-        else:
-            table = datasets.load_dataset(path, config, split=split, revision=revision)
+        table = _load_table(path, split, column, config, revision)
     except InputError:
         raise
     except (OSError, ValueError, KeyError) as error:  # the hub's own errors are OSErrors
@@ -108,6 +96,29 @@ def huggingface(
     undecoded = table.select_columns([column]).cast_column(column, datasets.Image(decode=False))
     ids = NumberedIds(f"{split}/", len(table))
     return HuggingFace(name=path, ids=ids, dataset=undecoded, column=column, labels=classes)
+
+
+def _check_hub(path: str) -> None:
+    """Refuse a data set that has to be downloaded, where that is withheld or cannot work."""
+    refuse_download(f"dataset {path}", f"{HUB}/datasets/{path}")  # it may be in the hub's cache all the same
+    if not is_reachable(HUB):
+        raise InputError(
+            f"probe.path={path} is no folder here and {HUB} cannot be reached; "
+            "set probe.path=DIR to a local copy, or HF_HUB_OFFLINE=1 to use what the hub's cache holds"
+        )
+
+
+def _load_table(path: str, split: str, column: str, config: str | None, revision: str | None) -> Any:
+    """The rows of a file, of a folder that `save_to_disk` wrote, or of a data set of the hub."""
+    import datasets
+
+    if Path(path).is_file():
+        return _of_file(Path(path), split, column)
+    if (Path(path) / "dataset_dict.json").exists():
+        return datasets.load_from_disk(path)[split]
+    if (Path(path) / "dataset_info.json").exists():
+        return datasets.load_from_disk(path)
+    return datasets.load_dataset(path, config, split=split, revision=revision)
 
 
 FILES = {".parquet": "parquet", ".json": "json", ".jsonl": "json"}

@@ -80,16 +80,10 @@ def write_report(
     Returns:
         The page.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    loader = PackageLoader("cd_exp.results", ".")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     table = metrics_rows(outcome, method)
     gallery = choose_units(outcome, units, images=images)
     total = sum(len(labels.units) for labels in outcome.labels.values())
-    text = environment.get_template("page.html").render(
+    text = _read_template().render(
         title=title or folder.resolve().name,
         outcome=outcome,
         columns=metric_columns(table),
@@ -105,10 +99,7 @@ def write_report(
         stable=any(labels.stability is not None for labels in outcome.labels.values()),
         marked=any(line.marks for line in lines),
         capped=max(0, total - CAP),
-        settings=[
-            (key, _format_value(value))
-            for key, value in flatten_dict(manifest.get("config", {}), separator=".").items()
-        ],
+        settings=_list_settings(manifest),
         manifest=format_json(manifest, "manifest"),
         seconds=outcome.seconds,
         explored=(folder / "explorer" / "index.html").is_file(),
@@ -116,6 +107,22 @@ def write_report(
     path = folder / "report.html"
     write_file(path, text)
     return path
+
+
+def _read_template() -> Any:
+    """The page's template, which escapes whatever it is given and refuses a name that it is not."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("cd_exp.results", ".")
+    strict = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return strict.get_template("page.html")
+
+
+def _list_settings(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    settings = flatten_dict(manifest.get("config", {}), separator=".")
+    return [(key, _format_value(value)) for key, value in settings.items()]
 
 
 def _embed_figures(folder: Path) -> Iterator[tuple[str, str]]:

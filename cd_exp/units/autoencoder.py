@@ -660,14 +660,7 @@ def _contradictions(
     for name in ("k", "threshold"):
         if set_here.get(name) is not None and name not in chosen:
             notes.append(f"units.{name}={set_here[name]} is not used: the activation is {activation} ({source})")
-    if chosen["centred"][1] == "units.centred":
-        switch = values.get("centred")
-        theirs = switch.value if switch else layout.centred
-        if theirs is not None and theirs != chosen["centred"][0]:
-            where = switch.source if switch else layout.library
-            notes.append(
-                f"units.centred={str(chosen['centred'][0]).lower()} is used, and {where} says {str(theirs).lower()}"
-            )
+    notes += _centring_contradiction(layout, values, chosen)
     notes += _number_contradictions(file, roles, values, chosen)
     if "normalisation" in values and values["normalisation"].value in FOLDED:
         notes.append(
@@ -675,6 +668,16 @@ def _contradictions(
             "in the library's encode, none are applied"
         )
     return notes
+
+
+def _centring_contradiction(layout: Layout, values: Mapping[str, _Switch], chosen: Chosen) -> list[str]:
+    centred, source = chosen["centred"]
+    switch = values.get("centred")
+    theirs = switch.value if switch else layout.centred
+    if source != "units.centred" or theirs in (None, centred):
+        return []
+    where = switch.source if switch else layout.library
+    return [f"units.centred={str(centred).lower()} is used, and {where} says {str(theirs).lower()}"]
 
 
 def _number_contradictions(
