@@ -19,7 +19,7 @@ from cd_exp.cache import Store, make_key
 from cd_exp.calibration import CONSTANTS, Fitted, has_back_off, identity_of
 from cd_exp.config import GROUPS
 from cd_exp.config.compose import RunRequest, compose_choice
-from cd_exp.config.construct import build, check_groups
+from cd_exp.config.construct import build, check_groups, plugin_packages_of
 from cd_exp.config.resolved import as_plain_config, without_private_parts
 from cd_exp.dissection import RunData, RunInputs, dissect_layers
 from cd_exp.errors import InputError
@@ -247,7 +247,7 @@ def describe_run(
         "images": dict(images),
         "cache": dict(cache),
         **({"priors": {layer: _choice(choice) for layer, choice in priors.items()}} if priors else {}),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {name: version(name) for name in (*PACKAGES, *plugin_packages_of(config))},
         "python": platform.python_version(),
         "machine": platform.platform(),
         "device": device,

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
@@ -94,7 +95,7 @@ def hash_sources(module: ModuleType, folder: Path | None) -> Mapping[str, str]:
     """SHA-256 of the module's file and of all that it imports from outside the installed packages, by module name."""
     main_file, digests = module_file(module), dict[str, str]()
     if main_file is None or (is_installed(main_file) and folder is None):
-        return {module.__name__: "installed"}
+        return {module.__name__: _installed_version(module.__name__)}
     search = [str(folder), *sys.path] if folder else list(sys.path)
     waiting = [("__main__", main_file, "")]
     if folder is None:
@@ -110,6 +111,12 @@ def hash_sources(module: ModuleType, folder: Path | None) -> Mapping[str, str]:
                 for imported_name, imported_path in _locate_import(imported, search):
                     waiting.append((imported_name, imported_path, imported_name))
     return digests
+
+
+def _installed_version(module: str) -> str:
+    """The distributions that bring a module, with their versions, as `my-package 1.2.0`; Python's own have none."""
+    packages = dict.fromkeys(packages_distributions().get(module.partition(".")[0], ()))
+    return ", ".join(f"{name} {version(name)}" for name in packages) or "installed"
 
 
 def _list_imports(source: bytes, name: str, *, is_package: bool) -> Iterator[str]:

@@ -7,6 +7,7 @@ module does not know: what a setting builds (`cd_exp.config.construct`).
 import os
 import re
 import sys
+import typing
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
@@ -34,6 +36,7 @@ from cd_exp import __version__
 from cd_exp.config import GROUPS, config_folder, register_schema
 from cd_exp.config.construct import check_groups
 from cd_exp.config.messages import explain_hydra_error
+from cd_exp.config.plugin_packages import read_installed_plugins
 from cd_exp.config.validate import check_choices, check_hydra, check_keys, check_values, unknown_key_error
 from cd_exp.errors import InputError, unknown_name_error
 
@@ -208,6 +211,7 @@ def make_composer(flags: Namespace) -> Hydra:
     """
     version.setbase("1.3")
     register_schema()
+    store_plugins()
     main_folder = _check_config_folder("--config-path", flags.config_path) if flags.config_path else config_folder()
     if flags.config_path:
         _check_aliases(main_folder)
@@ -219,6 +223,17 @@ def make_composer(flags: Namespace) -> Hydra:
     hydra = Hydra(task_name="run", config_loader=NullChoiceLoader(path))
     GlobalHydra.instance().initialize(hydra)
     return hydra
+
+
+def store_plugins() -> None:
+    """Make the choices that installed packages offer known to Hydra, with their settings.
+
+    Raises:
+        InputError: a plug-in without its YAML file, or with a name that is taken.
+    """
+    for target, plugin in read_installed_plugins().items():
+        node = OmegaConf.create({**typing.cast(Any, OmegaConf.load(plugin.settings)), "_target_": target})
+        ConfigStore.instance().store(plugin.name, node, group=plugin.group, provider=plugin.package)
 
 
 def _check_config_folder(flag: str, folder: str) -> Path:

@@ -25,11 +25,15 @@ from cd_exp.config import (
     register_schema,
     resolve_target,
 )
+from cd_exp.config.plugin_packages import InstalledPlugin, read_installed_plugins
+from cd_exp.config.validate import custom_constructor
 from cd_exp.errors import InputError, unknown_name_error
 
 __all__ = ["build", "check_groups", "check_node", "config_folder", "register_schema"]
 
 TARGET, PARTIAL = "_target_", "_partial_"
+DOOR = frozenset(("factory", "function", "options"))
+"""What `GROUP=custom` takes and a plug-in, which has its settings directly, does not."""
 _BUILDERS: dict[str, Callable[[Callable[..., Any], Mapping[str, Any]], Any]] = {}
 HELD = "held"
 """Stands instead of a target, where a program passed the object itself to `cd_exp.dissect`."""
@@ -50,7 +54,8 @@ def build(node: DictConfig | Mapping[str, Any] | None, *, group: str, leave_out:
     if isinstance(plain, Mapping) and HELD in plain:
         raise InputError(f"{group} was an object of a program ({plain[HELD]}), which no configuration can build again")
     if not isinstance(plain, Mapping) or TARGET not in plain:
-        choices = sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
+        choices = [path.stem for path in (config_folder() / group).glob("*.yaml")]
+        choices = sorted([*choices, *(p.name for p in read_installed_plugins().values() if p.group == group)])
         raise InputError(f"nothing is chosen for {group}; add {group}=NAME, with one of {', '.join(choices)}")
     values = {key: value for key, value in plain.items() if key not in leave_out}
     check_node(values, where=group)
@@ -110,8 +115,12 @@ def _group_within(key: str, group: str) -> str:
 
 
 def _check_arguments(function: Callable[..., Any], node: Mapping[str, Any], where: str, group: str) -> None:
-    parameters = inspect.signature(function).parameters
-    hints = typing.get_type_hints(_get_signature_owner(function), include_extras=True)
+    parameters, hints = _read_signature(function)
+    plugin = read_installed_plugins().get(str(node[TARGET]))
+    if plugin:
+        taken, taken_hints = _read_signature(custom_constructor(group))
+        parameters = {**{key: taken[key] for key in taken if key not in DOOR}, **parameters}
+        hints = taken_hints | hints
     general = OF_EVERY.get(group, ())
     for key, value in node.items():
         if key == TARGET or (key == PARTIAL and value is True and group == "similarity"):
@@ -123,11 +132,43 @@ def _check_arguments(function: Callable[..., Any], node: Mapping[str, Any], wher
             )
         if value == "???":
             raise InputError(f"{where}.{key} must be set: add {where}.{key}=VALUE")
-        kind = declared_type(group, function.__name__, key) or hints.get(key, Any)
+        declared = None if plugin else declared_type(group, function.__name__, key)
+        kind = declared or hints.get(key, Any)
         described = isinstance(value, Mapping) and TARGET in value
         wrong = None if described else refuse_value(f"{where}.{key}", value, kind)
         if wrong:
             raise wrong
+
+
+def plugin_packages_of(config: Mapping[str, Any]) -> list[str]:
+    """The packages of the plug-ins that a configuration chose."""
+    plugins, packages = read_installed_plugins(), dict[str, None]()
+    for value in config.values():
+        if isinstance(value, Mapping):
+            target = value.get(TARGET)
+            packages |= {plugins[target].package: None} if target in plugins else {}
+            packages |= dict.fromkeys(plugin_packages_of(value))
+    return list(packages)
+
+
+def _through_custom(plugin: InstalledPlugin, values: Mapping[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """What `GROUP=custom` would be given: what a plug-in returns is checked as any code that is not ours."""
+    custom = custom_constructor(plugin.group)
+    takes = set(inspect.signature(custom).parameters) - DOOR
+    shared = {key: value for key, value in values.items() if key in (takes | set(OF_EVERY.get(plugin.group, ())))}
+    options = {key: value for key, value in values.items() if key not in shared}
+    named = {"name": plugin.name} if "name" in takes else {}
+    door = "function" if plugin.group == "similarity" else "factory"
+    return custom, {**named, **shared, door: plugin.function, "options": options}
+
+
+def _read_signature(function: Callable[..., Any]) -> tuple[Mapping[str, inspect.Parameter], dict[str, Any]]:
+    """Its parameters, and what each takes as far as that can be read."""
+    try:
+        hints = typing.get_type_hints(_get_signature_owner(function), include_extras=True)
+    except NameError:  # of a plug-in: a name that is imported for type checkers alone
+        hints = {}
+    return inspect.signature(function).parameters, hints
 
 
 def _get_signature_owner(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -145,7 +186,10 @@ def _build_node(node: Any, where: str, group: str) -> Any:
     values = {key: _build_node(value, f"{where}.{key}", _group_within(str(key), group)) for key, value in node.items()}
     if TARGET not in values:
         return values
+    plugin = read_installed_plugins().get(str(values[TARGET]))
     function = resolve_target(str(values.pop(TARGET)), group=group, where=where)
+    if plugin:
+        function, values = _through_custom(plugin, values)
     partial = values.pop(PARTIAL, False)
     for key, parameter in inspect.signature(function).parameters.items():
         later = partial and parameter.kind is parameter.POSITIONAL_OR_KEYWORD  # the tensors

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from cd_exp.config.plugin_packages import read_installed_plugins
 from cd_exp.config.schema import GROUPS, ON_ERROR, config_folder, setting_types
 from cd_exp.config.types import Count, Pattern, Text, refuse_value
 from cd_exp.errors import InputError, unknown_name_error
@@ -235,6 +236,8 @@ def offered_targets() -> Mapping[str, frozenset[str]]:
     for path in sorted(config_folder().glob("*/*.yaml")):
         targets = re.findall(r"^_target_: *(cd_exp\.[\w.]+) *$", path.read_text(encoding="utf-8"), re.MULTILINE)
         targets_by_group.setdefault(path.parent.name, set()).update(targets)
+    for target, plugin in read_installed_plugins().items():
+        targets_by_group[plugin.group].add(target)
     return {group: frozenset(targets) for group, targets in targets_by_group.items()}
 
 
@@ -254,4 +257,17 @@ def resolve_target(name: str, *, group: str, where: str) -> Callable[..., Any]:
         way = f"; code of your own: {CUSTOM[group]}" if group in CUSTOM else ""
         raise InputError(f"{unknown_name_error('constructor', name, offered, where=f'offered for {where}')}{way}")
     module, _, function = name.rpartition(".")
-    return getattr(importlib.import_module(module), function)
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        if name not in read_installed_plugins():
+            raise
+        package = read_installed_plugins()[name].package
+        raise InputError(f"{where}: {name} of the package {package} cannot be imported: {error}") from error
+
+
+@cache
+def custom_constructor(group: str) -> Callable[..., Any]:
+    """What `GROUP=custom` calls; a plug-in goes through the same door."""
+    text = (config_folder() / group / "custom.yaml").read_text(encoding="utf-8")
+    return resolve_target(re.findall(r"^_target_: *(\S+)", text, re.MULTILINE)[0], group=group, where=group)
