@@ -11,8 +11,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples/cd_exp_example"
-ALL = "model=colour_channels probe=colour_patches concepts=colour_names clip=mean_colour similarity=sharpened".split()
-ALL += "baseline=brightest judge=correlation similarity.power=2 probe.count=60 model.gain=2".split()
+ALL = [
+    "model=colour_channels",
+    "probe=colour_patches",
+    "concepts=colour_names",
+    "clip=mean_colour",
+    "similarity=sharpened",
+]
+ALL += ["baseline=brightest", "judge=correlation", "similarity.power=2", "probe.count=60", "model.gain=2"]
 SMALL = ["logger=none", "report.html=false", "report.figures=false", "report.explorer=none", "features.workers=0"]
 slow = pytest.mark.slow  # a process that imports torch
 
