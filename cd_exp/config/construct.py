@@ -145,8 +145,8 @@ def plugin_packages_of(config: Mapping[str, Any]) -> list[str]:
     plugins, packages = read_installed_plugins(), dict[str, None]()
     for value in config.values():
         if isinstance(value, Mapping):
-            target = value.get(TARGET)
-            packages |= {plugins[target].package: None} if target in plugins else {}
+            plugin = plugins.get(str(value.get(TARGET)))
+            packages |= {plugin.package: None} if plugin else {}
             packages |= dict.fromkeys(plugin_packages_of(value))
     return list(packages)
 
