@@ -52,7 +52,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if len(sets) < len(options.concepts):
             raise InputError("two files of --concepts have the same name; the folder would hold one of them")
         if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
-            raise InputError(f"{options.out} is there already and not empty; give the name of a new folder")
+            raise InputError(f"{options.out} exists and is not empty; name a new folder")
         probe, clip, settings = _build_recipes(options.images, options.clip, options.set)
         notes = write_embeddings(probe, clip, sets, settings=settings, out=options.out)
     except InputError as error:

@@ -45,7 +45,7 @@ class OneLineParser(ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the line, and leave with status 2."""
-        self.exit(2, f"error: {' '.join(message.split())}; {self.prog} --help shows what can be given\n")
+        self.exit(2, f"error: {' '.join(message.split())}; {self.prog} --help shows the flags and settings\n")
 
 
 REFUSALS = (

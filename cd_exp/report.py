@@ -107,7 +107,7 @@ def compare_pages(folders: Sequence[Path], out: Path) -> Path:
     """One page of several runs, each named by as much of its folder as tells them apart."""
     resolved = [folder.resolve() for folder in folders]
     if len(set(resolved)) < len(resolved):
-        raise InputError("the same folder is given twice; a run is compared with others")
+        raise InputError("the same folder occurs twice; a run is compared with others")
     length = next(n for n in range(1, 99) if len({folder.parts[-n:] for folder in resolved}) == len(resolved))
     runs = {
         "/".join(folder.parts[-length:]): read_stored_pages(folder, read_manifest_file(folder))[0]

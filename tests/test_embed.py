@@ -66,7 +66,7 @@ USUAL = {"images": "photos", "out": "out", "clip": "shapes", "concepts": ["words
         ({"clip": "shapez"}, "clip 'shapez' is not known; did you mean 'shapes'"),
         ({"images": "nowhere"}, "probe.path=nowhere: there is no such file"),
         ({"concepts": ["none.txt"]}, "concepts.path=none.txt: there is no such file"),
-        ({"out": "photos"}, "photos is there already and not empty"),
+        ({"out": "photos"}, "photos exists and is not empty"),
         ({"concepts": ["words.txt", "photos/words.txt"]}, "two files of --concepts"),
         ({"set": ["clap=1"]}, "clap"),
         ({"set": ["features.workers=0"]}, "2 of 42 images cannot be read: 90.png, 91.png; mend or remove them"),

@@ -45,7 +45,7 @@ def as_model(
         net = open_network(net, setting="net")
         if layers is None:
             modules = [path for path, _ in net.named_modules() if path]
-            raise InputError(f"layers must be given for a network: a list of {', '.join(modules[-4:])}, ...")
+            raise InputError(f"layers is missing; a network needs a list of {', '.join(modules[-4:])}, ...")
         patterns = () if isinstance(layers, Units) else _patterns(layers)
         options: Mapping[str, Any] = {"units_axis": units_axis, "prefix_tokens": prefix_tokens, "hidden_truth": names}
         return LoadedModel(type(net).__name__, patterns, module=net, transform=transform, **options)

@@ -89,14 +89,14 @@ def parse_arguments(words: Sequence[str]) -> tuple[Namespace, ArgumentParser]:
     parser.add_argument("--version", action="version", version=f"cd_exp {__version__}")  # not Hydra's own
 
     def refuse(message: str) -> None:
-        raise InputError(f"{message}; {program_name()} --help shows what can be given")
+        raise InputError(f"{message}; {program_name()} --help shows the flags and settings")
 
     parser.error = refuse  # type: ignore[method-assign,assignment]
     flags = parser.parse_intermixed_args(words)  # flags and settings in any order
     if flags.experimental_rerun:
-        raise InputError("--experimental-rerun unpickles a file, which runs whatever it holds; give the settings anew")
+        raise InputError("--experimental-rerun unpickles a file, which runs whatever it holds; pass the settings again")
     if sum(map(bool, (flags.run, flags.multirun, flags.cfg, flags.info, flags.shell_completion))) > 1:
-        raise InputError("only one of --run, --multirun, --cfg, --info and --shell-completion can be given")
+        raise InputError("only one of --run, --multirun, --cfg, --info and --shell-completion is allowed")
     if flags.resolve and not (flags.cfg or flags.help):
         raise InputError("--resolve goes with --cfg or --help")
     return flags, parser
@@ -327,7 +327,7 @@ def list_jobs(hydra: Hydra, config: DictConfig) -> Iterator[Sequence[str]]:
     try:
         batches = BasicSweeper.split_arguments(read, None)
     except (HydraException, ValueError) as error:  # of Python's range: a step of 0
-        raise InputError(f"the values given with -m cannot be listed: {' '.join(str(error).split())}") from error
+        raise InputError(f"the values of -m cannot be listed: {' '.join(str(error).split())}") from error
     yield from islice(chain.from_iterable(batches), JOBS_LOOKED_AT)
 
 

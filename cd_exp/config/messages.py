@@ -52,11 +52,9 @@ def _explain_misspelt_key(match: re.Match[str], setting_names: Callable[[], list
         return InputError(f"a setting without a name cannot be read: {WRITE}")
     names = setting_names()
     if key in names and key not in config.GROUPS:
-        return InputError(f"{key} cannot be taken out or given anew, only given another value of its kind: {key}=VALUE")
+        return InputError(f"{key} cannot be removed or replaced, only set: {key}=VALUE")
     if key in config.GROUPS:
-        return InputError(
-            f"{key} is chosen by name, {key}=NAME, and its settings are given one by one: {key}.KEY=VALUE"
-        )
+        return InputError(f"{key} is chosen by name, {key}=NAME, and its settings one by one: {key}.KEY=VALUE")
     return unknown_key_error(key, names)
 
 

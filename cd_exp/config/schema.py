@@ -215,7 +215,7 @@ class ReportSettings:
 
     html: Annotated[bool, Doc("whether to write report.html")] = True
     figures: Annotated[bool, Doc("whether to write figures/")] = True
-    units: Annotated[Whole, Doc("units shown with pictures, spread over the layers")] = 24
+    units: Annotated[Whole, Doc("units shown with images, spread over the layers")] = 24
     images: Annotated[Whole, Doc("top images shown for each unit")] = 5
     explorer: Annotated[
         str,

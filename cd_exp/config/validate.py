@@ -59,7 +59,7 @@ def check_keys(config: DictConfig) -> None:
             raise unknown_key_error(key, settings)
     for key in setting_types():
         if key not in keys:
-            raise InputError(f"~{key}: a setting cannot be taken out, only given another value: {key}=VALUE")
+            raise InputError(f"~{key}: a setting cannot be removed, only set: {key}=VALUE")
     from hydra.conf import HydraConf  # here, so that probes and concepts do without Hydra
 
     stray = next(_find_stray_key(config.get("hydra"), OmegaConf.structured(HydraConf), "hydra"), None)

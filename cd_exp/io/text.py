@@ -377,7 +377,7 @@ def _checked(lines: list[str], file: Path) -> list[str]:
         if wrong:
             raise InputError(
                 f"{file}: line {number} holds the control character U+{ord(wrong[0]):04X} "
-                f"at place {wrong.start() + 1}; it is no plain text, or damaged: save it as UTF-8 without it"
+                f"at column {wrong.start() + 1}; it is no plain text, or damaged: save it as UTF-8 without it"
             )
     return lines
 

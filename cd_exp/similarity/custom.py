@@ -78,7 +78,7 @@ def check_function(function: Callable[..., Any], *, source: str, bound: Collecti
         with door(f"{source} failed"):
             scores = function(match, neurons, **settings)
         if _changes_inputs(match, neurons) != before:
-            raise InputError(f"{source} changes what it is given, which others read too; work on neurons.clone()")
+            raise InputError(f"{source} changes its arguments, which others read too; work on neurons.clone()")
         return _check_scores(scores, (neurons.shape[1], match_shape(match)[1]), source=source)
 
     return scored

@@ -63,7 +63,7 @@ def check_shapes(
     """
     if isinstance(neurons, TopActivations):
         raise InputError(
-            f"this similarity function reads all activations and was given the {len(neurons.values)} strongest of each "
+            f"this similarity function reads all activations and got the {len(neurons.values)} strongest of each "
             "unit; keep all of them (features.keep=dense)"
         )
     _fit_lists(match, neurons)

@@ -61,7 +61,7 @@ def subtract_prior(
 def prior_mask(neurons: Activations, units: str) -> Bool[Tensor, " neurons"]:
     """Which units the prior is over."""
     if units not in ("all", "alive"):
-        raise InputError(f"prior_units={units!r} is not known; give all, or alive to leave dead units out")
+        raise InputError(f"prior_units={units!r}: expected all, or alive to leave dead units out")
     unresponsive = find_dead_units(neurons)
     return torch.ones_like(unresponsive) if units == "all" else ~unresponsive
 
@@ -123,7 +123,7 @@ def _order_by_prior(prior: Float[Tensor, " concepts"]) -> tuple[Int[Tensor, " co
 def _split_layers(units: int, layers: Sequence[int] | None) -> Iterator[slice]:
     sizes = [units] if layers is None else layers
     if sum(sizes) != units:
-        raise ValueError(f"layers of {list(sizes)} units are not the {units} units given")
+        raise ValueError(f"layers of {list(sizes)} units are not the {units} units of the scores")
     start = 0
     for size in sizes:
         yield slice(start, start + size)

@@ -295,7 +295,7 @@ def test_save_writes_what_the_command_line_writes(tmp_path, monkeypatch, cache):
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda m, n: n.sub_(n.mean(0)).T @ (m.images @ m.texts.T), r"changes what it is given.*neurons\.clone\(\)"),
+        (lambda m, n: n.sub_(n.mean(0)).T @ (m.images @ m.texts.T), r"changes its arguments.*neurons\.clone\(\)"),
         (lambda m, n: (n.T @ (m.images @ m.texts.T)).log(), r"gives unit \d a best score of nan, as it does \d of 3"),
         (lambda m, n: (n.T @ (m.images @ m.texts.T)).to(torch.complex64), "scores of complex64, strided"),
         (lambda m, n: torch.full((n.shape[1], len(m.texts)), -torch.inf), "gives unit 0 a best score of -inf"),
@@ -436,7 +436,7 @@ WRONG = {
         (Colours(), "clip is of type Colours"),
     ],
     "layers": [
-        (None, "layers must be given for a network: a list of mixed"),
+        (None, "layers is missing; a network needs a list of mixed"),
         ("mixed", r"layers='mixed' is text, expected a list: layers=\['mixed'\]"),
         ([], "layers is empty"),
         ([3], "layers holds 3, expected module paths"),

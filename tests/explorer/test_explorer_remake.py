@@ -170,7 +170,7 @@ def test_stored_pictures_are_those_of_the_probe(stored, tmp_path):
     ("arguments", "words"),
     [
         (["{0}", "{1}"], "--out DIR"),
-        (["{0}", "{0}", "--out", "{out}"], "given twice"),
+        (["{0}", "{0}", "--out", "{out}"], "occurs twice"),
         (["{none}"], "holds no metrics.json"),
         (["{0}", "{1}", "--out", "{out}", "--query", "cat"], "one FOLDER"),
         (["{sweep}", "--query", "cat"], "one of its jobs"),

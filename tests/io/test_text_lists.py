@@ -47,10 +47,10 @@ def test_undecodable_bytes_are_placed(tmp_path, mark):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"cat\nd\x1b[31mog\n", r"line 2 holds the control character U\+001B at place 2"),
-        (b"cat\n\ndo\x00g", r"line 3 holds the control character U\+0000 at place 3"),
+        (b"cat\nd\x1b[31mog\n", r"line 2 holds the control character U\+001B at column 2"),
+        (b"cat\n\ndo\x00g", r"line 3 holds the control character U\+0000 at column 3"),
         (b"cat\rdog\x0c", r"line 2 holds the control character U\+000C"),
-        ("cat\n\ufeffdog".encode(), r"line 2 holds the control character U\+FEFF at place 1"),  # two files joined
+        ("cat\n\ufeffdog".encode(), r"line 2 holds the control character U\+FEFF at column 1"),  # two files joined
         ("cat\ndog\x85".encode(), r"line 2 holds the control character U\+0085"),
         (b'["cat", "d\\u0000"]', r"line 2 holds the control character U\+0000"),
         (b"\xff\xfec\x00\x00", r"is not UTF-16: line 1, byte 5"),

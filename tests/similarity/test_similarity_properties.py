@@ -142,7 +142,7 @@ def test_dead_units_stay_out_of_the_prior_when_told_to(world, name):
     assert_close(blocks, function(match, with_dead), **CLOSE)
     assert not torch.allclose(FUNCTIONS[name](match, with_dead)[:9], FUNCTIONS[name](match, neurons))
     assert function(match, with_dead[:, 9:]).isfinite().all()
-    with pytest.raises(InputError, match="prior_units='living' is not known; give all, or alive"):
+    with pytest.raises(InputError, match="prior_units='living': expected all, or alive"):
         getattr(similarity, name)(match, neurons, prior_units="living")
 
 
@@ -152,9 +152,7 @@ def test_lists_of_the_strongest_images_give_what_all_activations_give(world, nam
     match, neurons = world
     wanted = similarity.inputs_of(FUNCTIONS[name], len(neurons)).strongest
     if wanted is None:
-        with pytest.raises(
-            InputError, match=r"reads all activations and was given the 5 strongest .*features.keep=den"
-        ):
+        with pytest.raises(InputError, match=r"reads all activations and got the 5 strongest .*features.keep=den"):
             next(similarity.score_blocks(FUNCTIONS[name], match, strongest_images(neurons, 5)))
         return
     assert torch.equal(

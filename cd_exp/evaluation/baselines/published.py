@@ -162,7 +162,7 @@ def published(
     """
     if isinstance(path, Mapping):
         if layer is not None:
-            raise InputError(f"layer {layer!r} is given beside a file for each layer; leave one of the two out")
+            raise InputError(f"layer {layer!r} stands beside a file for each layer; leave one of the two out")
         paths: dict[str | None, Path] = {key: Path(file).expanduser() for key, file in path.items()}
     else:
         paths = {layer: Path(path).expanduser()}

@@ -304,7 +304,7 @@ def test_a_number_that_is_none_names_layer_and_unit(value):
 
 
 def test_no_image_is_an_error():
-    with pytest.raises(InputError, match="was given no image"):
+    with pytest.raises(InputError, match="got no image"):
         netdissect(lambda: iter([]), world())
 
 

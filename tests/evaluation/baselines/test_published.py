@@ -166,7 +166,7 @@ def test_layers_that_do_not_meet(written):
         published(path, layer="layer5").labels()
     with refused("labels.csv labels layer4 and no layer of this run, fc; name the same one with baseline.rename"):
         published(path).labels({"fc": 3})
-    with refused("layer 'fc' is given beside a file for each layer"):
+    with refused("layer 'fc' stands beside a file for each layer"):
         published({"fc": str(path)}, layer="fc")
 
 

@@ -211,7 +211,7 @@ def _fill_histograms(passes: Passes, quantile: float) -> dict[str, Histogram]:
                 histograms[name] = begin_histogram(maps, quantile=quantile)
             add_values(histograms[name], maps)
     if not histograms:
-        raise InputError("Network Dissection was given no image; the probe set is empty or none of it can be read")
+        raise InputError("Network Dissection got no image; the probe set is empty or none of it can be read")
     return histograms
 
 
