@@ -32,7 +32,7 @@ def calibrate(folder: Path, layer: str) -> dict[str, Any]:
     layers = read_labels_csv(folder / "labels.csv")
     if layer not in layers:
         raise unknown_name_error("layer", layer, layers, where=f"in {folder}")
-    stability, margin, right = _known(layers[layer], folder)
+    stability, margin, right = _known_units(layers[layer], folder)
     even = np.arange(len(right)) % 2 == 0
     held_out = p_right(stability[~even], margin[~even], fit(stability[even], margin[even], right[even]))
     return {
@@ -56,7 +56,7 @@ def calibrate(folder: Path, layer: str) -> dict[str, Any]:
     }
 
 
-def _known(labels: Labels, folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _known_units(labels: Labels, folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Stability, margin and verdict of the units whose truth is known."""
     if labels.stability is None or labels.margin is None:
         raise InputError(f"{labels.layer} of {folder} has no stability; run it again with stability.resamples=40")

@@ -265,7 +265,7 @@ def label_units(
         kept: list[Candidates] = []
         general: list[BackedOff] = []
         back_off = partial(hedging.back_off, function=similarity) if hedging else None
-        watched = _watched(_keep_candidates(blocks, kept, number, step, names), general, back_off)
+        watched = _keep_general(_keep_candidates(blocks, kept, number, step, names), general, back_off)
         accepted = accepted_columns(truth[layer], names)
         labels[layer] = label_layer(watched, names, layer=layer, accepted=accepted, truth=truth[layer], k=top)
         if hedging:
@@ -290,7 +290,7 @@ def _keep_candidates(
         step(len(scores))
 
 
-def _watched(
+def _keep_general(
     blocks: Iterator[tuple[slice, Tensor]],
     found: list[BackedOff],
     back_off: Callable[[Tensor], BackedOff] | None,

@@ -197,7 +197,7 @@ def launch_processes(processes: int, arguments: Sequence[str], *, command: str) 
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    with tempfile.TemporaryDirectory() as logs, _launching(processes):
+    with tempfile.TemporaryDirectory() as logs, _launch_environment(processes):
         config = LaunchConfig(
             min_nodes=1, max_nodes=1, nproc_per_node=processes, max_restarts=0, run_id="cd_exp", monitor_interval=0.05,
             rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", local_addr="127.0.0.1", shutdown_timeout=PATIENCE,
@@ -223,7 +223,7 @@ def _fail(failures: "Mapping[int, ProcessFailure]", logs: Path, command: str) ->
 
 
 @contextmanager
-def _launching(processes: int) -> Iterator[None]:
+def _launch_environment(processes: int) -> Iterator[None]:
     """The environment that the processes get, and no log of the launcher: what it has to say is our one line."""
     threads = str(max(1, (os.cpu_count() or 1) // processes))
     added = {LAUNCHED: "1", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}

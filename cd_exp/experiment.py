@@ -30,7 +30,6 @@ from cd_exp.evaluation.judges.run_judge import OwnLabels
 from cd_exp.features import ExtractionSettings, check_texts
 from cd_exp.hierarchy import Hierarchy
 from cd_exp.io.text import as_terminal_text
-from cd_exp.labels import fitting
 from cd_exp.plugins import find_code, hash_named_code
 from cd_exp.records import RunResult, Similarity
 from cd_exp.results.wandb import Logger, LoggerRun, NoLogger, RunInfo
@@ -162,7 +161,7 @@ def _check_top_k(similarity: Similarity, images: int, typed: Sequence[str]) -> N
     if top_k is not None and asked and top_k >= images >= 2:
         raise InputError(
             f"similarity.top_k={top_k} takes all {images} images for the strongest of every unit; give "
-            f"similarity.top_k={fitting(images)}, a tenth of them, or more images"
+            f"similarity.top_k={largest_top_k(images)}, a tenth of them, or more images"
         )
 
 

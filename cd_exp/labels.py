@@ -127,14 +127,14 @@ def many_images(top_k: int | None, images: int) -> Iterator[str]:
         read = f"{top_k} of" if top_k < images else "all"
         yield (
             f"similarity.top_k={top_k} reads {read} {images} images as the strongest of every unit, more than a tenth: "
-            f"similarity.top_k={fitting(images)} fits"
+            f"similarity.top_k={largest_top_k(images)} fits"
         )
 
 
-def fitting(images: int) -> int:
+def largest_top_k(images: int) -> int:
     """The most of the strongest images that is no more than a tenth of all.
 
-    >>> fitting(904)
+    >>> largest_top_k(904)
     90
     """
     return max(1, images // TENTH)

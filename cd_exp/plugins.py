@@ -253,7 +253,7 @@ def door(what: str, *, seeds: bool = False, passed: tuple[type[BaseException], .
     """
     before = _globals(seeds)
     try:
-        with _staying():
+        with _keep_process():
             yield
     except BaseException as error:
         if isinstance(error, (InputError, Interrupted, KeyboardInterrupt, *passed)):
@@ -288,14 +288,14 @@ def is_users(frame: FrameType) -> bool:
 
 
 @contextmanager
-def explained() -> Iterator[None]:
+def explain_errors() -> Iterator[None]:
     """Turn what is raised in a user's code into one line, wherever it was called from; bugs keep their traceback.
 
     Methods, judges and trackers are objects with methods of their own, which the run calls in many places.
     """
     mask = _umask()
     try:
-        with _staying():
+        with _keep_process():
             yield
     except (InputError, Interrupted, KeyboardInterrupt):
         raise
@@ -322,11 +322,11 @@ LEAVING = ("_exit", "execv", "execve")
 
 
 @contextmanager
-def _staying() -> Iterator[None]:
+def _keep_process() -> Iterator[None]:
     """Let no code leave the process past its end: a run without results would have status 0."""
     process, leave = os.getpid(), {name: getattr(os, name) for name in LEAVING}
     for name, original in leave.items():
-        setattr(os, name, _refusing(name, original, process))
+        setattr(os, name, _refuse_exit(name, original, process))
     try:
         yield
     finally:
@@ -334,15 +334,15 @@ def _staying() -> Iterator[None]:
             setattr(os, name, original)
 
 
-def _refusing(name: str, original: Callable[..., Any], process: int) -> Callable[..., Any]:
+def _refuse_exit(name: str, original: Callable[..., Any], process: int) -> Callable[..., Any]:
     """In this process an exit like any other; a process that the code forked leaves as it wants to."""
 
-    def left(*arguments: Any) -> Any:
+    def leave(*arguments: Any) -> Any:
         if os.getpid() != process:
             return original(*arguments)
         raise SystemExit(f"os.{name}")
 
-    return left
+    return leave
 
 
 def _globals(seeds: bool) -> dict[str, Any]:

@@ -77,7 +77,8 @@ def test_help_and_version_say_how_it_was_started(monkeypatch, capsys, file, name
     monkeypatch.setattr("sys.argv", [file, "--wrong"])
     with pytest.raises(SystemExit):
         entry.main()
-    assert capsys.readouterr().err == f"error: unrecognized arguments: --wrong; {name} --help shows the flags and settings\n"
+    wanted = f"error: unrecognized arguments: --wrong; {name} --help shows the flags and settings\n"
+    assert capsys.readouterr().err == wanted
 
 
 def test_the_package_is_a_command():

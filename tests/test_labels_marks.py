@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 
-from cd_exp.labels import fitting, flag_units, is_always_on, many_images, note_flags
+from cd_exp.labels import flag_units, is_always_on, largest_top_k, many_images, note_flags
 from cd_exp.records import FLAGS, Labels
 
 
@@ -62,6 +62,6 @@ def test_strongest_images_are_at_most_a_tenth_and_the_note_says_how_many_that_is
         for top_k in (1, 28, 100):
             said = list(many_images(top_k, images))
             assert bool(said) == (top_k > images / 10)
-            assert not list(many_images(fitting(images), max(images, 10)))
-            assert not said or f"similarity.top_k={fitting(images)} fits" in said[0]
+            assert not list(many_images(largest_top_k(images), max(images, 10)))
+            assert not said or f"similarity.top_k={largest_top_k(images)} fits" in said[0]
     assert not list(many_images(None, 3))

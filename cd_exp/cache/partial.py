@@ -88,7 +88,7 @@ class PartialArray:
         data = rows.data.cast("B")
         with report_disk_errors(self.folder, remedy=self.remedy):
             self.folder.mkdir(parents=True, exist_ok=True)
-            with self._opened(rows) as file:
+            with self._open_file(rows) as file:
                 begin = START + number * self.shard * rows[0].nbytes
                 while len(data):
                     written = os.pwrite(file, data, begin)
@@ -129,7 +129,7 @@ class PartialArray:
         return f"shard {number} of {self.entry.says} was damaged ({reason}); it is made again"
 
     @contextmanager
-    def _opened(self, rows: np.ndarray) -> Iterator[int]:
+    def _open_file(self, rows: np.ndarray) -> Iterator[int]:
         """The file, made where missing; several processes may make it at once, for all write the same header."""
         file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         try:

@@ -86,7 +86,7 @@ class Store:
             entry: which.
             verify: whether to read every byte and compare checksums; not where this run has just done or made it.
         """
-        return self._mapped(entry) if self._found(entry, verify=verify) else None
+        return self._map_array(entry) if self._is_whole(entry, verify=verify) else None
 
     def obtain(self, entry: Entry, make: Callable[[], tuple[np.ndarray, Mapping[str, Any]]]) -> np.ndarray:
         """The array of an entry, memory-mapped; made where it is not there, by one process of several.
@@ -106,7 +106,7 @@ class Store:
 
     def find_arrays(self, entry: Entry, *, verify: bool = True) -> dict[str, np.ndarray] | None:
         """The arrays of an entry that has several, in memory, or None."""
-        if not self._found(entry, verify=verify):
+        if not self._is_whole(entry, verify=verify):
             return None
         with self._there(entry):
             return read_arrays(self.folder(entry) / ARRAYS)
@@ -134,7 +134,7 @@ class Store:
         """Store an array at once, and return it memory-mapped. Call it under the lock."""
         about = {"file": ARRAY, "shape": list(values.shape), "dtype": str(values.dtype), **facts}
         self._save(entry, lambda path: np.save(path, values, allow_pickle=False), about)
-        return self._mapped(entry)
+        return self._map_array(entry)
 
     def save_arrays(self, entry: Entry, arrays: Arrays, **facts: Any) -> None:
         """Store several arrays as one entry. Call it under the lock."""
@@ -205,7 +205,7 @@ class Store:
         making.complete(**facts)
         with report_disk_errors(self.root):
             self._place(making.folder, making.entry)
-        return self._mapped(making.entry)
+        return self._map_array(making.entry)
 
     def drop_partial(self, entry: Entry) -> None:
         """Remove what is there of an entry in the making. Call it under the lock."""
@@ -220,7 +220,7 @@ class Store:
         if note not in self.reports:
             self.reports.append(note)
 
-    def _found(self, entry: Entry, *, verify: bool) -> bool:
+    def _is_whole(self, entry: Entry, *, verify: bool) -> bool:
         if self.holds(entry, verify=verify) is None:
             return False
         name = f"{entry.kind}/{entry.key}"
@@ -228,7 +228,7 @@ class Store:
             self.read.append(name)
         return True
 
-    def _mapped(self, entry: Entry) -> np.ndarray:
+    def _map_array(self, entry: Entry) -> np.ndarray:
         with self._there(entry):
             return np.load(self.folder(entry) / ARRAY, mmap_mode="c")
 

@@ -30,7 +30,7 @@ from cd_exp.config.compose import (
     program_name,
     with_file,
 )
-from cd_exp.config.validate import check_folder, check_values, configured_by
+from cd_exp.config.validate import check_folder, check_values, setting_value
 from cd_exp.distributed import is_launched
 from cd_exp.errors import InputError
 
@@ -96,15 +96,15 @@ def _show_help_or_config(hydra: Hydra, name: str, flags: Namespace, parser: Argu
 def _run_once(hydra: Hydra, config: DictConfig) -> None:
     """One run: everything is checked and built before its folder is made."""
     from cd_exp.experiment import Experiment  # torch comes with it
-    from cd_exp.plugins import explained
+    from cd_exp.plugins import explain_errors
 
     check_values(config)
-    check_folder("hydra.run.dir", configured_by(config, "hydra.run.dir"))
+    check_folder("hydra.run.dir", setting_value(config, "hydra.run.dir"))
     invocation = read_run_request()
     if config.plan:
         _show_plan(config, invocation)
         return
-    with explained():
+    with explain_errors():
         parts = Experiment.build(config, invocation.choices, typed=invocation.overrides)
     folder = Path(config.hydra.run.dir).expanduser()
     if is_launched() or not distributed.is_main():  # the folder is made by the process that leads
@@ -157,9 +157,9 @@ def _run_or_launch(settings: DictConfig, invocation: RunRequest, parts: "Experim
         distributed.launch_processes(settings.distributed.processes, again, command=shlex.join(["python", *sys.argv]))
         return
     from cd_exp.experiment import run_experiment
-    from cd_exp.plugins import explained
+    from cd_exp.plugins import explain_errors
 
-    with explained():
+    with explain_errors():
         run_experiment(parts, invocation, folder=folder)
 
 
@@ -170,7 +170,7 @@ def _run_sweep(hydra: Hydra, name: str, overrides: Sequence[str]) -> None:
         raise InputError("plan=true is the plan of one run; leave -m and its several values out")
     _check_search(config)
     check_jobs(hydra, name, config)
-    check_folder("hydra.sweep.dir", configured_by(config, "hydra.sweep.dir"))
+    check_folder("hydra.sweep.dir", setting_value(config, "hydra.sweep.dir"))
     timed = "${now:" in str(OmegaConf.to_container(config.hydra.sweep, resolve=False))
     folder = Path(config.hydra.sweep.dir).expanduser()
     from cd_exp.results.run_folder import open_run_folder  # torch comes with it
@@ -196,10 +196,10 @@ def run_sweep_job(settings: DictConfig) -> float | None:
     try:
         check_values(settings)
         from cd_exp.experiment import Experiment
-        from cd_exp.plugins import explained
+        from cd_exp.plugins import explain_errors
 
         invocation = read_run_request()
-        with explained():
+        with explain_errors():
             parts = Experiment.build(settings, invocation.choices, typed=invocation.overrides)
         _run_or_launch(settings, invocation, parts, folder=folder)
         return objective(folder)

@@ -73,7 +73,7 @@ class CustomClip(Clip):
 
     def image_tower(self) -> ImageTower:
         """The image tower in evaluation mode, on the CPU in float32."""
-        return ImageTower(_Images(self._made, self.factory).eval(), self._prepared)
+        return ImageTower(_Images(self._made, self.factory).eval(), self._prepare)
 
     def embed(self, concepts: Concepts, *, device: torch.device) -> Float[Tensor, "concepts dim"]:
         """The text embedding of each concept; several templates are averaged after normalising."""
@@ -93,7 +93,7 @@ class CustomClip(Clip):
             rows = self._made.encode_text(prompts)
         return _check_rows(rows, len(prompts), f"clip.factory={self.factory}: encode_text").cpu()
 
-    def _prepared(self, picture: Image.Image) -> Tensor:
+    def _prepare(self, picture: Image.Image) -> Tensor:
         with door(f"clip.factory={self.factory}: preprocess failed"):
             values = self._made.preprocess(picture)
         values = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
@@ -107,7 +107,7 @@ class CustomClip(Clip):
     @torch.inference_mode()
     def _behaviour(self) -> str:
         """A digest of embeddings to two decimals of their length: machines differ in the seventh."""
-        pictures = torch.stack([self._prepared(picture) for picture in _test_images()])
+        pictures = torch.stack([self._prepare(picture) for picture in _test_images()])
         rows = [_Images(self._made, self.factory)(pictures).cpu(), self._texts(["a photo of a dog", "striped", "red"])]
         if rows[0].shape[1] != rows[1].shape[1]:
             raise InputError(

@@ -79,7 +79,7 @@ class Precomputed(Clip):
             raise InputError(
                 "clip=precomputed: the prompts were fixed when the texts were embedded; drop the templates"
             )
-        files = {file: self._named(file) for file in sorted(Path(self.folder).glob(f"*{NAMES}"))}
+        files = {file: self._name_rows(file) for file in sorted(Path(self.folder).glob(f"*{NAMES}"))}
         whole = {file: texts for file, (names, texts) in files.items() if tuple(names) == concepts.names}
         for file, texts in whole.items():
             first = next(iter(whole.values()))
@@ -114,7 +114,7 @@ class Precomputed(Clip):
                 f"{self._texts_of(file).name}); keep one for each name, as of one prompt"
             )
 
-    def _named(self, names_file: Path) -> tuple[list[str], np.ndarray]:
+    def _name_rows(self, names_file: Path) -> tuple[list[str], np.ndarray]:
         """The names of a file without blanks around them, and the row of each."""
         names = [name.strip() for name in read_lines(names_file, setting="clip.folder")]
         texts = _open_matrix(self._texts_of(names_file))

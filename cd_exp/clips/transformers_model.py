@@ -91,7 +91,7 @@ class Transformers(Clip):
             raise InputError("clip=transformers needs the package: pip install transformers")
         return folder
 
-    def _loaded(self, kind: str, **options: Any) -> Any:
+    def _load(self, kind: str, **options: Any) -> Any:
         """What transformers' class of that name reads from the folder."""
         import transformers
 
@@ -104,7 +104,7 @@ class Transformers(Clip):
 
     @cached_property
     def _model(self) -> nn.Module:
-        model, info = self._loaded("AutoModel", output_loading_info=True)
+        model, info = self._load("AutoModel", output_loading_info=True)
         missing = sorted(str(name) for name in info["missing_keys"])
         if missing:  # transformers fills them with random numbers
             raise InputError(f"clip.folder={self.folder} lacks weights of its model: {shorten_list(missing)}")
@@ -115,14 +115,14 @@ class Transformers(Clip):
 
     @cached_property
     def _processor(self) -> Any:
-        return self._loaded("AutoImageProcessor")
+        return self._load("AutoImageProcessor")
 
     def _prepare(self, picture: "Image") -> Tensor:
         return torch.as_tensor(self._processor(images=picture, return_tensors="pt")["pixel_values"])[0].float()
 
     @cached_property
     def _tokenizer(self) -> Any:
-        return self._loaded("AutoTokenizer")
+        return self._load("AutoTokenizer")
 
     @torch.inference_mode()
     def _texts(self, model: nn.Module, prompts: list[str], device: torch.device) -> Tensor:

@@ -358,7 +358,7 @@ def _check_job_folder(job: DictConfig, number: int, job_folders: dict[str, int])
     job_folders[subfolder] = number
 
 
-def _lacking(hydra: Hydra, name: str, config: DictConfig, overrides: Sequence[str]) -> InputError | None:
+def _lacking_setting_error(hydra: Hydra, name: str, config: DictConfig, overrides: Sequence[str]) -> InputError | None:
     """The error for a job whose choice of a group lacks a setting that another choice of the sweep has.
 
     `similarity=cos,wpmi similarity.top_k=10,20` is the combination of all with all, and cos has no top_k.
@@ -370,9 +370,9 @@ def _lacking(hydra: Hydra, name: str, config: DictConfig, overrides: Sequence[st
         others = next((other.split(",") for at, _, other in swept if at == group), [])
         if mine is None or group not in GROUPS or len(others) < 2:
             continue
-        has = {choice: setting in (_composed_group(hydra, name, group, choice) or ()) for choice in others}
+        has = {choice: setting in (_compose_group(hydra, name, group, choice) or ()) for choice in others}
         if not any(has.values()):
-            names = [f"{group}.{at!s}" for choice in others for at in _composed_group(hydra, name, group, choice) or ()]
+            names = [f"{group}.{at!s}" for choice in others for at in _compose_group(hydra, name, group, choice) or ()]
             return unknown_key_error(key, list(dict.fromkeys(names)))
         if not has.get(mine, True):
             having, lacking = (",".join(choice for choice in others if has[choice] is held) for held in (True, False))
@@ -384,7 +384,7 @@ def _lacking(hydra: Hydra, name: str, config: DictConfig, overrides: Sequence[st
     return None
 
 
-def _composed_group(hydra: Hydra, name: str, group: str, choice: str) -> DictConfig | None:
+def _compose_group(hydra: Hydra, name: str, group: str, choice: str) -> DictConfig | None:
     """What a choice of a group says; None where it does not compose."""
     try:
         return hydra.compose_config(name, [f"{group}={choice}"], RunMode.RUN, with_log_configuration=False).get(group)
@@ -406,7 +406,7 @@ def check_jobs(hydra: Hydra, name: str, config: DictConfig) -> None:
                 hydra, name, [*parse_overrides(config.hydra.overrides.hydra), *overrides], RunMode.RUN
             )
         except InputError as error:
-            raise _lacking(hydra, name, config, overrides) or error from error
+            raise _lacking_setting_error(hydra, name, config, overrides) or error from error
         _check_job_folder(job_config, number, job_folders)
         if not sound:
             try:

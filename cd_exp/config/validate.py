@@ -103,7 +103,7 @@ def check_values(config: DictConfig) -> None:
         InputError: names the setting, what came and what it takes.
     """
     for name, kind in setting_types().items():
-        value = configured_by(config, name)
+        value = setting_value(config, name)
         if value == "???":
             raise InputError(f"{name} must be set: add {name}=VALUE")
         wrong = refuse_value(name, value, kind)
@@ -121,7 +121,7 @@ def check_values(config: DictConfig) -> None:
         raise InputError(f"distributed.processes={processes}: this machine does at most {most}; give fewer")
 
 
-def configured_by(config: DictConfig, name: str) -> Any:
+def setting_value(config: DictConfig, name: str) -> Any:
     """The value of a setting, plain."""
     try:
         value = OmegaConf.select(config, name, throw_on_missing=False)

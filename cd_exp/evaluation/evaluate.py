@@ -264,7 +264,7 @@ def evaluate_methods(
     others = {name: run_method(method, run) for name, method in methods.items()}
     by_method: dict[str, Mapping[str, Labels]] = {CLIP_DISSECT: run.labels}
     by_method |= {name: other.labels for name, other in others.items()}
-    by_method = {name: _graded(by_layer, run) for name, by_layer in by_method.items()}
+    by_method = {name: _grade_labels(by_layer, run) for name, by_layer in by_method.items()}
     scored = (
         run_judge(judging.judge, run, {CLIP_DISSECT: judging.ours, **methods}, by_method)
         if judging
@@ -325,7 +325,7 @@ def _prior_metrics(run: RunData, layer: str) -> dict[str, float]:
     }
 
 
-def _graded(by_layer: Mapping[str, Labels], run: RunData) -> dict[str, Labels]:
+def _grade_labels(by_layer: Mapping[str, Labels], run: RunData) -> dict[str, Labels]:
     """The labels with their nearness to the truth in the run's hierarchy, NaN where one is not in it."""
     if run.taxonomy is None:
         return dict(by_layer)

@@ -55,10 +55,10 @@ changed, which no key covers."""
 
 def _embed_texts(clip: Clip, concepts: Concepts, store: Store) -> Entry:
     content = {"clip": clip.key, "names": list(concepts.names), "templates": list(concepts.templates)}
-    return Entry("texts", {**content, **computed_with(store), **_sampled(clip, concepts, content, store)})
+    return Entry("texts", {**content, **computed_with(store), **_sample_versions(clip, concepts, content, store)})
 
 
-def _sampled(clip: Clip, concepts: Concepts, content: Mapping[str, Any], store: Store) -> dict[str, str]:
+def _sample_versions(clip: Clip, concepts: Concepts, content: Mapping[str, Any], store: Store) -> dict[str, str]:
     if not clip.own_code:
         return {}
     remembered = _asked.get((id(clip), id(concepts)))

@@ -203,8 +203,8 @@ def read_list(path: str | Path, *, setting: str, flatten: bool = False) -> NameL
     where = f"{setting}={path}"
     parsed = _json(text, Path(path))
     if isinstance(parsed, dict):
-        return _flattened(parsed, Path(path), where, flatten)
-    names = [name.strip() for name in _checked(text.split("\n") if parsed is None else parsed, Path(path))]
+        return _flatten_classes(parsed, Path(path), where, flatten)
+    names = [name.strip() for name in _check_lines(text.split("\n") if parsed is None else parsed, Path(path))]
     if parsed is None and names[-1] == "":
         names.pop()
     lines = [name for name in names if name]
@@ -220,10 +220,10 @@ def read_list(path: str | Path, *, setting: str, flatten: bool = False) -> NameL
     else:
         shorter, numbers = lines, None
         _refuse_formats(lines, where, only=("is a number", "is a code"))
-    return _noted(names, lines, shorter, numbers, where)
+    return _note_cleaning(names, lines, shorter, numbers, where)
 
 
-def _noted(
+def _note_cleaning(
     names: Sequence[str], lines: Sequence[str], shorter: Sequence[str], numbers: Sequence[int] | None, where: str
 ) -> NameList:
     """The list with its blank lines, and a note of what was taken off."""
@@ -324,7 +324,7 @@ def _is_numbered(lines: Sequence[str]) -> bool:
     return len(lines) >= MANY and any(numbers == list(range(first, first + len(lines))) for first in (0, 1))
 
 
-def _flattened(parsed: Mapping[str, Any], file: Path, where: str, flatten: bool) -> NameList:
+def _flatten_classes(parsed: Mapping[str, Any], file: Path, where: str, flatten: bool) -> NameList:
     """The concepts of all classes of a dictionary of lists, as they are published beside concept bottlenecks."""
     lists = list(parsed.values())
     keyed_by_number = all(re.fullmatch(NUMBER, key) for key in parsed)
@@ -332,7 +332,7 @@ def _flattened(parsed: Mapping[str, Any], file: Path, where: str, flatten: bool)
         raise InputError(f"{file} is JSON, an object; give a list of strings, or one name a line")
     if not all(isinstance(name, str) for item in lists for name in item):
         raise InputError(f"{file} is JSON, lists that hold other things than strings; give lists of strings")
-    names = _checked([name for item in lists for name in item], file)
+    names = _check_lines([name for item in lists for name in item], file)
     note = f"{where}: a dictionary of {len(lists)} classes, read as one list of their {len(names)} concepts"
     return NameList([name.strip() for name in names], None, (note,))
 
@@ -355,9 +355,9 @@ def read_lines(path: str | Path, *, setting: str) -> list[str]:
     if isinstance(parsed, dict):
         raise InputError(f"{path} is JSON, an object; give a list of strings, or one name a line")
     if parsed is not None:
-        return _checked(parsed, Path(path))
+        return _check_lines(parsed, Path(path))
     lines = text.split("\n")  # not splitlines(), which also splits at U+2028 and form feeds
-    return _checked(lines[:-1] if lines[-1] == "" else lines, Path(path))
+    return _check_lines(lines[:-1] if lines[-1] == "" else lines, Path(path))
 
 
 def _text(file: Path, setting: str) -> str:
@@ -370,7 +370,7 @@ def _text(file: Path, setting: str) -> str:
     return _decode_text(data, file)
 
 
-def _checked(lines: list[str], file: Path) -> list[str]:
+def _check_lines(lines: list[str], file: Path) -> list[str]:
     """The lines, none of which holds a control character."""
     for number, line in enumerate(lines, 1):
         wrong = CONTROL.search(line)

@@ -357,19 +357,19 @@ def metric_values(figure: Metric, judgement: UnitResults) -> tuple[Values, ...] 
     columns = [np.asarray(column) for column in fields if column is not None]
     if len(columns) < len(fields):
         return None
-    present = np.logical_and.reduce([_present(column) for column in columns])
+    present = np.logical_and.reduce([_is_present(column) for column in columns])
     values = tuple(column[present] for column in columns)
     return values if figure.each is None else (figure.each(*values),)
 
 
-def _present(column: Values) -> Values:
+def _is_present(column: Values) -> Values:
     return column != "" if column.dtype.kind == "U" else ~np.isnan(column)
 
 
 def metric_units(figure: Metric, judgement: UnitResults) -> Values:
     """The numbers of the units that `metric_values` has values for, in their order."""
     columns = [np.asarray(metric_field(judgement, name)) for name in figure.of]
-    present = np.logical_and.reduce([_present(column) for column in columns])
+    present = np.logical_and.reduce([_is_present(column) for column in columns])
     return np.asarray(getattr(judgement, AXES.get(figure.n, "labelled")))[present]
 
 

@@ -62,7 +62,7 @@ def load_weights(
     parts = [(name, start) for name, state in states.items() for start in _list_prefixes(state, wanted, prefix)]
     faults = {part: _describe_misfit(_cut_prefix(states[part[0]], part[1]), wanted) for part in parts}
     whole = [part for part, wrong in faults.items() if not wrong]
-    exact = [part for part in whole if not _left_out(_cut_prefix(states[part[0]], part[1]), wanted, module)]
+    exact = [part for part in whole if not _unused_names(_cut_prefix(states[part[0]], part[1]), wanted, module)]
     fitting = _differing_shapes(exact or whole, states, wanted)
     if len(fitting) > 1:
         raise InputError(
@@ -74,7 +74,7 @@ def load_weights(
     name, start = fitting[0]
     state = _cut_prefix(states[name], start)
     module.load_state_dict({parameter: state.get(parameter, value) for parameter, value in wanted.items()})
-    more = _left_out(state, wanted, module)
+    more = _unused_names(state, wanted, module)
     if not more:
         return ()
     return (f"{path.name}: {len(more)} entries that are not in the network were left out: {shorten_list(more)}",)
@@ -165,7 +165,7 @@ def _describe_misfit(state: State, wanted: State) -> str:
     return ""
 
 
-def _left_out(state: State, wanted: State, module: nn.Module) -> list[str]:
+def _unused_names(state: State, wanted: State, module: nn.Module) -> list[str]:
     """What the network has no place for; a network that was built without a head leaves that of the file unsaid."""
     return [name for name in state if name not in wanted and not _is_headless(name, module)]
 

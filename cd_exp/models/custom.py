@@ -54,7 +54,7 @@ def open_network(network: object, *, setting: str) -> nn.Module:
     kind = None
     if isinstance(plain, (torch.jit.ScriptModule, torch.jit.ScriptFunction)):
         kind = "a TorchScript network"
-    elif type(plain).__name__ == "ExportedProgram" or (isinstance(plain, torch.fx.GraphModule) and _fixed(plain)):
+    elif type(plain).__name__ == "ExportedProgram" or (isinstance(plain, torch.fx.GraphModule) and _is_exported(plain)):
         kind = "an exported program"
     elif isinstance(plain, nn.Module):
         strange = {type(value.data) for value in (*plain.parameters(), *plain.buffers())} - {Tensor, nn.Parameter}
@@ -68,7 +68,7 @@ def open_network(network: object, *, setting: str) -> nn.Module:
     return plain  # type: ignore[return-value]
 
 
-def _fixed(network: torch.fx.GraphModule) -> bool:
+def _is_exported(network: torch.fx.GraphModule) -> bool:
     """Whether a graph is that of an exported program, which cannot be put into evaluation mode."""
     try:
         network.train(network.training)

@@ -58,14 +58,14 @@ class TimmModel(Recipe):
     def build(self) -> Network:
         """The network in evaluation mode, on the CPU in float32."""
         weights = self.weights_file
-        module = self._created()
+        module = self._create_network()
         notes = load_weights(module, weights, key=self.checkpoint_key, prefix=self.checkpoint_prefix)
         return replace(self._network(module), notes=notes)
 
     def outline(self) -> Network:
         """The network without any numbers, on torch's `meta` device: enough for shapes and cost."""
         with torch.device("meta"):
-            module = self._created()
+            module = self._create_network()
         return self._network(module)
 
     def _network(self, module: nn.Module) -> Network:
@@ -73,7 +73,7 @@ class TimmModel(Recipe):
             module.eval(), make_timm_transform(module, size=self.options.get("img_size")), self.prefix_tokens
         )
 
-    def _created(self) -> nn.Module:
+    def _create_network(self) -> nn.Module:
         import timm  # 8 s, and not needed where the features are stored
 
         try:

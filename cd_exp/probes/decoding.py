@@ -102,7 +102,7 @@ def decode_rgb(source: Path | bytes, *, where: str, reading: DecodeOptions = AS_
                 return convert_to_rgb(picture, orient=reading.orient)
             numbers, full = _numbers(picture, source)
             mapped = _map_range(numbers, *reading.range) if reaches(full, reading.range) else convert_to_rgb(picture)
-            return _oriented(mapped, picture, reading.orient)
+            return _orient(mapped, picture, reading.orient)
     except DAMAGE as error:
         raise OSError(f"{where} cannot be read as a picture: {error}") from error
 
@@ -149,14 +149,14 @@ def _open_image(source: Path | bytes) -> Iterator[ImageFile]:
 
 def convert_to_rgb(picture: Image.Image, *, orient: str | None = None) -> Image.Image:
     """An open picture as 8-bit RGB, as `decode_rgb` gives that of a file without a range."""
-    picture = _oriented(picture, picture, orient)
+    picture = _orient(picture, picture, orient)
     if picture.mode.startswith("I"):
         grey = np.clip(np.asarray(picture).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
         return Image.fromarray(grey).convert("RGB")
     return picture.convert("RGB")
 
 
-def _oriented(picture: Image.Image, tagged: Image.Image, orient: str | None) -> Image.Image:
+def _orient(picture: Image.Image, tagged: Image.Image, orient: str | None) -> Image.Image:
     """The picture turned as the tag of the file says."""
     if orient != "exif":
         return picture
@@ -206,10 +206,10 @@ def _numbers(
     if kind == "PPM":
         return _of_ppm(picture, arguments)
     if picture.mode.startswith("I"):
-        return _of_wide(picture, _stored(source) if kind == "JPEG2000" else 0)
+        return _of_wide(picture, _header_bits(source) if kind == "JPEG2000" else 0)
     if ";16" in raw and kind in ("PNG", "TIFF"):
         return _of_colour(picture, source, raw), 2.0**16 - 1
-    bits = 16 if ";16" in raw else _stored(source) if kind in ("JPEG2000", "AVIF") else 8
+    bits = 16 if ";16" in raw else _header_bits(source) if kind in ("JPEG2000", "AVIF") else 8
     if bits > 8:
         raise _Cut(bits)
     return np.asarray(picture.convert("RGB")), BYTE
@@ -272,7 +272,7 @@ def _of_colour(picture: ImageFile, source: Path | bytes, raw: str) -> Shaped[np.
         return upper << 8 | np.asarray(again)[..., :3]
 
 
-def _stored(source: Path | bytes) -> int:
+def _header_bits(source: Path | bytes) -> int:
     """The bits of each number that the header of a JPEG 2000 or an AVIF gives."""
     if isinstance(source, bytes):
         head = source[:65536]

@@ -219,9 +219,9 @@ class DecodedImages(Probe):
 
     def fingerprint_of(self, rows: Sequence[int]) -> str:
         """The fingerprint of a set of these images alone; from then on no other content of them is decoded."""
-        return fingerprint_images(self._noted(rows), *self.reading.key())
+        return fingerprint_images(self._note_digests(rows), *self.reading.key())
 
-    def _noted(self, rows: Sequence[int]) -> Iterator[str]:
+    def _note_digests(self, rows: Sequence[int]) -> Iterator[str]:
         """The digests, each also kept for `_fingerprinted`."""
         for row, line in zip(rows, self.digests(rows), strict=True):
             self._fingerprinted[row] = _short(line)
@@ -256,14 +256,14 @@ class DecodedImages(Probe):
         except OSError as error:
             if before == _short(UNREADABLE):
                 raise OSError(f"{self.where(index)} cannot be read as a picture: {error}") from error
-            raise self._changed(
+            raise self._changed_error(
                 index, f"could be read when the run began, and not now ({error.strerror or error})"
             ) from error
         if _short(hashlib.sha256(content).hexdigest()) != before:
-            raise self._changed(index, "is not what it was when the run began")
+            raise self._changed_error(index, "is not what it was when the run began")
         return content
 
-    def _changed(self, index: int, what: str) -> InputError:
+    def _changed_error(self, index: int, what: str) -> InputError:
         self.forget()
         return InputError(
             f"{self.where(index)} {what}; nothing of it was stored: run again once nobody writes to these files"

@@ -71,16 +71,16 @@ def read_index(shard: Path, cache: str | None) -> TarIndex:
 
 def is_wanted(index: TarIndex, column: str | None) -> TarIndex:
     """The pictures of a column; without one, those whose ending is no more than a kind of picture."""
-    endings = [_ending(name) for name in index.names]
+    endings = [_ending_of(name) for name in index.names]
     rows = [row for row, ending in enumerate(endings) if (ending == column if column else ending in KINDS)]
     if len(rows) == len(endings):
         return index
     return TarIndex(NamedIds(index.names[row] for row in rows), index.start[rows], index.size[rows])
 
 
-def left_out(indices: Sequence[TarIndex], column: str | None) -> str:
+def describe_other_endings(indices: Sequence[TarIndex], column: str | None) -> str:
     """What pictures there are of other endings, in words; nothing where there are none."""
-    endings = Counter(_ending(name) for index in indices for name in index.names)
+    endings = Counter(_ending_of(name) for index in indices for name in index.names)
     others = {end: count for end, count in endings.items() if (end != column if column else end not in KINDS)}
     shown = ", ".join(f".{end} {count}" for end, count in sorted(others.items(), key=lambda pair: -pair[1])[:5])
     return f"pictures of other columns, left out: {sum(others.values())} ({shown})" if others else ""
@@ -88,7 +88,7 @@ def left_out(indices: Sequence[TarIndex], column: str | None) -> str:
 
 def nothing_wanted_error(path: str, paths: Sequence[Path], column: str | None, cache: str | None) -> InputError:
     """The error for shards without a picture of the wanted ending, with the endings that are there."""
-    seen = Counter(_ending(name) for shard in paths[:4] for name in read_index(shard, cache).names)
+    seen = Counter(_ending_of(name) for shard in paths[:4] for name in read_index(shard, cache).names)
     there = f"; pictures there end in {', '.join(sorted(seen))}: choose with probe.column=ENDING" if seen else ""
     wanted = f".{column}" if column else ", ".join(sorted(KINDS))
     return InputError(f"probe.path={path}: no member of {len(paths)} shards ends in {wanted}{there}")
@@ -120,7 +120,7 @@ def refuse_several(shard: Path, names: Sequence[str]) -> None:
     samples = Counter(_sample_name(name) for name in names)
     several = next((sample for sample, count in samples.items() if count > 1), None)
     if several is not None:
-        endings = sorted({_ending(name) for name in names if _sample_name(name) == several})
+        endings = sorted({_ending_of(name) for name in names if _sample_name(name) == several})
         raise InputError(
             f"{shard}: sample {several} has {samples[several]} pictures ({', '.join(endings)}); "
             f"choose one: probe.column={endings[0]}"
@@ -129,14 +129,14 @@ def refuse_several(shard: Path, names: Sequence[str]) -> None:
 
 def _sample_name(member: str) -> str:
     folder, slash, file = member.rpartition("/")
-    return folder + slash + _parted(file)[0]
+    return folder + slash + _split_ending(file)[0]
 
 
-def _ending(member: str) -> str:
-    return _parted(member.rpartition("/")[2])[1].lower()
+def _ending_of(member: str) -> str:
+    return _split_ending(member.rpartition("/")[2])[1].lower()
 
 
-def _parted(file: str) -> tuple[str, str]:
+def _split_ending(file: str) -> tuple[str, str]:
     """Name and ending, which begins at the first dot, but for numbers: `IMG.2023.05.01.jpg` is no `2023.05.01.jpg`."""
     name, _, ending = file.partition(".")
     numbered = re.fullmatch(r"((?:[\d_-]+\.)+)(.*)", ending)
@@ -230,7 +230,7 @@ def tar(*, path: str, column: str | None = None, name: str = "tar", cache: str |
         raise nothing_wanted_error(path, paths, column, cache)
     for shard, index in zip(paths, indices, strict=True):
         refuse_several(shard, index.names)
-    others = left_out(whole, column)
+    others = describe_other_endings(whole, column)
     return TarShards(
         name=name,
         notes=(f"{path}: {others}; probe.column=ENDING takes another",) if others else (),

@@ -100,7 +100,7 @@ def referee(
             raise unknown_name_error("layer", layer, run.labels, where=f"in {runs[0]}")
         run = replace(run, labels={layer: run.labels[layer]})
         labels = {name: {layer: by[layer]} for name, by in labels.items() if layer in by}
-    scored, beside, notes = _scored(run, judges, labels)
+    scored, beside, notes = _score_labellers(run, judges, labels)
     metrics, comparisons = _metrics(run, scored, beside)
     for name, path in own.items():
         for of_layer, means in read_beliefs(path).items():
@@ -227,15 +227,15 @@ def _labels_from_tables(
     return labels_of
 
 
-def _explained(labels: Labels) -> LabelsToScore:
+def _as_labels_to_score(labels: Labels) -> LabelsToScore:
     return LabelsToScore(labels.layer, labels.units, labels.judged_label or labels.descriptions)
 
 
-def _scored(
+def _score_labellers(
     run: RunData, judges: Sequence[Judge], labels: Mapping[str, Mapping[str, Labels]]
 ) -> tuple[dict[str, dict[str, Labels]], dict[str, dict[str, Labels]], list[str]]:
     """The labels of all labellers and of the references with the scores of all judges, and what the judges know."""
-    asked = {(name, layer): _explained(own) for name, by in labels.items() for layer, own in by.items()}
+    asked = {(name, layer): _as_labels_to_score(own) for name, by in labels.items() for layer, own in by.items()}
     held = hold_out_images(judges[0], run)
     drawn = draw_references(judges[0], held, run.labels, seed=run.seed)
     scored: dict[tuple[str, str], WithFloor] = {}

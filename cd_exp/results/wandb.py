@@ -213,7 +213,7 @@ class Wandb(Logger):
 
         with (folder / "labels.csv").open(newline="") as file:
             rows = {(row["layer"], int(row["unit"])): row for row in csv.DictReader(file)}
-        for layer, positions in self._shown(outcome):
+        for layer, positions in self._select_layers(outcome):
             units = outcome.labels[layer].units.tolist()
             for position in positions:
                 indices = outcome.top_images[layer][position][: self.images].tolist()
@@ -225,7 +225,7 @@ class Wandb(Logger):
                     shown["images"] = picture
                 yield shown
 
-    def _shown(self, outcome: RunResult) -> Iterator[tuple[str, list[int]]]:
+    def _select_layers(self, outcome: RunResult) -> Iterator[tuple[str, list[int]]]:
         """The layers of the table with the indices of their units."""
         layers = [layer for layer in outcome.labels if layer in outcome.top_images]
         counts = [len(outcome.labels[layer].units) for layer in layers]

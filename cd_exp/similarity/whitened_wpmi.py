@@ -272,7 +272,7 @@ def whitened_wpmi(
     if given.prior_weight == "auto":
         given = replace(given, prior_weight=_chosen(match, neurons, given).weight)
     whitened, weights, penalty = _whiten(*check_shapes(match, neurons), given)
-    return _subtract_prior(_standardised(whitened, weights, given), penalty, given)
+    return _subtract_prior(_standardise(whitened, weights, given), penalty, given)
 
 
 def choose_prior(
@@ -361,7 +361,7 @@ def _labels_by_prior(
 ) -> Int[Tensor, "priors neurons"]:
     """The best concept of each unit under each of `PRIOR_WEIGHTS`; whitening and means are computed once."""
     whitened, weights, penalty = _whiten(match, neurons, settings)
-    scores = _standardised(whitened, weights, settings)
+    scores = _standardise(whitened, weights, settings)
     best = torch.full((len(PRIOR_WEIGHTS), len(scores)), -math.inf, device=scores.device)
     labels = torch.zeros_like(best, dtype=torch.int64)
     for columns, prior in _priors(scores):
@@ -381,12 +381,12 @@ def _prepare(
     if settings.prior_weight == "auto":
         settings = replace(settings, prior_weight=_chosen(match, neurons, settings).weight)
     whitened, weights, penalty = _whiten(*check_shapes(match, neurons), settings)
-    parts = [moments for _, _, moments in _rectified(whitened, settings.leak)]
+    parts = [moments for _, _, moments in _rectify(whitened, settings.leak)]
     moments = _Moments(*(torch.cat(column) for column in zip(*parts, strict=True)))
-    return whitened, weights, partial(_resampled, settings=settings, moments=moments, penalty=penalty)
+    return whitened, weights, partial(_score_resample, settings=settings, moments=moments, penalty=penalty)
 
 
-def _resampled(
+def _score_resample(
     match: ConceptActivations,
     weights: Float[Tensor, "images neurons"],
     *,
@@ -396,7 +396,7 @@ def _resampled(
 ) -> Float[Tensor, "neurons concepts"]:
     """The scores from some rows of the whitened matches and of the weights, as often as they come."""
     weights = two_sided(weights, silence=settings.silence)
-    return _subtract_prior(_standardised(match, weights, settings, moments), penalty, settings)
+    return _subtract_prior(_standardise(match, weights, settings, moments), penalty, settings)
 
 
 def _whiten(
@@ -412,7 +412,7 @@ def _whiten(
     return ConceptActivations(images.float(), loadings.float()), weights, penalty.float()
 
 
-def _rectified(
+def _rectify(
     match: ConceptActivations, leak: float, moments: _Moments | None = None
 ) -> Iterator[tuple[slice, Float[Tensor, "images block"], _Moments]]:
     """X' before its mean is subtracted, a slice of the concepts at a time, and what standardises it."""
@@ -426,7 +426,7 @@ def _rectified(
             yield columns, block, _Moments(moments.mean[columns], moments.scale[columns])
 
 
-def _standardised(
+def _standardise(
     match: ConceptActivations,
     weights: Float[Tensor, "images neurons"],
     settings: _Settings,
@@ -435,7 +435,7 @@ def _standardised(
     """Z."""
     means = torch.empty(weights.shape[1], len(match.texts), device=weights.device)
     total = weights.sum(dim=0)
-    for columns, block, (mean, scale) in _rectified(match, settings.leak, moments):
+    for columns, block, (mean, scale) in _rectify(match, settings.leak, moments):
         # w'(X - mean) = w'X - sum(w) mean: the block is not copied once more.
         means[:, columns] = (weights.T @ block - total[:, None] * mean) * scale
     spread, centre = torch.std_mean(means, dim=1, correction=0, keepdim=True)

@@ -31,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cd_exp.study", description=__doc__)
     verbs = parser.add_subparsers(required=True, metavar="make|plan|read|analyse")
     make = verbs.add_parser("make", help="draw a study from a finished run, as a page that needs no server")
-    _drawing(make)
+    _add_drawing_options(make)
     make.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder of the study; new")
     make.add_argument("--title", default="A study of images and words", help="heading of the page")
     make.add_argument(
@@ -44,17 +44,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     make.set_defaults(run=_make)
     plan = verbs.add_parser("plan", help="answers, minutes, cost, and by simulation half-widths and power")
-    _drawing(plan)
+    _add_drawing_options(plan)
     plan.add_argument("--price", type=float, default=1.0, help="paid for one batch (default 1)")
     plan.add_argument("--seconds", type=float, help="one question takes; assumed by design where left out")
     plan.add_argument("--quality", help="assumed share of fitting descriptions of each method, as .65,.5")
     plan.add_argument("--json", action="store_true", help="the same as JSON")
     plan.set_defaults(run=_plan)
-    _reading(verbs)
+    _add_reading_commands(verbs)
     return parser
 
 
-def _reading(verbs: Any) -> None:
+def _add_reading_commands(verbs: Any) -> None:
     """The verbs that need no images: `read` and `analyse`."""
     read = verbs.add_parser("read", help="check answers, make them anonymous, and say who is dropped and why")
     read.add_argument("study", type=Path, metavar="DIR", help="of the study; with --columns a new folder")
@@ -75,7 +75,7 @@ def _reading(verbs: Any) -> None:
     analyse.set_defaults(run=_analyse)
 
 
-def _drawing(parser: argparse.ArgumentParser) -> None:
+def _add_drawing_options(parser: argparse.ArgumentParser) -> None:
     """The options of what is drawn, which `make` and `plan` share."""
     parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of a finished run")
     parser.add_argument("--design", choices=DESIGNS, required=True, help="the question")
@@ -133,7 +133,7 @@ def _make(options: argparse.Namespace) -> None:
 
 def _plan(options: argparse.Namespace) -> None:
     from cd_exp.study.make import draw, open_run, strongest_needed
-    from cd_exp.study.plan import ERRORS, assumed_quality, costs, outlook
+    from cd_exp.study.plan import ERRORS, assume_quality, costs, outlook
 
     plan = _plan_of(options)
     plan.check()
@@ -141,7 +141,7 @@ def _plan(options: argparse.Namespace) -> None:
     run = open_run(options.folder, plan.methods, strongest=strongest_needed(plan))
     study = draw(run.source, plan)
     expected = costs(study, price=options.price, seconds=options.seconds)
-    assumed = assumed_quality(list(run.source.methods), quality)
+    assumed = assume_quality(list(run.source.methods), quality)
     outlooks = [outlook(study, run.source, error=error, quality=assumed, seed=plan.seed) for error in ERRORS]
     if options.json:
         rows = [

@@ -234,9 +234,9 @@ def _presences(source: Source, units: Sequence[Unit], per_unit: int, images: int
     """Images drawn with replacement; one that is drawn n times is asked once and counts n times."""
     del images
     for unit in units:
-        activation = standardised(source.activations(unit.layer)[:, unit.unit])
+        activation = standardise(source.activations(unit.layer)[:, unit.unit])
         for text, methods in source.descriptions(unit).items():
-            match = standardised(source.match(text))
+            match = standardise(source.match(text))
             probability = drawing_probability(activation, match)
             rows, times = np.unique(rng.choice(len(match), per_unit, p=probability), return_counts=True)
             for row, count in zip(rows.tolist(), times.tolist(), strict=True):
@@ -274,7 +274,7 @@ def _intruders(source: Source, units: Sequence[Unit], per_unit: int, images: int
             yield tuple(shown.tolist()), (), _of(unit, [], intruder=position, tenth=tenth + 1)
 
 
-def standardised(values: Float[np.ndarray, " images"]) -> Float[np.ndarray, " images"]:
+def standardise(values: Float[np.ndarray, " images"]) -> Float[np.ndarray, " images"]:
     """Mean 0 and standard deviation 1 in double; zeros where nothing varies.
 
     >>> standardised(np.array([1.0, 3.0])).tolist()
@@ -368,7 +368,7 @@ def _clear_for_clip(source: Source, pool: Sequence[str], images: int, rng: np.ra
     By its own matches alone, every description of things in streets would have the same street scenes.
     """
     rows = np.sort(rng.permutation(source.images)[:CLIP_IMAGES])
-    matches = np.stack([standardised(source.match(text))[rows] for text in pool]).astype(np.float32)
+    matches = np.stack([standardise(source.match(text))[rows] for text in pool]).astype(np.float32)
     for best in (1, 5, len(pool)):
         ranks = np.argsort(np.argsort(-matches, axis=0), axis=0) if best > 1 else None
         among = matches == matches.max(axis=0) if ranks is None else ranks < best

@@ -330,7 +330,7 @@ def make(folder: Path, out: Path, plan: Plan, words: Words) -> tuple[Study, list
     study = draw(run.source, plan)
     salt = secrets.token_hex(16)
     identity = hashlib.sha256(f"{run.digest} {run.images_digest} {plan} {salt}".encode()).hexdigest()[:16]
-    pictures = encoded(study, run.picture)
+    pictures = encode_images(study, run.picture)
     code = words.code or hashlib.sha256(f"{identity} code".encode()).hexdigest()[:8].upper()
     pages = pages_of(study, pictures, words, code=code, identity=identity)
     with temporary_folder(out.parent, out.name) as half:
@@ -341,7 +341,7 @@ def make(folder: Path, out: Path, plan: Plan, words: Words) -> tuple[Study, list
         write_file(half / "tasks.csv", tasks_csv(study, pictures))
         write_file(half / "study.json", _json(public(study, run, identity, pages)))
         write_file(half / "key.json", _json(private(study, run, folder, salt)))
-        write_file(half / "known.html", known_page(study, pictures))
+        write_file(half / "known.html", render_known_trials(study, pictures))
         if out.exists():
             out.rmdir()
         half.replace(out)
@@ -417,7 +417,7 @@ def tasks_csv(study: Study, pictures: Mapping[int, bytes]) -> str:
     return format_csv(rows)
 
 
-def known_page(study: Study, pictures: Mapping[int, bytes]) -> str:
+def render_known_trials(study: Study, pictures: Mapping[int, bytes]) -> str:
     """The trials of known answer with what counts as right, for whoever runs the study to look at."""
     rows = []
     for trial in (*study.catch, *study.practice):
@@ -432,14 +432,14 @@ def known_page(study: Study, pictures: Mapping[int, bytes]) -> str:
     return f"{head}<h1>{title}</h1>{''.join(rows)}\n"
 
 
-def encoded(study: Study, picture: Callable[[int], Image.Image]) -> dict[int, bytes]:
+def encode_images(study: Study, picture: Callable[[int], Image.Image]) -> dict[int, bytes]:
     """Each image of the study encoded anew, so that nothing of its file but the pixels is left."""
     side = next(size for most, size in SIDE.items() if study.plan.shown <= most or most == max(SIDE))
     rows = sorted({row for trial in (*study.trials, *study.practice) for row in trial.images})
-    return {row: _encoded(picture(row), side) for row in rows}
+    return {row: _encode_image(picture(row), side) for row in rows}
 
 
-def _encoded(image: Image.Image, side: int) -> bytes:
+def _encode_image(image: Image.Image, side: int) -> bytes:
     file, plain = io.BytesIO(), image.convert("RGB")
     if max(plain.size) <= TINY:
         Image.frombytes("RGB", plain.size, plain.tobytes()).save(file, "PNG", optimize=True)
@@ -488,7 +488,7 @@ def _page(
     rows = list(dict.fromkeys(row for trial in (*study.practice, *shown) for row in trial.images))
     position = {row: number for number, row in enumerate(rows)}
 
-    def described(trial: Trial) -> dict[str, Any]:
+    def describe_trial(trial: Trial) -> dict[str, Any]:
         return {"images": [position[row] for row in trial.images], "texts": list(trial.texts)}
 
     data = {
@@ -499,8 +499,8 @@ def _page(
         "consent": [part.strip() for part in re.split(r"\n\s*\n", words.consent) if part.strip()],
         "submit": words.submit_to,
         "question": designs.QUESTIONS[study.plan.design],
-        "practice": [{**described(trial), "accept": trial.key["accept"]} for trial in study.practice],
-        "tasks": {trial.id: described(trial) for trial in shown},
+        "practice": [{**describe_trial(trial), "accept": trial.key["accept"]} for trial in study.practice],
+        "tasks": {trial.id: describe_trial(trial) for trial in shown},
         "batches": {str(number + 1): list(study.batches[number]) for number in batches},
         "images": [_data_uri(pictures[row]) for row in rows],
     }

@@ -97,7 +97,7 @@ def outlook(
     methods = list(simulated[0])
     half = {name: float(np.mean([half_width(drawn[name]) for drawn in simulated])) for name in methods}
     pairs = list(combinations(methods, 2))
-    rejected = np.array([_rejected(drawn, pairs, seed) for drawn in simulated]).reshape(count, len(pairs))
+    rejected = np.array([_reject_pairs(drawn, pairs, seed) for drawn in simulated]).reshape(count, len(pairs))
     power = dict(zip(pairs, rejected.mean(axis=0).tolist(), strict=True))
     return Outlook(error, half, power, careful_dropped(study.plan.catch, error))
 
@@ -114,7 +114,7 @@ def half_width(values: Float[np.ndarray, " units"]) -> float:
     )
 
 
-def _rejected(values: Mapping[str, np.ndarray], pairs: Sequence[tuple[str, str]], seed: int) -> list[bool]:
+def _reject_pairs(values: Mapping[str, np.ndarray], pairs: Sequence[tuple[str, str]], seed: int) -> list[bool]:
     tests = []
     for first, second in pairs:
         both = ~np.isnan(values[first]) & ~np.isnan(values[second])
@@ -134,7 +134,7 @@ def careful_dropped(catch: int, error: float) -> float:
     return float(bdtr(int(np.ceil(CATCH_RIGHT * catch - 1e-9)) - 1, catch, 1 - error))
 
 
-def simulated_answers(
+def simulate_answers(
     truth: Int[np.ndarray, " tasks"], options: Int[np.ndarray, " tasks"], *, raters: int, error: float,
     rng: np.random.Generator,
 ) -> Int[np.ndarray, "tasks raters"]:  # fmt: skip
@@ -149,7 +149,7 @@ def _unit_numbers(study: Study) -> dict[tuple[str, int], int]:
     return {(unit.layer, unit.unit): number for number, unit in enumerate(study.units)}
 
 
-def _spread(
+def _average_by_unit(
     study: Study, values: np.ndarray, tasks: np.ndarray, methods: Sequence[str], who: np.ndarray
 ) -> dict[str, Any]:
     """Values of (task, method) averaged by unit and method; NaN where a unit has none."""
@@ -215,11 +215,11 @@ def _rating(
     fits = _fits(chances, rng)
     truth = np.array([4 if fits[t.key["layer"], t.key["unit"], t.texts[0]] else 0 for t in study.tasks])
     options = np.full(len(truth), 5)
-    means = 1 + simulated_answers(truth, options, raters=study.plan.raters, error=error, rng=rng).mean(axis=1)
+    means = 1 + simulate_answers(truth, options, raters=study.plan.raters, error=error, rng=rng).mean(axis=1)
     methods = list(quality)
     pairs = [(number, methods.index(name)) for number, t in enumerate(study.tasks) for name in t.key["methods"]]
     tasks, who = np.array(pairs).T
-    return _spread(study, means[tasks], tasks, methods, who)
+    return _average_by_unit(study, means[tasks], tasks, methods, who)
 
 
 def _choice(
@@ -232,7 +232,7 @@ def _choice(
         good = [i for i, text in enumerate(trial.texts) if fits[trial.key["layer"], trial.key["unit"], text]]
         truth.append(int(rng.choice(good)) if good else len(trial.texts))
     options = np.array([len(trial.texts) + 1 for trial in study.tasks])
-    answers = simulated_answers(np.array(truth), options, raters=study.plan.raters, error=error, rng=rng)
+    answers = simulate_answers(np.array(truth), options, raters=study.plan.raters, error=error, rng=rng)
     methods = list(quality)
     rows = [
         (number, methods.index(name), position)
@@ -241,7 +241,7 @@ def _choice(
         for name in names
     ]
     tasks, who, positions = np.array(rows).T
-    return _spread(study, (answers[tasks] == positions[:, None]).mean(axis=1), tasks, methods, who)
+    return _average_by_unit(study, (answers[tasks] == positions[:, None]).mean(axis=1), tasks, methods, who)
 
 
 def _intruder(
@@ -255,9 +255,9 @@ def _intruder(
     of_unit = np.array([numbers[t.key["layer"], t.key["unit"]] for t in study.tasks])
     shown = study.plan.shown
     truth = np.where(clear[of_unit], 0, rng.integers(0, shown, len(of_unit)))
-    answers = simulated_answers(truth, np.full(len(truth), shown), raters=study.plan.raters, error=error, rng=rng)
+    answers = simulate_answers(truth, np.full(len(truth), shown), raters=study.plan.raters, error=error, rng=rng)
     hits = (answers == 0).mean(axis=1)
-    return _spread(study, hits, np.arange(len(hits)), [""], np.zeros(len(hits), dtype=int))
+    return _average_by_unit(study, hits, np.arange(len(hits)), [""], np.zeros(len(hits), dtype=int))
 
 
 def _presence(study: Study, source: Source, error: float, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -265,7 +265,7 @@ def _presence(study: Study, source: Source, error: float, rng: np.random.Generat
     texts = {trial.texts[0] for trial in study.tasks}
     least = {text: float(np.quantile(source.match(text), 1 - CONCEPT_SHARE)) for text in texts}
     truth = np.array([int(source.match(t.texts[0])[t.images[0]] >= least[t.texts[0]]) for t in study.tasks])
-    answers = simulated_answers(truth, np.full(len(truth), 2), raters=study.plan.raters, error=error, rng=rng)
+    answers = simulate_answers(truth, np.full(len(truth), 2), raters=study.plan.raters, error=error, rng=rng)
     pairs, _ = presence_scores(study, answers, images=source.images)
     units = _unit_numbers(study)
     by_method = {name: np.full(len(units), np.nan) for name in source.methods}
@@ -309,7 +309,7 @@ def presence_scores(
     return correlations, pooled.mean_error
 
 
-def assumed_quality(methods: Sequence[str], chosen: Sequence[float] = ()) -> dict[str, float]:
+def assume_quality(methods: Sequence[str], chosen: Sequence[float] = ()) -> dict[str, float]:
     """What is assumed where nothing is given: .65 for the first method, .15 less for each further one, at least .05."""
     return {
         name: chosen[rank] if rank < len(chosen) else max(0.05, BEST - STEP * rank) for rank, name in enumerate(methods)
@@ -337,12 +337,12 @@ def rehearse(
         seed: of all draws.
     """
     study, rng = open_study(folder), np.random.default_rng(seed)
-    assumed = dict(quality or assumed_quality(study.key["methods"]))
+    assumed = dict(quality or assume_quality(study.key["methods"]))
     fits: dict[tuple[str, int, str], bool] = {}
     paths = []
     for number, batch in enumerate(study.study["batches"], 1):
         for person in range(study.study["raters"]):
-            answers = [_made_up(study, trial_id, fits, assumed, error, rng) for trial_id in batch]
+            answers = [_invent_answer(study, trial_id, fits, assumed, error, rng) for trial_id in batch]
             paths.append(out / f"answers-{number}-{person}.json")
             write_file(paths[-1], json.dumps(_answers_file(study, number, f"rehearsal-{number}-{person}", answers)))
     return paths
@@ -363,7 +363,7 @@ def _answers_file(study: StudyFolder, batch: int, rater: str, answers: list[dict
     }
 
 
-def _made_up(
+def _invent_answer(
     study: StudyFolder, trial_id: str, fits: dict[Any, bool], quality: Mapping[str, float], error: float,
     rng: np.random.Generator,
 ) -> dict[str, Any]:  # fmt: skip
@@ -372,14 +372,14 @@ def _made_up(
     if trial["kind"] == "catch":
         value, wrong = str(rng.choice([str(option) for option in trial["accept"]])), error / 4
     else:
-        value, wrong = _made_up_truth(study.design, trial, fits, quality, rng), error
+        value, wrong = _invent_truth(study.design, trial, fits, quality, rng), error
     others = [option for option in allowed if option not in (value, CANNOT_TELL)]
     value = str(rng.choice(others)) if rng.random() < wrong else value
     position = int(rng.integers(len(allowed))) if study.design == "choice" else allowed.index(value)
     return {"task": trial_id, "answer": value, "position": position, "ms": int(rng.integers(2000, 9000))}
 
 
-def _made_up_truth(
+def _invent_truth(
     design: str, trial: Mapping[str, Any], fits: dict[Any, bool], quality: Mapping[str, float], rng: np.random.Generator
 ) -> str:
     if design == "presence":

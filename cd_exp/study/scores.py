@@ -78,7 +78,7 @@ def dawid_skene(
     raters, others = int(votes.raters.max(initial=-1)) + 1, votes.classes - 1
     counts = answer_counts(votes, count=count)
     posterior = (counts + 1 / votes.classes) / (counts + 1 / votes.classes).sum(axis=1, keepdims=True)
-    posterior = _fixed(posterior, known)
+    posterior = _fix_known(posterior, known)
     answered = np.bincount(votes.raters, minlength=raters)
     error, mean = np.zeros(raters), 0.0
     for _ in range(STEPS):
@@ -91,14 +91,14 @@ def dawid_skene(
         logits = np.log(before.clip(1e-12)) + np.zeros_like(posterior)
         np.add.at(logits, (votes.tasks, votes.answers), gain[votes.raters])
         raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-        new = _fixed(raised / raised.sum(axis=1, keepdims=True), known)
+        new = _fix_known(raised / raised.sum(axis=1, keepdims=True), known)
         change, posterior = float(np.abs(new - posterior).max(initial=0)), new
         if change < TOLERANCE:
             break
     return Pooled(posterior, error, mean)
 
 
-def _fixed(posterior: np.ndarray, classes: np.ndarray | None) -> np.ndarray:
+def _fix_known(posterior: np.ndarray, classes: np.ndarray | None) -> np.ndarray:
     """The posterior with certainty where the class is known."""
     if classes is None:
         return posterior

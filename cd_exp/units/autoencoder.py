@@ -140,7 +140,7 @@ def _beside(path: Path) -> tuple[list[tuple[str, Mapping[str, Any]]], list[str]]
             raise InputError(
                 f"{candidate} beside units.weights={path} is no JSON ({error}); mend it or move it away"
             ) from error
-        if isinstance(held, dict) and any(_known(switch, TELLING) for switch in dict(_flat(_unwrapped(held)))):
+        if isinstance(held, dict) and any(_is_among(switch, TELLING) for switch in dict(_flat(_unwrap(held)))):
             settings.append((name, held))
         else:
             notes.append(f"{name} beside {path.name} does not describe an autoencoder and is not read")
@@ -191,7 +191,7 @@ def _unread_tensor(path: Path, name: str, library: str) -> InputError:
     )
 
 
-def _unwrapped(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _unwrap(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings with those of `cfg` or `config` among them."""
     inner = {name: settings[name] for name in ("cfg", "config") if isinstance(settings.get(name), Mapping)}
     kept = {name: value for name, value in settings.items() if name not in inner}
@@ -210,7 +210,7 @@ def _flat(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, 
 def _switches(path: Path, settings: list[tuple[str, Mapping[str, Any]]]) -> dict[str, _Switch]:
     switches: dict[str, _Switch] = {}
     for source, held in settings:
-        for name, value in _flat(_unwrapped(held)):
+        for name, value in _flat(_unwrap(held)):
             canonical = "trainer.dict_class" if name == "class" and "dict_size" in held else ALIASES.get(name, name)
             earlier = switches.get(canonical)
             if earlier is not None and earlier.value != value:
@@ -222,7 +222,7 @@ def _switches(path: Path, settings: list[tuple[str, Mapping[str, Any]]]) -> dict
     return switches
 
 
-def _known(name: str, names: Any) -> bool:
+def _is_among(name: str, names: Any) -> bool:
     """Whether a name, or one that it begins with before a dot, is among some."""
     parts = name.split(".")
     return any(".".join(parts[:depth]) in names for depth in range(1, len(parts) + 1))
@@ -244,7 +244,7 @@ def _layout(file: _File) -> Layout:
         return matching[0]
     kind = next(name for name in WEIGHT_NAMES if name in file.tensors)
     plain = PLAIN_LAYOUTS[kind]
-    telling = {name: switch for name, switch in file.switches.items() if _known(name, TELLING)}
+    telling = {name: switch for name, switch in file.switches.items() if _is_among(name, TELLING)}
     choosing = {name for layout in LAYOUTS for name in layout.when or ()}
     strange = [switch for name, switch in telling.items() if name in choosing and _role(name, plain.switches) is None]
     if strange:
@@ -261,10 +261,10 @@ def _layout(file: _File) -> Layout:
     if not alone:
         return plain
     activations = {layout.activation for layout in alone}
-    return alone[0] if len(activations) == 1 else _undecided(alone)
+    return alone[0] if len(activations) == 1 else _merge_layouts(alone)
 
 
-def _undecided(layouts: list[Layout]) -> Layout:
+def _merge_layouts(layouts: list[Layout]) -> Layout:
     """What several layouts of the same tensors have in common: which latents fire has to be set."""
     first, *others = layouts
     tensors = dict(first.tensors.items())
@@ -326,7 +326,7 @@ def _values(file: _File, layout: Layout) -> dict[str, _Switch]:
         role = _role(name, layout.switches)
         if layout.when is not None and name in layout.when and role is None:
             continue
-        if role is None and _known(name, TRAINING):
+        if role is None and _is_among(name, TRAINING):
             continue
         if role == "off" and switch.value in (None, False, 0, "", "none", [], {}):
             continue
@@ -355,7 +355,7 @@ def _chosen(
     """What decides the latents, and where it comes from."""
     activation = _activation(file, layout, roles, values, set_here)
     chosen: Chosen = {"activation": activation, "normalisation": _normalisation(file, layout, values)}
-    chosen["centred"] = _centred(file, layout, roles, values, set_here)
+    chosen["centred"] = _choose_centring(file, layout, roles, values, set_here)
     if activation[0] == "topk":
         chosen["k"] = _read_k(file, roles, values, set_here)
     if activation[0] in ("batchtopk", "jumprelu"):
@@ -415,7 +415,7 @@ def _normalisation(file: _File, layout: Layout, values: Mapping[str, _Switch]) -
     return kinds[switch.value], f"{switch.source}: {switch.name}"
 
 
-def _centred(
+def _choose_centring(
     file: _File, layout: Layout, roles: Mapping[str, str], values: Mapping[str, _Switch], set_here: Mapping[str, Any]
 ) -> tuple[bool, str]:
     if "centred" in set_here:

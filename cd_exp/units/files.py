@@ -119,11 +119,11 @@ def _read_file(path: Path, *, setting: str) -> Held:
 def _safetensors(path: Path) -> Held:
     with safe_open(path, framework="pt") as opened:
         header = opened.metadata() or {}
-    settings = {name: _parsed(text) for name, text in header.items()}
+    settings = {name: _parse_value(text) for name, text in header.items()}
     return Held({"": find_states(load_file(path)).get("", {})}, ((f"the header of {path.name}", settings),))
 
 
-def _parsed(text: str) -> Any:
+def _parse_value(text: str) -> Any:
     """A value of a header, which holds nothing but texts."""
     try:
         return json.loads(text)

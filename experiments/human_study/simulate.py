@@ -98,7 +98,7 @@ def presence_study(
     batches = [order[start : start + 15] for start in range(0, len(order), 15)]
     study = Study(Plan("presence", per_unit=IMAGES, raters=RATERS), units, tasks, (), (), batches, "")
     truth = np.array([int(world.shows[t.texts[0]][t.images[0]]) for t in tasks])
-    answers = planning.simulated_answers(truth, np.full(len(truth), 2), raters=RATERS, error=error, rng=rng)
+    answers = planning.simulate_answers(truth, np.full(len(truth), 2), raters=RATERS, error=error, rng=rng)
     values, found = planning.presence_scores(study, answers, images=world.source.images)
     return np.array(list(values.values())), found, study
 
@@ -110,7 +110,7 @@ def even_majority(world: World, units: Sequence[DrawnUnit], error: float, rng: n
         activation = world.source.activations(unit.layer)[:, unit.unit]
         rows = rng.integers(0, len(activation), IMAGES)
         truth = world.shows[world.source.description(CLIP_DISSECT, unit)][rows].astype(int)
-        answers = planning.simulated_answers(truth, np.full(IMAGES, 2), raters=RATERS, error=error, rng=rng)
+        answers = planning.simulate_answers(truth, np.full(IMAGES, 2), raters=RATERS, error=error, rng=rng)
         said = (answers.mean(axis=1) > 0.5).astype(float)
         varies = said.std() > 0 and activation[rows].std() > 0
         found.append(float(np.corrcoef(said, activation[rows])[0, 1]) if varies else 0.0)

@@ -123,7 +123,7 @@ def test_an_entry_that_is_pruned_while_it_is_read_is_one_line_that_says_so(tmp_p
     store, entry = Store(tmp_path), Entry("texts", {"names": ["a"]})
     with store.locked([entry]):
         store.save(entry, np.zeros((2, 3), dtype=np.float32))
-    monkeypatch.setattr(Store, "_found", lambda self, entry, *, verify: True)
+    monkeypatch.setattr(Store, "_is_whole", lambda self, entry, *, verify: True)
     shutil.rmtree(store.folder(entry))
     for read in (store.find, store.find_arrays, store.manifest):
         with pytest.raises(InputError, match="was removed while this run read it"):

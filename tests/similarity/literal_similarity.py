@@ -82,17 +82,17 @@ def mean_embedding(match, neurons, top_k=30):
     return np.array([match[best(a, top_k)].mean(axis=0) for a in neurons.T])
 
 
-def standardised(columns):
+def standardise(columns):
     centred = columns - columns.mean(axis=0)
     deviations = np.sqrt((centred**2).mean(axis=0))
     return np.divide(centred, deviations, out=np.zeros_like(centred), where=deviations > 1e-12)
 
 
 def whitened(columns, ridge):
-    columns = standardised(columns)
+    columns = standardise(columns)
     values, vectors = np.linalg.eigh(columns.T @ columns / len(columns))
     mean = values[values > 1e-7 * values.max()].mean()
-    return standardised(columns @ vectors @ np.diag((values.clip(0) + ridge * mean) ** -0.5) @ vectors.T)
+    return standardise(columns @ vectors @ np.diag((values.clip(0) + ridge * mean) ** -0.5) @ vectors.T)
 
 
 def off_centre(columns, width):
@@ -117,7 +117,7 @@ def whitened_wpmi(
     deviations, units = match.std(axis=0), neurons.shape[1]
     white = whitened(match, match_ridge)
     factors = white * deviations / np.sqrt(deviations**2 + (shrinkage * lower_median(deviations)) ** 2)
-    rectified = standardised(np.maximum(factors, 0) + leak * np.minimum(factors, 0)) * factors.std(axis=0)
+    rectified = standardise(np.maximum(factors, 0) + leak * np.minimum(factors, 0)) * factors.std(axis=0)
     rows = []
     for b in whitened(neurons, unit_ridge * (1 + few / units)).T:
         above, below = np.maximum(b - lower_median(b), 0), np.maximum(lower_median(b) - b, 0)

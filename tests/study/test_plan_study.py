@@ -31,7 +31,7 @@ def test_costs_count_people_answers_and_money(opened):
 def test_simulated_answers_err_as_often_as_told():
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 4, 5000)
-    answers = planning.simulated_answers(truth, np.full(5000, 4), raters=3, error=0.3, rng=rng)
+    answers = planning.simulate_answers(truth, np.full(5000, 4), raters=3, error=0.3, rng=rng)
     wrong = answers != truth[:, None]
     assert wrong.mean() == pytest.approx(0.3, abs=0.015)  # three standard errors
     assert answers.min() == 0

@@ -201,11 +201,11 @@ def explain_units(
         size = weights[:, unit].abs()
         order = size.sort(descending=True, stable=True).indices[:candidates]
         chosen = _select_greedily(first, second, unit, order[size[order] > 0], gain=gain, length=length)
-        sums.append(_reported(chosen, third, unit, best))
+        sums.append(_report_correlation(chosen, third, unit, best))
     return sums
 
 
-def _reported(own: Sum, third: "_Moments", unit: int, columns: Int[Tensor, " concepts"]) -> Sum:
+def _report_correlation(own: Sum, third: "_Moments", unit: int, columns: Int[Tensor, " concepts"]) -> Sum:
     """The sum with its correlation on the reported images, its concepts as numbers of `image_columns`."""
     taken = torch.tensor([own.columns], dtype=torch.int64)
     weights = torch.tensor([own.weights], dtype=torch.float64)
@@ -341,7 +341,7 @@ def explain_as_published(
         target = activations[parts.fitted, unit].double()
         level, spread = float(target.mean()), float(target.std(correction=0))
         own = _published_search(first, second, mean, unit, order[unit], (level, spread), gain, length, draws)
-        found.append(_reported(own, third, unit, columns))
+        found.append(_report_correlation(own, third, unit, columns))
     return found
 
 

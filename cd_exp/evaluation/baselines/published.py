@@ -66,14 +66,14 @@ def _read_phrases(line: Line) -> list[tuple[str, float]]:
     return ast.literal_eval(text)
 
 
-def _weighted(line: Line) -> tuple[str, ...]:
+def _weighted_concepts(line: Line) -> tuple[str, ...]:
     """The concepts of a weighted sum, in the order of the file: places without a concept hold a weight of 0."""
     numbers = [name.removeprefix("concept") for name in line if name.removeprefix("concept").isdecimal()]
     held = [(line[f"concept{number}"].strip(), line.get(f"weight{number}") or "0") for number in numbers]
     return tuple(name for name, weight in held if name and float(weight) != 0)
 
 
-def _numbered(line: Line) -> tuple[str, ...]:
+def _numbered_labels(line: Line) -> tuple[str, ...]:
     """`Label 1`, `Label 2`, ...: blank ones and those said twice are left out."""
     names = (text.strip() for column, text in line.items() if column.startswith("Label "))
     return tuple(dict.fromkeys(name for name in names if name))
@@ -92,10 +92,10 @@ LAYOUTS = (
         lambda line: str(next((score for _, score in _read_phrases(line)), "")),
     ),
     Layout(("unit", "description"), "unit", _single_label("description"), lambda line: line.get("similarity", "")),
-    Layout(("layer", "unit", "concept0", "weight0"), "unit", _weighted, lambda line: line["weight0"]),
-    Layout(("unit", "concept0", "weight0"), "unit", _weighted, lambda line: line["weight0"]),
+    Layout(("layer", "unit", "concept0", "weight0"), "unit", _weighted_concepts, lambda line: line["weight0"]),
+    Layout(("unit", "concept0", "weight0"), "unit", _weighted_concepts, lambda line: line["weight0"]),
     Layout(("Neuron ID", "label"), "Neuron ID", _single_label("label"), lambda line: ""),
-    Layout(("Neuron ID", "Label 1"), "Neuron ID", _numbered, lambda line: ""),
+    Layout(("Neuron ID", "Label 1"), "Neuron ID", _numbered_labels, lambda line: ""),
 )
 
 

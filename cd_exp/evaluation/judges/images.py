@@ -188,7 +188,7 @@ class ImagesJudge(Judge):
     def check(self, probe: Probe) -> None:
         """Refuse a probe without a renderer where there is no folder, and a folder that is not there."""
         if self.folder is None:
-            self._drawn_by(probe)
+            self._renderer_of(probe)
         elif not Path(self.folder).expanduser().is_dir():
             raise InputError(f"judge.folder={self.folder}: there is no such folder (seen from {Path.cwd()})")
 
@@ -210,7 +210,7 @@ class ImagesJudge(Judge):
         """Of each label whether there are pictures of it."""
         if self.folder is not None:
             return {label: bool(_find_folder(Path(self.folder).expanduser(), label)) for label in labels}
-        self._drawn_by(held.probe)
+        self._renderer_of(held.probe)
         return {label: is_drawable(label) for label in labels}
 
     def shown(self, held: HeldOut, labels: Sequence[str]) -> "ImageScores":
@@ -219,7 +219,7 @@ class ImagesJudge(Judge):
         probe: Probe
         rows: Mapping[str, Sequence[int]]
         if self.folder is None:
-            objects = self._drawn_by(held.probe).objects
+            objects = self._renderer_of(held.probe).objects
             drawn = render_label(labels, scenes=self.scenes, pairs=self.pairs, objects=objects)
             probe, rows = drawn, drawn.rows
         else:
@@ -232,7 +232,7 @@ class ImagesJudge(Judge):
         )
         return ImageScores(responses, rows, drawn)
 
-    def _drawn_by(self, probe: Probe) -> Renderer:
+    def _renderer_of(self, probe: Probe) -> Renderer:
         if probe.renderer is not None:
             return probe.renderer
         raise InputError(

@@ -86,7 +86,7 @@ def run_judge(
     scored = score_with_floors(judge, held, asked | drawn, seed=run.seed)
     beside = label_references(drawn, scored, of=CLIP_DISSECT)
     if judge.untrained:
-        beside[UNTRAINED] = _untrained(judge, run, held, methods[CLIP_DISSECT])
+        beside[UNTRAINED] = _label_untrained(judge, run, held, methods[CLIP_DISSECT])
     circular = {CLIP_DISSECT, *(name for name, method in methods.items() if method.uses_clip)}
     marked = circular if is_circular(judge, run.clip) else set()
     with_scores = {
@@ -234,7 +234,7 @@ def _reference(one: LabelsToScore, scores: Scores, ours: WithFloor | None = None
     )
 
 
-def _untrained(judge: Judge, run: RunData, held: HeldOut, ours: Method) -> dict[str, Labels]:
+def _label_untrained(judge: Judge, run: RunData, held: HeldOut, ours: Method) -> dict[str, Labels]:
     """Our labels of the same network with weights drawn anew, scored against what that network does.
 
     Nothing is to be named there, so a score that stays as high says nothing of what training has made.

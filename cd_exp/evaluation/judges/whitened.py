@@ -67,29 +67,29 @@ def whiten_activations(
     count, units = learned.shape
     mean, deviation = _moments(learned)
 
-    def standardised(rows: Tensor, part: slice) -> Float[Tensor, "rows block"]:
+    def standardise(rows: Tensor, part: slice) -> Float[Tensor, "rows block"]:
         return (rows[:, part].double() - mean[part]) / deviation[part]
 
     parts = list(concept_slices(units, max(1, VALUES // max(count, len(scored)))))
     whitened = torch.empty(len(scored), units, device=scored.device)
     if units <= count:
-        columns = standardised(learned, slice(None))
+        columns = standardise(learned, slice(None))
         root = inverse_root(columns.T @ columns / count, ridge)
         for part in parts:
-            whitened[:, part] = (standardised(scored, slice(None)) @ root[:, part]).float()
+            whitened[:, part] = (standardise(scored, slice(None)) @ root[:, part]).float()
         return whitened.where(deviation.isfinite(), 0.0)  # rounding of what does not vary would be whitened too
     gram = torch.zeros(count, count, dtype=torch.float64, device=learned.device)
     across = torch.zeros(len(scored), count, dtype=torch.float64, device=learned.device)
     for part in parts:
-        columns = standardised(learned, part)
+        columns = standardise(learned, part)
         gram.addmm_(columns, columns.T, alpha=1 / count)
-        across.addmm_(standardised(scored, part), columns.T, alpha=1 / count)
+        across.addmm_(standardise(scored, part), columns.T, alpha=1 / count)
     values, vectors = torch.linalg.eigh(gram)
     level = ridge * _mean_eigenvalue(values)
     above = (values.clamp(min=0) + level).sqrt()
     mixed = across @ (vectors / (above * (level.sqrt() + above))) @ vectors.T
     for part in parts:
-        block = standardised(scored, part) - mixed @ standardised(learned, part)
+        block = standardise(scored, part) - mixed @ standardise(learned, part)
         whitened[:, part] = (block / level.sqrt()).float()
     return whitened
 
