@@ -30,6 +30,7 @@ from cd_exp.evaluation.judges.run_judge import OwnLabels
 from cd_exp.features import ExtractionSettings, check_texts
 from cd_exp.hierarchy import Hierarchy
 from cd_exp.io.text import as_terminal_text
+from cd_exp.labels import largest_top_k
 from cd_exp.plugins import find_code, hash_named_code
 from cd_exp.records import RunResult, Similarity
 from cd_exp.results.wandb import Logger, LoggerRun, NoLogger, RunInfo
