@@ -93,18 +93,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print what is written in place of a summary")
     given = parser.parse_args(arguments)
     try:
-        found = calibrate(given.run, given.layer)
-        text = json.dumps(found, indent=2) + "\n"
+        constants = calibrate(given.run, given.layer)
+        text = json.dumps(constants, indent=2) + "\n"
         write_file(given.out, text)
     except InputError as error:
         print(f"error: {escape_for_terminal(error)}", file=sys.stderr)
         return 2
-    print(text if given.json else _summary(found, given.out), end="")
+    print(text if given.json else _summary(constants, given.out), end="")
     return 0
 
 
-def _summary(found: Mapping[str, Any], out: Path) -> str:
-    held, own = found["held_out"], found["fitted_on"]
+def _summary(constants: Mapping[str, Any], out: Path) -> str:
+    held, own = constants["held_out"], constants["fitted_on"]
     gain = "" if held["auc"] is None else f", AUC {held['auc']:.3f} (stability alone {held['auc_of_stability']:.3f})"
     return (
         f"fitted on {own['units']} units of {own['layer']}, {100 * own['right']:.1f} % right\n"

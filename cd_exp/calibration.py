@@ -173,15 +173,15 @@ def fit(stability: Shares, margin: Shares, right: Bool[np.ndarray, " units"]) ->
             "layer with at least 20, some right and some wrong"
         )
     rows = np.stack([np.ones(len(right)), stability, np.log(np.maximum(margin, 0) + SMALL)], axis=1)
-    found = np.zeros(3)
+    coefficients = np.zeros(3)
     for _ in range(100):
-        shares = logistic(rows @ found)
+        shares = logistic(rows @ coefficients)
         curvature = rows.T @ (rows * (shares * (1 - shares))[:, None]) + 1e-3 * np.eye(3)
-        step = np.linalg.solve(curvature, rows.T @ (right - shares) - 1e-3 * found)
-        found += np.clip(step, -5, 5)
+        step = np.linalg.solve(curvature, rows.T @ (right - shares) - 1e-3 * coefficients)
+        coefficients += np.clip(step, -5, 5)
         if np.abs(step).max() < 1e-9:
             break
-    return Belief(*(float(value) for value in found))
+    return Belief(*(float(value) for value in coefficients))
 
 
 def calibration_error(shares: Shares, right: Bool[np.ndarray, " units"], *, bins: int = 10) -> float:

@@ -292,13 +292,13 @@ def _keep_candidates(
 
 def _keep_general(
     blocks: Iterator[tuple[slice, Tensor]],
-    found: list[BackedOff],
+    general: list[BackedOff],
     back_off: Callable[[Tensor], BackedOff] | None,
 ) -> Iterator[tuple[slice, Tensor]]:
     """Yield the scores unchanged, and keep the general labels that follow from them."""
     for part, scores in blocks:
         if back_off is not None:
-            found.append(back_off(scores))
+            general.append(back_off(scores))
         yield part, scores
 
 

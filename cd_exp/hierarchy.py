@@ -125,8 +125,8 @@ def back_off(scores: Float[Tensor, "neurons concepts"], taxonomy: Taxonomy, *, s
         mass: what a node must reach.
 
     >>> animals = taxonomy_of(["cat", "dog", "car"], {"cat": ["animal"], "dog": ["animal"]}.get)
-    >>> found = back_off(torch.tensor([[2.0, 1.9, 0.0], [0.0, 0.0, 9.0]]), animals, scale=3.0, mass=0.8)
-    >>> [name_of(animals, int(node)) for node in found.nodes], found.bits.round(decimals=2).tolist()
+    >>> general = back_off(torch.tensor([[2.0, 1.9, 0.0], [0.0, 0.0, 9.0]]), animals, scale=3.0, mass=0.8)
+    >>> [name_of(animals, int(node)) for node in general.nodes], general.bits.round(decimals=2).tolist()
     (['animal', 'car'], [0.58, 1.58])
     """
     shares = (scale * scores.double()).softmax(dim=1)
@@ -165,8 +165,8 @@ class Hedging:
     def back_off(self, scores: Float[Tensor, "block concepts"], function: Similarity) -> BackedOff:
         """The node of each unit from its scores under a function that has constants."""
         constants = _constants(function)
-        found = back_off(scores, self.taxonomy, scale=constants.scale, mass=constants.mass(self.precision))
-        return BackedOff(found.nodes.cpu(), found.mass.cpu(), found.bits.cpu())
+        general = back_off(scores, self.taxonomy, scale=constants.scale, mass=constants.mass(self.precision))
+        return BackedOff(general.nodes.cpu(), general.mass.cpu(), general.bits.cpu())
 
     def labels(
         self,

@@ -504,7 +504,7 @@ def _with_import_path(folder: Path | None) -> Iterator[None]:
     sys.modules.update(mine)
     before = set(sys.modules)
     sys.path.insert(0, str(folder))
-    # Stored bytecode is told from an edit by seconds and size: none is left that a later run could take for the edit's.
+    # Python compares stored bytecode with its file by seconds and size: none is left that could be taken for an edit.
     written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         yield

@@ -27,7 +27,7 @@ _AGREE = 0.995  # cosine; 159 names that two published files of one prompt share
 class Precomputed(Clip):
     """Embeddings made elsewhere: `image_embeddings.npy`, `images.txt`, and `NAME_text.npy` with `NAME_names.txt`.
 
-    Images are found by their id (a line of `images.txt`), concepts by their text. What prompt the texts had is
+    Images are looked up by their id (a line of `images.txt`), concepts by their text. What prompt the texts had is
     the folder's own matter, so other templates are refused.
     """
 

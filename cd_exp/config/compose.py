@@ -139,7 +139,7 @@ def _check_aliases(folder: Path) -> None:
             if "&" not in text or "*" not in text:
                 continue
             count = _values(yaml.compose(text), {})
-        except (OSError, ValueError, yaml.YAMLError, RecursionError):  # told of where it is read
+        except (OSError, ValueError, yaml.YAMLError, RecursionError):  # reported where it is read
             continue
         if count > MOST_VALUES:
             raise InputError(
@@ -388,7 +388,7 @@ def _compose_group(hydra: Hydra, name: str, group: str, choice: str) -> DictConf
     """What a choice of a group says; None where it does not compose."""
     try:
         return hydra.compose_config(name, [f"{group}={choice}"], RunMode.RUN, with_log_configuration=False).get(group)
-    except Exception:  # told of its own job
+    except Exception:  # reported with its own job
         return None
 
 

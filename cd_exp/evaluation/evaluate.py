@@ -329,7 +329,7 @@ def _grade_labels(by_layer: Mapping[str, Labels], run: RunData) -> dict[str, Lab
     """The labels with their nearness to the truth in the run's hierarchy, NaN where one is not in it."""
     if run.taxonomy is None:
         return dict(by_layer)
-    found = {}
+    graded = {}
     for layer, labels in by_layer.items():
         own = run.labels.get(layer)
         truth = {} if own is None else dict(zip(own.units.tolist(), own.truth, strict=False))
@@ -337,8 +337,8 @@ def _grade_labels(by_layer: Mapping[str, Labels], run: RunData) -> dict[str, Lab
             run.taxonomy.graded(name, truth.get(unit) or ())
             for unit, name in zip(labels.units.tolist(), labels.descriptions, strict=True)
         ]
-        found[layer] = replace(labels, graded=np.array([np.nan if value is None else value for value in values]))
-    return found
+        graded[layer] = replace(labels, graded=np.array([np.nan if value is None else value for value in values]))
+    return graded
 
 
 def _judge_methods(run: RunData, methods: Mapping[str, Mapping[str, Labels]]) -> dict[str, dict[str, UnitResults]]:

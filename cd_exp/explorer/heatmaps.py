@@ -103,7 +103,7 @@ def _scale_levels(values: np.ndarray) -> UInt8[np.ndarray, "neurons shown height
 
 
 def crop_region(transform: "Callable[[Image], Tensor]") -> Region | None:
-    """Which part of a picture a transform keeps, found by pictures that tell their own coordinates.
+    """Which part of a picture a transform keeps, measured with images that encode their own coordinates.
 
     None where that depends on the shape of the picture, where it is mirrored, or is not a picture any more.
     """

@@ -137,7 +137,7 @@ class AxisFacts:
     """
 
     def __init__(self) -> None:
-        self.found: dict[str, int] = {}
+        self.axis_by_output: dict[str, int] = {}
         self.maps: set[tuple[int, int]] = set()
         self._known: dict[int, tuple[weakref.ref[Tensor], int]] = {}
         self._waiting: dict[int, tuple[weakref.ref[Tensor], list[str]]] = {}
@@ -146,7 +146,7 @@ class AxisFacts:
         """Put the axis of `tensor` under `key` in `output_axes`, now or when a later layer decides it."""
         axis = self.axis(tensor)
         if axis is not None:
-            self.found[key] = axis
+            self.axis_by_output[key] = axis
             return
         waiting = self._waiting.get(id(tensor))
         if waiting and waiting[0]() is tensor:
@@ -166,7 +166,7 @@ class AxisFacts:
         self._known[id(tensor)] = weakref.ref(tensor), axis
         waiting = self._waiting.pop(id(tensor), None)
         if waiting and waiting[0]() is tensor:
-            self.found |= dict.fromkeys(waiting[1], axis)
+            self.axis_by_output |= dict.fromkeys(waiting[1], axis)
 
     @contextmanager
     def watching(self, network: nn.Module) -> Iterator[None]:

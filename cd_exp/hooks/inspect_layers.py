@@ -235,7 +235,8 @@ def _decide_axes(
     """The axis of the units where it is known, by the first of: the setting, known layers, a second size, the shape."""
     axes: dict[str, int] = {}
     for request in wanted:
-        shape, fact = seen.of(request), facts.found.get(output_key(request.module, request.call, request.element))
+        key = output_key(request.module, request.call, request.element)
+        shape, fact = seen.of(request), facts.axis_by_output.get(key)
         if len(shape) == 2:
             axes[request.name] = 1
         elif units_axis is not None:

@@ -441,7 +441,7 @@ def summarise(
 
 
 ALPHA = 0.05
-"""From this adjusted p on, two methods are not told apart."""
+"""From this adjusted p on, two methods are not distinguished."""
 SPELLED = 3
 """Up to so many pairs each is spelled out."""
 
@@ -514,7 +514,7 @@ def adjust_p_values(rows: Sequence[Mapping[str, Any]], *, by_metric: bool = Fals
 def describe_ranking(rows: Sequence[Mapping[str, Any]], key: str) -> list[str]:
     """A sentence per layer: which methods a metric tells apart at 5 % after Holm's adjustment, and which it cannot.
 
-    Of more than three methods, their order stands in place of each pair that is told apart.
+    Of more than three methods, their order stands in place of each pair that differs.
 
     Args:
         rows: of a table of comparisons, adjusted.
@@ -548,13 +548,13 @@ def _cannot_rank(row: Mapping[str, Any], key: str) -> str:
 
 
 def _order(rows: Sequence[Mapping[str, Any]], apart: int, key: str) -> str:
-    """All methods, the best by its mean differences first, and how many pairs are told apart."""
+    """All methods, the best by its mean differences first, and how many pairs differ."""
     lead: dict[str, float] = {}
     for row in rows:
         for name, sign in ((row["first"], 1), (row["second"], -1)):
             lead[name] = lead.get(name, 0.0) + sign * row[f"{key}_difference"]
     names = sorted(lead, key=lambda name: -lead[name])
-    return f"{apart} of {len(rows)} pairs are told apart, in the order {', '.join(names)}"
+    return f"{apart} of {len(rows)} pairs differ, in the order {', '.join(names)}"
 
 
 def label_agreement(a: Labels, b: Labels) -> float | None:

@@ -286,7 +286,7 @@ def _header_bits(source: Path | bytes) -> int:
 
 
 def _bands(picture: Image.Image) -> tuple[int, int]:
-    """The numbers that a file stores for each pixel, and how many of them are read; transparency is told by itself."""
+    """The numbers that a file stores for each pixel, and how many of them are read; transparency apart."""
     read = len([band for band in picture.getbands() if band != "A"])
     stored = int(getattr(picture, "tag_v2", {}).get(TIFF_SAMPLES, read))
     return max(read, stored - ("A" in picture.getbands())), read

@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m cd_exp.referee",
         description="Score the labels of runs, and those in files of others, on the same units and images; say which "
-        "labellers are told apart. Writes referee.csv, referee.json and index.html.",
+        "labellers differ. Writes referee.csv, referee.json and index.html.",
     )
     parser.add_argument(
         "labellers", nargs="+", type=Path, metavar="RUN|LABELS.csv",

@@ -1,4 +1,4 @@
-"""What a referee found as files and in the terminal: `referee.csv`, `referee.json`, `index.html`."""
+"""The result of a referee as files and in the terminal: `referee.csv`, `referee.json`, `index.html`."""
 
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -85,7 +85,7 @@ def _number(value: Any) -> str:
 
 
 def show(result: Refereed, out: Path, console: Console) -> None:
-    """Print a table per layer, what is told apart, and what published scores say."""
+    """Print a table per layer, which differ, and what published scores say."""
     metrics = [metric for metric in columns(result) if metric.key in NARROW or metric.key.startswith(HUMAN)]
     for layer, by in result.metrics.items():
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
@@ -139,7 +139,7 @@ def page(result: Refereed) -> str:
     for layer, by in result.metrics.items():
         parts.append(f"<h2>{escape(layer)}</h2>" + _layer_table(result, list(by.items())))
     if result.comparisons:
-        parts.append("<h2>Which are told apart</h2>")
+        parts.append("<h2>Which labellers differ</h2>")
         parts += [f"<p>{escape(sentence)}</p>" for sentence in result.sentences]
         parts.append(_comparisons(result))
     if result.agreements:

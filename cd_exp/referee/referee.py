@@ -1,7 +1,7 @@
 """Labellers of the same units side by side: runs, files of labels and published tables under the same judges.
 
 Every labeller is scored on the images that the first run held out: a run's labels for it are those that it chose on
-the other images (`judged_label`), a file's are as they are. Each stands beside its floor, and two are told apart by a
+the other images (`judged_label`), a file's are as they are. Each stands beside its floor, and two are compared by a
 paired test with Holm's adjustment over all pairs and layers of a metric, or it is said that they cannot be ranked.
 """
 
@@ -49,13 +49,13 @@ HUMAN = "human_"
 
 @dataclass(frozen=True, eq=False)
 class Refereed:
-    """What a referee found.
+    """The result of a referee.
 
     Attributes:
         metrics: by layer and labeller, as `metrics.json` has them; references after the labellers.
         references: which of the labellers are references.
         comparisons: a row for each layer and two labellers, as `comparisons.json` has them.
-        sentences: which labellers are told apart, and which cannot be ranked.
+        sentences: which labellers differ, and which cannot be ranked.
         agreements: published scores beside ours.
         notes: for a reader of the numbers.
         about: of what the judges were made.

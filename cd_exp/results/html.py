@@ -70,8 +70,8 @@ def write_report(
 
     Args:
         folder: the run folder.
-        outcome: what the run found.
-        manifest: what it was found with; `config` in it becomes the table of settings.
+        outcome: the results of the run.
+        manifest: what it was made with; `config` in it becomes the table of settings.
         units: how many units are shown with their top images.
         images: how many top images of each.
         method: what our own labels are called beside those of a baseline.

@@ -34,7 +34,7 @@ def read_manifest_file(folder: Path) -> dict[str, Any]:
 
 
 def read_results(folder: Path, *, probe: Probe, top_images: Mapping[str, np.ndarray]) -> RunResult:
-    """What the run found, from its files.
+    """The results of a run, read from its files.
 
     Args:
         folder: of a finished run.

@@ -213,7 +213,7 @@ def draw_figures(
 
     Args:
         folder: the run folder.
-        outcome: what the run found.
+        outcome: the results of the run.
         units: how many units are shown with their top images, up to `CARDS`.
         images: how many top images of each.
         method: what our own labels are called beside those of a baseline.

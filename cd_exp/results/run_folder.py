@@ -30,8 +30,8 @@ def write_run_files(folder: Path, outcome: RunResult, *, manifest: Mapping[str, 
 
     Args:
         folder: the run folder; made where missing.
-        outcome: what the run found.
-        manifest: what it was found with: settings, fingerprints, versions.
+        outcome: the results of the run.
+        manifest: what it was made with: settings, fingerprints, versions.
 
     Returns:
         The files, in the order written.

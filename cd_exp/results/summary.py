@@ -145,7 +145,7 @@ class MethodDifference:
 
 
 def method_differences(outcome: RunResult) -> tuple[MethodDifference, ...]:
-    """Every difference in `comparisons`: `layer`, `first` and `second` with what `metrics.compare_methods` found.
+    """Every difference in `comparisons`: `layer`, `first` and `second` with the result of `metrics.compare_methods`.
 
     Before them, where a row has it, `agreement`: the share of units with identical labels.
     """

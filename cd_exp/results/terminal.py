@@ -35,7 +35,7 @@ def show_results(console: Console, outcome: RunResult, folder: Path, *, method: 
 
     Args:
         console: what to print on.
-        outcome: what the run found.
+        outcome: the results of the run.
         folder: the run folder, named at the end.
         method: what our own labels are called beside those of a baseline.
     """

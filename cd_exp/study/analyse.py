@@ -34,7 +34,7 @@ SCORES = {
     "rating": {"rating": "mean rating, 1 to 5", "fits": "share of ratings of at least 4"},
     "presence": {"presence": "correlation of presence and activation"},
     "choice": {"chosen": "share of choices"},
-    "intruder": {"intruder": "share of intruders found"},
+    "intruder": {"intruder": "share of intruders recognised"},
 }
 FIRST = {design: next(iter(names)) for design, names in SCORES.items()}
 """The score of each design that tests and orders are made of."""
@@ -247,7 +247,7 @@ def strengths(answered: Answered, methods: Sequence[str], *, seed: int, resample
 
 
 def by_tenth(answered: Answered, *, seed: int) -> list[dict[str, Any]]:
-    """The share of intruders found by the tenth of activation that the other images came from; chance is 1 / images."""
+    """The share of intruders recognised, by the tenth of activation of the other images; chance is 1 / images."""
     each: dict[int, dict[tuple[str, int], list[float]]] = {}
     for _, task, answer in answered.rows:
         trial = answered.study.trials[task]

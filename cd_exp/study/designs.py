@@ -277,7 +277,7 @@ def _intruders(source: Source, units: Sequence[Unit], per_unit: int, images: int
 def standardise(values: Float[np.ndarray, " images"]) -> Float[np.ndarray, " images"]:
     """Mean 0 and standard deviation 1 in double; zeros where nothing varies.
 
-    >>> standardised(np.array([1.0, 3.0])).tolist()
+    >>> standardise(np.array([1.0, 3.0])).tolist()
     [-1.0, 1.0]
     """
     centred = np.asarray(values, dtype=np.float64) - np.mean(values, dtype=np.float64)

@@ -18,7 +18,7 @@ def figures(outcome: Mapping[str, Any]) -> dict[str, bytes]:
             drawn[name] = _dots([(row["method"], row["mean"], row.get("ci95")) for row in of_name], meaning)
     if outcome.get("tenths"):
         tenths = [(f"tenth {row['tenth']}", row["mean"], row.get("ci95")) for row in outcome["tenths"]]
-        drawn["tenths"] = _dots(tenths, "share of intruders found; tenth 1 is the strongest")
+        drawn["tenths"] = _dots(tenths, "share of intruders recognised; tenth 1 is the strongest")
     if outcome["orders"]:
         people = outcome.get("people_with_people")
         best = [

@@ -25,7 +25,7 @@ from cd_exp.study.read import CATCH_RIGHT, StudyFolder, allowed_answers, fnv, op
 
 ERRORS = (0.1, 0.23, 0.3)
 SECONDS = {"rating": 12.0, "presence": 5.0, "choice": 15.0, "intruder": 12.0}
-"""Assumed for one question; give your own once a pilot has told them."""
+"""Assumed for one question; give your own once a pilot has measured them."""
 INTRODUCTION = 90.0  # seconds of consent, instructions and practice
 BEST, STEP = 0.65, 0.15  # assumed quality of the first method, and how much less each further one has
 STUDIES = {"presence": 20}  # simulated; of the other designs:

@@ -52,7 +52,7 @@ def dawid_skene(
     prior: Prior | None = None,
     known: Int[np.ndarray, " tasks"] | None = None,
 ) -> Pooled:
-    """The true class of each task and the error of each rater, found together by expectation and maximisation.
+    """The true class of each task and the error of each rater, estimated together by expectation and maximisation.
 
     One coin per rater: rater r is right with 1 - e_r, and otherwise gives each of the other K - 1 classes alike. (The
     full model has K (K - 1) numbers per rater, which 15 answers cannot hold.) Given e, with y the answers of a task,

@@ -61,7 +61,7 @@ class Autoencoder:
 
 @dataclass(frozen=True)
 class _Switch:
-    """One setting of a file: its value, and the name and the place under which it was found."""
+    """One setting of a file: its value, and the name and the place in the file."""
 
     value: Any
     name: str
@@ -80,7 +80,7 @@ class _File:
     switches: Mapping[str, _Switch]
 
     @property
-    def told(self) -> str:
+    def where(self) -> str:
         return f"units.weights={self.path}"
 
 
@@ -250,7 +250,7 @@ def _layout(file: _File) -> Layout:
     if strange:
         texts = ", ".join(map(str, strange[:3]))
         raise InputError(
-            f"{file.told}: {strange[0].source} says {texts}, which is not read; if it belongs to something else, move "
+            f"{file.where}: {strange[0].source} says {texts}, which is not read; if it belongs to something else, move "
             "it away, else export the latents for units=matrix"
         )
     if telling:
@@ -303,10 +303,10 @@ def _roles(file: _File, layout: Layout) -> dict[str, str]:
             roles[role] = name
     if "weight" not in roles and "weight_rows" not in roles:
         wanted = next(name for name, role in layout.tensors.items() if role in ("weight", "weight_rows"))
-        raise InputError(f"{file.told} has no {wanted}, which {layout.library} has; {_other_json(file)}")
+        raise InputError(f"{file.where} has no {wanted}, which {layout.library} has; {_other_json(file)}")
     for first, other in (("norm_mean", "norm_variance"), ("norm_gain", "norm_shift")):
         if (first in roles) != (other in roles):
-            raise InputError(f"{file.told} has {roles.get(first) or roles[other]} without the other half of its norm")
+            raise InputError(f"{file.where} has {roles.get(first) or roles[other]} without the other half of its norm")
     return roles
 
 
@@ -334,7 +334,7 @@ def _values(file: _File, layout: Layout) -> dict[str, _Switch]:
             continue
         if role in (None, "off", "relu") or (role in values and values[role].value != switch.value):
             raise InputError(
-                f"{file.told}: {switch.source} says {switch}, which is not read, and {layout.library or 'its maker'} "
+                f"{file.where}: {switch.source} says {switch}, which is not read, and {layout.library or 'its maker'} "
                 "may use it; where it does not matter, take it out, else export the latents for units=matrix"
             )
         if role != "unused" and switch.value is not None:
@@ -380,13 +380,13 @@ def _activation(
         return "batchtopk", f"{file.path.name}: {roles['threshold']}"
     held = f" ({', '.join(roles[name] for name in numbers)} are in it)" if numbers else ""
     raise InputError(
-        f"{file.told}: nothing says which of its latents fire{held}; set units.activation="
+        f"{file.where}: nothing says which of its latents fire{held}; set units.activation="
         + ("topk or batchtopk" if len(numbers) > 1 else "relu, topk (with units.k), batchtopk, jumprelu or none")
     )
 
 
 def _library_source(file: _File, layout: Layout) -> str:
-    """Where a layout was told: the switches that chose it, or the names of the tensors."""
+    """What shows the layout: the switches that chose it, or the names of the tensors."""
     telling = [file.switches[name] for name in layout.when or () if name in file.switches]
     if not telling:
         return f"{file.path.name}: its tensors' names ({layout.library})"
@@ -397,7 +397,7 @@ def _activation_named(file: _File, switch: _Switch) -> str:
     plain = str(switch.value).lower().replace("-", "").replace("_", "")
     if plain not in get_args(Activation):
         raise InputError(
-            f"{file.told}: {switch.source} says {switch}, which is not read; set units.activation="
+            f"{file.where}: {switch.source} says {switch}, which is not read; set units.activation="
             f"{', '.join(get_args(Activation))}"
         )
     return plain
@@ -410,7 +410,7 @@ def _normalisation(file: _File, layout: Layout, values: Mapping[str, _Switch]) -
     kinds = {**NORMALISATIONS, "constant_norm": "constant_norm"}
     if isinstance(switch.value, (list, dict)) or switch.value not in kinds:
         raise InputError(
-            f"{file.told}: {switch.source} says {switch}, which is not read; export the latents for units=matrix"
+            f"{file.where}: {switch.source} says {switch}, which is not read; export the latents for units=matrix"
         )
     return kinds[switch.value], f"{switch.source}: {switch.name}"
 
@@ -425,7 +425,7 @@ def _choose_centring(
     if "centred" in values:
         switch = values["centred"]
         if not isinstance(switch.value, bool):
-            raise InputError(f"{file.told}: {switch.source} says {switch}; expected true or false")
+            raise InputError(f"{file.where}: {switch.source} says {switch}; expected true or false")
         chosen = switch.value, f"{switch.source}: {switch.name}"
     elif layout.centred is not None:
         chosen = layout.centred, layout.library
@@ -433,11 +433,11 @@ def _choose_centring(
         return False, "there is no decoder bias, or only zeros"
     else:
         raise InputError(
-            f"{file.told}: nothing says whether {roles['centre']} is taken from the layer's output first; set "
+            f"{file.where}: nothing says whether {roles['centre']} is taken from the layer's output first; set "
             "units.centred=true or units.centred=false, as its maker's encode does"
         )
     if chosen[0] and "centre" not in roles:
-        raise InputError(f"{file.told} has no decoder bias, and {chosen[1]} subtracts it; set units.centred=false")
+        raise InputError(f"{file.where} has no decoder bias, and {chosen[1]} subtracts it; set units.centred=false")
     return chosen
 
 
@@ -453,7 +453,7 @@ def _read_k(
         sources = {"units.k": set_here["k"]}
     elif len(set(sources.values())) > 1:
         listed = ", ".join(f"{source} = {value}" for source, value in sources.items())
-        raise InputError(f"{file.told}: {listed}; set units.k to the one that is right")
+        raise InputError(f"{file.where}: {listed}; set units.k to the one that is right")
     if not sources:
         raise InputError(
             f"units.activation=topk needs the number of latents that fire, and {file.path} has none; set units.k=NUMBER"
@@ -472,7 +472,7 @@ def _read_k(
 def _number(file: _File, name: str) -> int | float:
     tensor = file.tensors[name]
     if tensor.numel() != 1:
-        raise InputError(f"{file.told}: {name} is {_describe_shape(tensor)}; expected one number")
+        raise InputError(f"{file.where}: {name} is {_describe_shape(tensor)}; expected one number")
     number = float(tensor)
     return int(number) if number.is_integer() else number
 
@@ -486,14 +486,14 @@ def _read_threshold(
     if "gate_bias" in roles:
         names = [roles[role] for role in ("magnitude_bias", "gate_scale", "gate_bias") if role in roles]
         if len(names) < 3:
-            raise InputError(f"{file.told} has {names[0]} without the rest of a gated encoder")
+            raise InputError(f"{file.where} has {names[0]} without the rest of a gated encoder")
         magnitude, scale, bias = (file.tensors[name].float().flatten() for name in names)
         # exp(r) xW + b_mag, where xW + b_gate > 0: the same as z where z > b_mag - exp(r) b_gate.
         return magnitude - scale.exp() * bias, f"{file.path.name}: {', '.join(names)}"
     if "threshold" in values:
         switch = values["threshold"]
         if isinstance(switch.value, bool) or not isinstance(switch.value, (int, float)):
-            raise InputError(f"{file.told}: {switch.source} says {switch}; expected a number")
+            raise InputError(f"{file.where}: {switch.source} says {switch}; expected a number")
         return float(switch.value), f"{switch.source}: {switch.name}"
     if "threshold" in roles and "log_threshold" in roles:
         raise _unread_tensor(file.path, roles["log_threshold"], layout.library)
@@ -503,7 +503,7 @@ def _read_threshold(
     threshold = file.tensors[name].float().flatten()
     threshold = threshold.exp() if "log_threshold" in roles else threshold
     if not bool(torch.isfinite(threshold).all()) or math.isclose(float(threshold.max()), -1.0):
-        raise InputError(f"{file.told}: {name} was never set in training; set units.threshold=NUMBER")
+        raise InputError(f"{file.where}: {name} was never set in training; set units.threshold=NUMBER")
     return threshold, f"{file.path.name}: {name}"
 
 
@@ -536,13 +536,13 @@ def _encoder(
     )
     for name in ("weight", "bias", "centre"):
         if not bool(torch.isfinite(getattr(encoder, name)).all()):
-            raise InputError(f"{file.told}: the {name} of its encoder has numbers that are not finite")
+            raise InputError(f"{file.where}: the {name} of its encoder has numbers that are not finite")
     return encoder
 
 
 def _is_true(file: _File, values: Mapping[str, _Switch], role: str) -> bool:
     if role in values and not isinstance(values[role].value, bool):
-        raise InputError(f"{file.told}: {values[role].source} says {values[role]}; expected true or false")
+        raise InputError(f"{file.where}: {values[role].source} says {values[role]}; expected true or false")
     return role in values and values[role].value
 
 
@@ -551,9 +551,9 @@ def _read_affine(file: _File, roles: Mapping[str, str]) -> tuple[Tensor, Tensor]
     name = roles.get("weight") or roles["weight_rows"]
     weight = file.tensors[name].float()
     if weight.ndim != 2:
-        raise InputError(f"{file.told}: {name} is {_describe_shape(weight)}; expected a matrix")
+        raise InputError(f"{file.where}: {name} is {_describe_shape(weight)}; expected a matrix")
     if not weight.numel():
-        raise InputError(f"{file.told}: its encoder is {_describe_shape(weight)}, with nothing in it")
+        raise InputError(f"{file.where}: its encoder is {_describe_shape(weight)}, with nothing in it")
     weight = weight.T if "weight_rows" in roles else weight
     role = "magnitude_bias" if "magnitude_bias" in roles else "bias"
     bias_tensor = file.tensors[roles[role]] if role in roles else None
@@ -588,7 +588,7 @@ def _decoder_norms(file: _File, roles: Mapping[str, str], latents: int) -> Tenso
     decoder = file.tensors[roles["decoder"]].float() if "decoder" in roles else None
     if decoder is None or decoder.ndim != 2 or len(decoder) != latents:
         raise InputError(
-            f"{file.told}: its latents are scaled by the norms of W_dec, which is not there, or does not fit"
+            f"{file.where}: its latents are scaled by the norms of W_dec, which is not there, or does not fit"
         )
     return decoder.norm(dim=1)
 
@@ -598,7 +598,7 @@ def _read_vector(file: _File, roles: Mapping[str, str], role: str, length: int) 
         return None
     name = roles[role]
     if file.tensors[name].numel() != length:
-        raise InputError(f"{file.told}: {name} has {file.tensors[name].numel()} numbers; its encoder needs {length}")
+        raise InputError(f"{file.where}: {name} has {file.tensors[name].numel()} numbers; its encoder needs {length}")
     return file.tensors[name].float().flatten()
 
 
@@ -607,7 +607,7 @@ def _read_scale(file: _File, roles: Mapping[str, str]) -> float:
         return 1.0
     scale = float(_number(file, roles["scale"]))
     if not math.isfinite(scale) or not scale:
-        raise InputError(f"{file.told}: {roles['scale']} is {scale:g}; expected a number other than 0")
+        raise InputError(f"{file.where}: {roles['scale']} is {scale:g}; expected a number other than 0")
     return scale
 
 
@@ -615,7 +615,7 @@ def _of_each_latent(file: _File, chosen: tuple[Any, str], latents: int, *, inclu
     threshold, source = chosen
     values = threshold if isinstance(threshold, Tensor) else torch.tensor([threshold])
     if values.numel() not in (1, latents):
-        raise InputError(f"{file.told}: {source} has {values.numel()} numbers; expected 1 or {latents}")
+        raise InputError(f"{file.where}: {source} has {values.numel()} numbers; expected 1 or {latents}")
     if inclusive:  # z >= t is z > the next number below t
         values = torch.nextafter(values, torch.tensor(-math.inf))
     return values.expand(latents).contiguous()
@@ -625,7 +625,9 @@ def _check_sizes(file: _File, values: Mapping[str, _Switch], encoder: Encoder) -
     for role, size in (("width", encoder.width), ("latents", encoder.units)):
         if role in values and values[role].value != size:
             switch = values[role]
-            raise InputError(f"{file.told}: {switch.source} says {switch}, its encoder has {size}; {_other_json(file)}")
+            raise InputError(
+                f"{file.where}: {switch.source} says {switch}, its encoder has {size}; {_other_json(file)}"
+            )
 
 
 def _contradictions(

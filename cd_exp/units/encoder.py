@@ -31,7 +31,7 @@ class Encoder:
     - `relu`: max(z, 0);
     - `topk`: of max(z, 0), the `k` largest of each position (Gao et al., arXiv:2406.04093); with `signed`, of z itself,
       as saev has it;
-    - `batchtopk`: max(z, 0) where it exceeds the threshold found in training, else 0 (Bussmann et al.,
+    - `batchtopk`: max(z, 0) where it exceeds the threshold of training, else 0 (Bussmann et al.,
       arXiv:2412.06410): the rule for a single position, whatever batch it comes in;
     - `jumprelu`: max(z, 0) where z exceeds the latent's threshold, else 0 (Rajamanoharan et al., arXiv:2407.14435).
 

@@ -21,11 +21,11 @@ from cd_exp.io.checkpoints import find_states, load_plain, plain_values
 CONVERT = "; ".join(
     (
         "import json, pathlib, torch, safetensors.torch",
-        "found = torch.load({path!r}, weights_only=False)",
-        "state = found.state_dict() if hasattr(found, 'state_dict') else found.get('state_dict', found)",
+        "loaded = torch.load({path!r}, weights_only=False)",
+        "state = loaded.state_dict() if hasattr(loaded, 'state_dict') else loaded.get('state_dict', loaded)",
         "safetensors.torch.save_file({{k: v.clone().contiguous() for k, v in state.items() if torch.is_tensor(v)}}, "
         "{stem!r} + '.safetensors')",
-        "cfg = found.get('cfg', {{}}) if isinstance(found, dict) else getattr(found, 'cfg', found)",
+        "cfg = loaded.get('cfg', {{}}) if isinstance(loaded, dict) else getattr(loaded, 'cfg', loaded)",
         "cfg = cfg.to_dict() if hasattr(cfg, 'to_dict') else cfg",
         "cfg = cfg if isinstance(cfg, dict) else {{'class': type(cfg).__name__, **vars(cfg)}}",
         "cfg = {{k: v.item() if torch.is_tensor(v) and v.numel() == 1 else v for k, v in cfg.items() if k[0] != '_'}}",

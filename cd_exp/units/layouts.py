@@ -466,7 +466,7 @@ DOCUMENTED_LAYOUTS = (  # from their documented form: no package of theirs was r
 )
 
 GEMMA_SCOPE = Layout("Gemma Scope", {**PARAMETERS, "threshold": "threshold"}, "jumprelu", False)
-"""`params.npz`, told by being an .npz."""
+"""`params.npz`, recognised by being an .npz."""
 
 PLAIN_SWITCHES = {
     **{"activation": "activation", "k": "k", "top_k": "k", "threshold": "threshold", "centred": "centred"},

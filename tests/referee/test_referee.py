@@ -81,7 +81,7 @@ def test_runs_files_and_references_stand_in_one_table(judged, tmp_path, capsys):
     assert ("layer4", "right") not in rows
     text = " ".join(capsys.readouterr().out.split())
     assert "fc, whitened:" in text
-    assert "told apart, in the order right, " in text
+    assert "differ, in the order right, " in text
 
 
 def test_a_run_has_the_scores_that_it_wrote_itself(judged, tmp_path):

@@ -336,13 +336,13 @@ def explain_as_published(
     # The published target is standardised over fitted and checked images together; ours over the fitted ones.
     order = _published_order(first)
     mean = part[parts.fitted].mean(dim=0)
-    draws, found = torch.Generator().manual_seed(seed), []
+    draws, sums = torch.Generator().manual_seed(seed), []
     for unit in range(activations.shape[1]):
         target = activations[parts.fitted, unit].double()
         level, spread = float(target.mean()), float(target.std(correction=0))
         own = _published_search(first, second, mean, unit, order[unit], (level, spread), gain, length, draws)
-        found.append(_report_correlation(own, third, unit, columns))
-    return found
+        sums.append(_report_correlation(own, third, unit, columns))
+    return sums
 
 
 def _published_order(first: _Moments) -> list[list[int]]:

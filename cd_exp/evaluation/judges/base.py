@@ -102,7 +102,7 @@ class Judge(ABC):
     Attributes:
         held_out: the share of the images that labels are scored on.
         untrained: whether our labels of the same network with weights drawn anew are scored as a reference.
-        ranks_by: the score that methods are told apart by; none where the judge does not rank methods.
+        ranks_by: the score that ranks methods; none where the judge does not rank methods.
         note: for a reader of the scores.
     """
 

@@ -124,13 +124,13 @@ def embed_names(clip: Clip, held: HeldOut, names: tuple[str, ...]) -> dict[str, 
     try:
         return dict(zip(names, embed(names), strict=True)) if names else {}
     except MissingTexts:
-        found = {}
+        vectors = {}
         for name in names:
             try:
-                found[name] = clip.embed(Concepts((name,), held.concepts.templates), device=torch.device("cpu"))[0]
+                vectors[name] = clip.embed(Concepts((name,), held.concepts.templates), device=torch.device("cpu"))[0]
             except MissingTexts:
                 continue
-        return found
+        return vectors
 
 
 def as_logits(clip: Clip, store: Store) -> tuple[float, float | None]:

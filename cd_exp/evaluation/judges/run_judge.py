@@ -183,19 +183,19 @@ def draw_references(
     known = judge.known(held, [*held.concepts.names, *truths])
     words = [name for name in held.concepts.names if known[name]]
     random = np.random.default_rng(seed)
-    found = {}
+    to_score = {}
     for layer, labels in ours.items():
         if words:
             drawn = random.integers(0, len(words), len(labels.units))
-            found[FLOOR, layer] = LabelsToScore(layer, labels.units, tuple(words[number] for number in drawn))
-        told = {
+            to_score[FLOOR, layer] = LabelsToScore(layer, labels.units, tuple(words[number] for number in drawn))
+        true_names = {
             unit: next((name for name in names or () if known[name]), None)
             for unit, names in zip(labels.units.tolist(), labels.truth, strict=False)
         }
-        right = {unit: name for unit, name in told.items() if name is not None}
+        right = {unit: name for unit, name in true_names.items() if name is not None}
         if right:
-            found[CEILING, layer] = LabelsToScore(layer, np.array(list(right)), tuple(right.values()))
-    return found
+            to_score[CEILING, layer] = LabelsToScore(layer, np.array(list(right)), tuple(right.values()))
+    return to_score
 
 
 def label_references(
@@ -208,13 +208,13 @@ def label_references(
         scored: by method and layer; what is drawn is among them.
         of: the method whose labels are shuffled.
     """
-    found: dict[str, dict[str, Labels]] = {}
+    references: dict[str, dict[str, Labels]] = {}
     for name, layer in drawn:
         own = scored[name, layer].scores
-        found.setdefault(name, {})[layer] = _reference(drawn[name, layer], own, scored[of, layer])
+        references.setdefault(name, {})[layer] = _reference(drawn[name, layer], own, scored[of, layer])
     shuffled = {layer: own.shuffled for (name, layer), own in scored.items() if name == of}
-    found[SHUFFLED] = {layer: _reference(one, scored[of, layer].floor) for layer, one in shuffled.items()}
-    return {name: found[name] for name in REFERENCES if name in found}
+    references[SHUFFLED] = {layer: _reference(one, scored[of, layer].floor) for layer, one in shuffled.items()}
+    return {name: references[name] for name in REFERENCES if name in references}
 
 
 def _reference(one: LabelsToScore, scores: Scores, ours: WithFloor | None = None) -> Labels:

@@ -28,7 +28,7 @@ from cd_exp.similarity.whitening import LARGEST, NONZERO, ROUNDING, inverse_root
 UNIT_RIDGE = 2.0
 MATCH_RIDGE = 5.0
 """In means of the eigenvalues that are not zero. Over ridges from .5 to 10 on either side and four divisions of the
-images, right labels are told from wrong ones with .78 to .82, and methods ordered with .83 to .98."""
+images, right labels are separated from wrong ones with .78 to .82, and methods ordered with .83 to .98."""
 
 VALUES = 2**23
 """At a time: 64 MiB in double."""
@@ -215,8 +215,8 @@ class WhitenedJudge(Judge):
             rows = [number for number, one in enumerate(asked) if one.layer == layer]
             for places, labels, units in _pieces(asked, rows, texts, size=max(given.shape)):
                 columns = match_of(labels, texts, match)
-                found = score_whitened(given, columns, torch.as_tensor(units))
-                for name, values in zip(("whitened", "which_unit"), found, strict=True):
+                scores_of_layer = score_whitened(given, columns, torch.as_tensor(units))
+                for name, values in zip(("whitened", "which_unit"), scores_of_layer, strict=True):
                     for (number, place), value in zip(places, values.tolist(), strict=True):
                         scores[number][name][place] = value
         return list(scores)
@@ -237,8 +237,8 @@ def match_of(
     """The whitened match of each label, which may be a formula or weighted sum of names whose texts are there."""
     names = list(dict.fromkeys(name for label in labels for name in (label, *list_concepts(label)) if name in texts))
     columns = dict(zip(names, match.matches(torch.stack([texts[name] for name in names])).unbind(dim=1), strict=True))
-    found = {label: predict_values(label, columns.get) for label in dict.fromkeys(labels)}
-    return torch.stack([value for label in labels if (value := found[label]) is not None], dim=1)
+    predicted = {label: predict_values(label, columns.get) for label in dict.fromkeys(labels)}
+    return torch.stack([value for label in labels if (value := predicted[label]) is not None], dim=1)
 
 
 def _learned_match(held: HeldOut) -> WhitenedMatch:
@@ -255,12 +255,12 @@ def _pieces(
     asked: Sequence[LabelsToScore], rows: Sequence[int], texts: Mapping[str, Tensor], *, size: int
 ) -> Iterator[tuple[list[tuple[int, int]], list[str], list[int]]]:
     """Labels that are known, as many at a time as make `VALUES` numbers: who asked, the label, and its unit."""
-    told = have_values([label for number in rows for label in asked[number].labels], texts.get)
+    has_texts = have_values([label for number in rows for label in asked[number].labels], texts.get)
     every = (
         ((number, place), label, int(asked[number].units[place]))
         for number in rows
         for place, label in enumerate(asked[number].labels)
-        if told[label]
+        if has_texts[label]
     )
     while part := list(islice(every, max(1, VALUES // size))):
         places, labels, units = (list(column) for column in zip(*part, strict=True))
