@@ -25,7 +25,7 @@ from cd_exp.errors import InputError
 from cd_exp.records import Labels, Similarity
 
 ANYTHING = "anything"
-"""The node above everything, where concepts without a place in the hierarchy leave it without a root of its own."""
+"""The node above everything, where concepts that are not in the hierarchy leave it without a root of its own."""
 
 FOLDERS = (
     "/usr/share/wordnet",
@@ -358,7 +358,7 @@ def hedging_of(hierarchy: Hierarchy | None, concepts: Sequence[str]) -> Hedging 
 
 
 class _Nouns:
-    """WordNet's nouns: synsets by their place in `data.noun`, eight digits, as in ImageNet's n02084071."""
+    """WordNet's nouns: synsets by their offset in `data.noun`, eight digits, as in ImageNet's n02084071."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
         self._data = files["data.noun"]
@@ -412,8 +412,8 @@ def _find(path: str | None) -> dict[str, bytes]:
 
     nltk = [*os.environ.get("NLTK_DATA", "").split(os.pathsep), *NLTK]
     usual = [*FOLDERS, *(f"{folder}/corpora/wordnet{end}" for folder in nltk if folder for end in ("", ".zip"))]
-    for place in [path] if path else usual:
-        files = _read(Path(place).expanduser())
+    for folder in [path] if path else usual:
+        files = _read(Path(folder).expanduser())
         if files:
             return files
     if path:
@@ -424,12 +424,12 @@ def _find(path: str | None) -> dict[str, bytes]:
     )
 
 
-def _read(place: Path) -> dict[str, bytes] | None:
+def _read(path: Path) -> dict[str, bytes] | None:
     names = ("index.noun", "data.noun", "noun.exc")
-    if place.is_dir() and all((place / name).is_file() for name in names[:2]):
-        return {name: (place / name).read_bytes() for name in names if (place / name).is_file()}
-    if place.suffix == ".zip" and place.is_file():
-        with zipfile.ZipFile(place) as archive:
+    if path.is_dir() and all((path / name).is_file() for name in names[:2]):
+        return {name: (path / name).read_bytes() for name in names if (path / name).is_file()}
+    if path.suffix == ".zip" and path.is_file():
+        with zipfile.ZipFile(path) as archive:
             held = {Path(name).name: name for name in archive.namelist()}
             if all(name in held for name in names[:2]):
                 return {name: archive.read(held[name]) for name in names if name in held}

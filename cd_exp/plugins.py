@@ -237,7 +237,7 @@ def load_function(spec: str, *, setting: str) -> UserFunction:
 
 @contextmanager
 def door(what: str, *, seeds: bool = False, passed: tuple[type[BaseException], ...] = ()) -> Iterator[None]:
-    """The one place through which a user's code is called: what it raises is a line, what it changes is put back.
+    """The only function through which a user's code is called: what it raises is a line, what it changes is put back.
 
     `SystemExit` and every other exception count as raised, and so does leaving the process by `os._exit` or `os.exec`,
     which would end a run without results and with status 0.
@@ -291,7 +291,7 @@ def is_users(frame: FrameType) -> bool:
 def explain_errors() -> Iterator[None]:
     """Turn what is raised in a user's code into one line, wherever it was called from; bugs keep their traceback.
 
-    Methods, judges and trackers are objects with methods of their own, which the run calls in many places.
+    Methods, judges and trackers are objects with methods of their own, which the run calls from many functions.
     """
     mask = _umask()
     try:

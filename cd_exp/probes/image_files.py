@@ -37,10 +37,10 @@ class _Names(Sequence[str]):
     def __getitem__(self, index: SupportsIndex | slice) -> str | tuple[str, ...]:
         if isinstance(index, slice):
             return tuple(self.name(i) for i in range(*index.indices(len(self))))
-        place = operator.index(index)  # of any kind of integer, numpy's included
-        if not -len(self) <= place < len(self):
+        position = operator.index(index)  # of any kind of integer, numpy's included
+        if not -len(self) <= position < len(self):
             raise IndexError(index)
-        return self.name(place % len(self))
+        return self.name(position % len(self))
 
     def __iter__(self) -> Iterator[str]:
         return (self.name(i) for i in range(len(self)))

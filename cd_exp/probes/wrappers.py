@@ -134,17 +134,17 @@ class Wrapper(Probe):
 
     def digests(self, rows: Sequence[int]) -> Iterator[str]:
         """The hash of each of these images' content, as the set of each gives it."""
-        by_place: dict[int, str] = {}
+        by_position: dict[int, str] = {}
         for number, positions, inside in self._by_member(rows):
-            by_place |= zip(positions, self.members[number].digests(inside), strict=True)
-        return (by_place[row] for row in range(len(rows)))
+            by_position |= zip(positions, self.members[number].digests(inside), strict=True)
+        return (by_position[row] for row in range(len(rows)))
 
     def order_keys(self, rows: Sequence[int]) -> Sequence[str]:
         """Those of each image's own set."""
-        by_place: dict[int, str] = {}
-        for number, places, inside in self._by_member(rows):
-            by_place |= zip(places, self.members[number].order_keys(inside), strict=True)
-        return [by_place[place] for place in range(len(rows))]
+        by_position: dict[int, str] = {}
+        for number, positions, inside in self._by_member(rows):
+            by_position |= zip(positions, self.members[number].order_keys(inside), strict=True)
+        return [by_position[position] for position in range(len(rows))]
 
     def __getitem__(self, index: int) -> "Image":
         """The picture as RGB; raises OSError where it cannot be read."""

@@ -108,13 +108,13 @@ def read_score_table(path: Path) -> ScoreTable:
 
 
 def _terms(path: Path, row: Mapping[str, str]) -> list[tuple[float, str]]:
-    """The weighted concepts of a sum; unused places hold 0."""
+    """The weighted concepts of a sum; unused columns hold 0."""
     terms = []
-    for place in range(len(row)):
-        name = row.get(f"concept{place}", "0")
+    for index in range(len(row)):
+        name = row.get(f"concept{index}", "0")
         if name.strip() in ("0", ""):
             break
-        terms.append((_number(path, row, f"weight{place}"), name.strip()))
+        terms.append((_number(path, row, f"weight{index}"), name.strip()))
     return terms
 
 

@@ -75,7 +75,7 @@ class Sweep:
         except ValueError:
             return tuple(values)
 
-    def place(self, job: Job, *, without: str = "") -> str:
+    def describe_job(self, job: Job, *, without: str = "") -> str:
         """The axes' values of a job in words, as in `cifar10 · wpmi`."""
         return " · ".join(job.value(axis) or "?" for axis in self.axes if axis != without)
 

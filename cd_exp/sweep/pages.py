@@ -31,7 +31,7 @@ def write_sweep_page(sweep: Sweep, folder: Path) -> Path | None:
     homes = {
         job.name: _relative_address(job.folder / "explorer" / "index.html", folder / "explorer") for job in with_pages
     }
-    words = {job.name: f"{job.name} · {sweep.place(job)}" if sweep.axes else job.name for job in with_pages}
+    words = {job.name: f"{job.name} · {sweep.describe_job(job)}" if sweep.axes else job.name for job in with_pages}
     title = f"Sweep {sweep.folder.resolve().name}"
     return explorer.write_pages(
         folder, explorer.find_page(runs, title=title, homes=homes, words=words, sweep=describe_sweep(sweep, title))
@@ -74,7 +74,7 @@ def describe_sweep(sweep: Sweep, title: str) -> dict[str, Any]:
             for (model, layer), analysis in votes.items()
         ],
         "names": names.texts,
-        "votes": {"jobs": jobs, "words": [sweep.place(job) or job.name for job in sweep.finished]},
+        "votes": {"jobs": jobs, "words": [sweep.describe_job(job) or job.name for job in sweep.finished]},
     }
 
 

@@ -46,7 +46,7 @@ def draw_disagreement(sweep: Sweep, votes: Sequence[Vote], *, title: str) -> "Fi
         return None
     shown = sorted(differing, key=lambda vote: (vote.agreement, vote.unit))[:UNITS]
     shown, jobs = sorted(shown, key=lambda vote: vote.unit), _choose_jobs(labelled)
-    words = [cut_text(sweep.place(job) or job.name, WIDEST) for job in jobs]
+    words = [cut_text(sweep.describe_job(job) or job.name, WIDEST) for job in jobs]
     width, height = 3.4 + 0.24 * len(jobs), 1.0 + 0.075 * max(map(len, words)) + 0.2 * len(shown)
     figure = Figure(figsize=(max(5.6, width), height), dpi=150, layout="constrained")
     axes = figure.add_subplot()
@@ -162,7 +162,7 @@ def plot_sweep_accuracy(sweep: Sweep, view: LayerAcrossJobs) -> "Figure":
         if job.name in view.metrics:
             value = job.value(across) or ""
             number = levels.index(value) if levels else 0
-            row = names.index(sweep.place(job, without=across) if levels else value)
+            row = names.index(sweep.describe_job(job, without=across) if levels else value)
             shift = (number + 1) * step - 0.5 if levels else 0.0
             _interval_of(axes, view.metrics[job.name], row + shift, number)
     axes.set_yticks(range(len(names)), [cut_text(name, WIDEST) for name in names], parse_math=False)
@@ -187,7 +187,7 @@ def draw_heat_map(sweep: Sweep, view: LayerAcrossJobs) -> "Figure":
     jobs_in_cell: dict[tuple[int, int], list[Job]] = {}
     for job in sweep.jobs:
         if job.value(across) in columns:
-            cell = rows.index(sweep.place(job, without=across)), columns.index(job.value(across) or "")
+            cell = rows.index(sweep.describe_job(job, without=across)), columns.index(job.value(across) or "")
             jobs_in_cell.setdefault(cell, []).append(job)
     values = np.full((len(rows), len(columns)), np.nan)
     for cell, jobs in jobs_in_cell.items():

@@ -62,7 +62,7 @@ def show_sweep(
 def table_layout(sweep: Sweep) -> tuple[str, tuple[str, ...]]:
     """The axis of the columns and the values of the rows: `similarity` goes across, or else the last axis."""
     across = "similarity" if "similarity" in sweep.axes else sweep.axes[-1]
-    return across, tuple(dict.fromkeys(sweep.place(job, without=across) for job in order_jobs(sweep)))
+    return across, tuple(dict.fromkeys(sweep.describe_job(job, without=across) for job in order_jobs(sweep)))
 
 
 def order_jobs(sweep: Sweep) -> list[Job]:
@@ -85,7 +85,7 @@ def pivot_table(sweep: Sweep, view: LayerAcrossJobs) -> "Table":
         cells = []
         for column in sweep.levels(across):
             jobs = [job for job in sweep.jobs if job.value(across) == column]
-            of_row = [job for job in jobs if sweep.place(job, without=across) == row]
+            of_row = [job for job in jobs if sweep.describe_job(job, without=across) == row]
             # Jobs of one combination stand below each other.
             cells.append(
                 _as_text("\n", "").join(_as_text(view.cell(job, line="\n"), _job_style(job)) for job in of_row)

@@ -371,11 +371,11 @@ def _published_search(
         if taken:
             refused |= {column for column, value in zip(left, reached.tolist(), strict=True) if value - best < gain}
         open_to_all = torch.tensor([column not in refused for column in left])
-        place = int(reached.where(open_to_all, -torch.inf).argmax())
-        if not open_to_all[place] or not reached[place] > best:
+        index = int(reached.where(open_to_all, -torch.inf).argmax())
+        if not open_to_all[index] or not reached[index] > best:
             break
-        best, weights = float(reached[place]), fits[place]
-        taken.append(left[place])
+        best, weights = float(reached[index]), fits[index]
+        taken.append(left[index])
     rows = weights.argsort(descending=True, stable=True).tolist()
     return Sum(tuple(taken[row] for row in rows), tuple(weights[rows].tolist()), best)
 

@@ -67,7 +67,7 @@ def _read_phrases(line: Line) -> list[tuple[str, float]]:
 
 
 def _weighted_concepts(line: Line) -> tuple[str, ...]:
-    """The concepts of a weighted sum, in the order of the file: places without a concept hold a weight of 0."""
+    """The concepts of a weighted sum, in the order of the file: columns without a concept hold a weight of 0."""
     numbers = [name.removeprefix("concept") for name in line if name.removeprefix("concept").isdecimal()]
     held = [(line[f"concept{number}"].strip(), line.get(f"weight{number}") or "0") for number in numbers]
     return tuple(name for name, weight in held if name and float(weight) != 0)

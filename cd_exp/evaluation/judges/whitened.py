@@ -213,12 +213,12 @@ class WhitenedJudge(Judge):
             activations = held.features.activations[layer]
             given = whiten_activations(activations[held.chosen_on], activations[held.scored_on])
             rows = [number for number, one in enumerate(asked) if one.layer == layer]
-            for places, labels, units in _pieces(asked, rows, texts, size=max(given.shape)):
+            for indices, labels, units in _pieces(asked, rows, texts, size=max(given.shape)):
                 columns = match_of(labels, texts, match)
                 scores_of_layer = score_whitened(given, columns, torch.as_tensor(units))
                 for name, values in zip(("whitened", "which_unit"), scores_of_layer, strict=True):
-                    for (number, place), value in zip(places, values.tolist(), strict=True):
-                        scores[number][name][place] = value
+                    for (number, index), value in zip(indices, values.tolist(), strict=True):
+                        scores[number][name][index] = value
         return list(scores)
 
     def known(self, held: HeldOut, labels: Sequence[str]) -> Mapping[str, bool]:
@@ -257,11 +257,11 @@ def _pieces(
     """Labels that are known, as many at a time as make `VALUES` numbers: who asked, the label, and its unit."""
     has_texts = have_values([label for number in rows for label in asked[number].labels], texts.get)
     every = (
-        ((number, place), label, int(asked[number].units[place]))
+        ((number, index), label, int(asked[number].units[index]))
         for number in rows
-        for place, label in enumerate(asked[number].labels)
+        for index, label in enumerate(asked[number].labels)
         if has_texts[label]
     )
     while part := list(islice(every, max(1, VALUES // size))):
-        places, labels, units = (list(column) for column in zip(*part, strict=True))
-        yield places, labels, units
+        indices, labels, units = (list(column) for column in zip(*part, strict=True))
+        yield indices, labels, units
