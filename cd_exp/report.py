@@ -16,6 +16,7 @@ from cd_exp.errors import InputError, OneLineParser
 from cd_exp.experiment import Experiment
 from cd_exp.explorer.thumbnails import StoredThumbnails, read_top_images
 from cd_exp.io.atomic import report_disk_errors
+from cd_exp.io.digests import update_digests
 from cd_exp.io.text import escape_for_terminal
 from cd_exp.plugins import find_code, refuse_untrusted
 from cd_exp.records import RunResult
@@ -55,6 +56,7 @@ def rebuild_pages(
     pages = [page for job in sweep.finished for page in rebuild_run(job.folder, out=job.folder)] if out is None else []
     with _list_pages(out or folder, of=folder):
         made = write_sweep_page(sweep, out or folder)
+        update_digests(out or folder, [(out or folder) / "explorer"])
     return [*pages, *([made] if made else [])]
 
 
@@ -72,6 +74,7 @@ def rebuild_run(folder: Path, *, out: Path, queries: Sequence[str] = (), trust: 
         explored = explorer.write_pages(out, explorer.find_page({folder.resolve().name: content}, title=title))
         results.draw_figures(out, outcome, **shown, title=title, vector=vector)
         page = results.write_report(out, outcome, manifest=manifest, title=folder.resolve().name, **shown)
+        update_digests(out, [page, out / "figures", out / "explorer"])
     return [page, explored]
 
 

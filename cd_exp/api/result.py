@@ -15,6 +15,7 @@ from cd_exp.config.compose import RunRequest
 from cd_exp.dissection import RunData
 from cd_exp.errors import InputError
 from cd_exp.experiment import Experiment, evaluate_run, write_run
+from cd_exp.io.digests import write_digests
 from cd_exp.records import Labels, RunResult, has_images
 from cd_exp.results import make_frame, run_folder
 from cd_exp.results.image_strips import as_data_uri, encode_jpeg, make_strip
@@ -144,6 +145,7 @@ class Result(Mapping[str, Labels]):
             raise InputError(f"folder={folder} is a file, expected the path of a folder")
         with run_folder.open_run_folder(path, setting="folder", timed=False) as run_path:
             write_run(self._parts, self._found, self.outcome, self._invocation, folder=run_path)
+            write_digests(run_path)
         return path
 
     def __getitem__(self, layer: str) -> LayerLabels:

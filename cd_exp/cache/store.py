@@ -32,8 +32,9 @@ from cd_exp.cache.entries import (
 from cd_exp.cache.partial import Arrays, PartialArray, PartialResults, read_arrays, remove_entry_files
 from cd_exp.errors import InputError
 from cd_exp.io.atomic import TEMPORARY, report_disk_errors, temporary_folder, write_file
+from cd_exp.io.digests import CACHE_TAG
 
-MARK = "cd_exp_cache.json"
+MARK = CACHE_TAG
 HELP = "Features stored by cd_exp; `python -m cd_exp.cache list` shows them. All of it can be made again."
 
 

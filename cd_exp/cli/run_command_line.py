@@ -33,6 +33,7 @@ from cd_exp.config.compose import (
 from cd_exp.config.validate import check_folder, check_values, setting_value
 from cd_exp.distributed import is_launched
 from cd_exp.errors import InputError
+from cd_exp.io.digests import write_digests, write_sweep_digests
 
 if TYPE_CHECKING:
     from cd_exp.experiment import Experiment
@@ -110,6 +111,8 @@ def _run_once(hydra: Hydra, config: DictConfig) -> None:
     if is_launched() or not distributed.is_main():  # the folder is made by the process that leads
         settings = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
         _run_or_launch(settings, invocation, parts, folder=folder)
+        if distributed.is_main():
+            write_digests(folder)
         return
     timed = "${now:" in str(OmegaConf.to_container(config.hydra.run, resolve=False))
     from cd_exp.results.run_folder import open_run_folder  # torch comes with it
@@ -118,6 +121,7 @@ def _run_once(hydra: Hydra, config: DictConfig) -> None:
         with read_write(config.hydra):
             config.hydra.run.dir, config.hydra.mode = str(run_path), RunMode.RUN
         _run_hydra_job(hydra, config, invocation, parts)
+        write_digests(run_path)  # now that Hydra has written the last of `.hydra/` and `run.log`
 
 
 def _show_plan(config: DictConfig, invocation: RunRequest) -> None:
@@ -182,7 +186,8 @@ def _run_sweep(hydra: Hydra, name: str, overrides: Sequence[str]) -> None:
         finally:
             from cd_exp.sweep import gather_sweep
 
-            gather_sweep(sweep_path)
+            if gather_sweep(sweep_path):
+                write_sweep_digests(sweep_path)
 
 
 def run_sweep_job(settings: DictConfig) -> float | None:
@@ -202,6 +207,8 @@ def run_sweep_job(settings: DictConfig) -> float | None:
         with explain_errors():
             parts = Experiment.build(settings, invocation.choices, typed=invocation.overrides)
         _run_or_launch(settings, invocation, parts, folder=folder)
+        if distributed.is_main():
+            write_digests(folder)
         return objective(folder)
     except Exception as error:
         about = {

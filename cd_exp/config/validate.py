@@ -31,7 +31,17 @@ HYDRA = {
 """Of Hydra's own settings, which it does not bound, those that would fail late or write where nobody meant."""
 REMOVED = {"abstain": "it was removed; the column stability of labels.csv tells which labels to leave out"}
 """Settings and sections that earlier versions had, and what does the same."""
-WRITTEN = ("explorer", "figures", "labels.csv", "manifest.json", "metrics.json", "report.html", "run.log", "wandb")
+WRITTEN = (
+    "digests.json",
+    "explorer",
+    "figures",
+    "labels.csv",
+    "manifest.json",
+    "metrics.json",
+    "report.html",
+    "run.log",
+    "wandb",
+)
 MOST_PROCESSES = 8
 LEVELS = ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG", "NOTSET")
 LOGGING = (

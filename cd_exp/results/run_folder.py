@@ -14,6 +14,7 @@ import numpy as np
 
 from cd_exp.errors import InputError
 from cd_exp.io.atomic import write_file as write_file
+from cd_exp.io.digests import DIGESTS, SIGNATURE
 from cd_exp.io.text import make_file_name
 from cd_exp.records import CLIP_DISSECT, RunResult
 from cd_exp.results.labels_csv import format_labels, judged_csv
@@ -66,7 +67,8 @@ def _list_earlier_files(folder: Path) -> Iterator[str]:
     if not path.is_file():
         return
     earlier = json.loads(path.read_text())
-    yield from ("metrics.json", "manifest.json", "labels.csv", "judged.csv", "comparisons.json", "report.html")
+    yield from ("metrics.json", DIGESTS, SIGNATURE, "manifest.json", "labels.csv", "judged.csv", "comparisons.json")
+    yield "report.html"
     yield from (f"labels_{make_file_name(method)}.csv" for method in earlier.get("baselines", ()))
     yield from (f"figures/{name}.{kind}" for name in DRAWN for kind in ("png", "pdf", "svg"))
     yield from earlier.get("files", ())  # of its baselines

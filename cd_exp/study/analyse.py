@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from cd_exp.errors import InputError
 from cd_exp.io.atomic import write_file
+from cd_exp.io.digests import update_digests
 from cd_exp.io.text import format_csv, make_file_name
 from cd_exp.metrics import adjust_p_values
 from cd_exp.metrics.intervals import bootstrap_interval
@@ -515,6 +516,7 @@ def join(run: Path, values: UnitScores) -> list[Path]:
         changed.append(path)
     if (run / "explorer" / "index.html").is_file():
         changed.append(_join_explorer(run, values))
+    update_digests(run, [*changed, run / "explorer"])
     return changed
 
 

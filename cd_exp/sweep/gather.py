@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cd_exp.errors import InputError
+from cd_exp.io.digests import update_digests
 from cd_exp.sweep.load import Sweep, common_layers, read_sweep, sweep_table
 
 if TYPE_CHECKING:
@@ -144,6 +145,8 @@ def gather_sweep(folder: Path, *, console: "Console | None" = None) -> Sweep | N
         console.print(f"page: {page}", markup=False, highlight=False, soft_wrap=True)
     if message:
         console.print(message, markup=False, highlight=False, soft_wrap=True)
+    written = [folder / name for name in (*FILES, "figures", "explorer", "wandb")]
+    update_digests(folder, [*written, *(job.folder for job in sweep.jobs)])
     return sweep
 
 
