@@ -27,6 +27,7 @@ BENCHMARKS = (
     "hub",
     "units",
     "labeller",
+    "explorer",
 )
 
 

@@ -315,3 +315,43 @@ def test_the_real_photographs_give_the_published_numbers(run):
         assert layers["fc"]["top5"] == pytest.approx(top5, abs=0.3)
         assert layers["fc"]["mean_rank"] == pytest.approx(mean, rel=0.01)
         assert layers["fc"]["median_rank"] == pytest.approx(median, abs=1)
+
+
+def test_a_run_ends_at_once_and_loses_nothing(tmp_path):
+    """What Python does at exit is done, output is whole, and the status is kept."""
+    code = (
+        "import atexit, sys, threading, time\n"
+        "from cd_exp.cli import entry\n"
+        "class Slow:\n    def __del__(self): print('taken apart')\n"
+        "kept = Slow()\n"
+        "atexit.register(lambda: print('at exit'))\n"
+        "def work():\n    time.sleep(.2)\n    print('thread')\n"
+        "entry.main = lambda: (threading.Thread(target=work).start(), print('x' * 100_000), {END})\n"
+        "entry.run_program()\n"
+    )
+    for end, status in (("None", 0), ("sys.exit(3)", 3), ("sys.exit()", 0)):
+        path = tmp_path / "out.txt"
+        with path.open("w") as file:
+            command = [sys.executable, "-c", code.replace("{END}", end)]
+            assert subprocess.run(command, cwd=ROOT, stdout=file, check=False).returncode == status
+        assert path.read_text().split() == ["x" * 100_000, "thread", "at", "exit"]
+
+
+@pytest.mark.parametrize("watch", [("cProfile", "-o", "watched"), ("trace", "--count", "-C", ".", "-f", "watched")])
+def test_under_a_profiler_or_coverage_a_run_ends_as_python_does(tmp_path, watch):
+    script = tmp_path / "script.py"
+    script.write_text("from cd_exp.cli import entry\nentry.main = lambda: None\nentry.run_program()\n")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-m", *watch, str(script)], cwd=tmp_path, check=True, env=environment)
+    assert (tmp_path / "watched").is_file()  # written at the very end
+
+
+def test_a_closed_pipe_is_reported_as_python_does():
+    code = "from cd_exp.cli import entry\nentry.main = lambda: print('x')\nentry.run_program()\n"
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as run:
+        run.stdout.close()
+        assert run.stderr.read().count(b"BrokenPipeError") == 1
+    assert run.returncode == 120

@@ -1,12 +1,49 @@
 """The command line: `python run.py` in a checkout, `cd-exp` where installed. It composes, then hands over to main."""
 
+import atexit
 import gc
+import os
 import sys
+import threading
 import warnings
 
 from cd_exp import distributed
 from cd_exp.errors import InputError, Interrupted, hide_secrets, of_the_machine
 from cd_exp.io.text import escape_for_terminal
+
+
+def run_program() -> None:
+    """`main` in a process of its own, which ends at once when everything is written."""
+    try:
+        main()
+    except SystemExit as leaving:
+        if leaving.code is not None and not isinstance(leaving.code, int):
+            raise  # a message, which Python prints
+        leave_process(leaving.code or 0)
+        raise
+    leave_process(0)
+
+
+def leave_process(status: int) -> None:
+    """End the process without taking the interpreter apart, which takes 0.6 to 0.8 CPU seconds where torch is loaded.
+
+    What Python does before that is done: threads end, the functions of atexit are called (W&B, logging, workers,
+    temporary files), stdout and stderr are flushed. Memory is left to the kernel. Returns, so that Python takes its own
+    way out, under a debugger, profiler or coverage, and where the output cannot be flushed.
+    """
+    tools = getattr(sys, "monitoring", None)  # of Python 3.12, by which they watch without a trace function
+    watched = tools is not None and any(tools.get_tool(number) for number in range(6))
+    if watched or sys.gettrace() or sys.getprofile() or sys.flags.inspect:
+        return
+    try:
+        sys.stdout.flush()
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:  # a closed pipe: Python says so, with a status of its own
+        return
+    os._exit(status)
 
 
 def main() -> None:
@@ -43,4 +80,4 @@ def _exit_with(message: str, status: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program()

@@ -156,11 +156,11 @@ def _collect_statistics(
     """What needs all activations of a layer; a layer that is kept as lists has only its histogram."""
     if layer not in spreads:
         return _pack_histogram(features.statistics(layer))
-    near, shown = nearest_units(features.activations[layer]), spreads[layer]
+    near, shown, counted = nearest_units(features.activations[layer]), spreads[layer], features.statistics(layer)
     images = np.flatnonzero(thumbnail_of >= 0)
     units, above = (
         _take_rows(thumbnail_of[images], part)
-        for part in top_units_per_image(features.activations[layer], images.tolist())
+        for part in top_units_per_image(features.activations[layer], images.tolist(), statistics=counted)
     )
     return {
         "weaker": encode_array(thumbnail_of[shown.weaker[:, :, : most[1]]]),
@@ -171,6 +171,7 @@ def _collect_statistics(
         "nearest": encode_array(near.nearest),
         "correlation": encode_array(near.correlation),
         "compared_on": near.images,
+        "compared_all": near.exact,
         "excited": encode_array(units),
         "above": encode_array(above),
     }

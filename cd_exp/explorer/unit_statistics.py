@@ -8,13 +8,21 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cd_exp.activation_stats import ActivationStatistics
+
 WEAKER = (0.75, 0.5)  # percentiles that are shown beside them
 BESIDE = 3  # images about each of these percentiles
 BINS = 24  # of the histogram
 NEAREST = 6  # units with correlated activations
 EXCITED = 6  # units of a layer listed with an image
-BLOCK = 2**25  # activations worked on at a time
-PRODUCTS = 2e11  # multiplications spent on finding units with correlated activations
+BLOCK = 2**25  # products worked on at a time
+CACHED = 2**18  # activations worked on at a time, which stay in the cache of a CPU with their copies
+PRODUCTS = 2e11  # multiplications spent on comparing all pairs of units
+EXACT = 4096  # units up to which all pairs are compared; of more, those of a group
+CENTRED = 2**28  # activations held at a time to compare units: 1 GB
+PROJECTED = 64  # numbers that the images are projected to, to find the groups
+GROUP, LARGEST_GROUP = 256, 2048  # units of a group: on average, at most
+GROUPS = 2  # that a unit is in
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,11 +43,12 @@ class NearestUnits:
     nearest: Int[np.ndarray, "neurons near"]
     correlation: Float[np.ndarray, "neurons near"]
     images: int  # that the correlations rest on
+    exact: bool  # whether all pairs were compared
 
 
 def activation_percentiles(activations: Float[Tensor, "images neurons"]) -> ActivationSpread:
     """The images about the percentiles of `WEAKER`, the strongest of them first, and the histogram of each unit."""
-    size = max(1, BLOCK // max(1, len(activations)))
+    size = max(1, CACHED // max(1, len(activations)))
     starts = range(0, activations.shape[1], size)
     parts = [
         _percentiles_of_block(activations[:, start : start + size].T.float().contiguous().numpy()) for start in starts
@@ -72,7 +81,9 @@ def _unit_histogram(
 ) -> Int[np.ndarray, "neurons bins"]:
     """Counts in `BINS` bins of equal width from the smallest to the largest activation of each unit."""
     width = np.where(high > low, high - low, 1)[:, None]
-    bins = np.minimum((rows - low[:, None]) / width * BINS, BINS - 1).astype(np.int64)
+    scaled = (rows - low[:, None]) / width
+    scaled *= BINS
+    bins = np.minimum(scaled, BINS - 1, out=scaled).astype(np.int64)
     bins += BINS * np.arange(len(rows))[:, None]
     return np.bincount(bins.ravel(), minlength=BINS * len(rows)).reshape(len(rows), BINS)
 
@@ -80,39 +91,90 @@ def _unit_histogram(
 def nearest_units(activations: Float[Tensor, "images neurons"]) -> NearestUnits:
     """The other units of the layer whose activations correlate most with each unit's.
 
-    Of a layer so wide that all images would cost more than `PRODUCTS`, evenly spaced images are used.
+    Up to `EXACT` units, all pairs are compared. Of more, those that share a group, so that the time grows with the
+    units and not with their square. Where the activations are too many to be held, evenly spaced images are used.
     """
     images, neurons = activations.shape
-    used = min(images, max(64, int(PRODUCTS / neurons**2)))
-    rows = torch.linspace(0, images - 1, used).round().long()
-    chosen = activations[rows].float() if used < images else activations.float()
-    centred = chosen - chosen.mean(dim=0)
-    units = torch.nn.functional.normalize(centred, dim=0, eps=1e-12).T.contiguous()
-    kept = min(NEAREST, neurons - 1)
-    size = max(1, BLOCK // neurons)
+    exact, kept = neurons <= EXACT, min(NEAREST, neurons - 1)
+    used = min(images, max(64, int(min(PRODUCTS / neurons**2 if exact else CENTRED, CENTRED / neurons))))
+    chosen = activations if used == images else activations[torch.linspace(0, images - 1, used).round().long()]
+    units = chosen.T.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+    for part in units.split(max(1, BLOCK // used)):  # in place: a copy would be another 1 GB
+        part -= part.mean(dim=1, keepdim=True)
+        torch.nn.functional.normalize(part, dim=1, eps=1e-12, out=part)
+    nearest, correlation = _compare_all(units, kept) if exact else _compare_in_groups(units, kept)
+    return NearestUnits(nearest.numpy(), correlation.clamp(-1, 1).numpy(), used, exact)
+
+
+def _compare_all(units: Float[Tensor, "neurons images"], kept: int) -> tuple[Tensor, Tensor]:
+    """The units of greatest cosine, with the cosine."""
+    size = max(1, BLOCK // len(units))
     nearest = []
-    for start in range(0, neurons, size):
+    for start in range(0, len(units), size):
         products = units[start : start + size] @ units.T
         products[torch.arange(len(products)), torch.arange(start, start + len(products))] = -2.0  # a unit itself
         nearest.append(products.topk(kept, dim=1))
-    near = np.concatenate([part.indices.numpy() for part in nearest])
-    return NearestUnits(near, np.concatenate([part.values.clamp(-1, 1).numpy() for part in nearest]), used)
+    return torch.cat([part.indices for part in nearest]), torch.cat([part.values for part in nearest])
+
+
+def _compare_in_groups(units: Float[Tensor, "neurons images"], kept: int) -> tuple[Tensor, Tensor]:
+    """The units of greatest cosine among those that share one of `GROUPS` groups, with the cosine."""
+    best = torch.full((len(units), kept), -2.0)  # below every cosine
+    nearest = torch.full((len(units), kept), -1)
+    for group in _group_units(units).T:
+        order = group.argsort(stable=True)
+        for members in order.split(torch.bincount(group).tolist()):
+            for part in members.split(LARGEST_GROUP):
+                inside = units[part]
+                top = (inside @ inside.T).fill_diagonal_(-2.0).topk(min(kept, len(part)), dim=1)
+                others = torch.where(top.values > -2.0, part[top.indices], -1)
+                listed = (others[:, :, None] == nearest[part][:, None]).any(dim=2)
+                values = torch.cat([best[part], top.values.masked_fill(listed, -2.0)], dim=1)
+                best[part], rank = values.topk(kept, dim=1)
+                nearest[part] = torch.cat([nearest[part], others.masked_fill(listed, -1)], dim=1).gather(1, rank)
+    for unit in (nearest < 0).any(dim=1).nonzero().flatten().tolist():  # its groups are smaller than the list
+        others = [other % len(units) for other in range(unit + 1, unit + 2 * kept + 1)]
+        absent = [other for other in others if other not in nearest[unit].tolist() and other != unit]
+        empty = nearest[unit] < 0
+        nearest[unit, empty] = torch.tensor(absent[: int(empty.sum())])
+        best[unit] = units[nearest[unit]] @ units[unit]
+    return nearest, best
+
+
+def _group_units(units: Float[Tensor, "neurons images"]) -> Int[Tensor, "neurons groups"]:
+    """For each unit the numbers of its `GROUPS` groups: those of the nearest pivots in a random projection.
+
+    The projection has random signs (Achlioptas, J. Comput. Syst. Sci. 66 (2003)). Pivots are units drawn at random,
+    moved twice to the mean of the units nearest to them (spherical k-means).
+    """
+    generator = torch.Generator().manual_seed(0)
+    signs = 2.0 * torch.randint(2, (units.shape[1], PROJECTED), generator=generator) - 1
+    sketch = torch.nn.functional.normalize(units @ signs, dim=1, eps=1e-12)
+    pivots = sketch[torch.randperm(len(units), generator=generator)[: max(GROUPS, len(units) // GROUP)]]
+    for _ in range(2):
+        owner = torch.cat([(part @ pivots.T).argmax(dim=1) for part in sketch.split(GROUP)])
+        moved = torch.zeros_like(pivots).index_add_(0, owner, sketch)
+        pivots = torch.nn.functional.normalize(moved, dim=1, eps=1e-12)
+    return torch.cat([(part @ pivots.T).topk(GROUPS, dim=1).indices for part in sketch.split(GROUP)])
 
 
 def top_units_per_image(
-    activations: Float[Tensor, "images neurons"], rows: Sequence[int]
+    activations: Float[Tensor, "images neurons"], rows: Sequence[int], *, statistics: ActivationStatistics
 ) -> tuple[Int[np.ndarray, "chosen kept"], Float[np.ndarray, "chosen kept"]]:
     """The units that each chosen image excites most: activation in standard deviations above the unit's mean.
 
     Args:
         activations: of one layer.
         rows: the chosen images.
+        statistics: of the activations.
     """
-    chosen = torch.as_tensor(rows, dtype=torch.long)
-    deviation, mean = torch.std_mean(activations.float(), dim=0, correction=0)
-    above = (activations[chosen].float() - mean) / torch.where(deviation > 0, deviation, torch.inf)
-    values, units = above.topk(min(EXCITED, above.shape[1]), dim=1)
-    return units.numpy(), values.numpy()
+    mean, scale = statistics.mean.float(), torch.where(statistics.dead, 0.0, 1 / statistics.deviation).float()
+    size = max(1, CACHED // activations.shape[1])
+    parts = [
+        ((activations[part].float() - mean) * scale).topk(min(EXCITED, len(mean)), dim=1)
+        for part in torch.as_tensor(rows, dtype=torch.long).split(size)
+    ]
+    return torch.cat([part.indices for part in parts]).numpy(), torch.cat([part.values for part in parts]).numpy()
 
 
 def select_shown_images(

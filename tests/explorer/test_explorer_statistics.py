@@ -4,6 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cd_exp.activation_stats import activation_statistics
 from cd_exp.explorer import unit_statistics as module
 from cd_exp.explorer.unit_statistics import (
     BINS,
@@ -62,12 +63,53 @@ def test_a_wide_layer_is_compared_on_some_of_the_images_and_says_so(activations,
     assert found.nearest.tolist() == nearest_units(activations[rows]).nearest.tolist()
 
 
+@pytest.fixture
+def families():
+    """600 units in families of eight that share a signal; every hundredth unit never changes."""
+    generator = torch.Generator().manual_seed(5)
+    signals = torch.randn(200, 75, generator=generator).repeat_interleave(8, dim=1)
+    activations = signals + 0.3 * torch.randn(200, 600, generator=generator)
+    activations[:, ::100] = 1.0
+    return activations[:, torch.randperm(600, generator=generator)]
+
+
+def test_of_more_units_than_all_pairs_are_compared_of_the_nearest_are_still_found(families, monkeypatch):
+    exact = nearest_units(families)
+    assert exact.exact
+    monkeypatch.setattr(module, "EXACT", 599)
+    monkeypatch.setattr(module, "GROUP", 40)
+    found = nearest_units(families)
+    assert not found.exact
+    alive = families.std(dim=0) > 0
+    shared = [len({*a} & {*b}) / 6 for a, b in zip(found.nearest[alive], exact.nearest[alive], strict=True)]
+    assert np.mean(shared) > 0.95
+    expected = np.corrcoef(families.T.numpy()[alive])  # what is listed has the correlation of the activations
+    rows = np.cumsum(alive.numpy()) - 1
+    for unit in np.flatnonzero(alive.numpy())[::7]:
+        others = found.nearest[unit]
+        assert len({*others.tolist(), unit}) == 7
+        kept = alive.numpy()[others]
+        assert found.correlation[unit][kept] == pytest.approx(expected[rows[unit], rows[others[kept]]], abs=1e-4)
+
+
+def test_groups_smaller_than_the_list_are_filled_up_with_other_units(families, monkeypatch):
+    monkeypatch.setattr(module, "EXACT", 10)
+    monkeypatch.setattr(module, "LARGEST_GROUP", 3)
+    found = nearest_units(families)
+    assert all(len({*row, unit}) == 7 for unit, row in enumerate(found.nearest.tolist()))
+    normal = torch.nn.functional.normalize(families - families.mean(dim=0), dim=0).T
+    for unit in range(0, 600, 50):
+        others = torch.from_numpy(found.nearest[unit])
+        assert found.correlation[unit] == pytest.approx((normal[others] @ normal[unit]).numpy(), abs=1e-4)
+
+
 @given(block=st.integers(1, 400))
 def test_blocks_do_not_change_the_evidence(block):
     activations = torch.rand(40, 9, generator=torch.Generator().manual_seed(1))
     whole = activation_percentiles(activations)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "BLOCK", block)
+        patch.setattr(module, "CACHED", block)
         found, near = activation_percentiles(activations), nearest_units(activations)
     assert (found.weaker == whole.weaker).all()
     assert (found.histogram == whole.histogram).all()
@@ -75,7 +117,7 @@ def test_blocks_do_not_change_the_evidence(block):
 
 
 def test_an_image_excites_units_in_standard_deviations_above_their_mean(activations):
-    units, above = top_units_per_image(activations, [5, 80])
+    units, above = top_units_per_image(activations, [5, 80], statistics=activation_statistics(activations))
     scores = ((activations - activations.mean(0)) / activations.std(0, correction=0)).numpy()
     for row, image in enumerate((5, 80)):
         assert units[row].tolist() == np.argsort(-scores[image])[:6].tolist()
@@ -85,7 +127,8 @@ def test_an_image_excites_units_in_standard_deviations_above_their_mean(activati
 def test_a_dead_unit_is_excited_by_nothing():
     activations = torch.rand(30, 3)
     activations[:, 0] = 1.0
-    units, above = top_units_per_image(activations, [int(activations[:, 1].argmin())])
+    counted = activation_statistics(activations)
+    units, above = top_units_per_image(activations, [int(activations[:, 1].argmin())], statistics=counted)
     assert above[0][units[0].tolist().index(0)] == 0
 
 

@@ -143,7 +143,9 @@ function nearest(run, layer, place, detail, state) {
   const near = row(unpacked(detail.nearest), place), values = row(unpacked(detail.correlation), place), main = run.main;
   const start = main.starts[main.layers.findIndex(([name]) => name === run.layers[layer].name)];
   if (!near.length) return null;
-  return section("Units with correlated activations", `correlation over ${detail.compared_on.toLocaleString("en")} images`,
+  const images = `correlation over ${detail.compared_on.toLocaleString("en")} images`;
+  return section("Units with correlated activations",
+    detail.compared_all === false ? `${images}; looked for among units of the same groups (random projection), so some may be missed` : images,
     h("ul", {className: "alike"}, Array.from(near, (other, i) => {
       const at = start + other;
       return h("li", null, h("a", {href: href({view: "unit", of: run.layers[layer].name, unit: main.unit[at]}, state)},
