@@ -133,8 +133,8 @@ def _compare_in_groups(units: Float[Tensor, "neurons images"], kept: int) -> tup
                 best[part], rank = values.topk(kept, dim=1)
                 nearest[part] = torch.cat([nearest[part], others.masked_fill(listed, -1)], dim=1).gather(1, rank)
     for unit in (nearest < 0).any(dim=1).nonzero().flatten().tolist():  # its groups are smaller than the list
-        others = [other % len(units) for other in range(unit + 1, unit + 2 * kept + 1)]
-        absent = [other for other in others if other not in nearest[unit].tolist() and other != unit]
+        following = [other % len(units) for other in range(unit + 1, unit + 2 * kept + 1)]
+        absent = [other for other in following if other not in nearest[unit].tolist() and other != unit]
         empty = nearest[unit] < 0
         nearest[unit, empty] = torch.tensor(absent[: int(empty.sum())])
         best[unit] = units[nearest[unit]] @ units[unit]
