@@ -1,6 +1,6 @@
 """`python -m cd_exp.report FOLDER... [--out DIR]`: the pages of stored runs and sweeps, made again.
 
-They are made from the files of the run folders alone; only `--query` builds the run again.
+They are made from the files of the run folders alone; only `--query` and `--maps` build the run again.
 """
 
 import sys
@@ -23,9 +23,16 @@ from cd_exp.records import RunResult
 from cd_exp.results.load_run import read_manifest_file, read_results
 from cd_exp.sweep import read_sweep, write_sweep_page
 
+BEST_UNITS = 5  # of each layer that the terminal names for a phrase; the page has more
+
 
 def rebuild_pages(
-    folders: Sequence[Path], *, out: Path | None = None, queries: Sequence[str] = (), trust: bool = False
+    folders: Sequence[Path],
+    *,
+    out: Path | None = None,
+    queries: Sequence[str] = (),
+    maps: bool = False,
+    trust: bool = False,
 ) -> list[Path]:
     """Make the pages of a run, of a sweep with its jobs, or one page that compares several runs, from stored files.
 
@@ -33,7 +40,8 @@ def rebuild_pages(
         folders: of runs, or of one sweep.
         out: where the pages go; the run's or sweep's own folder where it is None.
         queries: free words to look for in the units of one run.
-        trust: whether code that the run folder names may run, which only queries need.
+        maps: whether the page shows where in its strongest images a unit is active, whatever the run's settings say.
+        trust: whether code that the run folder names may run, which only queries and maps need.
 
     Returns:
         The pages.
@@ -44,15 +52,16 @@ def rebuild_pages(
     if len(folders) > 1:
         if out is None:
             raise InputError(f"{len(folders)} runs make one page of comparison: say where with --out DIR")
-        if queries:
-            raise InputError("--query looks into one run; give one FOLDER")
+        if queries or maps:
+            raise InputError(f"{'--query' if queries else '--maps'} looks into one run; give one FOLDER")
         return [compare_pages(folders, out)]
     (folder,) = folders
     sweep = read_sweep(folder) if folder.is_dir() and not (folder / "metrics.json").is_file() else None
     if sweep is None or not sweep.jobs:
-        return rebuild_run(folder, out=out or folder, queries=queries, trust=trust)
-    if queries:
-        raise InputError(f"--query looks into one run, and {folder} is a sweep; give the folder of one of its jobs")
+        return rebuild_run(folder, out=out or folder, queries=queries, maps=maps, trust=trust)
+    if queries or maps:
+        flag = "--query" if queries else "--maps"
+        raise InputError(f"{flag} looks into one run, and {folder} is a sweep; give the folder of one of its jobs")
     pages = [page for job in sweep.finished for page in rebuild_run(job.folder, out=job.folder)] if out is None else []
     with _list_pages(out or folder, of=folder):
         made = write_sweep_page(sweep, out or folder)
@@ -60,12 +69,14 @@ def rebuild_pages(
     return [*pages, *([made] if made else [])]
 
 
-def rebuild_run(folder: Path, *, out: Path, queries: Sequence[str] = (), trust: bool = False) -> list[Path]:
+def rebuild_run(
+    folder: Path, *, out: Path, queries: Sequence[str] = (), maps: bool = False, trust: bool = False
+) -> list[Path]:
     """`report.html`, `figures/` and `explorer/` of one run."""
     manifest = read_manifest_file(folder)
     content, outcome = read_stored_pages(folder, manifest)
-    if queries:
-        content = query_pages(folder, manifest, outcome, queries, trust=trust)
+    if queries or maps:
+        content = query_pages(folder, manifest, outcome, queries, maps=maps, trust=trust)
     settings: Mapping[str, Any] = manifest.get("config", {}).get("report", {})
     shown = {key: settings[key] for key in ("units", "images") if isinstance(settings.get(key), int)}
     title = content.parts["run"]["title"]
@@ -121,21 +132,43 @@ def compare_pages(folders: Sequence[Path], out: Path) -> Path:
 
 
 def query_pages(
-    folder: Path, manifest: Mapping[str, Any], outcome: RunResult, queries: Sequence[str], *, trust: bool = False
+    folder: Path,
+    manifest: Mapping[str, Any],
+    outcome: RunResult,
+    queries: Sequence[str],
+    *,
+    maps: bool = False,
+    trust: bool = False,
 ) -> explorer.PageContent:
-    """The same run with words asked for, from the features in the cache."""
+    """The same run with words asked for, or with maps of its strongest images, from the features in the cache."""
     from cd_exp.experiment import dissect_experiment
 
     if not manifest.get("config"):
-        raise InputError(f"{folder} has no manifest.json that tells its settings, which --query needs; run it again")
+        raise InputError(
+            f"{folder} has no manifest.json that tells its settings, which --query and --maps need; run it again"
+        )
     code = find_code(manifest["config"])
     for note in refuse_untrusted(code, folder=folder, trust=trust, stored=manifest.get("code") or {}):
         print(f"note: {escape_for_terminal(note)}", file=sys.stderr)
     parts = Experiment.build(OmegaConf.create(dict(manifest["config"])), manifest.get("choices", {}))
     run = dissect_experiment(parts)
-    words = explorer.run_text_query(run, parts.similarity, list(dict.fromkeys(queries)))
+    words = explorer.run_text_query(run, parts.similarity, list(dict.fromkeys(queries))) if queries else []
+    for query in words:
+        print_query(query, outcome)
+    maps = maps or parts.options.maps
     title = next(iter(explorer.list_runs(explorer.read_pages(folder)).values())).parts["run"]["title"]
-    return explorer.collect_pages(run, outcome, manifest=manifest, title=title, asked=words, maps=parts.options.maps)
+    return explorer.collect_pages(run, outcome, manifest=manifest, title=title, asked=words, maps=maps)
+
+
+def print_query(query: explorer.TextQuery, outcome: RunResult) -> None:
+    """A table of the units that match a phrase best: its rank among all concepts, and the label that each has."""
+    from rich.console import Console
+
+    results.show_query(Console(), query.words, [
+        (layer, int(outcome.labels[layer].units[row]), int(rank), outcome.labels[layer].descriptions[row])
+        for layer, rows in query.units.items()
+        for row, rank in list(zip(rows, query.ranks[layer], strict=True))[:BEST_UNITS]
+    ])  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -161,10 +194,18 @@ def main(arguments: list[str] | None = None) -> int:
         help="free words to look for: the images with the highest CLIP score for them, and the units that match them; "
         "features come from the cache, and what is missing there is computed",
     )
-    parser.add_argument("--trust", action="store_true", help="let --query run the code that the run folder names")
+    parser.add_argument(
+        "--maps",
+        action="store_true",
+        help="show where in its strongest images each unit is active; one pass of the network over these images",
+    )
+    parser.add_argument(
+        "--trust", action="store_true", help="let --query and --maps run the code that the run folder names"
+    )
     options = parser.parse_args(arguments)
     try:
-        for page in rebuild_pages(options.folders, out=options.out, queries=options.query, trust=options.trust):
+        asked = {"queries": options.query, "maps": options.maps, "trust": options.trust}
+        for page in rebuild_pages(options.folders, out=options.out, **asked):
             print(page)
     except InputError as error:
         print(f"error: {escape_for_terminal(error)}", file=sys.stderr)

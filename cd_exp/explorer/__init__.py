@@ -8,10 +8,11 @@ read(folder)                               # what a stored explorer holds, to ma
 from cd_exp.explorer.collect import collect_pages
 from cd_exp.explorer.page import find_page, list_runs, read_pages, remove_old_pages, write_pages
 from cd_exp.explorer.payload import PageContent, describe_labels_only
-from cd_exp.explorer.text_queries import run_text_query
+from cd_exp.explorer.text_queries import TextQuery, run_text_query
 
 __all__ = [
     "PageContent",
+    "TextQuery",
     "collect_pages",
     "describe_labels_only",
     "find_page",

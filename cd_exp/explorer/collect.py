@@ -24,6 +24,7 @@ from cd_exp.explorer.thumbnails import ThumbnailSheets, make_thumbnails
 from cd_exp.explorer.unit_statistics import (
     ActivationSpread,
     activation_percentiles,
+    nearest_concepts,
     nearest_units,
     select_shown_images,
     top_units_per_image,
@@ -71,7 +72,7 @@ def collect_pages(
     run_part = describe_content(outcome, _describe_run_facts(run, manifest), manifest, title=title, names=names)
     run_part["images"] = _list_images(run, sheets)
     images, cosines = shown.of_concepts[:, : most[2]], shown.cosines[:, : most[2]]
-    run_part["concepts"] = _collect_concepts(names, concepts, thumbnail_of[images], cosines)
+    run_part["concepts"] = _collect_concepts(run, names, concepts, thumbnail_of[images], cosines)
     run_part["queries"] = [words.packed(thumbnail_of) for words in asked]
     parts: dict[str, Any] = {"run": run_part}
     rows_shown = find_rows({layer: part.indices[: most[0]] for layer, part in shown.strongest.items()}, features.kept)
@@ -129,11 +130,13 @@ def _choose_images(run: RunData, layers: Sequence[str], columns: Sequence[int]) 
 
 
 def _collect_concepts(
-    names: NameTable, concepts: Sequence[tuple[str, int]], pictures: np.ndarray, cosines: np.ndarray
+    run: RunData, names: NameTable, concepts: Sequence[tuple[str, int]], images: np.ndarray, cosines: np.ndarray
 ) -> dict[str, Any]:
-    """The names of concepts, with the images with the highest CLIP score for each."""
+    """The names of concepts, with the images with the highest CLIP score for each, and the rows of similar concepts."""
     numbers = [names.number(name) for name, _ in concepts]
-    return {"name": encode_array(numbers), "pictures": encode_array(pictures), "cosines": encode_array(cosines)}
+    near = nearest_concepts(run.texts[[column for _, column in concepts]])
+    parts = {"name": numbers, "pictures": images, "cosines": cosines, "near": near}
+    return {key: encode_array(values) for key, values in parts.items()}
 
 
 def _group_units(lists: Sequence[Any], most: Sequence[int], asked: Sequence[TextQuery]) -> list[np.ndarray]:

@@ -16,7 +16,20 @@ from cd_exp.io.atomic import write_file as write_file
 Layout = Literal["auto", "single", "folder"]
 LARGEST = 10_000_000
 """Bytes of a page that holds everything; above, `auto` writes a folder of data."""
-SCRIPTS = ("dom", "data", "query", "pictures", "list", "units", "unit", "overview", "compare", "sweep", "main")
+SCRIPTS = (
+    "dom",
+    "data",
+    "query",
+    "pictures",
+    "list",
+    "shortlist",
+    "units",
+    "unit",
+    "overview",
+    "compare",
+    "sweep",
+    "main",
+)
 """In the order in which they are joined."""
 LIST = "written.json"
 """Names of the files in `explorer/data`: only these are removed when pages are made again."""

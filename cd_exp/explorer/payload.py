@@ -110,6 +110,7 @@ def describe_labels_only(outcome: RunResult, *, manifest: Mapping[str, Any], tit
         "name": encode_array([]),
         "pictures": encode_array(np.empty((0, 0), int)),
         "cosines": encode_array(np.empty((0, 0))),
+        "near": encode_array(np.empty((0, 0), int)),
     }
     parts = {"run": run}
     for number, labels in enumerate(outcome.labels.values()):

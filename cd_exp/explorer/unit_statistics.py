@@ -14,6 +14,7 @@ WEAKER = (0.75, 0.5)  # percentiles that are shown beside them
 BESIDE = 3  # images about each of these percentiles
 BINS = 24  # of the histogram
 NEAREST = 6  # units with correlated activations
+SIMILAR = 12  # concepts stored as similar to each; with 8 a search for dog on the 1,000 class names finds a tenth fewer
 EXCITED = 6  # units of a layer listed with an image
 BLOCK = 2**25  # products worked on at a time
 CACHED = 2**18  # activations worked on at a time, which stay in the cache of a CPU with their copies
@@ -104,6 +105,20 @@ def nearest_units(activations: Float[Tensor, "images neurons"]) -> NearestUnits:
         torch.nn.functional.normalize(part, dim=1, eps=1e-12, out=part)
     nearest, correlation = _compare_all(units, kept) if exact else _compare_in_groups(units, kept)
     return NearestUnits(nearest.numpy(), correlation.clamp(-1, 1).numpy(), used, exact)
+
+
+def nearest_concepts(texts: Float[Tensor, "concepts dim"]) -> Int[np.ndarray, "concepts near"]:
+    """The other concepts whose text embeddings are most similar to each one's, nearest first.
+
+    Embeddings are centred over the concepts first: what all have in common (of "a tench", "a hen", ... the template)
+    makes every cosine high. Up to `EXACT` concepts, all pairs are compared; of more, those that share a group.
+    """
+    concepts = len(texts)
+    if concepts < 2:
+        return np.empty((concepts, 0), dtype=np.int64)
+    rows = torch.nn.functional.normalize(texts.float() - texts.float().mean(dim=0), dim=1, eps=1e-12)
+    compare = _compare_all if concepts <= EXACT else _compare_in_groups
+    return compare(rows, min(SIMILAR, concepts - 1))[0].numpy()
 
 
 def _compare_all(units: Float[Tensor, "neurons images"], kept: int) -> tuple[Tensor, Tensor]:

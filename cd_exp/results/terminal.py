@@ -169,6 +169,22 @@ def print_examples(outcome: RunResult) -> Table:
     return table
 
 
+def show_query(console: Console, words: str, units: Sequence[tuple[str, int, int, str]]) -> None:
+    """Print the units that match a phrase best.
+
+    Args:
+        console: what to print on.
+        words: the phrase.
+        units: layer, unit, rank of the phrase among all concepts, and label, the best of each layer first.
+    """
+    table = _make_table("layer", "unit", "rank of the phrase", "label of the unit", right_from=1)
+    table.columns[-1].justify = "left"
+    table.title, table.title_justify = as_terminal_text(f"units matching {words!r} best"), "left"
+    for layer, unit, rank, label in units:
+        table.add_row(*map(as_terminal_text, (layer, str(unit), f"{rank:,}", label or "(none)")))
+    console.print(table)
+
+
 def _make_table(*headings: str, right_from: int = 1, wrap: bool = False) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for number, heading in enumerate(headings):

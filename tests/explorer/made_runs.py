@@ -55,6 +55,9 @@ def made_run(
     names = names_of(concepts)
     activations = {layer: torch.rand(images, units, generator=generator) for layer, units in layers.items()}
     embeddings, texts = torch.randn(images, 8, generator=generator), torch.randn(concepts, 8, generator=generator)
+    texts[NAMES.index("blue stripe")] = (
+        1.01 * texts[NAMES.index("cat")]
+    )  # "cat" has a concept of nearly the same meaning
     last = list(layers)[-1]
     labels = {
         layer: made_layer(layer, torch.rand(units, concepts, generator=generator), names, judged=layer == last)

@@ -12,7 +12,8 @@ from made_outcomes import HOSTILE
 from made_runs import made_content
 from selenium.webdriver.common.keys import Keys
 
-from cd_exp.explorer import find_page, write_pages
+from cd_exp.explorer import PageContent, find_page, write_pages
+from cd_exp.explorer.payload import encode_array
 from cd_exp.metrics import significance
 
 pytestmark = needs_browser
@@ -24,6 +25,7 @@ VIEWS = (
     "view=concept&concept=red+circle",
     "view=picture&image=4",
     "view=compare",
+    "view=shortlist&list=fc:3,layer4.1.act2:7",
 )
 
 
@@ -116,7 +118,7 @@ def test_the_policy_holds_under_file(window, page):
     ],
 )
 def test_search_finds_what_the_words_and_columns_say(window, page, content, text, fits):
-    window.go(page, "view=units")
+    window.go(page, "view=units&similar=no")
     units = window.js(
         "const run = opened.values().next().value, t = run.main; return Array.from({length: t.count}, (_, at) => ({"
         "layer: run.layers[t.layer[at]].name, unit: t.unit[at], label: t.label(at), truth: t.truthText(at), "
@@ -131,7 +133,7 @@ def test_search_finds_what_the_words_and_columns_say(window, page, content, text
 
 
 def test_matches_are_marked_and_what_is_not_understood_is_said(window, page):
-    window.go(page, "view=units")
+    window.go(page, "view=units&similar=no")
     search(window, "Circle")
     assert set(window.js("return [...document.querySelectorAll('.rows mark')].map(node => node.innerText)")) == {
         "circle"
@@ -140,6 +142,122 @@ def test_matches_are_marked_and_what_is_not_understood_is_said(window, page):
     assert "no column rnak; there are unit, similarity" in window.text(".problem")
     search(window, "layer:fd")
     assert "no layer fd" in window.text(".problem")
+
+
+def test_a_search_finds_labels_of_similar_meaning_and_lists_the_closest_first(window, page):
+    """`blue stripe` has nearly the text embedding of `cat`."""
+    window.go(page, "view=units")
+    search(window, "cat")
+    names = window.js(
+        "const t = opened.values().next().value.main; return Array.from(selected(t, state).rows, at => t.label(at))"
+    )
+    assert names[: len(labels(window))] == [name.lstrip("✓✗ ") for name in labels(window)]
+    first = names.count("cat")
+    assert first > 0
+    assert names[:first] == ["cat"] * first
+    assert names[first] == "blue stripe"
+    assert "similar concepts: blue stripe" in window.text(".similar")
+    window.js("document.getElementById('similar').click()")
+    assert "similar=no" in window.js("return location.hash")
+    assert window.text(".similar") == ""
+    literal = int(window.text(".count").split()[0])
+    window.js("document.getElementById('similar').click()")
+    assert int(window.text(".count").split()[0]) > literal
+    window.go(page, "view=concepts&q=cat")
+    assert window.js("return [...document.querySelectorAll('.concept .name')].map(node => node.innerText)")[1] == (
+        "blue stripe"
+    )
+    window.go(page, "view=concept&concept=cat")
+    assert "Similar concepts" in window.text()
+
+
+def test_columns_are_chosen_and_the_link_keeps_them(window, page):
+    window.go(page, "view=units")
+    heads = "return [...document.querySelectorAll('.head [role=columnheader].n button')].map(node => node.innerText)"
+    every = window.js(heads)
+    assert "margin" in every
+    window.js("document.querySelector('.columns-shown [name=margin]').click()")
+    window.wait("return !document.querySelector('.head .c-margin')")
+    address = window.js("return location.hash")
+    window.go(page, address[1:])
+    assert window.js(heads) == [name for name in every if name != "margin"]
+    assert "best − second-best score" in window.js("return document.querySelector('.columns-shown').textContent")
+
+
+def test_the_shortlist_goes_along_on_every_page_and_is_a_link_and_a_csv(window, page):
+    window.go(page, "view=units&layer=fc&sort=unit")
+    stars = "return [...document.querySelectorAll('.rows .pick')].map(node => node.getAttribute('aria-pressed'))"
+    assert set(window.js(stars)) == {"false"}
+    window.js("document.querySelectorAll('.rows .pick')[2].click()")
+    window.js("document.querySelectorAll('.rows .pick')[4].click()")
+    assert window.js(stars)[:6] == ["false", "false", "true", "false", "true", "false"]
+    window.js("document.querySelector('.rows .name').click()")  # a link drawn before anything was picked
+    window.wait("return document.body.dataset.view === 'unit'")
+    assert "Shortlist (2)" in window.text("#top")
+    window.js("document.querySelector('.facts .pick').click()")
+    assert "Shortlist (3)" in window.text("#top")
+    window.js("[...document.querySelectorAll('#top nav a')].at(-1).click()")
+    window.wait("return document.body.dataset.view === 'shortlist'")
+    units = "return [...document.querySelectorAll('.shortlist tbody th')].map(node => node.innerText)"
+    assert window.js(units) == ["fc · 2", "fc · 4", "fc · 0"]
+    link = window.js("return document.getElementById('list-link').value")
+    window.go(page)
+    assert "Shortlist (" not in window.text("#top")
+    window.go(page, link.partition("#")[2])  # as another person opens it
+    assert window.js(units) == ["fc · 2", "fc · 4", "fc · 0"]
+    text = window.js(
+        "const t = opened.values().next().value.main; return unitsCsv(t, picked.map(([l, u]) => t.find(1, u)))"
+    )
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [(row["layer"], row["unit"]) for row in rows] == [("fc", "2"), ("fc", "4"), ("fc", "0")]
+    window.js("document.querySelector('.shortlist .pick').click()")
+    assert "list=fc%3A4%2Cfc%3A0" in window.js("return location.hash")
+
+
+@pytest.mark.parametrize(("view", "code", "header"), [
+    ("view=concepts", "conceptsCsv(run, [run.numberOf.get('cat')], new Int32Array(9e3).fill(2), new Int32Array(9e3))",
+     "concept,units_top1,units_top5"),
+    ("view=compare", "pairsCsv({table: t, words: 'a'}, {table: t, words: 'b'}, shared(t, t).slice(0, 1))",
+     "layer,unit,truth,label a,label b,right a,right b"),
+])  # fmt: skip
+def test_the_other_lists_are_csv_too(window, page, view, code, header):
+    window.go(page, view)
+    assert "Download CSV" in window.text(".controls")
+    assert window.js(f"const run = opened.values().next().value, t = run.main; return {code}").splitlines()[0] == header
+
+
+@pytest.fixture(scope="module")
+def mapped(content, tmp_path_factory):
+    """The page with a made-up map for each of the images of one layer: bright at the upper left."""
+    maps = np.zeros((120, 10, 3, 4), dtype=np.uint8)
+    maps[:, :, 0, 0] = 100
+    parts = dict(content.parts)
+    parts["layer-0"] = parts["layer-0"] | {"maps": encode_array(maps)}
+    parts["run"] = parts["run"] | {"region": [0, 0, 1, 1]}
+    made = PageContent(parts, content.sheets)
+    return write_pages(tmp_path_factory.mktemp("mapped"), find_page({"made": made}, title="made"))
+
+
+def test_the_overlay_lies_on_the_image_has_a_legend_and_is_switched_off(window, mapped):
+    window.go(mapped, "view=unit&of=layer4.1.act2&unit=7")
+    shown = "return getComputedStyle(document.querySelector('.where .heat')).display !== 'none'"
+    assert window.js("return document.querySelectorAll('.where .card .overlaid .heat').length") == 10
+    top_row = window.js("return [...document.querySelector('.heat').getContext('2d').getImageData(0, 0, 4, 1).data]")
+    strong, weak = top_row[:4], top_row[12:]
+    assert strong[0] > 200 > 100 > weak[0]  # yellow, and deep blue
+    assert strong[3] > weak[3]
+    assert "greatest activation of the unit" in window.text(".where-legend")
+    assert window.js(shown)
+    window.js("document.getElementById('where').click()")
+    assert not window.js(shown)
+    window.go(mapped, window.js("return location.hash")[1:])
+    assert not window.js(shown)
+    assert window.complaints() == []
+
+
+def test_a_page_without_maps_says_how_to_get_them(window, page):
+    window.go(page, "view=unit&of=layer4.1.act2&unit=7")
+    assert "python -m cd_exp.report FOLDER --maps" in window.text()
 
 
 def test_sorting_puts_empty_cells_last(window, page):

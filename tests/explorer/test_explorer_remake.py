@@ -174,6 +174,8 @@ def test_stored_pictures_are_those_of_the_probe(stored, tmp_path):
         (["{none}"], "holds no metrics.json"),
         (["{0}", "{1}", "--out", "{out}", "--query", "cat"], "one FOLDER"),
         (["{sweep}", "--query", "cat"], "one of its jobs"),
+        (["{0}", "{1}", "--out", "{out}", "--maps"], "--maps looks into one run"),
+        (["{sweep}", "--maps"], "--maps looks into one run, and {sweep} is a sweep"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(folders, tmp_path, capsys, arguments, words):
@@ -186,7 +188,7 @@ def test_what_cannot_be_done_is_one_line(folders, tmp_path, capsys, arguments, w
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
-    assert words in error
+    assert words.format(sweep=folders[0].parent) in error
     assert not (tmp_path / "out").exists()
 
 

@@ -9,6 +9,7 @@ from cd_exp.explorer import unit_statistics as module
 from cd_exp.explorer.unit_statistics import (
     BINS,
     activation_percentiles,
+    nearest_concepts,
     nearest_units,
     select_shown_images,
     top_units_per_image,
@@ -139,3 +140,28 @@ def test_clip_shows_the_images_with_the_highest_cosine():
     assert found.tolist() == expected.topk(3).indices.tolist()
     assert cosines == pytest.approx(expected.topk(3).values.numpy(), abs=1e-5)
     assert select_shown_images(images, texts[:0], count=3)[0].shape == (0, 0)
+
+
+def test_similar_concepts_are_the_nearest_once_what_all_share_is_off(monkeypatch):
+    texts = torch.randn(40, 16, generator=torch.Generator().manual_seed(5)) + 3
+    monkeypatch.setattr(module, "BLOCK", 120)  # three concepts at a time
+    centred = (texts - texts.mean(dim=0)).numpy()
+    for concept, row in enumerate(nearest_concepts(texts).tolist()):
+        cosines = [
+            np.dot(centred[concept], other) / np.linalg.norm(centred[concept]) / np.linalg.norm(other)
+            for other in centred
+        ]
+        order = np.argsort(-np.array(cosines)).tolist()
+        assert row == [other for other in order if other != concept][: module.SIMILAR]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_few_concepts_have_fewer_similar_ones(count):
+    assert nearest_concepts(torch.randn(count, 4)).shape == (count, max(0, count - 1))
+
+
+def test_of_very_many_concepts_those_of_a_group_are_compared(monkeypatch):
+    texts = torch.randn(60, 200, generator=torch.Generator().manual_seed(5))
+    texts[30:] = texts[:30] + 0.05 * texts[30:]  # pairs of nearly the same meaning
+    monkeypatch.setattr(module, "EXACT", 20)
+    assert nearest_concepts(texts)[:, 0].tolist() == [*range(30, 60), *range(30)]

@@ -26,7 +26,8 @@ async function compareView(main, run, state, runs) {
     h("div", {className: "controls"}, pick("first", a, "a"), pick("second", b, "b"),
       choice("show", Object.keys(KINDS), key => KINDS[key], kind, value => change({show: value})),
       choice("layer", ["", ...layers], name => name || "all layers", state.get("layer") ?? "", value => change({layer: value})),
-      h("label", {className: "wide"}, "Search", search)),
+      h("label", {className: "wide"}, "Search", search),
+      h("button", {type: "button", className: "quiet", onclick: () => download("compare.csv", pairsCsv(a, b, shown), "text/csv")}, "Download CSV")),
     tests(a, b, pairs, judged, only, layers),
     h("div", {className: "told"}, h("p", {className: "count", role: "status"}, `${shown.length.toLocaleString("en")} of ${pairs.length.toLocaleString("en")} units that both label`)),
     list.node);
@@ -45,6 +46,12 @@ function shared(first, second) {
     if (there >= 0) found.push([layer, at, there, first.right[at], second.right[there], first.label(at).toLowerCase(), second.label(there).toLowerCase()]);
   }
   return found;
+}
+
+function pairsCsv(a, b, pairs) {
+  const said = right => ({1: "yes", 0: "no"})[right] ?? "";
+  return csv([["layer", "unit", "truth", `label ${a.words}`, `label ${b.words}`, `right ${a.words}`, `right ${b.words}`],
+    ...pairs.map(([layer, x, y, p, q]) => [layer, a.table.unit[x], a.table.truthText(x), a.table.label(x), b.table.label(y), said(p), said(q)])]);
 }
 
 function tests(a, b, pairs, judged, only, layers) {

@@ -1,6 +1,6 @@
 // State lives in the address, so that every view is a link; keys and the frame around the views.
 
-const VIEWS = {overview: "Overview", units: "Units", concepts: "Concepts", compare: "Compare", sweep: "Sweep"};
+const VIEWS = {overview: "Overview", units: "Units", concepts: "Concepts", compare: "Compare", sweep: "Sweep", shortlist: "Shortlist"};
 const KEYS = [["/", "search"], ["j k", "next, previous row"], ["Enter", "open the row"], ["[ ]", "previous, next unit of the list"], ["h", "overview"], ["u", "units"], ["?", "this help"], ["Esc", "leave the search, close"]];
 const runs = new Map();  // what the page says of each run, by its key
 const opened = new Map();
@@ -27,11 +27,11 @@ function change(changes, {quietly = false, before} = {}) {
 
 function frame() {
   const view = state.get("view") ?? "overview", tab = {unit: "units", concept: "concepts", picture: "units"}[view] ?? view;
-  const keep = {of: "", unit: "", image: "", concept: "", at: "", q: "", sort: "", show: "", layer: "", from: "", order: ""};
+  const keep = {of: "", unit: "", image: "", concept: "", at: "", q: "", sort: "", show: "", layer: "", from: "", order: "", similar: ""};
   const tabs = Object.keys(VIEWS).filter(name => (name !== "sweep" || sweep) && (name !== "compare" || [...runs.values()].reduce((sum, run) => sum + run.methods.length, 0) > 1));
   const chooser = runs.size > 1 && h("select", {ariaLabel: "run", onchange: event => change({...keep, run: event.target.value})}, [...runs.keys()].map(key => h("option", {value: key, selected: key === runKey()}, runs.get(key).words)));
   fill(document.getElementById("top"),
-    h("nav", {ariaLabel: "Views"}, tabs.map(name => h("a", {href: href({...keep, view: name}), ariaCurrent: name === tab ? "page" : null}, VIEWS[name]))),
+    h("nav", {ariaLabel: "Views"}, tabs.map(name => h("a", {href: href({...keep, view: name}), ariaCurrent: name === tab ? "page" : null}, VIEWS[name], name === "shortlist" && picked.length ? ` (${picked.length})` : ""))),
     chooser,
     h("span", {className: "tools"},
       h("button", {type: "button", className: "quiet", title: "light or dark", ariaLabel: "light or dark", onclick: toggle}, "◐"),
@@ -50,13 +50,15 @@ async function draw() {
   state = new URLSearchParams(location.hash.slice(1));
   const main = document.getElementById("main"), view = state.get("view") ?? (sweep ? "sweep" : "overview");
   if (!state.get("view")) state.set("view", view);
+  followPicked(state);
+  if ((new URLSearchParams(location.hash.slice(1)).get("list") ?? "") !== (state.get("list") ?? "")) history.replaceState(null, "", href({}));
   const fresh = h("main", {id: "main", tabIndex: -1, className: `view-${view}`});
   frame();
   const run = await runOf(runKey());
   if (number !== drawing) return;
   if (state.get("run") && !runs.has(state.get("run"))) shown = missing(fresh, `There is no run ${state.get("run")} in this page.`);
   else {
-    const make = {overview: overviewView, units: unitsView, unit: unitView, concepts: conceptsView, concept: conceptView, picture: pictureView, compare: compareView, sweep: sweep && ((node, _, at) => sweepView(node, sweep, at, runs))}[view];
+    const make = {overview: overviewView, units: unitsView, unit: unitView, concepts: conceptsView, concept: conceptView, picture: pictureView, compare: compareView, shortlist: shortlistView, sweep: sweep && ((node, _, at) => sweepView(node, sweep, at, runs))}[view];
     if (["units", "concepts", "compare"].includes(view)) main.replaceWith(fresh);  // a list must be in the document to know its height
     const made = make ? make(fresh, run, state, runs) : missing(fresh, `There is no view ${view}.`);
     shown = await made;
@@ -79,7 +81,7 @@ function help() {
   const dialog = document.getElementById("help");
   fill(dialog, h("h2", {id: "help-title"}, "Keys"), h("dl", {className: "keys"}, KEYS.map(([key, words]) => [h("dt", null, key.split(" ").map(one => h("kbd", null, one))), h("dd", null, words)])),
     h("h2", null, "Search"), h("dl", {className: "keys"}, [
-      ["striped cat", "both, anywhere in label, top five or truth"], ['"red circle"', "exactly these words"], ["-blue", "without"], ["cat|dog", "either"],
+      ["dog", "in label, top five or truth; and units whose label is similar in meaning, the closest first (a box switches that off)"], ["striped cat", "both words, anywhere"], ['"red circle"', "exactly these words"], ["-blue", "without"], ["cat|dog", "either"],
       ["label:cat  top5:cat  truth:cat  general:animal", "in one of them alone"], ["layer:fc  mark:dead  right:no", "of that layer, mark or verdict; layer:blocks.*"], ["rank>5 stability<0.5", "by any column of numbers"]]
       .map(([key, words]) => [h("dt", null, h("code", null, key)), h("dd", null, words)])),
     h("form", {method: "dialog"}, h("button", {autofocus: true}, "Close")));

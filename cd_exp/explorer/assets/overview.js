@@ -3,41 +3,52 @@
 function overviewView(main, run, state) {
   fill(main,
     h("h1", null, run.title),
+    layersTable(run, state),
+    queries(run, state),
+    scatter(run, state),
+    results(run),
+    comparisons(run),
+    h("section", null, h("h2", null, "Labels given most often"), h("p", {className: "soft"}, "labels shared by many units are rarely informative"),
+      run.main.layers.map(([name]) => frequent(run, name, state))),
     h("div", {className: "columns"},
       h("section", null, h("h2", null, "The run"),
         h("dl", {className: "about"}, Object.entries(run.about).map(([key, value]) => [h("dt", null, key), h("dd", null, value)]))),
       h("section", null, h("h2", null, "The command"), h("pre", {tabIndex: 0}, run.command),
         h("p", {className: "soft"}, Object.entries(run.seconds).map(([key, value]) => `${key} ${value.toFixed(1)} s`).join(" · ")),
-        run.notes.length ? h("ul", {className: "notes"}, run.notes.map(note => h("li", null, note))) : null)),
-    layersTable(run, state),
-    scatter(run, state),
-    results(run),
-    comparisons(run),
-    h("section", null, h("h2", null, "Labels given most often"), h("p", {className: "soft"}, "labels shared by many units are rarely informative"),
-      run.main.layers.map(([name]) => frequent(run, name, state))));
+        run.notes.length ? h("ul", {className: "notes"}, run.notes.map(note => h("li", null, note))) : null)));
   return {};
 }
 
+// What the headings of a table mean, for readers without a pointer to hold over them.
+function legend(figures) {
+  return figures.length ? h("details", {className: "legend"}, h("summary", null, "What the headings mean"), h("dl", {className: "about"}, figures.map(({heading, meaning}) => [h("dt", null, heading), h("dd", null, meaning)]))) : null;
+}
+
+const OF_A_LAYER = ["units", "top1", "p_right_share", "stability_median", "stable_share", "dead", "always_on", "distinct_labels", "commonest_label", "commonest_share"];
+
+// The run's own numbers of each layer; nothing is counted here.
 function layersTable(run, state) {
-  const table = run.main, stable = table.keys.includes("stability");
-  const heads = ["layer", "units", "right", "dead", ...(stable ? ["stable"] : []), "distinct labels", ""];
-  return section("Layers", stable ? "stable: the label is given by 80 % of resamples of the images or more" : "",
-    h("div", {className: "scroll"}, h("table", null,
-      h("thead", null, h("tr", null, heads.map((head, i) => h("th", {scope: "col", className: i ? "n" : ""}, head)))),
-      h("tbody", null, table.layers.map(([name], number) => {
-        const rows = Array.from({length: (table.starts[number + 1] ?? table.count) - table.starts[number]}, (_, i) => table.starts[number] + i);
-        const judged = rows.filter(at => table.right[at] >= 0), right = judged.filter(at => table.right[at] === 1).length;
-        const count = mark => { const found = rows.filter(at => table.has(at, mark)).length; return found ? found.toLocaleString("en") : "0"; };
-        const names = new Set(rows.map(at => table.top[5 * at]).filter(label => label >= 0));
-        return h("tr", null,
-          h("th", {scope: "row"}, h("a", {href: href({view: "units", layer: name}, state)}, name)),
-          h("td", {className: "n"}, rows.length.toLocaleString("en")),
-          h("td", {className: "n"}, judged.length ? [percent(right, judged.length), h("span", {className: "soft"}, ` of ${judged.length.toLocaleString("en")}`)] : "–"),
-          h("td", {className: "n"}, count("dead")),
-          stable ? h("td", {className: "n"}, percent(rows.filter(at => table.numbers("stability")[at] >= 0.8).length, rows.length)) : null,
-          h("td", {className: "n"}, names.size.toLocaleString("en")),
-          h("td", {className: "bar-cell"}, judged.length ? h("meter", {min: 0, max: 1, value: right / judged.length, ariaLabel: `${percent(right, judged.length)} right`}) : ""));
-      })))));
+  const values = run.metrics[run.main.method] ?? {}, figures = OF_A_LAYER.map(key => run.figures.find(figure => figure.key === key)).filter(figure => figure && Object.values(values).some(metrics => metrics[figure.key] !== undefined));
+  const judged = metrics => metrics.judged && metrics.judged < metrics.units ? h("span", {className: "soft"}, ` of ${metrics.judged.toLocaleString("en")}`) : null;
+  return section("Layers", "in brackets the 95 % interval over units",
+    h("div", {className: "scroll"}, h("table", {className: "layers"},
+      h("thead", null, h("tr", null, h("th", {scope: "col"}, "layer"), figures.map(figure => h("th", {scope: "col", className: "n", title: figure.meaning}, figure.heading)))),
+      h("tbody", null, run.layers.map(({name, units}) => {
+        const metrics = {units, ...values[name]};
+        return h("tr", null, h("th", {scope: "row"}, h("a", {href: href({view: "units", layer: name}, state)}, name)),
+          figures.map(figure => h("td", {className: "n"}, metricText(figure, metrics, figure.key === "top1"), figure.key === "top1" ? judged(metrics) : null)));
+      })))), legend(figures));
+}
+
+// Phrases asked for, each with the units that match it best.
+function queries(run, state) {
+  if (!run.queries?.length) return null;
+  return section("Phrases asked for", "the units that match each best, with the rank of the phrase among all concepts",
+    run.queries.map(query => h("div", {className: "query"}, h("h3", null, conceptLink(query.words, state)),
+      Object.entries(query.layers).map(([layer, found]) => {
+        const units = Array.from(unpacked(found.units)).slice(0, 4), ranks = unpacked(found.ranks);
+        return h("div", {className: "small-rows"}, units.map((unit, i) => smallRow(run.main, run.main.find(run.layerNumber.get(layer), unit), state, `rank ${ranks[i].toLocaleString("en")}`)));
+      }))));
 }
 
 // Each unit of a layer: how far its label can be trusted against how often it fires; a click opens the unit.
@@ -68,32 +79,35 @@ function scatter(run, state) {
   return section("Units of a layer", `each dot is a unit: ${name} of its label against the share of images with an activation above 0. Green: right, orange: wrong, grey outline: truth unknown, dashed: flagged; click a dot to open the unit`, h("div", {className: "controls"}, pick), box);
 }
 
-function metricText(figure, values) {
+function metricText(figure, values, interval = true) {
   if (values[figure.key] === undefined) return "";
   const text = value => typeof value === "number" ? value.toFixed(figure.digits) : String(value);
-  const bounds = values[figure.interval];
+  const bounds = interval ? values[figure.interval] : null;
   return text(values[figure.key]) + (bounds ? ` [${bounds.map(text).join(", ")}]` : "");
 }
 
+// A layer at a time: a row for each metric with its meaning, a column for each method.
 function results(run) {
-  const rows = Object.entries(run.metrics).flatMap(([method, layers]) => Object.entries(layers).map(([layer, values]) => ({method, layer, values})));
-  const figures = run.figures.filter(figure => rows.some(({values}) => values[figure.key] !== undefined));
-  const shown = rows.filter(({values}) => values.judged !== undefined || rows.every(({values: other}) => other.judged === undefined));
-  if (!figures.length) return null;
-  return section("Results", "in brackets the 95 % interval over units",
-    h("div", {className: "scroll"}, h("table", null,
-      h("thead", null, h("tr", null, h("th", {scope: "col"}, "layer"), h("th", {scope: "col"}, "method"), figures.map(figure => h("th", {scope: "col", className: "n", title: figure.meaning}, figure.heading)))),
-      h("tbody", null, shown.map(({method, layer, values}) => h("tr", null, h("th", {scope: "row"}, layer), h("td", null, method),
-        figures.map(figure => h("td", {className: "n"}, metricText(figure, values)))))))));
+  const methods = Object.entries(run.metrics), layers = run.layers.map(layer => layer.name).filter(name => methods.some(([, values]) => values[name]));
+  if (!layers.length) return null;
+  const box = h("div", {className: "scroll"}), first = layers.findLast(name => methods.some(([, values]) => values[name]?.judged)) ?? layers.at(-1);
+  const draw = layer => {
+    const columns = methods.filter(([, values]) => values[layer]), figures = run.figures.filter(figure => columns.some(([, values]) => values[layer][figure.key] !== undefined));
+    fill(box, h("table", {className: "results"},
+      h("thead", null, h("tr", null, h("th", {scope: "col"}, "metric"), columns.map(([method]) => h("th", {scope: "col", className: "n"}, method)), h("th", {scope: "col"}, "meaning"))),
+      h("tbody", null, figures.map(figure => h("tr", null, h("th", {scope: "row"}, figure.heading), columns.map(([, values]) => h("td", {className: "n"}, metricText(figure, values[layer]))), h("td", {className: "soft meaning"}, figure.meaning))))));
+  };
+  draw(first);
+  return section("Results", "in brackets the 95 % interval over units", layers.length > 1 ? h("div", {className: "controls"}, choice("layer", layers, name => name, first, draw)) : null, box);
 }
 
 function comparisons(run) {
   const figures = new Map(run.figures.map(figure => [figure.key, figure]));
   const rows = run.comparisons.flatMap(test => Object.keys(test).filter(key => key.endsWith("_difference")).map(key => ({test, key: key.slice(0, -11)})));
   if (!rows.length) return null;
-  return section("Methods compared on the same units", "the first less the second, with the 95 % interval of the difference",
+  return section("Methods compared on the same units", "the first minus the second, with the 95 % interval of the difference",
     h("div", {className: "scroll"}, h("table", null,
-      h("thead", null, h("tr", null, ["layer", "first", "second", "figure", "difference", "p", "Holm", "units"].map((head, i) => h("th", {scope: "col", className: i > 3 ? "n" : ""}, head)))),
+      h("thead", null, h("tr", null, ["layer", "first", "second", "metric", "difference", "p", "Holm", "units"].map((head, i) => h("th", {scope: "col", className: i > 3 ? "n" : ""}, head)))),
       h("tbody", null, rows.map(({test, key}) => {
         const figure = figures.get(key) ?? {heading: key, digits: 3}, bounds = test[`${key}_difference_ci95`];
         const signed = value => (value > 0 ? "+" : "") + value.toFixed(figure.digits);
@@ -132,12 +146,18 @@ function conceptView(main, run, state) {
     images.length ? section("Images with the highest CLIP score", "with the cosine of picture and word",
       h("div", {className: "cards large"}, images.map((image, i) => card(run, image, number(cosines[i], 3))))) : h("p", {className: "soft"}, numberOf === -2 && !query ? "This run has no concept of that name." : "No pictures were stored for it."),
     query ? asked(run, query, state) : null,
+    similarTo(run, place, state),
     [...layers].map(([layer, {first, five, truth}]) => first.length + five.length + truth.length
       ? section(run.layers[layer].name, "", units("first among its concepts", first), units("among the five best", five), units("the truth of", truth)) : null));
   return {};
 }
 
-// Units that answer to words asked for when the page was made.
+function similarTo(run, place, state) {
+  const near = unpacked(run.concepts.near), concepts = unpacked(run.concepts.name);
+  return place >= 0 && near?.width ? section("Similar concepts", "the nearest by CLIP's text embeddings, of those that some unit has among its best", h("p", {className: "chips"}, Array.from(row(near, place), other => conceptLink(run.name(concepts[other]), state)))) : null;
+}
+
+// Units that match words asked for when the page was made.
 function asked(run, query, state) {
   return section("Units matching this phrase best", "rank among all concepts, by the similarity function of the run",
     Object.entries(query.layers).map(([layer, found]) => {
@@ -167,7 +187,8 @@ function conceptsView(main, run, state) {
     mark = text ? new RegExp(literal(text), "giu") : null;
     const value = {first: name => first[name], five: name => first[name] + five[name], name: name => run.order[name]}[key.replace("-", "")] ?? (name => first[name]);
     const down = key.startsWith("-") ? -1 : 1;
-    shown = every.filter(name => run.lowered[name].includes(text)).sort((a, b) => down * (value(a) - value(b)) || run.order[a] - run.order[b]);
+    const close = related(run, text), close_ = name => close.get(name) ?? 0;
+    shown = every.filter(name => close.has(name) || run.lowered[name].includes(text)).sort((a, b) => (state.get("sort") ? 0 : close_(b) - close_(a)) || down * (value(a) - value(b)) || run.order[a] - run.order[b]);
     count.textContent = `${shown.length.toLocaleString("en")} of ${every.length.toLocaleString("en")} concepts`;
   };
   pick();
@@ -180,10 +201,15 @@ function conceptsView(main, run, state) {
       h("div", {role: "gridcell", className: "pictures"}, places.has(shown[i]) ? Array.from(row(unpacked(run.concepts.pictures), places.get(shown[i])), image => picture(run, image)) : []))});
   function update() { pick(); list.node.scrollTop = 0; list.refresh(shown.length, list.render); }
   const sort = choice("sort by", ["-first", "-five", "name"], key => ({"-first": "units that have it first", "-five": "units that have it among five", name: "name"})[key], state.get("sort") || "-first", value => { change({sort: value}, {quietly: true}); update(); });
-  fill(main, h("h1", {className: "unseen"}, "Concepts"), h("div", {className: "controls", role: "search"}, h("label", {className: "wide"}, "Search concepts", search), sort), h("div", {className: "told"}, count), list.node);
+  const save = h("button", {type: "button", className: "quiet", onclick: () => download(`concepts-${run.key}.csv`, conceptsCsv(run, shown, first, five), "text/csv")}, "Download CSV");
+  fill(main, h("h1", {className: "unseen"}, "Concepts"), h("div", {className: "controls", role: "search"}, h("label", {className: "wide"}, "Search concepts", search), sort, save), h("div", {className: "told"}, count), list.node);
   main.classList.add("filling");
   list.draw();
   return {list, search, open};
+}
+
+function conceptsCsv(run, shown, first, five) {
+  return csv([["concept", "units_top1", "units_top5"], ...shown.map(name => [run.name(name), first[name], first[name] + five[name]])]);
 }
 
 async function pictureView(main, run, state) {

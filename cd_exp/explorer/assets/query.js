@@ -19,6 +19,25 @@ function pattern(text, exact) {
   return exact ? `(?<![\\p{L}\\p{N}])(?:${found})(?![\\p{L}\\p{N}])` : found;
 }
 
+// Names by how close in meaning they are to plain words: {number: score, best first}. Every concept named so, as a whole word
+// if any is, votes for itself and for the concepts that the run stored as similar to it, the nearest with most weight.
+// "dog" finds breeds by "Maltese dog" and "Eskimo dog", and leaves "hotdog" behind, which has no other vote.
+const RELATED = 40, LEAST_VOTE = 0.05;
+
+function related(run, text) {
+  const near = unpacked(run.concepts.near), terms = text.trim().toLowerCase();
+  if (!near?.width || !terms || /["|:<>=]|(^|\s)-/.test(terms)) return new Map();
+  const concepts = unpacked(run.concepts.name), whole = new RegExp(pattern(terms, true), "iu");
+  const named = Array.from(concepts.keys()).filter(at => run.lowered[concepts[at]].includes(terms));
+  const exact = named.filter(at => whole.test(run.name(concepts[at]))), seeds = exact.length ? exact : named, votes = new Map();
+  for (const at of seeds) {
+    votes.set(at, (votes.get(at) ?? 0) + 1);
+    row(near, at).forEach((other, rank) => votes.set(other, (votes.get(other) ?? 0) + 1 - (rank + 1) / (near.width + 1)));
+  }
+  const found = [...votes].filter(([, vote]) => vote >= LEAST_VOTE * seeds.length).sort((a, b) => b[1] - a[1] || a[0] - b[0]);
+  return new Map(found.slice(0, RELATED).map(([at, vote]) => [concepts[at], vote]));
+}
+
 // {test: row => bool, mark: pattern of what matched, problem: what is not understood}
 function parsed(text, table) {
   const tests = [], marks = [], problems = [];

@@ -21,6 +21,7 @@ function sweepView(main, sweep, state, runs) {
   };
   fill(main, h("h1", null, sweep.title),
     section("Jobs", `${sweep.jobs.toLocaleString("en")} jobs, ${sweep.finished.toLocaleString("en")} finished; ${sweep.axes.length > 1 ? "the axes are" : "the axis is"} ${sweep.axes.join(", ") || "none"}. A click on a heading sorts.`,
+      h("p", null, h("button", {type: "button", className: "quiet", onclick: () => download("sweep.csv", csv([heads, ...rows]), "text/csv")}, "Download CSV")),
       h("div", {className: "scroll"}, h("table", {className: "jobs"},
         h("thead", null, h("tr", null, shownColumns.map(i => h("th", {scope: "col", className: typeof sweep.rows.find(row => row[i] !== null)?.[i] === "number" ? "n" : "", ariaSort: heads[i] === key ? (down > 0 ? "ascending" : "descending") : "none"},
           h("button", {type: "button", onclick: () => change({sort: sort === `-${heads[i]}` ? heads[i] : `-${heads[i]}`})}, heading(heads[i]), heads[i] === key ? (down > 0 ? " ▲" : " ▼") : ""))))),

@@ -29,7 +29,7 @@ function heading(run, table, at, {name, unit, rows, here, step, state}) {
       h("a", {href: href({view: "units", of: "", unit: "", at: at}, state)}, "units"), ` / ${name} / unit ${unit}`,
       h("span", {className: "stepping"}, link(-1, "← previous", "["), here >= 0 ? ` ${(here + 1).toLocaleString("en")} of ${rows.length.toLocaleString("en")} ` : " ", link(1, "next →", "]"))),
     h("h1", null, at >= 0 ? verdict(table.right[at]) : null, " ", label ? h("span", {className: at >= 0 && table.isUnsure(at) ? "unsure" : ""}, conceptLink(label, state)) : "(no label)"),
-    h("p", {className: "facts"}, sure(table, at),
+    h("p", {className: "facts"}, at >= 0 ? pickButton(table, at) : null, sure(table, at),
       at >= 0 && table.general[at] >= 0 ? h("span", null, h("b", null, "in general "), run.name(table.general[at])) : null,
       truth.length ? h("span", null, h("b", null, "truth "), truth.flatMap((name, i) => [i ? "; " : "", conceptLink(run.name(name), state)])) : null,
       facts.map(([key, value]) => h("span", null, h("b", null, `${key} `), value)),
@@ -52,9 +52,9 @@ function elsewhere(run, words, state) {
   return h("p", {className: "elsewhere"}, `${words} are on the page of the run: `, h("a", {href: run.home + href({run: ""}, state)}, run.home));
 }
 
-function card(run, image, below, state = current()) {
+function card(run, image, below, state = current(), over = null) {
   return h("figure", {className: "card"},
-    h("a", {href: href({view: "picture", image: run.imageIndex[image], of: "", unit: "", q: "", show: "", at: "", concept: ""}, state)}, picture(run, image)),
+    h("a", {href: href({view: "picture", image: run.imageIndex[image], of: "", unit: "", q: "", show: "", at: "", concept: ""}, state)}, over ? h("span", {className: "overlaid"}, picture(run, image), over) : picture(run, image)),
     h("figcaption", null, below));
 }
 
@@ -65,26 +65,40 @@ function section(title, note, ...content) {
 function strongest(run, layer, place, detail) {
   const images = row(run.pictures(layer), place), values = detail.values ? row(unpacked(detail.values), place) : [];
   return section("Strongest pictures", detail.values ? "with the activation of the unit" : "",
-    h("div", {className: "cards large"}, Array.from(images, (image, i) => card(run, image, number(values[i])))),
-    maps(run, layer, place, detail));
+    detail.maps ? whereSwitch(images.length) : null,
+    h("div", {className: `cards large where${current().get("maps") === "off" ? " off" : ""}`}, Array.from(images, (image, i) => card(run, image, number(values[i]), current(), heat(run, place, i, detail)))),
+    detail.maps || run.home ? null : h("p", {className: "soft elsewhere"}, "Where in these images the unit is active, for layers that have an extent: ", h("code", null, "python -m cd_exp.report FOLDER --maps")));
 }
 
-function maps(run, layer, place, detail) {
+// The switch of the maps, and what their colours mean.
+function whereSwitch() {
+  const box = h("input", {type: "checkbox", id: "where", checked: current().get("maps") !== "off", onchange: () => {
+    change({maps: box.checked ? "" : "off"}, {quietly: true});
+    document.querySelector(".where").classList.toggle("off", !box.checked);
+  }});
+  return h("p", {className: "where-legend"}, h("label", {className: "check"}, box, " where in the image the unit is active "),
+    h("span", {className: "soft"}, "least "), h("span", {className: "scale", style: `background: linear-gradient(90deg, ${[0, 25, 50, 75, 100].map(value => `rgb(${colourOf(value).slice(0, 3).join(" ")})`).join(", ")})`}), h("span", {className: "soft"}, " greatest activation of the unit; dark: outside what the network sees"));
+}
+
+// From deep blue over green to yellow, even in lightness (five colours of viridis), and the stronger the less transparent.
+const COLOURS = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
+
+function colourOf(value) {
+  const at = Math.min(3.9999, Math.max(0, value / 25)), low = Math.floor(at), part = at - low;
+  return [...COLOURS[low].map((from, i) => Math.round(from + part * (COLOURS[low + 1][i] - from))), Math.round(60 + 1.2 * value)];
+}
+
+// The map of a unit over one of its strongest images; nothing without maps.
+function heat(run, place, i, detail) {
   if (!detail.maps) return null;
-  const images = row(run.pictures(layer), place), [, kept, height, width] = detail.maps.shape, each = height * width;
-  const values = row(unpacked(detail.maps), place);
-  return h("div", null, h("h3", null, "Where in the picture the unit is active"),
-    h("div", {className: "cards large maps"}, Array.from({length: kept}, (_, i) => heat(run, images[i], values.subarray(i * each, (i + 1) * each), width, height))));
-}
-
-// A picture with shade over it: dark where the unit is silent, and where the network does not see it.
-function heat(run, image, values, width, height) {
-  const canvas = h("canvas", {width, height, className: "heat", ariaHidden: true}), [left, top, right, bottom] = run.region;
-  const context = canvas.getContext("2d"), pixels = context.createImageData(width, height);
-  values.forEach((value, i) => pixels.data.set([8, 10, 20, Math.round(1.8 * (100 - value))], 4 * i));
+  const [, kept, height, width] = detail.maps.shape, each = height * width, [left, top, right, bottom] = run.region;
+  if (i >= kept) return null;
+  const values = row(unpacked(detail.maps), place).subarray(i * each, (i + 1) * each);
+  const canvas = h("canvas", {width, height, className: "heat", ariaHidden: true}), context = canvas.getContext("2d"), pixels = context.createImageData(width, height);
+  values.forEach((value, k) => pixels.data.set(colourOf(value), 4 * k));
   context.putImageData(pixels, 0, 0);
   Object.assign(canvas.style, {left: `${100 * left}%`, top: `${100 * top}%`, width: `${100 * (right - left)}%`, height: `${100 * (bottom - top)}%`});
-  return h("figure", {className: "card"}, h("span", {className: "overlaid"}, picture(run, image), canvas));
+  return canvas;
 }
 
 function weaker(run, place, detail) {

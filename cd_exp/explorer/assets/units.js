@@ -5,29 +5,58 @@ const RIGHT_OF = {right: 1, wrong: 0, unknown: -1};
 
 // The rows that the address asks for, sorted as it says.
 function selected(table, state) {
-  const query = parsed(state.get("q") ?? "", table);
+  const text = state.get("q") ?? "", query = parsed(text, table);
+  query.related = state.get("similar") === "no" ? new Map() : related(table.run, text);
+  const score = new Float32Array(table.run.names.length), labels = table.top;
+  for (const [name, vote] of query.related) score[name] = vote;
   const wanted = RIGHT_OF[state.get("show")], layer = state.get("layer"), number = table.run.layerNumber.get(layer);
-  const rows = [];
-  for (let at = 0; at < table.count; at++) {
+  const close = [], rows = [];
+  for (const at of inOrder(table, state.get("sort") || table.firstSort)) {
     if (wanted !== undefined && table.right[at] !== wanted) continue;
     if (number !== undefined && table.layer[at] !== number) continue;
-    if (!query.test(at)) continue;
-    rows.push(at);
+    if (score[labels[5 * at]] > 0) close.push(at);
+    else if (query.test(at)) rows.push(at);
   }
-  return {rows: ordered(Uint32Array.from(rows), table, state.get("sort") || table.firstSort), query};
+  if (!close.length) return {rows: Uint32Array.from(rows), query};
+  if (state.get("sort")) return {rows: ordered(Uint32Array.from([...close, ...rows]), table, state.get("sort")), query};
+  close.sort((a, b) => score[labels[5 * b]] - score[labels[5 * a]]);  // the closest in meaning first, of equal ones the most certain
+  return {rows: Uint32Array.from([...close, ...rows]), query};
+}
+
+// All rows in an order, sorted once: what is typed then only leaves some out.
+function inOrder(table, sort) {
+  const key = `order ${sort}`;
+  if (!table.columns.has(key)) table.columns.set(key, ordered(Uint32Array.from({length: table.count}, (_, at) => at), table, sort));
+  return table.columns.get(key);
 }
 
 const SHORT = {similarity: "score", stability: "stability", margin: "margin", rank: "rank", p_right: "p(right)", general_p: "gen. p", general_bits: "bits"};
+
+const COLUMN = {
+  similarity: "score of the label by the similarity function", stability: "share of bootstrap resamples of the images that give the same label", margin: "best − second-best score",
+  rank: "rank of the truth among all concepts; 1: the label is right", p_right: "probability that the label is right", general_p: "probability that the general label is right", general_bits: "how much the general label says, in bits",
+};
+const MOST_COLUMNS = 8;  // of numbers that a window of 1280 pixels has room for
+
+const heading_ = key => SHORT[key] ?? key.replace("faithfulness.", "");
+
+// The columns of numbers that the address asks for; without, as many as there is room for.
+function shownColumns(table, state) {
+  const asked = state.get("columns");
+  return asked ? table.keys.filter(key => asked.split(",").includes(key)) : table.keys.slice(0, MOST_COLUMNS);
+}
 
 function unitsView(main, run, state) {
   const table = run.tables.get(state.get("method")) ?? run.main;
   const narrow = matchMedia("(max-width: 760px)").matches;
   let found = selected(table, state);
-  const numbers = table.keys.filter(key => !key.startsWith("faithfulness") || table.keys.length < 8);
+  const numbers = shownColumns(table, state);
   const withTruth = table.truth.some(number => number >= 0);
   const columns = ["layer", "unit", "label", ...(withTruth ? ["truth"] : []), ...numbers];
   const count = h("p", {className: "count", role: "status"});
-  const problem = h("p", {className: "problem", role: "alert"});
+  const problem = h("p", {className: "problem", role: "alert"}), similar = h("p", {className: "similar"});
+  const meaning = unpacked(run.concepts.near)?.width ? h("label", {className: "check"}, h("input", {type: "checkbox", id: "similar", checked: state.get("similar") !== "no",
+    onchange: event => { change({similar: event.target.checked ? "" : "no"}, {quietly: true}); update(); }}), " similar concepts too") : null;
 
   const search = h("input", {
     type: "search", id: "search", autocomplete: "off", spellcheck: false, value: state.get("q") ?? "",
@@ -66,7 +95,7 @@ function unitsView(main, run, state) {
           // Numbers begin with the largest, words with the first; a third click gives the order of the network again.
           const first = numbers.includes(key) && key !== "rank" ? `-${key}` : key, second = first === key ? `-${key}` : key;
           cell.append(h("button", {type: "button", onclick: () => sortOn(sort === first ? second : sort === second ? NETWORK : first)},
-            SHORT[key] ?? key.replace("faithfulness.", ""), direction === "none" ? "" : direction === "ascending" ? " ▲" : " ▼"));
+            heading_(key), direction === "none" ? "" : direction === "ascending" ? " ▲" : " ▼"));
         }
         return cell;
       })));
@@ -80,18 +109,23 @@ function unitsView(main, run, state) {
     tell();
   }
   function tell() {
+    const others = [...found.query.related.keys()].filter(name => !run.lowered[name].includes((state.get("q") ?? "").trim().toLowerCase()));
     count.textContent = `${found.rows.length.toLocaleString("en")} of ${table.count.toLocaleString("en")} units`;
+    fill(similar, others.length ? ["with similar concepts: ", others.slice(0, 6).flatMap((name, i) => [i ? ", " : "", conceptLink(run.name(name), state)]), others.length > 6 ? `, and ${others.length - 6} more` : ""] : "");
     problem.textContent = found.query.problem;
     say(count.textContent);
   }
+  const chooser = h("details", {className: "columns-shown", open: state.get("columns") !== null}, h("summary", null, "Columns"),
+    table.keys.map(key => h("label", {className: "check", title: COLUMN[key] ?? ""}, h("input", {type: "checkbox", name: key, checked: numbers.includes(key), onchange: () =>
+      change({columns: table.keys.filter(name => chooser.querySelector(`[name="${CSS.escape(name)}"]`).checked).join(",") || "none"})}), ` ${heading_(key)}`, COLUMN[key] ? h("span", {className: "soft"}, ` ${COLUMN[key]}`) : null)));
   const save = h("button", {type: "button", className: "quiet", onclick: () => download(`units-${run.key}.csv`, unitsCsv(table, found.rows), "text/csv")}, "Download CSV");
   list.node.style.setProperty("--numbers", numbers.length);
   fill(main,
     h("h1", {className: "unseen"}, "Units"),
     h("div", {className: "controls", role: "search"},
-      h("label", {className: "wide"}, "Search labels and truth", search), layers, shown, methods, sortBy, save),
+      h("label", {className: "wide"}, "Search labels and truth", search), meaning, layers, shown, methods, sortBy, save, chooser),
     h("p", {id: "search-help", className: "unseen"}, "Words, exact words in quotes, a minus before what must not be there, and columns such as rank>5."),
-    h("div", {className: "told"}, count, problem),
+    h("div", {className: "told"}, count, similar, problem),
     list.node);
   main.classList.add("filling");
   heads();
@@ -117,7 +151,7 @@ function unitRow(table, at, {mark, columns, numbers, withTruth, state}) {
   const address = href({view: "unit", of: run.layers[layer].name, unit: table.unit[at], at: ""}, state);
   return h("div", {className: `unit${withTruth ? "" : " no-truth"}`},
     cell("t c-layer", run.layers[layer].name),
-    cell("n c-unit", String(table.unit[at])),
+    cell("n c-unit", pickButton(table, at), String(table.unit[at])),
     cell("t c-label",
       h("a", {className: `name${table.isUnsure(at) ? " unsure" : ""}`, href: address, tabIndex: -1}, verdict(table.right[at]), " ", five.length ? marked(run.name(five[0]), mark) : "(none)"),
       h("span", {className: "soft next"}, five.slice(1).flatMap((name, i) => [i ? " · " : "", marked(run.name(name), mark)])),
