@@ -133,6 +133,27 @@ def test_auto_scores_as_the_chosen_weight_does():
     assert_close(whitened_wpmi(match, neurons, prior_weight="auto", seed=2), fixed)
 
 
+def test_the_chosen_prior_and_the_labels_hang_on_no_order():
+    """Words and units in any order are divided alike; images in another order are not, and a clear choice stands."""
+    match, _ = draw(images=120, concepts=40, units=1, dim=24)
+    dense = match.images @ match.texts.T
+    noise = torch.randn(120, 40, generator=torch.Generator().manual_seed(5))
+    neurons = dense + 0.5 * dense.std(dim=0) * noise
+    choice = choose_prior(match, neurons)
+    assert choice.is_clear
+    labels = whitened_wpmi(match, neurons).argmax(dim=1)
+    for seed in range(3):
+        images, words, units = (
+            torch.randperm(count, generator=torch.Generator().manual_seed(seed)) for count in (120, 40, 40)
+        )
+        moved = ConceptActivations(match.images, match.texts[words])
+        assert choose_prior(moved, neurons[:, units]).information == pytest.approx(choice.information)
+        assert (words[whitened_wpmi(moved, neurons[:, units]).argmax(dim=1)] == labels[units]).all()
+        other = ConceptActivations(match.images[images], match.texts)
+        assert choose_prior(other, neurons[images]).weight == choice.weight
+        assert (whitened_wpmi(other, neurons[images]).argmax(dim=1) == labels).all()
+
+
 def test_the_choice_is_by_what_two_halves_share():
     """Against the literal way: each half scored by the function itself, under every prior."""
     match, neurons = draw(images=90, units=25, concepts=30)

@@ -7,7 +7,8 @@ import pytest
 
 from cd_exp.study import plan as planning
 from cd_exp.study.__main__ import main
-from cd_exp.study.make import Plan, draw, open_run, strongest_needed
+from cd_exp.study.designs import Trial, Unit, deal
+from cd_exp.study.make import Plan, Study, draw, open_run, strongest_needed
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,48 @@ def test_different_descriptions_fit_in_turn_and_as_often_as_they_should():
     assert [np.mean([one[key] for one in drawn]) for key in chances] == pytest.approx(list(chances.values()), abs=0.03)
     assert not any(one["fc", 0, "a"] and one["fc", 0, "b"] for one in drawn)
     assert np.mean([one["fc", 1, "a"] and one["fc", 1, "b"] for one in drawn]) == pytest.approx(0.3, abs=0.03)
+
+
+def hand_made(descriptions):
+    """A *rating* study of three methods; each unit's descriptions as given."""
+    units, tasks = [], []
+    for number, texts in enumerate(descriptions):
+        units.append(Unit("fc", number))
+        for text in dict.fromkeys(texts):
+            methods = [name for name, other in zip("abc", texts, strict=False) if other == text]
+            key = {"layer": "fc", "unit": number, "methods": methods}
+            tasks.append(Trial(f"{number}-{text}", (0,), (text,), "task", key))
+    return Study(Plan("rating"), units, tasks, (), (), deal(tasks, (), batch=15, rng=np.random.default_rng(0)), "")
+
+
+def test_who_contradicts_two_that_agree_fits_only_where_it_must():
+    study = hand_made([("x", "x", "y")] * 5 + [("x", "y", "z")] * 5)
+    chances = planning.fit_chances(study, {"a": 0.6, "b": 0.6, "c": 0.3})
+    assert {key[2]: value for key, value in chances.items() if key[1] == 0} == {"x": 1.0, "y": 0.0}
+    assert {key[2]: value for key, value in chances.items() if key[1] == 9} == pytest.approx(
+        {"x": 0.2, "y": 0.2, "z": 0.6}
+    )
+    often = planning.fit_chances(study, {"a": 0.6, "b": 0.6, "c": 0.8})
+    assert [often["fc", unit, text] for unit, text in ((0, "y"), (9, "z"))] == pytest.approx([0.6, 1.0])
+
+
+def test_a_simulated_study_has_other_units_each_copy_for_itself():
+    study = hand_made([("x", "y"), ("x", "x"), ("z", "y")])
+    chances = planning.fit_chances(study, {"a": 0.6, "b": 0.5})
+    drawn, copied = planning.redraw_units(study, chances, np.random.default_rng(2))
+    assert len(drawn.units) == len({unit.layer for unit in drawn.units}) == 3
+    assert len({unit.unit for unit in drawn.units}) < 3  # drawn with replacement
+    assert sorted(copied) == sorted((t.key["layer"], t.key["unit"], t.texts[0]) for t in drawn.tasks)
+    assert sorted(trial for batch in drawn.batches for trial in batch) == sorted(trial.id for trial in drawn.tasks)
+
+
+def test_power_allows_for_other_units_than_those_drawn(opened):
+    # a always fits, b in the half of the units where it says the same: p <= .05 from 6 units that differ on. Among the
+    # drawn units there are just 6; of other units 6 or more in P(Binomial(12, 1/2) >= 6) = .61.
+    study = hand_made([("x", "x")] * 6 + [("x", "y")] * 6)
+    quality = {"a": 1.0, "b": 0.5}
+    outlook = planning.outlook(study, opened.source, error=1e-9, quality=quality, seed=0, studies=300)
+    assert outlook.power["a", "b"] == pytest.approx(0.61, abs=0.09)  # three standard errors
 
 
 def test_presence_is_planned_on_its_own_matches(opened):
