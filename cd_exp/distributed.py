@@ -7,6 +7,7 @@ give one line and status 130 or 143, and leave no process behind. Importing this
 import ctypes
 import logging
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cd_exp.errors import Interrupted, KilledProcess
+from cd_exp.errors import EndsWithOther, InputError, Interrupted, KilledProcess
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
@@ -98,9 +99,27 @@ PATIENCE = 2
 
 
 def get_rank_and_size() -> tuple[int, int]:
-    """(rank, number of processes) as the launcher set them; (0, 1) in an ordinary run."""
+    """(rank, number of processes) as torchrun or Slurm set them; (0, 1) in an ordinary run.
+
+    Raises:
+        InputError: they were set by hand to what no process of a run can have.
+    """
     _adopt_slurm()
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    rank, size = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
+    if rank is None or size is None:  # alone, as some images and schedulers set WORLD_SIZE, it says nothing
+        return 0, 1
+    if not (rank.isdecimal() and size.isdecimal() and int(rank) < int(size)):
+        raise InputError(
+            f"RANK={rank} and WORLD_SIZE={size} are set in the environment, and are no rank and number of processes; "
+            "unset them, or start the run with torchrun or srun"
+        )
+    return int(rank), int(size)
+
+
+def join_others() -> None:
+    """Meet the other processes of a run that torchrun or Slurm started, so that none waits for one that has failed."""
+    if get_rank_and_size()[1] > 1 and not is_launched():
+        _process_state()
 
 
 def is_main() -> bool:
@@ -158,7 +177,7 @@ def _exit_with_others() -> Iterator[None]:
             print("error: another process of this run failed", file=sys.stderr)
         else:
             time.sleep(PATIENCE)  # the process that failed ends first: the launcher takes the first for the cause
-        raise SystemExit(FOLLOWS) from error
+        raise EndsWithOther(FOLLOWS) from error
 
 
 def leave_group() -> None:
@@ -240,16 +259,56 @@ def _launch_environment(processes: int) -> Iterator[None]:
 
 
 def _adopt_slurm() -> None:
-    """Slurm tasks say who they are in their own words; torch wants RANK and WORLD_SIZE."""
-    if "RANK" not in os.environ and int(os.environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_PROCID" in os.environ:
-        from submitit.helpers import TorchDistributedEnvironment
+    """The tasks of a Slurm step say who they are in Slurm's words; torch wants RANK, WORLD_SIZE and an address.
 
-        TorchDistributedEnvironment().export()
+    What counts is the step (`srun`, submitit), not the job: a bare python in an allocation of several tasks is one
+    process. The address is the first node of the step, the port follows from the job and the step.
+    """
+    slurm = {name: os.environ.get(f"SLURM_{name}", "") for name in ("STEP_NUM_TASKS", "PROCID", "LOCALID", "JOB_ID")}
+    if "RANK" in os.environ or not all(value.isdecimal() for value in slurm.values()):
+        return
+    if int(slurm["STEP_NUM_TASKS"]) < 2:
+        return
+    os.environ["RANK"], os.environ["WORLD_SIZE"] = slurm["PROCID"], slurm["STEP_NUM_TASKS"]
+    os.environ["LOCAL_RANK"] = slurm["LOCALID"]
+    nodes = os.environ.get("SLURM_STEP_NODELIST", "")
+    single_node = os.environ.get("SLURM_STEP_NUM_NODES", "1") == "1" or not nodes
+    os.environ.setdefault("MASTER_ADDR", "127.0.0.1" if single_node else first_node(nodes))
+    step = os.environ.get("SLURM_STEP_ID", "0")
+    port = FIRST_PORT + (31 * int(slurm["JOB_ID"]) + int(step if step.isdecimal() else 0)) % PORTS
+    os.environ.setdefault("MASTER_PORT", str(port))
+
+
+FIRST_PORT, PORTS = 20000, 10000
+"""Below the ports that systems give to connections (from 32768 on); two steps of a job get two."""
+
+
+def first_node(nodes: str) -> str:
+    """The first host of a list as Slurm writes it.
+
+    >>> first_node("gpu[07-09,12],login"), first_node("r[1-2]n[3,5]"), first_node("a,b")
+    ('gpu07', 'r1n3', 'a')
+    """
+    first = re.match(r"(?:[^,\[]|\[[^\]]*\])*", nodes)
+    return re.sub(r"\[(\w+)[^\]]*\]", r"\1", first.group() if first else nodes)
 
 
 def _process_state() -> Any:
     import torch
     from accelerate import PartialState
 
-    # One process may wait hours for the others' shards, or for another job that makes the same features.
-    return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7))
+    host, port = (os.environ.get(name) for name in ("MASTER_ADDR", "MASTER_PORT"))
+    rank, size = get_rank_and_size()
+    if host is None:
+        raise InputError(
+            f"RANK={rank} and WORLD_SIZE={size} are set in the environment without MASTER_ADDR, where the processes "
+            "meet; unset RANK and WORLD_SIZE, or start the run with torchrun or srun"
+        )
+    try:
+        # One process may wait hours for the others' shards, or for another job that makes the same features.
+        return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7))
+    except (RuntimeError, ValueError) as error:
+        raise InputError(
+            f"the {size} processes of this run cannot meet at {host}:{port} ({str(error).splitlines()[0][:200]}); set "
+            "MASTER_PORT to a free port, the same for all of them"
+        ) from error

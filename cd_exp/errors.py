@@ -24,6 +24,10 @@ class KilledProcess(InputError):
     status = 1
 
 
+class ReadOnlyFolder(InputError):
+    """A folder may not be written to, by its permissions or because its disk is mounted read-only."""
+
+
 class MissingTexts(InputError):
     """Precomputed embeddings lack some text; figures that only compare with that text are left out."""
 
@@ -38,6 +42,10 @@ class Interrupted(BaseException):
         name = NAMES.get(signal.Signals(number), signal.Signals(number).name)
         super().__init__(f"stopped by {name}; the same command continues from the features stored so far")
         self.status = 128 + number
+
+
+class EndsWithOther(SystemExit):
+    """This process ends because another one of its run has failed, which says why itself."""
 
 
 class OneLineParser(ArgumentParser):

@@ -206,3 +206,39 @@ def test_what_the_users_code_changes_for_the_whole_process_is_put_back(write, bo
     before = CHANGES[body]()
     assert called(f"{path}:build") == 3
     assert CHANGES[body]() == before
+
+
+def test_what_may_only_be_changed_before_torch_is_asked_is_put_back_too(write):
+    path = write("own.py", "import torch\ndef build():\n    torch.set_default_device('meta')\n    return 3\n")
+    assert called(f"{path}:build") == 3
+    assert torch.zeros(1).device.type == "cpu"
+
+
+@pytest.mark.parametrize("leave", ["posix._exit(0)", "os.abort()", "raise KeyboardInterrupt"])
+def test_no_way_out_of_the_process_is_left_to_the_users_code(write, leave, monkeypatch):
+    path = write("own.py", f"import os, posix\ndef build():\n    {leave}\n")
+    handler = signal.signal(signal.SIGINT, lambda number, frame: None)  # as in a run, which answers Ctrl-C itself
+    try:
+        with pytest.raises(InputError, match=r"build failed: .* \(own.py, line 3\)"):
+            called(f"{path}:build")
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def test_ctrl_c_ends_a_call_from_python(write):
+    path = write("own.py", "def build():\n    raise KeyboardInterrupt\n")
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            called(f"{path}:build")
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def test_what_code_changes_anywhere_in_a_run_is_put_back_after_it():
+    before = torch.get_rng_state().tolist(), torch.get_default_dtype(), dict(os.environ)
+    with plugins.explain_errors():
+        torch.manual_seed(7)
+        torch.set_default_dtype(torch.float64)
+        os.environ["MINE"] = "1"
+    assert (torch.get_rng_state().tolist(), torch.get_default_dtype(), dict(os.environ)) == before

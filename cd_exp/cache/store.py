@@ -7,13 +7,16 @@ import errno
 import json
 import os
 import shutil
+import socket
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from cd_exp.cache.entries import (
     ARRAY,
@@ -30,7 +33,7 @@ from cd_exp.cache.entries import (
     seal_json,
 )
 from cd_exp.cache.partial import Arrays, PartialArray, PartialResults, read_arrays, remove_entry_files
-from cd_exp.errors import InputError
+from cd_exp.errors import InputError, ReadOnlyFolder
 from cd_exp.io.atomic import TEMPORARY, report_disk_errors, temporary_folder, write_file
 from cd_exp.io.digests import CACHE_TAG
 
@@ -67,7 +70,8 @@ class Store:
     """The cache below one folder. `read` and `made` list the entries this process used, for the manifest of a
     run.
 
-    Reading needs no right to write. Whatever is damaged is left out, said in `reports` and made again.
+    Reading needs no right to write. Whatever is damaged is left out, said in `reports` and made again. Small arrays
+    that a read-only cache lacks live in memory until the run ends.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
@@ -75,6 +79,7 @@ class Store:
         self.read: list[str] = []
         self.made: list[str] = []
         self.reports: list[str] = []
+        self.unsaved: dict[str, tuple[np.ndarray, Manifest]] = {}
 
     def folder(self, entry: Entry) -> Path:
         """Where the entry lies once it is complete."""
@@ -92,18 +97,28 @@ class Store:
     def obtain(self, entry: Entry, make: Callable[[], tuple[np.ndarray, Mapping[str, Any]]]) -> np.ndarray:
         """The array of an entry, memory-mapped; made where it is not there, by one process of several.
 
+        A cache that may only be read is left as it is, and the array lives in memory.
+
         Args:
             entry: which.
             make: gives the array, and what else the manifest says of it.
         """
-        values = self.find(entry)
-        if values is None:
+        values = self.unsaved[entry.key][0] if entry.key in self.unsaved else self.find(entry)
+        if values is not None:
+            return values
+        try:
             with self.locked([entry]):
                 values = self.find(entry)
                 if values is None:
                     made, facts = make()
                     values = self.save(entry, made, **facts)
-        return values
+                return values
+        except ReadOnlyFolder:
+            self.note_unsaved(entry)
+            made, facts = make()
+            manifest = Manifest(entry.kind, entry.content, ARRAY, made.shape, (), 0, 0, (), facts)
+            self.unsaved[entry.key] = made, manifest
+            return made
 
     def find_arrays(self, entry: Entry, *, verify: bool = True) -> dict[str, np.ndarray] | None:
         """The arrays of an entry that has several, in memory, or None."""
@@ -113,7 +128,9 @@ class Store:
             return read_arrays(self.folder(entry) / ARRAYS)
 
     def manifest(self, entry: Entry) -> Manifest:
-        """What is known of an entry that is there."""
+        """What is known of an entry that is there, on the disk or in memory."""
+        if entry.key in self.unsaved:
+            return self.unsaved[entry.key][1]
         with self._there(entry):
             return read_manifest(self.folder(entry))
 
@@ -186,11 +203,23 @@ class Store:
 
     @contextmanager
     def locked(self, entries: Sequence[Entry]) -> Iterator[None]:
-        """Keep other processes from making these entries; whoever comes second finds them made."""
-        self._begin()
+        """Keep other processes from making these entries; whoever comes second finds them made.
+
+        Raises:
+            ReadOnlyFolder: nothing may be written in the cache, which lacks them.
+        """
+        by_key = {entry.key: entry for entry in entries}
         with ExitStack() as stack:
-            for key in sorted({entry.key for entry in entries}):
-                stack.enter_context(lock_key(self.root, key))
+            try:
+                self._begin()
+                for key in sorted(by_key):
+                    stack.enter_context(hold_lock(self.root, key, wanted=by_key[key].says))
+            except ReadOnlyFolder as error:
+                missing = ", ".join(sorted({entry.kind for entry in entries}))
+                raise ReadOnlyFolder(
+                    f"the cache {self.root} may only be read, and it lacks what this run needs ({missing}); set "
+                    "cache.dir to a folder of your own, or to a copy of it"
+                ) from error
             yield
 
     def making(self, entry: Entry, *, rows: int, shard: int) -> PartialArray:
@@ -220,6 +249,10 @@ class Store:
         """Add a note to the report of the run, once."""
         if note not in self.reports:
             self.reports.append(note)
+
+    def note_unsaved(self, entry: Entry) -> None:
+        """Report that something was made for this run alone, because the cache may only be read."""
+        self.report(f"the cache {self.root} may only be read: {entry.kind} were made for this run and not stored")
 
     def _is_whole(self, entry: Entry, *, verify: bool) -> bool:
         if self.holds(entry, verify=verify) is None:
@@ -276,6 +309,49 @@ class Store:
         with report_disk_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             write_cache_tag(self.root)
+
+
+PATIENCE = 5.0
+"""Seconds of waiting for another process after which the run says whom it waits for."""
+
+
+@contextmanager
+def hold_lock(root: Path, key: str, *, wanted: str) -> Iterator[None]:
+    """Hold the lock of a key; while another process has it, wait, and after five seconds say which.
+
+    Args:
+        root: the cache.
+        key: of the entry.
+        wanted: the entry, for a reader.
+    """
+    lock = lock_key(root, key)
+    try:
+        lock.acquire(timeout=PATIENCE)
+    except Timeout:
+        print(f"{wanted}: waiting for {_describe_holder(root, key)}, which makes it", file=sys.stderr, flush=True)
+        lock.acquire()
+    holder = _holder_file(root, key)
+    about = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    try:
+        with suppress(InputError):  # a full disk: the entry itself says so
+            write_file(holder, json.dumps(about))
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder_file(root: Path, key: str) -> Path:
+    """The file that says who has the lock: beside it, as one that waits opens the lock; a kill leaves it there."""
+    return root / "locks" / f"{key}.holder"
+
+
+def _describe_holder(root: Path, key: str) -> str:
+    try:
+        about = json.loads(_holder_file(root, key).read_bytes())
+        return f"process {about['pid']} on {about['host']} (since {about['since']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
 
 
 def lock_key(root: Path, key: str, *, timeout: float = -1.0) -> FileLock:

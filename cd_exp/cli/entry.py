@@ -76,7 +76,7 @@ def main() -> None:
 def _exit_with(message: str, status: int) -> None:
     if message:
         print(f"error: {escape_for_terminal(hide_secrets(' '.join(message.split())))}", file=sys.stderr)
-    sys.exit(status)
+    raise SystemExit(status)  # not sys.exit, which code of the user's may have replaced
 
 
 if __name__ == "__main__":

@@ -105,6 +105,7 @@ def _run_once(hydra: Hydra, config: DictConfig) -> None:
     if config.plan:
         _show_plan(config, invocation)
         return
+    distributed.join_others()
     with explain_errors():
         parts = Experiment.build(config, invocation.choices, typed=invocation.overrides)
     folder = Path(config.hydra.run.dir).expanduser()
@@ -159,12 +160,14 @@ def _run_or_launch(settings: DictConfig, invocation: RunRequest, parts: "Experim
     if settings.distributed.processes > 1 and distributed.get_rank_and_size()[1] == 1:
         again = [*_command_line_again(), f"hydra.run.dir={_quote_override(str(folder))}"]
         distributed.launch_processes(settings.distributed.processes, again, command=shlex.join(["python", *sys.argv]))
-        return
-    from cd_exp.experiment import run_experiment
-    from cd_exp.plugins import explain_errors
+    else:
+        from cd_exp.experiment import run_experiment
+        from cd_exp.plugins import explain_errors
 
-    with explain_errors():
-        run_experiment(parts, invocation, folder=folder)
+        with explain_errors():
+            run_experiment(parts, invocation, folder=folder)
+    if distributed.is_main() and not (folder / "labels.csv").is_file():
+        raise InputError(f"{folder} has no labels.csv at the end of the run: something removed it; run it again")
 
 
 def _run_sweep(hydra: Hydra, name: str, overrides: Sequence[str]) -> None:
@@ -172,6 +175,12 @@ def _run_sweep(hydra: Hydra, name: str, overrides: Sequence[str]) -> None:
     config = compose_config(hydra, name, [*overrides, "hydra.mode=MULTIRUN"], RunMode.MULTIRUN)
     if config.plan:
         raise InputError("plan=true is the plan of one run; leave -m and its several values out")
+    if (size := distributed.get_rank_and_size()[1]) > 1:
+        raise InputError(
+            f"a sweep is started once, and this is one of {size} processes of torchrun or srun; start it alone, with "
+            "distributed.processes=N for several processes a job, or with hydra/launcher=slurm "
+            "hydra.launcher.tasks_per_node=N"
+        )
     _check_search(config)
     check_jobs(hydra, name, config)
     check_folder("hydra.sweep.dir", setting_value(config, "hydra.sweep.dir"))

@@ -125,7 +125,7 @@ def check_values(config: DictConfig) -> None:
     )
     if wrong:
         raise wrong
-    check_folder("cache.dir", config.cache.dir)
+    check_folder("cache.dir", config.cache.dir, read_only=True)
     processes, most = config.distributed.processes, max(MOST_PROCESSES, os.cpu_count() or 1)
     if processes > most:
         raise InputError(f"distributed.processes={processes}: this machine does at most {most}; give fewer")
@@ -140,13 +140,21 @@ def setting_value(config: DictConfig, name: str) -> Any:
     return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
-def check_folder(name: str, folder: str | os.PathLike[str]) -> None:
-    """Refuse a folder that cannot be one: a file has its path or one above it, or nothing may be written there."""
+def check_folder(name: str, folder: str | os.PathLike[str], *, read_only: bool = False) -> None:
+    """Refuse a folder that cannot be one: a file has its path or one above it, or nothing may be written there.
+
+    Args:
+        name: the setting.
+        folder: its value.
+        read_only: whether a folder that is there may do without the right to write, as a cache that has everything.
+    """
     path = Path(folder).expanduser().absolute()
     above = next((ancestor for ancestor in (path, *path.parents) if os.path.lexists(ancestor)), path)
     if not above.is_dir():
         what = "that is a file" if above == path else f"{above} is a file"
         raise InputError(f"{name}={folder}: {what}; give a folder")
+    if read_only and above == path and os.access(path, os.R_OK | os.X_OK):
+        return
     if not os.access(above, os.W_OK | os.X_OK):
         raise InputError(f"{name}={folder}: nothing may be written in {above}; give another folder")
 

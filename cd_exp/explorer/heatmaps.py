@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cd_exp.cache import Entry
 from cd_exp.dissection import RunData
+from cd_exp.errors import ReadOnlyFolder
 from cd_exp.features import find_layers, read_maps
 
 if TYPE_CHECKING:
@@ -66,8 +67,11 @@ def make_heat_maps(
     arrays = run.store.find_arrays(entry)
     if arrays is None:
         made = _make_maps(run, shown)
-        with run.store.locked([entry]):
-            run.store.save_arrays(entry, {str(number): part for number, part in enumerate(made.values())})
+        try:
+            with run.store.locked([entry]):
+                run.store.save_arrays(entry, {str(number): part for number, part in enumerate(made.values())})
+        except ReadOnlyFolder:
+            run.store.note_unsaved(entry)
         return made, region
     return {layer: arrays[str(number)] for number, layer in enumerate(wide)}, region
 

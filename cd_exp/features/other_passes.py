@@ -140,11 +140,13 @@ def _read_kept(
     *,
     says: str,
 ) -> dict[str, Tensor]:
-    with store.locked(list(entries.values())):
-        values = {name: store.find(entry) for name, entry in entries.items()}
-        todo = {name: entry for name, entry in entries.items() if values[name] is None}
-        if todo:
-            made = make(todo)
+    values = {name: store.find(entry) for name, entry in entries.items()}  # a cache that has all of it may be read-only
+    missing = {name: entry for name, entry in entries.items() if values[name] is None}
+    if missing:
+        with store.locked(list(missing.values())):
+            values |= {name: store.find(entry) for name, entry in missing.items()}
+            todo = {name: entry for name, entry in missing.items() if values[name] is None}
+            made = make(todo) if todo else {}
             values |= {name: store.save(entry, made[name], says=f"{says}: {name}") for name, entry in todo.items()}
     return {name: torch.from_numpy(value) for name, value in values.items() if value is not None}
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cd_exp.errors import InputError
+from cd_exp.errors import InputError, ReadOnlyFolder
 
 TEMPORARY = ".tmp-"
 """What names of unfinished files and folders begin with; a killed process may leave one behind."""
@@ -104,7 +104,7 @@ def report_disk_errors(folder: Path, *, remedy: str = REMEDY) -> Iterator[None]:
                 f"({free / 1e6:.0f} MB free); {remedy}"
             ) from error
         if error.errno in FORBIDDEN:
-            raise InputError(f"{folder} cannot be written to ({error.strerror}); choose another folder") from error
+            raise ReadOnlyFolder(f"{folder} cannot be written to ({error.strerror}); choose another folder") from error
         if error.errno in OCCUPIED:
             failed = Path(error.filename2 or error.filename or folder)
             there = next((path for path in (failed, *failed.parents) if os.path.lexists(path)), folder)

@@ -10,7 +10,7 @@ import os
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import pairwise, product
 from pathlib import Path
@@ -21,7 +21,7 @@ import numpy as np
 from cd_exp.errors import InputError, unknown_name_error
 from cd_exp.io import atomic
 from cd_exp.io.text import flatten_dict, make_file_name
-from cd_exp.plugins import load_function
+from cd_exp.plugins import door, load_function
 from cd_exp.records import CLIP_DISSECT, RunResult
 from cd_exp.results.image_strips import make_strip
 
@@ -280,7 +280,56 @@ def make_sync_command(record: Path) -> str:
     return f"wandb sync {record.relative_to(current) if record.is_relative_to(current) else record}"
 
 
-def custom(*, factory: str, options: Mapping[str, Any] | None = None) -> Logger:
+@dataclass(frozen=True, eq=False)
+class CustomLogger(Logger):
+    """A tracker of the user's own, every call of it through the one door; a run that failed stays a failed run."""
+
+    logger: Logger
+    source: str
+
+    def check(self) -> None:
+        """The tracker's own check."""
+        with door(f"{self.source}: check failed", seeds=True):
+            self.logger.check()
+
+    @contextmanager
+    def begin(self, folder: Path, about: RunInfo) -> Iterator[LoggerRun]:
+        """The tracker's own record; what it does at the end hides no error of the run."""
+        with door(f"{self.source}: begin failed", seeds=True):
+            block = self.logger.begin(folder, about)
+            is_block = hasattr(type(block), "__enter__") and hasattr(type(block), "__exit__")
+            record = block.__enter__() if is_block else None
+        if not is_block or not callable(getattr(record, "finish", None)):
+            came = f"a record of type {type(record).__name__}" if is_block else type(block).__name__
+            raise InputError(
+                f"{self.source}: begin gave {came}, expected a context manager of what has finish(outcome, folder=...)"
+            )
+        assert record is not None
+        try:
+            yield CustomRecord(record, self.source)
+        except BaseException as error:
+            with suppress(InputError, RuntimeError), door(f"{self.source}: the end of the record failed", seeds=True):
+                block.__exit__(type(error), error, error.__traceback__)
+            raise
+        with door(f"{self.source}: the end of the record failed", seeds=True):
+            block.__exit__(None, None, None)
+
+
+@dataclass(frozen=True, eq=False)
+class CustomRecord:
+    """The record of a run that goes on, of a user's own tracker."""
+
+    record: LoggerRun
+    source: str
+
+    def finish(self, outcome: RunResult, *, folder: Path) -> str | None:
+        """The record's own end; what it returns is where a reader finds it."""
+        with door(f"{self.source}: finish failed", seeds=True):
+            where = self.record.finish(outcome, folder=folder)
+            return None if where is None else str(where)
+
+
+def custom(*, factory: str, options: Mapping[str, Any] | None = None) -> CustomLogger:
     """The tracker that a function of the user's own returns, `logger=custom`.
 
     Args:
@@ -297,7 +346,7 @@ def custom(*, factory: str, options: Mapping[str, Any] | None = None) -> Logger:
             "cd_exp.results.wandb.Logger: begin(folder, about) gives a context manager, what it yields has "
             "finish(outcome, folder=...)"
         )
-    return made
+    return CustomLogger(made, f"logger.factory={factory}")
 
 
 def _make_run_id(folder: Path, project: str) -> str:

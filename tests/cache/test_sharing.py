@@ -3,7 +3,9 @@
 import codecs
 import os
 import resource
+import socket
 import stat
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -12,8 +14,10 @@ import numpy as np
 import pytest
 
 from cd_exp.cache import Entry, Store
+from cd_exp.cache import store as store_module
 from cd_exp.errors import InputError
 
+ROOT = Path(__file__).parents[2]
 ENTRY = Entry("images", {"probe": "def"})
 VALUES = np.arange(12, dtype=np.float32).reshape(4, 3)
 NOBODY = 65534
@@ -117,7 +121,7 @@ def test_a_second_user_adds_where_the_group_may_write_and_is_told_where_not(shar
     fill(shared / "closed")
     said = as_nobody(WRITE, shared / "closed")
     assert said.startswith("error:")
-    assert "cannot be written to (Permission denied)" in said
+    assert "may only be read, and it lacks what this run needs (images); set cache.dir to a folder of your own" in said
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
@@ -142,6 +146,77 @@ def test_a_cache_that_may_only_be_read_will_do_where_it_has_everything(shared):
         path.chmod(0o555 if path.is_dir() else 0o444)
     assert as_nobody(READ, shared / "cache") == "read"
     assert {path: path.stat().st_mtime_ns for path in (shared / "cache").rglob("*")} == before
+
+
+OBTAIN = """
+import sys
+import numpy as np
+from cd_exp.cache import Entry, Store
+store, entry = Store(sys.argv[1]), Entry("thumbnails", {"probe": "def"})
+made = []
+for _ in range(2):
+    print(store.obtain(entry, lambda: made.append(1) or (np.ones(3), {"lengths": [3]})).sum())
+    print(store.manifest(entry).facts["lengths"])
+print(len(made), store.reports)
+"""
+
+
+@root_only
+def test_what_a_read_only_cache_lacks_and_is_small_is_made_for_the_run_alone(shared):
+    fill(shared / "cache")
+    printed = as_nobody(OBTAIN, shared / "cache").splitlines()
+    assert printed[:4] == ["3.0", "[3]", "3.0", "[3]"]
+    assert printed[4].startswith("1 [")
+    assert "may only be read: thumbnails were made for this run and not stored" in printed[4]
+
+
+@root_only
+@pytest.mark.slow
+def test_a_run_reads_all_from_a_cache_that_may_only_be_read(tmp_path):
+    """As a user without root's way around permissions; the folder is left as it was, no lock among it."""
+    run = [sys.executable, "run.py", "probe.size=120", "logger=none", "features.progress=false"]
+    run += ["report.figures=false", "report.html=false", f"cache.dir={tmp_path / 'cache'}"]
+    plain = {"cwd": ROOT, "check": True, "capture_output": True, "env": {**os.environ, "PYTHONPATH": str(ROOT)}}
+    subprocess.run([*run, f"hydra.run.dir={tmp_path / 'first'}"], **plain)
+    subprocess.run(["chmod", "-R", "a-w", str(tmp_path / "cache")], check=True)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*")}
+    capabilities = "-dac_override,-dac_read_search"
+    subprocess.run(
+        [
+            *("setpriv", f"--inh-caps={capabilities}", f"--bounding-set={capabilities}"),
+            *(*run, "similarity=wpmi", f"hydra.run.dir={tmp_path / 'second'}"),
+        ],
+        **plain,
+    )
+    assert (tmp_path / "second" / "labels.csv").is_file()
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*")} == before
+
+
+HOLD = """
+import sys, time
+from cd_exp.cache import Entry, Store
+with Store(sys.argv[1]).locked([Entry("images", {"probe": "def"})]):
+    print("held", flush=True)
+    time.sleep(0.6)
+"""
+
+
+def test_one_that_waits_says_for_whom(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(store_module, "PATIENCE", 0.05)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, text=True, env=environment
+    ) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with Store(tmp_path).locked([ENTRY]):
+            pass
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"{ENTRY.says}: waiting for process {holder.pid} on {socket.gethostname()} (since 20" in said
+    assert not list(tmp_path.glob("locks/*.holder"))
+    (tmp_path / "locks" / f"{ENTRY.key}.holder").write_text("of a process that was killed")
+    with Store(tmp_path).locked([ENTRY]):
+        assert str(os.getpid()) in (tmp_path / "locks" / f"{ENTRY.key}.holder").read_text()
 
 
 def limited(size, work):

@@ -84,6 +84,56 @@ def test_two_tasks_of_a_job_share_the_extraction_and_leave_the_serial_labels(run
     assert labels(sweep / "0") == labels(serial)
 
 
+@pytest.fixture
+def typed(slurm, tmp_path):
+    """Type words in a shell of the checkout, with `python` and the folder for runs: (status, what it printed)."""
+
+    def command(line, **environment):
+        surroundings = {**os.environ, "CD_EXP_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT), **environment}
+        line = line.format(python=f"{sys.executable} run.py {' '.join(SMALL)}", folder=tmp_path)
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=ROOT, env=surroundings, capture_output=True, text=True, timeout=300, check=False
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    return command
+
+
+def test_srun_starts_the_processes_of_one_run(run, typed, tmp_path):
+    status, printed = typed("srun -n 2 {python} probe.size=2100 model.layers=[fc] hydra.run.dir={folder}/two")
+    assert status == 0, printed
+    assert printed.count("labels.csv") == 1  # one of them reports
+    alone = run(*SMALL, "probe.size=2100", "model.layers=[fc]", f"hydra.run.dir={tmp_path}/one", cache="other")
+    assert alone.returncode == 0, alone.stderr
+    assert labels(tmp_path / "two") == labels(tmp_path / "one")
+    (tmp_path / "file").write_text("")
+    status, printed = typed("srun -n 2 {python} probe.size=200 hydra.run.dir={folder}/file")
+    assert status != 0
+    assert "Traceback" not in printed
+    status, printed = typed("srun -n 2 {python} -m seed=1,2 hydra.sweep.dir={folder}/sweep")
+    assert "error: a sweep is started once" in printed
+    assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize(
+    ("line", "environment"),
+    [
+        ("salloc -n 2 {python} {words}", {}),
+        ("sbatch --wait --ntasks=2 --output={folder}/log --wrap='{python} {words}'", {}),
+        ("srun -n 1 {python} {words}", {}),
+        ("{python} {words}", {"WORLD_SIZE": "2"}),
+        ("{python} {words}", {"SLURM_NTASKS": "2", "SLURM_PROCID": "0"}),
+    ],
+    ids=["salloc", "sbatch", "one task", "WORLD_SIZE", "SLURM_NTASKS"],
+)
+def test_a_bare_python_in_an_allocation_of_several_tasks_is_one_process(typed, tmp_path, line, environment):
+    words = "probe.size=200 model.layers=[fc] hydra.run.dir={folder}/run"
+    status, printed = typed(line.replace("{words}", words), **environment)
+    log = tmp_path / "log"
+    assert status == 0, printed + (log.read_text() if log.is_file() else "")
+    assert (tmp_path / "run" / "labels.csv").is_file()
+
+
 def test_jobs_in_the_queue_can_be_cancelled_and_the_command_ended(slurm, tmp_path):
     """Without accounting submitit never learns that a job was cancelled: the command waits and is ended by hand."""
     surroundings = {**os.environ, "CD_EXP_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
