@@ -4,13 +4,13 @@ import inspect
 from functools import partial
 from pathlib import Path
 
-import torch
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from cd_exp import similarity
 from cd_exp.similarity.match import match_shape
 from cd_exp.similarity.registry import spec_of
+from cd_exp.testing import draw_world
 
 SHARED = Path(__file__).parents[2] / "../shared"
 FOLDER = Path(__file__).parents[2] / "conf/similarity"
@@ -49,12 +49,5 @@ def small(name):
     return similarity.similarity_function(whole_layer=spec_of(function).whole_layer)(named)
 
 
-def draw(images=60, concepts=17, units=9, dim=12, seed=0):
-    """A match with cosines around 0.4, and activations of which no two are equal."""
-    generator = torch.Generator().manual_seed(seed)
-    offset = 0.8
-    embeddings = (torch.randn(count, dim, generator=generator) + offset for count in (images, concepts))
-    return similarity.concept_activations(*embeddings), torch.randn(images, units, generator=generator)
-
-
+draw = draw_world
 FUNCTIONS = {name: small(name) for name in CHOICES}

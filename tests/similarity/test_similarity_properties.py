@@ -19,6 +19,7 @@ from cd_exp.records import ConceptActivations
 from cd_exp.similarity import Inputs
 from cd_exp.similarity.prior import subtract_prior
 from cd_exp.similarity.registry import is_declared, spec_of
+from cd_exp.testing import SimilarityTests
 
 blocks_module = importlib.import_module("cd_exp.similarity.scoring")
 CLOSE = {"rtol": 1e-4, "atol": 2e-4}
@@ -33,29 +34,10 @@ def shuffled(count, seed):
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
 
 
-@given(worlds, names, st.integers(0, 99))
-@settings(max_examples=25, deadline=None)
-def test_the_order_of_images_is_irrelevant(world, name, seed):
-    match, neurons = world
-    order = shuffled(len(neurons), seed)
-    scores = FUNCTIONS[name](ConceptActivations(match.images[order], match.texts), neurons[order])
-    assert_close(scores, FUNCTIONS[name](match, neurons), **CLOSE)
-
-
-@given(worlds, names, st.integers(0, 99))
-@settings(max_examples=25, deadline=None)
-def test_the_order_of_units_and_concepts_is_kept(world, name, seed):
-    match, neurons = world
-    units, concepts = shuffled(neurons.shape[1], seed), shuffled(len(match.texts), seed)
-    scores = FUNCTIONS[name](ConceptActivations(match.images, match.texts[concepts]), neurons[:, units])
-    assert_close(scores, FUNCTIONS[name](match, neurons)[units][:, concepts], **CLOSE)
-
-
-@given(worlds, names)
-@settings(max_examples=25, deadline=None)
-def test_factored_and_dense_agree(world, name):
-    match, neurons = world
-    assert_close(FUNCTIONS[name](match.images @ match.texts.T, neurons), FUNCTIONS[name](match, neurons), **CLOSE)
+class TestEveryFunction(SimilarityTests):
+    @pytest.fixture(params=FUNCTIONS)
+    def function(self, request):
+        return FUNCTIONS[request.param]
 
 
 @given(worlds, names, st.integers(1, 5))
@@ -240,49 +222,6 @@ def test_blocks_take_a_function_of_ones_own(world):
         lambda match, neurons: neurons.T @ match.images @ match.texts.T, match, neurons, units=4
     )
     assert [len(part) for _, part in scores] == [4, 4, 1]
-
-
-def test_inputs_are_left_as_they_were(world, function):
-    match, neurons = world
-    before = match.images.clone(), match.texts.clone(), neurons.clone()
-    dense = match.images @ match.texts.T
-    kept = dense.clone()
-    function(match, neurons)
-    function(dense, neurons)
-    assert all(torch.equal(now, then) for now, then in zip((match.images, match.texts, neurons), before, strict=True))
-    assert torch.equal(dense, kept)
-
-
-def test_half_precision_inputs_give_float32(world, function):
-    match, neurons = world
-    scores = function(ConceptActivations(match.images.half(), match.texts.half()), neurons.half())
-    assert scores.dtype == torch.float32
-    assert scores.isfinite().all()
-
-
-@pytest.mark.parametrize(
-    "kind", ["one dead unit", "all dead", "one image", "one concept", "one unit", "negative match"]
-)
-def test_edge_cases_are_finite(function, kind):
-    match, neurons = draw(images=1 if kind == "one image" else 30, concepts=1 if kind == "one concept" else 6)
-    if kind == "one dead unit":
-        neurons[:, 4] = 0
-    if kind == "all dead":
-        neurons.zero_()
-    if kind == "one unit":
-        neurons = neurons[:, :1]
-    if kind == "negative match":
-        match = ConceptActivations(match.images, -match.texts)
-    scores = function(match, neurons)
-    assert scores.shape == (neurons.shape[1], len(match.texts))
-    assert scores.isfinite().all()
-
-
-@pytest.mark.parametrize("size", [1e3, 1e6, 1e12])
-def test_large_activations_score_as_small_ones(world, function, size):
-    """Finite is not enough: sixth powers that left float32 gave every unit scores of zero, and the first name."""
-    match, neurons = world
-    torch.testing.assert_close(function(match, size * neurons), function(match, neurons), rtol=1e-3, atol=1e-4)
 
 
 def test_a_dead_unit_has_no_cosine(world):
