@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from cd_exp.evaluation.baselines.method import MethodResult
 from cd_exp.evaluation.judges import HeldOut, Judge, LabelsToScore, split_images
 from cd_exp.features import ExtractionSettings, Features
 from cd_exp.labels import label_layer
+from cd_exp.models import TargetModel
 from cd_exp.records import Concepts, Labels, Probe
 from cd_exp.similarity import concept_activations, cos, score_blocks
 
@@ -48,7 +49,7 @@ def small_run(folder: Path, *, units: int = 7, images: int = 80, seed: int = 0) 
     match = concept_activations(features.images, texts)
     labels = {layer: label_layer(score_blocks(cos, match, activations[layer]), names, layer=layer) for layer in LAYERS}
     return RunData(
-        model=models.shapes_model(layers=list(LAYERS), final="fc"),
+        model=cast(TargetModel, models.shapes_model(layers=list(LAYERS), final="fc")),
         probe=probe,
         concepts=Concepts(names, name="small"),
         clip=clips.shapes_clip(),

@@ -93,4 +93,6 @@ class ProbeTests:
 
 
 def _is_answer(shown: np.ndarray, backwards: np.ndarray | None, rows: Sequence[int]) -> bool:
-    return shown.shape == (len(rows),) and shown.dtype == bool and np.array_equal(shown[::-1], backwards)
+    if backwards is None or shown.shape != (len(rows),) or shown.dtype != bool:
+        return False
+    return np.array_equal(shown[::-1], backwards)
