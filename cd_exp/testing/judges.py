@@ -211,7 +211,7 @@ class JudgeTests:
         close: tolerances of what must be equal but for rounding.
     """
 
-    close: Mapping[str, float] = {"rtol": 1e-4, "atol": 1e-5}
+    close: ClassVar[dict[str, Any]] = {"rtol": 1e-4, "atol": 1e-5}
 
     @pytest.fixture
     def judge(self) -> Judge:
