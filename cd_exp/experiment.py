@@ -50,8 +50,8 @@ class RunOptions:
         html: whether `report.html` is written.
         figures: whether `figures/` is drawn.
         explorer: `auto`, `single`, `folder` or `none`.
-        units: how many units are shown with pictures.
-        images: how many pictures of each.
+        units: how many units are shown with images.
+        images: how many images of each.
         maps: whether the explorer shows where in its top images a unit is active.
         vector: whether figures are written as PDF and SVG too.
     """

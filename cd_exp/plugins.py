@@ -244,7 +244,7 @@ def door(what: str, *, seeds: bool = False, passed: tuple[type[BaseException], .
 
     Args:
         what: failed, for the error: `model.factory=FILE.py:name failed`.
-        seeds: whether the states of the random generators are put back too. Of code that is called for every picture
+        seeds: whether the states of the random generators are put back too. Of code that is called for every image
             they are not: each call would draw the same numbers.
         passed: exceptions that the caller has an answer to.
 

@@ -58,7 +58,7 @@ Similarity = Callable[..., Tensor]
 class Probe(ABC):
     """A probe set: images in a fixed order, each opened only when it is asked for, and all that is known of them.
 
-    A set needs a name, ids, a fingerprint, a length and its pictures. Whatever else it may know has a default here, so
+    A set needs a name, ids, a fingerprint, a length and its images. Whatever else it may know has a default here, so
     that nobody asks whether a member exists; `cd_exp.probes.wrappers.Wrapper` passes every one of them on from the sets
     that a part or a union is made of. Inherited and not a protocol, because checking a protocol reads its properties,
     and a fingerprint may read every image.
@@ -84,7 +84,7 @@ class Probe(ABC):
 
     @abstractmethod
     def __getitem__(self, index: int) -> "Image":
-        """The picture as RGB; raises OSError where it cannot be read."""
+        """The image as RGB; raises OSError where it cannot be read."""
 
     @property
     def ids_only(self) -> bool:
@@ -135,28 +135,28 @@ class Probe(ABC):
 
     @property
     def renderer(self) -> "Renderer | None":
-        """What draws further pictures as those of the set; None where they are photographs, not drawn."""
+        """What draws further images as those of the set; None where they are photographs, not drawn."""
         return None
 
     @property
     def reading(self) -> "DecodeOptions | None":
-        """How encoded pictures become RGB; None where none is encoded."""
+        """How encoded images become RGB; None where none is encoded."""
         return None
 
     def values(self, index: int) -> "Values | None":
-        """What numbers an encoded picture holds; None for an image that is made, not read."""
+        """What numbers an encoded image holds; None for an image that is made, not read."""
         del index
         return None
 
     def digests(self, rows: Sequence[int]) -> Iterator[str]:
         """A hash of each of these images' content, in the order asked; by default that of its pixels.
 
-        A picture that cannot be opened goes by its id.
+        An image that cannot be opened goes by its id.
         """
         return (self._pixels(row) for row in rows)
 
     def order_keys(self, rows: Sequence[int]) -> Sequence[str]:
-        """What orders these images by their content, wherever they stand in the set; by their ids without pictures."""
+        """What orders these images by their content, wherever they stand in the set; by their ids without images."""
         return [self.ids[row] for row in rows] if self.ids_only else list(self.digests(rows))
 
     def fingerprint_of(self, rows: Sequence[int]) -> str:

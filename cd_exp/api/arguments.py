@@ -143,7 +143,7 @@ def _read_files(paths: Sequence[str], cache: Path) -> Probe:
 
 
 def _open_image(item: Any) -> Any:
-    """A path among pictures as its picture."""
+    """The image that a path among the images leads to."""
     if not isinstance(item, (str, os.PathLike)):
         return item
     try:

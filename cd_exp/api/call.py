@@ -88,8 +88,8 @@ def dissect(
 
     Args:
         net: the network, an `nn.Module`, which is left as it was; or a recipe of `cd_exp.models`.
-        images: what it is shown: a folder, a list of PIL pictures or paths, a torch `Dataset` of pictures (or of pairs
-            of a picture and a class), or a probe set of `cd_exp.probes`. Two at least.
+        images: what it is shown: a folder, a list of PIL images or paths, a torch `Dataset` of images (or of pairs
+            of an image and a class), or a probe set of `cd_exp.probes`. Two at least.
         words: to choose from: a list, a text file of one a line, or a concept set of `cd_exp.concepts`.
         clip: the backbone that knows both: a name of `conf/clip`, as `vit_b_16`, or a recipe of `cd_exp.clips`.
         similarity: how activations and matches are compared: a name of `conf/similarity`, or a function
@@ -98,7 +98,7 @@ def dissect(
             choice of its own.
         truth: the names of units where they are known, by layer: `{"fc": names}`. The names are a list in the order of
             the units, with an empty text where nothing is known, or a file of one a line.
-        transform: from a picture to the network's input; None takes that of a network of timm, or of ImageNet with a
+        transform: from an image to the network's input; None takes that of a network of timm, or of ImageNet with a
             note.
         store: where features are kept between calls: a folder, or a `cd_exp.cache.Store`. None takes the environment's
             `CD_EXP_CACHE`, or `outputs/cache`.
@@ -110,7 +110,7 @@ def dissect(
         prefix_tokens: how many tokens of a transformer are no patches, where it does not tell itself.
 
     Returns:
-        The labels by layer, as a mapping, with what belongs to them: tables, pictures, figures, files.
+        The labels by layer, as a mapping, with what belongs to them: tables, images, figures, files.
 
     Raises:
         InputError: whatever the caller can mend, with the argument named.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 CARDS, PICTURES, SIZE = 12, 5, 72
-"""Units shown with pictures, pictures of each, and pixels of a picture."""
+"""Units shown with images, images of each, and pixels of an image."""
 
 ROWS = 24
 SHOWN = ("layer", "unit", "description", "similarity", "top5", "truth", "stability", "marks")
@@ -35,7 +35,7 @@ SHOWN = ("layer", "unit", "description", "similarity", "top5", "truth", "stabili
 
 
 def render_result(outcome: RunResult, *, title: str) -> str:
-    """A grid of units with the pictures that excite them most, and a table of units."""
+    """A grid of units with the images that excite them most, and a table of units."""
     shown = choose_units(outcome, CARDS, images=PICTURES) if has_images(outcome.probe) else ()
     cards = [
         (unit, as_data_uri(encode_jpeg(make_strip(outcome.probe, unit.images, SIZE, gap=3)), "image/jpeg"))

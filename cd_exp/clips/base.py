@@ -34,7 +34,7 @@ class Clip(ABC):
     name: str
 
     def check(self) -> None:  # noqa: B027  refuses nothing by default
-        """Raise InputError where texts cannot be embedded, before any picture is opened."""
+        """Raise InputError where texts cannot be embedded, before any image is opened."""
 
     def notes(self, concepts: Concepts) -> Sequence[str]:
         """What a reader should know of these texts: prompts longer than the backbone reads."""

@@ -121,7 +121,7 @@ def read_clip_config(path: Path) -> dict[str, Any]:
 def build_clip(
     source: ModelFiles, *, tag: str | None, settings: Mapping[str, Any] | None, text_folder: str | None
 ) -> "tuple[nn.Module, Callable[[Image], Tensor]]":
-    """The model in evaluation mode, and what it does to a picture.
+    """The model in evaluation mode, and what it does to an image.
 
     Args:
         source: its files.

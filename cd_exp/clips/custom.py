@@ -26,7 +26,7 @@ class CustomClip(Clip):
     """An object of the user's own with `preprocess(picture)`, `encode_image(batch)` and `encode_text(list of str)`.
 
     Since code can compute anything, the key covers the source, the options, the weights it holds, and what it makes of
-    a few fixed pictures and words; the backbone is therefore always built.
+    a few fixed images and words; the backbone is therefore always built.
     """
 
     factory: str

@@ -45,13 +45,13 @@ class OpenClip(Clip):
             open_clip's own layout (`open_clip_config.json` beside the weights), which need no other setting.
         pretrained: the tag of its weights, as in `openai`.
         weights: a local file with these weights instead; with `pretrained` as well, the file must match what
-            open_clip knows of that tag, and pictures are prepared as that tag says.
+            open_clip knows of that tag, and images are prepared as that tag says.
         hub: the hub repository of the weights, where known; else open_clip is asked.
         config: a JSON model config for an architecture that open_clip does not ship.
         bpe: the merges of the tokenizer, where they are not OpenAI's.
         tokenizer: a local folder with the tokenizer of a model whose tokenizer is on a hub (SigLIP, BiomedCLIP), and
             with the `config.json` of its text tower where that is on a hub too.
-        preprocess: `mean`, `std`, `interpolation`, `resize_mode` of its pictures; the rest is as the tag has
+        preprocess: `mean`, `std`, `interpolation`, `resize_mode` of its images; the rest is as the tag has
             it, and without a tag as most tags of the architecture have it.
         name: for tables.
     """
@@ -103,7 +103,7 @@ class OpenClip(Clip):
         return int(self.source.settings()["embed_dim"])
 
     def check(self) -> None:
-        """Refuse what is missing for texts, before any picture is opened: above all a tokenizer of the hub.
+        """Refuse what is missing for texts, before any image is opened: above all a tokenizer of the hub.
 
         Raises:
             InputError: says what is missing, and the setting that points to a local copy.
@@ -119,7 +119,7 @@ class OpenClip(Clip):
         return ImageTower(_Images(model).eval(), transform)
 
     def outline(self) -> "tuple[nn.Module, Callable[[Image], Tensor]]":
-        """The model without any numbers, on torch's `meta` device, and what it does to a picture."""
+        """The model without any numbers, on torch's `meta` device, and what it does to an image."""
         try:
             source = self.source
         except MissingDownload:

@@ -1,4 +1,4 @@
-"""How a picture becomes CLIP's input: as its weights were trained, which their tag says and their file does not."""
+"""How an image becomes CLIP's input: as its weights were trained, which their tag says and their file does not."""
 
 from collections import Counter
 from collections.abc import Mapping

@@ -49,7 +49,7 @@ class Transformers(Clip):
         return {"transformers": version("transformers"), "files": files}
 
     def check(self) -> None:
-        """Refuse a folder that lacks a file, before any picture is opened."""
+        """Refuse a folder that lacks a file, before any image is opened."""
         _ = self._place
 
     def image_tower(self) -> ImageTower:

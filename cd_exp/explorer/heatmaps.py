@@ -1,4 +1,4 @@
-"""Where in its strongest images a unit is active: small maps, and which part of a picture the network sees."""
+"""Where in its strongest images a unit is active: small maps, and which part of an image the network sees."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 SIDE = 12  # rows and columns of a map at most
 LEVELS = 100  # from the least to the greatest activation in the maps of a unit
-SHAPES = ((480, 480), (640, 480), (480, 640))  # of pictures that must all be cut in the same way
+SHAPES = ((480, 480), (640, 480), (480, 640))  # of images that must all be cut in the same way
 SAME = 0.02  # of the middle square: how far the cuts may differ
 
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """What the network sees of a picture, as fractions of its middle square; below 0 and above 1 is beyond it."""
+    """What the network sees of an image, as fractions of its middle square; below 0 and above 1 is beyond it."""
 
     left: float
     top: float
@@ -47,7 +47,7 @@ def make_heat_maps(
 
     Returns:
         The maps of the layers that have an extent (tokens count where they are the patches of the image), and what the
-        network sees; without maps where its transform cuts pictures of different shapes differently.
+        network sees; without maps where its transform cuts images of different shapes differently.
     """
     layers = find_layers(run.model, run.probe, list(strongest), run.store)
     wide = {layer.name: layer.grid for layer in layers if layer.grid is not None and max(layer.grid) > 1}
@@ -107,9 +107,9 @@ def _scale_levels(values: np.ndarray) -> UInt8[np.ndarray, "neurons shown height
 
 
 def crop_region(transform: "Callable[[Image], Tensor]") -> Region | None:
-    """Which part of a picture a transform keeps, measured with images that encode their own coordinates.
+    """Which part of an image a transform keeps, measured with images that encode their own coordinates.
 
-    None where that depends on the shape of the picture, where it is mirrored, or is not a picture any more.
+    None where that depends on the shape of the image, where it is mirrored, or is not an image any more.
     """
     regions = [_find_region(transform, *shape) for shape in SHAPES]
     if any(region is None for region in regions):
@@ -128,7 +128,7 @@ def _find_region(transform: "Callable[[Image], Tensor]", width: int, height: int
     pictures = (np.zeros_like(coordinates), np.full_like(coordinates, 255), coordinates)
     try:
         black, white, values = (transform(Image.fromarray(picture)).double() for picture in pictures)
-    except (TypeError, ValueError, RuntimeError):  # a step of the user's own that takes only its own pictures
+    except (TypeError, ValueError, RuntimeError):  # a step of the user's own that takes only its own images
         return None
     if values.ndim != 3 or len(values) != 3 or min(values.shape[1:]) < 2 or bool((white == black).any()):
         return None

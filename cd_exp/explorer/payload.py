@@ -96,7 +96,7 @@ class PageContent:
 
 
 def describe_labels_only(outcome: RunResult, *, manifest: Mapping[str, Any], title: str) -> PageContent:
-    """What can be shown of a run of which only the labels are there: everything but pictures and activations.
+    """What can be shown of a run of which only the labels are there: everything but images and activations.
 
     Args:
         outcome: all labels and figures.

@@ -30,7 +30,7 @@ NUMERICS = (
     "probes/wrappers.py",
     "units/encoder.py",
 )
-"""The files through which a picture, a text or an activation passes on its way to the cache."""
+"""The files through which an image, a text or an activation passes on its way to the cache."""
 KIND = "numerics"
 PACKAGE = Path(__file__).parents[1]
 

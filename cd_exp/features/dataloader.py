@@ -126,9 +126,9 @@ def _explain_worker_error(loader: Iterable[Any]) -> Iterator[Any]:
 def split_transform(
     transform: "Callable[[Image], Tensor]",
 ) -> "tuple[Callable[[Image], Tensor], Callable[[Tensor], Tensor]]":
-    """A transform as a step for each picture on the CPU and a step for the batch on the device, with the same numbers.
+    """A transform as a step for each image on the CPU and a step for the batch on the device, with the same numbers.
 
-    A transform that ends by turning the picture into numbers and normalising them, as those of timm and open_clip do,
+    A transform that ends by turning the image into numbers and normalising them, as those of timm and open_clip do,
     hands over bytes: a quarter of what moves between processes and to the device, and no layout is changed twice.
     Any other transform is left whole.
     """
@@ -166,12 +166,12 @@ def to_device(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 def transform_images(transform: "Callable[[Image], Tensor]", picture: "Image", *, image: str) -> Tensor:
-    """One picture through a transform.
+    """One image through a transform.
 
     Args:
-        transform: from a picture to a tensor.
+        transform: from an image to a tensor.
         picture: as the probe set gives it.
-        image: what the picture is called, for errors.
+        image: what the image is called, for errors.
 
     Raises:
         InputError: the transform fails, or gives no tensor.
@@ -266,7 +266,7 @@ class _Decoded(torch.utils.data.Dataset["tuple[list[Tensor], bool] | InputError"
 
     @cached_property
     def _example(self) -> list[Tensor]:
-        """What the first readable picture becomes: the size that the networks expect."""
+        """What the first readable image becomes: the size that the networks expect."""
         for index in range(len(self.probe)):
             inputs = self._inputs(index)
             if inputs is not None:

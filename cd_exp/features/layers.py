@@ -33,9 +33,9 @@ def with_output_check(looked: LayerOutputs, *, model: Mapping[str, Any], images:
     """The layers with their behaviour: that of an earlier run where it is the same, else a new one.
 
     Args:
-        looked: the layers, with what they gave for the pictures.
+        looked: the layers, with what they gave for the images.
         model: the key of the target network.
-        images: the fingerprint of the probe set whose pictures were shown.
+        images: the fingerprint of the probe set whose images were shown.
         store: where behaviours are kept.
     """
     layers = []
@@ -101,7 +101,7 @@ def find_layers(model: TargetModel, probe: Probe, patterns: Sequence[str], store
 
     Args:
         model: the target network's recipe.
-        probe: whose first pictures are shown to it.
+        probe: whose first images are shown to it.
         patterns: layers as `cd_exp.hooks.resolve_patterns` reads them.
         store: where the answer is kept; the notes on the network are added to its reports.
 
@@ -180,7 +180,7 @@ def _add_truth(model: TargetModel) -> set[str]:
 
 
 def sampled_images(clip: Clip, probe: Probe, store: Store) -> dict[str, str]:
-    """What a backbone of the user's own code gives for the first pictures, for its key; empty for any other.
+    """What a backbone of the user's own code gives for the first images, for its key; empty for any other.
 
     Such code may depend on files and variables that no key covers.
     """
@@ -194,16 +194,16 @@ def sampled_images(clip: Clip, probe: Probe, store: Store) -> dict[str, str]:
 
 
 def readable_images(probe: Probe, transform: "Callable[[Image], Tensor]") -> Tensor:
-    """The first readable pictures of a probe set as inputs of a network; a smaller probe set is repeated.
+    """The first readable images of a probe set as inputs of a network; a smaller probe set is repeated.
 
     Raises:
-        InputError: the transform fails on a picture, or gives inputs of several sizes.
+        InputError: the transform fails on an image, or gives inputs of several sizes.
     """
     inputs: list[Tensor] = []
     for index in range(len(probe)):
         try:
             picture = probe[index]
-        except InputError:  # a set without pictures, or the user's own that gives something else
+        except InputError:  # a set without images, or the user's own that gives something else
             raise
         except UNREADABLE:
             continue

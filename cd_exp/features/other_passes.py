@@ -64,18 +64,18 @@ def read_maps(
 def unit_activations(
     model: TargetModel, probe: Probe, *, like: Probe, units: Units, store: Store, settings: ExtractionSettings
 ) -> Mapping[str, Float[Tensor, "images neurons"]]:
-    """The activations of a run's units on some pictures, from the cache where they are there.
+    """The activations of a run's units on some images, from the cache where they are there.
 
     Args:
         model: the target network's recipe.
-        probe: the pictures.
+        probe: the images.
         like: the probe that the layers were determined with.
         units: what the columns are.
         store: where the answer is kept.
         settings: device, precision, batches.
 
     Raises:
-        InputError: a picture that cannot be read, or units that no network gives.
+        InputError: an image that cannot be read, or units that no network gives.
     """
     if not units.patterns(model):
         raise InputError(
@@ -104,7 +104,7 @@ def embed_held_images(
     """The embeddings of all images of a probe by some backbone, from the cache where they are there.
 
     Raises:
-        InputError: a picture that cannot be read.
+        InputError: an image that cannot be read.
     """
     stored = clip.stored_images(probe.ids)
     if stored is not None:

@@ -29,7 +29,7 @@ def text_embeddings(clip: Clip, concepts: Concepts, *, store: Store, device: str
 
 
 def check_texts(clip: Clip, concepts: Concepts, *, store: Store) -> None:
-    """Refuse before any picture is opened that the texts are neither stored nor can be embedded.
+    """Refuse before any image is opened that the texts are neither stored nor can be embedded.
 
     Raises:
         InputError: says what is missing, and the setting that points to a local copy.

@@ -74,7 +74,7 @@ def prefix_in_layer(
     Args:
         tokens: how many tokens the layer gives.
         prefix: of the network.
-        image: height and width of the input; None where the input is no picture.
+        image: height and width of the input; None where the input is no image.
         seen: sizes of maps that the network computes, which decide where two grids are possible.
         layer: for the error.
 

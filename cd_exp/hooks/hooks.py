@@ -166,7 +166,7 @@ def _check_one_row_per_image(output: Tensor, layer: Layer, images: int, name: st
 
 
 def find_image_forward(network: nn.Module) -> Callable[[Tensor], object]:
-    """What to call with a batch of pictures: the image side of a network that takes texts too, else the network."""
+    """What to call with a batch of images: the image side of a network that takes texts too, else the network."""
     for method in ("get_image_features", "encode_image"):  # transformers' and open_clip's pairs of towers
         if hasattr(network, method):
             return getattr(network, method)

@@ -134,7 +134,7 @@ class LayerOutputs:
 
     Attributes:
         layers: the wanted layers, in the order of the network.
-        values: what each layer gives for the pictures, by its name.
+        values: what each layer gives for the images, by its name.
         notes: what a reader should know of the network.
     """
 
@@ -152,7 +152,7 @@ def inspect_layers(
     prefix: int | None = None,
     units_axis: int | None = None,
 ) -> LayerOutputs:
-    """The layers that the patterns mean, with the pooling that fits what each gives for the pictures.
+    """The layers that the patterns mean, with the pooling that fits what each gives for the images.
 
     Args:
         network: the target model, in evaluation mode.
@@ -163,7 +163,7 @@ def inspect_layers(
         units_axis: the axis of the units where nothing else tells: 1, or 3 for the last one.
 
     Raises:
-        InputError: an unknown layer, one whose axes cannot be inferred, or pictures that the network cannot process.
+        InputError: an unknown layer, one whose axes cannot be inferred, or images that the network cannot process.
     """
     decided = decide_layers(
         network,
@@ -301,7 +301,7 @@ def _make_layer(
 def _read_outputs(
     network: nn.Module, layers: Sequence[Layer], pictures: Tensor, *, name: str
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The layers' outputs for the pictures, with a note on those whose values depend on the batch or are random."""
+    """The layers' outputs for the images, with a note on those whose values depend on the batch or are random."""
     with pool_layers(network, layers, name=name) as forward:
         values, fewer = forward(pictures), forward(pictures[:-1])
         hanging = [layer for layer in values if not _are_equal(values[layer][:-1], fewer[layer])]
@@ -329,7 +329,7 @@ def are_tokens_in_order(
 ) -> list[Layer]:
     """The layers, without the grid of those whose tokens lie in another order than the image (as in Hiera).
 
-    The pictures are cut into fields and changed in one after another. Each part of the map must answer most, against
+    The images are cut into fields and changed in one after another. Each part of the map must answer most, against
     its answer to the other fields, to the field that it lies over.
 
     Args:

@@ -43,7 +43,7 @@ class Layer:
         width: of the output where the units are made from it by an encoder; None where they are its own.
         encoding: that encoder.
         grid: rows and columns of the positions, where tokens are known to be the patches of the image row by row.
-        behaviour: for a network of the user's own code, what it gave for a few pictures (`cd_exp.features.layers`).
+        behaviour: for a network of the user's own code, what it gave for a few images (`cd_exp.features.layers`).
     """
 
     name: str

@@ -87,11 +87,11 @@ class LoadedModel(Recipe):
     """A network in memory.
 
     Since code can compute anything, the key covers the sources of its classes, what it shows of itself and the
-    parameters, and what the layers give for the probe's first pictures is compared with what is stored (`own_code`).
+    parameters, and what the layers give for the probe's first images is compared with what is stored (`own_code`).
 
     Attributes:
         module: the network.
-        transform: from a picture to its input; None for the preprocessing of its timm architecture, or ImageNet's.
+        transform: from an image to its input; None for the preprocessing of its timm architecture, or ImageNet's.
     """
 
     module: nn.Module
@@ -156,7 +156,7 @@ class CustomModel(Recipe):
     `factory` is `FILE.py:function` or `package.module:function`; the function takes `options` as keywords and returns
     (nn.Module, transform from a PIL image to a tensor, class names or None). Since code can compute anything, the key
     covers the sources, the options and the parameters themselves, and what the layers give for the probe's first
-    pictures is compared with what is stored (`own_code`); the network is therefore always built.
+    images is compared with what is stored (`own_code`); the network is therefore always built.
     """
 
     factory: str = ""

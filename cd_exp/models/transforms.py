@@ -1,4 +1,4 @@
-"""Whatever a user's factory returns for a transform, as a function from a picture to a float32 tensor."""
+"""Whatever a user's factory returns for a transform, as a function from an image to a float32 tensor."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ def adapt_transform(transform: object, network: nn.Module, *, name: str) -> tupl
     """The transform to use, and a note where the caller named none.
 
     Args:
-        transform: a function of one picture; a transformers image processor; or None, for the preprocessing that a
+        transform: a function of one image; a transformers image processor; or None, for the preprocessing that a
             timm network says of itself, and that of ImageNet for any other.
         network: the network that it feeds.
         name: of the network, for the note.
@@ -76,12 +76,12 @@ def _ends_in_numbers(transform: object) -> bool:
 
 @dataclass(frozen=True)
 class Adapter:
-    """A function of one picture, whose output may be an array, of another type, or a batch of one."""
+    """A function of one image, whose output may be an array, of another type, or a batch of one."""
 
     transform: Callable[[Any], Any]
 
     def __call__(self, picture: "Image") -> Tensor:
-        """The picture as a float32 tensor."""
+        """The image as a float32 tensor."""
         return as_network_input(self.transform(picture))
 
 
@@ -92,7 +92,7 @@ class Processor:
     processor: Callable[..., Mapping[str, Any]]
 
     def __call__(self, picture: "Image") -> Tensor:
-        """The picture as a float32 tensor."""
+        """The image as a float32 tensor."""
         return as_network_input(self.processor(images=picture, return_tensors="pt"))
 
 

@@ -29,10 +29,10 @@ class Outline:
 
     Attributes:
         module: on the `meta` device, unless it had to be built.
-        transform: of its pictures.
+        transform: of its images.
         largest: bytes of the largest tensor that an operation gives, for a batch of `BATCH` images.
         weights: bytes of its parameters.
-        width: of what it gives for a picture, where that is one tensor.
+        width: of what it gives for an image, where that is one tensor.
     """
 
     module: nn.Module
@@ -60,7 +60,7 @@ def outline_target(model: TargetModel, probe: Probe, units: Units, store: Store,
 
     Args:
         model: its recipe.
-        probe: the pictures.
+        probe: the images.
         units: what the columns are; they need a network.
         store: where earlier looks are remembered.
         keyed: whether its weights are there.

@@ -23,7 +23,7 @@ NONE, UNKNOWN = -1, -2
 
 @dataclass(frozen=True)
 class BrodenRow:
-    """One line of `index.csv`: a picture, the size of its masks, and what is annotated, by label number."""
+    """One line of `index.csv`: an image, the size of its masks, and what is annotated, by label number."""
 
     image: str
     line: int

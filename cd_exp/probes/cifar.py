@@ -70,7 +70,7 @@ class Cifar(Probe):
         return sum(self.sizes)
 
     def __getitem__(self, index: int) -> Image.Image:
-        """The picture, 32 x 32; raises OSError where it cannot be read."""
+        """The image, 32 x 32; raises OSError where it cannot be read."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         file, row = 0, index

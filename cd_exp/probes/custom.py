@@ -19,14 +19,14 @@ from cd_exp.probes.hashing import UNREADABLE, fingerprint_images
 from cd_exp.probes.image_files import of_items, read_folder_classes
 from cd_exp.records import Probe, Segmentation
 
-READ_TWICE = 8  # pictures spread over the set, which tell a set that draws its pictures at random
-DAMAGED = (OSError, SyntaxError, ValueError)  # what a damaged picture raises: it is counted with the unreadable ones
+READ_TWICE = 8  # images spread over the set, which tell a set that draws its images at random
+DAMAGED = (OSError, SyntaxError, ValueError)  # what a damaged image raises: it is counted with the unreadable ones
 MASKS = ("concepts", "categories", "segmentation")
 
 
 @dataclass(frozen=True, eq=False)
 class CustomProbe(Probe):
-    """A torch `Dataset`, or any sequence of PIL pictures, of the user's own."""
+    """A torch `Dataset`, or any sequence of PIL images, of the user's own."""
 
     name: str
     pictures: Any
@@ -35,12 +35,12 @@ class CustomProbe(Probe):
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of every picture's pixels and their order: code can give anything, so each run looks at all."""
+        """A hash of every image's pixels and their order: code can give anything, so each run looks at all."""
         return fingerprint_images(self._digests())
 
     @cached_property
     def image_classes(self) -> Sequence[str] | None:
-        """The class of each picture, where the user's object has them or the ids are paths with folders."""
+        """The class of each image, where the user's object has them or the ids are paths with folders."""
         with door(f"{self.source}: its classes failed"):
             listed = getattr(self.pictures, "image_classes", None)
             classes = None if listed is None else [str(name) for name in listed]
@@ -53,7 +53,7 @@ class CustomProbe(Probe):
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
-        """Ids that several pictures have."""
+        """Ids that several images have."""
         twice = [name for name, count in Counter(self.ids).items() if count > 1]
         return (f"{self.source}: ids of more than one picture: {len(twice)} ({shorten_list(twice)})",) if twice else ()
 
@@ -104,7 +104,7 @@ class CustomProbe(Probe):
         return [self._fingerprinted[row] for row in rows]
 
     def require_same(self, index: int) -> str:
-        """The digest of a picture; InputError where it is another one at the next read."""
+        """The digest of an image; InputError where it is another one at the next read."""
         digest = self._digest(index)
         self._require(digest, self._digest(index), index)
         return digest
@@ -121,12 +121,12 @@ class CustomProbe(Probe):
             picture = self._picture(index)
         except InputError:
             raise
-        except (OSError, SyntaxError, ValueError):  # reported when the picture is opened
+        except (OSError, SyntaxError, ValueError):  # reported when the image is opened
             return UNREADABLE
         return _pixels(picture)
 
     def _parts(self, item: Any, index: int) -> tuple[Any, Any]:
-        """The picture of an item, and what says its class: of a pair, or of a row of a table by its columns."""
+        """The image of an item, and what says its class: of a pair, or of a row of a table by its columns."""
         if isinstance(item, (tuple, list)) and item:
             return item[0], item[1] if len(item) > 1 else None
         if not isinstance(item, Mapping):
@@ -148,19 +148,19 @@ class CustomProbe(Probe):
 
     @cached_property
     def _targets(self) -> dict[int, Any]:
-        """What says the class of each picture that was read."""
+        """What says the class of each image that was read."""
         return {}
 
     @cached_property
     def _fingerprinted(self) -> dict[int, str]:
-        """The digest of each picture, once it was taken: what is decoded later has to be the same."""
+        """The digest of each image, once it was taken: what is decoded later has to be the same."""
         return {}
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Image.Image:
-        """The picture as RGB; InputError where it is not the one that was fingerprinted."""
+        """The image as RGB; InputError where it is not the one that was fingerprinted."""
         before = self._fingerprinted.get(index)
         try:
             picture = self._picture(index)
@@ -175,7 +175,7 @@ class CustomProbe(Probe):
         return picture
 
     def _picture(self, index: int) -> Image.Image:
-        """The picture as RGB; of a pair, as data sets of pictures and classes give, the first."""
+        """The image as RGB; of a pair, as data sets of images and classes give, the first."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         with door(f"{self.source}: image {index} failed", passed=DAMAGED):
@@ -189,7 +189,7 @@ class CustomProbe(Probe):
             )
         try:
             return convert_to_rgb(picture)
-        except DAMAGE as error:  # a picture that was opened, and is read only now
+        except DAMAGE as error:  # an image that was opened, and is read only now
             raise OSError(f"{self.source}: image {index} cannot be read as a picture: {error}") from error
 
 
@@ -198,11 +198,11 @@ def _pixels(picture: Image.Image) -> str:
 
 
 def custom(*, factory: str, options: Mapping[str, Any] | None = None, name: str = "custom") -> CustomProbe:
-    """The pictures that a function of the user's own returns.
+    """The images that a function of the user's own returns.
 
     Args:
         factory: `FILE.py:function` or `package.module:function`; it returns a torch `Dataset` or a sequence of PIL
-            pictures, with `.ids`, `.image_classes` (or pairs of a picture and its class: a name, or a number of
+            pictures, with `.ids`, `.image_classes` (or pairs of an image and its class: a name, or a number of
             `.classes` as torchvision's sets have, those that a `Subset` wraps too) and `.annotations` (`concepts`,
             `categories`, `segment_scene(index)`) where it has any. Rows of a Hugging Face set go by their image column.
         options: its keywords.
@@ -216,10 +216,10 @@ def custom(*, factory: str, options: Mapping[str, Any] | None = None, name: str 
 
 
 def probe_of_images(made: Any, *, source: str, name: str) -> CustomProbe:
-    """A probe set of pictures in memory, or of a data set's.
+    """A probe set of images in memory, or of a data set's.
 
     Args:
-        made: a torch `Dataset` or a sequence of PIL pictures, with `.ids` and `.annotations` where it has any.
+        made: a torch `Dataset` or a sequence of PIL images, with `.ids` and `.annotations` where it has any.
         source: what gave it, for errors.
         name: how the set is called in tables.
 

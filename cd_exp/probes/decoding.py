@@ -1,4 +1,4 @@
-"""Any picture file as 8-bit RGB, and any fault in one as OSError.
+"""Any image file as 8-bit RGB, and any fault in one as OSError.
 
 Pillow gives 16-bit colour as its upper bytes, and scales PPM's and JPEG 2000's numbers to 16 bits, without a word. A
 range of values is a statement about the file's own numbers, so these are read here: the lower bytes of 16-bit colour by
@@ -31,19 +31,19 @@ DAMAGE = (
 
 @dataclass(frozen=True)
 class DecodeOptions:
-    """How pictures become 8-bit RGB.
+    """How images become 8-bit RGB.
 
     Attributes:
-        range: the values of the file that become black and white; it is not applied to pictures whose depth does not
+        range: the values of the file that become black and white; it is not applied to images whose depth does not
             reach its upper end. None takes the upper 8 of 16 bits, and floating point as numbers from 0 to 255.
-        orient: `exif` turns pictures as their orientation tag says; None leaves them as they are stored.
+        orient: `exif` turns images as their orientation tag says; None leaves them as they are stored.
     """
 
     range: tuple[float, float] | None = None
     orient: str | None = None
 
     def key(self) -> tuple[str, ...]:
-        """What of it changes the pictures, as part of a fingerprint: nothing where all is as published."""
+        """What of it changes the images, as part of a fingerprint: nothing where all is as published."""
         if self == AS_PUBLISHED:
             return ()
         depth = " of the file" if self.range else ""  # until November 2026 the range was of what Pillow gave
@@ -55,14 +55,14 @@ AS_PUBLISHED = DecodeOptions()
 
 @dataclass(frozen=True)
 class Values:
-    """What a picture file holds.
+    """What an image file holds.
 
     Attributes:
         low: the smallest of its numbers.
         high: the largest.
         full: the largest that its depth can hold; None for floating point.
         white: the number that becomes white where no range says another.
-        frames: pictures in the file, of which the first is read.
+        frames: images in the file, of which the first is read.
         bands: numbers of each pixel that are stored.
         bands_read: how many of these are read.
         transparent: whether pixels are transparent, which is dropped.
@@ -84,7 +84,7 @@ class Values:
 
 
 def decode_rgb(source: Path | bytes, *, where: str, reading: DecodeOptions = AS_PUBLISHED) -> Image.Image:
-    """Decodes a picture; as published: the first frame, orientation tags ignored, transparency dropped.
+    """Decodes an image; as published: the first frame, orientation tags ignored, transparency dropped.
 
     16-bit greys are scaled to 8 bits; Pillow's own conversion would cut them off at 255.
 
@@ -94,7 +94,7 @@ def decode_rgb(source: Path | bytes, *, where: str, reading: DecodeOptions = AS_
         reading: a range of values, or an orientation, that is not the published one.
 
     Raises:
-        OSError: it cannot be read, or is not a whole picture.
+        OSError: it cannot be read, or is not a whole image.
     """
     try:
         with _open_image(source) as picture:
@@ -108,22 +108,22 @@ def decode_rgb(source: Path | bytes, *, where: str, reading: DecodeOptions = AS_
 
 
 def reaches(full: float | None, limits: tuple[float, float]) -> bool:
-    """Whether a range can be meant for numbers of this depth: no 8-bit picture has values up to 4095."""
+    """Whether a range can be meant for numbers of this depth: no 8-bit image has values up to 4095."""
     return full is None or limits[1] <= full
 
 
 def read_value_range(source: Path | bytes, *, where: str) -> Values:
-    """The numbers of a picture before anything is done to them, and what of the file is not read.
+    """The numbers of an image before anything is done to them, and what of the file is not read.
 
     Raises:
-        OSError: it cannot be read, or is not a whole picture.
+        OSError: it cannot be read, or is not a whole image.
     """
     try:
         with _open_image(source) as picture:
             frames, (bands, bands_read) = int(getattr(picture, "n_frames", 1)), _bands(picture)
             try:
                 numbers, full = _numbers(picture, source)
-            except _Cut as cut:  # its numbers cannot be had; the picture without a range can
+            except _Cut as cut:  # its numbers cannot be had; the image without a range can
                 numbers, full = np.asarray(picture.convert("RGB")) / BYTE * cut.full, cut.full
             limits = float(np.nanmin(numbers)), float(np.nanmax(numbers)), full, _white(picture, full)
             transparent = "A" in picture.getbands() and int(np.asarray(picture.getchannel("A")).min()) < BYTE
@@ -134,7 +134,7 @@ def read_value_range(source: Path | bytes, *, where: str) -> Values:
 
 @contextmanager
 def _open_image(source: Path | bytes) -> Iterator[ImageFile]:
-    """An opened picture, without warnings of odd metadata; what can't be read is an error all the same."""
+    """An opened image, without warnings of odd metadata; what can't be read is an error all the same."""
     if isinstance(source, Path) and source.exists() and not source.is_file():
         raise OSError("it is no ordinary file")  # a named pipe would be waited for
     with warnings.catch_warnings():
@@ -148,7 +148,7 @@ def _open_image(source: Path | bytes) -> Iterator[ImageFile]:
 
 
 def convert_to_rgb(picture: Image.Image, *, orient: str | None = None) -> Image.Image:
-    """An open picture as 8-bit RGB, as `decode_rgb` gives that of a file without a range."""
+    """An open image as 8-bit RGB, as `decode_rgb` gives that of a file without a range."""
     picture = _orient(picture, picture, orient)
     if picture.mode.startswith("I"):
         grey = np.clip(np.asarray(picture).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
@@ -157,7 +157,7 @@ def convert_to_rgb(picture: Image.Image, *, orient: str | None = None) -> Image.
 
 
 def _orient(picture: Image.Image, tagged: Image.Image, orient: str | None) -> Image.Image:
-    """The picture turned as the tag of the file says."""
+    """The image turned as the tag of the file says."""
     if orient != "exif":
         return picture
     if picture is not tagged:
@@ -180,7 +180,7 @@ SWAPPED = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}  
 
 
 class _Cut(OSError):
-    """A picture of more than 8 bits of which Pillow gives only 8."""
+    """An image of more than 8 bits of which Pillow gives only 8."""
 
     def __init__(self, bits: int) -> None:
         super().__init__(

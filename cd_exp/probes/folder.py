@@ -18,7 +18,7 @@ KINDS = {"jpg", "jpeg", "jpe", "jfif", "png", "bmp", "gif", "webp", "avif", "tif
 """The ends of file names that make an image."""
 
 OTHER_READERS = (".dcm", ".dicom", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".npy", ".npz", ".h5", ".hdf5", ".mat")
-"""The ends of names of pictures that Pillow does not read."""
+"""The ends of names of images that Pillow does not read."""
 
 Identity = tuple[int, int]  # of a folder: its device and its number there
 
@@ -125,7 +125,7 @@ def _walk_folders(root: str, tree: Tree, inside: str = "", above: tuple[Identity
                 tree.circles.append(inside + entry.name)
             elif entry.is_dir():
                 yield from _walk_folders(root, tree, f"{inside}{entry.name}/", (*above, identity))
-            elif entry.is_file() or not Path(entry.path).exists():  # a dangling link is an unreadable picture
+            elif entry.is_file() or not Path(entry.path).exists():  # a dangling link is an unreadable image
                 yield inside + entry.name
             else:
                 tree.special.append(inside + entry.name)
@@ -136,7 +136,7 @@ MASKED = re.compile(
 )
 """What data sets put behind the name of an image for its masks: ADE20K, Cityscapes, COCO's derivatives."""
 PHOTOGRAPHS = (".jpg", ".jpeg")
-LOOKED_AT = 5  # pictures of a folder of masks
+LOOKED_AT = 5  # images of a folder of masks
 
 
 def _leave_masks_out(root: Path, tree: Tree) -> None:
@@ -167,7 +167,7 @@ def _leave_masks_out(root: Path, tree: Tree) -> None:
 
 
 def _has_colours(path: Path) -> bool:
-    """Whether a picture is in true colour, as its header says; one that can't be read is no mask."""
+    """Whether an image is in true colour, as its header says; one that can't be read is no mask."""
     try:
         with Image.open(path) as picture:
             return picture.mode not in ("P", "L", "1", "I", "I;16", "I;16B")

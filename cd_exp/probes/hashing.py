@@ -22,7 +22,7 @@ State = tuple[int, ...]
 
 
 def fingerprint_images(digests: Iterable[str], *more: str) -> str:
-    """One hash of many and of their order, and of whatever else changes the pictures."""
+    """One hash of many and of their order, and of whatever else changes the images."""
     made = hashlib.sha256()
     for number, line in enumerate(digests):
         made.update(f"\n{line}".encode() if number else line.encode())
@@ -35,7 +35,7 @@ def hash_files(root: Path, names: Sequence[str], cache: str | None) -> Iterator[
     """The SHA-256 of each file in order, from memory where nothing about the file has changed.
 
     What is remembered of a file below `root` is its size, times of change in nanoseconds, and inode. A file that cannot
-    be read, a named pipe or a device has the digest `unreadable`: it is reported when its picture is opened.
+    be read, a named pipe or a device has the digest `unreadable`: it is reported when its image is opened.
 
     Args:
         root: the folder the names start from.

@@ -18,7 +18,7 @@ HUB = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class HuggingFace(DecodedImages):
-    """One image column of a dataset, decoded here and not by `datasets`, so that all sets treat pictures alike."""
+    """One image column of a dataset, decoded here and not by `datasets`, so that all sets treat images alike."""
 
     dataset: Any  # datasets.Dataset of one column, left undecoded
     column: str
@@ -45,7 +45,7 @@ class HuggingFace(DecodedImages):
                 advance(1)
 
     def source(self, index: int) -> Path | bytes:
-        """The encoded picture, or its file."""
+        """The encoded image, or its file."""
         cell = self.dataset[index][self.column]
         return Path(cell["path"]) if cell["bytes"] is None else cell["bytes"]
 

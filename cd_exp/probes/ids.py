@@ -14,7 +14,7 @@ from cd_exp.records import Probe
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Ids(Probe):
-    """Images that are known by their ids alone; whatever shows pictures is left out of the results."""
+    """Images that are known by their ids alone; whatever shows images is left out of the results."""
 
     name: str
     ids: Sequence[str]
@@ -43,7 +43,7 @@ class Ids(Probe):
         return len(self.ids)
 
     def __getitem__(self, index: int) -> NoReturn:
-        """There is no picture; InputError for a part of a run that needs one."""
+        """There is no image; InputError for a part of a run that needs one."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         raise InputError(

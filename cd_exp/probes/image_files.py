@@ -128,7 +128,7 @@ WORDNET = re.compile(r"n\d{8}")
 
 
 def read_folder_classes(paths: Iterable[str]) -> list[str] | None:
-    """The name of the folder that each picture lies in, as trees of class folders have it; None where one lies in none.
+    """The name of the folder that each image lies in, as trees of class folders have it; None where one lies in none.
 
     Where all are WordNet's numbers, as ImageNet's folders are called, they are replaced by the names of the classes.
 
@@ -172,7 +172,7 @@ def of_items(targets: Sequence[Any], dataset: Any) -> list[str] | None:
         targets: of each item, None where it has none.
         dataset: what gave the items, for the names.
     """
-    if targets and all(target is None for target in targets):  # pictures alone: what the set says of them
+    if targets and all(target is None for target in targets):  # images alone: what the set says of them
         targets = list(getattr(dataset, "targets", None) or ())
     if not targets or any(target is None for target in targets):
         return None
@@ -196,17 +196,17 @@ def _whole(target: Any) -> int | None:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class DecodedImages(Probe):
-    """Images that are encoded pictures: files, or members of archives and tables."""
+    """Images in encoded form: files, or members of archives and tables."""
 
     name: str
     ids: Sequence[str]
     cache: str | None = None  # where digests of unchanged files are remembered
-    reading: DecodeOptions = AS_PUBLISHED  # how pictures become 8-bit RGB
+    reading: DecodeOptions = AS_PUBLISHED  # how images become 8-bit RGB
     notes: tuple[str, ...] = ()  # what a reader should know of how the set was read
 
     @abstractmethod
     def source(self, index: int) -> Path | bytes:
-        """The encoded picture; raises OSError where it cannot be read."""
+        """The encoded image; raises OSError where it cannot be read."""
 
     @abstractmethod
     def digests(self, rows: Sequence[int]) -> Iterator[str]:
@@ -238,7 +238,7 @@ class DecodedImages(Probe):
         return np.zeros(len(self), np.int64)
 
     def _content(self, index: int) -> Path | bytes:
-        """The encoded picture, which has to be what was fingerprinted: features are stored under that.
+        """The encoded image, which has to be what was fingerprinted: features are stored under that.
 
         A file that is replaced or away for a moment would otherwise give features, or a gap, that later runs read.
 
@@ -273,7 +273,7 @@ class DecodedImages(Probe):
         """Compute every digest again next time, where they are remembered."""
 
     def values(self, index: int) -> Values:
-        """What numbers the picture holds before it becomes 8-bit RGB; raises OSError where it cannot be read."""
+        """What numbers the image holds before it becomes 8-bit RGB; raises OSError where it cannot be read."""
         return read_value_range(self.source(index), where=self.where(index))
 
     def where(self, index: int) -> str:
@@ -284,19 +284,19 @@ class DecodedImages(Probe):
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Image:
-        """The picture as RGB; raises OSError where it cannot be read."""
+        """The image as RGB; raises OSError where it cannot be read."""
         return decode_rgb(self._content(index), where=self.where(index), reading=self.reading)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ImageFiles(DecodedImages):
-    """A probe set of picture files: `ids` are their paths below `root`."""
+    """A probe set of image files: `ids` are their paths below `root`."""
 
     root: Path = field()
 
     @cached_property
     def image_classes(self) -> Sequence[str] | None:
-        """The folder of each picture; None where one lies in none."""
+        """The folder of each image; None where one lies in none."""
         return read_folder_classes(self.ids)
 
     def source(self, index: int) -> Path:

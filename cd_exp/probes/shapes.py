@@ -46,7 +46,7 @@ class Shapes(Probe):
         return self.size
 
     def __getitem__(self, index: int) -> Image.Image:
-        """The picture as RGB."""
+        """The image as RGB."""
         if not 0 <= index < self.size:
             raise IndexError(index)
         return Image.fromarray(self.scene(index).pixels)

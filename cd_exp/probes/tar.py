@@ -29,7 +29,7 @@ from cd_exp.probes.image_files import DecodedImages, JoinedIds, NamedIds, read_f
 
 @dataclass(frozen=True, eq=False)
 class TarIndex:
-    """Where in a shard its pictures lie."""
+    """Where in a shard its images lie."""
 
     names: NamedIds
     start: Int[np.ndarray, " members"]
@@ -37,7 +37,7 @@ class TarIndex:
 
 
 def read_index(shard: Path, cache: str | None) -> TarIndex:
-    """The pictures of a shard of every ending, from memory where the shard is as it was."""
+    """The images of a shard of every ending, from memory where the shard is as it was."""
     status = shard.stat()
     state = [os.path.realpath(shard), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
     memory = (
@@ -70,7 +70,7 @@ def read_index(shard: Path, cache: str | None) -> TarIndex:
 
 
 def is_wanted(index: TarIndex, column: str | None) -> TarIndex:
-    """The pictures of a column; without one, those whose ending is no more than a kind of picture."""
+    """The images of a column; without one, those whose ending is no more than a kind of image."""
     endings = [_ending_of(name) for name in index.names]
     rows = [row for row, ending in enumerate(endings) if (ending == column if column else ending in KINDS)]
     if len(rows) == len(endings):
@@ -79,7 +79,7 @@ def is_wanted(index: TarIndex, column: str | None) -> TarIndex:
 
 
 def describe_other_endings(indices: Sequence[TarIndex], column: str | None) -> str:
-    """What pictures there are of other endings, in words; nothing where there are none."""
+    """What images there are of other endings, in words; nothing where there are none."""
     endings = Counter(_ending_of(name) for index in indices for name in index.names)
     others = {end: count for end, count in endings.items() if (end != column if column else end not in KINDS)}
     shown = ", ".join(f".{end} {count}" for end, count in sorted(others.items(), key=lambda pair: -pair[1])[:5])
@@ -87,7 +87,7 @@ def describe_other_endings(indices: Sequence[TarIndex], column: str | None) -> s
 
 
 def nothing_wanted_error(path: str, paths: Sequence[Path], column: str | None, cache: str | None) -> InputError:
-    """The error for shards without a picture of the wanted ending, with the endings that are there."""
+    """The error for shards without an image of the wanted ending, with the endings that are there."""
     seen = Counter(_ending_of(name) for shard in paths[:4] for name in read_index(shard, cache).names)
     there = f"; pictures there end in {', '.join(sorted(seen))}: choose with probe.column=ENDING" if seen else ""
     wanted = f".{column}" if column else ", ".join(sorted(KINDS))
@@ -116,7 +116,7 @@ def _members(shard: Path) -> Iterator[tuple[str, int, int]]:
 
 
 def refuse_several(shard: Path, names: Sequence[str]) -> None:
-    """Samples of two pictures would be two images of the probe set, one of them perhaps a mask."""
+    """Samples of two images would be two images of the probe set, one of them perhaps a mask."""
     samples = Counter(_sample_name(name) for name in names)
     several = next((sample for sample, count in samples.items() if count > 1), None)
     if several is not None:
@@ -158,7 +158,7 @@ class TarShards(DecodedImages):
         return read_folder_classes(name.partition("/")[2] for name in self.ids)
 
     def source(self, index: int) -> bytes:
-        """The encoded picture."""
+        """The encoded image."""
         return self._read(index)
 
     def digests(self, rows: Sequence[int]) -> Iterator[str]:
@@ -204,19 +204,19 @@ class TarShards(DecodedImages):
 
 
 def tar(*, path: str, column: str | None = None, name: str = "tar", cache: str | None = None) -> TarShards:
-    """The pictures of tar shards, in the order of the shards' names and of the members in each.
+    """The images of tar shards, in the order of the shards' names and of the members in each.
 
     Members of one sample share what comes before the first dot of their names: `000001.jpg`, `000001.cls`,
-    `000001.json`. Only pictures are taken. The headers alone are read to find them, once for each shard.
+    `000001.json`. Only images are taken. The headers alone are read to find them, once for each shard.
 
     Args:
         path: a folder of `*.tar` files, one such file, or a pattern, `train-{0000..0146}.tar` or `train-*.tar`.
-        column: which picture of a sample, `jpg` or `left.png`, where samples have several.
+        column: which image of a sample, `jpg` or `left.png`, where samples have several.
         name: how the set is called in tables.
         cache: where it is remembered what lies where in a shard, in `tar/`.
 
     Raises:
-        InputError: there is no such file, one is damaged or compressed, or samples have several pictures.
+        InputError: there is no such file, one is damaged or compressed, or samples have several images.
     """
     paths = list_shards(path)
     whole = []

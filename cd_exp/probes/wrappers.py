@@ -124,11 +124,11 @@ class Wrapper(Probe):
 
     @property
     def reading(self) -> DecodeOptions | None:
-        """How pictures become RGB, where any of the sets has encoded ones."""
+        """How images become RGB, where any of the sets has encoded ones."""
         return next((member.reading for member in self.members if member.reading is not None), None)
 
     def values(self, index: int) -> Values | None:
-        """What numbers an encoded picture holds."""
+        """What numbers an encoded image holds."""
         number, inside = self.member(index)
         return self.members[number].values(inside)
 
@@ -147,7 +147,7 @@ class Wrapper(Probe):
         return [by_position[position] for position in range(len(rows))]
 
     def __getitem__(self, index: int) -> "Image":
-        """The picture as RGB; raises OSError where it cannot be read."""
+        """The image as RGB; raises OSError where it cannot be read."""
         number, inside = self.member(index)
         return self.members[number][inside]
 
@@ -221,16 +221,16 @@ def subset(probe: Probe, *, limit: int | None, seed: int | None = None) -> Probe
     return Subset(probe, rows)
 
 
-SAMPLED = 16  # pictures, spread over the set
-DARK = 32  # of 255: below this lie 99 % of the values of a picture that is nearly black
-FLAT = 8  # of 255: the values of a picture of one grey differ by no more
-MOST = 0.9  # of the sampled pictures
+SAMPLED = 16  # images, spread over the set
+DARK = 32  # of 255: below this lie 99 % of the values of an image that is nearly black
+FLAT = 8  # of 255: the values of an image of one grey differ by no more
+MOST = 0.9  # of the sampled images
 
 
 def note_pixels(probe: Probe) -> tuple[str, ...]:
-    """What a reader should know of the pictures: nearly all dark or of one grey, of more than 8 bits, read in part.
+    """What a reader should know of the images: nearly all dark or of one grey, of more than 8 bits, read in part.
 
-    A 12-bit picture in a 16-bit file becomes nearly black, and nothing else would tell.
+    A 12-bit image in a 16-bit file becomes nearly black, and nothing else would tell.
     """
     if not has_images(probe):
         return ()
@@ -256,7 +256,7 @@ def note_pixels(probe: Probe) -> tuple[str, ...]:
 
 
 def _depth_notes(files: list[Values], limits: tuple[float, float] | None) -> Iterator[str]:
-    """Of pictures of more than 8 bits that no range maps, and of those that a range does not apply to."""
+    """Of images of more than 8 bits that no range maps, and of those that a range does not apply to."""
     wide = [seen for seen in files if seen.wide]
     if wide and limits is None:
         low, high = min(seen.low for seen in wide), max(seen.high for seen in wide)
@@ -358,7 +358,7 @@ def with_common_settings(constructor: Callable[..., Any], arguments: Mapping[str
     Args:
         constructor: of `cd_exp.probes`.
         arguments: its own, and any of SETTINGS: `limit` and `seed` take a part of the set, `range` and `orient` say how
-            pictures become 8-bit RGB, `cache` is where digests of unchanged files are remembered, `url` and `checksum`
+            images become 8-bit RGB, `cache` is where digests of unchanged files are remembered, `url` and `checksum`
             are those of another copy of the archive it downloads.
 
     Raises:
@@ -397,7 +397,7 @@ def read_options(values: Sequence[Any] | None, orient: str | None) -> DecodeOpti
 
 
 def with_decoding(probe: Any, wanted: DecodeOptions) -> Any:
-    """The same set with its pictures read in another way."""
+    """The same set with its images read in another way."""
     if wanted == AS_PUBLISHED:
         return probe
     changed = _replace_options(probe, "reading", wanted)

@@ -1,4 +1,4 @@
-"""`report.html`: one file that opens anywhere, with its figures, pictures, styles and script inside."""
+"""`report.html`: one file that opens anywhere, with its figures, images, styles and script inside."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -126,7 +126,7 @@ def _list_settings(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _embed_figures(folder: Path) -> Iterator[tuple[str, str]]:
-    """The address and the words of each figure that lies in the folder; `units` is on the page as text and pictures."""
+    """The address and the words of each figure that lies in the folder; `units` is on the page as text and images."""
     for name, words in FIGURES.items():
         path = folder / "figures" / f"{name}.png"
         if path.is_file():

@@ -1,4 +1,4 @@
-"""Small pictures of the images that excite a unit most, and pictures as the bytes of a file."""
+"""Thumbnails of the images that excite a unit most, and images as the bytes of a file."""
 
 import base64
 import io

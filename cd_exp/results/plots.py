@@ -34,7 +34,7 @@ RIGHT, WRONG, CONSENSUS, OTHER = "#0072B2", "#F3D9B1", "#8FB8DE", "#F1F1F1"
 """Squares of labels: with a truth right and wrong ones, without it the most common label and the others."""
 
 WIDEST = 34  # characters of a name that a figure has room for
-TALLEST = 100  # inches, either way: a figure of a thousand rows is still a picture
+TALLEST = 100  # inches, either way: a figure of a thousand rows is still an image
 
 
 def line_style(number: int) -> tuple[str, str, str]:
@@ -155,9 +155,9 @@ def _finish_plot(axes: "Axes", *, legend: Literal["lower right", "upper left"]) 
 DPI = 150
 COLUMNS = 3
 # In pixels, as all lengths here.
-SIZE = 108  # of a picture
+SIZE = 108  # of an image
 GAP = 39  # between cards
-WORDS = 51  # height of the two lines above the pictures
+WORDS = 51  # height of the two lines above the images
 GREY = "#5b6168"
 MARKS = {True: ("✓ ", "#00694e"), False: ("✗ ", "#a33c00"), None: ("", "#1c1e21")}
 
@@ -173,7 +173,7 @@ def draw_grid(probe: Probe, shown: Sequence[ShownUnit]) -> PIL.Image.Image:
     figure = Figure(figsize=(across / DPI, down / DPI), dpi=DPI)
     for unit, (left, top) in zip(shown, corners, strict=True):
         _draw_words(figure, unit, left=left / across, top=1 - top / down, below=25 / down, room=width - GAP)
-    canvas = render_figure(figure)  # words alone: drawn by matplotlib, the pictures take ten times as long
+    canvas = render_figure(figure)  # words alone: drawn by matplotlib, the images take ten times as long
     for unit, (left, top) in zip(shown, corners, strict=True):
         if unit.images:
             canvas.paste(make_strip(probe, unit.images, SIZE, gap=4), (left, top + WORDS))
@@ -195,7 +195,7 @@ def _text_room(size: float, width: int) -> int:
 
 
 PANELS = 4  # layers of the agreement figure
-CARDS = 120  # of units: more are looked at in the explorer, not in one picture
+CARDS = 120  # of units: more are looked at in the explorer, not in one image
 
 
 def draw_figures(
@@ -218,7 +218,7 @@ def draw_figures(
         images: how many top images of each.
         method: what our own labels are called beside those of a baseline.
         title: above each figure: what was run.
-        vector: whether each is a PDF and an SVG too, but for `units`, which is pictures.
+        vector: whether each is a PDF and an SVG too, but for `units`, which is images.
 
     Returns:
         The files drawn. Without truth there is no accuracy, no ranks and no risk; without stability no risk; without a

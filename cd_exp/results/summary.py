@@ -1,4 +1,4 @@
-"""What every table and figure shows: a row for each layer and method, and which units are shown with pictures."""
+"""What every table and figure shows: a row for each layer and method, and which units are shown with images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import wandb
 
 MODES = ("offline", "online", "disabled")
-SIZE = 96  # pixels of a picture in the table of labels; one strip a unit, for a file a picture takes four times as long
+SIZE = 96  # pixels of an image in the table of labels; one strip a unit, for a file an image takes four times as long
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ class Wandb(Logger):
             yield "comparisons", _labels_table([flatten_dict(row) for row in json.loads(path.read_text())])
 
     def _units(self, outcome: RunResult, folder: Path) -> Iterator[dict[str, Any]]:
-        """The rows of `labels.csv` that are shown, with one picture of the top images each."""
+        """The rows of `labels.csv` that are shown, with one image of the top images each."""
         import wandb
 
         with (folder / "labels.csv").open(newline="") as file:

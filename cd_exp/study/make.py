@@ -165,7 +165,7 @@ def draw(source: Source, plan: Plan) -> Study:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A finished run: what to draw from, its pictures, and digests of both."""
+    """A finished run: what to draw from, its images, and digests of both."""
 
     source: Source
     picture: Callable[[int], Image.Image]

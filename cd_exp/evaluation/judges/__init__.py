@@ -1,7 +1,7 @@
 """How well a label predicts its unit on images that it was not chosen on.
 
 Every score is a pure function on activations and concept values, a column a unit. A judge tells where a concept is: the
-probe's annotations, a CLIP backbone, or pictures made for each label.
+probe's annotations, a CLIP backbone, or images made for each label.
 """
 
 from cd_exp.evaluation.judges.annotations import (

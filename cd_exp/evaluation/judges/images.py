@@ -39,7 +39,7 @@ Attributes = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Render:
-    """One picture: the number of the scene, and its attributes."""
+    """One image: the number of the scene, and its attributes."""
 
     index: int
     attributes: Attributes
@@ -47,9 +47,9 @@ class Render:
 
 @dataclass(frozen=True, eq=False)
 class Renders(Probe):
-    """The pictures of all labels as a probe set.
+    """The images of all labels as a probe set.
 
-    `rows` are the pictures of each label; `pairs` are two pictures each, of which the first shows the label,
+    `rows` are the images of each label; `pairs` are two images each, of which the first shows the label,
     with the value that the label predicts less for the second.
     """
 
@@ -74,7 +74,7 @@ class Renders(Probe):
         return len(self.pictures)
 
     def __getitem__(self, index: int) -> Image.Image:
-        """The picture as RGB."""
+        """The image as RGB."""
         render = self.pictures[index]
         fixed = dict(zip(world.KINDS, render.attributes, strict=True))
         return Image.fromarray(world.make_scene(render.index, seed=SEED, objects=self.objects, fixed=fixed).pixels)
@@ -111,7 +111,7 @@ def is_drawable(label: str) -> bool:
 
 
 def render_label(labels: Sequence[str], *, scenes: int, pairs: int, objects: int = 1) -> Renders:
-    """Pictures of every label that the world can draw.
+    """Images of every label that the world can draw.
 
     A label's scenes have the attributes for which it predicts most, drawn evenly among these, and are the same whatever
     other labels there are. Of the first `pairs` of them each attribute in turn is changed to another one.
@@ -162,9 +162,9 @@ class ImagesJudge(Judge):
     """Settings of `judge=images`.
 
     Args:
-        folder: with a folder of pictures for each label; without, the probe's own renderer draws them.
+        folder: with a folder of images for each label; without, the probe's own renderer draws them.
         held_out: share of the images that are the controls; labels are chosen on the others.
-        scenes: how many pictures the renderer draws for a label.
+        scenes: how many images the renderer draws for a label.
         pairs: for how many of these it changes each of the attributes, for the selectivity.
         untrained: whether our labels of the same network with weights drawn anew are scored as a reference.
 
@@ -193,7 +193,7 @@ class ImagesJudge(Judge):
             raise InputError(f"judge.folder={self.folder}: there is no such folder (seen from {Path.cwd()})")
 
     def __call__(self, held: HeldOut, asked: Sequence[LabelsToScore]) -> list[Scores]:
-        """The scores of every label, in the order asked; a label without pictures has none."""
+        """The scores of every label, in the order asked; a label without images has none."""
         labels = tuple(dict.fromkeys(label for request in asked for label in request.labels))
         scores: list[Scores] = [{} for _ in asked]
         layers = tuple(dict.fromkeys(request.layer for request in asked))
@@ -207,14 +207,14 @@ class ImagesJudge(Judge):
         return scores
 
     def known(self, held: HeldOut, labels: Sequence[str]) -> Mapping[str, bool]:
-        """Of each label whether there are pictures of it."""
+        """Of each label whether there are images of it."""
         if self.folder is not None:
             return {label: bool(_find_folder(Path(self.folder).expanduser(), label)) for label in labels}
         self._renderer_of(held.probe)
         return {label: is_drawable(label) for label in labels}
 
     def shown(self, held: HeldOut, labels: Sequence[str]) -> "ImageScores":
-        """What the layers give for the pictures of each label that there are pictures of."""
+        """The activations of the layers on the images of each label that has images."""
         drawn: Renders | None = None
         probe: Probe
         rows: Mapping[str, Sequence[int]]
@@ -243,7 +243,7 @@ class ImagesJudge(Judge):
 
 @dataclass(frozen=True, eq=False)
 class ImageScores:
-    """The activations of each layer on all pictures, and which pictures (rows) belong to each label."""
+    """The activations of each layer on all images, and which images (rows) belong to each label."""
 
     activations: Mapping[str, Float[Tensor, "pictures neurons"]]
     rows: Mapping[str, Sequence[int]]
@@ -306,7 +306,7 @@ def _images_with_concept(held: HeldOut, label: str) -> Bool[Tensor, " scored"]:
 
 
 def list_label_images(root: Path, labels: Sequence[str]) -> tuple[Probe, dict[str, list[int]]]:
-    """The pictures of all labels that have a folder, as one probe, and which of them belong to each label.
+    """The images of all labels that have a folder, as one probe, and which of them belong to each label.
 
     Raises:
         InputError: no label has a folder.

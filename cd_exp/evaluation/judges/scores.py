@@ -161,12 +161,12 @@ def _cosines(a: Float[Tensor, "images neurons"], b: Float[Tensor, "images neuron
 def cosy_auc(
     shown: Float[Tensor, "shown neurons"], control: Float[Tensor, "control neurons"]
 ) -> Float[Tensor, " neurons"]:
-    """The probability that a picture of the label excites a unit more than a control image; equal ones count half.
+    """The probability that an image of the label excites a unit more than a control image; equal ones count half.
 
     AUC = mean over pairs of [a(shown) > a(control)] + [a(shown) = a(control)] / 2.
 
     Args:
-        shown: activations on pictures of the label.
+        shown: activations on images of the label.
         control: activations on other images.
 
     Source: Kopf et al., CoSy, NeurIPS 2024 (arXiv:2405.20331), section 4.
@@ -184,7 +184,7 @@ def cosy_mad(
     published code; 0 where the control images all excite the unit alike.
 
     Args:
-        shown: activations on pictures of the label.
+        shown: activations on images of the label.
         control: activations on other images.
 
     Source: Kopf et al., CoSy, NeurIPS 2024 (arXiv:2405.20331), section 4.
@@ -198,13 +198,13 @@ def cosy_mad(
 def activation_rate(
     shown: Float[Tensor, "shown neurons"], images: Float[Tensor, "images neurons"], *, share: float = 0.01
 ) -> Float[Tensor, " neurons"]:
-    """The share of pictures of the label that excite a unit as much as the strongest images of its own do.
+    """The share of images of the label that excite a unit as much as the strongest images of its own do.
 
-    rate = mean over pictures of [a(picture) >= the k-th largest a over the images and a(picture) > min a], for k =
-    max(1, ceil(share * images)). Pictures drawn as the images are would reach about `share_items`.
+    rate = mean over images of [a(image) >= the k-th largest a over the images and a(image) > min a], for k =
+    max(1, ceil(share * images)). Images drawn at random would reach about `share_items`.
 
     Args:
-        shown: activations on pictures of the label.
+        shown: activations on images of the label.
         images: activations on the probe's images.
         share: of the images that count as the unit's strongest.
 
@@ -238,7 +238,7 @@ def selectivity(
 def _count_below(
     shown: Float[Tensor, "shown neurons"], control: Float[Tensor, "control neurons"], *, right: bool
 ) -> Int[Tensor, "shown neurons"]:
-    """How many control images excite a unit less than each picture, or at most as much."""
+    """How many control images excite a unit less than each image, or at most as much."""
     ordered = control.T.contiguous().sort(dim=1).values
     return torch.searchsorted(ordered, shown.T.contiguous(), right=right).T
 
