@@ -164,8 +164,8 @@ WRONG = {
         ("mine = 3\n", "mine is of type int, expected a function"),
     ],
     "probe": [
-        ("def mine():\n    return 3\n", "gives int, expected a torch Dataset with a length, or a list of PIL pictures"),
-        ("def mine():\n    return ['a.png']\n", "image 0 is of type str, expected a PIL picture"),
+        ("def mine():\n    return 3\n", "gives int, expected a torch Dataset with a length, or a list of PIL images"),
+        ("def mine():\n    return ['a.png']\n", "image 0 is of type str, expected a PIL image"),
         (
             "import torch\ndef mine():\n    return torch.zeros(9, 3, 8, 8)\n",
             "image 0 is of type Tensor, expected a PIL",
@@ -243,7 +243,7 @@ def test_pictures_that_differ_at_every_read_are_refused_and_ids_twice_are_said(f
     words = ["probe=custom", f"probe.factory='{folder}/odd.py:twice'", "report.html=true"]
     status, err, place = run("probe", *words)
     assert status == 0, err
-    assert "ids of more than one picture: 1 (a)" in (place / "report.html").read_text()
+    assert "ids of more than one image: 1 (a)" in (place / "report.html").read_text()
 
 
 def test_complex_embeddings_are_refused_and_their_real_part_is_taken(folder, run):

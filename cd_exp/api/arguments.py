@@ -40,7 +40,7 @@ def as_model(
     """The target network's recipe, a `TargetModel`."""
     names = _names_by_layer(truth)
     if transform is not None and not callable(transform):
-        raise _wrong_argument("transform", transform, "a function from a picture to a tensor")
+        raise _wrong_argument("transform", transform, "a function from an image to a tensor")
     if isinstance(net, nn.Module) or type(net).__name__ == "ExportedProgram":
         net = open_network(net, setting="net")
         if layers is None:
@@ -111,7 +111,7 @@ def _patterns(layers: Any) -> tuple[str, ...]:
 
 def as_probe(images: Any, *, cache: Path) -> Probe:
     """The probe set."""
-    wanted = "a folder, a list of PIL pictures or paths, a torch Dataset of pictures, or a probe set of cd_exp.probes"
+    wanted = "a folder, a list of PIL images or paths, a torch Dataset of images, or a probe set of cd_exp.probes"
     if images is None or isinstance(images, (Image.Image, bytes, Mapping, set, type)):
         raise _wrong_argument("images", images, wanted)
     if isinstance(images, (str, os.PathLike)):
@@ -149,7 +149,7 @@ def _open_image(item: Any) -> Any:
     try:
         return Image.open(item)
     except OSError as error:
-        raise InputError(f"images holds {os.fspath(item)!r}, which cannot be read as a picture: {error}") from error
+        raise InputError(f"images holds {os.fspath(item)!r}, which cannot be read as an image: {error}") from error
 
 
 def as_concepts(concepts: Any) -> Concepts:

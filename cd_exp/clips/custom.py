@@ -52,7 +52,7 @@ class CustomClip(Clip):
         if missing:
             raise InputError(
                 f"clip.factory={self.factory} returned {type(made).__name__} without {', '.join(missing)}; expected an "
-                "object with preprocess(picture), encode_image(batch) and encode_text(list of str)"
+                "object with preprocess(image), encode_image(batch) and encode_text(list of str)"
             )
         for module in _list_modules(made).values():
             module.eval()

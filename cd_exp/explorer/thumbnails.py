@@ -177,7 +177,7 @@ class StoredThumbnails(Probe):
     def __getitem__(self, index: int) -> Image.Image:
         """The thumbnail; raises OSError where the explorer does not hold it."""
         if index not in self._places or not self._sheets:
-            raise OSError(f"image {index} is not among the pictures of the explorer")
+            raise OSError(f"image {index} is not among the images of the explorer")
         layout, position = self._images, self._places[index]
         columns, size = layout["columns"], layout["size"]
         number, within = divmod(position, columns**2)

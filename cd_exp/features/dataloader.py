@@ -193,7 +193,7 @@ def stack_batch(inputs: Sequence[Tensor]) -> Tensor:
     if len(sizes) > 1:
         first, second = (" x ".join(map(str, size)) for size in sizes[:2])
         raise InputError(
-            f"the transform gives inputs of several sizes, {first} and {second}; the pictures of the probe set differ "
+            f"the transform gives inputs of several sizes, {first} and {second}; the images of the probe set differ "
             "in size: let the transform resize and crop them to one size"
         )
     return torch.stack(list(inputs))

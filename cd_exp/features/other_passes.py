@@ -79,7 +79,7 @@ def unit_activations(
     """
     if not units.patterns(model):
         raise InputError(
-            "pictures can be shown to a network alone, and these units come from files; use judge=annotations"
+            "images can be shown to a network alone, and these units come from files; use judge=annotations"
         )
     selected = image_columns(model, like, units, store)
     made_with = computed_with(store)
@@ -164,7 +164,7 @@ def _compute_embeddings(
         for indices, (inputs,), readable in make_loader(probe, [transform], batches, settings, device):
             if not all(readable):
                 bad = [probe.ids[index] for index, good in zip(indices, readable, strict=True) if not good]
-                raise InputError(f"pictures of {probe.name!r} cannot be read: {shorten_list(bad)}; mend or remove them")
+                raise InputError(f"images of {probe.name!r} cannot be read: {shorten_list(bad)}; mend or remove them")
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 for name, value in forward(inputs).items():
                     rows.setdefault(name, []).append(value.cpu().numpy())

@@ -110,7 +110,7 @@ def _run_with_hooks(
             nonlocal images
             images = len(inputs)
             kept.clear()
-            with door(f"{name} fails on {images} pictures"):
+            with door(f"{name} fails on {images} images"):
                 if inputs.ndim == 4 and not inputs.is_contiguous():  # channels-last, as features are computed
                     if not fitting:
                         images = len(inputs[:2])
@@ -160,7 +160,7 @@ def _check_one_row_per_image(output: Tensor, layer: Layer, images: int, name: st
         raise InputError(
             f"layer {layer.name!r} of {name} gives {_describe_shape(tensor)} for {images} images; when the network "
             "was looked "
-            f"at it gave {width} units for each; choose a layer whose output does not depend on the picture"
+            f"at it gave {width} units for each; choose a layer whose output does not depend on the image"
         )
     return tensor
 

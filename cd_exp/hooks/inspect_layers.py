@@ -60,7 +60,7 @@ def forward_shapes(
             if facts and tensor.ndim >= 3:
                 facts.ask(output_key(path, call, element), tensor)
 
-    failed = f"{name} cannot process {len(pictures)} pictures as an input of {format_output(pictures.shape)}"
+    failed = f"{name} cannot process {len(pictures)} images as an input of {format_output(pictures.shape)}"
     with hook_layers(network, [request.module for request in wanted], keep, name=name) as forward, door(failed):
         forward(pictures)
     return seen
@@ -103,15 +103,15 @@ def refuse_other_axes(wanted: LayerRequest, seen: OutputShapes, fewer: OutputSha
         name: of the network, for the error.
     """
     shape, less = seen.of(wanted), fewer.of(wanted)
-    says = f"layer {wanted.name!r} of {name} gives {format_output(shape)} for {images} pictures"
+    says = f"layer {wanted.name!r} of {name} gives {format_output(shape)} for {images} images"
     if not shape or not less or shape[0] != images or less[0] != images - 1 or len(shape) != len(less):
         moved = [axis for axis, (a, b) in enumerate(zip(shape, less, strict=False)) if (a, b) == (images, images - 1)]
-        where = f"they are on axis {moved[0]}" if moved else "windows, boxes or tokens of several pictures"
-        raise InputError(f"{says}: its first axis is not the pictures ({where}); choose the module around it")
+        where = f"they are on axis {moved[0]}" if moved else "windows, boxes or tokens of several images"
+        raise InputError(f"{says}: its first axis is not the images ({where}); choose the module around it")
     if not seen.real[output_key(wanted.module, wanted.call, wanted.element)]:
         raise InputError(f"{says} which are no real numbers; choose a layer that gives floating-point numbers")
     if len(shape) not in (2, 3, 4, 5):
-        raise InputError(f"{says}; expected a vector, tokens, maps or volumes for each picture")
+        raise InputError(f"{says}; expected a vector, tokens, maps or volumes for each image")
 
 
 def output_key(module: str, call: int | None, element: str | None) -> str:
@@ -282,7 +282,7 @@ def _make_layer(
         raise InputError(
             f"layer {wanted.name!r} of {name} gives {format_output(shape)} and it is not known which axis holds "
             "the units; "
-            "set model.units_axis=1 (the first after the pictures) or 3 (the last), or choose another layer"
+            "set model.units_axis=1 (the first after the images) or 3 (the last), or choose another layer"
         )
     prefix, grid = Prefix(0), None
     if len(shape) == 4:
@@ -310,8 +310,8 @@ def _read_outputs(
         again = forward(pictures)
     by_chance = [layer for layer in hanging if not _are_equal(values[layer], again[layer])]
     if by_chance:
-        return values, (f"{name} gives other values for the same pictures each time, first at {by_chance[0]}",)
-    says = f"what {name} gives for a picture depends on the other pictures of its batch, first at {hanging[0]}"
+        return values, (f"{name} gives other values for the same images each time, first at {by_chance[0]}",)
+    says = f"what {name} gives for an image depends on the other images of its batch, first at {hanging[0]}"
     return values, (f"{says} (a BatchNorm without running statistics?): its labels hang on features.batch_size",)
 
 

@@ -56,7 +56,7 @@ def load_weights(
     wanted = module.state_dict()
     unsized = next((name for name, value in wanted.items() if is_lazy(value)), None)
     if unsized is not None:
-        raise InputError(f"{path}: {unsized} has no size yet; show the network one picture in model.factory")
+        raise InputError(f"{path}: {unsized} has no size yet; show the network one image in model.factory")
     if not all(isinstance(value, Tensor) for value in wanted.values()):
         raise InputError(f"{path}: a quantised network is not loaded from a file; load its weights in model.factory")
     parts = [(name, start) for name, state in states.items() for start in _list_prefixes(state, wanted, prefix)]

@@ -30,7 +30,7 @@ def hash_numbers(module: nn.Module) -> str:
     numbers = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
         if nn.parameter.is_lazy(value):
-            raise InputError(f"{name} has no size yet; show the network one picture in model.factory (a lazy layer)")
+            raise InputError(f"{name} has no size yet; show the network one image in model.factory (a lazy layer)")
         if isinstance(value, Tensor) and not value.is_quantized:
             numbers.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
             numbers.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)

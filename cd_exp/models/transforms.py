@@ -33,7 +33,7 @@ def adapt_transform(transform: object, network: nn.Module, *, name: str) -> tupl
     if hasattr(transform, "model_input_names") and callable(transform):
         return Processor(transform), ()
     if not callable(transform):
-        raise InputError(f"the transform of {name} is a {type(transform).__name__}; expected a function of one picture")
+        raise InputError(f"the transform of {name} is a {type(transform).__name__}; expected a function of one image")
     return (transform if _ends_in_numbers(transform) else Adapter(transform)), ()
 
 

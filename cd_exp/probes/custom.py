@@ -48,14 +48,14 @@ class CustomProbe(Probe):
             _ = self.fingerprint  # every item was read
             classes = of_items([self._targets.get(index) for index in range(len(self))], self.pictures)
         if classes is not None and len(classes) != len(self):
-            raise InputError(f"{self.source} gives {len(self)} pictures with {len(classes)} classes; give one each")
+            raise InputError(f"{self.source} gives {len(self)} images with {len(classes)} classes; give one each")
         return classes or read_folder_classes(self.ids)
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
         """Ids that several images have."""
         twice = [name for name, count in Counter(self.ids).items() if count > 1]
-        return (f"{self.source}: ids of more than one picture: {len(twice)} ({shorten_list(twice)})",) if twice else ()
+        return (f"{self.source}: ids of more than one image: {len(twice)} ({shorten_list(twice)})",) if twice else ()
 
     @cached_property
     def _annotations(self) -> Any:
@@ -134,11 +134,9 @@ class CustomProbe(Probe):
         columns = [str(key) for key, value in item.items() if isinstance(value, Image.Image)]
         chosen = next((name for name in ("image", "img") if name in columns), columns[0] if len(columns) == 1 else None)
         if chosen is None:
-            held = (
-                f"several pictures, {', '.join(columns)}" if columns else f"no picture but {', '.join(map(str, item))}"
-            )
+            held = f"several images, {', '.join(columns)}" if columns else f"no image but {', '.join(map(str, item))}"
             raise InputError(
-                f"{self.source}: image {index} is a row with {held}; keep the column with the pictures as 'image', as "
+                f"{self.source}: image {index} is a row with {held}; keep the column with the images as 'image', as "
                 "data.rename_column(NAME, 'image') does"
             )
         kinds = getattr(self.pictures, "features", None) or {}
@@ -185,12 +183,12 @@ class CustomProbe(Probe):
         if not isinstance(picture, Image.Image):
             raise InputError(
                 f"{self.source}: image {index} is of type {type(picture).__name__}, expected a PIL "
-                "picture; leave out the transform of a data set, which is the network's own"
+                "image; leave out the transform of a data set, which is the network's own"
             )
         try:
             return convert_to_rgb(picture)
         except DAMAGE as error:  # an image that was opened, and is read only now
-            raise OSError(f"{self.source}: image {index} cannot be read as a picture: {error}") from error
+            raise OSError(f"{self.source}: image {index} cannot be read as an image: {error}") from error
 
 
 def _pixels(picture: Image.Image) -> str:
@@ -230,7 +228,7 @@ def probe_of_images(made: Any, *, source: str, name: str) -> CustomProbe:
         kind = type(made).__name__
         split = "; choose a split of it, as in data['train']" if kind == "DatasetDict" else ""
         raise InputError(
-            f"{source} gives {kind}, expected a torch Dataset with a length, or a list of PIL pictures{split}"
+            f"{source} gives {kind}, expected a torch Dataset with a length, or a list of PIL images{split}"
         )
     with door(f"{source} failed"):
         count, image_ids = len(made), getattr(made, "ids", None)
@@ -238,7 +236,7 @@ def probe_of_images(made: Any, *, source: str, name: str) -> CustomProbe:
         raise InputError(f"{source}: its ids are of type {type(image_ids).__name__}, expected a list of texts")
     ids = tuple(f"{index:05d}" for index in range(count)) if image_ids is None else tuple(map(str, image_ids))
     if len(ids) != count:
-        raise InputError(f"{source} gives {count} pictures with {len(ids)} ids; give one each")
+        raise InputError(f"{source} gives {count} images with {len(ids)} ids; give one each")
     with door(f"{source}: annotations failed"):
         annotations = getattr(made, "annotations", None)
     missing = [key for key in MASKS if annotations is not None and not hasattr(annotations, key)]

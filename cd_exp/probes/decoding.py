@@ -104,7 +104,7 @@ def decode_rgb(source: Path | bytes, *, where: str, reading: DecodeOptions = AS_
             mapped = _map_range(numbers, *reading.range) if reaches(full, reading.range) else convert_to_rgb(picture)
             return _orient(mapped, picture, reading.orient)
     except DAMAGE as error:
-        raise OSError(f"{where} cannot be read as a picture: {error}") from error
+        raise OSError(f"{where} cannot be read as an image: {error}") from error
 
 
 def reaches(full: float | None, limits: tuple[float, float]) -> bool:
@@ -129,7 +129,7 @@ def read_value_range(source: Path | bytes, *, where: str) -> Values:
             transparent = "A" in picture.getbands() and int(np.asarray(picture.getchannel("A")).min()) < BYTE
             return Values(*limits, frames, bands, bands_read, transparent)
     except DAMAGE as error:
-        raise OSError(f"{where} cannot be read as a picture: {error}") from error
+        raise OSError(f"{where} cannot be read as an image: {error}") from error
 
 
 @contextmanager

@@ -47,8 +47,8 @@ class Ids(Probe):
         if not 0 <= index < len(self):
             raise IndexError(index)
         raise InputError(
-            "probe=ids has no pictures, and this needs them: use units and a clip whose files hold these images "
-            "(units=matrix, clip=precomputed), or a probe with pictures, such as probe=files"
+            "probe=ids has no images, and this needs them: use units and a clip whose files hold these images "
+            "(units=matrix, clip=precomputed), or a probe with images, such as probe=files"
         )
 
 

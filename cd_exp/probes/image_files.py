@@ -255,7 +255,7 @@ class DecodedImages(Probe):
             content = source if isinstance(source, bytes) else source.read_bytes()
         except OSError as error:
             if before == _short(UNREADABLE):
-                raise OSError(f"{self.where(index)} cannot be read as a picture: {error}") from error
+                raise OSError(f"{self.where(index)} cannot be read as an image: {error}") from error
             raise self._changed_error(
                 index, f"could be read when the run began, and not now ({error.strerror or error})"
             ) from error

@@ -83,13 +83,13 @@ def describe_other_endings(indices: Sequence[TarIndex], column: str | None) -> s
     endings = Counter(_ending_of(name) for index in indices for name in index.names)
     others = {end: count for end, count in endings.items() if (end != column if column else end not in KINDS)}
     shown = ", ".join(f".{end} {count}" for end, count in sorted(others.items(), key=lambda pair: -pair[1])[:5])
-    return f"pictures of other columns, left out: {sum(others.values())} ({shown})" if others else ""
+    return f"images of other columns, left out: {sum(others.values())} ({shown})" if others else ""
 
 
 def nothing_wanted_error(path: str, paths: Sequence[Path], column: str | None, cache: str | None) -> InputError:
     """The error for shards without an image of the wanted ending, with the endings that are there."""
     seen = Counter(_ending_of(name) for shard in paths[:4] for name in read_index(shard, cache).names)
-    there = f"; pictures there end in {', '.join(sorted(seen))}: choose with probe.column=ENDING" if seen else ""
+    there = f"; images there end in {', '.join(sorted(seen))}: choose with probe.column=ENDING" if seen else ""
     wanted = f".{column}" if column else ", ".join(sorted(KINDS))
     return InputError(f"probe.path={path}: no member of {len(paths)} shards ends in {wanted}{there}")
 
@@ -122,7 +122,7 @@ def refuse_several(shard: Path, names: Sequence[str]) -> None:
     if several is not None:
         endings = sorted({_ending_of(name) for name in names if _sample_name(name) == several})
         raise InputError(
-            f"{shard}: sample {several} has {samples[several]} pictures ({', '.join(endings)}); "
+            f"{shard}: sample {several} has {samples[several]} images ({', '.join(endings)}); "
             f"choose one: probe.column={endings[0]}"
         )
 

@@ -252,7 +252,7 @@ def note_pixels(probe: Probe) -> tuple[str, ...]:
             f"{dull} of {{sampled}} are nearly black or of one grey, as the networks see them (up to {most} of 255); "
             "probe.range=[LOW,HIGH] sets what becomes black and white"
         )
-    return tuple(f"probe {probe.name}: {text.format(sampled=f'{len(rows)} sampled pictures')}" for text in texts)
+    return tuple(f"probe {probe.name}: {text.format(sampled=f'{len(rows)} sampled images')}" for text in texts)
 
 
 def _depth_notes(files: list[Values], limits: tuple[float, float] | None) -> Iterator[str]:
@@ -384,7 +384,7 @@ def with_common_settings(constructor: Callable[..., Any], arguments: Mapping[str
 def read_options(values: Sequence[Any] | None, orient: str | None) -> DecodeOptions:
     """The settings `probe.range` and `probe.orient`, checked."""
     if orient is not None and orient not in ORIENTATIONS:
-        raise unknown_name_error("probe.orient", orient, ORIENTATIONS, where="a way to turn pictures")
+        raise unknown_name_error("probe.orient", orient, ORIENTATIONS, where="a way to turn images")
     if values is None:
         return DecodeOptions(None, orient)
     numbers = [float(value) for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
@@ -402,7 +402,7 @@ def with_decoding(probe: Any, wanted: DecodeOptions) -> Any:
         return probe
     changed = _replace_options(probe, "reading", wanted)
     if changed is probe:
-        raise InputError(f"probe.range and probe.orient need a set of picture files; {probe.name} has none")
+        raise InputError(f"probe.range and probe.orient need a set of image files; {probe.name} has none")
     return changed
 
 

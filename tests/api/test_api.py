@@ -402,7 +402,7 @@ WRONG = {
         (Colours, "net is of"),
     ],
     "images": [
-        (None, "images is not given, expected a folder, a list of PIL pictures or paths, a torch Dataset"),
+        (None, "images is not given, expected a folder, a list of PIL images or paths, a torch Dataset"),
         (3, "images is of type int"),
         ("nowhere", "images=nowhere is no such folder"),
         (__file__, "is a file, expected a folder"),
@@ -410,7 +410,7 @@ WRONG = {
         ([], "images"),
         ([Image.new("RGB", (9, 9))], "has 1 image"),
         (["nowhere.png", __file__], "images: 1 of 2 files are not there, first nowhere.png"),
-        ([3, 4], "images: image 0 is of type int, expected a PIL picture"),
+        ([3, 4], "images: image 0 is of type int, expected a PIL image"),
         (torch.zeros(3, 3, 8, 8), "images: image 0 is of type Tensor"),
         (np.zeros((3, 8, 8, 3), np.uint8), "images: image 0 is of type ndarray"),
         ({"a": 1}, "images is of type dict"),
@@ -496,7 +496,7 @@ def test_arguments_that_belong_to_a_network_in_hand_are_not_taken_with_a_recipe(
 
 
 def test_unreadable_pictures_are_refused_with_what_to_write_instead(photos):
-    (photos / "broken.png").write_bytes(b"no picture")
+    (photos / "broken.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r'set settings=Settings\(on_error="skip"\)'):
         small(images=photos)
     left_out = small(images=photos, settings=ExtractionSettings(progress=False, workers=0, on_error="skip"))

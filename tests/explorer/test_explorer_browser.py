@@ -413,7 +413,7 @@ def test_a_dot_of_the_scatter_opens_its_unit(window, page, width):
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    """Twelve layers, 36,864 units, ten pictures each."""
+    """Twelve layers, 36,864 units, ten images each."""
     folder = tmp_path_factory.mktemp("large")
     layers = {f"blocks.{block}.mlp.act": 3072 for block in range(12)}
     return write_pages(

@@ -162,7 +162,7 @@ def test_stored_pictures_are_those_of_the_probe(stored, tmp_path):
     assert np.abs(difference).mean() < 8
     assert pictures.ids[image] == run.probe.ids[image]
     assert len(pictures) == len(run.probe)
-    with pytest.raises(OSError, match="not among the pictures"):
+    with pytest.raises(OSError, match="not among the images"):
         StoredThumbnails(None)[0]
 
 

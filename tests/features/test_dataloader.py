@@ -43,7 +43,7 @@ def test_whatever_a_damaged_picture_raises_it_is_unreadable(fault):
 def test_a_set_of_ids_is_refused_before_any_worker_starts(tmp_path):
     (tmp_path / "images.txt").write_text("a\nb\n")
     probe = probes.ids(path=str(tmp_path / "images.txt"))
-    with pytest.raises(InputError, match=r"probe=ids has no pictures, and this needs them"):
+    with pytest.raises(InputError, match=r"probe=ids has no images, and this needs them"):
         next(make_loader(probe, [transforms.ToTensor()], [[0, 1]], QUIET, torch.device("cpu")))
 
 

@@ -60,7 +60,7 @@ class SequenceFirst(nn.Module):
 
 
 class Windows(nn.Module):
-    """An inner layer that sees the four quarters of each picture as pictures of their own."""
+    """An inner layer that sees the four quarters of each image as images of their own."""
 
     def __init__(self):
         super().__init__()
@@ -142,7 +142,7 @@ class Doubled(nn.Module):
 
 
 class Made(nn.Module):
-    """A network whose one layer gives what a function makes of the picture."""
+    """A network whose one layer gives what a function makes of the image."""
 
     def __init__(self, function):
         super().__init__()

@@ -41,7 +41,7 @@ def test_values_are_those_before_an_in_place_relu(network):
 
 def test_hooks_come_off_after_an_exception(network):
     with (
-        pytest.raises(InputError, match="small fails on 1 pictures"),
+        pytest.raises(InputError, match="small fails on 1 images"),
         pool_layers(network, layers(network, ["fc"]), name="small") as forward,
     ):
         forward(torch.randn(1, 2, 8, 8))

@@ -23,8 +23,8 @@ def refused(network, pattern, message, **settings):
 
 
 def test_a_first_axis_that_is_not_the_pictures_is_refused():
-    refused(SequenceFirst(), "layer", "gives 17 x 3 x 12 for 3 pictures: .*they are on axis 1")
-    refused(Windows(), "inner", "gives 12 x 6 x 16 x 16 for 3 pictures: its first axis is not the pictures")
+    refused(SequenceFirst(), "layer", "gives 17 x 3 x 12 for 3 images: .*they are on axis 1")
+    refused(Windows(), "inner", "gives 12 x 6 x 16 x 16 for 3 images: its first axis is not the images")
     assert [layer.units for layer in found(Windows(), "outer")] == [7]
     assert found(SequenceFirst(), "patches")[0].units == 12
 
@@ -32,7 +32,7 @@ def test_a_first_axis_that_is_not_the_pictures_is_refused():
 @pytest.mark.parametrize("tokens", [2, 3])
 def test_as_many_tokens_as_pictures_do_not_pass_for_pictures(tokens):
     network = Made(lambda x: x.flatten(2)[:, :, :tokens].permute(2, 0, 1).contiguous())
-    refused(network, "layer", "its first axis is not the pictures")
+    refused(network, "layer", "its first axis is not the images")
 
 
 def test_channels_before_positions_are_the_units():
@@ -98,11 +98,11 @@ def test_an_element_has_to_be_chosen_where_there_are_several():
     [
         (lambda x: torch.fft.fft2(x), "no real numbers"),
         (lambda x: x.argmax(1), "no real numbers"),
-        (lambda x: x.mean((1, 2, 3)), "gives 3 for 3 pictures; expected a vector, tokens, maps or volumes"),
+        (lambda x: x.mean((1, 2, 3)), "gives 3 for 3 images; expected a vector, tokens, maps or volumes"),
         (lambda x: x[:, :, None, None], "expected a vector, tokens, maps or volumes"),
         (lambda x: "text", "gives no dense tensor"),
         (lambda x: [{"boxes": torch.zeros(7, 4)} for _ in x], "gives 3 tensors; choose one: layer/0/boxes"),
-        (lambda x: {"boxes": torch.zeros(7, 4)}, "its first axis is not the pictures"),
+        (lambda x: {"boxes": torch.zeros(7, 4)}, "its first axis is not the images"),
     ],
 )
 def test_what_is_no_row_of_numbers_for_each_picture_is_refused(function, message):
@@ -111,7 +111,7 @@ def test_what_is_no_row_of_numbers_for_each_picture_is_refused(function, message
 
 def test_a_network_that_cannot_take_the_pictures_is_one_line():
     refused(
-        Made(nn.Linear(7, 2)), "layer", "small cannot process 3 pictures as an input of 3 x 3 x 32 x 32: RuntimeError: "
+        Made(nn.Linear(7, 2)), "layer", "small cannot process 3 images as an input of 3 x 3 x 32 x 32: RuntimeError: "
     )
 
 
@@ -199,7 +199,7 @@ def test_a_network_whose_output_depends_on_the_batch_is_noted():
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False)).eval()
     looked = inspect_layers(network, ["0", "1"], pictures(), name="small")
     assert looked.notes == (
-        "what small gives for a picture depends on the other pictures of its batch, first at 1 (a BatchNorm without "
+        "what small gives for an image depends on the other images of its batch, first at 1 (a BatchNorm without "
         "running statistics?): its labels hang on features.batch_size",
     )
     assert inspect_layers(network, ["0"], pictures(), name="small").notes == ()
@@ -207,7 +207,7 @@ def test_a_network_whose_output_depends_on_the_batch_is_noted():
 
 def test_a_network_that_draws_is_noted():
     looked = inspect_layers(Made(lambda x: x + torch.rand_like(x)), ["layer"], pictures(), name="small", units_axis=1)
-    assert looked.notes == ("small gives other values for the same pictures each time, first at layer",)
+    assert looked.notes == ("small gives other values for the same images each time, first at layer",)
 
 
 @pytest.mark.parametrize(

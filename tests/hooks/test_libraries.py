@@ -74,7 +74,7 @@ def test_windows_of_transformers_swin_are_refused(transformers):
     )
     network = transformers.SwinModel(config)
     assert found(network, "encoder.layers.0.blocks.0") == ("tokens", "patch_mean", 0, 12)
-    with pytest.raises(InputError, match="gives 48 x 16 x 12 for 3 pictures: its first axis is not the pictures"):
+    with pytest.raises(InputError, match="gives 48 x 16 x 12 for 3 images: its first axis is not the images"):
         found(network, "encoder.layers.0.blocks.0.attention")
 
 
@@ -107,7 +107,7 @@ def test_boxes_of_a_detector_are_refused():
     detector = torchvision.models.get_model(
         "fasterrcnn_mobilenet_v3_large_320_fpn", weights=None, weights_backbone=None
     )
-    with pytest.raises(InputError, match="its first axis is not the pictures"):
+    with pytest.raises(InputError, match="its first axis is not the images"):
         found(detector, "roi_heads.box_head.fc7", size=64)
 
 

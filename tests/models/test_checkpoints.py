@@ -198,7 +198,7 @@ def test_tensors_whose_numbers_are_no_weights_are_refused(tmp_path, change, mess
 
 def test_a_layer_without_a_size_takes_no_weights(tmp_path):
     save_file(state(1), tmp_path / "weights.safetensors")
-    with pytest.raises(InputError, match="weight has no size yet; show the network one picture in"):
+    with pytest.raises(InputError, match="weight has no size yet; show the network one image in"):
         load_weights(nn.Sequential(nn.LazyLinear(3)), tmp_path / "weights.safetensors")
 
 

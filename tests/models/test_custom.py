@@ -62,7 +62,7 @@ def test_a_network_whose_parameters_changed_has_another_key(own):
         ("{own}:mak", r"function 'mak' is not in .*did you mean 'make'"),
         ("{own}:wrong", r"returned a int; it must return .nn.Module, transform or None, class"),
         ("{own}:failing", r"model.factory=.*:failing failed: KeyError: 'weights' \(mine.py, line 13\)"),
-        ("{own}:lazy", "0.bias has no size yet; show the network one picture"),
+        ("{own}:lazy", "0.bias has no size yet; show the network one image"),
         ("{own}", "write FILE.py:function"),
         ("none.py:make", "there is no such file"),
         ("no_such_package:make", "No module named 'no_such_package'"),

@@ -199,8 +199,8 @@ def test_bad_masks_name_the_file(root):
     mask(path, corner(65000, 4, 6))
     with pytest.raises(InputError, match=r"mask .*a/2_object.png holds label 65000"):
         probe.segmentation(1)
-    path.write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"the mask .*a/2_object.png cannot be read as a picture"):
+    path.write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"the mask .*a/2_object.png cannot be read as an image"):
         probe.segmentation(1)
     path.unlink()
     with pytest.raises(InputError, match=r"the mask .*a/2_object.png is missing, which line 3 of index.csv names"):

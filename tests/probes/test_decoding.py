@@ -67,15 +67,15 @@ def test_a_file_by_its_path(tmp_path):
 
 
 def test_no_picture(tmp_path):
-    with pytest.raises(OSError, match="here cannot be read as a picture: cannot identify image file"):
+    with pytest.raises(OSError, match="here cannot be read as an image: cannot identify image file"):
         decode_rgb(b"not a picture", where="here")
-    with pytest.raises(OSError, match=r"nowhere.png cannot be read as a picture: .*No such file"):
+    with pytest.raises(OSError, match=r"nowhere.png cannot be read as an image: .*No such file"):
         decode_rgb(tmp_path / "nowhere.png", where="nowhere.png")
 
 
 def test_a_truncated_jpeg():
     data = encoded(gradient().resize((400, 300)), "JPEG")
-    with pytest.raises(OSError, match="x cannot be read as a picture: image file is truncated"):
+    with pytest.raises(OSError, match="x cannot be read as an image: image file is truncated"):
         decode_rgb(data[: len(data) // 2], where="x")
 
 
@@ -113,7 +113,7 @@ def damaged(kind: str, **bytes_at: int) -> bytes:
 def test_what_pillow_raises_on_damage_is_always_an_oserror(data, raised):
     with pytest.raises(raised), warnings.catch_warnings(), Image.open(io.BytesIO(data())) as image:
         image.convert("RGB")
-    with pytest.raises(OSError, match="x cannot be read as a picture"):
+    with pytest.raises(OSError, match="x cannot be read as an image"):
         decode_rgb(data(), where="x")
 
 
@@ -172,7 +172,7 @@ def test_a_probe_that_is_nearly_black_or_wide_is_noted(tmp_path):
     gradient12 = np.arange(16, dtype=np.uint16).reshape(4, 4) * 273
     wide = folder(tmp_path, lambda n: Image.fromarray(gradient12))
     assert probes.note_pixels(probes.folder(**wide)) == (
-        "probe folder: 16 of 16 sampled pictures hold more than 8 bits a value, from 0 to 4095, read as if from 0 to "
+        "probe folder: 16 of 16 sampled images hold more than 8 bits a value, from 0 to 4095, read as if from 0 to "
         "65535; probe.range=[0,4095] maps these",
         "probe folder: 16 of 16 sampled pictures are nearly black or of one grey, as the networks see them "
         "(up to 15 of 255); probe.range=[LOW,HIGH] sets what becomes black and white",

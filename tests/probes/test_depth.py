@@ -216,7 +216,7 @@ def deep_header(kind: str) -> bytes:
 
 @pytest.mark.parametrize("kind", ["JPEG2000", "AVIF"])
 def test_the_depth_of_colour_stands_in_the_header(kind):
-    with pytest.raises(OSError, match=r"it holds 12 bits a value|cannot be read as a picture"):
+    with pytest.raises(OSError, match=r"it holds 12 bits a value|cannot be read as an image"):
         decode_rgb(deep_header(kind), where="x", reading=DecodeOptions(range=TWELVE))
     stream = io.BytesIO()
     Image.new("RGB", (64, 64), (9, 90, 200)).save(stream, kind)
@@ -246,7 +246,7 @@ def test_sixteen_bit_colour_is_noted_and_the_range_of_the_note_maps_it(tmp_path)
     numbers[0, 0], numbers[0, 1] = 0, 4095
     probe = write_all(tmp_path, lambda _: png(numbers), ["a.png", "b.png"])
     note, dark = probes.note_pixels(probe)
-    assert "2 of 2 sampled pictures hold more than 8 bits a value, from 0 to 4095, read as if from 0 to 65535" in note
+    assert "2 of 2 sampled images hold more than 8 bits a value, from 0 to 4095, read as if from 0 to 65535" in note
     assert "nearly black" in dark
     limits = [float(number) for number in re.search(r"probe\.range=\[(\S+)\] maps", note)[1].split(",")]
     mapped = probes.with_common_settings(probes.folder, {"root": str(tmp_path), "range": limits})
@@ -260,7 +260,7 @@ def test_eight_bits_under_a_wider_range_are_noted(tmp_path):
     (note,) = probes.note_pixels(
         probes.with_common_settings(probes.folder, {"root": str(tmp_path), "range": [0, 4095]})
     )
-    assert "1 of 2 sampled pictures hold no values above 255: probe.range is not applied to them" in note
+    assert "1 of 2 sampled images hold no values above 255: probe.range is not applied to them" in note
 
 
 def test_frames_bands_and_transparency_that_are_not_read_are_noted(tmp_path):
@@ -271,6 +271,6 @@ def test_frames_bands_and_transparency_that_are_not_read_are_noted(tmp_path):
     bright.putalpha(100)
     bright.save(tmp_path / "d.png")
     frames, bands, transparent = probes.note_pixels(probes.folder(root=str(tmp_path)))
-    assert "2 of 4 sampled pictures hold several frames (up to 5), of which the first is read" in frames
-    assert "1 of 4 sampled pictures hold more bands than are read (3 of 5), the first ones" in bands
+    assert "2 of 4 sampled images hold several frames (up to 5), of which the first is read" in frames
+    assert "1 of 4 sampled images hold more bands than are read (3 of 5), the first ones" in bands
     assert "1 of 4 sampled pictures have transparent pixels" in transparent

@@ -13,7 +13,7 @@ def test_ids_without_pictures(tmp_path):
     assert has_images(probes.shapes(size=2))
     assert probe.notes == (f"{tmp_path}/images.txt: blank lines left out: 1 (2)",)
     assert probes.note_pixels(probe) == ()
-    with pytest.raises(InputError, match=r"probe=ids has no pictures, and this needs them: use units and a clip"):
+    with pytest.raises(InputError, match=r"probe=ids has no images, and this needs them: use units and a clip"):
         probe[0]
     with pytest.raises(IndexError):
         probe[2]

@@ -115,10 +115,10 @@ def test_a_users_own_set_tells_them_as_torchvisions_do():
     pictures.classes, pictures.targets = ["cat", "dog"], [1, 0, 1]
     assert probe_of_images(pictures, source="mine", name="own").image_classes == ["dog", "cat", "dog"]
     pictures.targets = [1, 0]
-    with pytest.raises(InputError, match="mine gives 3 pictures with 2 classes; give one each"):
+    with pytest.raises(InputError, match="mine gives 3 images with 2 classes; give one each"):
         _ = probe_of_images(pictures, source="mine", name="own").image_classes
     pictures.image_classes = ["a", "b"]
-    with pytest.raises(InputError, match="mine gives 3 pictures with 2 classes; give one each"):
+    with pytest.raises(InputError, match="mine gives 3 images with 2 classes; give one each"):
         _ = probe_of_images(pictures, source="mine", name="own").image_classes
 
 
@@ -170,12 +170,12 @@ def test_a_hugging_face_set_in_hand_goes_by_its_image_column():
     assert classes(table.select([2, 1])) == ["pug", "poodle"]
     photo = table.rename_column("image", "photo")
     assert probe_of_images(photo, source="images", name="own")[1].getpixel((0, 0))[0] == 60
-    with pytest.raises(InputError, match="image 0 is a row with no picture but breed"):
+    with pytest.raises(InputError, match="image 0 is a row with no image but breed"):
         probe_of_images(table.remove_columns("image"), source="images", name="own")
     both = datasets.Dataset.from_dict({"photo": pictures, "mask": pictures}, features=datasets.Features(
         {"photo": datasets.Image(), "mask": datasets.Image()}
     ))  # fmt: skip
-    with pytest.raises(InputError, match=r"several pictures, photo, mask; .*data.rename_column\(NAME, 'image'\) does"):
+    with pytest.raises(InputError, match=r"several images, photo, mask; .*data.rename_column\(NAME, 'image'\) does"):
         probe_of_images(both, source="images", name="own")
     assert probe_of_images(both.rename_column("photo", "image"), source="images", name="own")[2].size == (4, 4)
     with pytest.raises(InputError, match=r"gives DatasetDict.*choose a split of it, as in data\['train'\]"):

@@ -130,7 +130,7 @@ def test_a_dangling_link_is_an_unreadable_picture(tree, tmp_path):
     (tree / "dangling.png").symlink_to(tmp_path / "nowhere.png")
     probe = probes.folder(root=str(tree))
     assert len(probe.fingerprint) == 64
-    with pytest.raises(OSError, match=r"dangling.png cannot be read as a picture"):
+    with pytest.raises(OSError, match=r"dangling.png cannot be read as an image"):
         probe[probe.ids.index("dangling.png")]
 
 
@@ -141,11 +141,11 @@ def test_a_name_that_is_not_utf8(tree):
 
 
 def test_unreadable_pictures_are_told_when_they_are_opened(tree):
-    (tree / "a.jpg").write_bytes(b"no picture")
+    (tree / "a.jpg").write_bytes(b"no image")
     probe = probes.folder(root=str(tree))
     assert len(probe) == 5
     assert len(probe.fingerprint) == 64
-    with pytest.raises(OSError, match=r"a.jpg cannot be read as a picture"):
+    with pytest.raises(OSError, match=r"a.jpg cannot be read as an image"):
         probe[1]
 
 

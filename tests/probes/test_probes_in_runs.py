@@ -49,7 +49,7 @@ def test_a_part_and_a_range_are_other_pictures(pictures, capsys):
         path.write_bytes(stream.getvalue())
     run("dark", "probe=folder", "probe.root=photos", "probe.limit=20", "probe.seed=1")
     said = " ".join(capsys.readouterr().out.split())
-    assert "16 of 16 sampled pictures hold more than 8 bits a value" in said
+    assert "16 of 16 sampled images hold more than 8 bits a value" in said
     assert "nearly black or of one grey" in said
     run("mapped", "probe=folder", "probe.root=photos", "probe.limit=20", "probe.seed=1", "probe.range=[0,4080]")
     assert "sampled pictures" not in capsys.readouterr().out
@@ -60,7 +60,7 @@ def test_a_part_and_a_range_are_other_pictures(pictures, capsys):
 
 def test_ids_alone_are_refused_where_pictures_are_needed(pictures):
     (pictures / "images.txt").write_text("a.png\nb.png\n")
-    with pytest.raises(InputError, match=r"probe=ids has no pictures, and this needs them: use units and a clip whose"):
+    with pytest.raises(InputError, match=r"probe=ids has no images, and this needs them: use units and a clip whose"):
         run("ids", "probe=ids", "probe.path=images.txt", "similarity.top_k=1")
 
 

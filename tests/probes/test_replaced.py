@@ -68,7 +68,7 @@ def test_what_is_decoded_is_what_was_fingerprinted(actions, broken, part, rememb
         for number, path in enumerate(files):
             path.write_bytes(png(number))
         if broken:
-            files[0].write_bytes(b"no picture")
+            files[0].write_bytes(b"no image")
         limit = COUNT - 1 if part else None
         cache = str(Path(name) / "cache") if remember else None
         probe = probes.with_common_settings(probes.folder, {"root": str(root), "limit": limit, "cache": cache})
@@ -81,7 +81,7 @@ def test_what_is_decoded_is_what_was_fingerprinted(actions, broken, part, rememb
                 with pytest.raises(InputError, match=rf"{index}.png .*run again"):
                     probe[index]
             elif broken and index == 0:
-                with pytest.raises(OSError, match="cannot be read as a picture"):
+                with pytest.raises(OSError, match="cannot be read as an image"):
                     probe[index]
             else:
                 pixels = np.asarray(probe[index])

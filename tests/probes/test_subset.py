@@ -72,14 +72,14 @@ def test_settings_that_are_of_no_use_are_refused(tree):
     for wrong, message in (
         ({"url": "http://x/y.zip"}, r"probe.url cannot be used with probe=folder, which downloads no archive"),
         ({"checksum": "md5:0"}, r"probe.checksum cannot be used with probe=folder"),
-        ({"orient": "exiv"}, r"probe.orient 'exiv' is not a way to turn pictures; did you mean 'exif'"),
+        ({"orient": "exiv"}, r"probe.orient 'exiv' is not a way to turn images; did you mean 'exif'"),
         ({"range": [1]}, r"probe.range=\[1\] must be two numbers"),
         ({"range": [5, 5]}, r"probe.range=\[5,5\] must be two numbers"),
         ({"range": [0, float("inf")]}, r"must be two numbers"),
     ):
         with pytest.raises(InputError, match=message):
             probes.with_common_settings(probes.folder, {"root": str(tree), **wrong})
-    with pytest.raises(InputError, match=r"probe.range and probe.orient need a set of picture files; shapes has none"):
+    with pytest.raises(InputError, match=r"probe.range and probe.orient need a set of image files; shapes has none"):
         probes.with_common_settings(probes.shapes, {"size": 3, "range": [0, 1]})
 
 

@@ -98,14 +98,10 @@ def test_samples_of_several_pictures(shards):
             ("a.webp", encoded(4, "WEBP")),
         ],
     )
-    with pytest.raises(
-        InputError, match=r"two.tar: sample a has 2 pictures \(jpg, webp\); choose one: probe.column=jpg"
-    ):
+    with pytest.raises(InputError, match=r"two.tar: sample a has 2 images \(jpg, webp\); choose one: probe.column=jpg"):
         probes.tar(path=str(shards / "two.tar"))
     assert probes.tar(path=str(shards / "two.tar"), column="right.png").ids == ("two/a.right.png",)
-    with pytest.raises(
-        InputError, match=r"no member of 1 shards ends in .gif; pictures there end in jpg, left.png, ri"
-    ):
+    with pytest.raises(InputError, match=r"no member of 1 shards ends in .gif; images there end in jpg, left.png, ri"):
         probes.tar(path=str(shards / "two.tar"), column="gif")
 
 
@@ -135,9 +131,9 @@ def test_broken_shards_are_one_line(shards, tmp_path):
 
 
 def test_a_damaged_member_and_a_shard_that_went_away_are_unreadable_pictures(shards):
-    write(shards / "bad.tar", [("a.png", b"no picture"), ("b.png", encoded(1))])
+    write(shards / "bad.tar", [("a.png", b"no image"), ("b.png", encoded(1))])
     probe = probes.tar(path=str(shards / "bad.tar"))
-    with pytest.raises(OSError, match=r"tar bad/a.png cannot be read as a picture"):
+    with pytest.raises(OSError, match=r"tar bad/a.png cannot be read as an image"):
         probe[0]
     (shards / "bad.tar").write_bytes((shards / "bad.tar").read_bytes()[:1600])
     with pytest.raises(OSError, match=r"ends within bad/b.png"):
@@ -157,5 +153,5 @@ def test_a_name_with_dots_between_numbers_is_no_column(tmp_path):
     probe = probes.tar(path=str(tmp_path / "0.tar"))
     assert list(probe.ids) == [f"0/{name}" for name in names if name != "c.seg.png"]
     (note,) = probe.notes
-    assert "pictures of other columns, left out: 1 (.seg.png 1); probe.column=ENDING takes another" in note
+    assert "images of other columns, left out: 1 (.seg.png 1); probe.column=ENDING takes another" in note
     assert list(probes.tar(path=str(tmp_path / "0.tar"), column="seg.png").ids) == ["0/c.seg.png"]  # the remedy

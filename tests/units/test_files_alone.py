@@ -1,4 +1,4 @@
-"""Activations and embeddings from files, and no picture at all: a whole run, from the command line to its pages."""
+"""Activations and embeddings from files, and no image at all: a whole run, from the command line to its pages."""
 
 import csv
 import json

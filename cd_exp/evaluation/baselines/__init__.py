@@ -1,9 +1,8 @@
 """Other methods' labels of the same units, each labels by itself."""
 
-from cd_exp.evaluation.baselines.custom import CustomMethod, custom
 from cd_exp.evaluation.baselines.invert import Invert
 from cd_exp.evaluation.baselines.linear_explanations import LinearExplanations
-from cd_exp.evaluation.baselines.method import Method, MethodResult, run_method
+from cd_exp.evaluation.baselines.method import CustomMethod, Method, MethodResult, custom, run_method
 from cd_exp.evaluation.baselines.netdissect import NetDissect, netdissect
 from cd_exp.evaluation.baselines.published import Published, published
 

@@ -236,8 +236,8 @@ class ImagesJudge(Judge):
         if probe.renderer is not None:
             return probe.renderer
         raise InputError(
-            f"judge=images needs pictures of each label, and probe {probe.name!r} has no renderer; give a folder with "
-            "judge.folder=DIR, in it a folder of pictures for each label, named as the label is"
+            f"judge=images needs images of each label, and probe {probe.name!r} has no renderer; give a folder with "
+            "judge.folder=DIR, in it a folder of images for each label, named as the label is"
         )
 
 
@@ -315,7 +315,7 @@ def list_label_images(root: Path, labels: Sequence[str]) -> tuple[Probe, dict[st
     if not folders:
         raise InputError(
             f"judge.folder={root} has no folder for any of {len(labels)} labels, as {labels[0]!r}; "
-            "put the pictures of each label into DIR/LABEL"
+            "put the images of each label into DIR/LABEL"
         )
     every = all_images(root=str(root))
     rows: dict[str, list[int]] = {label: [] for label in folders}

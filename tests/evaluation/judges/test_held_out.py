@@ -50,7 +50,7 @@ def test_the_content_of_pictures_not_their_names(tmp_path):
 
 
 def test_a_picture_that_cannot_be_read_goes_by_its_id():
-    pictures = _Pictures([Image.new("RGB", (2, 2)), OSError("no picture")])
+    pictures = _Pictures([Image.new("RGB", (2, 2)), OSError("no image")])
     assert content_digests(pictures, [1]) == ["1"]
 
 
@@ -64,7 +64,7 @@ def test_the_division_is_remembered(tmp_path):
 
 
 class _Pictures(Probe):
-    """A probe of pictures in memory, some of which cannot be opened."""
+    """A probe of images in memory, some of which cannot be opened."""
 
     name = "pictures"
     fingerprint = "none"
