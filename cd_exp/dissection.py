@@ -259,14 +259,14 @@ def label_units(
     """
     labels, candidates = {}, {}
     units = sum(neurons.shape[1] for neurons in layers.values()) if units is None else units
-    number = count_candidates(similarity, units, resamples)
+    number = count_candidates(similarity, units, resamples) if resamples else 0
     pieces = score_layers(similarity, match, layers)
     for layer, blocks in groupby(pieces, key=itemgetter(0)):
         kept: list[Candidates] = []
         general: list[BackedOff] = []
         back_off = partial(hedging.back_off, function=similarity) if hedging else None
         watched = _keep_general(_keep_candidates(blocks, kept, number, step, names), general, back_off)
-        accepted = accepted_columns(truth[layer], names)
+        accepted = accepted_columns(truth[layer], names) if any(truth[layer]) else (None,) * len(truth[layer])
         labels[layer] = label_layer(watched, names, layer=layer, accepted=accepted, truth=truth[layer], k=top)
         if hedging:
             labels[layer] = hedging.labels(labels[layer], general, similarity, accepted)
@@ -382,7 +382,7 @@ def dissect_layers(
     needed = None if everything else count_images_needed(similarity, len(inputs.probe), resamples, shown=shown)
     features, texts, match = _extract(inputs, needed)
     extracted = time.perf_counter()
-    hedging = hedging_of(hierarchy, concepts.names)
+    hedging = hedging_of(hierarchy, concepts.names) if hierarchy else None
     sizes = {layer: features.units(layer) for layer in features.layers}
     truth, class_notes = _name_truth(inputs, sizes)
     activations = _read_layers(inputs, features, share_by_size(sizes), similarity, resamples)

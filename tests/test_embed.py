@@ -76,7 +76,7 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(photographs, monkeypatch, 
     monkeypatch.chdir(photographs)
     if "42 images" in message:
         for name in ("90.png", "91.png"):
-            (photographs / "photos" / name).write_bytes(b"no image")
+            (photographs / "photos" / name).write_bytes(b"no picture")
     else:
         (photographs / "photos/words.txt").write_text("a\n")
     given = USUAL | wrong

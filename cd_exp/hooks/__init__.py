@@ -2,8 +2,7 @@
 
 from cd_exp.hooks.hooks import hook_layers, pool_layers, read_layer_maps
 from cd_exp.hooks.inspect_layers import LayerOutputs, are_tokens_in_order, decide_layers, inspect_layers
-from cd_exp.hooks.layer import Layer
-from cd_exp.hooks.layer_patterns import LayerRequest, get_module, resolve_patterns
+from cd_exp.hooks.layer import Layer, LayerRequest, get_module, resolve_patterns
 
 __all__ = [
     "Layer",

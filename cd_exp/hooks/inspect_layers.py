@@ -25,8 +25,7 @@ from cd_exp.hooks.axes import (
     read_prefix_tokens,
 )
 from cd_exp.hooks.hooks import hook_layers, list_tensors, pool_layers, read_layer_maps
-from cd_exp.hooks.layer import Layer
-from cd_exp.hooks.layer_patterns import LayerRequest, resolve_patterns
+from cd_exp.hooks.layer import Layer, LayerRequest, resolve_patterns
 from cd_exp.hooks.pooling import choose_pooling
 from cd_exp.io.text import shorten_list
 from cd_exp.plugins import door

@@ -496,7 +496,7 @@ def test_arguments_that_belong_to_a_network_in_hand_are_not_taken_with_a_recipe(
 
 
 def test_unreadable_pictures_are_refused_with_what_to_write_instead(photos):
-    (photos / "broken.png").write_bytes(b"no image")
+    (photos / "broken.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match=r'set settings=Settings\(on_error="skip"\)'):
         small(images=photos)
     left_out = small(images=photos, settings=ExtractionSettings(progress=False, workers=0, on_error="skip"))

@@ -199,7 +199,7 @@ def test_bad_masks_name_the_file(root):
     mask(path, corner(65000, 4, 6))
     with pytest.raises(InputError, match=r"mask .*a/2_object.png holds label 65000"):
         probe.segmentation(1)
-    path.write_bytes(b"no image")
+    path.write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"the mask .*a/2_object.png cannot be read as an image"):
         probe.segmentation(1)
     path.unlink()

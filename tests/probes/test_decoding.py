@@ -174,7 +174,7 @@ def test_a_probe_that_is_nearly_black_or_wide_is_noted(tmp_path):
     assert probes.note_pixels(probes.folder(**wide)) == (
         "probe folder: 16 of 16 sampled images hold more than 8 bits a value, from 0 to 4095, read as if from 0 to "
         "65535; probe.range=[0,4095] maps these",
-        "probe folder: 16 of 16 sampled pictures are nearly black or of one grey, as the networks see them "
+        "probe folder: 16 of 16 sampled images are nearly black or of one grey, as the networks see them "
         "(up to 15 of 255); probe.range=[LOW,HIGH] sets what becomes black and white",
     )
     assert probes.note_pixels(probes.with_common_settings(probes.folder, {**wide, "range": [0, 4095]})) == ()

@@ -273,4 +273,4 @@ def test_frames_bands_and_transparency_that_are_not_read_are_noted(tmp_path):
     frames, bands, transparent = probes.note_pixels(probes.folder(root=str(tmp_path)))
     assert "2 of 4 sampled images hold several frames (up to 5), of which the first is read" in frames
     assert "1 of 4 sampled images hold more bands than are read (3 of 5), the first ones" in bands
-    assert "1 of 4 sampled pictures have transparent pixels" in transparent
+    assert "1 of 4 sampled images have transparent pixels" in transparent

@@ -141,7 +141,7 @@ def test_a_name_that_is_not_utf8(tree):
 
 
 def test_unreadable_pictures_are_told_when_they_are_opened(tree):
-    (tree / "a.jpg").write_bytes(b"no image")
+    (tree / "a.jpg").write_bytes(b"no picture")
     probe = probes.folder(root=str(tree))
     assert len(probe) == 5
     assert len(probe.fingerprint) == 64

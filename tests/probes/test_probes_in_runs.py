@@ -52,7 +52,7 @@ def test_a_part_and_a_range_are_other_pictures(pictures, capsys):
     assert "16 of 16 sampled images hold more than 8 bits a value" in said
     assert "nearly black or of one grey" in said
     run("mapped", "probe=folder", "probe.root=photos", "probe.limit=20", "probe.seed=1", "probe.range=[0,4080]")
-    assert "sampled pictures" not in capsys.readouterr().out
+    assert "sampled images" not in capsys.readouterr().out
     used = [json.loads((pictures / f"{name}/manifest.json").read_text()) for name in ("dark", "mapped")]
     assert [each["images"]["used"] for each in used] == [20, 20]
     assert used[0]["fingerprints"]["images"] != used[1]["fingerprints"]["images"]

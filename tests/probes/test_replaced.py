@@ -68,7 +68,7 @@ def test_what_is_decoded_is_what_was_fingerprinted(actions, broken, part, rememb
         for number, path in enumerate(files):
             path.write_bytes(png(number))
         if broken:
-            files[0].write_bytes(b"no image")
+            files[0].write_bytes(b"no picture")
         limit = COUNT - 1 if part else None
         cache = str(Path(name) / "cache") if remember else None
         probe = probes.with_common_settings(probes.folder, {"root": str(root), "limit": limit, "cache": cache})

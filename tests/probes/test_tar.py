@@ -131,7 +131,7 @@ def test_broken_shards_are_one_line(shards, tmp_path):
 
 
 def test_a_damaged_member_and_a_shard_that_went_away_are_unreadable_pictures(shards):
-    write(shards / "bad.tar", [("a.png", b"no image"), ("b.png", encoded(1))])
+    write(shards / "bad.tar", [("a.png", b"no picture"), ("b.png", encoded(1))])
     probe = probes.tar(path=str(shards / "bad.tar"))
     with pytest.raises(OSError, match=r"tar bad/a.png cannot be read as an image"):
         probe[0]
