@@ -395,8 +395,10 @@ def _put_back(state: Mapping[str, Any]) -> None:
     os.umask(state["umask"])
     sys.stdout, sys.stderr, sys.excepthook = state["streams"]
     if torch is not None and "dtype" in state:
-        torch.set_default_dtype(state["dtype"])
-        torch.set_grad_enabled(state["gradients"])
+        if torch.get_default_dtype() != state["dtype"]:
+            torch.set_default_dtype(state["dtype"])
+        if torch.is_grad_enabled() != state["gradients"]:
+            torch.set_grad_enabled(state["gradients"])
         if torch.get_num_threads() != state["threads"]:
             torch.set_num_threads(state["threads"])
         if torch.are_deterministic_algorithms_enabled() != state["deterministic"]:

@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int
 
 from cd_exp.errors import InputError
 from cd_exp.metrics.intervals import clopper_pearson_interval
+from cd_exp.metrics.rank_correlation import rank_correlations
 from cd_exp.records import Labels
 
 SCORE = "sim correlation"
@@ -171,20 +172,9 @@ def spearman(
     random, drawn = np.random.default_rng(seed), []
     for _ in range(RESAMPLES // AT_ONCE):
         rows = random.integers(0, len(ours), (AT_ONCE, len(ours)))
-        drawn.append(_rank_correlations(published[rows], ours[rows]))
+        drawn.append(np.nan_to_num(rank_correlations(published[rows], ours[rows])))
     low, high = np.quantile(np.concatenate(drawn), LEVELS)
-    return float(_rank_correlations(published[None], ours[None])[0]), (float(low), float(high))
-
-
-def _rank_correlations(
-    a: Float[np.ndarray, "draws units"], b: Float[np.ndarray, "draws units"]
-) -> Float[np.ndarray, " draws"]:
-    """Of each row of one with the same row of the other; 0 where one of the two does not vary."""
-    from scipy.stats import rankdata
-
-    left, right = (ranks - ranks.mean(axis=1, keepdims=True) for ranks in (rankdata(a, axis=1), rankdata(b, axis=1)))
-    norms = np.sqrt((left**2).sum(axis=1) * (right**2).sum(axis=1))
-    return np.where(norms > 0, (left * right).sum(axis=1) / np.where(norms > 0, norms, 1), 0)
+    return float(np.nan_to_num(rank_correlations(published, ours))), (float(low), float(high))
 
 
 def winners_agree(

@@ -19,6 +19,7 @@ from cd_exp.io.digests import update_digests
 from cd_exp.io.text import format_csv, make_file_name
 from cd_exp.metrics import adjust_p_values
 from cd_exp.metrics.intervals import bootstrap_interval
+from cd_exp.metrics.rank_correlation import rank_correlations
 from cd_exp.metrics.significance import compare_means
 from cd_exp.records import CLIP_DISSECT
 from cd_exp.study import scores
@@ -313,9 +314,8 @@ def people_with_people(answered: Answered, *, seed: int) -> dict[str, Any] | Non
     stacked = np.stack(columns, axis=1)  # units x splits x halves
 
     def mean_order(values: Float[np.ndarray, "units splits halves"]) -> float | None:
-        each = [scores.spearman(values[:, i, 0], values[:, i, 1]) for i in range(values.shape[1])]
-        agreements = [value for value in each if value is not None]
-        return float(np.mean(agreements)) if agreements else None
+        each = rank_correlations(values[..., 0].T, values[..., 1].T)
+        return None if np.isnan(each).all() else float(np.nanmean(each))
 
     return _with_interval(stacked, mean_order, seed)
 
@@ -333,6 +333,11 @@ def orders(values: Mapping[Key, float], run: Path, *, seed: int) -> list[dict[st
 
     A score of the unit alone (*intruder*) is held against our own labels' numbers.
     """
+
+    def order(pairs: Float[np.ndarray, "units 2"]) -> float | None:
+        value = float(rank_correlations(*pairs.T))
+        return None if np.isnan(value) else value
+
     rows = []
     for method in dict.fromkeys(key[2] for key in values):
         path = label_file(run, method)
@@ -348,7 +353,7 @@ def orders(values: Mapping[Key, float], run: Path, *, seed: int) -> list[dict[st
             if numbers is None:
                 continue
             both = np.stack([people, numbers], axis=1)
-            row = _with_interval(both[~np.isnan(numbers)], lambda v: scores.spearman(v[:, 0], v[:, 1]), seed)
+            row = _with_interval(both[~np.isnan(numbers)], order, seed)
             if row is not None:
                 rows.append({"method": method or CLIP_DISSECT, "score": name, **row})
     return sorted(rows, key=lambda row: -abs(row["spearman"]))

@@ -290,26 +290,6 @@ def choice_strengths(chosen: list[tuple[int, tuple[int, ...]]], *, count: int) -
     return strengths - strengths.mean()
 
 
-def spearman(a: Float[np.ndarray, " units"], b: Float[np.ndarray, " units"]) -> float | None:
-    """Spearman's correlation over the units that both know; None where fewer than three, or one side is constant.
-
-    >>> spearman(np.array([1.0, 2.0, 3.0, np.nan]), np.array([10.0, 30.0, 20.0, 5.0]))
-    0.5
-    """
-    both = ~(np.isnan(a) | np.isnan(b))
-    if both.sum() < 3 or np.ptp(a[both]) == 0 or np.ptp(b[both]) == 0:
-        return None
-    x, y = (_ranks(values[both]) for values in (a, b))
-    return float(np.corrcoef(x, y)[0, 1])
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1, equal values sharing their mean rank."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return (ends - (counts - 1) / 2)[inverse]
-
-
 def bootstrapped(
     values: Float[np.ndarray, "units *columns"],
     statistic: Callable[[np.ndarray], float | None],

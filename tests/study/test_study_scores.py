@@ -4,9 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy import optimize, stats
+from scipy import optimize
 from statsmodels.stats.inter_rater import cohens_kappa
 
 from cd_exp.study import scores
@@ -241,16 +239,6 @@ def test_strengths_are_the_most_likely_ones():
 
 def test_an_item_that_is_never_chosen_has_a_finite_strength():
     assert np.isfinite(scores.choice_strengths([(0, (1, 2)), (1, (0, 2))], count=3)).all()
-
-
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=3, max_size=30))
-def test_spearman_is_scipys(pairs):
-    a, b = np.array(pairs, dtype=float).T
-    found = scores.spearman(a, b)
-    if np.ptp(a) and np.ptp(b):
-        assert found == pytest.approx(stats.spearmanr(a, b).statistic, abs=1e-9)
-    else:
-        assert found is None
 
 
 def test_the_bootstrap_of_a_constant_is_the_constant():
