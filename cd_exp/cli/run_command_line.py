@@ -11,8 +11,8 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hydra._internal.callbacks import Callbacks
-from hydra._internal.hydra import Hydra
+from hydra._internal.callbacks import Callbacks  # run_job wants them; a user's hydra.callbacks go on working
+from hydra._internal.hydra import Hydra  # as `cd_exp.config.compose` makes it
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log, run_job

@@ -17,10 +17,10 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 from hydra import version
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra._internal.config_loader_impl import ConfigLoaderImpl  # to let a group be chosen as null, which Hydra refuses
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # its jobs are checked before the first begins
+from hydra._internal.hydra import Hydra  # hydra.main exits and prints its own errors: ours are one line
+from hydra._internal.utils import create_config_search_path, get_args_parser  # the flags and folders of hydra.main
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # it splits sweeps into jobs
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -151,7 +151,7 @@ def resume_arguments(folder: Path) -> Iterator[list[str]]:
     from hydra.core.plugins import Plugins
 
     Plugins.instance()  # it loads the modules of plug-ins anew: the class to change is the one that is there afterwards
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # its list of jobs is replaced by ours
 
     original = BasicSweeper.split_arguments
     BasicSweeper.split_arguments = staticmethod(lambda *_: [jobs])  # type: ignore[method-assign, assignment]
