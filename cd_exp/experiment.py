@@ -235,6 +235,7 @@ def describe_run(
         priors: of each layer, where `similarity.prior_weight=auto` chose them.
     """
     return {
+        "schema": 1,  # of `cd_exp.schema`
         "config": dict(config),
         "code": hash_named_code(find_code(config)),
         "choices": {group: name for group, name in invocation.choices.items() if "/" not in group},

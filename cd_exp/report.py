@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from cd_exp import explorer, results
+from cd_exp.config.resolved import restore_config
 from cd_exp.errors import InputError, OneLineParser
 from cd_exp.experiment import Experiment
 from cd_exp.explorer.thumbnails import StoredThumbnails, read_top_images
@@ -150,7 +149,7 @@ def query_pages(
     code = find_code(manifest["config"])
     for note in refuse_untrusted(code, folder=folder, trust=trust, stored=manifest.get("code") or {}):
         print(f"note: {escape_for_terminal(note)}", file=sys.stderr)
-    parts = Experiment.build(OmegaConf.create(dict(manifest["config"])), manifest.get("choices", {}))
+    parts = Experiment.build(restore_config(manifest["config"]), manifest.get("choices", {}))
     run = dissect_experiment(parts)
     words = explorer.run_text_query(run, parts.similarity, list(dict.fromkeys(queries))) if queries else []
     for query in words:

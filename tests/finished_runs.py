@@ -12,11 +12,14 @@ QUIET = "logger=none report.figures=false"
 
 
 def run_small(folder: Path, *words: str) -> Path:
-    """A run, or with `-m` a sweep, in this process."""
+    """A run, or with `-m` a sweep, in this process; `~KEY` leaves out what small runs set otherwise."""
     kept = [*shlex.split(f"{SMALL} {QUIET}"), f"cache.dir={folder.parent}/cache"]
-    chosen = [text for text in kept if not any(word.split("=")[0] == text.split("=")[0] for word in words)]
+    replaced = {word.lstrip("~").partition("=")[0] for word in words}
+    chosen = [text for text in kept if text.partition("=")[0] not in replaced]
     setting = "hydra.sweep.dir" if "-m" in words else "hydra.run.dir"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["run.py", *chosen, *words, f"{setting}={folder}"])
+        patch.setattr(
+            "sys.argv", ["run.py", *chosen, *(word for word in words if word[0] != "~"), f"{setting}={folder}"]
+        )
         entry.main()
     return folder

@@ -5,11 +5,12 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.resolvers import oc
 
+from cd_exp.config.schema import Config
 from cd_exp.errors import HIDDEN, hide_secrets, is_secret_name
 
 TARGETS_OF_0_2_0: Mapping[str, str] = {
@@ -48,6 +49,16 @@ def rename_targets(stored: Any) -> Any:
         return [rename_targets(value) for value in stored]
     match = _TARGET_OVERRIDE.fullmatch(stored) if isinstance(stored, str) else None
     return match["key"] + TARGETS_OF_0_2_0.get(match["name"], match["name"]) if match else stored
+
+
+def restore_config(stored: Mapping[str, Any]) -> DictConfig:
+    """The configuration of a manifest, to build the run from; settings that its version had not take their defaults.
+
+    >>> restore_config({"seed": 3, "report": {"units": 5}}).report.images, restore_config({"seed": 3}).seed
+    (5, 3)
+    """
+    defaults = OmegaConf.to_container(OmegaConf.structured(Config))
+    return cast(DictConfig, OmegaConf.merge(OmegaConf.create(defaults), OmegaConf.create(rename_targets(dict(stored)))))
 
 
 def as_plain_config(config: DictConfig) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
 
+from cd_exp.config.resolved import restore_config
 from cd_exp.dissection import RunData
 from cd_exp.errors import InputError, unknown_name_error
 from cd_exp.evaluation.baselines.published import read_published_labels
@@ -128,7 +128,7 @@ def reopen(folder: Path) -> tuple[RunData, list[Judge]]:
     manifest = read_manifest_file(folder)
     if not manifest.get("config"):
         raise InputError(f"{folder} has no manifest.json that tells its settings; run it again")
-    config = OmegaConf.create(dict(manifest["config"]))
+    config = restore_config(manifest["config"])
     config.baseline, config.logger = None, {"_target_": "cd_exp.results.wandb.NoLogger"}
     parts = Experiment.build(config, manifest.get("choices", {}))
     settings = replace(parts.settings, only_stored=True)

@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import OmegaConf
 from PIL import Image
 
+from cd_exp.config.resolved import restore_config
 from cd_exp.errors import InputError, unknown_name_error
 from cd_exp.evaluation.judges.annotations import concept_presence
 from cd_exp.experiment import Experiment
@@ -217,7 +217,7 @@ def open_run(folder: Path, methods: Sequence[str], *, strongest: int | None) -> 
     if not manifest.get("config"):
         raise InputError(f"{folder} has no manifest.json that tells its settings; run it again")
     # Neither methods, judge nor tracker are needed again, and their files may be gone.
-    config = OmegaConf.create({**manifest["config"], "baseline": None, "judge": None, "logger": None})
+    config = restore_config({**manifest["config"], "baseline": None, "judge": None, "logger": None})
     parts = Experiment.build(config, manifest.get("choices", {}))
     if not has_images(parts.probe):
         raise InputError(
