@@ -123,7 +123,8 @@ def count_images_needed(similarity: Similarity, images: int, resamples: int, *, 
     strongest = inputs_of(similarity, images).strongest
     if strongest is None:
         return None
-    return min(images, max(shown, images_reached(strongest) if resamples else strongest))
+    # Read, and one more that tells whether the order of equal images decides what is read.
+    return min(images, max(shown, images_reached(strongest) if resamples else strongest + 1))
 
 
 def read_activations(
@@ -141,10 +142,9 @@ def read_activations(
         return features.activations[layer].to(device)
     longer = min(images, images_reached(wanted)) if resamples else wanted
     kept = len(features.reduced[layer].strongest.values) if layer in features.reduced else images
-    count = min(images, max(wanted + 1, longer)) if layer in features.activations else max(wanted, min(longer, kept))
-    lists = features.strongest(layer, count)
-    if layer in features.activations and order is not None:
-        lists = _by_content(lists, features.activations[layer], order(), wanted)
+    lists = features.strongest(layer, max(wanted, min(kept, max(wanted + 1, longer))))
+    if order is not None:
+        lists = _by_content(lists, features, layer, order, wanted)
     dead = features.statistics(layer).dead.to(device) if needs_dead(similarity) else None
     return TopActivations(lists.values.to(device), lists.indices.to(device), lists.images, dead)
 
@@ -157,16 +157,41 @@ def is_tied(lists: TopActivations, read: int) -> Bool[Tensor, " neurons"]:
 
 
 def _by_content(
-    lists: TopActivations, neurons: Float[Tensor, "images neurons"], order: Int[Tensor, " images"], read: int
+    lists: TopActivations, features: Features, layer: str, order: Callable[[], Int[Tensor, " images"]], read: int
 ) -> TopActivations:
-    """The same with images of equal activation in the order of their content, where that decides which are read."""
+    """The same with images of equal activation in the order of their content, where that decides which are read.
+
+    Of a layer that is kept as lists, among those that were kept: `count_cut_ties` tells of how many units not all were.
+    """
     tied = is_tied(lists, read).nonzero().flatten()
     if not len(tied):
         return lists
     values, indices = lists.values.clone(), lists.indices.clone()
-    best = strongest_images(neurons[:, tied][order], len(values))
-    values[:, tied], indices[:, tied] = best.values, order[best.indices]
+    if layer in features.activations:
+        best = strongest_images(features.activations[layer][:, tied][order()], len(values))
+        values[:, tied], indices[:, tied] = best.values, order()[best.indices]
+    else:
+        kept = features.reduced[layer].strongest
+        position = torch.empty(kept.images, dtype=torch.int64)
+        position[order()] = torch.arange(kept.images)
+        by_content = position[kept.indices[:, tied]].argsort(dim=0)
+        ranked, by_value = kept.values[:, tied].gather(0, by_content).sort(dim=0, descending=True, stable=True)
+        indices[:, tied] = kept.indices[:, tied].gather(0, by_content).gather(0, by_value)[: len(values)]
+        values[:, tied] = ranked[: len(values)]
     return TopActivations(values, indices, lists.images, lists.dead)
+
+
+def count_cut_ties(features: Features, read: int) -> dict[str, int]:
+    """By layer that is kept as lists, of how many units the last image that is read equals the last that was kept.
+
+    Images beyond the list may be as strong, and those in it were kept for their place in the probe set.
+    """
+    counts = {}
+    for layer, summary in features.reduced.items():
+        kept = summary.strongest.values
+        if read <= len(kept) < summary.strongest.images:
+            counts[layer] = int((kept[read - 1] == kept[-1]).sum())
+    return {layer: count for layer, count in counts.items() if count}
 
 
 def order_by_content(probe: Probe, kept: Sequence[int]) -> Int[Tensor, " images"]:
@@ -400,7 +425,7 @@ def dissect_layers(
         with progress_bar(settings, describe_duration(similarity, resamples), 100, after=LONG) as step:
             labels = _add_stability(labels, groups, scored, stability, calibration, step)
         seconds["stability"] = time.perf_counter() - labelled
-    notes = [*_notes_on_function(similarity, sizes, len(features.images)), *class_notes]
+    notes = [*_notes_on_function(similarity, sizes, features), *class_notes]
     data = RunData.of(inputs, features=features, texts=texts, labels=labels, seconds=seconds, notes=notes)
     return _complete(data, priors, hedging)
 
@@ -492,7 +517,13 @@ def _flag_all(
     }
 
 
-def _notes_on_function(similarity: Similarity, sizes: Mapping[str, int], images: int) -> Iterator[str]:
-    """What the function says of layers and images of these numbers."""
+def _notes_on_function(similarity: Similarity, sizes: Mapping[str, int], features: Features) -> Iterator[str]:
+    """What the function says of layers and images of these numbers, and of what was kept of them."""
+    images = len(features.images)
     yield from note_few_units(sizes, spec_of(similarity).least_units)
     yield from many_images(bound_settings(similarity).get("top_k"), images)
+    for layer, units in count_cut_ties(features, inputs_of(similarity, images).strongest or images).items():
+        yield (
+            f"{units} of {sizes[layer]} units of {layer}: images as strong as the last one that is read were left out "
+            "by their order in the probe set (features.keep=lists); features.keep=dense goes by their content"
+        )

@@ -80,6 +80,7 @@ class Store:
         self.made: list[str] = []
         self.reports: list[str] = []
         self.unsaved: dict[str, tuple[np.ndarray, Manifest]] = {}
+        self._swept = False
 
     def folder(self, entry: Entry) -> Path:
         """Where the entry lies once it is complete."""
@@ -309,6 +310,21 @@ class Store:
         with report_disk_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             write_cache_tag(self.root)
+            if not self._swept:
+                self._swept = True
+                remove_leftovers(self.root)
+
+
+LEFT = 3600.0
+"""Seconds after which a half-written small file is one that a killed process left: it takes milliseconds to write."""
+
+
+def remove_leftovers(root: Path) -> None:
+    """Remove the small files that killed processes left half-written, in the cache and the folders of its kinds."""
+    for path in (*root.glob(f"{TEMPORARY}*"), *root.glob(f"*/{TEMPORARY}*")):
+        with suppress(OSError):  # another process of the same run may be quicker
+            if path.is_file() and time.time() - path.lstat().st_mtime > LEFT:
+                path.unlink()
 
 
 PATIENCE = 5.0
