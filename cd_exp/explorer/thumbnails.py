@@ -1,6 +1,5 @@
 """Thumbnails of the images that the pages show, each distinct image once, many to a file; and read back from pages."""
 
-import io
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from PIL import Image, ImageOps
 from cd_exp.cache import Entry, Store
 from cd_exp.explorer.payload import PageContent, decode_array
 from cd_exp.records import Probe, has_images
+from cd_exp.results.image_strips import encode_jpeg
 
 SIZES = ((1000, 128), (4000, 96), (10000, 64))
 """Up to how many images, how wide in pixels at most; beyond, `SMALLEST`."""
@@ -131,15 +131,8 @@ def make_sheets(pixels: UInt8[np.ndarray, "chosen size size rgb"]) -> list[bytes
         canvas = np.zeros((columns * rows, size, size, 3), dtype=np.uint8)
         canvas[: len(part)] = part
         plane = canvas.reshape(rows, columns, size, size, 3).swapaxes(1, 2).reshape(rows * size, columns * size, 3)
-        files.append(encode_sheet(Image.fromarray(plane)))
+        files.append(encode_jpeg(Image.fromarray(plane), quality=QUALITY))
     return files
-
-
-def encode_sheet(image: Image.Image) -> bytes:
-    """The image as a JPEG file."""
-    content = io.BytesIO()
-    image.save(content, "JPEG", quality=QUALITY)
-    return content.getvalue()
 
 
 class StoredThumbnails(Probe):

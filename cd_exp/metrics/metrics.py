@@ -163,14 +163,14 @@ def _share_metric(right: Values) -> float:
     return 100 * float(right.mean())
 
 
-def bootstrapped(statistic: Callable[..., Any], *, test: PairedTest | None = None) -> Statistic:
+def with_bootstrap_interval(statistic: Callable[..., Any], *, test: PairedTest | None = None) -> Statistic:
     """A statistic of one value per unit, and the bootstrap interval of this same statistic over units.
 
     Args:
         statistic: `(values, axis) -> numbers`, which reduces one axis, as `np.mean` does.
         test: a paired test of this very statistic.
 
-    >>> middle = bootstrapped(np.median)
+    >>> middle = with_bootstrap_interval(np.median)
     >>> middle.of(np.array([1.0, 2.0, 9.0])), middle.interval.of(np.full(5, 2.0), seed=0, resamples=99)
     (2.0, (2.0, 2.0))
     """
@@ -209,9 +209,9 @@ COUNT = Statistic(len)
 SHARE = Statistic(
     _share_metric, EXACT, PairedTest("McNemar mid-p, Tango's score interval", lambda a, b, **_: compare_shares(a, b))
 )
-MEAN = bootstrapped(np.mean, test=PairedTest("sign flips, and the means they accept", compare_means))
-MEAN_WITHOUT_TEST = bootstrapped(np.mean)
-MEDIAN = bootstrapped(upper_median)
+MEAN = with_bootstrap_interval(np.mean, test=PairedTest("sign flips, and the means they accept", compare_means))
+MEAN_WITHOUT_TEST = with_bootstrap_interval(np.mean)
+MEDIAN = with_bootstrap_interval(upper_median)
 AUC = Statistic(selective.auc, DELONG)
 AUC_DIFFERENCE = Statistic(selective.auc_difference, DELONG_PAIRED)
 RISK_COVERAGE_AREA = Statistic(selective.risk_coverage_area, BOOTSTRAP_AREA)

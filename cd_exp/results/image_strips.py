@@ -67,10 +67,15 @@ def encode_png(image: Image.Image) -> bytes:
     return content.getvalue()
 
 
-def encode_jpeg(image: Image.Image) -> bytes:
-    """The image as a JPEG file: a fifth of the size of a PNG for photographs."""
+def encode_jpeg(image: Image.Image, *, quality: int = 85) -> bytes:
+    """The image as a JPEG file: a fifth of the size of a PNG for photographs.
+
+    Args:
+        image: RGB.
+        quality: of Pillow, to 95; sheets of thumbnails take 78, for a quarter less.
+    """
     content = io.BytesIO()
-    image.save(content, "JPEG", quality=85)
+    image.save(content, "JPEG", quality=quality)
     return content.getvalue()
 
 

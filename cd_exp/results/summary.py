@@ -1,6 +1,6 @@
 """What every table and figure shows: a row for each layer and method, and which units are shown with images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -62,13 +62,21 @@ class ShownUnit:
 
 def choose_units(outcome: RunResult, cap: int, *, images: int = 5) -> tuple[ShownUnit, ...]:
     """At most `cap` units, spread evenly over the layers, of each those whose labels are believed most."""
-    layers = [layer for layer in outcome.labels if layer in outcome.top_images][-cap:] if cap > 0 else []
-    bounds = np.linspace(0, cap, len(layers) + 1).astype(int).tolist()
     return tuple(
         _show_unit(outcome, layer, row, images)
-        for layer, (low, high) in zip(layers, pairwise(bounds), strict=True)
-        for row in first_believed(outcome.labels[layer], high - low)
+        for layer, count in share_over_layers(outcome, cap)
+        for row in first_believed(outcome.labels[layer], count)
     )
+
+
+def share_over_layers(outcome: RunResult, cap: int) -> Iterator[tuple[str, int]]:
+    """How many of at most `cap` units with images each layer gets: equal shares; the last layers where `cap` is less.
+
+    A layer may have fewer units than its share.
+    """
+    layers = [layer for layer in outcome.labels if layer in outcome.top_images][-cap:] if cap > 0 else []
+    bounds = np.linspace(0, cap, len(layers) + 1).astype(int).tolist()
+    yield from ((layer, high - low) for layer, (low, high) in zip(layers, pairwise(bounds), strict=True))
 
 
 def _show_unit(outcome: RunResult, layer: str, row: int, images: int) -> ShownUnit:

@@ -12,11 +12,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
-
-import numpy as np
 
 from cd_exp.errors import InputError, unknown_name_error
 from cd_exp.io import atomic
@@ -24,6 +22,7 @@ from cd_exp.io.text import flatten_dict, make_file_name
 from cd_exp.plugins import door, load_function
 from cd_exp.records import CLIP_DISSECT, RunResult
 from cd_exp.results.image_strips import make_strip
+from cd_exp.results.summary import share_over_layers, spread_evenly
 
 if TYPE_CHECKING:
     import wandb
@@ -227,17 +226,11 @@ class Wandb(Logger):
 
     def _select_layers(self, outcome: RunResult) -> Iterator[tuple[str, list[int]]]:
         """The layers of the table with the indices of their units."""
-        layers = [layer for layer in outcome.labels if layer in outcome.top_images]
-        counts = [len(outcome.labels[layer].units) for layer in layers]
-        wanted = sum(counts) if self.units == "all" else self.units
+        sizes = {layer: len(outcome.labels[layer].units) for layer in outcome.labels if layer in outcome.top_images}
         if self.units == "all":
-            yield from ((layer, list(range(count))) for layer, count in zip(layers, counts, strict=True))
-            return
-        layers = layers[-wanted:] if wanted else []
-        bounds = np.linspace(0, wanted, len(layers) + 1).astype(int).tolist()
-        for layer, (low, high) in zip(layers, pairwise(bounds), strict=True):
-            count = len(outcome.labels[layer].units)
-            yield layer, np.linspace(0, count - 1, min(high - low, count)).round().astype(int).tolist()
+            yield from ((layer, list(range(size))) for layer, size in sizes.items())
+        else:
+            yield from ((layer, spread_evenly(sizes[layer], n)) for layer, n in share_over_layers(outcome, self.units))
 
 
 @dataclass(frozen=True, eq=False)

@@ -324,7 +324,7 @@ def _with_interval(values: np.ndarray, statistic: Any, seed: int) -> dict[str, A
     value = statistic(values)
     if value is None:
         return None
-    interval = scores.bootstrapped(values, statistic, seed=seed)
+    interval = scores.bootstrap_rows(values, statistic, seed=seed)
     return {"spearman": value, "units": len(values), **({"ci95": list(interval)} if interval else {})}
 
 

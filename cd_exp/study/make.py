@@ -31,6 +31,7 @@ from cd_exp.features import extract, text_embeddings
 from cd_exp.io.atomic import temporary_folder, write_file
 from cd_exp.io.text import format_csv, make_file_name
 from cd_exp.records import CLIP_DISSECT, Concepts, Labels, has_images
+from cd_exp.results.image_strips import encode_jpeg
 from cd_exp.results.labels_csv import read_labels_csv
 from cd_exp.results.load_run import read_manifest_file
 from cd_exp.study import designs
@@ -441,11 +442,10 @@ def encode_images(study: Study, picture: Callable[[int], Image.Image]) -> dict[i
 
 def _encode_image(image: Image.Image, side: int) -> bytes:
     file, plain = io.BytesIO(), image.convert("RGB")
-    if max(plain.size) <= TINY:
-        Image.frombytes("RGB", plain.size, plain.tobytes()).save(file, "PNG", optimize=True)
-    else:
+    if max(plain.size) > TINY:
         plain.thumbnail((side, side), Image.Resampling.LANCZOS)
-        Image.frombytes("RGB", plain.size, plain.tobytes()).save(file, "JPEG", quality=85)
+        return encode_jpeg(Image.frombytes("RGB", plain.size, plain.tobytes()))
+    Image.frombytes("RGB", plain.size, plain.tobytes()).save(file, "PNG", optimize=True)
     return file.getvalue()
 
 

@@ -11,6 +11,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
+from cd_exp.metrics.intervals import percentile_interval
+
 SHRINK = 10.0
 """Answers that the error of all raters together counts for in the error of one: 15 answers alone are noise of .11."""
 RIDGE = 0.05
@@ -290,7 +292,7 @@ def choice_strengths(chosen: list[tuple[int, tuple[int, ...]]], *, count: int) -
     return strengths - strengths.mean()
 
 
-def bootstrapped(
+def bootstrap_rows(
     values: Float[np.ndarray, "units *columns"],
     statistic: Callable[[np.ndarray], float | None],
     *,
@@ -303,5 +305,4 @@ def bootstrapped(
     values_drawn = np.array([value for value in drawn if value is not None])
     if len(values_drawn) < resamples / 2:
         return None
-    low, high = np.quantile(values_drawn, [0.025, 0.975])
-    return float(low), float(high)
+    return percentile_interval(values_drawn)

@@ -16,7 +16,7 @@ from cd_exp import results
 from cd_exp.evaluation.evaluate import compare_methods_by_layer
 from cd_exp.metrics import BY_KEY, METRICS, compare_methods, summarise
 from cd_exp.metrics.intervals import bootstrap_interval
-from cd_exp.metrics.metrics import FAITHFULNESS, UNITS, bootstrapped, metric_field, metric_values
+from cd_exp.metrics.metrics import FAITHFULNESS, UNITS, metric_field, metric_values, with_bootstrap_interval
 from cd_exp.records import UnitResults
 from cd_exp.results.summary import CLIP_DISSECT
 from cd_exp.results.wandb import RunInfo, Wandb, directions
@@ -222,7 +222,9 @@ def test_a_metric_of_ones_own_has_the_interval_and_the_test_of_its_own_statistic
 
 def test_a_statistic_that_does_not_reduce_its_axis_has_no_interval():
     with pytest.raises(ValueError, match=r"gave \(\), expected one for each row"):
-        bootstrapped(lambda ranks, axis: (1 / ranks).mean()).interval.of(np.arange(1.0, 9.0), seed=0, resamples=9)
+        with_bootstrap_interval(lambda ranks, axis: (1 / ranks).mean()).interval.of(
+            np.arange(1.0, 9.0), seed=0, resamples=9
+        )
 
 
 def test_tables_and_wandb_read_which_direction_is_better(found, sweep):

@@ -243,5 +243,5 @@ def test_an_item_that_is_never_chosen_has_a_finite_strength():
 
 def test_the_bootstrap_of_a_constant_is_the_constant():
     values = np.ones((5, 2))
-    assert scores.bootstrapped(values, lambda v: float(v.mean()), seed=0) == (1, 1)
-    assert scores.bootstrapped(values, lambda v: None, seed=0) is None
+    assert scores.bootstrap_rows(values, lambda v: float(v.mean()), seed=0) == (1, 1)
+    assert scores.bootstrap_rows(values, lambda v: None, seed=0) is None

@@ -35,7 +35,7 @@ Row = tuple[int, tuple[str, ...], float]
 
 
 @dataclass(frozen=True)
-class Layout:
+class LabelFile:
     """One way of writing labels down: the columns it is known by, and what a line says."""
 
     columns: tuple[str, ...]
@@ -80,26 +80,26 @@ def _numbered_labels(line: Line) -> tuple[str, ...]:
 
 
 LAYOUTS = (
-    Layout(
+    LabelFile(
         ("layer", "unit", "description"), "unit", _single_label("description"), lambda line: line.get("similarity", "")
     ),
-    Layout(("unit", "label", "score"), "unit", _single_label("label"), lambda line: line["score"], 1, complete=True),
-    Layout(("neuron", "concept", "metric"), "neuron", _single_label("concept"), lambda line: line["metric"]),
-    Layout(  # CoSy takes the first noun phrase for the label
+    LabelFile(("unit", "label", "score"), "unit", _single_label("label"), lambda line: line["score"], 1, complete=True),
+    LabelFile(("neuron", "concept", "metric"), "neuron", _single_label("concept"), lambda line: line["metric"]),
+    LabelFile(  # CoSy takes the first noun phrase for the label
         ("group", "concept_set_noun_phrases"),
         "group",
         lambda line: tuple(str(phrase) for phrase, _ in _read_phrases(line)),
         lambda line: str(next((score for _, score in _read_phrases(line)), "")),
     ),
-    Layout(("unit", "description"), "unit", _single_label("description"), lambda line: line.get("similarity", "")),
-    Layout(("layer", "unit", "concept0", "weight0"), "unit", _weighted_concepts, lambda line: line["weight0"]),
-    Layout(("unit", "concept0", "weight0"), "unit", _weighted_concepts, lambda line: line["weight0"]),
-    Layout(("Neuron ID", "label"), "Neuron ID", _single_label("label"), lambda line: ""),
-    Layout(("Neuron ID", "Label 1"), "Neuron ID", _numbered_labels, lambda line: ""),
+    LabelFile(("unit", "description"), "unit", _single_label("description"), lambda line: line.get("similarity", "")),
+    LabelFile(("layer", "unit", "concept0", "weight0"), "unit", _weighted_concepts, lambda line: line["weight0"]),
+    LabelFile(("unit", "concept0", "weight0"), "unit", _weighted_concepts, lambda line: line["weight0"]),
+    LabelFile(("Neuron ID", "label"), "Neuron ID", _single_label("label"), lambda line: ""),
+    LabelFile(("Neuron ID", "Label 1"), "Neuron ID", _numbered_labels, lambda line: ""),
 )
 
 
-def read_label_lines(path: Path) -> tuple[Layout, list[tuple[int, Line]]]:
+def read_label_lines(path: Path) -> tuple[LabelFile, list[tuple[int, Line]]]:
     """The layout of a file and its lines, numbered as an editor counts them; InputError where it is none."""
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -120,7 +120,7 @@ def read_label_lines(path: Path) -> tuple[Layout, list[tuple[int, Line]]]:
     return _find_layout(path, columns), lines
 
 
-def _find_layout(path: Path, columns: list[str]) -> Layout:
+def _find_layout(path: Path, columns: list[str]) -> LabelFile:
     nearest = max(LAYOUTS, key=lambda layout: len(set(layout.columns) & set(columns)) / len(layout.columns))
     missing = [column for column in nearest.columns if column not in columns]
     if missing:
@@ -129,7 +129,7 @@ def _find_layout(path: Path, columns: list[str]) -> Layout:
     return nearest
 
 
-def parse_row(path: Path, number: int, line: Line, layout: Layout) -> Row:
+def parse_row(path: Path, number: int, line: Line, layout: LabelFile) -> Row:
     """What line `number` of a file says, units counted from 0; InputError names the file, the line and the fault."""
     written = line[layout.unit].strip()
     if not (written.isdecimal() and len(written) < 10 and int(written) >= layout.first_unit):
