@@ -368,7 +368,10 @@ def _run_stages(
         outcome = replace(outcome, seconds={**outcome.seconds, "total": time.perf_counter() - began})
         write_run(parts, data, outcome, invocation, folder=folder)
         where = logged.finish(outcome, folder=folder)
-        results.show_results(Console(), outcome, folder)
+        if invocation.sweep:
+            results.show_job(Console(), outcome, f"{folder.name}: {invocation.name}")
+        else:
+            results.show_results(Console(), outcome, folder)
         if where:
             Console().print(as_terminal_text(f"W&B: {where}"), soft_wrap=True)
 

@@ -12,13 +12,14 @@ from typing import Any
 from cd_exp import explorer, results
 from cd_exp.config.resolved import restore_config
 from cd_exp.errors import InputError, OneLineParser
+from cd_exp.evaluation.evaluate import compare_methods_by_layer
 from cd_exp.experiment import Experiment
 from cd_exp.explorer.thumbnails import StoredThumbnails, read_top_images
 from cd_exp.io.atomic import report_disk_errors
 from cd_exp.io.digests import update_digests
 from cd_exp.io.text import escape_for_terminal
 from cd_exp.plugins import find_code, refuse_untrusted
-from cd_exp.records import RunResult
+from cd_exp.records import CLIP_DISSECT, RunResult, UnitResults
 from cd_exp.results.load_run import read_manifest_file, read_results
 from cd_exp.sweep import read_sweep, write_sweep_page
 
@@ -122,12 +123,31 @@ def compare_pages(folders: Sequence[Path], out: Path) -> Path:
     if len(set(resolved)) < len(resolved):
         raise InputError("the same folder occurs twice; a run is compared with others")
     length = next(n for n in range(1, 99) if len({folder.parts[-n:] for folder in resolved}) == len(resolved))
-    runs = {
-        "/".join(folder.parts[-length:]): read_stored_pages(folder, read_manifest_file(folder))[0]
-        for folder in resolved
+    stored = {
+        "/".join(folder.parts[-length:]): read_stored_pages(folder, read_manifest_file(folder)) for folder in resolved
     }
+    runs = {name: content for name, (content, _) in stored.items()}
+    tests = compare_results({name: outcome for name, (_, outcome) in stored.items()})
     with _list_pages(out, of=None):
-        return explorer.write_pages(out, explorer.find_page(runs, title="Runs compared"))
+        return explorer.write_pages(out, explorer.find_page(runs, title="Runs compared", comparisons=tests))
+
+
+def compare_results(outcomes: Mapping[str, RunResult]) -> list[dict[str, Any]]:
+    """Paired tests of every two methods of these runs, each named `RUN/METHOD`, on the units that both label."""
+    methods = {
+        f"{name}/{method}": labels
+        for name, outcome in outcomes.items()
+        for method, labels in {CLIP_DISSECT: outcome.labels, **outcome.baselines}.items()
+    }
+    judged = {
+        method: {
+            layer: UnitResults(units=table.units[known], top1=table.verdicts[known] == 1)
+            for layer, table in layers.items()
+            for known in [table.verdicts >= 0]
+        }
+        for method, layers in methods.items()
+    }
+    return compare_methods_by_layer(methods, judged, seed=0)
 
 
 def query_pages(

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -161,6 +161,7 @@ def find_page(
     homes: Mapping[str, str] | None = None,
     words: Mapping[str, str] | None = None,
     sweep: Any = None,
+    comparisons: Sequence[Mapping[str, Any]] = (),
 ) -> PageContent:
     """One page of one run or several: the parts of each run under a name of its own, equal sheets once.
 
@@ -170,9 +171,10 @@ def find_page(
         homes: for runs with a page of their own its address; what only the page of one unit shows is left to that.
         words: what to call a run, where that is not its key.
         sweep: the tables of a sweep, where the runs are its jobs.
+        comparisons: paired tests of methods of different runs, each named `RUN/METHOD`.
     """
     homes, words = homes or {}, words or {}
-    parts: dict[str, Any] = {"page": {"title": title, "runs": []}}
+    parts: dict[str, Any] = {"page": {"title": title, "runs": [], "comparisons": list(comparisons)}}
     sheets: dict[str, bytes] = {}
     for number, (name, content) in enumerate(runs.items()):
         prefix = f"{number}-"

@@ -157,8 +157,13 @@ def method_differences(outcome: RunResult) -> tuple[MethodDifference, ...]:
 
     Before them, where a row has it, `agreement`: the share of units with identical labels.
     """
+    return describe_differences(outcome.comparisons)
+
+
+def describe_differences(rows: Sequence[Mapping[str, Any]]) -> tuple[MethodDifference, ...]:
+    """Every difference in rows of a comparison, as text: the same digits in every table."""
     differences = []
-    for row in outcome.comparisons:
+    for row in rows:
         if "agreement" in row:
             same = format(row["agreement"], ".1f")
             differences.append(

@@ -10,7 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from cd_exp.io.text import as_terminal_text, escape_for_terminal
-from cd_exp.metrics import Metric
+from cd_exp.metrics import BY_KEY, Metric
 from cd_exp.records import CLIP_DISSECT, RunResult
 from cd_exp.results.summary import (
     MetricsRow,
@@ -52,6 +52,23 @@ def show_results(console: Console, outcome: RunResult, folder: Path, *, method: 
         as_terminal_text("files: ").append_text(as_terminal_text(folder, "bold")).append(f"  {names}", style="dim"),
         soft_wrap=True,
     )
+
+
+def show_job(console: Console, outcome: RunResult, name: str) -> None:
+    """Print one line about a job of a sweep: its top-1, or where no truth is known its mean stability, by layer.
+
+    Its notes go to the log of the job; the tables of a run are in its files.
+    """
+    cells = []
+    for layer, metrics in outcome.metrics.items():
+        key = next((key for key in ("top1", "stability_mean") if key in metrics), None)
+        if key is not None:
+            cells.append(f"{layer} {BY_KEY[key].heading} {BY_KEY[key].text(metrics, interval=False)}")
+    for note in outcome.notes:
+        LOG.info("note: %s", escape_for_terminal(note))
+    seconds = f"{outcome.seconds['total']:.1f} s" if "total" in outcome.seconds else ""
+    line = " · ".join(filter(None, [*cells, seconds]))
+    console.print(as_terminal_text(f"job {name}", "bold").append_text(as_terminal_text(f"  {line}")), soft_wrap=True)
 
 
 def _result_tables(console: Console, outcome: RunResult, method: str) -> Iterator[Table]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cd_exp.errors import InputError
 from cd_exp.io.digests import update_digests
+from cd_exp.io.text import flatten_dict
 from cd_exp.sweep.load import Sweep, common_layers, read_sweep, sweep_table
 
 if TYPE_CHECKING:
@@ -17,18 +19,21 @@ if TYPE_CHECKING:
 
     from cd_exp.results.wandb import Wandb
 
-FILES = ("sweep.csv", "consensus.csv", "anova.json")
+FILES = ("sweep.csv", "consensus.csv", "comparisons.json", "anova.json")
 EFFECT = ("df", "separable", "ss", "eta_squared", "f", "p", "p_adjusted")
 LOGGED = "summary.json"
 """In the sweep's `wandb` folder: what was summed up last, so that gathering the same jobs again makes no second run."""
 
 
-def log_sweep(sweep: Sweep, *, explained: Mapping[str, Any], figures: Sequence[Path]) -> str | None:
+def log_sweep(
+    sweep: Sweep, *, explained: Mapping[str, Any], compared: Sequence[Mapping[str, Any]], figures: Sequence[Path]
+) -> str | None:
     """Log the tables and figures of a sweep whose jobs were logged to W&B, in the mode that they used.
 
     Args:
         sweep: the jobs; its files are written already.
         explained: as `variance.explained` finds it.
+        compared: the best job against the others, as `compare_with_best_job` finds it.
         figures: the files drawn.
 
     Returns:
@@ -52,7 +57,7 @@ def log_sweep(sweep: Sweep, *, explained: Mapping[str, Any], figures: Sequence[P
     filed = RunInfo(config=about, group=group, job_type="summary", name=f"summary of {len(sweep.jobs)} jobs")
     with replace(logger, system_metrics=False).run(folder=sweep.folder, about=filed) as run:
         address = run.url or f"wandb sync {sweep.folder}/*/wandb/offline-run-* {sweep.folder}/wandb/offline-run-*"
-        _log_tables(run, sweep, explained, figures, paths)
+        _log_tables(run, sweep, explained, compared, figures, paths)
     from cd_exp.io.atomic import write_file
 
     write_file(note, json.dumps({"of": digest, "run": address}, indent=1))
@@ -76,7 +81,12 @@ def _find_logger(sweep: Sweep) -> "Wandb | None":
 
 
 def _log_tables(
-    run: Any, sweep: Sweep, explained: Mapping[str, Any], figures: Sequence[Path], paths: Sequence[Path]
+    run: Any,
+    sweep: Sweep,
+    explained: Mapping[str, Any],
+    compared: Sequence[Mapping[str, Any]],
+    figures: Sequence[Path],
+    paths: Sequence[Path],
 ) -> None:
     import wandb
 
@@ -91,6 +101,10 @@ def _log_tables(
     logged: dict[str, Any] = {"sweep": wandb.Table(columns=[*columns], data=rows)}
     if effects:
         logged["anova"] = wandb.Table(columns=["layer", "axis", *EFFECT], data=effects)
+    if compared:
+        rows = [flatten_dict(row) for row in compared]
+        keys = list(dict.fromkeys(key for row in rows for key in row))
+        logged["comparisons"] = wandb.Table(columns=keys, data=[[row.get(key) for key in keys] for row in rows])
     run.log(logged | {f"figures/{path.stem}": wandb.Image(str(path)) for path in figures})
     for view, figure in product(common_layers(sweep), METRICS):
         best = figure.best(row[figure.key] for row in view.metrics.values() if figure.key in row)
@@ -121,12 +135,14 @@ def gather_sweep(folder: Path, *, console: "Console | None" = None) -> Sweep | N
     from rich.console import Console
 
     from cd_exp.results.run_folder import format_json
-    from cd_exp.sweep import anova, consensus, load, pages, plots, tables
+    from cd_exp.sweep import anova, best_job, consensus, load, pages, plots, tables
 
     console = Console() if console is None else console
     _write_or_remove(folder / "sweep.csv", load.format_rows(*load.sweep_table(sweep)))
     votes = consensus.vote_on_units(sweep)
     _write_or_remove(folder / "consensus.csv", load.format_rows(*consensus.consensus_table(votes)) if votes else None)
+    compared = best_job.compare_with_best_job(sweep, votes)
+    _write_or_remove(folder / "comparisons.json", format_json(compared, "comparisons.json") if compared else None)
     explained = anova.explain_axes(sweep)
     _write_or_remove(folder / "anova.json", format_json(explained, "anova.json") if explained else None)
     drawn = plots.draw_sweep_figures(sweep, votes)
@@ -135,9 +151,9 @@ def gather_sweep(folder: Path, *, console: "Console | None" = None) -> Sweep | N
         for key, layer_votes in consensus.votes_by_layer(votes).items()
     ]
     page = pages.write_sweep_page(sweep, folder)
-    tables.show_sweep(console, sweep, explained=explained, agreed=agreed)
+    tables.show_sweep(console, sweep, explained=explained, agreed=agreed, compared=compared)
     try:
-        record_place = log_sweep(sweep, explained=explained, figures=drawn)
+        record_place = log_sweep(sweep, explained=explained, compared=compared, figures=drawn)
         message = f"W&B: {record_place}" if record_place else ""
     except InputError as error:  # the tables are made; a tracker out of reach takes nothing from them
         message = f"W&B summary not made: {error}"
@@ -145,9 +161,22 @@ def gather_sweep(folder: Path, *, console: "Console | None" = None) -> Sweep | N
         console.print(f"page: {page}", markup=False, highlight=False, soft_wrap=True)
     if message:
         console.print(message, markup=False, highlight=False, soft_wrap=True)
+    if command := resume_command(folder):
+        console.print(f"finish with: {command}", markup=False, highlight=False, soft_wrap=True)
     written = [folder / name for name in (*FILES, "figures", "explorer", "wandb")]
     update_digests(folder, [*written, *(job.folder for job in sweep.jobs)])
     return sweep
+
+
+def resume_command(folder: Path) -> str:
+    """The command that runs the jobs that are missing or failed; empty where there are none, or that is not known."""
+    from cd_exp.sweep.multirun import missing_jobs
+
+    try:
+        missing = missing_jobs(folder)
+    except InputError:  # without a multirun.yaml nothing tells what was to run
+        return ""
+    return f"python -m cd_exp.sweep {shlex.quote(str(folder))} --resume" if missing else ""
 
 
 def _write_or_remove(path: Path, text: str | None) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cd_exp.sweep.anova import drop_untestable, explain_axes
+from cd_exp.sweep.best_job import compare_with_best_job
 from cd_exp.sweep.consensus import Vote, vote_on_units, votes_by_layer
 from cd_exp.sweep.load import Sweep, sweep_table
 
@@ -45,7 +46,8 @@ def describe_sweep(sweep: Sweep, title: str) -> dict[str, Any]:
 
     columns, rows = sweep_table(sweep)
     names = NameTable()
-    votes = votes_by_layer(vote_on_units(sweep))
+    every_vote = vote_on_units(sweep)
+    votes = votes_by_layer(every_vote)
     several = len({model for model, _ in votes}) > 1
     shown = drop_untestable(explain_axes(sweep))
     effects = [
@@ -64,6 +66,7 @@ def describe_sweep(sweep: Sweep, title: str) -> dict[str, Any]:
         "columns": columns,
         "rows": rows,
         "explained": effects,
+        "comparisons": compare_with_best_job(sweep, every_vote),
         "notes": [*dict.fromkeys(note for analysis in shown.values() for note in analysis["notes"])],
         "layers": [
             {

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from cd_exp.io.text import as_terminal_text
 from cd_exp.sweep.anova import drop_untestable
+from cd_exp.sweep.best_job import SELECTED
 from cd_exp.sweep.load import FAILED, OK, Job, LayerAcrossJobs, Sweep, common_layers
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from cd_exp.metrics import Metric
 
 NARROW = 12  # letters to a line of what a row is called, where the table needs the room
-FILES = ("sweep.csv", "consensus.csv", "anova.json", "figures")
+FILES = ("sweep.csv", "consensus.csv", "comparisons.json", "anova.json", "figures")
+COMPARED = 20  # lines of the best job against others; all are in comparisons.json
 STYLES = {OK: "", FAILED: "red"}
 Agreed = tuple[str, str, Mapping[str, Any]]
 """Model, layer and its row of `consensus_accuracy`."""
@@ -27,6 +29,7 @@ def show_sweep(
     *,
     explained: Mapping[str, Any],
     agreed: Sequence[tuple[str, str, Mapping[str, Any]]],
+    compared: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Print a sweep.
 
@@ -35,6 +38,7 @@ def show_sweep(
         sweep: the jobs.
         explained: as `variance.explained` finds it.
         agreed: the consensus, layer by layer.
+        compared: the best job against the others, as `compare_with_best_job` finds it.
     """
     seen = common_layers(sweep)
     for view in seen:
@@ -48,6 +52,9 @@ def show_sweep(
         console.print(_as_text(f"note: {note}", "dim"))
     if len(sweep.finished) > 1 and agreed:
         console.print(show_consensus(agreed))
+    if compared:
+        console.print(best_job_table(sweep, compared))
+        console.print(_as_text(f"p: McNemar's test, Holm: adjusted for all {len(compared)} tests; {SELECTED}", "dim"))
     for job in sweep.troubled:
         words = ", ".join(f"{key}={value}" for key, value in job.overrides.items())
         console.print(
@@ -142,6 +149,22 @@ def variance_table(title: str, analysis: Mapping[str, Any]) -> "Table":
             _format_number(part, "p_adjusted", "{:.2g}"),
         ]
         table.add_row(*map(_as_text, [name, *cells, *tests]))
+    return table
+
+
+def best_job_table(sweep: Sweep, compared: Sequence[Mapping[str, Any]]) -> "Table":
+    """A line for each other job: top-1 of the best job minus its own, on the same units."""
+    from cd_exp.results.summary import describe_differences
+
+    words = {job.name: f"{job.name} ({sweep.describe_job(job)})" for job in sweep.jobs}
+    table = _make_table("best job minus other", "layer", "top-1 difference [95 %]", "p", "Holm", "n", left=2)
+    before = None
+    for row, difference in zip(compared[:COMPARED], describe_differences(compared[:COMPARED]), strict=True):
+        if (row["layer"], row["first"]) != before:
+            table.add_row(_as_text(words[row["first"]], "bold"), _as_text(row["layer"]))
+        before = (row["layer"], row["first"])
+        cells = (f"{difference.difference} {difference.interval}".strip(), difference.p, difference.adjusted)
+        table.add_row(_as_text(f"− {words[row['second']]}"), "", *map(_as_text, (*cells, difference.units)))
     return table
 
 

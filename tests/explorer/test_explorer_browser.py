@@ -14,7 +14,6 @@ from selenium.webdriver.common.keys import Keys
 
 from cd_exp.explorer import PageContent, find_page, write_pages
 from cd_exp.explorer.payload import encode_array
-from cd_exp.metrics import significance
 
 pytestmark = needs_browser
 VIEWS = (
@@ -349,21 +348,26 @@ def test_compare_counts_units_on_which_one_alone_is_right(window, page):
     assert window.text(".count").startswith(f"{only_first} of 150 units")
 
 
-@pytest.mark.parametrize(("first", "second"), [(0, 0), (3, 3), (0, 5), (5, 0), (2, 11), (40, 61), (900, 1200)])
-def test_the_paired_test_of_the_page_is_that_of_the_metrics(window, page, first, second):
-    window.go(page, "view=compare")
-    expected = significance.mcnemar(np.array([first]), np.array([second]))[0]
-    assert window.js("return mcnemar(arguments[0], arguments[1])", first, second) == pytest.approx(expected, rel=1e-6)
-
-
 def test_two_methods_of_a_run_are_compared_by_the_test_that_the_run_stored(window, page):
     window.go(page, "view=compare")
     script = """
-      const run = {comparisons: [{layer: "fc", first: "a", second: "b", top1_p: 0.04}]};
-      const side = method => ({method, table: {run}}), of = (x, y) => pairedP(side(x), side(y), "fc", 5, 0);
+      const run = {comparisons: [{layer: "fc", first: "a", second: "b", top1_p: 0.04}], main: {method: "a"}};
+      const side = method => ({method, table: {run}}), of = (x, y) => pairedP(side(x), side(y), "fc") ?? "none";
       return [of("a", "b"), of("b", "a"), of("a", "c")];
     """
-    assert window.js(script) == [0.04, 0.04, 0.03125]
+    assert window.js(script) == [0.04, 0.04, "none"]
+    assert "0.4" in window.js("return [...document.querySelectorAll('.tests tbody td')].map(cell => cell.innerText)")
+
+
+@pytest.mark.parametrize("value", [6.25, 6.35, 0.125, 12.5, 0.5, 1.5, -6.25, -0.75, 100 / 3, 0.0, 99.95, 1e-9])
+def test_numbers_are_rounded_as_python_rounds_them(window, page, value):
+    """A share like 6.25 % and a p like 0.125 lie exactly between two numbers to be written."""
+    window.go(page, "view=compare")
+    for digits in (0, 1, 2, 3):
+        assert float(window.js("return fixed(arguments[0], arguments[1])", value, digits)) == float(
+            f"{value:.{digits}f}"
+        )
+    assert window.js("return general(arguments[0])", value) == format(value, ".2g")
 
 
 def test_a_missing_unit_is_said(window, page):

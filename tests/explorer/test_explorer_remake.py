@@ -14,6 +14,8 @@ from cd_exp.config.resolved import TARGETS_OF_0_2_0
 from cd_exp.errors import InputError
 from cd_exp.explorer.payload import decode_array
 from cd_exp.explorer.thumbnails import StoredThumbnails, read_top_images
+from cd_exp.metrics import compare_methods
+from cd_exp.records import UnitResults
 from cd_exp.report import main, rebuild_pages
 from cd_exp.results.load_run import read_results
 from cd_exp.sweep import read_sweep, write_sweep_page
@@ -86,6 +88,17 @@ def test_several_runs_make_one_page(folders, tmp_path):
     content = explorer.read_pages(tmp_path / "both")
     assert page == tmp_path / "both" / "explorer" / "index.html"
     assert [run["key"] for run in content.parts["page"]["runs"]] == ["0", "1"]
+    labels = [read_results(folder, probe=StoredThumbnails(None), top_images={}).labels["fc"] for folder in folders]
+    known = [(part, part.verdicts >= 0) for part in labels]
+    judged = [UnitResults(units=part.units[rows], top1=part.verdicts[rows] == 1) for part, rows in known]
+    expected = compare_methods(*judged)
+    test = next(
+        row
+        for row in content.parts["page"]["comparisons"]
+        if row["layer"] == "fc" and row["second"] == "1/clip_dissect"
+    )
+    assert (test["first"], test["second"]) == ("0/clip_dissect", "1/clip_dissect")
+    assert (test["top1_p"], test["top1_difference"]) == (expected["top1_p"], expected["top1_difference"])
     again = [shutil.copytree(folder, tmp_path / folder.name / "run") for folder in folders]
     rebuild_pages(again, out=tmp_path / "named")
     assert [run["key"] for run in explorer.read_pages(tmp_path / "named").parts["page"]["runs"]] == ["0/run", "1/run"]

@@ -135,3 +135,12 @@ def test_examples_say_what_is_right(outcome, tmp_path):
     assert labels.descriptions[row] in line
     assert labels.truth[row][0] in line
     assert f"{labels.stability[row]:.2f}" in line
+
+
+def test_a_job_of_a_sweep_is_one_line(outcome):
+    out = io.StringIO()
+    results.show_job(Console(file=out, width=80), outcome, "3: similarity=wpmi")
+    (line,) = out.getvalue().splitlines()
+    assert line.startswith("job 3: similarity=wpmi  ")
+    assert "fc top-1 % 58.3" in line
+    assert line.endswith("13.1 s")

@@ -57,32 +57,22 @@ function pairsCsv(a, b, pairs) {
 function tests(a, b, pairs, judged, only, layers) {
   const line = (words, rows) => {
     const known = rows.filter(pair => pair[3] >= 0 && pair[4] >= 0), count = (x, y) => known.filter(pair => pair[3] === x && pair[4] === y).length;
-    const both = count(1, 1), first = count(1, 0), second = count(0, 1), same = rows.filter(pair => pair[5] && pair[5] === pair[6]).length;
+    const both = count(1, 1), first = count(1, 0), second = count(0, 1), same = rows.filter(pair => pair[5] && pair[5] === pair[6]).length, p = pairedP(a, b, words);
     return h("tr", null, h("th", {scope: "row"}, words), h("td", {className: "n"}, percent(same, rows.length)),
-      known.length ? [percent(both + first, known.length), percent(both + second, known.length), first, second, both, known.length - both - first - second, Number(pairedP(a, b, words, first, second).toPrecision(2)).toString()].map(value => h("td", {className: "n"}, String(value))) : h("td", {colSpan: 7, className: "soft"}, "truth unknown"));
+      known.length ? [percent(both + first, known.length), percent(both + second, known.length), first, second, both, known.length - both - first - second, p === undefined ? "not tested" : general(p)].map(value => h("td", {className: "n"}, String(value))) : h("td", {colSpan: 7, className: "soft"}, "truth unknown"));
   };
   return h("div", {className: "scroll tests"}, h("table", null,
     h("thead", null, h("tr", null, ["layer", "identical labels", `${a.words} right`, `${b.words} right`, "only A right", "only B right", "both", "neither", "p (McNemar, mid-p)"].map((head, i) => h("th", {scope: "col", className: i ? "n" : ""}, head)))),
-    h("tbody", null, layers.map(layer => line(layer, pairs.filter(pair => pair[0] === layer))))));
+    h("tbody", null, layers.map(layer => line(layer, pairs.filter(pair => pair[0] === layer))))),
+    layers.some(layer => pairedP(a, b, layer) === undefined && judged.some(pair => pair[0] === layer)) ? h("p", {className: "soft"}, "Not tested when this page was made; ", h("code", null, "python -m cd_exp.report RUN RUN --out DIR"), " tests any two runs.") : null);
 }
 
-// The p of the run's own comparison where the two are methods of one run; of two runs the same test is made here.
-function pairedP(a, b, layer, first, second) {
-  const same = a.table.run === b.table.run, sides = [a.method, b.method];
-  const stored = same ? a.table.run.comparisons.find(test => test.layer === layer && sides.includes(test.first) && sides.includes(test.second)) : undefined;
-  return stored?.top1_p ?? mcnemar(first, second);
-}
-
-// McNemar's mid-p, two-sided, as cd_exp.metrics.significance.mcnemar: of the units on which one alone is right, is each
-// as often that one? 2 P(X < k) + P(X = k) under Binomial(n, 1/2), k the smaller count, in logarithms: 0.5 ** n is 0
-// from n = 1075 on.
-function mcnemar(first, second) {
-  const n = first + second, least = Math.min(first, second);
-  if (!n || first === second) return 1;
-  let log = -n * Math.LN2, sum = 0;
-  for (let k = 0; k <= least; k++) {
-    sum += Math.exp(log) * (k < least ? 2 : 1);
-    log += Math.log(n - k) - Math.log(k + 1);
-  }
-  return sum;
+// The p of the paired test that was made when this was written, as it stands in comparisons.json: of two methods of a run, of
+// the best job of a sweep and another, or of runs put on one page. No test is made here.
+function pairedP(a, b, layer) {
+  const same = a.table.run === b.table.run, key = side => `${side.run}/${side.method}`, jobs = test => [test.first, test.second].map(job => `${job}/${a.table.run.main.method}`);
+  const both = (names, sides) => sides.every(side => names.includes(side)), of = tests => (tests ?? []).filter(test => test.layer === layer);
+  const stored = same ? of(a.table.run.comparisons).find(test => both([test.first, test.second], [a.method, b.method]))
+    : of(page.comparisons).find(test => both([test.first, test.second], [key(a), key(b)])) ?? of(sweep?.comparisons).find(test => both(jobs(test), [key(a), key(b)]));
+  return stored?.top1_p;
 }

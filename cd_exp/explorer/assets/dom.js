@@ -50,6 +50,23 @@ function number(value, digits = 4) {
   return Number(value.toPrecision(digits)).toString();
 }
 
+// As Python writes them, in the terminal and in files: JavaScript rounds 6.25 to 6.3, Python to 6.2, the even one. Shares and
+// p of McNemar's test are often such ties.
+function fixed(value, digits) {
+  const exact = Math.abs(value).toFixed(digits + 40), rest = exact.slice(exact.indexOf(".") + 1 + digits);
+  const down = exact.slice(0, -rest.length).replace(/\.$/, "");
+  return /^50*$/.test(rest) && Number(down.at(-1)) % 2 === 0 ? `${value < 0 ? "-" : ""}${down}` : value.toFixed(digits);
+}
+
+// Two digits, as Python's format ".2g".
+function general(value) {
+  if (!value) return "0";
+  const [whole, power] = Math.abs(value).toExponential(60).split("e"), digits = whole.replace(".", "");
+  const even = /^50*$/.test(digits.slice(2)) && Number(digits[1]) % 2 === 0, rounded = even ? `${digits[0]}.${digits[1]}e${power}` : Math.abs(value).toExponential(1);
+  const [mantissa, exponent] = rounded.split("e").map(Number), sign = value < 0 ? "-" : "";
+  return exponent < -4 || exponent > 1 ? `${sign}${mantissa}e${exponent < 0 ? "-" : "+"}${String(Math.abs(exponent)).padStart(2, "0")}` : `${sign}${Number(rounded)}`;
+}
+
 function percent(part, of) {
   return of ? `${(100 * part / of).toFixed(1)} %` : "";
 }

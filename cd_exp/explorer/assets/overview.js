@@ -81,7 +81,7 @@ function scatter(run, state) {
 
 function metricText(figure, values, interval = true) {
   if (values[figure.key] === undefined) return "";
-  const text = value => typeof value === "number" ? value.toFixed(figure.digits) : String(value);
+  const text = value => typeof value === "number" ? fixed(value, figure.digits) : String(value);
   const bounds = interval ? values[figure.interval] : null;
   return text(values[figure.key]) + (bounds ? ` [${bounds.map(text).join(", ")}]` : "");
 }
@@ -110,10 +110,10 @@ function comparisons(run) {
       h("thead", null, h("tr", null, ["layer", "first", "second", "metric", "difference", "p", "Holm", "units"].map((head, i) => h("th", {scope: "col", className: i > 3 ? "n" : ""}, head)))),
       h("tbody", null, rows.map(({test, key}) => {
         const figure = figures.get(key) ?? {heading: key, digits: 3}, bounds = test[`${key}_difference_ci95`];
-        const signed = value => (value > 0 ? "+" : "") + value.toFixed(figure.digits);
+        const signed = value => (value >= 0 ? "+" : "") + fixed(value, figure.digits);
         return h("tr", null, h("th", {scope: "row"}, test.layer), h("td", null, test.first), h("td", null, test.second), h("td", null, figure.heading),
           h("td", {className: "n"}, signed(test[`${key}_difference`]) + (bounds ? ` [${bounds.map(signed).join(", ")}]` : "")),
-          [`${key}_p`, `${key}_p_adjusted`].map(p => h("td", {className: "n"}, test[p] === undefined ? "" : Number(test[p].toPrecision(2)).toString())),
+          [`${key}_p`, `${key}_p_adjusted`].map(p => h("td", {className: "n"}, test[p] === undefined ? "" : general(test[p]))),
           h("td", {className: "n"}, test[`${key}_n`] ?? ""));
       })))));
 }

@@ -13,7 +13,7 @@ function sweepView(main, sweep, state, runs) {
   const shownColumns = heads.map((_, i) => i).filter(i => !heads[i].endsWith("_low") && !heads[i].endsWith("_high") && sweep.rows.some(row => row[i] !== null));
   const plain = name => name.split("/").at(-1), figure = name => sweep.figures[plain(name)];
   const heading = name => (figure(name) ? [...name.split("/").slice(0, -1), figure(name).heading].join(" ") : name);
-  const written = (name, value) => figure(name) && typeof value === "number" ? value.toFixed(figure(name).digits) : number(value);
+  const written = (name, value) => figure(name) && typeof value === "number" ? fixed(value, figure(name).digits) : number(value);
   const bounds = (row, name) => {
     const interval = plain(name) === "top1" ? name.replace(/top1$/, "ci95") : `${name}_ci95`;
     const low = row[heads.indexOf(`${interval}_low`)], high = row[heads.indexOf(`${interval}_high`)];
@@ -30,12 +30,24 @@ function sweepView(main, sweep, state, runs) {
           const text = typeof value === "number" ? written(name, value) + bounds(row, name) : value ?? "";
           return h("td", {className: typeof value === "number" ? "n" : value === "failed" ? "bad" : ""}, name === "job" && runs.has(String(value)) ? h("a", {href: href({view: "overview", run: value, sort: ""}, state)}, text) : text);
         }))))))),
+    bestJob(sweep, runs, state),
     sweep.explained.length ? section("What explains the accuracy", "the share of the variance that each axis adds to the others; p of its F test, and p by Holm over the axes",
       h("div", {className: "scroll"}, h("table", null, h("thead", null, h("tr", null, ["layer", "axis", "levels", "explains", "df", "F", "p", "Holm"].map((head, i) => h("th", {scope: "col", className: i > 1 ? "n" : ""}, head)))),
         h("tbody", null, sweep.explained.map(part => h("tr", null, h("th", {scope: "row"}, part.layer), h("td", null, part.axis), [part.levels ?? "", part.separable === false ? "not separable" : typeof part.eta_squared === "number" ? `${(100 * part.eta_squared).toFixed(1)} %` : "", part.df, number(part.f, 3), number(part.p, 2), number(part.p_adjusted, 2)].map(value => h("td", {className: "n"}, value))))))),
       h("ul", {className: "notes"}, sweep.notes.map(note => h("li", null, note)))) : null,
     sideBySide(sweep, state, runs));
   return {};
+}
+
+// The job of highest top-1 minus each other, by the tests in comparisons.json.
+function bestJob(sweep, runs, state) {
+  if (!sweep.comparisons?.length) return null;
+  const words = job => { const at = sweep.votes.jobs.indexOf(job); return at < 0 ? job : `${job} (${sweep.votes.words[at]})`; };
+  const signed = value => (value >= 0 ? "+" : "") + fixed(value, sweep.figures.top1.digits), p = value => (value === undefined ? "" : general(value));
+  return section("The best job against the others", "top-1 of the best job minus the other's on the same units, with the 95 % interval; p of McNemar's test, and p by Holm over all these tests. The best job was chosen on these units, so its lead over jobs close to it is overestimated.",
+    h("div", {className: "scroll"}, h("table", {className: "best"}, h("thead", null, h("tr", null, ["layer", "best job", "other job", "top-1 difference [95 %]", "p", "Holm", "units"].map((head, i) => h("th", {scope: "col", className: i > 2 ? "n" : ""}, head)))),
+      h("tbody", null, sweep.comparisons.map(test => h("tr", null, h("th", {scope: "row"}, test.model ? `${test.model} · ${test.layer}` : test.layer), h("td", null, words(test.first)), h("td", null, words(test.second)),
+        [signed(test.top1_difference) + (test.top1_difference_ci95 ? ` [${test.top1_difference_ci95.map(signed).join(", ")}]` : ""), p(test.top1_p), p(test.top1_p_adjusted), test.top1_n].map(value => h("td", {className: "n"}, String(value)))))))));
 }
 
 const AT_ONCE = 100;
