@@ -102,9 +102,9 @@ def _log_tables(
     if effects:
         logged["anova"] = wandb.Table(columns=["layer", "axis", *EFFECT], data=effects)
     if compared:
-        rows = [flatten_dict(row) for row in compared]
-        keys = list(dict.fromkeys(key for row in rows for key in row))
-        logged["comparisons"] = wandb.Table(columns=keys, data=[[row.get(key) for key in keys] for row in rows])
+        flat = [flatten_dict(row) for row in compared]
+        keys = list(dict.fromkeys(key for row in flat for key in row))
+        logged["comparisons"] = wandb.Table(columns=[*keys], data=[[row.get(key) for key in keys] for row in flat])
     run.log(logged | {f"figures/{path.stem}": wandb.Image(str(path)) for path in figures})
     for view, figure in product(common_layers(sweep), METRICS):
         best = figure.best(row[figure.key] for row in view.metrics.values() if figure.key in row)
