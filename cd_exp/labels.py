@@ -111,9 +111,8 @@ def note_flags(labels: Mapping[str, Labels]) -> Iterator[str]:
         label, count = next(iter(Counter(names[0] for names in layer_labels.top if names).most_common(1)), ("", 0))
         if count >= FEW_SHARE and count > SHARED * len(layer_labels.units):
             yield (
-                f"{count} of {len(layer_labels.units)} units of {layer} are called {label!r}: look at their "
-                "images, and "
-                "whether the words and the images suit the network"
+                f"{count} of {len(layer_labels.units)} units of {layer} are called {label!r}: look at their images, "
+                "and whether the words and the images suit the network"
             )
 
 

@@ -160,9 +160,8 @@ def as_concepts(concepts: Any) -> Concepts:
         path = Path(concepts).expanduser()
         if not path.is_file():
             raise InputError(
-                f"words={os.fspath(concepts)!r} is no file (seen from {Path.cwd()}); expected a list of words, a "
-                "file of "
-                "one a line, or a concept set of cd_exp.concepts"
+                f"words={os.fspath(concepts)!r} is no file (seen from {Path.cwd()}); expected a list of words, a file "
+                "of one a line, or a concept set of cd_exp.concepts"
             )
         return file(path=str(path))
     if not isinstance(concepts, Sequence) or isinstance(concepts, bytes):

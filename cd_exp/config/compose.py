@@ -351,9 +351,8 @@ def _check_job_folder(job: DictConfig, number: int, job_folders: dict[str, int])
         raise InputError(f"{setting} is not below hydra.sweep.dir, where the jobs are gathered; give a name")
     if subfolder in job_folders:
         raise InputError(
-            f"{setting} gives jobs {job_folders[subfolder]} and {number} the same folder, and the later would "
-            "replace the "
-            "earlier; name it by what differs, as in hydra.sweep.subdir='${hydra.job.num}'"
+            f"{setting} gives jobs {job_folders[subfolder]} and {number} the same folder, and the later would replace "
+            "the earlier; name it by what differs, as in hydra.sweep.subdir='${hydra.job.num}'"
         )
     job_folders[subfolder] = number
 

@@ -312,10 +312,9 @@ def _needed_bytes(strongest: int | None, layers: Sequence[Layer], probe: Probe) 
         return strongest
     raise InputError(
         f"this run reads all activations of {len(probe)} images x {sum(layer.units for layer in layers)} units, which "
-        f"are {_format_gigabytes(layers, probe):.3g} GB and would not be kept; set features.keep=dense, or do "
-        "without what "
-        "reads them: a judge, baseline=invert, baseline=linear_explanations, or a similarity that does not read each "
-        "unit's strongest images alone, as similarity=soft_wpmi does"
+        f"are {_format_gigabytes(layers, probe):.3g} GB and would not be kept; set features.keep=dense, or do without "
+        "what reads them: a judge, baseline=invert, baseline=linear_explanations, or a similarity that does not read "
+        "each unit's strongest images alone, as similarity=soft_wpmi does"
     )
 
 

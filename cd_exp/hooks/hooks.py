@@ -158,9 +158,8 @@ def _check_one_row_per_image(output: Tensor, layer: Layer, images: int, name: st
     width = layer.width or layer.units
     if tensor.ndim != dimensions or tensor.shape[0] != images or tensor.shape[layer.pooling.axis] != width:
         raise InputError(
-            f"layer {layer.name!r} of {name} gives {_describe_shape(tensor)} for {images} images; when the network "
-            "was looked "
-            f"at it gave {width} units for each; choose a layer whose output does not depend on the image"
+            f"layer {layer.name!r} of {name} gives {_describe_shape(tensor)} for {images} images; when the network was "
+            f"looked at it gave {width} units for each; choose a layer whose output does not depend on the image"
         )
     return tensor
 

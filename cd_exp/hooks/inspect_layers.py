@@ -279,9 +279,8 @@ def _make_layer(
 ) -> Layer:
     if axis is None:
         raise InputError(
-            f"layer {wanted.name!r} of {name} gives {format_output(shape)} and it is not known which axis holds "
-            "the units; "
-            "set model.units_axis=1 (the first after the images) or 3 (the last), or choose another layer"
+            f"layer {wanted.name!r} of {name} gives {format_output(shape)} and it is not known which axis holds the "
+            "units; set model.units_axis=1 (the first after the images) or 3 (the last), or choose another layer"
         )
     prefix, grid = Prefix(0), None
     if len(shape) == 4:

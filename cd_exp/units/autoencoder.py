@@ -172,8 +172,7 @@ def _encoder_tensors(path: Path, held: Held) -> dict[str, Tensor]:
     if len(encoders) > 1:
         raise InputError(
             f"units.weights={path} holds several encoders: {', '.join(name for *_, name in encoders)}; save one of "
-            "them "
-            "in a file of its own"
+            "them in a file of its own"
         )
     where, prefix, _ = encoders[0]
     state = held.states[where]
