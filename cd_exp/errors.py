@@ -2,11 +2,13 @@
 
 import difflib
 import errno
+import json
 import re
 import signal
+import sys
 from argparse import ArgumentParser
 from collections.abc import Iterable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 class InputError(ValueError):
@@ -49,11 +51,22 @@ class EndsWithOther(SystemExit):
 
 
 class OneLineParser(ArgumentParser):
-    """A command line whose faults are one line, as every other error, and not the usage above it."""
+    """A command line whose faults are one line, or JSON with `--json`, as every other error, and no usage above it."""
+
+    as_json = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """The arguments, after a look whether errors are to be JSON."""
+        self.as_json = "--json" in (sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Print the line, and leave with status 2."""
-        self.exit(2, f"error: {' '.join(message.split())}; {self.prog} --help shows the flags and settings\n")
+        text = f"{' '.join(message.split())}; {self.prog} --help shows the flags and settings"
+        if self.as_json:
+            print(json.dumps({"error": text}))
+            self.exit(2)
+        self.exit(2, f"error: {text}\n")
 
 
 REFUSALS = (
