@@ -250,6 +250,7 @@ def test_a_sweep_has_a_folder_each_and_a_failed_job_hides_no_other(run):
     assert "top_k" in err
 
 
+@pytest.mark.slow
 def test_wandb_offline_has_the_numbers_of_metrics_json(run):
     status, _, _, folder = run(*[word for word in SMALL if word != "logger=none"], *QUICK)
     assert status == 0

@@ -118,7 +118,14 @@ def result(place: Path, group: str) -> list[tuple[str, ...]]:
     return labels(place, "labels_custom.csv")
 
 
-@pytest.mark.parametrize("group", ["similarity", "probe", "concepts", "clip", "baseline"])
+@pytest.mark.parametrize(
+    "group",
+    [
+        "similarity",
+        "probe",
+        *(pytest.param(group, marks=pytest.mark.slow) for group in ("concepts", "clip", "baseline")),
+    ],
+)
 def test_code_of_the_users_own_runs_and_what_it_is_made_of_matters(group, folder, run):
     chosen = [f"{group}=custom", f"{group}.{TAKES.get(group, 'factory')}='{folder}/{group}.py:mine'"]
     status, err, place = run(group, *chosen)

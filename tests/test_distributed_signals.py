@@ -35,6 +35,7 @@ def command(place: Path, processes: int) -> list[str]:
     return [sys.executable, str(ROOT / "run.py"), *WORDS, *folders]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(

@@ -261,6 +261,7 @@ def test_results_of_one_store_do_not_mix():
     assert store.made == []
 
 
+@pytest.mark.slow
 def test_save_writes_what_the_command_line_writes(tmp_path, monkeypatch, cache):
     place = tmp_path / "run"
     words = ["probe.size=120", "similarity.top_k=10", "logger=none", "features.progress=false", "features.workers=0"]

@@ -90,6 +90,7 @@ def test_compositional_pairs_are_built_from_words_and_judged_in_either_order(sma
     assert compositional.with_pairs(["a", "b", "c"]) == ("a", "b", "c", "a b", "a c", "b c")
 
 
+@pytest.mark.slow
 def test_compositional_takes_the_hundred_best_words_and_scores_a_unit_whatever_else_is_asked(small, monkeypatch):
     run = reopen(small)
     assert len(compositional.with_pairs([str(word) for word in range(compositional.TOP)])) == 100 + 4950

@@ -62,6 +62,7 @@ def test_ties_broken_at_random_take_the_test_from_spearman(by_rate):
     assert min(by_rate[0.001]["Spearman"].shares) == 1
 
 
+@pytest.mark.slow
 def test_the_known_units_of_the_embedded_world(small):
     activations, concept = analysis.known_units(small)
     assert activations.shape == concept.shape == (500, 128)

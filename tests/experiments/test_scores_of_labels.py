@@ -92,6 +92,7 @@ def test_the_three_questions_on_a_case_to_see_through():
     assert high == pytest.approx(2.5 / 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("judge", ["annotations", "clip", "whitened"])
 def test_meta_evaluation_on_shapes(small, judge, monkeypatch):
     monkeypatch.setattr(meta_evaluation, "RESAMPLES", 20)

@@ -11,6 +11,7 @@ from experiments.reopening import reopen
 from experiments.sensitivity import analysis
 
 
+@pytest.mark.slow
 def test_each_setting_has_its_points_and_the_runs_own_changes_nothing(run, tmp_path, monkeypatch):
     shapes_run = run("probe.size=500")
     monkeypatch.setattr(analysis, "SCALES", (3.0, 10.0))

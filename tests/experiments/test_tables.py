@@ -36,6 +36,7 @@ def test_table3_has_a_row_a_job_and_features_once_a_probe_set(run):
     assert (folder / "sweep.csv").exists()
 
 
+@pytest.mark.slow
 def test_table1_tells_concept_sets_apart(run):
     text = table1.main(
         [str(run("-m", "experiment=table1_shapes", axes(**{"concepts": "shapes,classes", "probe.size": "300"})))]
@@ -50,6 +51,7 @@ def test_table2_has_both_methods(small):
     assert "netdissect" in text
 
 
+@pytest.mark.slow
 def test_runtime_says_every_stage(run):
     text = runtime.main([str(run("experiment=runtime_shapes", "probe.size=300"))])
     assert "| shapes | shapes | 300 |" in text

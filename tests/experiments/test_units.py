@@ -49,6 +49,7 @@ def test_masks_of_cells_are_those_of_the_pixels():
     np.testing.assert_array_equal(found[1, ..., number].numpy(), pixels >= 0.5)
 
 
+@pytest.mark.slow
 def test_the_table_of_latents_has_a_row_for_each_kind(tmp_path):
     sizes = on_latents.Sizes(training=40, probe=60, masks=40, latents=32, k=4, steps=30, top_k=10)
     text = on_latents.table("layer3", tmp_path, Store(tmp_path / "cache"), sizes, QUIET)

@@ -435,6 +435,7 @@ def timed(window, action: str, argument: str) -> float:
     return window.js(f"{began} {action} document.body.offsetHeight; return performance.now() - began", argument)
 
 
+@pytest.mark.slow
 def test_36864_units_are_listed_searched_and_sorted_in_no_time(window, large):
     loads, searches, sorts = [], [], []
     for number in range(5):

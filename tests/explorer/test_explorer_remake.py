@@ -298,6 +298,7 @@ def test_pages_are_not_made_of_damaged_files(folders, name, change, message, cap
     assert (folder / "explorer" / "index.html").read_bytes() == page
 
 
+@pytest.mark.slow
 def test_a_run_of_0_2_0_is_asked_for_words(tmp_path, monkeypatch):
     """Its manifest names constructors as they were called then."""
     monkeypatch.setenv("CD_EXP_CACHE", str(tmp_path / "cache"))

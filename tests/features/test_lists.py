@@ -143,6 +143,7 @@ def test_a_longer_list_serves_a_shorter_one_and_a_shorter_one_is_made_longer(tak
         take(Store(tmp_path / "other"), LISTS, k=9).strongest("3", 12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "checkpoint",
     [-1.0, pytest.param(1e9, marks=pytest.mark.slow)],

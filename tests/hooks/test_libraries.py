@@ -78,6 +78,7 @@ def test_windows_of_transformers_swin_are_refused(transformers):
         found(network, "encoder.layers.0.blocks.0.attention")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "layer", "expected"),
     [

@@ -51,6 +51,7 @@ def step(found: RunPlan, what: str):
     return next(one for one in found.steps if one.what == what)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [[], ["features.keep=lists"]])
 def test_a_run_takes_what_its_plan_says(tmp_path, more):
     words = [*SMALL, f"cache.dir={tmp_path}/cache", *more]

@@ -155,6 +155,7 @@ def mine(*, done="", photos="."):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("done", ["replace", "away"])
 def test_a_run_stops_and_the_next_is_as_from_an_empty_cache(done, tmp_path, monkeypatch, capsys):
     (tmp_path / "clip.py").write_text(CLIP)

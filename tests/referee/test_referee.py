@@ -121,6 +121,7 @@ def test_two_runs_are_called_by_their_folders(judged, run, tmp_path):
     assert any(note.startswith(f"{other.name}: run without a judge") for note in notes)
 
 
+@pytest.mark.slow
 def test_runs_of_other_images_are_refused(judged, run, tmp_path, capsys):
     other = run("probe.seed=5")
     assert referee_main([str(judged), str(other), "--out", str(tmp_path)]) == 2

@@ -92,6 +92,7 @@ def test_a_strip_holds_the_images_in_their_order():
     assert pixels.getpixel((20, 0)) == (255, 255, 255)
 
 
+@pytest.mark.slow
 def test_vector_figures_are_the_same_bytes_each_time_and_keep_their_words(outcome, tmp_path):
     first = {
         path.name: path.read_bytes()

@@ -187,6 +187,7 @@ def test_system_metrics_are_sampled_unless_they_are_turned_off(tmp_path):
         assert "environment" not in {record["type"] for record in found}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 def test_offline_looks_nothing_up(tmp_path):
     code = f"""

@@ -34,6 +34,7 @@ def written():
     return [(scene, shapes.caption_scene(scene, rng)) for scene in (shapes.make_scene(i, seed=8) for i in range(3000))]
 
 
+@pytest.mark.slow
 def test_a_caption_names_only_what_is_there(written):
     unrelated = 0
     for scene, text in written:

@@ -31,6 +31,7 @@ print(int(peak.split()[1]) * 1024 - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_peak_memory_stays_below_the_matrix():
     names = ("cos", "cos_cubed", "soft_wpmi", "mean_embedding", "whitened_wpmi")

@@ -105,7 +105,10 @@ def test_differences_are_on_common_units_and_adjusted():
     assert rows[0]["difference_p_adjusted"] == pytest.approx(3 * rows[0]["difference_p"])
 
 
-@pytest.mark.parametrize("design", ["rating", "presence", "choice", "intruder"])
+@pytest.mark.parametrize(
+    "design",
+    ["rating", *(pytest.param(design, marks=pytest.mark.slow) for design in ("presence", "choice", "intruder"))],
+)
 def test_every_design_from_answers_to_files(study, run, design, capsys):
     folder = study(design)
     assert main(["analyse", str(folder)]) == 0
@@ -156,6 +159,7 @@ def test_dropped_answers_are_beside_all(study):
     assert found["dropped"] == {"catch": 1, "fast": 1, "straight": 0, "double": 1}
 
 
+@pytest.mark.slow
 def test_human_columns_join_the_run_before_marks(study, run, tmp_path):
     own = shutil.copytree(run, tmp_path / "run")
     before = (own / "labels.csv").read_text().splitlines()

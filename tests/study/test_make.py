@@ -97,6 +97,7 @@ def test_large_photographs_are_shrunk_and_lose_what_their_files_say(tmp_path):
     assert content.startswith(b"\xff\xd8")
 
 
+@pytest.mark.slow
 def test_the_same_seed_draws_the_same_tasks(run):
     plan = Plan("rating", units=6, seed=3)
     opened = open_run(run, (), strongest=strongest_needed(plan))

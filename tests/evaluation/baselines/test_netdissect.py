@@ -369,6 +369,7 @@ def test_the_share_above_is_reported():
     assert ((tally.exceeding > 0.0049) & (tally.exceeding <= 0.005)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_does_not_grow_with_the_images():
     """Kept maps would show: those of the larger run take 200 MB."""

@@ -84,6 +84,7 @@ def test_the_whitened_judge_stands_beside_its_references(run):
     assert not any("circular" in row["marks"] for row in rows(folder, "labels_invert.csv"))
 
 
+@pytest.mark.slow
 def test_who_is_favoured_is_said(run, capsys):
     run("judge=whitened", "baseline=invert")
     text = " ".join(capsys.readouterr().out.split())
