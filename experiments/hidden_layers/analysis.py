@@ -157,6 +157,12 @@ def published_layers(run: Run, layers: Sequence[str], table: Path) -> Iterator[L
     names = run.parts.concepts.names
     for layer in layers:
         truth = {int(row["unit"]): row[column] for row in rows if row.get("layer", layer) == layer}
+        neurons = run.activations(layer)
+        if truth and max(truth) >= neurons.shape[1]:
+            raise InputError(
+                f"{table} has unit {max(truth)} of {layer}, which has {neurons.shape[1]} units here; give a run of the "
+                "network that the table is about"
+            )
         accepted = accepted_columns([(name,) for name in truth.values()], names)
         known = {
             unit: torch.as_tensor(own)
@@ -164,7 +170,7 @@ def published_layers(run: Run, layers: Sequence[str], table: Path) -> Iterator[L
             if own is not None and len(own)
         }
         classes = tuple(truth[unit] for unit in known)
-        yield Layer(layer, run.match(), run.activations(layer), np.array(list(known)), tuple(known.values()), classes)
+        yield Layer(layer, run.match(), neurons, np.array(list(known)), tuple(known.values()), classes)
 
 
 def evaluate(function: Similarity, layer: Layer) -> Result:

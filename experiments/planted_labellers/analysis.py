@@ -1,6 +1,6 @@
 """Labellers that are right for a known share of units: does the judge order them, and say when it cannot?
 
-python -m experiments.planted_labellers.analysis RUN [--layer fc] [--labels DIR]
+python -m experiments.planted_labellers.analysis RUN [--layer fc] [--labels DIR] [--floors]
 
 A planted labeller gives a unit its true name with probability q, and otherwise the name of another unit. Of the
 whitened judge, its floor and its paired test:
@@ -10,7 +10,8 @@ whitened judge, its floor and its paired test:
 - cannot rank: does the test leave two labellers of the same q, drawn apart, untold?
 - found: is a difference as large as `least_detectable` told by the test?
 
-`--labels` writes the labels of three draws as CSV files for `python -m cd_exp.referee`.
+`--labels` writes the labels of three draws as CSV files for `python -m cd_exp.referee`. `--floors` compares floors of
+one and of several shuffles instead: does the interval still hold 0, and how wide is it?
 """
 
 import argparse
@@ -33,6 +34,7 @@ from experiments.reopening import Run, reopen
 
 SHARES = np.linspace(0, 1, 11)
 DRAWS, TESTS, RESAMPLES = 100, 400, 999
+SHUFFLES = (1, 5, 20)
 EVEN = 0.5
 """The share of right labels of the two that are compared."""
 
@@ -94,10 +96,13 @@ def _others(units: int, random: np.random.Generator) -> Labels:
     return names
 
 
-def over_floor(scored: Scored, score: str, labels: Labels, *, seed: int) -> Float[np.ndarray, " units"]:
-    """Unit by unit, the score less that of the same labels shuffled."""
-    floor = np.array([int(name) for name in shuffle([str(label) for label in labels], seed=seed)])
-    return scored.of(score, labels) - scored.of(score, floor)
+def over_floor(
+    scored: Scored, score: str, labels: Labels, *, seed: int, shuffles: int = 1
+) -> Float[np.ndarray, " units"]:
+    """Unit by unit, the score less that of the same labels shuffled, or the mean of several shuffles."""
+    names = [str(label) for label in labels]
+    orders = [np.array([int(name) for name in shuffle(names, seed=seed + 1000 * turn)]) for turn in range(shuffles)]
+    return scored.of(score, labels) - np.mean([scored.of(score, order) for order in orders], axis=0)
 
 
 def ordered(scored: Scored, score: str) -> list[bool]:
@@ -108,14 +113,30 @@ def ordered(scored: Scored, score: str) -> list[bool]:
     ]
 
 
-def at_its_floor(scored: Scored, score: str) -> list[bool]:
-    """For each draw whether the interval over the floor holds 0 for labels that are all another unit's."""
-    held = []
-    for seed in range(DRAWS):
-        values = over_floor(scored, score, nested(scored.units, seed=seed)[0], seed=seed)
-        low, high = bootstrap_interval(values, seed=seed, resamples=RESAMPLES) or (np.nan, np.nan)
-        held.append(bool(low <= 0 <= high))
-    return held
+def intervals_at_floor(scored: Scored, score: str, *, draws: int, shuffles: int = 1) -> list[tuple[float, float]]:
+    """For each draw the interval over the floor of labels that are all another unit's."""
+    ends = []
+    for seed in range(draws):
+        values = over_floor(scored, score, nested(scored.units, seed=seed)[0], seed=seed, shuffles=shuffles)
+        ends.append(bootstrap_interval(values, seed=seed, resamples=RESAMPLES) or (np.nan, np.nan))
+    return ends
+
+
+def holding_zero(intervals: Sequence[tuple[float, float]]) -> int:
+    """How many of the intervals hold 0."""
+    return sum(low <= 0 <= high for low, high in intervals)
+
+
+def compare_floors(scored: Scored) -> str:
+    """A row for each number of shuffles that the floor is the mean of."""
+    lines = [["shuffles", *(f"{score} holds 0, half-width" for score in scored.tables)], ["---"] * 3]
+    for shuffles in SHUFFLES:
+        cells = []
+        for score in scored.tables:
+            ends = intervals_at_floor(scored, score, draws=TESTS, shuffles=shuffles)
+            cells.append(f"{100 * holding_zero(ends) / TESTS:.1f} % of {TESTS}, {np.ptp(ends, axis=1).mean() / 2:.4f}")
+        lines.append([str(shuffles), *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def told(scored: Scored, score: str, shares: tuple[float, float], *, draws: int) -> tuple[list[bool], list[float]]:
@@ -134,12 +155,13 @@ def report(scored: Scored) -> str:
     lines = [["score", "ordered", "at its floor", "equal ones: cannot rank", "least detectable", "found"], ["---"] * 6]
     for score, table in scored.tables.items():
         apart, least = told(scored, score, (EVEN, EVEN), draws=DRAWS)
+        floors = intervals_at_floor(scored, score, draws=DRAWS)
         # A share more of right labels is worth the mean gain of the true name over another unit's.
         gain = float(np.diag(table).mean() - (table.sum() - np.trace(table)) / (table.size - len(table)))
         more = float(np.mean(least)) / gain
         found, _ = told(scored, score, (EVEN + more / 2, EVEN - more / 2), draws=TESTS)
         lines.append([
-            score, f"{sum(ordered(scored, score))} of {DRAWS}", f"{sum(at_its_floor(scored, score))} of {DRAWS}",
+            score, f"{sum(ordered(scored, score))} of {DRAWS}", f"{holding_zero(floors)} of {DRAWS}",
             f"{DRAWS - sum(apart)} of {DRAWS}", f"{np.mean(least):.4f} ({100 * more:.1f} points of right labels)",
             f"{100 * np.mean(found):.1f} % of {TESTS}",
         ])  # fmt: skip
@@ -162,13 +184,15 @@ def main(arguments: Sequence[str] | None = None) -> str:
     parser.add_argument("--layer", default="fc")
     parser.add_argument("--seed", type=int, default=0, help="of the division of the images")
     parser.add_argument("--labels", type=Path, help="a folder for the labels of three draws")
+    parser.add_argument("--floors", action="store_true", help="floors of one and of several shuffles instead")
     given = parser.parse_args(arguments)
     run = reopen(given.run)
     run.activations(given.layer)
     if given.labels is not None:
         write_labels(given.labels, [(names or ("",))[0] for names in run.found.labels[given.layer].truth], given.layer)
     scored = scores_of(run, given.layer, seed=given.seed)
-    return "\n\n".join([f"{scored.units} units of {given.layer}, judge=whitened:", report(scored)])
+    made = compare_floors(scored) if given.floors else report(scored)
+    return "\n\n".join([f"{scored.units} units of {given.layer}, judge=whitened:", made])
 
 
 if __name__ == "__main__":

@@ -55,6 +55,9 @@ def test_published_labels_of_a_run_are_a_truth(run, tmp_path, monkeypatch):
     text = analysis.main([str(folder), "--truth", str(table), "--layers", "layer4"])
     assert "2 units of 2 classes" in text
     assert "| whitened_wpmi, first form |" in text
+    table.write_text("layer,unit,concept0\nlayer4,511,red\n")
+    with pytest.raises(InputError, match="has unit 511 of layer4, which has 96 units here"):
+        analysis.main([str(folder), "--truth", str(table), "--layers", "layer4"])
     table.write_text("name\nred\n")
     with pytest.raises(InputError, match="needs the columns unit and concept0 or description"):
         analysis.main([str(folder), "--truth", str(table), "--layers", "layer4"])

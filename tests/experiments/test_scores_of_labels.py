@@ -133,7 +133,11 @@ def test_a_judge_that_knows_tells_planted_labellers_apart_and_one_that_does_not_
     blind = planted_labellers.Scored({"whitened": noise})
     assert np.mean(planted_labellers.ordered(seeing, "whitened")) > 0.9
     assert np.mean(planted_labellers.ordered(blind, "whitened")) < 0.1
-    assert np.mean(planted_labellers.at_its_floor(seeing, "whitened")) > 0.85
+    one, several = (
+        planted_labellers.intervals_at_floor(seeing, "whitened", draws=60, shuffles=count) for count in (1, 8)
+    )
+    assert planted_labellers.holding_zero(one) > 0.85 * 60
+    assert np.ptp(several, axis=1).mean() < 0.9 * np.ptp(one, axis=1).mean()  # sqrt((1 + 1/8) / 2) = .75
     apart, least = planted_labellers.told(seeing, "whitened", (0.9, 0.2), draws=10)
     assert all(apart)
     assert 0 < np.mean(least) < 3
