@@ -3,7 +3,7 @@
 Constants were chosen on units of even number; the odd ones are reported. Concepts are in random order throughout, and
 equal scores count as shares.
 
-python -m experiments.labeller.analysis PHOTOGRAPHS SHAPES [--only rules layers terms constants order heldout]
+python -m experiments.labeller.analysis PHOTOGRAPHS SHAPES [--only rules layers terms constants order heldout priors]
 """
 
 import argparse
@@ -22,9 +22,10 @@ from cd_exp.labels import label_layer
 from cd_exp.metrics.intervals import bootstrap_interval, clopper_pearson_interval
 from cd_exp.metrics.significance import compare_means
 from cd_exp.records import ConceptActivations
-from cd_exp.similarity import concept_activations, whitened_wpmi
+from cd_exp.similarity import choose_prior, concept_activations, whitened_wpmi
+from cd_exp.similarity.whitened_wpmi import PRIOR_WEIGHTS
 from experiments.against_published import say
-from experiments.labeller.cases import Case, Right, photographs, right, shapes
+from experiments.labeller.cases import Case, Right, photographs, right, shapes, unseen
 from experiments.labeller.rules import ABLATIONS, RULES, VALUES
 from experiments.reopening import Run, reopen
 
@@ -166,6 +167,23 @@ def table(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in rows)
 
 
+def priors(real: Run, world: Run) -> str:
+    """The prior of most bits that two halves share beside that of most equal labels, and what is right under each."""
+    lines = [["case", "judged", "most bits", "top-1 %", "most equal labels", "top-1 %", "top-1 % under 0 / .4 / .85"]]
+    for case in (*unseen(real), *shapes(world)):
+        (units,) = case.groups or (torch.arange(case.neurons.shape[1]),)
+        choice = choose_prior(case.match, case.neurons[:, units])
+        by_weight = {weight: right(partial(whitened_wpmi, prior_weight=weight), case) for weight in PRIOR_WEIGHTS}
+        shares = {weight: f"{100 * own.top1.mean():.1f}" for weight, own in by_weight.items()}
+        equal = max(PRIOR_WEIGHTS, key=lambda weight: (round(choice.agreement[weight], 9), weight))
+        judged = str(len(by_weight[equal].units))
+        lines.append(
+            [case.name, judged, f"{choice.weight:g}", shares[choice.weight], f"{equal:g}", shares[equal],
+             " / ".join(shares.values())]
+        )  # fmt: skip
+    return table(lines)
+
+
 PARTS: dict[str, Callable[[Run, Run], str]] = {
     "rules": rules,
     "layers": layers,
@@ -173,6 +191,7 @@ PARTS: dict[str, Callable[[Run, Run], str]] = {
     "constants": constants,
     "order": order,
     "heldout": heldout,
+    "priors": priors,
 }
 
 

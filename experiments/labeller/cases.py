@@ -17,6 +17,8 @@ from cd_exp.records import Accepted, ConceptActivations, Similarity
 from cd_exp.similarity import concept_activations
 from experiments.reopening import Run
 
+SEED = 100
+
 
 @dataclass(frozen=True, eq=False)
 class Case:
@@ -103,6 +105,37 @@ def photographs(run: Run, *, seed: int) -> Iterator[Case]:
     for name, names in (("LVIS's names", lvis), ("both sets of names", (*whole.names, *lvis))):
         texts = torch.cat([whole.match.texts, run.embed(lvis)]) if len(names) > len(lvis) else run.embed(lvis)
         yield replace(whole, name=name, match=concept_activations(whole.match.images, texts), names=names)
+
+
+def unseen(run: Run) -> Iterator[Case]:
+    """The final layer with parts of the other concept set and of its units: what no way of choosing a prior was fitted
+    on. Drawn anew from one seed for each kind."""
+    whole, lvis = next(photographs(run, seed=0)), read_lvis(run)
+    texts, own = run.embed(lvis), whole.match.texts
+
+    def with_words(name: str, rows: np.ndarray, more: np.ndarray) -> Case:
+        names = (*(lvis[row] for row in rows), *(whole.names[row] for row in more))
+        words = torch.cat([texts[torch.as_tensor(rows)], own[torch.as_tensor(more)]])
+        return replace(whole, name=name, match=concept_activations(whole.match.images, words), names=names)
+
+    every, none = np.arange(len(lvis)), np.arange(0)
+    yield with_words("LVIS's words", every, none)
+    random = np.random.default_rng(SEED)
+    for turn in range(3):
+        yield with_words(f"half of LVIS's words, {turn}", np.sort(random.permutation(len(lvis))[:600]), none)
+    random = np.random.default_rng(SEED)
+    for turn in range(3):
+        more = np.sort(random.permutation(len(own))[:200])
+        yield with_words(f"LVIS's and 200 of ImageNet's words, {turn}", every, more)
+    random, case = np.random.default_rng(SEED), with_words("", every, none)
+    for count in (100, 300):
+        for turn in range(2):
+            units = torch.as_tensor(np.sort(random.permutation(len(own))[:count]))
+            yield replace(case, name=f"LVIS's words, {count} units, {turn}", groups=(units,))
+    named = [
+        unit for unit, columns in enumerate(accepted_columns(case.truth, lvis)) if columns is not None and len(columns)
+    ]
+    yield replace(case, name="LVIS's words, the units that they name", groups=(torch.tensor(named),))
 
 
 def read_lvis(run: Run) -> tuple[str, ...]:

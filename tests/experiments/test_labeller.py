@@ -53,6 +53,7 @@ def test_the_truth_is_followed_when_concepts_are_shuffled():
 def test_every_table_on_a_small_world(run, monkeypatch):
     folder = run("probe.size=500", "similarity.top_k=30")
     monkeypatch.setattr(analysis, "photographs", lambda opened, seed: iter(list(shapes(opened))[1:]))
+    monkeypatch.setattr(analysis, "unseen", lambda opened: analysis.photographs(opened, seed=0))
     monkeypatch.setattr(analysis, "RESAMPLES", 99)
     monkeypatch.setattr(analysis, "VALUES", {"spread": (2.0,)})
     text = analysis.main([str(folder), str(folder)])
