@@ -27,7 +27,7 @@ from cd_exp.distributed import gather_from_all, share_by_size
 from cd_exp.errors import InputError
 from cd_exp.features import ExtractionSettings, Features, extract, text_embeddings
 from cd_exp.features.dataloader import progress_bar
-from cd_exp.hierarchy import BackedOff, Hedging, Hierarchy, Taxonomy, hedging_of
+from cd_exp.hierarchy import BackedOff, Hedging, Hierarchy, Taxonomy, build_hedging
 from cd_exp.labels import alphabetical_order, best_concepts, is_always_on, label_layer, many_images, note_few_units
 from cd_exp.labels import flag_units as marks_of_marks
 from cd_exp.metrics import accepted_columns
@@ -407,7 +407,7 @@ def dissect_layers(
     needed = None if everything else count_images_needed(similarity, len(inputs.probe), resamples, shown=shown)
     features, texts, match = _extract(inputs, needed)
     extracted = time.perf_counter()
-    hedging = hedging_of(hierarchy, concepts.names) if hierarchy else None
+    hedging = build_hedging(hierarchy, concepts.names) if hierarchy else None
     sizes = {layer: features.units(layer) for layer in features.layers}
     truth, class_notes = _name_truth(inputs, sizes)
     activations = _read_layers(inputs, features, share_by_size(sizes), similarity, resamples)
@@ -444,7 +444,7 @@ def _extract(
     recipes, settings = (inputs.model, inputs.probe, inputs.clip), inputs.settings
     features = extract(*recipes, layers=inputs.units, store=inputs.store, settings=settings, strongest=strongest)
     texts = text_embeddings(inputs.clip, inputs.concepts, store=inputs.store, device=settings.device)
-    device, _ = settings.resolved()
+    device, _ = settings.resolve_device()
     return features, texts, concept_activations(features.images.to(device), texts.to(device))
 
 
@@ -488,7 +488,7 @@ def _read_layers(
     Each of several processes reads, and then scores, some of the layers.
     """
     order = cache(lambda: order_by_content(inputs.probe, features.kept))  # only where units are tied
-    device, _ = inputs.settings.resolved()
+    device, _ = inputs.settings.resolve_device()
     read = partial(read_activations, features, similarity=similarity, resamples=resamples, device=device, order=order)
     return {layer: read(layer) for layer in layers}
 

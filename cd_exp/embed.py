@@ -88,7 +88,7 @@ def write_embeddings(
             f"{len(wrong)} images have control characters in their names: {shorten_list(list(map(repr, wrong)))}"
         )
     rows = embed_images(probe, clip, settings=settings)
-    device, _ = settings.resolved()
+    device, _ = settings.resolve_device()
     notes = [*probe.notes]
     lines = {name: row for row, name in reversed(list(enumerate(probe.ids)))}  # an image that is listed twice, once
     names = sorted(lines, key=lines.__getitem__)
@@ -110,7 +110,7 @@ def embed_images(probe: Probe, clip: Clip, *, settings: ExtractionSettings) -> F
         InputError: images that cannot be read; all are named.
     """
     tower = clip.image_tower()
-    device, dtype = settings.resolved()
+    device, dtype = settings.resolve_device()
     encode = to_device(tower.module, device)
     batches = iterate_batches(list(range(len(probe))), settings.batch_size or BATCH)
     rows: list[Tensor] = []

@@ -134,7 +134,7 @@ class Experiment(RunInputs):
 
         Each has a `check` of its own; a method and a judge get the probe.
         """
-        self.settings.resolved()
+        self.settings.resolve_device()
         for method in self.baselines.values():
             method.check(self.probe)
         if self.judge is not None:
@@ -316,7 +316,7 @@ def write_run(parts: Experiment, run: RunData, outcome: RunResult, invocation: R
         units=parts.units.origin,
         images={"used": len(run.features.kept), "skipped": list(run.features.skipped)},
         cache={"read": parts.store.read, "made": parts.store.made},
-        device=str(parts.settings.resolved()[0]),
+        device=str(parts.settings.resolve_device()[0]),
         priors=run.priors,
     )
     results.write_run_files(folder, outcome, manifest=manifest)

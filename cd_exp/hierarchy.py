@@ -74,7 +74,7 @@ class Taxonomy:
         """The columns of the concepts below a node."""
         return self.below[1, self.below[0] == node]
 
-    def graded(self, label: str, truth: Sequence[str]) -> float | None:
+    def grade(self, label: str, truth: Sequence[str]) -> float | None:
         """How near a label is to the truth: depth of the deepest common ancestor, as a share of the deeper one's depth.
 
         1 for the truth itself, 0 where only a root is common; the best of several true names. None where the label or
@@ -352,7 +352,7 @@ class File:
 Hierarchy = WordNet | File
 
 
-def hedging_of(hierarchy: Hierarchy | None, concepts: Sequence[str]) -> Hedging | None:
+def build_hedging(hierarchy: Hierarchy | None, concepts: Sequence[str]) -> Hedging | None:
     """The hierarchy above a concept set, at its precision; None without one."""
     return None if hierarchy is None else Hedging(hierarchy.taxonomy(concepts), hierarchy.precision)
 

@@ -90,4 +90,4 @@ def reopen(folder: Path) -> Run:
     texts = text_embeddings(parts.clip, parts.concepts, store=parts.store, device=settings.device)
     labels = read_labels_csv(folder / "labels.csv")
     found = RunData.of(parts, features=features, texts=texts, labels=labels, seconds={})
-    return Run(parts, found, settings.resolved()[0])
+    return Run(parts, found, settings.resolve_device()[0])

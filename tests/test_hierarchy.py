@@ -68,7 +68,7 @@ def test_concepts_without_a_place_stay_themselves_below_anything():
         "striped",
         "feline",
     ]
-    assert tree.graded("striped", ("cat",)) is None
+    assert tree.grade("striped", ("cat",)) is None
 
 
 def test_a_concept_that_is_above_others_has_both_levels():
@@ -98,13 +98,13 @@ def test_general_labels_follow_their_definition(seed, mass, scale):
 
 def test_nearness_is_the_depth_of_the_common_ancestor():
     # thing 0, animal 1, feline 2, cat and lion 3; dog 2; vehicle 1, car 2
-    assert TREE.graded("cat", ("cat",)) == 1
-    assert TREE.graded("lion", ("cat",)) == pytest.approx(2 / 3)
-    assert TREE.graded("dog", ("cat",)) == pytest.approx(1 / 3)
-    assert TREE.graded("car", ("cat",)) == 0
-    assert TREE.graded("lion", ("car", "cat")) == pytest.approx(2 / 3)
-    assert TREE.graded("cat", ()) is None
-    assert TREE.graded("unknown", ("cat",)) is None
+    assert TREE.grade("cat", ("cat",)) == 1
+    assert TREE.grade("lion", ("cat",)) == pytest.approx(2 / 3)
+    assert TREE.grade("dog", ("cat",)) == pytest.approx(1 / 3)
+    assert TREE.grade("car", ("cat",)) == 0
+    assert TREE.grade("lion", ("car", "cat")) == pytest.approx(2 / 3)
+    assert TREE.grade("cat", ()) is None
+    assert TREE.grade("unknown", ("cat",)) is None
 
 
 def test_a_circle_is_refused_with_its_way():
@@ -140,7 +140,7 @@ def test_wordnet_is_read_from_its_files(tmp_path, zipped):
     tree = WordNet(str(folder)).taxonomy(["dogs", "Polar bear", "beast", "striped", "dog_(animal)"])
     assert (tree.nodes[:2], tree.strays) == (("anything", "animal"), ("striped",))
     assert tree.concepts_below(1).tolist() == [0, 1, 2, 4]
-    assert tree.graded("dogs", ("dog_(animal)",)) == 1
+    assert tree.grade("dogs", ("dog_(animal)",)) == 1
 
 
 def test_a_folder_without_wordnet_is_refused(tmp_path):
@@ -177,5 +177,5 @@ def test_the_real_wordnet_knows_what_a_tench_is():
     assert tree.strays == ()
     assert "dog" in tree.nodes
     assert len(tree.concepts_below(tree.nodes.index("dog"))) == 118
-    assert tree.graded(names[0], (names[1],)) > 0.8
-    assert tree.graded(names[0], (names[656],)) < 0.3
+    assert tree.grade(names[0], (names[1],)) > 0.8
+    assert tree.grade(names[0], (names[656],)) < 0.3

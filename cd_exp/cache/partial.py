@@ -54,7 +54,7 @@ class PartialArray:
         """How many shards there are in all; the last may have fewer rows."""
         return -(-self.rows // self.shard)
 
-    def finished(self) -> set[int]:
+    def finished_shards(self) -> set[int]:
         """The numbers of the shards that have a record."""
         return {int(path.stem) for path in self.folder.glob(RECORD)}
 
@@ -63,7 +63,7 @@ class PartialArray:
         for path in self.folder.glob(f"{TEMPORARY}*"):
             path.unlink()
         notes, intact = [], {}
-        for number in sorted(self.finished()):
+        for number in sorted(self.finished_shards()):
             try:
                 intact[number] = self._record(number)["sha256"]
             except (Damaged, KeyError) as error:
@@ -103,7 +103,7 @@ class PartialArray:
         Raises:
             ValueError: a shard is missing.
         """
-        missing = sorted(set(range(self.shards)) - self.finished())
+        missing = sorted(set(range(self.shards)) - self.finished_shards())
         if missing:
             raise ValueError(f"{self.entry.says}: shards {missing[:5]} of {self.shards} are missing")
         records = [self._record(number) for number in range(self.shards)]

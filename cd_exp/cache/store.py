@@ -108,7 +108,7 @@ class Store:
         if values is not None:
             return values
         try:
-            with self.locked([entry]):
+            with self.lock([entry]):
                 values = self.find(entry)
                 if values is None:
                     made, facts = make()
@@ -203,7 +203,7 @@ class Store:
         return self.root / kind / f"{make_key({'kind': kind, **content})}.json"
 
     @contextmanager
-    def locked(self, entries: Sequence[Entry]) -> Iterator[None]:
+    def lock(self, entries: Sequence[Entry]) -> Iterator[None]:
         """Keep other processes from making these entries; whoever comes second finds them made.
 
         Raises:
@@ -223,7 +223,7 @@ class Store:
                 ) from error
             yield
 
-    def making(self, entry: Entry, *, rows: int, shard: int) -> PartialArray:
+    def open_partial(self, entry: Entry, *, rows: int, shard: int) -> PartialArray:
         """An unfinished array, to be filled shard by shard."""
         return PartialArray(self.root / "partial" / entry.key, entry, rows=rows, shard=shard, remedy=REMEDY)
 

@@ -334,7 +334,7 @@ def _grade_labels(by_layer: Mapping[str, Labels], run: RunData) -> dict[str, Lab
         own = run.labels.get(layer)
         truth = {} if own is None else dict(zip(own.units.tolist(), own.truth, strict=False))
         values = [
-            run.taxonomy.graded(name, truth.get(unit) or ())
+            run.taxonomy.grade(name, truth.get(unit) or ())
             for unit, name in zip(labels.units.tolist(), labels.descriptions, strict=True)
         ]
         graded[layer] = replace(labels, graded=np.array([np.nan if value is None else value for value in values]))

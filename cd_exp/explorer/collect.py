@@ -73,7 +73,7 @@ def collect_pages(
     run_part["images"] = _list_images(run, sheets)
     images, cosines = shown.of_concepts[:, : most[2]], shown.cosines[:, : most[2]]
     run_part["concepts"] = _collect_concepts(run, names, concepts, thumbnail_of[images], cosines)
-    run_part["queries"] = [words.packed(thumbnail_of) for words in asked]
+    run_part["queries"] = [words.encode(thumbnail_of) for words in asked]
     parts: dict[str, Any] = {"run": run_part}
     rows_shown = find_rows({layer: part.indices[: most[0]] for layer, part in shown.strongest.items()}, features.kept)
     heat, region = make_heat_maps(run, rows_shown) if maps else ({}, None)

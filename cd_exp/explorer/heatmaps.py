@@ -61,14 +61,14 @@ def make_heat_maps(
         "layers": list(wide),
         "probe": run.probe.fingerprint,
         "images": digest,
-        "precision": str(run.settings.resolved()[1]),
+        "precision": str(run.settings.resolve_device()[1]),
     }
     entry = Entry("heat_maps", content)
     arrays = run.store.find_arrays(entry)
     if arrays is None:
         made = _make_maps(run, shown)
         try:
-            with run.store.locked([entry]):
+            with run.store.lock([entry]):
                 run.store.save_arrays(entry, {str(number): part for number, part in enumerate(made.values())})
         except ReadOnlyFolder:
             run.store.note_unsaved(entry)

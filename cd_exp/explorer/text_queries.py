@@ -31,7 +31,7 @@ class TextQuery:
     ranks: Mapping[str, Int[np.ndarray, " best"]]
     scores: Mapping[str, Float[np.ndarray, " best"]]
 
-    def packed(self, thumbnail_of: Int[np.ndarray, " images"]) -> dict[str, Any]:
+    def encode(self, thumbnail_of: Int[np.ndarray, " images"]) -> dict[str, Any]:
         """As the pages read it; `places`: where each image stands among the thumbnails."""
         return {
             "words": self.words,

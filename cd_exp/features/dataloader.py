@@ -53,7 +53,7 @@ class ExtractionSettings:
     dense_limit: float = 2.0
     only_stored: bool = False
 
-    def resolved(self) -> tuple[torch.device, torch.dtype]:
+    def resolve_device(self) -> tuple[torch.device, torch.dtype]:
         """The device and the type that numbers are computed in."""
         device = torch.device(distributed.local_device(self.device))
         if device.type == "cuda" and not torch.cuda.is_available():

@@ -62,7 +62,7 @@ def make_features(
                 "with the command of the run (command in its manifest.json), or name their cache with CD_EXP_CACHE"
             )
         if todo:
-            stack.enter_context(store.locked([collector.entry for collector in todo.values()]))
+            stack.enter_context(store.lock([collector.entry for collector in todo.values()]))
             todo = _find_absent_shards(todo, verify=True)
             _remove_leftovers(todo, store)
             _check_disk_space(probe, layers, clip.dim, todo, store)
@@ -81,7 +81,7 @@ def make_features(
 
 
 def _find_absent_shards(collectors: Mapping[str, ActivationWriter], *, verify: bool) -> dict[str, ActivationWriter]:
-    return {name: collector for name, collector in collectors.items() if not collector.stored(verify=verify)}
+    return {name: collector for name, collector in collectors.items() if not collector.is_stored(verify=verify)}
 
 
 def _remove_leftovers(todo: Mapping[str, ActivationWriter], store: Store) -> None:
@@ -120,7 +120,7 @@ def _fill_shards(
     settings: ExtractionSettings,
 ) -> None:
     """Compute the shards that start at the images `mine`."""
-    device, dtype = settings.resolved()
+    device, dtype = settings.resolve_device()
     target = model.build() if layers else None
     tower = clip.image_tower() if IMAGES in todo else None
     transforms = [network.transform for network in (target, tower) if network is not None]
@@ -171,7 +171,7 @@ class _Gathered:
 
     def __init__(self, collector: ActivationWriter) -> None:
         self.collector = collector
-        self.skip = collector.finished()
+        self.skip = collector.finished_shards()
         self.buffer: Tensor | None = None
         self.images: list[int] = []
         self.bad: list[int] = []
@@ -195,7 +195,7 @@ class _Gathered:
 
 def _list_missing_shards(probe: Probe, todo: Mapping[str, ActivationWriter]) -> list[int]:
     """This process's part of the shards that some layer lacks, by their first image."""
-    done = set.intersection(*(collector.finished() for collector in todo.values()))
+    done = set.intersection(*(collector.finished_shards() for collector in todo.values()))
     return distributed.share_items([start for start in range(0, len(probe), SHARD) if start // SHARD not in done])
 
 
@@ -271,7 +271,7 @@ def make_layer_writers(
     strongest: int | None,
 ) -> dict[str, ActivationWriter]:
     """What takes the activations of each layer: every one is kept, or each unit's strongest images."""
-    _, dtype = settings.resolved()
+    _, dtype = settings.resolve_device()
     dense = _keep_dense(layers, probe, settings)
     writers: dict[str, ActivationWriter] = {}
     for layer in layers:
@@ -288,7 +288,7 @@ def make_layer_writers(
 
 def make_image_writer(clip: Clip, probe: Probe, *, store: Store, settings: ExtractionSettings) -> ActivationWriter:
     """What takes CLIP's embeddings of the images."""
-    content = {"clip": clip.key, "probe": probe.fingerprint, "precision": str(settings.resolved()[1])}
+    content = {"clip": clip.key, "probe": probe.fingerprint, "precision": str(settings.resolve_device()[1])}
     content |= {**computed_with(store), **sampled_images(clip, probe, store)}
     return DenseWriter(store, Entry("images", content), images=len(probe))
 

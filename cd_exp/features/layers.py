@@ -67,7 +67,7 @@ def _read_known_outputs(values: Tensor, entry: Entry, store: Store) -> str:
     )  # without a lock: nothing is written
     if name:
         return name
-    with store.locked([entry]):
+    with store.lock([entry]):
         earlier_outputs = store.recall(entry.kind, entry.content, _parse_outputs) or {}
         name = _name_outputs(outputs, earlier_outputs)
         if not name:

@@ -40,7 +40,7 @@ def read_maps(
     selected = image_columns(model, probe, as_units(layers), store)
     if not selected:
         raise InputError("these units come from files and have no activation maps; Network Dissection needs a network")
-    device, dtype = settings.resolved()
+    device, dtype = settings.resolve_device()
     network = model.build()
     selected = are_tokens_in_order(
         network.module, selected, readable_images(probe, network.transform)[:2], name=model.name
@@ -89,7 +89,7 @@ def unit_activations(
     }
 
     def make(todo: Mapping[str, Entry]) -> dict[str, np.ndarray]:
-        device, _ = settings.resolved()
+        device, _ = settings.resolve_device()
         network = model.build()
         wanted = [layer for layer in selected if layer.name in todo]
         with pool_layers(to_device(network.module, device), wanted, name=model.name) as forward:
@@ -112,7 +112,7 @@ def embed_held_images(
 
     def make(_: Mapping[str, Entry]) -> dict[str, np.ndarray]:
         tower = clip.image_tower()
-        module = to_device(tower.module, settings.resolved()[0])
+        module = to_device(tower.module, settings.resolve_device()[0])
 
         def forward(inputs: Tensor) -> dict[str, Tensor]:
             with torch.inference_mode():
@@ -130,7 +130,7 @@ def _describe_content(model: TargetModel, layer: Layer, probe: Probe, settings: 
 
 
 def _describe_setting(probe: Probe, settings: ExtractionSettings) -> dict[str, Any]:
-    return {"probe": probe.fingerprint, "precision": str(settings.resolved()[1])}
+    return {"probe": probe.fingerprint, "precision": str(settings.resolve_device()[1])}
 
 
 def _read_kept(
@@ -143,7 +143,7 @@ def _read_kept(
     values = {name: store.find(entry) for name, entry in entries.items()}  # a cache that has all of it may be read-only
     missing = {name: entry for name, entry in entries.items() if values[name] is None}
     if missing:
-        with store.locked(list(missing.values())):
+        with store.lock(list(missing.values())):
             values |= {name: store.find(entry) for name, entry in missing.items()}
             todo = {name: entry for name, entry in missing.items() if values[name] is None}
             made = make(todo) if todo else {}
@@ -157,7 +157,7 @@ def _compute_embeddings(
     forward: Callable[[Tensor], Mapping[str, Tensor]],
     settings: ExtractionSettings,
 ) -> dict[str, np.ndarray]:
-    device, dtype = settings.resolved()
+    device, dtype = settings.resolve_device()
     batches = iterate_batches(list(range(len(probe))), settings.batch_size or BATCH)
     rows: dict[str, list[np.ndarray]] = {}
     with progress_bar(settings, f"features of {probe.name}", len(probe)) as step:

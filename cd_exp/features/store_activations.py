@@ -141,7 +141,7 @@ class ActivationWriter(Protocol):
     on_device: bool
     """Whether rows are handed over on the device they were made on, or on the CPU."""
 
-    def stored(self, *, verify: bool) -> bool:
+    def is_stored(self, *, verify: bool) -> bool:
         """Whether the entry is there, and has all that is wanted of it."""
 
     def bytes_to_come(self, units: int) -> int:
@@ -153,7 +153,7 @@ class ActivationWriter(Protocol):
     def mend(self) -> list[str]:
         """Remove what a kill left half-written and what is damaged; says which. Call it under the lock."""
 
-    def finished(self) -> set[int]:
+    def finished_shards(self) -> set[int]:
         """The shards that need not be computed again."""
 
     def add(
@@ -175,15 +175,15 @@ class DenseWriter:
 
     def __init__(self, store: Store, entry: Entry, *, images: int) -> None:
         self.store, self.entry = store, entry
-        self.making = store.making(entry, rows=images, shard=SHARD)
+        self.making = store.open_partial(entry, rows=images, shard=SHARD)
 
-    def stored(self, *, verify: bool) -> bool:
+    def is_stored(self, *, verify: bool) -> bool:
         """As `ActivationWriter`."""
         return self.store.holds(self.entry, verify=verify) is not None
 
     def bytes_to_come(self, units: int) -> int:
         """As `ActivationWriter`."""
-        return 4 * units * max(0, self.making.rows - SHARD * len(self.making.finished()))
+        return 4 * units * max(0, self.making.rows - SHARD * len(self.making.finished_shards()))
 
     def size(self, units: int) -> int:
         """As `ActivationWriter`."""
@@ -193,9 +193,9 @@ class DenseWriter:
         """As `ActivationWriter`."""
         return self.making.mend()
 
-    def finished(self) -> set[int]:
+    def finished_shards(self) -> set[int]:
         """As `ActivationWriter`."""
-        return self.making.finished()
+        return self.making.finished_shards()
 
     def add(self, number: int, rows: Tensor, images: np.ndarray, bad: Sequence[int]) -> None:
         """As `ActivationWriter`."""
@@ -223,7 +223,7 @@ class TopKWriter:
         self.written: Path | None = None
         self.time = time.monotonic()
 
-    def stored(self, *, verify: bool) -> bool:
+    def is_stored(self, *, verify: bool) -> bool:
         """As `ActivationWriter`; a longer list serves a shorter one."""
         manifest = self.store.holds(self.entry, verify=verify)
         return manifest is not None and manifest.shape[0] >= min(self.kept, manifest.facts["images"])
@@ -244,7 +244,7 @@ class TopKWriter:
                 path.unlink()
         return notes
 
-    def finished(self) -> set[int]:
+    def finished_shards(self) -> set[int]:
         """As `ActivationWriter`."""
         return {int(number) for piece in self._apart() for number in piece["shards"]}
 

@@ -169,7 +169,7 @@ class AxisFacts:
             self.axis_by_output |= dict.fromkeys(waiting[1], axis)
 
     @contextmanager
-    def watching(self, network: nn.Module) -> Iterator[None]:
+    def watch(self, network: nn.Module) -> Iterator[None]:
         """Listen to every module while the context lasts."""
         inner = [module for module in network.modules() if module is not network]
         inner = [module for module in inner if not isinstance(module, torch.jit.ScriptModule)]

@@ -194,7 +194,7 @@ def decide_layers(
     `inspect_layers`.
     """
     facts = AxisFacts()
-    with facts.watching(network):
+    with facts.watch(network):
         seen = forward_shapes(network, wanted, pictures, facts, name=name)
     fewer = forward_shapes(network, wanted, pictures[:-1], None, name=name)
     image = (pictures.shape[2], pictures.shape[3]) if pictures.ndim == 4 else None

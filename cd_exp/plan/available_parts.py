@@ -71,11 +71,11 @@ def _build_one_by_one(config: DictConfig) -> AvailableParts:
             missing.append(download)
             return None
 
-    def built(group: str, **options: Any) -> Any:
+    def build_part(group: str, **options: Any) -> Any:
         return there(lambda: build(OmegaConf.select(config, group), group=group, **options))
 
     store = Store(Path(config.cache.dir).expanduser())
-    model, clip, concepts = built("model"), built("clip"), built("concepts")
+    model, clip, concepts = build_part("model"), build_part("clip"), build_part("concepts")
     model_keyed = model is not None and there(lambda: model.key) is not None
     clip_keyed = clip is not None and there(lambda: clip.key) is not None
     if concepts is not None and clip_keyed:
@@ -85,11 +85,11 @@ def _build_one_by_one(config: DictConfig) -> AvailableParts:
             vars(recipe)["key"] = {}  # a cached property that needs the weights; nothing is looked for under it
     return AvailableParts(
         model=model,
-        units=built("units") if config.units else Layers(),
-        probe=built("probe", leave_out=("on_error",)),
+        units=build_part("units") if config.units else Layers(),
+        probe=build_part("probe", leave_out=("on_error",)),
         concepts=concepts,
         clip=clip,
-        similarity=built("similarity"),
+        similarity=build_part("similarity"),
         store=store,
         settings=read_extraction_settings(config),
         model_keyed=model_keyed,

@@ -47,7 +47,7 @@ class FeatureSteps:
 
 def plan_matrix(units: ActivationMatrix, probe: Probe) -> FeatureSteps:
     """Activations from files: cached."""
-    rows, notes = units.selected(probe.ids)
+    rows, notes = units.select_rows(probe.ids)
     widths = units.widths
     steps, memory = [], 0
     for layer, width in widths.items():
@@ -91,9 +91,9 @@ def _plan_layer(name: str, units: int, images: int, collector: ActivationWriter 
 
 
 def _plan_writer(name: str, size: str, collector: ActivationWriter, width: int, images: int) -> Step:
-    if collector.stored(verify=False):
+    if collector.is_stored(verify=False):
         return Step(name, STORED, size)
-    done = len(collector.finished())
+    done = len(collector.finished_shards())
     how = f"{COMPUTED} but for {done} of {-(-images // SHARD)} shards" if done else COMPUTED
     come = collector.size(width) if isinstance(collector, TopKWriter) else collector.bytes_to_come(width)
     return Step(name, how, size, come)
@@ -106,7 +106,7 @@ def plan_images(pieces: AvailableParts, clip: Clip, probe: Probe) -> tuple[Step,
         return Step(IMAGES, "cached", layer_sizes(*rows.shape)), rows.shape[1], None
     keyed = pieces.clip_keyed and not clip.own_code  # such code is run to know its key
     collector = make_image_writer(clip, probe, store=pieces.store, settings=pieces.settings) if keyed else None
-    if collector is not None and collector.stored(verify=False):
+    if collector is not None and collector.is_stored(verify=False):
         width = pieces.store.manifest(collector.entry).shape[1]
         return _plan_writer(IMAGES, layer_sizes(len(probe), width), collector, width, len(probe)), width, None
     outline = outline_tower(clip, probe)

@@ -162,7 +162,7 @@ def _parse_labels(layer: str, rows: Sequence[Mapping[str, str]]) -> Labels:
         column = cells(name)
         return tuple(of(cell) for cell in column) if any(column) else ()
 
-    def accepted(cell: str) -> Accepted:
+    def parse_accepted(cell: str) -> Accepted:
         return split_names(cell) or None
 
     similarity = numbers("similarity")
@@ -171,7 +171,7 @@ def _parse_labels(layer: str, rows: Sequence[Mapping[str, str]]) -> Labels:
         units=np.array([int(unit) for unit in cells("unit")]),
         top=tuple(split_names(cell) for cell in cells("top5")),
         similarity=np.full(len(rows), np.nan) if similarity is None else similarity,
-        truth=tuples("truth", accepted),
+        truth=tuples("truth", parse_accepted),
         ranks=numbers("rank_of_truth"),
         margin=numbers("margin"),
         stability=numbers("stability"),

@@ -190,7 +190,7 @@ def _read(options: argparse.Namespace) -> None:
     else:
         study = read.open_study(options.study)
         submissions = read.read_answers(study, options.answers)
-    judged = read.judged(study, submissions)
+    judged = read.judge_submissions(study, submissions)
     read.write_answers(options.study, judged)
     kept = [submission for submission in judged if not submission.dropped]
     print(f"{len(judged)} submissions of {len({submission.rater for submission in judged})} people, {len(kept)} kept")

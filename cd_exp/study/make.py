@@ -278,14 +278,14 @@ def _annotations(parts: Experiment, kept: np.ndarray) -> Callable[[str, Sequence
         return None
     readers: dict[int, Any] = {}
 
-    def annotated(text: str, rows: Sequence[int]) -> np.ndarray | None:
+    def annotate(text: str, rows: Sequence[int]) -> np.ndarray | None:
         key = hash(tuple(rows))
         if key not in readers:
             readers[key] = concept_presence(parts.probe, kept[list(rows)])
         column = readers[key](text)
         return None if column is None else column.numpy() > 0
 
-    return annotated
+    return annotate
 
 
 def read_units(path: Path) -> tuple[tuple[str, int], ...]:

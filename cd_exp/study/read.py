@@ -360,7 +360,7 @@ def _ms(row: Mapping[str, str]) -> int:
 # Who is dropped ------------------------------------------------------------------------------------------------------
 
 
-def judged(study: StudyFolder, submissions: Iterable[Submission]) -> list[Submission]:
+def judge_submissions(study: StudyFolder, submissions: Iterable[Submission]) -> list[Submission]:
     """The submissions by start, identities hashed with the study's salt, each with the reasons to drop it."""
     seen: set[tuple[str, str]] = set()
     marked = []

@@ -76,7 +76,7 @@ class ActivationMatrix:
         """As `cd_exp.units.Units`."""
         if self.truth:
             check_truth(self.truth, self.widths)
-        rows, notes = self.selected(ids)
+        rows, notes = self.select_rows(ids)
         return {layer: self.activations(layer, rows) for layer in self.files}, notes
 
     def truth_of(self, model: TargetModel, layer: str, *, units: int) -> tuple[Accepted, ...]:
@@ -121,7 +121,7 @@ class ActivationMatrix:
         """How many units each layer has."""
         return {layer: int(_open_source(path).shape[1]) for layer, path in self.files.items()}
 
-    def selected(self, ids: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    def select_rows(self, ids: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
         """The rows in `images.txt` of these images, and a note where it names others, which are skipped.
 
         Raises:

@@ -78,7 +78,7 @@ class Encoder:
     def __call__(self, positions: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch latents"]:
         """The latents of each position."""
         with _single_precision(positions.device.type):
-            x = _normalised(positions.float(), self.normalisation)
+            x = _normalise(positions.float(), self.normalisation)
             latents = (self.scale * (x - self.centre)) @ self.weight + self.bias
             if self.gain is not None:
                 latents = torch.nn.functional.layer_norm(latents, self.gain.shape, self.gain, self.shift)
@@ -93,7 +93,7 @@ class Encoder:
         return fired
 
 
-def _normalised(x: Float[Tensor, "*batch width"], normalisation: Normalisation) -> Float[Tensor, "*batch width"]:
+def _normalise(x: Float[Tensor, "*batch width"], normalisation: Normalisation) -> Float[Tensor, "*batch width"]:
     if normalisation == "layer_norm":
         x = x - x.mean(dim=-1, keepdim=True)
         return x / (x.std(dim=-1, keepdim=True) + 1e-5)

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
     held = hold_out_images(judge, replace(run.found, seed=given.seed))
     known = judge.known(held, run.parts.concepts.names)
     words = [name for name in run.parts.concepts.names if known[name]]
-    shown = judge.shown(held, words)
+    shown = judge.show_images(held, words)
     named = np.diag(table(held, shown, "layer4", ATTRIBUTES, range(len(ATTRIBUTES))))
     classes = table(held, shown, "fc", CLASSES, range(len(CLASSES)))
     others = np.where(np.eye(len(CLASSES), dtype=bool), -np.inf, classes).max(axis=1)

@@ -20,7 +20,7 @@ def store(tmp_path):
 
 def made(store, entry=ENTRY, values=VALUES, shard=2, **facts):
     """The entry, made in shards."""
-    making = store.making(entry, rows=len(values), shard=shard)
+    making = store.open_partial(entry, rows=len(values), shard=shard)
     for number in range(making.shards):
         making.save(number, values[number * shard : (number + 1) * shard])
     return store.publish(making, **facts)
@@ -75,7 +75,7 @@ def test_reading_alone_writes_nothing(store):
 def compute_once(root, counted):
     """Find or make the entry, as parallel jobs of a sweep do."""
     store = Store(root)
-    with store.locked([ENTRY]):
+    with store.lock([ENTRY]):
         if store.find(ENTRY) is None:
             with counted.open("a") as file:
                 file.write("made\n")
@@ -121,7 +121,7 @@ def test_a_bug_in_finding_a_value_out_keeps_its_traceback(store):
 
 def test_an_entry_that_is_pruned_while_it_is_read_is_one_line_that_says_so(tmp_path, monkeypatch):
     store, entry = Store(tmp_path), Entry("texts", {"names": ["a"]})
-    with store.locked([entry]):
+    with store.lock([entry]):
         store.save(entry, np.zeros((2, 3), dtype=np.float32))
     monkeypatch.setattr(Store, "_is_whole", lambda self, entry, *, verify: True)
     shutil.rmtree(store.folder(entry))

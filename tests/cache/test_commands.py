@@ -127,14 +127,14 @@ def test_sizes_and_ages_that_are_none(command, store, words):
 
 
 def test_the_unfinished_goes_too_and_what_is_in_use_stays(store, command):
-    store.making(ENTRY, rows=4, shard=2).save(0, VALUES[:2])
-    store.making(entry(1), rows=4, shard=2).save(0, VALUES[:2])
+    store.open_partial(ENTRY, rows=4, shard=2).save(0, VALUES[:2])
+    store.open_partial(entry(1), rows=4, shard=2).save(0, VALUES[:2])
     (store.root / "images" / f".tmp-{entry(2).key}-0a1b2c3d").mkdir(parents=True)
-    with store.locked([ENTRY]):
+    with store.lock([ENTRY]):
         assert "removed 2 entries" in (said := command("prune", "--days", "0", "--yes")[1])
         assert "1 in use" in said
-    assert store.making(ENTRY, rows=4, shard=2).finished() == {0}
-    assert store.making(entry(1), rows=4, shard=2).finished() == set()
+    assert store.open_partial(ENTRY, rows=4, shard=2).finished_shards() == {0}
+    assert store.open_partial(entry(1), rows=4, shard=2).finished_shards() == set()
 
 
 def test_a_folder_that_is_no_cache_is_left_alone(tmp_path, command):

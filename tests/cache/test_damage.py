@@ -43,7 +43,7 @@ def stored(request, tmp_path):
         elif request.param == "several arrays":
             store.save_arrays(ENTRY, {"a": VALUES})
         else:
-            making = store.making(ENTRY, rows=4, shard=3)
+            making = store.open_partial(ENTRY, rows=4, shard=3)
             making.save(0, VALUES[:3])
             making.save(1, VALUES[3:])
             store.publish(making)
@@ -236,10 +236,10 @@ def test_a_users_folder_in_the_place_of_a_file_stays_and_is_said(stored, name):
 def test_a_file_in_the_place_of_a_folder_of_the_cache_is_said(tmp_path, place):
     (tmp_path / place).write_text("of the user")
     store = Store(tmp_path)
-    making = store.making(ENTRY, rows=4, shard=4)
+    making = store.open_partial(ENTRY, rows=4, shard=4)
 
     def make():
-        with store.locked([ENTRY]):
+        with store.lock([ENTRY]):
             making.save(0, VALUES)
             store.publish(making)
 
@@ -250,7 +250,7 @@ def test_a_file_in_the_place_of_a_folder_of_the_cache_is_said(tmp_path, place):
 
 def test_a_folder_in_the_place_of_a_lock_is_said(tmp_path):
     (tmp_path / "locks" / f"{ENTRY.key}.lock").mkdir(parents=True)
-    with pytest.raises(InputError, match="is a folder, and a file is to be written"), Store(tmp_path).locked([ENTRY]):
+    with pytest.raises(InputError, match="is a folder, and a file is to be written"), Store(tmp_path).lock([ENTRY]):
         pass
 
 

@@ -26,13 +26,13 @@ def save(making, *numbers, unreadable=()):
 
 
 def making_of(store):
-    return store.making(ENTRY, rows=len(VALUES), shard=SHARD)
+    return store.open_partial(ENTRY, rows=len(VALUES), shard=SHARD)
 
 
 def test_shards_stand_in_their_order_whatever_order_they_came_in(store):
     making = making_of(store)
     save(making, 2, 0, 1)
-    assert making.finished() == {0, 1, 2}
+    assert making.finished_shards() == {0, 1, 2}
     assert making.mend() == []
     assert np.array_equal(store.publish(making, says="x"), VALUES)
     assert [path.name for path in store.folder(ENTRY).iterdir()] != []
@@ -43,7 +43,7 @@ def test_shards_stand_in_their_order_whatever_order_they_came_in(store):
 def test_another_process_continues_from_the_finished_shards(store):
     save(making_of(store), 1)
     later = making_of(Store(store.root))
-    assert later.finished() == {1}
+    assert later.finished_shards() == {1}
     save(later, 0, 2)
     assert np.array_equal(store.publish(later), VALUES)
 
@@ -74,9 +74,9 @@ def test_a_damaged_shard_is_said_and_made_again(store, damage):
     else:
         making.path.write_bytes(making.path.read_bytes()[:-4])
     said = making.mend()
-    assert 1 not in making.finished()
+    assert 1 not in making.finished_shards()
     assert any("shard 1 of activations/" in line and "it is made again" in line for line in said)
-    save(making, *(set(range(3)) - making.finished()))
+    save(making, *(set(range(3)) - making.finished_shards()))
     assert making.mend() == []
     assert np.array_equal(store.publish(making), VALUES)
 
@@ -90,7 +90,7 @@ def test_what_a_kill_left_half_written_is_swept(store):
 
 
 def test_an_array_in_the_making_takes_no_room_before_it_is_written(store):
-    making = store.making(ENTRY, rows=10**9, shard=10**6)
+    making = store.open_partial(ENTRY, rows=10**9, shard=10**6)
     making.save(0, np.zeros((10**6, 3), dtype=np.float32))
     assert making.path.stat().st_size > 12 * 10**9
     assert 512 * making.path.stat().st_blocks < 20 * 10**6
@@ -100,7 +100,7 @@ def test_an_array_in_the_making_takes_no_room_before_it_is_written(store):
 @given(st.sets(st.integers(0, len(VALUES) - 1), max_size=len(VALUES) - 1), st.integers(1, 12))
 def test_unreadable_rows_are_left_out_once_and_for_all(tmp_path_factory, unreadable, shard):
     store = Store(tmp_path_factory.mktemp("cache"))
-    making = store.making(ENTRY, rows=len(VALUES), shard=shard)
+    making = store.open_partial(ENTRY, rows=len(VALUES), shard=shard)
     for number in range(making.shards):
         rows = range(number * shard, min((number + 1) * shard, len(VALUES)))
         making.save(number, VALUES[rows], [row for row in rows if row in unreadable])

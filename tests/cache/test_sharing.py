@@ -42,8 +42,8 @@ from cd_exp.cache import Entry, Store
 from cd_exp.errors import InputError
 store, entry = Store(sys.argv[1]), Entry("images", {"probe": "other"})
 try:
-    with store.locked([entry]):
-        making = store.making(entry, rows=4, shard=2)
+    with store.lock([entry]):
+        making = store.open_partial(entry, rows=4, shard=2)
         for number in range(2):
             making.save(number, np.ones((2, 3), dtype=np.float32))
         store.publish(making)
@@ -63,7 +63,7 @@ def shared():
 
 def fill(root):
     store = Store(root)
-    with store.locked([ENTRY]):
+    with store.lock([ENTRY]):
         store.save(ENTRY, VALUES)
         store.save_arrays(Entry("lists", {"probe": "def"}), {"a": VALUES})
     store.remember("layers", {"a": 1}, lambda: 1)
@@ -129,7 +129,7 @@ def test_permissions_are_those_of_the_umask(tmp_path, umask):
     before = os.umask(umask)
     try:
         store = fill(tmp_path / "cache")
-        making = store.making(Entry("images", {"probe": "other"}), rows=4, shard=4)
+        making = store.open_partial(Entry("images", {"probe": "other"}), rows=4, shard=4)
         making.save(0, VALUES)
         store.publish(making)
     finally:
@@ -195,7 +195,7 @@ def test_a_run_reads_all_from_a_cache_that_may_only_be_read(tmp_path):
 HOLD = """
 import sys, time
 from cd_exp.cache import Entry, Store
-with Store(sys.argv[1]).locked([Entry("images", {"probe": "def"})]):
+with Store(sys.argv[1]).lock([Entry("images", {"probe": "def"})]):
     print("held", flush=True)
     time.sleep(0.6)
 """
@@ -208,14 +208,14 @@ def test_one_that_waits_says_for_whom(tmp_path, monkeypatch, capsys):
         [sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, text=True, env=environment
     ) as holder:
         assert holder.stdout.readline() == "held\n"
-        with Store(tmp_path).locked([ENTRY]):
+        with Store(tmp_path).lock([ENTRY]):
             pass
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert f"{ENTRY.says}: waiting for process {holder.pid} on {socket.gethostname()} (since 20" in said
     assert not list(tmp_path.glob("locks/*.holder"))
     (tmp_path / "locks" / f"{ENTRY.key}.holder").write_text("of a process that was killed")
-    with Store(tmp_path).locked([ENTRY]):
+    with Store(tmp_path).lock([ENTRY]):
         assert str(os.getpid()) in (tmp_path / "locks" / f"{ENTRY.key}.holder").read_text()
 
 
@@ -247,7 +247,7 @@ BIG = np.zeros((1000, 1000), dtype=np.float32)
 @pytest.mark.parametrize("way", ["at once", "in shards", "several arrays", "a piece"])
 def test_a_full_disk_is_one_line_and_what_was_stored_stays_valid(tmp_path, way):
     store, other = fill(tmp_path / "cache"), Entry("images", {"probe": "big"})
-    making = store.making(other, rows=2000, shard=1000)
+    making = store.open_partial(other, rows=2000, shard=1000)
 
     def in_shards():
         making.save(0, BIG)

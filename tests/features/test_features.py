@@ -219,10 +219,10 @@ def test_activations_that_are_not_finite_name_layer_and_unit(model, clip, tmp_pa
 
 def test_unknown_settings_are_refused(model, clip, tmp_path):
     with pytest.raises(InputError, match="precision='half' is none of"):
-        ExtractionSettings(device="cpu", precision="half").resolved()
+        ExtractionSettings(device="cpu", precision="half").resolve_device()
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="no CUDA device is available; set device=cpu"):
-            ExtractionSettings(device="cuda").resolved()
+            ExtractionSettings(device="cuda").resolve_device()
 
 
 def test_the_layers_are_remembered_so_that_the_network_need_not_be_built(model, tmp_path, monkeypatch):

@@ -34,7 +34,7 @@ def test_what_is_kept_passes_for_whole(tmp_path, capsys):
 def test_a_known_behaviour_is_read_without_writing(tmp_path, monkeypatch):
     store = Store(tmp_path)
     name = _read_known_outputs(GIVEN, ENTRY, store)
-    monkeypatch.setattr(Store, "locked", lambda *_: pytest.fail("a cache that may only be read was to be locked"))
+    monkeypatch.setattr(Store, "lock", lambda *_: pytest.fail("a cache that may only be read was to be locked"))
     assert _read_known_outputs(GIVEN, ENTRY, Store(tmp_path)) == name
 
 

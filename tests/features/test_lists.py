@@ -213,7 +213,7 @@ def test_a_piece_beside_the_one_that_took_its_place_counts_once(take, tmp_path, 
         lists.close()
     assert len(list(lists.pieces.folder.glob("*.npz"))) == 3
     other = TopKWriter(store, entry, images=COUNT, kept=5)
-    assert other.finished() == {0, 1, 2}
+    assert other.finished_shards() == {0, 1, 2}
     for number in range(3, 6):
         other.add(
             number, rows[number * SMALL : (number + 1) * SMALL], images[number * SMALL : (number + 1) * SMALL], []
@@ -232,13 +232,13 @@ def test_a_damaged_piece_and_one_of_shorter_lists_are_made_again(tmp_path):
     short.close()
     longer = TopKWriter(store, entry, images=COUNT, kept=5)
     assert longer.mend() == []
-    assert longer.finished() == set()
+    assert longer.finished_shards() == set()
     longer.add(0, torch.randn(SMALL, 4), np.arange(SMALL), [])
     longer.close()
     path = next(longer.pieces.folder.glob("*.npz"))
     path.write_bytes(path.read_bytes()[:-1])
     assert "was damaged; it is made again" in longer.mend()[0]
-    assert longer.finished() == set()
+    assert longer.finished_shards() == set()
 
 
 def test_auto_keeps_all_below_the_limit_and_what_is_needed_above(take, tmp_path):

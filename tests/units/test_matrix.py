@@ -31,10 +31,10 @@ def folder(tmp_path, ids=IDS, **files):
 def test_rows_find_their_images_by_id_and_others_are_passed_over_and_counted(tmp_path):
     dense = values()
     units = ActivationMatrix(str(folder(tmp_path, layer4=dense)))
-    places, notes = units.selected(["d.png", "a/1.png"])
+    places, notes = units.select_rows(["d.png", "a/1.png"])
     np.testing.assert_array_equal(units.activations("layer4", places), dense[[3, 0]])
     assert notes == (f"{tmp_path}: rows of images that are not in the probe, skipped: 2",)
-    assert units.selected(IDS)[1] == ()
+    assert units.select_rows(IDS)[1] == ()
 
 
 def test_one_file_is_one_layer(tmp_path):
@@ -49,7 +49,7 @@ def test_sparse_and_dense_are_the_same_with_tokens_too(tmp_path_factory, seed, t
     dense = values(rows=4 * tokens, seed=seed)
     place = folder(tmp_path_factory.mktemp("m"), dense=dense, sparse=csr_array(dense))
     units = ActivationMatrix(str(place), tokens_per_image=tokens, pool=pool)
-    where, _ = units.selected(IDS[::-1])
+    where, _ = units.select_rows(IDS[::-1])
     found = units.activations("dense", where)
     torch.testing.assert_close(units.activations("sparse", where), found, rtol=0, atol=0)
     by_image = dense.reshape(4, tokens, -1)[::-1]
@@ -77,7 +77,7 @@ def test_sparse_and_dense_are_the_same_with_tokens_too(tmp_path_factory, seed, t
 def test_what_does_not_fit_is_one_line(tmp_path, files, asked, message):
     units = ActivationMatrix(str(folder(tmp_path, **files)))
     with pytest.raises(InputError, match=message):
-        units.activations("a", units.selected(asked)[0])
+        units.activations("a", units.select_rows(asked)[0])
 
 
 def test_a_sparse_matrix_without_shape_or_with_broken_parts_is_one_line(tmp_path):
@@ -162,7 +162,7 @@ def test_a_folder_without_what_is_needed_is_one_line(tmp_path):
         _ = ActivationMatrix(str(tmp_path)).files
     np.save(tmp_path / "a.npy", values())
     with pytest.raises(InputError, match=r"images\.txt is not there; it names the image of each row"):
-        ActivationMatrix(str(tmp_path)).selected(IDS)
+        ActivationMatrix(str(tmp_path)).select_rows(IDS)
     (tmp_path / "images.txt").write_text("a\na\n")
     with pytest.raises(InputError, match="names 'a' twice"):
-        ActivationMatrix(str(tmp_path)).selected(["a"])
+        ActivationMatrix(str(tmp_path)).select_rows(["a"])

@@ -197,7 +197,7 @@ class ImagesJudge(Judge):
         labels = tuple(dict.fromkeys(label for request in asked for label in request.labels))
         scores: list[Scores] = [{} for _ in asked]
         layers = tuple(dict.fromkeys(request.layer for request in asked))
-        shown = self.shown(held, labels)
+        shown = self.show_images(held, labels)
         for layer in layers:
             of_layer = [(position, request) for position, request in enumerate(asked) if request.layer == layer]
             for (position, _), layer_scores in zip(
@@ -213,7 +213,7 @@ class ImagesJudge(Judge):
         self._renderer_of(held.probe)
         return {label: is_drawable(label) for label in labels}
 
-    def shown(self, held: HeldOut, labels: Sequence[str]) -> "ImageScores":
+    def show_images(self, held: HeldOut, labels: Sequence[str]) -> "ImageScores":
         """The activations of the layers on the images of each label that has images."""
         drawn: Renders | None = None
         probe: Probe

@@ -41,7 +41,7 @@ class OwnLabels(Method):
 
     def __call__(self, run: RunData) -> dict[str, Labels]:
         """The labels of every layer from the features of the record."""
-        device, _ = run.settings.resolved()
+        device, _ = run.settings.resolve_device()
         match = concept_activations(run.features.images.to(device), run.texts.to(device))
         similarity = bind_names(self.similarity, run.concepts.names)
         activations = {
