@@ -2,15 +2,17 @@
 
 A move or a rename changes no result, and this shows it: about thirty command lines run in this checkout and in another
 one, each with its own `run.py` and its own cache, and every table, metric, comparison and fingerprint must be equal.
-Only command lines are typed, so the two checkouts may be laid out differently inside. Not compared are seconds,
-versions, the commit, pages and pictures.
+Columns and keys that one of the two lacks are named, and the others compared. Only command lines are typed, so the two
+checkouts may be laid out differently inside. Not compared are seconds, versions, the commit, pages and pictures.
 
 Each checkout has one process, which loads torch and the like once and forks for each command line: begun anew, every
 one of them would spend 3 CPU seconds on imports, 3 minutes in all.
 """
 
 import argparse
+import csv
 import difflib
+import io
 import json
 import os
 import pkgutil
@@ -166,11 +168,52 @@ def _differences(folder: Path, name: str, statuses: list[Any]) -> Iterator[str]:
         if texts[0] is None or texts[1] is None:
             yield f"{path}: only {'after' if texts[0] is None else 'before'}"
         elif texts[0] != texts[1]:
-            lines = list(
-                difflib.unified_diff(texts[0].splitlines(), texts[1].splitlines(), "before", "after", "", "", 0, "")
-            )
-            yield f"{path}: {sum(line[0] in '+-' for line in lines[2:])} lines differ"
-            yield from (line[:160] for line in lines[2 : 2 + SHOWN])
+            yield from _text_differences(path, texts[0], texts[1])
+
+
+def _text_differences(path: str, before: str, after: str) -> Iterator[str]:
+    """Columns and keys that one side lacks, by name; then the lines that differ in what both have."""
+    split = _table_columns if path.endswith(".csv") else _json_values
+    parts = split(before), split(after)
+    for one, other, side in ((parts[0], parts[1], "before"), (parts[1], parts[0], "after")):
+        alone = dict.fromkeys(key.rpartition("/")[2] for key in one if key not in other)
+        if alone:
+            yield f"{path}: only {side}: {', '.join(alone)}"
+    shared = [key for key in parts[0] if key in parts[1]]
+    texts = [[line for key in shared for line in _lines(key, part[key])] for part in parts]
+    lines = list(difflib.unified_diff(*texts, "before", "after", "", "", 0, ""))
+    if lines:
+        yield f"{path}: {sum(line[0] in '+-' for line in lines[2:])} lines differ"
+        yield from (line[:160] for line in lines[2 : 2 + SHOWN])
+
+
+def _lines(key: str, value: Any) -> list[str]:
+    """A cell or a value per line, behind the name of its column or key."""
+    return [f"{key} {cell}" for cell in value] if isinstance(value, list) else [f"{key} {value}"]
+
+
+def _table_columns(text: str) -> dict[str, Any]:
+    """The cells of each column, each behind its row's layer and unit, or its number."""
+    header, *rows = csv.reader(io.StringIO(text))
+    names = [" ".join(row[:2]) if header[:2] == ["layer", "unit"] else str(n) for n, row in enumerate(rows, 1)]
+    columns = zip(header, zip(*rows, strict=True), strict=True) if rows else ((name, ()) for name in header)
+    return {column: [f"{name} {cell}" for name, cell in zip(names, cells, strict=False)] for column, cells in columns}
+
+
+def _json_values(text: str) -> dict[str, Any]:
+    """The values by their path of keys; a list of plain values is one value."""
+
+    def walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+        if isinstance(value, dict):
+            for key, part in value.items():
+                yield from walk(part, f"{path}/{key}" if path else key)
+        elif isinstance(value, list) and any(isinstance(part, dict) for part in value):
+            for number, part in enumerate(value):
+                yield from walk(part, f"{path}/{number}")
+        else:
+            yield path, json.dumps(value)
+
+    return dict(walk(json.loads(text), ""))
 
 
 def _compared(folder: Path) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import json
 
-from benchmarks.same import LINES, _differences
+from benchmarks.same import LINES, _differences, _text_differences
 
 
 def written(folder, *, top1=50.0, label="red", seconds=1.0, images="a", more=()):
@@ -27,11 +27,26 @@ def test_seconds_and_commits_may_differ(tmp_path):
 
 
 def test_a_label_that_differs_is_shown(tmp_path):
-    assert shown(tmp_path, label="blue") == ["labels.csv: 2 lines differ", "@@ -2 +2 @@", "-fc,0,red", "+fc,0,blue"]
+    assert shown(tmp_path, label="blue") == [
+        "labels.csv: 2 lines differ",
+        "@@ -3 +3 @@",
+        "-description fc 0 red",
+        "+description fc 0 blue",
+    ]
 
 
 def test_a_metric_that_differs_in_its_last_digit_is_shown(tmp_path):
     assert shown(tmp_path, top1=50.00000000000001)[0] == "metrics.json: 2 lines differ"
+
+
+def test_columns_and_keys_of_one_side_are_named_and_the_others_compared(tmp_path):
+    table, more = "layer,unit,label\nfc,0,red\n", "layer,unit,p,label\nfc,0,.5,red\n"
+    assert list(_text_differences("labels.csv", table, more)) == ["labels.csv: only after: p"]
+    layers = {"layers": {"fc": {"top1": 1}}}, {"layers": {"fc": {"top1": 2, "dead": 0}}}
+    assert list(_text_differences("metrics.json", *map(json.dumps, layers))) == [
+        *("metrics.json: only after: dead", "metrics.json: 2 lines differ", "@@ -1 +1 @@"),
+        *("-layers/fc/top1 1", "+layers/fc/top1 2"),
+    ]
 
 
 def test_a_fingerprint_that_differs_is_shown(tmp_path):
