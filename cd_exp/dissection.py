@@ -15,10 +15,10 @@ from operator import itemgetter
 from typing import Any, TypeVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from cd_exp.activation_stats import ActivationStatistics, strongest_images
+from cd_exp.activation_stats import ActivationStatistics
 from cd_exp.cache import Store
 from cd_exp.calibration import Fitted, belief_of, p_right
 from cd_exp.clips import Clip
@@ -27,6 +27,13 @@ from cd_exp.distributed import gather_from_all, share_by_size
 from cd_exp.errors import InputError
 from cd_exp.features import ExtractionSettings, Features, extract, text_embeddings
 from cd_exp.features.dataloader import progress_bar
+from cd_exp.features.features import (
+    count_cut_ties,
+    count_images_needed,
+    is_tied,
+    order_by_content,
+    read_activations,
+)
 from cd_exp.hierarchy import BackedOff, Hedging, Hierarchy, Taxonomy, build_hedging
 from cd_exp.labels import alphabetical_order, best_concepts, is_always_on, label_layer, many_images, note_few_units
 from cd_exp.labels import flag_units as marks_of_marks
@@ -44,7 +51,8 @@ from cd_exp.similarity import (
 )
 from cd_exp.similarity.match import Activations
 from cd_exp.similarity.registry import bound_settings, spec_of
-from cd_exp.stability import Candidates, count_candidates, describe_duration, images_reached, with_stability
+from cd_exp.similarity.whitened_wpmi import prior_notes
+from cd_exp.stability import Candidates, count_candidates, describe_duration, with_stability
 from cd_exp.units import Layers, Units
 
 R = TypeVar("R")
@@ -118,88 +126,6 @@ def bind_names(similarity: Similarity, names: Sequence[str]) -> Similarity:
     return partial(similarity, names=names) if "names" in inspect.signature(similarity).parameters else similarity
 
 
-def count_images_needed(similarity: Similarity, images: int, resamples: int, *, shown: int) -> int | None:
-    """How many of each unit's strongest images are read or shown; None for a function that reads everything."""
-    strongest = inputs_of(similarity, images).strongest
-    if strongest is None:
-        return None
-    # Read, and one more that tells whether the order of equal images decides what is read.
-    return min(images, max(shown, images_reached(strongest) if resamples else strongest + 1))
-
-
-def read_activations(
-    features: Features,
-    layer: str,
-    similarity: Similarity,
-    resamples: int,
-    device: torch.device,
-    order: Callable[[], Int[Tensor, " images"]] | None = None,
-) -> Activations:
-    """What the function and its resamples read of a layer; shorter lists where no longer ones were kept."""
-    images = len(features.images)
-    wanted = inputs_of(similarity, images).strongest
-    if wanted is None:
-        return features.activations[layer].to(device)
-    longer = min(images, images_reached(wanted)) if resamples else wanted
-    kept = len(features.reduced[layer].strongest.values) if layer in features.reduced else images
-    lists = features.strongest(layer, max(wanted, min(kept, max(wanted + 1, longer))))
-    if order is not None:
-        lists = _by_content(lists, features, layer, order, wanted)
-    dead = features.statistics(layer).dead.to(device) if needs_dead(similarity) else None
-    return TopActivations(lists.values.to(device), lists.indices.to(device), lists.images, dead)
-
-
-def is_tied(lists: TopActivations, read: int) -> Bool[Tensor, " neurons"]:
-    """Units whose last image that is read is no stronger than the next one: the order of the images would decide."""
-    if len(lists.values) <= read:
-        return torch.zeros(lists.values.shape[1], dtype=torch.bool, device=lists.values.device)
-    return lists.values[read - 1] == lists.values[read]
-
-
-def _by_content(
-    lists: TopActivations, features: Features, layer: str, order: Callable[[], Int[Tensor, " images"]], read: int
-) -> TopActivations:
-    """The same with images of equal activation in the order of their content, where that decides which are read.
-
-    Of a layer that is kept as lists, among those that were kept: `count_cut_ties` tells of how many units not all were.
-    """
-    tied = is_tied(lists, read).nonzero().flatten()
-    if not len(tied):
-        return lists
-    values, indices = lists.values.clone(), lists.indices.clone()
-    if layer in features.activations:
-        best = strongest_images(features.activations[layer][:, tied][order()], len(values))
-        values[:, tied], indices[:, tied] = best.values, order()[best.indices]
-    else:
-        kept = features.reduced[layer].strongest
-        position = torch.empty(kept.images, dtype=torch.int64)
-        position[order()] = torch.arange(kept.images)
-        by_content = position[kept.indices[:, tied]].argsort(dim=0)
-        ranked, by_value = kept.values[:, tied].gather(0, by_content).sort(dim=0, descending=True, stable=True)
-        indices[:, tied] = kept.indices[:, tied].gather(0, by_content).gather(0, by_value)[: len(values)]
-        values[:, tied] = ranked[: len(values)]
-    return TopActivations(values, indices, lists.images, lists.dead)
-
-
-def count_cut_ties(features: Features, read: int) -> dict[str, int]:
-    """By layer that is kept as lists, of how many units the last image that is read equals the last that was kept.
-
-    Images beyond the list may be as strong, and those in it were kept for their place in the probe set.
-    """
-    counts = {}
-    for layer, summary in features.reduced.items():
-        kept = summary.strongest.values
-        if read <= len(kept) < summary.strongest.images:
-            counts[layer] = int((kept[read - 1] == kept[-1]).sum())
-    return {layer: count for layer, count in counts.items() if count}
-
-
-def order_by_content(probe: Probe, kept: Sequence[int]) -> Int[Tensor, " images"]:
-    """The rows of the images that are used, in the order of their content: the same however the set is sorted."""
-    keys = probe.order_keys(list(kept))
-    return torch.tensor(sorted(range(len(keys)), key=keys.__getitem__))
-
-
 @dataclass(frozen=True, eq=False)
 class LayerGroup:
     """Layers that one function scores with the same settings."""
@@ -225,34 +151,6 @@ def layers_by_choice(
         value = "" if choice is None else repr(choice.settings)
         groups.setdefault(value, LayerGroup(function, {})).layers[layer] = neurons
     return list(groups.values()), choices
-
-
-def prior_notes(priors: Mapping[str, PriorChoice]) -> Iterator[str]:
-    """The prior of each layer and how clear its choice was, in one sentence; another for a layer where it was not.
-
-    >>> shares = {0.0: 0.1, 0.4: 0.12, 0.85: 0.05}
-    >>> unclear = PriorChoice(0.4, {0.0: 0.6, 0.4: 0.9, 0.85: 0.5}, shares, (0.4, 0.0, 0.4))
-    >>> for note in prior_notes({"layer1": unclear}):
-    ...     print(note)
-    prior_weight (bits per label that two halves of the images share under 0, 0.4, 0.85): layer1 0.4 (0.60, 0.90, 0.50)
-    layer1: divisions of the images prefer other priors (0.4, 0, 0.4); compare with similarity.prior_weight=0
-    """
-    if not priors:
-        return
-    weights = ", ".join(f"{weight:g}" for weight in next(iter(priors.values())).agreement)
-    chosen = [
-        f"{layer} {choice.weight:g} ({', '.join(f'{bits:.2f}' for bits in choice.information.values())})"
-        for layer, choice in priors.items()
-    ]
-    yield f"prior_weight (bits per label that two halves of the images share under {weights}): {', '.join(chosen)}"
-    for layer, choice in priors.items():
-        others = [weight for weight in choice.divisions if weight != choice.weight]
-        if others:
-            preferred = ", ".join(f"{weight:g}" for weight in choice.divisions)
-            yield (
-                f"{layer}: divisions of the images prefer other priors ({preferred}); "
-                f"compare with similarity.prior_weight={others[0]:g}"
-            )
 
 
 def label_units(

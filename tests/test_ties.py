@@ -10,8 +10,9 @@ from PIL import Image
 from cd_exp import clips, concepts, probes, similarity
 from cd_exp.activation_stats import activation_statistics, strongest_images
 from cd_exp.cache import Store
-from cd_exp.dissection import RunInputs, count_cut_ties, dissect_layers, read_activations
+from cd_exp.dissection import RunInputs, dissect_layers
 from cd_exp.features import ExtractionSettings, Features
+from cd_exp.features.features import count_cut_ties, read_activations
 from cd_exp.features.store_activations import LayerSummary
 from cd_exp.models import shapes_model
 from cd_exp.units import ActivationMatrix

@@ -1,16 +1,23 @@
-"""What extraction hands over: the activations of each layer, or what was kept of them, and CLIP's image embeddings."""
+"""What extraction hands over: the activations of each layer, or what was kept of them, and CLIP's image embeddings.
 
-from collections.abc import Mapping, Sequence
+And what a similarity function reads of them: all, or each unit's strongest images, ties in the order of content.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cd_exp import activation_stats
-from cd_exp.activation_stats import ActivationStatistics, merge_statistics
+from cd_exp.activation_stats import ActivationStatistics, merge_statistics, strongest_images
 from cd_exp.errors import InputError
 from cd_exp.features.store_activations import LayerSummary
-from cd_exp.records import TopActivations
+from cd_exp.records import Probe, Similarity, TopActivations
+from cd_exp.similarity import inputs_of, needs_dead
+from cd_exp.similarity.match import Activations
+from cd_exp.stability import images_reached
 
 ROWS = 1024
 """Images at a time where a whole layer is walked through."""
@@ -69,7 +76,7 @@ class Features:
             InputError: fewer were kept.
         """
         if layer not in self.reduced:
-            return activation_stats.strongest_images(self.activations[layer], k)
+            return strongest_images(self.activations[layer], k)
         kept = self.reduced[layer].strongest
         if len(kept.values) < min(k, kept.images):
             raise InputError(
@@ -89,3 +96,85 @@ class Features:
             )
             self._counted[layer, histogram] = counted
         return self._counted[layer, histogram]
+
+
+def count_images_needed(similarity: Similarity, images: int, resamples: int, *, shown: int) -> int | None:
+    """How many of each unit's strongest images are read or shown; None for a function that reads everything."""
+    strongest = inputs_of(similarity, images).strongest
+    if strongest is None:
+        return None
+    # Read, and one more that tells whether the order of equal images decides what is read.
+    return min(images, max(shown, images_reached(strongest) if resamples else strongest + 1))
+
+
+def read_activations(
+    features: Features,
+    layer: str,
+    similarity: Similarity,
+    resamples: int,
+    device: torch.device,
+    order: Callable[[], Int[Tensor, " images"]] | None = None,
+) -> Activations:
+    """What the function and its resamples read of a layer; shorter lists where no longer ones were kept."""
+    images = len(features.images)
+    wanted = inputs_of(similarity, images).strongest
+    if wanted is None:
+        return features.activations[layer].to(device)
+    longer = min(images, images_reached(wanted)) if resamples else wanted
+    kept = len(features.reduced[layer].strongest.values) if layer in features.reduced else images
+    lists = features.strongest(layer, max(wanted, min(kept, max(wanted + 1, longer))))
+    if order is not None:
+        lists = _by_content(lists, features, layer, order, wanted)
+    dead = features.statistics(layer).dead.to(device) if needs_dead(similarity) else None
+    return TopActivations(lists.values.to(device), lists.indices.to(device), lists.images, dead)
+
+
+def is_tied(lists: TopActivations, read: int) -> Bool[Tensor, " neurons"]:
+    """Units whose last image that is read is no stronger than the next one: the order of the images would decide."""
+    if len(lists.values) <= read:
+        return torch.zeros(lists.values.shape[1], dtype=torch.bool, device=lists.values.device)
+    return lists.values[read - 1] == lists.values[read]
+
+
+def _by_content(
+    lists: TopActivations, features: Features, layer: str, order: Callable[[], Int[Tensor, " images"]], read: int
+) -> TopActivations:
+    """The same with images of equal activation in the order of their content, where that decides which are read.
+
+    Of a layer that is kept as lists, among those that were kept: `count_cut_ties` tells of how many units not all were.
+    """
+    tied = is_tied(lists, read).nonzero().flatten()
+    if not len(tied):
+        return lists
+    values, indices = lists.values.clone(), lists.indices.clone()
+    if layer in features.activations:
+        best = strongest_images(features.activations[layer][:, tied][order()], len(values))
+        values[:, tied], indices[:, tied] = best.values, order()[best.indices]
+    else:
+        kept = features.reduced[layer].strongest
+        position = torch.empty(kept.images, dtype=torch.int64)
+        position[order()] = torch.arange(kept.images)
+        by_content = position[kept.indices[:, tied]].argsort(dim=0)
+        ranked, by_value = kept.values[:, tied].gather(0, by_content).sort(dim=0, descending=True, stable=True)
+        indices[:, tied] = kept.indices[:, tied].gather(0, by_content).gather(0, by_value)[: len(values)]
+        values[:, tied] = ranked[: len(values)]
+    return TopActivations(values, indices, lists.images, lists.dead)
+
+
+def count_cut_ties(features: Features, read: int) -> dict[str, int]:
+    """By layer that is kept as lists, of how many units the last image that is read equals the last that was kept.
+
+    Images beyond the list may be as strong, and those in it were kept for their place in the probe set.
+    """
+    counts = {}
+    for layer, summary in features.reduced.items():
+        kept = summary.strongest.values
+        if read <= len(kept) < summary.strongest.images:
+            counts[layer] = int((kept[read - 1] == kept[-1]).sum())
+    return {layer: count for layer, count in counts.items() if count}
+
+
+def order_by_content(probe: Probe, kept: Sequence[int]) -> Int[Tensor, " images"]:
+    """The rows of the images that are used, in the order of their content: the same however the set is sorted."""
+    keys = probe.order_keys(list(kept))
+    return torch.tensor(sorted(range(len(keys)), key=keys.__getitem__))

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from cd_exp.dissection import bind_names, count_images_needed
+from cd_exp.dissection import bind_names
+from cd_exp.features.features import count_images_needed
 from cd_exp.plan.available_parts import AvailableParts
 from cd_exp.plan.features import COMPUTED, FeatureSteps, Step, plan_images, plan_matrix, plan_network, plan_texts
 from cd_exp.plan.networks import Outline, Target

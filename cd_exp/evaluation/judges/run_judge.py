@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from cd_exp.dissection import RunData, bind_names, label_units, read_activations
+from cd_exp.dissection import RunData, bind_names, label_units
 from cd_exp.errors import InputError
 from cd_exp.evaluation.baselines import Method, run_method
 from cd_exp.evaluation.judges import HeldOut, Judge, LabelsToScore, Scores, held_out_split, is_circular
 from cd_exp.features import Features
+from cd_exp.features.features import read_activations
 from cd_exp.features.other_passes import unit_activations
 from cd_exp.models import untrained_model
 from cd_exp.probes.wrappers import Subset
