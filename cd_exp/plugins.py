@@ -498,7 +498,8 @@ def _explain_error(spec: str, setting: str) -> Iterator[None]:
     try:
         yield
     except SyntaxError as error:
-        raise InputError(f"{setting}={spec}: {error.filename} line {error.lineno}: {error.msg}") from error
+        where = f"{error.filename} line {error.lineno}: " if error.lineno is not None else ""  # of null bytes none
+        raise InputError(f"{setting}={spec}: {where}{error.msg}; it is no Python file") from error
     except ImportError as error:
         remedy = "install it, or put it beside the file"
         if "relative import" in str(error):

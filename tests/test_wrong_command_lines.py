@@ -324,6 +324,45 @@ def test_a_wrong_yaml_of_the_users_is_one_line_that_tells_its_value(text, messag
     assert state(place) == before
 
 
+FILES = [
+    (b"- 1\n- 2\n", "mine.yaml holds a list, expected settings, a line each: NAME: VALUE"),
+    (b"3\n", "mine.yaml holds '3', expected settings"),
+    (b"", "mine.yaml: an experiment begins with the line `# @package _global_`"),
+    (b"top: 3\n", "mine.yaml: an experiment begins with the line `# @package _global_`"),
+    (b"top: \xff\n", "mine.yaml is no text in UTF-8 (byte 5)"),
+    (b"a: " + b"[" * 3000 + b"]" * 3000, "mine.yaml is nested too deeply"),
+    (b"# @package _global_\nsimilarity: {_target_: os.system}\n", "mine.yaml)"),
+]
+
+
+@pytest.mark.parametrize(("data", "message"), FILES, ids=[message for _, message in FILES])
+def test_a_yaml_file_that_holds_no_settings_is_named(data, message, place, monkeypatch, capsys):
+    own = place.parent / "own" / "experiment"
+    own.mkdir(parents=True, exist_ok=True)
+    (own / "mine.yaml").write_bytes(data)
+    (own / "other.yaml").write_bytes(b"\xff")  # which nobody chose
+    monkeypatch.chdir(place)
+    words = ["--config-dir", str(own.parent), "experiment=mine", "cache.dir=cache", "plan=true"]
+    monkeypatch.setattr("sys.argv", ["run.py", *words])
+    with pytest.raises(SystemExit) as left:
+        entry.main()
+    said = capsys.readouterr().err
+    assert left.value.code == 2
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert message in said
+
+
+def test_the_line_that_an_experiment_needs_makes_it_one(place, monkeypatch, capsys):
+    own = place.parent / "own" / "experiment"
+    own.mkdir(parents=True, exist_ok=True)
+    (own / "mine.yaml").write_text("# @package _global_\ntop: 3\n")
+    monkeypatch.chdir(place)
+    monkeypatch.setattr("sys.argv", ["run.py", "--config-dir", str(own.parent), "experiment=mine", "--cfg", "job"])
+    entry.main()
+    assert "top: 3" in capsys.readouterr().out
+
+
 def test_there_are_as_many_as_promised():
     assert len({line for line, _ in CASES}) >= 120
 

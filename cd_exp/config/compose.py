@@ -131,9 +131,13 @@ MOST_VALUES = 100_000
 """Of a YAML file of the user's with its aliases written out: ten lines of nested aliases can stand for 10^9 values."""
 
 
-def _check_aliases(folder: Path) -> None:
-    """Refuse a YAML file whose aliases stand for more than anybody writes, before anything expands them."""
-    for path in sorted({*folder.glob("*.yaml"), *folder.glob("*/*.yaml"), *folder.glob("*/*/*.yaml")}):
+def _check_files(folder: Path, flags: Namespace) -> None:
+    """Refuse a chosen YAML file that cannot be read as settings, and any whose aliases stand for more than anybody
+    writes, before anything expands them.
+    """
+    for path in _list_files(folder):
+        if _chosen(path, folder, flags):
+            _check_chosen_file(path, group=path.parent.relative_to(folder).as_posix())
         try:
             text = path.read_text(encoding="utf-8")
             if "&" not in text or "*" not in text:
@@ -145,6 +149,36 @@ def _check_aliases(folder: Path) -> None:
             raise InputError(
                 f"{path}: with its aliases written out it holds more than {MOST_VALUES} values; write them out"
             )
+
+
+def _list_files(folder: Path) -> list[Path]:
+    return sorted({*folder.glob("*.yaml"), *folder.glob("*/*.yaml"), *folder.glob("*/*/*.yaml")})
+
+
+GLOBAL = re.compile(r"^#\s*@package\s+_global_\s*$", re.MULTILINE)
+
+
+def _check_chosen_file(path: Path, *, group: str) -> None:
+    """Refuse a file of the user's that holds no settings, with its name, which Hydra's own errors leave out."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no text in UTF-8 (byte {error.start}); save it as UTF-8") from error
+    except RecursionError as error:
+        raise InputError(f"{path} is nested too deeply to be read; write it with fewer brackets") from error
+    except (ValueError, yaml.YAMLError):  # Hydra's error has the line, too
+        return
+    if node is not None and not isinstance(node, yaml.MappingNode):
+        kind = "a list" if isinstance(node, yaml.SequenceNode) else repr(str(node.value)[:40])
+        raise InputError(f"{path} holds {kind}, expected settings, a line each: NAME: VALUE")
+    if group == "experiment" and not GLOBAL.search(text):
+        raise InputError(
+            f"{path}: an experiment begins with the line `# @package _global_`, without which its settings reach "
+            "nothing; add it as the first line"
+        )
 
 
 def _values(node: Any, counted: dict[int, int]) -> int:
@@ -160,11 +194,13 @@ def with_file(error: InputError, flags: Namespace) -> InputError:
     """The same error with the YAML file of the user's that sets what it names, where it was not typed."""
     match = re.match(r"(?:setting )?'?([a-z_]\w*(?:\.\w+)*)", str(error))
     key = match[1] if match else ""
+    if target := re.match(r"constructor '.*?' is not offered for ([\w.]+)", str(error)):
+        key = f"{target[1]}._target_"
     if not key or any(text.lstrip("+~").partition("=")[0] == key for text in flags.overrides):
         return error
     for folder in filter(None, (flags.config_dir, flags.config_path)):
         root = Path(folder).expanduser()
-        for path in sorted({*root.glob("*.yaml"), *root.glob("*/*.yaml"), *root.glob("*/*/*.yaml")}):
+        for path in _list_files(root):
             if _chosen(path, root, flags) and _sets(path, root, key):
                 return type(error)(f"{error} (set in {path})") if str(path) not in str(error) else error
     return error
@@ -214,10 +250,10 @@ def make_composer(flags: Namespace) -> Hydra:
     store_plugins()
     main_folder = _check_config_folder("--config-path", flags.config_path) if flags.config_path else config_folder()
     if flags.config_path:
-        _check_aliases(main_folder)
+        _check_files(main_folder, flags)
     path = create_config_search_path(str(main_folder))
     if flags.config_dir:
-        _check_aliases(_check_config_folder("--config-dir", flags.config_dir))
+        _check_files(_check_config_folder("--config-dir", flags.config_dir), flags)
         also = f"file://{_check_config_folder('--config-dir', flags.config_dir)}"
         path.prepend(provider="command-line", path=also, anchor=SearchPathQuery(provider="schema"))
     hydra = Hydra(task_name="run", config_loader=NullChoiceLoader(path))
