@@ -218,8 +218,12 @@ def test_a_network_that_draws_is_noted():
         ("test_convnext", "stages.1", "maps_first", 32, "avg"),
         ("swin_tiny_patch4_window7_224", "layers.0", "maps_last", 96, "avg"),
         pytest.param(*("vit_base_patch16_siglip_224", "blocks.0", "tokens", 768, "patch_mean"), marks=pytest.mark.slow),
-        ("vit_medium_patch16_reg4_gap_256", "blocks.1", "tokens", 512, "patch_mean"),
-        ("vit_medium_patch16_reg4_gap_256", "patch_embed", "tokens", 512, "patch_mean"),
+        pytest.param(
+            "vit_medium_patch16_reg4_gap_256", "blocks.1", "tokens", 512, "patch_mean", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            *("vit_medium_patch16_reg4_gap_256", "patch_embed", "tokens", 512, "patch_mean"), marks=pytest.mark.slow
+        ),
         ("deit_tiny_distilled_patch16_224", "blocks.1", "tokens", 192, "cls"),
     ],
 )
