@@ -59,6 +59,7 @@ def dissect(store, function, **more):
     return dissect_layers(RunInputs(**recipes, store=store, settings=QUIET), function, top=5, resamples=6, **more)
 
 
+@pytest.mark.slow
 def test_general_labels_of_a_layer(store, kinds):
     found = dissect(store, partial(similarity.soft_wpmi), hierarchy=File(str(kinds), precision=0.7))
     labels = found.labels["fc"]

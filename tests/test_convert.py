@@ -151,6 +151,7 @@ def test_what_cannot_be_converted_is_refused(tmp_path, monkeypatch, capsys, word
     assert (said.err if as_json else said.out) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/reference is not here")
 @pytest.mark.parametrize(

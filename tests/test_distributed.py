@@ -147,6 +147,7 @@ def test_lists_of_one_process_and_of_four_give_the_labels_of_all_activations(wor
     assert not list((world / "four" / "cache").glob("activations/*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "broken", [3, pytest.param(COUNT - 1, marks=pytest.mark.slow)], ids=["first process", "second process"]
 )

@@ -118,6 +118,7 @@ class Pairs(torch.utils.data.Dataset):
         return self.pictures[index], index % 3
 
 
+@pytest.mark.slow
 def test_images_in_every_form_are_the_same_images(pictures, photos):
     paths = sorted(photos.iterdir())
     forms = {

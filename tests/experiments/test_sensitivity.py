@@ -38,6 +38,7 @@ def test_another_function_is_refused(run):
         analysis.main([str(wpmi_run)])
 
 
+@pytest.mark.slow
 def test_words_are_left_out_one_after_the_other_and_never_the_true_ones(run):
     opened = reopen(run("probe.size=500"))
     found = {point.value: point for point in analysis.points(opened, "layer4") if point.setting == "concepts"}

@@ -58,6 +58,7 @@ def test_runtime_says_every_stage(run):
     assert "in just 4 minutes" in text
 
 
+@pytest.mark.slow
 def test_vit_labels_hidden_units_of_blocks(run):
     folder = run("experiment=vit_shapes", "probe.size=100", "similarity.top_k=20")
     layers = json.loads((folder / "metrics.json").read_text())["layers"]

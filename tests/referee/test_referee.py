@@ -145,6 +145,7 @@ def test_beliefs_and_human_ratings_of_a_run_are_columns(judged, tmp_path):
     assert float(found["stability_mean"]) == 0.5
 
 
+@pytest.mark.slow
 def test_published_scores_are_laid_beside_ours(judged, tmp_path, capsys):
     """Tables of the true names and of others: what they say is what the whitened judge says, and then the contrary."""
     names = {"true": shapes.CLASSES, "other": [str(name) for name in np.roll(shapes.CLASSES, 7)]}

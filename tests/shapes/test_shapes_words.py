@@ -45,6 +45,7 @@ def test_a_caption_names_only_what_is_there(written):
     assert unrelated / len(written) == pytest.approx(descriptions.UNRELATED, abs=0.02)
 
 
+@pytest.mark.slow
 def test_captions_differ_in_what_they_leave_out(written):
     counts = Counter(len(set(text.split()) & set(shapes.ATTRIBUTES)) for _, text in written)
     assert all(counts[named] > 100 for named in (0, 1, 2, 3, 4))

@@ -55,6 +55,7 @@ def test_settings_follow_the_formula():
     assert_close(mine, torch.from_numpy(wanted).float(), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @given(worlds, st.integers(0, 99))
 @settings(max_examples=25, deadline=None)
 def test_the_gain_and_offset_of_a_unit_change_nothing(world, seed):

@@ -30,6 +30,7 @@ def study(made, answers, tmp_path):
     return of
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.skipif(not RATINGS.is_file(), reason="no ../shared")
 def test_the_published_ratings_of_describe_and_dissect(tmp_path, capsys):

@@ -132,6 +132,7 @@ def test_presence_is_planned_on_its_own_matches(opened):
     assert all(0 < half < 0.5 for half in found.half_width.values())
 
 
+@pytest.mark.slow
 def test_the_command_says_it_all(run, capsys):
     words = ["plan", str(run), "--design", "rating", "--units", "12", "--price", "0.8"]
     assert main([*words, "--json"]) == 0

@@ -146,6 +146,7 @@ def literal_published(values, unit, order, *, start, gain=0.02, length=10, width
     return dict(zip(taken, weight or [], strict=True)), best
 
 
+@pytest.mark.slow
 def test_the_published_search_is_the_published_one():
     values = concepts(seed=7, count=16)
     mixed = values @ torch.rand(16, 3, generator=torch.Generator().manual_seed(2)).double().square()

@@ -178,6 +178,7 @@ def test_missing_and_unreadable_files(tmp_path):
         published(tmp_path / "binary.csv").labels()
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.skipif(not FILES, reason="../shared/reference is absent")
 def test_every_published_file_is_read():

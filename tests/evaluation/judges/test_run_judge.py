@@ -60,6 +60,7 @@ def test_annotations_score_every_method_between_floor_and_ceiling(run):
     assert found["baselines"]["true_labels"]["layer4"]["faithfulness_units"] == 28
 
 
+@pytest.mark.slow
 def test_the_whitened_judge_stands_beside_its_references(run):
     folder = run("judge=whitened", "judge.untrained=true", "baseline=invert")
     found = figures(folder)
@@ -182,6 +183,7 @@ def by_name(match, neurons, *, names):
 """
 
 
+@pytest.mark.slow
 def test_own_labels_are_made_by_the_function_that_makes_a_runs(run, tmp_path):
     (tmp_path / "own.py").write_text(OWN)
     custom = ("similarity=custom", f"similarity.function={tmp_path / 'own.py'}:by_name")
