@@ -210,7 +210,10 @@ Accepted = tuple[str, ...] | None
 """The names that are right for a unit; None where nothing is known of it."""
 
 
-@dataclass(frozen=True, eq=False)
+REPR_UNITS = 10  # of a layer that its repr shows
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Labels:
     """The labels of one layer by one method, in unit order.
 
@@ -254,6 +257,25 @@ class Labels:
         if self.ranks is None:
             return np.full(len(self.units), -1)
         return np.where(np.isnan(self.ranks), -1, (self.ranks == 1).astype(np.int64))
+
+    def __repr__(self) -> str:
+        """A short table: the first units with label, score and, where there are, stability and truth."""
+        shown = min(REPR_UNITS, len(self.units))
+        columns: dict[str, list[str]] = {
+            "unit": [str(unit) for unit in self.units[:shown]],
+            "label": [label or "(none)" for label in self.descriptions[:shown]],
+            "similarity": [format(value, ".4g") for value in self.similarity[:shown]],
+        }
+        for name, values in (("stability", self.stability), ("p_right", self.p_right)):
+            if values is not None:
+                columns[name] = [format(value, ".2f") for value in values[:shown]]
+        if any(self.truth):
+            columns["truth"] = [", ".join(names or ()) for names in self.truth[:shown]]
+        widths = [max(map(len, [name, *cells])) for name, cells in columns.items()]
+        rows = [columns, *zip(*columns.values(), strict=True)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        more = len(self.units) - shown
+        return "\n".join([f"{self.layer}: {len(self.units)} units", *lines, *([f"... {more} more"] if more else [])])
 
     @property
     def descriptions(self) -> tuple[str, ...]:

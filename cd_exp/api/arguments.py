@@ -14,11 +14,14 @@ from torch import nn
 
 from cd_exp import config as declared
 from cd_exp import probes
+from cd_exp.api.composed import build_choice
 from cd_exp.cache import Store
 from cd_exp.clips import Clip
 from cd_exp.concepts import file, words
 from cd_exp.config.schema import ON_ERROR
 from cd_exp.errors import InputError
+from cd_exp.evaluation.baselines import Method
+from cd_exp.evaluation.judges import Judge
 from cd_exp.features import ExtractionSettings
 from cd_exp.models import LoadedModel, read_names
 from cd_exp.models.base import Recipe
@@ -107,6 +110,33 @@ def _patterns(layers: Any) -> tuple[str, ...]:
     if not layers:
         raise InputError("layers is empty, expected at least one module path")
     return tuple(layers)
+
+
+def as_methods(methods: Any) -> dict[str, Method]:
+    """The other methods by name; a name of `conf/baseline` stands for what it describes."""
+    if methods is None:
+        return {}
+    if isinstance(methods, str):
+        methods = [methods]
+    if isinstance(methods, Sequence) and all(isinstance(name, str) for name in methods):
+        methods = {name: name for name in methods}
+    if not isinstance(methods, Mapping):
+        raise _wrong_argument("methods", methods, "a name of conf/baseline, a list of names, or {name: method}")
+    built = {}
+    for name, method in methods.items():
+        if isinstance(method, str):
+            method = build_choice("baseline", method, argument="methods")
+        if not isinstance(method, Method):
+            raise _wrong_argument(f"methods[{name!r}]", method, "a name, or a cd_exp.evaluation.baselines.Method")
+        built[str(name)] = method
+    return built
+
+
+def as_judge(judge: Any) -> Judge | None:
+    """The judge; a name is read before."""
+    if judge is None or isinstance(judge, Judge):
+        return judge
+    raise _wrong_argument("judge", judge, "a name of conf/judge, or a cd_exp.evaluation.judges.Judge")
 
 
 def as_probe(images: Any, *, cache: Path) -> Probe:

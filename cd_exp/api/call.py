@@ -75,6 +75,8 @@ def dissect(
     *,
     layers: Any = None,
     truth: Any = None,
+    methods: Any = None,
+    judge: Any = None,
     transform: Any = None,
     store: Any = None,
     settings: Any = ExtractionSettings(),  # noqa: B008  frozen
@@ -98,6 +100,10 @@ def dissect(
             choice of its own.
         truth: the names of units where they are known, by layer: `{"fc": names}`. The names are a list in the order of
             the units, with an empty text where nothing is known, or a file of one a line.
+        methods: others to label the same units: a name of `conf/baseline` (`netdissect`), a list of names, or a mapping
+            of a name to a method (`cd_exp.evaluation.baselines.Method`).
+        judge: what scores the labels on images they were not chosen on: a name of `conf/judge` (`whitened`), or a
+            `cd_exp.evaluation.judges.Judge`.
         transform: from an image to the network's input; None takes that of a network of timm, or of ImageNet with a
             note.
         store: where features are kept between calls: a folder, or a `cd_exp.cache.Store`. None takes the environment's
@@ -120,17 +126,15 @@ def dissect(
         top, resamples, seed = map(arguments.as_python_int, (top, resamples, seed))
         arguments.check_numbers(settings, top=top, resamples=resamples, seed=seed)
         store = arguments.as_store(store)
-        config, names = compose_call({"clip": clip, "similarity": similarity})
+        config, names = compose_call({"clip": clip, "similarity": similarity, "judge": judge})
         named = {group: build_group(group, config) for group in names}
         of_network = {"transform": transform, "truth": truth, "units_axis": units_axis, "prefix_tokens": prefix_tokens}
         parts = {
             "model": arguments.as_model(net, layers, **of_network),
             "units": arguments.read_layers(layers, truth=truth),
             "concepts": arguments.as_concepts(words),
-            "clip": named.get("clip") or arguments.as_clip(clip),
-            "similarity": named.get("similarity") or arguments.as_similarity(similarity),
             "probe": arguments.as_probe(images, cache=store.root),
-        }
+        } | _read_choices(named, clip=clip, similarity=similarity, judge=judge, methods=methods)
         options = describe_options(parts, config, names, settings=settings, top=top, resamples=resamples, seed=seed)
         experiment = Experiment(**parts, **WITHOUT, store=store, settings=settings, seed=seed, options=options)
         experiment.check()
@@ -139,9 +143,17 @@ def dissect(
     return Result.of(experiment, run_data, RunRequest(_name_choices(experiment, names)), began=began)
 
 
+def _read_choices(named: Mapping[str, Any], *, clip: Any, similarity: Any, judge: Any, methods: Any) -> dict[str, Any]:
+    """The parts that may be given by name; `named` has those that were, but for methods, of which there are several."""
+    return {
+        "clip": named.get("clip") or arguments.as_clip(clip),
+        "similarity": named.get("similarity") or arguments.as_similarity(similarity),
+        "judge": named.get("judge") or arguments.as_judge(judge),
+        "baselines": arguments.as_methods(methods),
+    }
+
+
 WITHOUT: dict[str, Any] = {
-    "baselines": {},
-    "judge": None,
     "hierarchy": None,
     "calibration": None,
     "logger": NoLogger(),

@@ -9,7 +9,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from cd_exp.config.compose import make_composer, parse_arguments
+from cd_exp.config.compose import compose_choice, make_composer, parse_arguments
 from cd_exp.config.construct import HELD, build
 from cd_exp.errors import unknown_name_error
 from cd_exp.experiment import RunOptions
@@ -49,6 +49,16 @@ def build_group(group: str, config: DictConfig) -> Any:
     return build(config[group], group=group)
 
 
+def build_choice(group: str, name: str, *, argument: str) -> Any:
+    """The part that a choice of a group describes, by its name alone.
+
+    Raises:
+        InputError: there is no such choice, or it needs more than its name.
+    """
+    with _isolated_hydra():
+        return build(compose_choice(group, name, setting=argument), group=group)
+
+
 @contextmanager
 def _isolated_hydra() -> Iterator[None]:
     """Use Hydra without disturbing the calling program, which may be a Hydra application itself."""
@@ -72,9 +82,10 @@ def describe_options(
     seed: int,
 ) -> RunOptions:
     """What the run is to do; in its settings, which a saved manifest shows, objects stand by their names."""
+    config.baseline = {name: _as_plain_values(method) for name, method in held["baselines"].items()} or None
     for group, part in held.items():
-        if group not in names:
-            config[group] = _as_plain_values(part)
+        if group not in (*names, "baselines"):
+            config[group] = None if part is None else _as_plain_values(part)
     config.logger, config.top, config.seed = None, top, seed
     config.stability.resamples = resamples
     config.device, config.probe.on_error = settings.device, settings.on_error

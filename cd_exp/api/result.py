@@ -80,7 +80,7 @@ def _load_template() -> "Template":
     return environment.get_template("notebook.html")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LayerLabels(Labels):
     """The labels of one layer, which show themselves as a table."""
 

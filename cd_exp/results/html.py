@@ -11,7 +11,9 @@ from cd_exp.records import CLIP_DISSECT, FLAGS, RunResult
 from cd_exp.results.image_strips import as_data_uri, encode_jpeg, make_thumbnail
 from cd_exp.results.run_folder import format_json
 from cd_exp.results.summary import (
+    SURE,
     ShownUnit,
+    certainty,
     choose_units,
     format_cell,
     format_truth,
@@ -46,6 +48,7 @@ class PageRow:
     stability: float
     marks: tuple[str, ...]
     others: tuple[str, ...]
+    is_unsure: bool
 
     @property
     def verdict(self) -> str:
@@ -151,6 +154,7 @@ def _describe_layer(outcome: RunResult, layer: str) -> Iterator[PageRow]:
         else {}
         for by_layer in outcome.baselines.values()
     ]
+    values = certainty(labels)
     for row, (unit, description) in enumerate(zip(labels.units.tolist(), labels.descriptions, strict=True)):
         yield PageRow(
             layer=layer,
@@ -164,6 +168,7 @@ def _describe_layer(outcome: RunResult, layer: str) -> Iterator[PageRow]:
             stability=float("nan") if labels.stability is None else float(labels.stability[row]),
             marks=tuple(mark for mark in FLAGS if labels.marks and mark in labels.marks[row]),
             others=tuple(names.get(unit, "") for names in named),
+            is_unsure=values is not None and bool(values[row] < SURE),
         )
 
 

@@ -183,7 +183,10 @@ def draw_grid(probe: Probe, shown: Sequence[ShownUnit]) -> PIL.Image.Image:
 def _draw_words(figure: "Figure", unit: ShownUnit, *, left: float, top: float, below: float, room: int) -> None:
     mark, colour = MARKS[unit.right]
     label = mark + (unit.description or "(none)")
-    about = f"{unit.layer} {unit.unit}" + (f" · truth: {unit.truth}" if unit.truth else "")
+    about = " · ".join(
+        filter(None, (f"{unit.layer} {unit.unit}", unit.certainty_text, unit.truth and f"truth: {unit.truth}"))
+    )
+    colour = GREY if unit.is_unsure and unit.right is None else colour
     heading, below_it = cut_text(label, _text_room(9.0, room)), cut_text(about, _text_room(7.5, room))
     figure.text(left, top, heading, fontsize=9, va="top", color=colour, weight="bold", parse_math=False)
     figure.text(left, top - below, below_it, fontsize=7.5, va="top", color=GREY, parse_math=False)

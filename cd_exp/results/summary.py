@@ -48,9 +48,15 @@ def metrics_rows(outcome: RunResult, method: str = CLIP_DISSECT) -> tuple[Metric
     )
 
 
+SURE = 0.5  # a label that is given less often, or is right with a lower probability, is shown grey
+
+
 @dataclass(frozen=True)
 class ShownUnit:
-    """A unit chosen to be shown with its top images; `right` is None where the truth is unknown."""
+    """A unit chosen to be shown with its top images; `right` is None where the truth is unknown.
+
+    `certainty` is how far its label can be trusted, by `certainty_name`; NaN where that is not known.
+    """
 
     layer: str
     unit: int
@@ -58,6 +64,20 @@ class ShownUnit:
     truth: str
     right: bool | None
     images: tuple[int, ...]
+    certainty: float = float("nan")
+    certainty_name: str = ""
+
+    @property
+    def is_unsure(self) -> bool:
+        """Whether the label is more likely to change, or to be wrong, than not."""
+        return self.certainty < SURE
+
+    @property
+    def certainty_text(self) -> str:
+        """As in `p(right) 0.83`, or `unsure, stability 0.20`; empty where it is not known."""
+        if not self.certainty_name or self.certainty != self.certainty:
+            return ""
+        return ("unsure, " if self.is_unsure else "") + f"{self.certainty_name} {self.certainty:.2f}"
 
 
 def choose_units(outcome: RunResult, cap: int, *, images: int = 5) -> tuple[ShownUnit, ...]:
@@ -81,6 +101,7 @@ def share_over_layers(outcome: RunResult, cap: int) -> Iterator[tuple[str, int]]
 
 def _show_unit(outcome: RunResult, layer: str, row: int, images: int) -> ShownUnit:
     labels = outcome.labels[layer]
+    values = certainty(labels)
     return ShownUnit(
         layer=layer,
         unit=int(labels.units[row]),
@@ -88,6 +109,8 @@ def _show_unit(outcome: RunResult, layer: str, row: int, images: int) -> ShownUn
         truth=", ".join(format_truth(labels, row)),
         right=is_label_right(labels, row),
         images=tuple(int(index) for index in outcome.top_images[layer][row][:images]),
+        certainty=float("nan") if values is None else float(values[row]),
+        certainty_name=certainty_name(labels),
     )
 
 

@@ -503,3 +503,53 @@ def test_unreadable_pictures_are_refused_with_what_to_write_instead(photos):
         small(images=photos)
     left_out = small(images=photos, settings=ExtractionSettings(progress=False, workers=0, on_error="skip"))
     assert any("broken.png" in note for note in left_out.notes)
+
+
+@pytest.fixture(scope="module")
+def judged_call():
+    """`shapes` with another method and a judge, asked for by name."""
+    return dissect(
+        models.shapes_model(layers=["layer4"]),
+        probes.shapes(size=120),
+        concepts.shapes(),
+        clips.shapes_clip(),
+        "cos",
+        methods="netdissect",
+        judge="whitened",
+        settings=QUIET,
+        resamples=3,
+    )
+
+
+def test_methods_and_a_judge_are_arguments(judged_call, tmp_path):
+    assert "netdissect" in judged_call.outcome.baseline_metrics
+    assert [key for key in judged_call.metrics["layer4"] if key.startswith("faithfulness")]
+    judged_call.save(tmp_path / "run")
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["baselines"] == ["netdissect"]
+    assert manifest["choices"]["judge"] == "whitened"
+    assert (tmp_path / "run" / "labels_netdissect.csv").is_file()
+
+
+def test_the_repr_of_a_layer_is_a_short_table(judged_call):
+    lines = repr(judged_call["layer4"]).splitlines()
+    assert lines[0] == "layer4: 96 units"
+    assert lines[1].split() == ["unit", "label", "similarity", "stability", "truth"]
+    assert len(lines) == 13
+    assert lines[-1] == "... 86 more"
+    assert max(map(len, lines)) < 120
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"methods": "netdisect"}, "netdissect"),
+        ({"methods": 3}, "methods"),
+        ({"methods": {"mine": 3}}, "methods['mine']"),
+        ({"judge": "whitend"}, "whitened"),
+        ({"judge": 3}, "judge"),
+    ],
+)
+def test_a_wrong_method_or_judge_is_named(arguments, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        dissect(nn.Flatten(), probes.shapes(size=9), WORDS, clips.shapes_clip(), layers=["x"], **arguments)

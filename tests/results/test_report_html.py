@@ -171,3 +171,16 @@ def test_the_page_links_to_the_explorer_where_there_is_one(outcome, manifest, tm
     assert (
         'href="explorer/index.html"' in results.write_report(tmp_path, outcome, manifest=manifest, units=0).read_text()
     )
+
+
+def test_cards_and_list_say_how_sure_a_label_is(outcome, manifest, tmp_path):
+    labels = outcome.labels["fc"]
+    stability = np.linspace(0, 1, len(labels.units))
+    outcome = replace(outcome, labels={"fc": replace(labels, stability=stability, p_right=None)})
+    text = results.write_report(tmp_path, outcome, manifest=manifest, units=2).read_text()
+    assert "stability 1.00" in text
+    assert text.count('class="unsure" title="unsure"') == (stability < 0.5).sum()
+    unsure = replace(outcome, labels={"fc": replace(labels, stability=stability / 3, p_right=None)})
+    text = results.write_report(tmp_path, unsure, manifest=manifest, units=2).read_text()
+    assert '<b class="unsure">' in text
+    assert "unsure, stability 0.33" in text
