@@ -22,7 +22,7 @@ from PIL import Image
 from benchmarks.processes import processes_of
 from cd_exp.cache import hash_file
 from cd_exp.cache.store import list_entry_folders
-from cd_exp.features.extract import SHARD
+from cd_exp.features.store_activations import SHARD
 
 ROOT = Path(__file__).parents[1]
 COUNT = 5 * SHARD + 300

@@ -24,7 +24,7 @@ from cd_exp import similarity
 from cd_exp.cache import Store, hash_file
 from cd_exp.clips import Precomputed
 from cd_exp.features import ExtractionSettings, extract
-from cd_exp.features.extract import SHARD
+from cd_exp.features.store_activations import SHARD
 from cd_exp.labels import label_layer
 from cd_exp.models import CustomModel
 from cd_exp.records import ConceptActivations, Probe

@@ -328,6 +328,15 @@ def dissect_layers(
     return _complete(data, priors, hedging)
 
 
+def load_features(
+    inputs: RunInputs, similarity: Similarity, *, shown: int, resamples: int, everything: bool
+) -> RunData:
+    """The features that `dissect_layers` reads with the same arguments, without labels: for pages of a stored run."""
+    needed = None if everything else count_images_needed(similarity, len(inputs.probe), resamples, shown=shown)
+    features, texts, _ = _extract(inputs, needed)
+    return RunData.of(inputs, features=features, texts=texts, labels={}, seconds={})
+
+
 def _name_truth(inputs: RunInputs, sizes: Mapping[str, int]) -> tuple[dict[str, Sequence[Accepted]], Sequence[str]]:
     """The accepted names of each unit by layer, and notes on a final layer whose classes are not as it says."""
     truth = {layer: inputs.units.truth_of(inputs.model, layer, units=size) for layer, size in sizes.items()}

@@ -21,6 +21,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cd_exp.errors import EndsWithOther, InputError, Interrupted, KilledProcess
+from cd_exp.io.text import escape_for_terminal
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
@@ -122,6 +123,11 @@ def join_others() -> None:
         _process_state()
 
 
+def count_local_processes() -> int:
+    """Processes of this run on this machine that may use the same processors; Slurm gives each task its own."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if "SLURM_CPUS_PER_TASK" not in os.environ else 1
+
+
 def is_main() -> bool:
     """Whether this process evaluates, writes and reports; the others only extract features."""
     return get_rank_and_size()[0] == 0
@@ -168,15 +174,48 @@ def wait_for_all() -> None:
         _process_state().wait_for_everyone()
 
 
+_timeout = timedelta(days=7)
+
+
+def set_timeout(minutes: float) -> None:
+    """How long this process waits for the others of its run: they may have hours of images before them.
+
+    Call it before the first wait.
+    """
+    global _timeout
+    _timeout = timedelta(minutes=minutes)
+
+
 @contextmanager
 def _exit_with_others() -> Iterator[None]:
+    began = time.monotonic()
     try:
         yield
     except RuntimeError as error:  # the other's connection is closed; the failing process prints its own error
+        if time.monotonic() - began >= _timeout.total_seconds():
+            rank, minutes = get_rank_and_size()[0], _timeout.total_seconds() / 60
+            message = f"process {rank} of this run has waited {minutes:g} minutes for another one, and ends"
+            print(f"error: {message}; set distributed.timeout_min higher, or run it again", file=sys.stderr)
+            raise EndsWithOther(1) from error
         if not is_launched():  # the launcher shows the error itself
             print("error: another process of this run failed", file=sys.stderr)
         else:
             time.sleep(PATIENCE)  # the process that failed ends first: the launcher takes the first for the cause
+        raise EndsWithOther(FOLLOWS) from error
+
+
+@contextmanager
+def first_process_reports() -> Iterator[None]:
+    """What all processes of a run refuse alike, the first says: the others end after it, each with its line in its log,
+    which is shown where they alone refuse.
+    """
+    try:
+        yield
+    except InputError as error:
+        if not is_launched() or is_main():
+            raise
+        print(f"error: {escape_for_terminal(error)}", file=sys.stderr, flush=True)
+        time.sleep(PATIENCE)  # the first ends first: the launcher takes the first for the cause
         raise EndsWithOther(FOLLOWS) from error
 
 
@@ -305,8 +344,7 @@ def _process_state() -> Any:
             "meet; unset RANK and WORLD_SIZE, or start the run with torchrun or srun"
         )
     try:
-        # One process may wait hours for the others' shards, or for another job that makes the same features.
-        return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7))
+        return PartialState(cpu=not torch.cuda.is_available(), timeout=_timeout)
     except (RuntimeError, ValueError) as error:
         raise InputError(
             f"the {size} processes of this run cannot meet at {host}:{port} ({str(error).splitlines()[0][:200]}); set "

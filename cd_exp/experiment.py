@@ -4,9 +4,10 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -21,14 +22,15 @@ from cd_exp.config import GROUPS
 from cd_exp.config.compose import RunRequest, compose_choice
 from cd_exp.config.construct import build, check_groups, plugin_packages_of
 from cd_exp.config.resolved import as_plain_config, without_private_parts
-from cd_exp.dissection import RunData, RunInputs, dissect_layers
-from cd_exp.errors import InputError
+from cd_exp.dissection import RunData, RunInputs, dissect_layers, load_features
+from cd_exp.errors import InputError, Interrupted
 from cd_exp.evaluation.baselines import Method
 from cd_exp.evaluation.evaluate import MethodResults, evaluate_methods
 from cd_exp.evaluation.judges import Judge
 from cd_exp.evaluation.judges.run_judge import OwnLabels
 from cd_exp.features import ExtractionSettings, check_texts
 from cd_exp.hierarchy import Hierarchy
+from cd_exp.io.digests import update_digests
 from cd_exp.io.text import as_terminal_text
 from cd_exp.labels import largest_top_k
 from cd_exp.plugins import find_code, hash_named_code
@@ -49,6 +51,7 @@ class RunOptions:
         resamples: bootstrap resamples of the images, over which the stability of a label is counted.
         html: whether `report.html` is written.
         figures: whether `figures/` is drawn.
+        when: pages are written, of `job`, `end` and `never`; None is `end` in a sweep, else `job`.
         explorer: `auto`, `single`, `folder` or `none`.
         units: how many units are shown with images.
         images: how many images of each.
@@ -61,6 +64,7 @@ class RunOptions:
     resamples: int
     html: bool
     figures: bool
+    when: Literal["job", "end", "never"] | None
     explorer: Literal["auto", "single", "folder", "none"]
     units: int
     images: int
@@ -264,6 +268,7 @@ def _choice(choice: PriorChoice) -> dict[str, Any]:
     return {"prior_weight": choice.weight, **written, "divisions": list(choice.divisions)}
 
 
+@cache  # one process asks two times a run
 def read_commit() -> str | None:
     """The commit of the checkout that runs, with a mark where files differ from it; None where there is no checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
@@ -285,6 +290,13 @@ def dissect_experiment(parts: Experiment) -> RunData:
         hierarchy=parts.hierarchy,
         calibration=parts.calibration,
     )
+
+
+def load_run_features(parts: Experiment) -> RunData:
+    """The features of the run without its labels, as `dissect_experiment` reads them."""
+    options, everything = parts.options, parts.reads_activations
+    wanted = {"shown": options.images, "resamples": options.resamples, "everything": everything}
+    return load_features(parts, parts.similarity, **wanted)  # type: ignore[arg-type]
 
 
 def evaluate_run(parts: Experiment, run: RunData) -> RunResult:
@@ -320,7 +332,20 @@ def write_run(parts: Experiment, run: RunData, outcome: RunResult, invocation: R
         priors=run.priors,
     )
     results.write_run_files(folder, outcome, manifest=manifest)
-    title = " · ".join(dict.fromkeys(invocation.choices[group] for group in ("model", "probe", "clip", "similarity")))
+    write = partial(write_run_pages, run, outcome, options, manifest=manifest, title=title_of(invocation.choices))
+    if options.when == "never":
+        explorer.remove_old_pages(folder)
+    elif _deferred is not None and options.when != "job":
+        explorer.remove_old_pages(folder)  # those of an earlier run there would stand beside other labels
+        _deferred.append(lambda: write(folder=folder))
+    else:
+        write(folder=folder)
+
+
+def write_run_pages(
+    run: RunData, outcome: RunResult, options: RunOptions, *, manifest: Mapping[str, Any], title: str, folder: Path
+) -> None:
+    """Draw the figures of a run, and write its explorer and its report."""
     shown: dict[str, Any] = {"units": options.units, "images": options.images}
     if options.figures:
         results.draw_figures(folder, outcome, **shown, title=title, vector=options.vector)
@@ -331,6 +356,36 @@ def write_run(parts: Experiment, run: RunData, outcome: RunResult, invocation: R
         explorer.write_pages(folder, explorer.find_page({folder.name: content}, title=title), layout=options.explorer)
     if options.html:
         results.write_report(folder, outcome, manifest=manifest, **shown)
+    update_digests(folder, [folder / name for name in ("figures", "explorer", "report.html")])
+
+
+def title_of(choices: Mapping[str, str]) -> str:
+    """What the pages of a run are called: what it was made of."""
+    return " · ".join(dict.fromkeys(choices[group] for group in ("model", "probe", "clip", "similarity")))
+
+
+_deferred: list[Callable[[], None]] | None = None
+"""What writes the pages of the runs of this process so far, where they are put off; None where they are not."""
+MOST_DEFERRED = 100
+"""Runs whose pages are put off: their labels are held until then."""
+
+
+@contextmanager
+def defer_pages() -> Iterator[None]:
+    """Write the pages of the runs within the block at its end, as `report.when=end` says; runs of other processes are
+    not concerned. Where Ctrl-C ends the block they are not written: `python -m cd_exp.report` makes them.
+    """
+    global _deferred
+    before, _deferred = _deferred, []
+    try:
+        yield
+    except Interrupted:
+        _deferred.clear()
+        raise
+    finally:
+        waiting, _deferred = _deferred, before
+        for write in waiting:
+            write()
 
 
 def run_experiment(parts: Experiment, invocation: RunRequest, *, folder: Path) -> None:
@@ -364,6 +419,8 @@ def _run_stages(
 ) -> None:
     data = dissect_experiment(parts)
     if logged is not None:
+        if _deferred is not None and len(_deferred) >= MOST_DEFERRED:
+            _deferred.pop(0)()
         outcome = evaluate_run(parts, data)
         outcome = replace(outcome, seconds={**outcome.seconds, "total": time.perf_counter() - began})
         write_run(parts, data, outcome, invocation, folder=folder)

@@ -6,20 +6,21 @@ They are made from the files of the run folders alone; only `--query` and `--map
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cd_exp import explorer, results
 from cd_exp.config.resolved import restore_config
 from cd_exp.errors import InputError, OneLineParser
-from cd_exp.evaluation.evaluate import compare_methods_by_layer
-from cd_exp.experiment import Experiment
+from cd_exp.evaluation.evaluate import compare_methods_by_layer, list_top_images
+from cd_exp.experiment import Experiment, load_run_features, title_of
 from cd_exp.explorer.thumbnails import StoredThumbnails, read_top_images
 from cd_exp.io.atomic import report_disk_errors
 from cd_exp.io.digests import update_digests
 from cd_exp.io.text import escape_for_terminal
 from cd_exp.plugins import find_code, refuse_untrusted
-from cd_exp.records import CLIP_DISSECT, RunResult, UnitResults
+from cd_exp.records import CLIP_DISSECT, RunResult, UnitResults, has_images
 from cd_exp.results.load_run import read_manifest_file, read_results
 from cd_exp.sweep import read_sweep, write_sweep_page
 
@@ -41,7 +42,7 @@ def rebuild_pages(
         out: where the pages go; the run's or sweep's own folder where it is None.
         queries: free words to look for in the units of one run.
         maps: whether the page shows where in its strongest images a unit is active, whatever the run's settings say.
-        trust: whether code that the run folder names may run, which only queries and maps need.
+        trust: whether code that the run folder names may run, which queries, maps and runs without pages need.
 
     Returns:
         The pages.
@@ -62,7 +63,8 @@ def rebuild_pages(
     if queries or maps:
         flag = "--query" if queries else "--maps"
         raise InputError(f"{flag} looks into one run, and {folder} is a sweep; give the folder of one of its jobs")
-    pages = [page for job in sweep.finished for page in rebuild_run(job.folder, out=job.folder)] if out is None else []
+    jobs = sweep.finished if out is None else []
+    pages = [page for job in jobs for page in rebuild_run(job.folder, out=job.folder, trust=trust)]
     with _list_pages(out or folder, of=folder):
         made = write_sweep_page(sweep, out or folder)
         update_digests(out or folder, [(out or folder) / "explorer"])
@@ -75,6 +77,8 @@ def rebuild_run(
     """`report.html`, `figures/` and `explorer/` of one run."""
     manifest = read_manifest_file(folder)
     content, outcome = read_stored_pages(folder, manifest)
+    if not (queries or maps or content.sheets):
+        content, outcome = collect_from_cache(folder, manifest, trust=trust) or (content, outcome)
     if queries or maps:
         content = query_pages(folder, manifest, outcome, queries, maps=maps, trust=trust)
     settings: Mapping[str, Any] = manifest.get("config", {}).get("report", {})
@@ -115,6 +119,32 @@ def read_stored_pages(folder: Path, manifest: Mapping[str, Any]) -> tuple[explor
     choices = (manifest.get("choices", {}).get(group) for group in ("model", "probe", "clip", "similarity"))
     title = " · ".join(dict.fromkeys(filter(None, choices))) or folder.resolve().name
     return explorer.describe_labels_only(outcome, manifest=manifest, title=title), outcome
+
+
+def collect_from_cache(
+    folder: Path, manifest: Mapping[str, Any], *, trust: bool
+) -> tuple[explorer.PageContent, RunResult] | None:
+    """The pages of a run that made none (`report.when=never`), from the images and the features in the cache.
+
+    None, after a note, where they are not there any more, or where code of the user's own would have to run.
+    """
+    config = manifest.get("config", {})
+    if "when" not in config.get("report", {}) or config["report"].get("explorer") == "none":
+        return None
+    try:
+        refuse_untrusted(find_code(config), folder=folder, trust=trust, stored=manifest.get("code") or {})
+        parts = Experiment.build(restore_config(config), manifest.get("choices", {}))
+        run = load_run_features(replace(parts, settings=replace(parts.settings, only_stored=True)))
+    except InputError as error:
+        print(f"note: the pages of {folder} have labels and no images: {escape_for_terminal(error)}", file=sys.stderr)
+        return None
+    stored = read_results(folder, probe=parts.probe, top_images={})
+    if not has_images(parts.probe):
+        return None
+    images = {layer: list_top_images(run, layer, parts.options.images) for layer in stored.labels}
+    outcome = replace(stored, top_images=images)
+    title = title_of(manifest["choices"])
+    return explorer.collect_pages(run, outcome, manifest=manifest, title=title, maps=parts.options.maps), outcome
 
 
 def compare_pages(folders: Sequence[Path], out: Path) -> Path:
@@ -214,12 +244,9 @@ def main(arguments: list[str] | None = None) -> int:
         "features come from the cache, and what is missing there is computed",
     )
     parser.add_argument(
-        "--maps",
+        "--trust",
         action="store_true",
-        help="show where in its strongest images each unit is active; one pass of the network over these images",
-    )
-    parser.add_argument(
-        "--trust", action="store_true", help="let --query and --maps run the code that the run folder names"
+        help="let --query, --maps, and pages of a run that made none, run the code that the run folder names",
     )
     options = parser.parse_args(arguments)
     try:

@@ -1,6 +1,7 @@
 """Several processes on this machine, for real: what they share, what they leave, and how they fail."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -12,13 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from cd_exp import distributed
-from cd_exp.features.extract import SHARD
+from cd_exp.features.store_activations import SHARD, choose_shard
 from cd_exp.hooks.inspect_layers import IMAGES as LOOK
 
-COUNT = 2 * SHARD + 52  # three shards for two processes
+COUNT = 2 * SHARD + 52  # three shards for one process, 17 smaller ones for two
 ROOT = Path(__file__).parents[1]
 
 NETWORK = """
@@ -125,9 +128,10 @@ def test_two_processes_leave_what_one_leaves_and_take_each_image_once(world):
     parts = [[index for index in taken if index not in looked_at] for taken in seen(world / "two")]
     alone = [index for index in seen(world / "one")[0] if index not in looked_at]
     assert sorted(index for part in parts for index in part) == list(range(LOOK, COUNT)) == sorted(alone)
-    first, second = ({index // SHARD for index in part} for part in parts)
+    shard = choose_shard(COUNT, 2)
+    first, second = ({index // shard for index in part} for part in parts)
     assert first.isdisjoint(second)
-    assert {len(first), len(second)} == {1, 2}
+    assert {len(first), len(second)} == {8, 9}
     labels = [(world / name / "run" / "labels.csv").read_bytes() for name in ("one", "two")]
     assert labels[0] == labels[1]
     metrics = [json.loads((world / name / "run" / "metrics.json").read_text())["layers"] for name in ("one", "two")]
@@ -194,3 +198,47 @@ def test_layers_go_to_who_has_least_to_score(monkeypatch, rank, mine):
 def test_one_process_scores_all_layers_and_gathers_its_own():
     assert distributed.share_by_size({"a": 3, "b": 5}) == ["a", "b"]
     assert distributed.gather_from_all({"a": 1}) == {"a": 1}
+
+
+@given(processes=st.integers(2, 64), images=st.integers(5_000, 200_000))
+def test_no_process_has_much_more_than_its_share_of_images(processes, images):
+    shard = choose_shard(images, processes)
+    assert SHARD % shard == 0
+    largest = shard * math.ceil(math.ceil(images / shard) / processes)
+    assert largest <= 1.1 * images / processes or shard == 32
+    assert choose_shard(images, 1) == SHARD
+
+
+def test_64_processes_share_49_000_images(monkeypatch):
+    shard = choose_shard(49_000, 64)
+    monkeypatch.setenv("WORLD_SIZE", "64")
+    shares = [math.ceil(math.ceil(49_000 / shard) / 64) * shard]
+    assert max(shares) <= 1.1 * 49_000 / 64
+
+
+WAITING = """
+import os, sys, time
+from cd_exp import distributed
+distributed.set_timeout(float(os.environ["MINUTES"]))
+if os.environ["RANK"] == "1":
+    distributed._process_state()
+    time.sleep(20)
+distributed.wait_for_all()
+"""
+
+
+def test_waiting_for_another_process_has_an_end():
+    port = str(20_000 + os.getpid() % 20_000)
+    environment = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "MINUTES": "0.05"}
+    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", WAITING], env={**environment, "RANK": str(rank)}, stderr=subprocess.PIPE, text=True
+        )
+        for rank in range(2)
+    ]
+    _, said = processes[0].communicate(timeout=120)
+    processes[1].kill()
+    processes[1].communicate()
+    assert processes[0].returncode == 1, said
+    assert "error: process 0 of this run has waited 0.05 minutes for another one, and ends; set " in said

@@ -33,6 +33,9 @@ START = 4096
 """Bytes before the rows: a page, so that a shard of 1,024 rows of 4-byte numbers is pages of its own. Processes on
 several machines then never write into one page of a network disk, whose caches know only whole pages."""
 
+OLD_SHARD = 1024
+"""Rows of a shard whose record does not say it, of versions up to 0.2.0."""
+
 RECORD = "[0-9]" * 6 + ".json"
 OURS = re.compile(
     r"values\.np[yz]|manifest\.json|\d{6}\.json|\d+-[0-9a-f]{16}\.np[yz]|" + re.escape(TEMPORARY) + "[0-9a-f]{32}"
@@ -58,6 +61,15 @@ class PartialArray:
         """The numbers of the shards that have a record."""
         return {int(path.stem) for path in self.folder.glob(RECORD)}
 
+    def find_shard_size(self) -> int | None:
+        """The rows of a shard as the process that began the array chose them; None where there is no record."""
+        for number in sorted(self.finished_shards()):
+            try:
+                return int(self._record(number).get("shard", OLD_SHARD))
+            except Damaged:
+                continue
+        return None
+
     def mend(self) -> list[str]:
         """Remove what a kill left half-written, and records of damaged rows; says which. Call it under the lock."""
         for path in self.folder.glob(f"{TEMPORARY}*"):
@@ -65,9 +77,14 @@ class PartialArray:
         notes, intact = [], {}
         for number in sorted(self.finished_shards()):
             try:
-                intact[number] = self._record(number)["sha256"]
+                record = self._record(number)
+                intact[number] = record["sha256"]
             except (Damaged, KeyError) as error:
                 notes.append(self._drop(number, str(error)))
+            else:
+                if record.get("shard", OLD_SHARD) != self.shard:
+                    notes.append(self._drop(number, f"it has other rows than shards of {self.shard}"))
+                    del intact[number]
         if intact and self.path.is_file():
             checksums = hash_shards(self.path, START, rows=self.rows, shard=self.shard, only=list(intact))
             bad = [number for number, now in zip(intact, checksums, strict=True) if now != intact[number]]
@@ -94,7 +111,8 @@ class PartialArray:
                     written = os.pwrite(file, data, begin)
                     data, begin = data[written:], begin + written
                 os.fsync(file)
-        record = {"sha256": hashlib.sha256(rows.data).hexdigest(), "unreadable": list(unreadable)}
+        record: dict[str, Any] = {"sha256": hashlib.sha256(rows.data).hexdigest(), "unreadable": list(unreadable)}
+        record["shard"] = self.shard
         write_file(self.folder / f"{number:06d}.json", seal_json(record))
 
     def complete(self, **facts: Any) -> None:

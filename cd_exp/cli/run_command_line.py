@@ -96,18 +96,15 @@ def _show_help_or_config(hydra: Hydra, name: str, flags: Namespace, parser: Argu
 
 def _run_once(hydra: Hydra, config: DictConfig) -> None:
     """One run: everything is checked and built before its folder is made."""
-    from cd_exp.experiment import Experiment  # torch comes with it
-    from cd_exp.plugins import explain_errors
-
     check_values(config)
     check_folder("hydra.run.dir", setting_value(config, "hydra.run.dir"))
     invocation = read_run_request()
     if config.plan:
         _show_plan(config, invocation)
         return
+    distributed.set_timeout(config.distributed.timeout_min)
     distributed.join_others()
-    with explain_errors():
-        parts = Experiment.build(config, invocation.choices, typed=invocation.overrides)
+    parts = _build_experiment(config, invocation)
     folder = Path(config.hydra.run.dir).expanduser()
     if is_launched() or not distributed.is_main():  # the folder is made by the process that leads
         settings = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
@@ -125,6 +122,21 @@ def _run_once(hydra: Hydra, config: DictConfig) -> None:
         write_digests(run_path)  # now that Hydra has written the last of `.hydra/` and `run.log`
 
 
+def _build_experiment(config: DictConfig, invocation: RunRequest) -> "Experiment | None":
+    """The experiment; None where other processes do the run, each of which builds and checks it itself."""
+    if _launches(config):
+        return None
+    from cd_exp.experiment import Experiment  # torch comes with it
+    from cd_exp.plugins import explain_errors
+
+    with explain_errors(), distributed.first_process_reports():
+        return Experiment.build(config, invocation.choices, typed=invocation.overrides)
+
+
+def _launches(config: DictConfig) -> bool:
+    return config.distributed.processes > 1 and distributed.get_rank_and_size()[1] == 1
+
+
 def _show_plan(config: DictConfig, invocation: RunRequest) -> None:
     """Print what the run would need, instead of the run."""
     from rich.console import Console
@@ -136,7 +148,7 @@ def _show_plan(config: DictConfig, invocation: RunRequest) -> None:
         plan.show_plan(Console(), run_plan)
 
 
-def _run_hydra_job(hydra: Hydra, config: DictConfig, invocation: RunRequest, parts: "Experiment") -> None:
+def _run_hydra_job(hydra: Hydra, config: DictConfig, invocation: RunRequest, parts: "Experiment | None") -> None:
     """Hydra's own way from a configuration to a job: its callbacks, `.hydra/`, the log."""
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     callbacks = Callbacks(config)
@@ -156,14 +168,15 @@ def _run_hydra_job(hydra: Hydra, config: DictConfig, invocation: RunRequest, par
         raise raised[0]
 
 
-def _run_or_launch(settings: DictConfig, invocation: RunRequest, parts: "Experiment", *, folder: Path) -> None:
-    if settings.distributed.processes > 1 and distributed.get_rank_and_size()[1] == 1:
+def _run_or_launch(settings: DictConfig, invocation: RunRequest, parts: "Experiment | None", *, folder: Path) -> None:
+    if parts is None:
         again = [*_command_line_again(), f"hydra.run.dir={_quote_override(str(folder))}"]
         distributed.launch_processes(settings.distributed.processes, again, command=shlex.join(["python", *sys.argv]))
     else:
         from cd_exp.experiment import run_experiment
         from cd_exp.plugins import explain_errors
 
+        distributed.set_timeout(settings.distributed.timeout_min)
         with explain_errors():
             run_experiment(parts, invocation, folder=folder)
     if distributed.is_main() and not (folder / "labels.csv").is_file():
@@ -190,8 +203,11 @@ def _run_sweep(hydra: Hydra, name: str, overrides: Sequence[str]) -> None:
 
     with open_run_folder(folder, setting="hydra.sweep.dir", timed=timed) as sweep_path:
         placed = [*overrides, "hydra.mode=MULTIRUN", f"hydra.sweep.dir={_quote_override(str(sweep_path))}"]
+        from cd_exp.experiment import defer_pages
+
         try:
-            hydra.multirun(name, run_sweep_job, placed)
+            with defer_pages():
+                hydra.multirun(name, run_sweep_job, placed)
         finally:
             from cd_exp.sweep import gather_sweep
 
@@ -209,12 +225,8 @@ def run_sweep_job(settings: DictConfig) -> float | None:
     (folder / FAILED).unlink(missing_ok=True)  # of an earlier job in the same folder
     try:
         check_values(settings)
-        from cd_exp.experiment import Experiment
-        from cd_exp.plugins import explain_errors
-
         invocation = read_run_request()
-        with explain_errors():
-            parts = Experiment.build(settings, invocation.choices, typed=invocation.overrides)
+        parts = _build_experiment(settings, invocation)
         _run_or_launch(settings, invocation, parts, folder=folder)
         if distributed.is_main():
             write_digests(folder)

@@ -103,7 +103,26 @@ def parse_arguments(words: Sequence[str]) -> tuple[Namespace, ArgumentParser]:
 
 
 class NullChoiceLoader(ConfigLoaderImpl):
-    """Hydra's loader, which also reads `GROUP=null`: nothing of that group, as `~GROUP` says it."""
+    """Hydra's loader, which also reads `GROUP=null`: nothing of that group, as `~GROUP` says it.
+
+    Hydra composes each job of a sweep to see whether it composes, and again to run it; what the first gave is kept for
+    the second (0.2 s a job).
+    """
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """The configuration of a job; a caller changes it, so that it is handed out twice and no more."""
+        composed, key = vars(self).setdefault("composed", {}), tuple(sweep_overrides)
+        if key in composed:
+            kept: DictConfig = composed.pop(key)
+            return kept
+        config = super().load_sweep_config(master_config, sweep_overrides)
+        if len(composed) < JOBS_LOOKED_AT:
+            composed[key] = config
+        return config
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is kept: other processes get their own jobs alone."""
+        return {**vars(self), "composed": {}}
 
     def load_configuration(self, config_name: str | None, overrides: list[str], *args: Any, **more: Any) -> DictConfig:
         """The composed configuration."""

@@ -196,7 +196,8 @@ class FeatureSettings:
     ] = "auto"
     batch_size: Annotated[Count | None, Doc("images in a forward pass; null finds one that fits")] = None
     workers: Annotated[
-        Annotated[int, Ge(0), Le(256)] | None, Doc("processes that decode images; null takes one a core, up to 8")
+        Annotated[int, Ge(0), Le(256)] | None,
+        Doc("processes that decode images; null takes one for each processor that the run may use"),
     ] = None
     progress: Annotated[bool, Doc("whether progress bars are drawn")] = True
     keep: Annotated[
@@ -213,6 +214,13 @@ class FeatureSettings:
 class ReportSettings:
     """What is drawn besides the tables."""
 
+    when: Annotated[
+        Annotated[str, OneOf("job", "end", "never")] | None,
+        Doc(
+            "when pages and figures are made: with each job, after the last job of a sweep in this process, or by "
+            "python -m cd_exp.report alone; null is end in a sweep and job in a run"
+        ),
+    ] = None
     html: Annotated[bool, Doc("whether to write report.html")] = True
     figures: Annotated[bool, Doc("whether to write figures/")] = True
     units: Annotated[Whole, Doc("units shown with images, spread over the layers")] = 24
@@ -234,6 +242,9 @@ class DistributedSettings:
         Annotated[int, Ge(1), Le(256)],
         Doc("processes on this machine, at most one a processor, or 8; torchrun and Slurm decide for themselves"),
     ] = 1
+    timeout_min: Annotated[Positive, Doc("minutes after which a process no longer waits for the others of its run")] = (
+        10080.0
+    )
 
 
 @dataclass

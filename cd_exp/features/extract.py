@@ -6,7 +6,9 @@ all activations, or each unit's strongest images and statistics.
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from cd_exp import distributed
 from cd_exp.activation_stats import BINS
 from cd_exp.cache import Entry, Store
 from cd_exp.clips import Clip
+from cd_exp.distributed import gather_from_all
 from cd_exp.errors import InputError, unknown_name_error
 from cd_exp.features.computed_with import computed_with, keep_numerics
 from cd_exp.features.dataloader import BATCH, ExtractionSettings, iterate_batches, make_loader, progress_bar, to_device
@@ -23,11 +26,11 @@ from cd_exp.features.features import DenseActivations as DenseLayers
 from cd_exp.features.features import Features
 from cd_exp.features.layers import image_columns, sampled_images
 from cd_exp.features.store_activations import (
-    SHARD,
     ActivationWriter,
     DenseWriter,
     LayerSummary,
     TopKWriter,
+    choose_shard,
     summary_from_arrays,
 )
 from cd_exp.hooks import Layer, pool_layers
@@ -64,9 +67,12 @@ def make_features(
         if todo:
             stack.enter_context(store.lock([collector.entry for collector in todo.values()]))
             todo = _find_absent_shards(todo, verify=True)
+            _choose_shards(todo, len(probe))
             _remove_leftovers(todo, store)
             _check_disk_space(probe, layers, clip.dim, todo, store)
-        distributed.wait_for_all()
+        chosen = gather_from_all({name: collector.shard for name, collector in todo.items()})
+        for name, shard in chosen.items():
+            collectors[name].shard = shard
         todo = todo if main else _find_absent_shards(collectors, verify=False)  # as the first process has left it
         if todo:
             mine = _list_missing_shards(probe, todo)
@@ -82,6 +88,15 @@ def make_features(
 
 def _find_absent_shards(collectors: Mapping[str, ActivationWriter], *, verify: bool) -> dict[str, ActivationWriter]:
     return {name: collector for name, collector in collectors.items() if not collector.is_stored(verify=verify)}
+
+
+def _choose_shards(todo: Mapping[str, ActivationWriter], images: int) -> None:
+    """One size of shards for all that is missing: as it was begun, or so that the processes get equal shares."""
+    begun = {size for collector in todo.values() if (size := collector.find_shard_size()) is not None}
+    processes = distributed.get_rank_and_size()[1]
+    shard = begun.pop() if len(begun) == 1 else choose_shard(images, processes)
+    for collector in todo.values():
+        collector.shard = shard
 
 
 def _remove_leftovers(todo: Mapping[str, ActivationWriter], store: Store) -> None:
@@ -121,6 +136,7 @@ def _fill_shards(
 ) -> None:
     """Compute the shards that start at the images `mine`."""
     device, dtype = settings.resolve_device()
+    shard = next(collector.shard for collector in todo.values())
     target = model.build() if layers else None
     tower = clip.image_tower() if IMAGES in todo else None
     transforms = [network.transform for network in (target, tower) if network is not None]
@@ -128,27 +144,32 @@ def _fill_shards(
     done: set[int] = set()
 
     def fill(batch_size: int) -> None:
-        gathered = {name: _Gathered(collector) for name, collector in todo.items()}
-        shards = [_make_shard(probe, start) for start in mine if start not in done]
-        batches = [batch for shard in shards for batch in iterate_batches(shard, batch_size)]
+        gathered = {
+            name: _Gathered(collector, disk, partial(_check_finite, name=name, model=model.name, dtype=dtype))
+            for name, collector in todo.items()
+        }
+        shards = [_make_shard(probe, start, shard) for start in mine if start not in done]
+        batches = [batch for images in shards for batch in iterate_batches(images, batch_size)]
         for indices, inputs, readable in make_loader(probe, transforms, batches, settings, device):
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32), torch.inference_mode():
                 outputs = forward(inputs[0]) if forward else {}
                 if encode:
                     outputs[IMAGES] = encode(inputs[-1]).float()
                 for name, value in outputs.items():
-                    _check_finite(value, readable, name, model.name, dtype)
                     gathered[name].take(value, indices, readable)
             step(len(indices))
-            if (indices[-1] + 1) % SHARD == 0 or indices[-1] + 1 == len(probe):
+            if (indices[-1] + 1) % shard == 0 or indices[-1] + 1 == len(probe):
                 for rows in gathered.values():
-                    rows.hand_over(indices[-1] // SHARD)
-                done.add(indices[-1] // SHARD * SHARD)
+                    rows.hand_over(indices[-1] // shard)
+                done.add(indices[-1] // shard * shard)
+        for rows in gathered.values():
+            rows.wait()
 
     with ExitStack() as stack:
         enter = stack.enter_context
         forward = enter(pool_layers(to_device(target.module, device), layers, name=model.name)) if target else None
-        step = enter(progress_bar(settings, f"features of {probe.name}", _count_images(probe, mine)))
+        step = enter(progress_bar(settings, f"features of {probe.name}", _count_images(probe, mine, shard)))
+        disk = enter(ThreadPoolExecutor(1))  # writes and hashes a shard while the next one is computed
         for collector in todo.values():
             stack.callback(collector.close)
         _halve_batches_until_fit(fill, settings, device)
@@ -167,20 +188,25 @@ def _halve_batches_until_fit(
 
 
 class _Gathered:
-    """The rows of one layer until a shard is full, in one buffer that is used again."""
+    """The rows of one layer until a shard is full, on the device that they are made on.
 
-    def __init__(self, collector: ActivationWriter) -> None:
-        self.collector = collector
+    Nothing waits for the device before a shard is full: then its numbers are checked, and go to the disk through one
+    pinned copy (on the CPU there are two buffers in turn), in a thread of their own.
+    """
+
+    def __init__(self, collector: ActivationWriter, disk: ThreadPoolExecutor, check: Callable[..., None]) -> None:
+        self.collector, self.disk, self.check = collector, disk, check
         self.skip = collector.finished_shards()
         self.buffer: Tensor | None = None
+        self.spare: Tensor | None = None
+        self.writing: Future[None] | None = None
         self.images: list[int] = []
         self.bad: list[int] = []
 
     def take(self, value: Tensor, indices: Sequence[int], readable: Sequence[bool]) -> None:
         """Add the rows of a batch."""
         if self.buffer is None:
-            device = value.device if self.collector.on_device else "cpu"
-            self.buffer = torch.empty((SHARD, *value.shape[1:]), dtype=value.dtype, device=device)
+            self.buffer = value.new_empty((self.collector.shard, *value.shape[1:]))
         self.buffer[len(self.images) : len(self.images) + len(value)] = value
         self.images += indices
         self.bad += [index for index, good in zip(indices, readable, strict=True) if not good]
@@ -188,28 +214,53 @@ class _Gathered:
     def hand_over(self, number: int) -> None:
         """Give the shard to the collector, unless it has it from an earlier run."""
         assert self.buffer is not None
-        if number not in self.skip:
-            self.collector.add(number, self.buffer[: len(self.images)], np.array(self.images), self.bad)
+        rows, images, bad = self.buffer[: len(self.images)], np.array(self.images), self.bad
         self.images, self.bad = [], []
+        self.check(rows, torch.from_numpy(~np.isin(images, bad)))
+        if number in self.skip:
+            return
+        if self.collector.on_device:
+            self.collector.add(number, rows, images, bad)
+            return
+        self.wait()
+        self.buffer, self.spare = self._swap_buffers()
+        self.writing = self.disk.submit(self.collector.add, number, self.spare[: len(images)], images, bad)
+
+    def wait(self) -> None:
+        """Return when the last shard is on the disk; raises what went wrong with it."""
+        if self.writing is not None:
+            self.writing.result()
+
+    def _swap_buffers(self) -> tuple[Tensor, Tensor]:
+        """The buffer to fill next, and one on the CPU with the rows of now."""
+        assert self.buffer is not None
+        spare = self.spare
+        if self.buffer.device.type == "cpu":
+            return torch.empty_like(self.buffer) if spare is None else spare, self.buffer
+        if spare is None:
+            pin = self.buffer.device.type == "cuda"
+            spare = torch.empty(self.buffer.shape, dtype=self.buffer.dtype, pin_memory=pin)
+        return self.buffer, spare.copy_(self.buffer)
 
 
 def _list_missing_shards(probe: Probe, todo: Mapping[str, ActivationWriter]) -> list[int]:
     """This process's part of the shards that some layer lacks, by their first image."""
     done = set.intersection(*(collector.finished_shards() for collector in todo.values()))
-    return distributed.share_items([start for start in range(0, len(probe), SHARD) if start // SHARD not in done])
+    shard = next(collector.shard for collector in todo.values())
+    return distributed.share_items([start for start in range(0, len(probe), shard) if start // shard not in done])
 
 
-def _make_shard(probe: Probe, start: int) -> list[int]:
-    return list(range(start, min(start + SHARD, len(probe))))
+def _make_shard(probe: Probe, start: int, shard: int) -> list[int]:
+    return list(range(start, min(start + shard, len(probe))))
 
 
-def _count_images(probe: Probe, starts: Sequence[int]) -> int:
-    return sum(len(_make_shard(probe, start)) for start in starts)
+def _count_images(probe: Probe, starts: Sequence[int], shard: int) -> int:
+    return sum(len(_make_shard(probe, start, shard)) for start in starts)
 
 
-def _check_finite(value: Tensor, readable: Sequence[bool], name: str, model: str, dtype: torch.dtype) -> None:
-    """Refuse activations of readable images that are not finite."""
-    finite = torch.isfinite(value) | ~torch.tensor(readable, device=value.device)[:, None]
+def _check_finite(rows: Tensor, readable: Tensor, *, name: str, model: str, dtype: torch.dtype) -> None:
+    """Refuse activations of readable images that are not finite; one look at the device for a whole shard."""
+    finite = torch.isfinite(rows) | ~readable.to(rows.device)[:, None]
     if not bool(finite.all()):
         unit = int((~finite).any(0).nonzero()[0])
         remedy = "check the weights and the transform" if dtype == torch.float32 else "try precision=float32"

@@ -3,6 +3,7 @@
 Either way a finished shard survives a kill, processes share the shards, and neither changes a number.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -127,7 +128,28 @@ class Accumulator:
 
 
 SHARD = 1024
-"""Images; what a kill can lose, and what a process takes at a time."""
+"""Images; what a kill can lose, and what a process takes at a time, as far as the processes are few."""
+
+SMALLEST_SHARD = 32
+LARGEST_SHARE = 1.1
+"""Times the mean share of images, of the process that has most."""
+
+
+def choose_shard(images: int, processes: int) -> int:
+    """Images in a shard, so that no process has more than `LARGEST_SHARE` of the mean: 64 processes share 49,000 images
+    as 3 shards of 256 each, where 48 shards of 1,024 would leave 16 of them idle.
+
+    >>> choose_shard(49_000, 64), choose_shard(49_000, 1)
+    (256, 1024)
+    """
+    shard = SHARD
+    while processes > 1 and shard > SMALLEST_SHARD:
+        largest = shard * math.ceil(math.ceil(images / shard) / processes)
+        if largest <= LARGEST_SHARE * images / processes:
+            break
+        shard //= 2
+    return shard
+
 
 CHECKPOINT = 20.0
 """Seconds between two writes of a reduction: its size does not shrink with the shard, so not every shard is written."""
@@ -140,6 +162,11 @@ class ActivationWriter(Protocol):
     entry: Entry
     on_device: bool
     """Whether rows are handed over on the device they were made on, or on the CPU."""
+    shard: int
+    """Images in a shard."""
+
+    def find_shard_size(self) -> int | None:
+        """The images of a shard of what was begun and not finished; None where nothing was."""
 
     def is_stored(self, *, verify: bool) -> bool:
         """Whether the entry is there, and has all that is wanted of it."""
@@ -177,13 +204,26 @@ class DenseWriter:
         self.store, self.entry = store, entry
         self.making = store.open_partial(entry, rows=images, shard=SHARD)
 
+    @property
+    def shard(self) -> int:
+        """As `ActivationWriter`."""
+        return self.making.shard
+
+    @shard.setter
+    def shard(self, images: int) -> None:
+        self.making.shard = images
+
+    def find_shard_size(self) -> int | None:
+        """As `ActivationWriter`."""
+        return self.making.find_shard_size()
+
     def is_stored(self, *, verify: bool) -> bool:
         """As `ActivationWriter`."""
         return self.store.holds(self.entry, verify=verify) is not None
 
     def bytes_to_come(self, units: int) -> int:
         """As `ActivationWriter`."""
-        return 4 * units * max(0, self.making.rows - SHARD * len(self.making.finished_shards()))
+        return 4 * units * max(0, self.making.rows - self.shard * len(self.making.finished_shards()))
 
     def size(self, units: int) -> int:
         """As `ActivationWriter`."""
@@ -216,7 +256,7 @@ class TopKWriter:
 
     def __init__(self, store: Store, entry: Entry, *, images: int, kept: int) -> None:
         self.store, self.entry, self.images, self.kept = store, entry, images, min(kept, images)
-        self.pieces = store.pieces(entry)
+        self.pieces, self.shard = store.pieces(entry), SHARD
         self.running = Accumulator(self.kept)
         self.mine: set[int] = set()
         self.unreadable: list[int] = []
@@ -236,11 +276,16 @@ class TopKWriter:
         """As `ActivationWriter`."""
         return units * (8 * self.kept + 4 * BINS + 40)
 
+    def find_shard_size(self) -> int | None:
+        """As `ActivationWriter`."""
+        return next((int(piece.get("shard", SHARD)) for _, piece in self.pieces.load()), None)
+
     def mend(self) -> list[str]:
-        """As `ActivationWriter`; pieces of shorter lists than are wanted now go as well."""
+        """As `ActivationWriter`; pieces of shorter lists or other shards than are wanted now go as well."""
         notes = self.pieces.mend()
         for path, arrays in self.pieces.load():
-            if len(arrays["values"]) < min(self.kept, int(arrays["images"])):
+            short = len(arrays["values"]) < min(self.kept, int(arrays["images"]))
+            if short or arrays.get("shard", SHARD) != self.shard:
                 path.unlink()
         return notes
 
@@ -264,14 +309,14 @@ class TopKWriter:
         """As `ActivationWriter`."""
         if self.mine and self.running.reduced is not None:
             arrays = {**summary_to_arrays(self.running.reduced), "shards": np.array(sorted(self.mine))}
-            arrays["unreadable"] = np.array(self.unreadable, dtype=np.int64)
+            arrays |= {"unreadable": np.array(self.unreadable, dtype=np.int64), "shard": np.array(self.shard)}
             self.written = self.pieces.save(arrays, instead_of=self.written)
             self.time = time.monotonic()
 
     def publish(self, says: str) -> None:
         """As `ActivationWriter`."""
         pieces = self._apart()
-        missing = set(range(-(-self.images // SHARD))) - {int(n) for piece in pieces for n in piece["shards"]}
+        missing = set(range(-(-self.images // self.shard))) - {int(n) for piece in pieces for n in piece["shards"]}
         if missing:
             raise ValueError(f"{self.entry.says}: shards {sorted(missing)[:5]} are missing")
         reduced = merge_summaries([summary_from_arrays(piece) for piece in pieces], self.kept)

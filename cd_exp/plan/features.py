@@ -94,7 +94,11 @@ def _plan_writer(name: str, size: str, collector: ActivationWriter, width: int, 
     if collector.is_stored(verify=False):
         return Step(name, STORED, size)
     done = len(collector.finished_shards())
-    how = f"{COMPUTED} but for {done} of {-(-images // SHARD)} shards" if done else COMPUTED
+    how = (
+        f"{COMPUTED} but for {done} of {-(-images // (collector.find_shard_size() or SHARD))} shards"
+        if done
+        else COMPUTED
+    )
     come = collector.size(width) if isinstance(collector, TopKWriter) else collector.bytes_to_come(width)
     return Step(name, how, size, come)
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -83,11 +84,17 @@ def read_plan(folder: Path) -> MultirunPlan:
 def swept_settings(folder: Path, overrides: Sequence[str]) -> dict[str, str]:
     """What the multirun in `folder` varies, with the values of the job that has these overrides."""
     try:
-        axes = read_plan(folder).axes
-    except InputError:  # only the name of a record hangs on it
+        axes = _read_axes(folder, (folder / FILE).stat().st_mtime_ns)
+    except (InputError, OSError):  # only the name of a record hangs on it
         return {}
     values = dict(text.partition("=")[::2] for text in overrides)
     return {axis.lstrip("+~"): values[axis] for axis in axes if axis in values}
+
+
+@lru_cache(maxsize=1)  # every job asks, and reading takes 30 ms
+def _read_axes(folder: Path, changed: int) -> tuple[str, ...]:
+    del changed
+    return read_plan(folder).axes
 
 
 def _parse_overrides(texts: Sequence[str]) -> list[Override]:

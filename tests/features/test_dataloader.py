@@ -1,5 +1,6 @@
 """How images reach the networks, whatever their probe set does."""
 
+import os
 import threading
 
 import pytest
@@ -9,7 +10,7 @@ from torchvision import transforms
 
 from cd_exp import probes
 from cd_exp.errors import InputError
-from cd_exp.features.dataloader import ExtractionSettings, make_loader, progress_bar
+from cd_exp.features.dataloader import ExtractionSettings, count_workers, make_loader, progress_bar
 from cd_exp.records import Probe
 
 QUIET = ExtractionSettings(device="cpu", workers=0, progress=False)
@@ -55,3 +56,14 @@ def test_short_work_has_no_bar_and_long_work_has_one(monkeypatch):
     assert not started.wait(0.3)
     with progress_bar(ExtractionSettings(), "scoring", 10, after=0.01):
         assert started.wait(5)
+
+
+def test_workers_go_by_affinity_slurm_and_the_processes_beside_this_one(monkeypatch):
+    for name in ("SLURM_CPUS_PER_TASK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(48))
+    assert count_workers() == 48
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert count_workers() == 12
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "10")  # of this task alone
+    assert count_workers() == 10

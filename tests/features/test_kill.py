@@ -13,7 +13,7 @@ from PIL import Image
 from cd_exp.cache import Store
 from cd_exp.clips import Precomputed
 from cd_exp.features import ExtractionSettings, extract
-from cd_exp.features.extract import SHARD
+from cd_exp.features.store_activations import SHARD
 from cd_exp.hooks.inspect_layers import IMAGES as LOOK
 from cd_exp.models import CustomModel
 from cd_exp.records import Probe

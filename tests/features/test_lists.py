@@ -60,7 +60,6 @@ class Noise(Probe):
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
-    monkeypatch.setattr(shards, "SHARD", SMALL)
     monkeypatch.setattr(store_activations, "SHARD", SMALL)
 
 
@@ -82,7 +81,7 @@ def taken(folder, store, settings, k=7, probe=None, layers=LAYERS):
 def killed(folder, cache, last, checkpoint):
     """A job that is killed when it opens an image after `last`."""
     torch.set_num_threads(1)
-    shards.SHARD = store_activations.SHARD = SMALL
+    store_activations.SHARD = SMALL
     store_activations.CHECKPOINT = checkpoint
     taken(folder, Store(cache), LISTS, probe=Noise(last=last))
 
