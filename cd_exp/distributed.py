@@ -21,7 +21,6 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cd_exp.errors import EndsWithOther, InputError, Interrupted, KilledProcess
-from cd_exp.io.text import escape_for_terminal
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
@@ -214,9 +213,9 @@ def first_process_reports() -> Iterator[None]:
     except InputError as error:
         if not is_launched() or is_main():
             raise
-        print(f"error: {escape_for_terminal(error)}", file=sys.stderr, flush=True)
         time.sleep(PATIENCE)  # the first ends first: the launcher takes the first for the cause
-        raise EndsWithOther(FOLLOWS) from error
+        error.status = FOLLOWS
+        raise
 
 
 def leave_group() -> None:
