@@ -70,8 +70,7 @@ def make_features(
             _choose_shards(todo, len(probe))
             _remove_leftovers(todo, store)
             _check_disk_space(probe, layers, clip.dim, todo, store)
-        chosen = gather_from_all({name: collector.shard for name, collector in todo.items()})
-        for name, shard in chosen.items():
+        for name, shard in gather_from_all({name: collector.shard for name, collector in todo.items()}).items():
             collectors[name].shard = shard
         todo = todo if main else _find_absent_shards(collectors, verify=False)  # as the first process has left it
         if todo:
@@ -142,28 +141,23 @@ def _fill_shards(
     transforms = [network.transform for network in (target, tower) if network is not None]
     encode = to_device(tower.module, device) if tower else None
     done: set[int] = set()
+    check = partial(_check_finite, model=model.name, dtype=dtype)
 
     def fill(batch_size: int) -> None:
-        gathered = {
-            name: _Gathered(collector, disk, partial(_check_finite, name=name, model=model.name, dtype=dtype))
-            for name, collector in todo.items()
-        }
+        gathered = {name: _Gathered(collector, disk, partial(check, name=name)) for name, collector in todo.items()}
         shards = [_make_shard(probe, start, shard) for start in mine if start not in done]
         batches = [batch for images in shards for batch in iterate_batches(images, batch_size)]
         for indices, inputs, readable in make_loader(probe, transforms, batches, settings, device):
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32), torch.inference_mode():
                 outputs = forward(inputs[0]) if forward else {}
-                if encode:
-                    outputs[IMAGES] = encode(inputs[-1]).float()
+                outputs |= {IMAGES: encode(inputs[-1]).float()} if encode else {}
                 for name, value in outputs.items():
                     gathered[name].take(value, indices, readable)
             step(len(indices))
             if (indices[-1] + 1) % shard == 0 or indices[-1] + 1 == len(probe):
-                for rows in gathered.values():
-                    rows.hand_over(indices[-1] // shard)
+                _hand_over_all(gathered, indices[-1] // shard)
                 done.add(indices[-1] // shard * shard)
-        for rows in gathered.values():
-            rows.wait()
+        _wait_for_disk(gathered)
 
     with ExitStack() as stack:
         enter = stack.enter_context
@@ -241,6 +235,16 @@ class _Gathered:
             pin = self.buffer.device.type == "cuda"
             spare = torch.empty(self.buffer.shape, dtype=self.buffer.dtype, pin_memory=pin)
         return self.buffer, spare.copy_(self.buffer)
+
+
+def _hand_over_all(gathered: Mapping[str, _Gathered], number: int) -> None:
+    for rows in gathered.values():
+        rows.hand_over(number)
+
+
+def _wait_for_disk(gathered: Mapping[str, _Gathered]) -> None:
+    for rows in gathered.values():
+        rows.wait()
 
 
 def _list_missing_shards(probe: Probe, todo: Mapping[str, ActivationWriter]) -> list[int]:
