@@ -147,7 +147,11 @@ def general_p(mass: Shares, constants: BackOff) -> Shares:
 
 
 def logistic(values: Shares) -> Shares:
-    """1 / (1 + exp(-x))."""
+    """1 / (1 + exp(-x)).
+
+    >>> logistic(np.array([0.0, 2.0])).round(3).tolist()
+    [0.5, 0.881]
+    """
     return 1 / (1 + np.exp(-values))
 
 

@@ -109,6 +109,9 @@ def unknown_name_error(kind: str, name: str, choices: Iterable[str], *, where: s
         name: what came.
         choices: what would have been accepted.
         where: what the choices belong to, as in `in resnet18`.
+
+    >>> print(unknown_name_error("layer", "layer5", ["layer4", "fc"], where="in resnet18"))
+    layer 'layer5' is not in resnet18; did you mean 'layer4'?
     """
     names = sorted(choices)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)

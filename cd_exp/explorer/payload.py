@@ -223,5 +223,9 @@ def _format_settings(about: Mapping[str, str], manifest: Mapping[str, Any]) -> d
 
 
 def metric_digits(form: str) -> int:
-    """How many digits after the point a format like `.1f` gives."""
+    """How many digits after the point a format like `.1f` gives.
+
+    >>> metric_digits(".1f")
+    1
+    """
     return int(form.lstrip("+")[1]) if form.endswith("f") else 0

@@ -146,7 +146,11 @@ def resolve_patterns(network: nn.Module, patterns: Sequence[str], *, name: str) 
 
 
 def get_module(layer: str) -> str:
-    """The module's path in the name of a layer."""
+    """The module's path in the name of a layer.
+
+    >>> get_module("blocks.3@2/1:max")
+    'blocks.3'
+    """
     return re.split("[@/:]", layer, maxsplit=1)[0]
 
 

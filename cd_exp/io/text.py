@@ -94,7 +94,11 @@ def make_file_name(name: str) -> str:
 
 
 def cut_text(text: str, most: int) -> str:
-    """The text with control characters escaped, and cut where it is longer than there is room for."""
+    """The text with control characters escaped, and cut where it is longer than there is room for.
+
+    >>> cut_text("a long name", 6)
+    'a lon…'
+    """
     visible = escape_for_terminal(text)
     return visible if len(visible) <= most else f"{visible[: most - 1]}…"
 

@@ -155,7 +155,11 @@ class Metric:
 
 
 def format_interval(bounds: Sequence[float], digits: str) -> str:
-    """An interval as `[low, high]`."""
+    """An interval as `[low, high]`.
+
+    >>> format_interval((12.345, 67.8), ".1f")
+    '[12.3, 67.8]'
+    """
     return f"[{', '.join(format(bound, digits) for bound in bounds)}]"
 
 

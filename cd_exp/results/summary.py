@@ -155,7 +155,11 @@ def sample_by_certainty(labels: Labels, wanted: int) -> list[int]:
 
 
 def spread_evenly(count: int, wanted: int) -> list[int]:
-    """`wanted` indices (or all, where there are fewer) evenly from 0 to `count - 1`."""
+    """`wanted` indices (or all, where there are fewer) evenly from 0 to `count - 1`.
+
+    >>> spread_evenly(10, 4)
+    [0, 3, 6, 9]
+    """
     return np.linspace(0, count - 1, min(wanted, count)).round().astype(int).tolist()
 
 

@@ -98,7 +98,11 @@ def as_top_activations(
 
 
 def find_dead_units(neurons: Activations) -> Bool[Tensor, " neurons"]:
-    """Units that give the same value for every image; of lists that do not say, those whose listed values are equal."""
+    """Units that give the same value for every image; of lists that do not say, those whose listed values are equal.
+
+    >>> find_dead_units(torch.tensor([[1.0, 0.0], [1.0, 2.0]]))
+    tensor([ True, False])
+    """
     if isinstance(neurons, TopActivations) and neurons.dead is not None:
         return neurons.dead
     values = neurons.values if isinstance(neurons, TopActivations) else neurons
@@ -164,7 +168,11 @@ def _check_finite(neurons: Float[Tensor, "rows neurons"], numbers: Int[Tensor, "
 
 
 def match_shape(match: DenseOrFactored) -> tuple[int, int]:
-    """How many images and concepts."""
+    """How many images and concepts.
+
+    >>> match_shape(torch.zeros(4, 3))
+    (4, 3)
+    """
     if isinstance(match, ConceptActivations):
         return len(match.images), len(match.texts)
     return match.shape[0], match.shape[1]
@@ -198,7 +206,11 @@ def take_some(
 
 
 def concept_slices(total: int, length: int) -> Iterator[slice]:
-    """Slices of at most `length` that cover `total` in order."""
+    """Slices of at most `length` that cover `total` in order.
+
+    >>> list(concept_slices(5, 2))
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
     for start in range(0, total, max(1, length)):
         yield slice(start, min(start + max(1, length), total))
 

@@ -59,7 +59,11 @@ def subtract_prior(
 
 
 def prior_mask(neurons: Activations, units: str) -> Bool[Tensor, " neurons"]:
-    """Which units the prior is over."""
+    """Which units the prior is over.
+
+    >>> prior_mask(torch.tensor([[1.0, 0.0], [1.0, 2.0]]), "alive").tolist()  # unit 0 is dead
+    [False, True]
+    """
     if units not in ("all", "alive"):
         raise InputError(f"prior_units={units!r}: expected all, or alive to leave dead units out")
     unresponsive = find_dead_units(neurons)
@@ -69,7 +73,12 @@ def prior_mask(neurons: Activations, units: str) -> Bool[Tensor, " neurons"]:
 def layer_prior(
     likelihood: Float[Tensor, "neurons concepts"], counts: Bool[Tensor, " neurons"]
 ) -> Float[Tensor, " concepts"]:
-    """Log of the mean likelihood over the units that count, in double, streamed over concepts."""
+    """Log of the mean likelihood over the units that count, in double, streamed over concepts.
+
+    >>> likelihood = torch.tensor([[0.0, 1.0], [0.0, 3.0]])
+    >>> [round(value, 4) for value in layer_prior(likelihood, torch.tensor([True, True])).tolist()]  # log of a mean
+    [0.0, 2.4338]
+    """
     number = int(counts.sum())
     if not number:  # a layer whose units are all dead has a prior all the same
         counts, number = torch.ones_like(counts), len(counts)

@@ -159,7 +159,11 @@ def soft_wpmi(
 
 
 def membership_probabilities(top_k: int, first: float, last: float) -> Float[Tensor, " ranks"]:
-    """p_r = first - r / top_k * (first - last), for r = 0 ... top_k - 1."""
+    """p_r = first - r / top_k * (first - last), for r = 0 ... top_k - 1.
+
+    >>> membership_probabilities(4, 0.998, 0.97).tolist()
+    [0.998, 0.991, 0.984, 0.977]
+    """
     check_at_least("top_k", top_k, 1)
     if not (0 <= first <= 1 and 0 <= last <= 1):
         raise InputError(f"first_membership={first} and last_membership={last} are probabilities; give 0 to 1")

@@ -110,6 +110,11 @@ def inverse_root(gram: Float[Tensor, "rows rows"], ridge: float) -> Float[Tensor
 
 
 def normalise_rows(rows: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
-    """Rows of length one; one of zeros stays as it is."""
+    """Rows of length one; one of zeros stays as it is.
+
+    >>> normalise_rows(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
+    tensor([[0.6000, 0.8000],
+            [0.0000, 0.0000]])
+    """
     norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     return rows / norms.where(norms > 0, 1.0)

@@ -35,6 +35,9 @@ def images_reached(count: int) -> int:
 
     Some images are not drawn, so others move up: about count +- sqrt(count) images hold `count` draws. Of a list that
     is shorter, a resample that runs out of images has fewer.
+
+    >>> images_reached(100)  # 100 + 4 * 10 + 8
+    148
     """
     return count + 4 * math.isqrt(count) + 8
 
@@ -58,7 +61,12 @@ def describe_duration(function: Callable[..., Tensor], resamples: int) -> str:
 
 
 def draw_resamples(images: int, resamples: int, *, seed: int) -> Int[Tensor, "resamples images"]:
-    """How often each image is drawn in each resample."""
+    """How often each image is drawn in each resample.
+
+    >>> counts = draw_resamples(5, 3, seed=0)
+    >>> counts.sum(dim=1).tolist()  # each resample draws as many images as there are
+    [5, 5, 5]
+    """
     generator = torch.Generator().manual_seed(seed)
     counts = torch.empty(resamples, images, dtype=torch.int16)
     for row in counts:

@@ -46,7 +46,11 @@ def find_active(activations: Paired, share: float | Float[Tensor, " neurons"]) -
 
 
 def base_rate(concept: Paired) -> Float[Tensor, " neurons"]:
-    """The share of images in which each concept is present."""
+    """The share of images in which each concept is present.
+
+    >>> base_rate(torch.tensor([[1.0], [0.5], [0.4], [0.0]])).item()  # present from 0.5 on
+    0.5
+    """
     return (concept >= PRESENT).double().mean(dim=0)
 
 
@@ -71,6 +75,11 @@ def f1(
         concept: in [0, 1], of each unit's concept; present from 0.5 on.
         share: of the images in which a unit is active; by default the concept's own base rate.
 
+    >>> activations = torch.tensor([[5.0], [4.0], [1.0], [0.0]])
+    >>> concept = torch.tensor([[1.0], [0.0], [1.0], [0.0]])
+    >>> f1(activations, concept).item()  # active on images 0 and 1, the concept on 0 and 2
+    0.5
+
     Source: Oikarinen, Yan and Weng, ICML 2025 (arXiv:2506.05774), section 3.
     """
     both, excited, present = _confusion_counts(activations, concept, share)
@@ -83,6 +92,11 @@ def iou(
     """The intersection of active images and images with the concept, over their union.
 
     IoU = |A and C| / |A or C|, as of Network Dissection but over images; 0 where both are empty. Arguments as of `f1`.
+
+    >>> activations = torch.tensor([[5.0], [4.0], [1.0], [0.0]])
+    >>> concept = torch.tensor([[1.0], [0.0], [1.0], [0.0]])
+    >>> round(iou(activations, concept).item(), 3)  # one image of three
+    0.333
 
     Source: Bau et al., CVPR 2017 (arXiv:1704.05796); over images Oikarinen, Yan and Weng (arXiv:2506.05774).
     """
@@ -98,6 +112,11 @@ def auprc(
     AP = sum over thresholds of (recall_t - recall_{t-1}) precision_t, a threshold at each distinct value of the concept
     from the highest down, no interpolation; 0 for a unit that is never active. Arguments as of `f1`.
 
+    >>> activations = torch.tensor([[5.0], [4.0], [1.0], [0.0]])
+    >>> concept = torch.tensor([[0.9], [0.1], [0.8], [0.2]])
+    >>> round(auprc(activations, concept).item(), 3)  # image 0 comes first, image 1 last
+    0.75
+
     Source: Oikarinen, Yan and Weng, ICML 2025 (arXiv:2506.05774), section 3.
     """
     excited = find_active(activations, base_rate(concept) if share is None else share)
@@ -105,7 +124,12 @@ def auprc(
 
 
 def average_precision(score: Paired, truth: Bool[Tensor, "images neurons"]) -> Float[Tensor, " neurons"]:
-    """AP as in `auprc`, of any score and any binary truth, column by column."""
+    """AP as in `auprc`, of any score and any binary truth, column by column.
+
+    >>> score = torch.tensor([[0.9], [0.8], [0.7]])
+    >>> round(average_precision(score, torch.tensor([[True], [False], [True]])).item(), 4)  # (1 + 2/3) / 2
+    0.8333
+    """
     ordered, order = score.sort(dim=0, descending=True)
     positive = truth.gather(0, order).double()
     last = torch.ones_like(truth)
@@ -125,6 +149,11 @@ def pearson(activations: Paired, concept: Paired) -> Float[Tensor, " neurons"]:
     Args:
         activations: of each unit.
         concept: of each unit's concept.
+
+    >>> activations = torch.tensor([[0.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
+    >>> concept = torch.tensor([[0.0, 0.0], [0.5, 0.5], [1.0, 1.0]])
+    >>> pearson(activations, concept).round(decimals=6).tolist()  # the second unit never varies
+    [1.0, 0.0]
 
     Source: Bills et al. 2023, "Language models can explain neurons in language models"; for vision Oikarinen and Weng,
     ICML 2024 (arXiv:2405.06855), section 4.
@@ -169,6 +198,10 @@ def cosy_auc(
         shown: activations on images of the label.
         control: activations on other images.
 
+    >>> shown, control = torch.tensor([[3.0], [1.0]]), torch.tensor([[0.0], [1.0]])
+    >>> cosy_auc(shown, control).item()  # 3 wins twice, 1 once and ties once: 3.5 of 4 pairs
+    0.875
+
     Source: Kopf et al., CoSy, NeurIPS 2024 (arXiv:2405.20331), section 4.
     """
     below, upto = _count_below(shown, control, right=False), _count_below(shown, control, right=True)
@@ -187,6 +220,10 @@ def cosy_mad(
         shown: activations on images of the label.
         control: activations on other images.
 
+    >>> control = torch.tensor([[0.0], [2.0], [4.0]])
+    >>> cosy_mad(torch.tensor([[6.0]]), control).item()  # 4 above the mean, in steps of 2
+    2.0
+
     Source: Kopf et al., CoSy, NeurIPS 2024 (arXiv:2405.20331), section 4.
     """
     shown, varies = shown.double(), control.amax(dim=0) > control.amin(dim=0)
@@ -201,7 +238,7 @@ def activation_rate(
     """The share of images of the label that excite a unit as much as the strongest images of its own do.
 
     rate = mean over images of [a(image) >= the k-th largest a over the images and a(image) > min a], for k =
-    max(1, ceil(share * images)). Images drawn at random would reach about `share_items`.
+    max(1, ceil(share * images)). Images drawn at random would reach about `share`.
 
     Args:
         shown: activations on images of the label.
@@ -229,6 +266,10 @@ def selectivity(
     Args:
         named: activation with the named attribute less that of the same scene without it.
         other: differences of scenes that differ in an attribute which is not named.
+
+    >>> named, other = torch.tensor([[3.0], [1.0]]), torch.tensor([[0.5], [-0.5]])
+    >>> selectivity(named, other).item()  # 2 against 0.5
+    0.8
     """
     wanted = named.double().mean(dim=0).clamp(min=0)
     total = wanted + other.double().abs().mean(dim=0)
