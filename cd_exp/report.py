@@ -5,7 +5,7 @@ They are made from the files of the run folders alone; only `--query` and `--map
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,14 @@ from cd_exp.evaluation.evaluate import compare_methods_by_layer, list_top_images
 from cd_exp.experiment import Experiment, load_run_features, title_of
 from cd_exp.explorer.thumbnails import StoredThumbnails, read_top_images
 from cd_exp.io.atomic import report_disk_errors
+from cd_exp.io.command import print_json, report_error
 from cd_exp.io.digests import update_digests
 from cd_exp.io.text import escape_for_terminal
 from cd_exp.plugins import find_code, refuse_untrusted
 from cd_exp.records import CLIP_DISSECT, RunResult, UnitResults, has_images
-from cd_exp.results.load_run import read_manifest_file, read_results
+from cd_exp.results.load_run import describe_finished_run, read_manifest_file, read_results
 from cd_exp.sweep import read_sweep, write_sweep_page
+from cd_exp.sweep.load import describe_finished_sweep
 
 BEST_UNITS = 5  # of each layer that the terminal names for a phrase; the page has more
 
@@ -248,15 +250,39 @@ def main(arguments: list[str] | None = None) -> int:
         action="store_true",
         help="let --query, --maps, and pages of a run that made none, run the code that the run folder names",
     )
+    parser.add_argument("--list", action="store_true", help="say what the folders hold; no page is made")
+    parser.add_argument("--json", action="store_true", help="print the pages and what the runs hold as JSON"
+    )
     options = parser.parse_args(arguments)
     try:
         asked = {"queries": options.query, "maps": options.maps, "trust": options.trust}
-        for page in rebuild_pages(options.folders, out=options.out, **asked):
-            print(page)
+        with redirect_stdout(sys.stderr if options.json else sys.stdout):
+            pages = [] if options.list else rebuild_pages(options.folders, out=options.out, **asked)
+        if options.json:
+            print_json({"pages": pages, "runs": [_describe(folder) for folder in options.folders]})
+        elif options.list:
+            print("\n".join(escape_for_terminal(line) for folder in options.folders for line in _list_lines(folder)))
+        else:
+            print("\n".join(map(str, pages)))
     except InputError as error:
-        print(f"error: {escape_for_terminal(error)}", file=sys.stderr)
-        return 2
+        return report_error(error, as_json=options.json)
     return 0
+
+
+def _list_lines(folder: Path) -> Iterator[str]:
+    """A line for each layer of a run, or of the jobs of a sweep."""
+    held = _describe(folder)
+    for run in held.get("jobs", [held]):
+        for layer, metrics in run["layers"].items():
+            right = f", top-1 {metrics['top1']:.1f} % of {metrics['judged']}" if "top1" in metrics else ""
+            yield f"{run['folder']}: {layer}, {metrics.get('units')} units{right}"
+
+
+def _describe(folder: Path) -> dict[str, Any]:
+    """A run or a sweep as one document."""
+    if (folder / "metrics.json").is_file():
+        return describe_finished_run(folder)
+    return describe_finished_sweep(read_sweep(folder))
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ html_theme = "furo"
 html_title = "cd_exp"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_extra_path = ["_extra"]  # index.html leads to docs/index.html
+html_extra_path = ["_extra", "llms.txt"]  # index.html leads to docs/index.html
 html_math_renderer = "mathml"
 html_show_sourcelink = False
 

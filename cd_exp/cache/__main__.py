@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import Timeout
 from rich.console import Console
@@ -22,6 +23,7 @@ from cd_exp.cache.partial import remove_entry_files
 from cd_exp.cache.store import MARK, is_cache, list_entry_folders, lock_key
 from cd_exp.errors import InputError, OneLineParser
 from cd_exp.io.atomic import TEMPORARY
+from cd_exp.io.command import print_json, report_error
 from cd_exp.io.text import as_terminal_text, escape_for_terminal
 
 KEY = "[0-9a-f]" * 40
@@ -105,66 +107,89 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--days", type=_parse_days, help="prune: remove what was made longer ago than so many days")
     parser.add_argument("--keep", type=_parse_bytes, help="prune: keep the newest entries up to so much, as in 20GB")
     parser.add_argument("--yes", action="store_true", help="prune: do not ask")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args(words)
     try:
         if not options.dir.is_dir() or not is_cache(options.dir):
             missing = f"it has no {MARK}" if options.dir.is_dir() else "there is no such folder"
             raise InputError(f"{options.dir} is no cache of cd_exp: {missing}; give its folder with --dir")
         if options.command == "prune":
-            return prune_cache(options.dir, days=options.days, keep=options.keep, yes=options.yes)
-        return list_entries(options.dir) if options.command == "list" else verify_cache(options.dir)
+            asked = {"days": options.days, "keep": options.keep, "yes": options.yes}
+            return prune_cache(options.dir, **asked, as_json=options.json)
+        show = list_entries if options.command == "list" else verify_cache
+        return show(options.dir, as_json=options.json)
     except InputError as error:
-        print(f"error: {escape_for_terminal(error)}", file=sys.stderr)
-        return 2
+        return report_error(error, as_json=options.json)
 
 
-def list_entries(root: Path) -> int:
+def list_entries(root: Path, *, as_json: bool = False) -> int:
     """List what is stored, with what each entry was made from and by which version."""
+    entries = [_describe_entry(folder) for folder in list_entry_folders(root)]
+    if as_json:
+        print_json({"folder": root, "entries": entries})
+        return 0
     table = Table()
     for heading in ("kind", "key", "shape", "MB", "version", "made from"):
         table.add_column(heading)
-    for folder in list_entry_folders(root):
-        try:
-            manifest = read_manifest(folder)
-            shape = " x ".join(map(str, manifest.shape))
-            about = (shape, f"{folder_size(folder) / 1e6:.1f}", manifest.facts.get("made_by", ""))
-            says = manifest.facts.get("says", "")
-        except (Damaged, OSError) as error:
-            about, says = ("", f"{folder_size(folder) / 1e6:.1f}", ""), f"damaged: {_first_line(error)}"
-        table.add_row(*map(as_terminal_text, (folder.parent.name, folder.name[:12], *about, says)))
+    for entry in entries:
+        shape, size = " x ".join(map(str, entry["shape"])), f"{entry['bytes'] / 1e6:.1f}"
+        says = f"damaged: {entry['damaged']}" if "damaged" in entry else entry["made_from"]
+        cells = (entry["kind"], entry["key"][:12], shape, size, entry["version"], says)
+        table.add_row(*map(as_terminal_text, cells))
     Console().print(table)
     return 0
 
 
-def verify_cache(root: Path) -> int:
+def _describe_entry(folder: Path) -> dict[str, Any]:
+    about = {"kind": folder.parent.name, "key": folder.name, "bytes": folder_size(folder)}
+    try:
+        manifest = read_manifest(folder)
+    except (Damaged, OSError) as error:
+        return {**about, "shape": [], "version": "", "made_from": "", "damaged": _first_line(error)}
+    facts = manifest.facts
+    shape = list(manifest.shape)
+    return {**about, "shape": shape, "version": facts.get("made_by", ""), "made_from": facts.get("says", "")}
+
+
+def verify_cache(root: Path, *, as_json: bool = False) -> int:
     """Read every entry and every small file, and name the damaged ones."""
     folders, small = list(list_entry_folders(root)), sorted(root.glob("*/*.json"))
     faults = {path: _describe_entry_fault(path) for path in folders} | {
         path: _describe_json_fault(path) for path in small
     }
     damaged = {path: wrong for path, wrong in faults.items() if wrong}
+    if as_json:
+        faulty = [{"path": path, "fault": wrong} for path, wrong in damaged.items()]
+        print_json({"folder": root, "entries": len(folders), "small_files": len(small), "damaged": faulty})
+        return 1 if damaged else 0
     for path, wrong in damaged.items():
         print(escape_for_terminal(f"{path}: {wrong}"))
     print(f"{len(folders)} entries and {len(small)} small files, {len(damaged)} damaged")
     return 1 if damaged else 0
 
 
-def prune_cache(root: Path, *, days: float | None, keep: int | None, yes: bool) -> int:
+def prune_cache(root: Path, *, days: float | None, keep: int | None, yes: bool, as_json: bool = False) -> int:
     """Remove entries, unfinished ones too, that are old or beyond a size; what is in use, or not ours, stays."""
     if days is None and keep is None:
         raise InputError("say what to remove: --days 30 for what is older, --keep 20GB for all but the newest")
     removable = list_removable(root)
     old = select_items(removable, days=days, keep=keep)
-    print(f"{_describe_sizes(old)} of {_describe_sizes(removable)} in {escape_for_terminal(root)}")
-    if not old:
-        return 0
-    if not yes:
-        if not sys.stdin.isatty():
+    if not as_json:
+        print(f"{_describe_sizes(old)} of {_describe_sizes(removable)} in {escape_for_terminal(root)}")
+    if old and not yes:
+        if as_json or not sys.stdin.isatty():
             raise InputError("Nothing removed yet: add --yes")
         if input("Remove them? [y/N] ").strip().lower() not in ("y", "yes"):
             print("Nothing removed")
             return 1
     removed = [item for item in old if remove_item(root, item)]
+    if as_json:
+        sizes = {"removable": removable, "selected": old, "removed": removed}
+        counts = {name: {"entries": len(items), "bytes": sum(i.size for i in items)} for name, items in sizes.items()}
+        print_json({"folder": root, **counts})
+        return 0
+    if not old:
+        return 0
     print(
         f"removed {_describe_sizes(removed)}"
         + (f"; {len(old) - len(removed)} in use" if len(removed) < len(old) else "")

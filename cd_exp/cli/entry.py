@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import json
 import os
 import sys
 import threading
@@ -74,7 +75,9 @@ def main() -> None:
 
 
 def _exit_with(message: str, status: int) -> None:
-    if message:
+    if message and "--json" in sys.argv[1:]:
+        print(json.dumps({"error": hide_secrets(" ".join(message.split()))}))
+    elif message:
         print(f"error: {escape_for_terminal(hide_secrets(' '.join(message.split())))}", file=sys.stderr)
     raise SystemExit(status)  # not sys.exit, which code of the user's may have replaced
 

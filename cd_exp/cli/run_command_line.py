@@ -33,6 +33,7 @@ from cd_exp.config.compose import (
 from cd_exp.config.validate import check_folder, check_values, setting_value
 from cd_exp.distributed import is_launched
 from cd_exp.errors import InputError
+from cd_exp.io.command import print_json
 from cd_exp.io.digests import write_digests, write_sweep_digests
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def run_command_line(words: Sequence[str]) -> None:
             if config.hydra.mode == RunMode.MULTIRUN:
                 _run_sweep(hydra, name, flags.overrides)
             else:
-                _run_once(hydra, config)
+                _run_once(hydra, config, as_json=flags.json)
     except InputError as error:
         raise with_file(error, flags) from error
     finally:
@@ -94,14 +95,18 @@ def _show_help_or_config(hydra: Hydra, name: str, flags: Namespace, parser: Argu
             hydra.show_info(flags.info, config_name=name, overrides=flags.overrides)
 
 
-def _run_once(hydra: Hydra, config: DictConfig) -> None:
+def _run_once(hydra: Hydra, config: DictConfig, *, as_json: bool) -> None:
     """One run: everything is checked and built before its folder is made."""
     check_values(config)
     check_folder("hydra.run.dir", setting_value(config, "hydra.run.dir"))
     invocation = read_run_request()
     if config.plan:
-        _show_plan(config, invocation)
+        _show_plan(config, invocation, as_json=as_json)
         return
+    if as_json:
+        raise InputError(
+            "--json goes with plan=true; after a run, python -m cd_exp.report FOLDER --json prints what it holds"
+        )
     distributed.set_timeout(config.distributed.timeout_min)
     distributed.join_others()
     parts = _build_experiment(config, invocation)
@@ -137,14 +142,16 @@ def _launches(config: DictConfig) -> bool:
     return config.distributed.processes > 1 and distributed.get_rank_and_size()[1] == 1
 
 
-def _show_plan(config: DictConfig, invocation: RunRequest) -> None:
+def _show_plan(config: DictConfig, invocation: RunRequest, *, as_json: bool) -> None:
     """Print what the run would need, instead of the run."""
     from rich.console import Console
 
     from cd_exp import plan
 
     run_plan = plan.plan_run(config, invocation.choices)
-    if distributed.is_main():
+    if distributed.is_main() and as_json:
+        print_json(plan.describe_plan(run_plan))
+    elif distributed.is_main():
         plan.show_plan(Console(), run_plan)
 
 

@@ -86,6 +86,7 @@ def parse_arguments(words: Sequence[str]) -> tuple[Namespace, ArgumentParser]:
     parser = ArgumentParser(
         prog=program_name(), parents=[get_args_parser()], add_help=False, conflict_handler="resolve"
     )
+    parser.add_argument("--json", action="store_true", help="With plan=true: print the plan as JSON; errors too")
     parser.add_argument("--version", action="version", version=f"cd_exp {__version__}")  # not Hydra's own
 
     def refuse(message: str) -> None:

@@ -1,11 +1,27 @@
 """A plan for a terminal."""
 
+from dataclasses import asdict
+from typing import Any
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from cd_exp.io.text import as_terminal_text
 from cd_exp.plan.planning import RunPlan
+
+
+def describe_plan(plan: RunPlan) -> dict[str, Any]:
+    """A plan as one document; sizes in bytes."""
+    folder, free = plan.disk
+    return {
+        "downloads": [asdict(download) for download in plan.downloads],
+        "steps": [asdict(step) for step in plan.steps],
+        "images": plan.images,
+        "memory": plan.memory,
+        "cache": {"folder": str(folder), "growth": plan.bytes, "free": free, "fits": plan.bytes <= free},
+        "notes": list(plan.notes),
+    }
 
 
 def show_plan(console: Console, plan: RunPlan) -> None:

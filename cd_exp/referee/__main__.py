@@ -1,13 +1,12 @@
 """`python -m cd_exp.referee RUN... [LABELS.csv...] --out DIR [--published TABLE...]`: labellers in one table."""
 
-import argparse
 import sys
 from pathlib import Path
 
 from rich.console import Console
 
-from cd_exp.errors import InputError
-from cd_exp.io.text import escape_for_terminal
+from cd_exp.errors import InputError, OneLineParser
+from cd_exp.io.command import report_error
 from cd_exp.referee import output
 from cd_exp.referee.referee import referee
 from cd_exp.results.run_folder import format_json
@@ -19,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit status: 0, or 2 for what the user can mend.
     """
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m cd_exp.referee",
         description="Score the labels of runs, and those in files of others, on the same units and images; say which "
         "labellers differ. Writes referee.csv, referee.json and index.html.",
@@ -47,8 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         result = referee(runs, files, given.published, layer=given.layer)
         output.write(result, given.out)
     except InputError as error:
-        print(f"error: {escape_for_terminal(error)}", file=sys.stderr)
-        return 2
+        return report_error(error, as_json=given.json)
     if given.json:
         print(format_json(output.as_plain(result), "referee.json"), end="")
     else:

@@ -33,6 +33,27 @@ def read_manifest_file(folder: Path) -> dict[str, Any]:
     return manifest | ({"config": rename_targets(manifest["config"])} if "config" in manifest else {})
 
 
+def describe_finished_run(folder: Path) -> dict[str, Any]:
+    """A finished run as one document: labels, choices, metrics by layer and method, seconds, versions and files.
+
+    Raises:
+        InputError: the folder holds no finished run.
+    """
+    manifest = read_manifest_file(folder)
+    kept = ("choices", "overrides", "seed", "device", "versions", "cache", "images")
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return {
+        "folder": str(folder),
+        "labels": {
+            layer: dict(zip(labels.units.tolist(), labels.descriptions, strict=True))
+            for layer, labels in read_labels_csv(folder / "labels.csv").items()
+        },
+        **_read_json(folder / "metrics.json", dict, {}),
+        **{key: manifest[key] for key in kept if key in manifest},
+        "files": [name for name in files if not name.startswith("wandb/")],
+    }
+
+
 def read_results(folder: Path, *, probe: Probe, top_images: Mapping[str, np.ndarray]) -> RunResult:
     """The results of a run, read from its files.
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cd_exp.errors import InputError
-from cd_exp.io.text import escape_for_terminal
+from cd_exp.errors import InputError, OneLineParser
+from cd_exp.io.command import print_json, report_error
 from cd_exp.study.designs import DESIGNS
 
 
@@ -22,13 +22,12 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         options.run(options)
     except InputError as error:
-        print(f"error: {escape_for_terminal(error)}", file=sys.stderr)
-        return 2
+        return report_error(error, as_json=options.json)
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m cd_exp.study", description=__doc__)
+    parser = OneLineParser(prog="python -m cd_exp.study", description=__doc__)
     verbs = parser.add_subparsers(required=True, metavar="make|plan|read|analyse")
     make = verbs.add_parser("make", help="draw a study from a finished run, as a page that needs no server")
     _add_drawing_options(make)
@@ -42,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument(
         "--submit-to", default="", metavar="ADDRESS", help="a form's address that takes the answers by POST"
     )
+    make.add_argument("--json", action="store_true", help="print what was drawn as JSON")
     make.set_defaults(run=_make)
     plan = verbs.add_parser("plan", help="answers, minutes, cost, and by simulation half-widths and power")
     _add_drawing_options(plan)
@@ -64,6 +64,7 @@ def _add_reading_commands(verbs: Any) -> None:
     read.add_argument("--columns", nargs="+", metavar="NAME=COLUMN",
                       help="read a table of answers collected elsewhere: task, layer, unit, method, rater, answer, "
                       "seconds; answer may be a pattern, as in 'answer={method} E{rater} Rating'")  # fmt: skip
+    read.add_argument("--json", action="store_true", help="print who is kept and dropped as JSON")
     read.set_defaults(run=_read)
     analyse = verbs.add_parser(
         "analyse", help="scores of methods and units, agreement, and what orders units as people do"
@@ -123,6 +124,11 @@ def _make(options: argparse.Namespace) -> None:
     words = Words(options.title, consent, options.contact, options.code, options.submit_to)
     study, pages = make(options.folder, options.out, _plan_of(options), words)
     plan = study.plan
+    if options.json:
+        counts = {"units": len(study.units), "tasks": len(study.tasks), "batches": len(study.batches)}
+        each = {"batch": plan.batch, "catch": plan.catch, "raters": plan.raters, "known_from": study.gold}
+        print_json({**counts, **each, "pages": [options.out / page for page in pages]})
+        return
     print(f"{len(study.units)} units, {len(study.tasks)} tasks in {len(study.batches)} batches of {plan.batch} with "
           f"{plan.catch} trials of known answer each, {plan.raters} people per batch")  # fmt: skip
     if study.gold == "clip":
@@ -148,7 +154,7 @@ def _plan(options: argparse.Namespace) -> None:
             {"error": o.error, "half_width": dict(o.half_width), "careful_dropped": o.careful_dropped,
              "power": {" - ".join(pair): value for pair, value in o.power.items()}} for o in outlooks
         ]  # fmt: skip
-        print(json.dumps({**expected, "quality": assumed, "outlook": rows}, indent=1))
+        print_json({**expected, "quality": assumed, "outlook": rows})
         return
     for name, value in expected.items():
         print(f"{name.replace('_', ' '):<20} {value:>10,.6g}")
@@ -193,6 +199,13 @@ def _read(options: argparse.Namespace) -> None:
     judged = read.judge_submissions(study, submissions)
     read.write_answers(options.study, judged)
     kept = [submission for submission in judged if not submission.dropped]
+    if options.json:
+        dropped = {rule: sum(rule in submission.dropped for submission in judged) for rule in read.RULES}
+        people = len({submission.rater for submission in judged})
+        files = [options.study / name for name in ("answers.csv", "raters.csv")]
+        counts = {"submissions": len(judged), "people": people, "kept": len(kept)}
+        print_json({**counts, "dropped": dropped, "files": files})
+        return
     print(f"{len(judged)} submissions of {len({submission.rater for submission in judged})} people, {len(kept)} kept")
     for rule in read.RULES:
         count = sum(rule in submission.dropped for submission in judged)

@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from cd_exp.errors import InputError, OneLineParser
+from cd_exp.io.command import print_json, report_error
 from cd_exp.io.text import escape_for_terminal
 from cd_exp.sweep.gather import gather_sweep
+from cd_exp.sweep.load import describe_finished_sweep
 from cd_exp.sweep.multirun import check_code, missing_jobs
 
 
@@ -24,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="hydra.sweep.dir of the multirun")
     parser.add_argument("--resume", action="store_true", help="first run the jobs that are missing or failed")
+    parser.add_argument("--json", action="store_true", help="print the jobs with their metrics as JSON, and no table")
     parser.add_argument("--trust", action="store_true", help="let --resume run the code that the folder names")
     options = parser.parse_args(arguments)
     folder = options.folder
@@ -32,15 +36,18 @@ def main(arguments: list[str] | None = None) -> int:
             for note in check_code(folder, trust=options.trust):
                 print(f"note: {escape_for_terminal(note)}", file=sys.stderr)
             # It gathers at its end, however that is.
-            return subprocess.run(
-                [sys.executable, "-m", "cd_exp.cli.entry", "--resume", str(folder), "--trust"], check=False
-            ).returncode
-        sweep = gather_sweep(folder)
+            words = [sys.executable, "-m", "cd_exp.cli.entry", "--resume", str(folder), "--trust"]
+            status = subprocess.run(words, check=False, stdout=sys.stderr if options.json else None).returncode
+            if not options.json:
+                return status
+        with redirect_stdout(sys.stderr if options.json else sys.stdout):
+            sweep = gather_sweep(folder)
         if sweep is None:
             raise InputError(f"{folder} holds no jobs; give the folder of a multirun, such as outputs/sweeps/DATE_TIME")
     except InputError as error:
-        print(f"error: {escape_for_terminal(error)}", file=sys.stderr)
-        return 2
+        return report_error(error, as_json=options.json)
+    if options.json:
+        print_json(describe_finished_sweep(sweep))
     return 1 if sweep.troubled else 0
 
 

@@ -117,6 +117,29 @@ DEPTH = 3  # hydra.sweep.subdir may nest folders; a home directory by mistake is
 OVERRIDE = re.compile(r"(?:\+\+|\+|~)?([^=]+)(?:=(.*))?", re.DOTALL)
 
 
+def describe_finished_sweep(sweep: Sweep) -> dict[str, Any]:
+    """A sweep as one document: its axes, and each job with how it ended, its values and its metrics by layer."""
+    return {
+        "folder": str(sweep.folder),
+        "axes": {axis: sweep.levels(axis) for axis in sweep.axes},
+        "finished": len(sweep.finished),
+        "failed": len(sweep.troubled),
+        "jobs": [
+            {
+                "name": job.name,
+                "folder": str(job.folder),
+                "status": job.status,
+                **({"reason": job.reason} if job.reason else {}),
+                "values": {axis: job.value(axis) for axis in sweep.axes},
+                "layers": job.layers,
+                "baselines": job.baselines,
+            }
+            for job in sweep.jobs
+        ],
+        "files": sorted(path.name for path in sweep.folder.iterdir() if path.is_file()),
+    }
+
+
 def read_sweep(folder: Path) -> Sweep:
     """The sweep in a folder; without jobs where the folder has none or is not there."""
     folders = sorted(_job_folders(folder, DEPTH), key=lambda path: _natural_key(str(path.relative_to(folder))))
