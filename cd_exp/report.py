@@ -280,9 +280,8 @@ def _list_lines(folder: Path) -> Iterator[str]:
 
 def _describe(folder: Path) -> dict[str, Any]:
     """A run or a sweep as one document."""
-    if (folder / "metrics.json").is_file():
-        return describe_finished_run(folder)
-    return describe_finished_sweep(read_sweep(folder))
+    sweep = None if (folder / "metrics.json").is_file() else read_sweep(folder)
+    return describe_finished_sweep(sweep) if sweep and sweep.jobs else describe_finished_run(folder)
 
 
 if __name__ == "__main__":
