@@ -222,12 +222,7 @@ def print_query(query: explorer.TextQuery, outcome: RunResult) -> None:
     ])  # fmt: skip
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Make the pages of the folders named on the command line.
-
-    Returns:
-        The exit status: 0, or 2 for what the user can mend.
-    """
+def _make_parser() -> OneLineParser:
     parser = OneLineParser(
         prog="python -m cd_exp.report",
         description="Make report.html, figures/ and explorer/ of a stored run again; of a sweep, the pages of its jobs "
@@ -253,7 +248,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="say what the folders hold; no page is made")
     parser.add_argument("--json", action="store_true", help="print the pages and what the runs hold as JSON"
     )
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Make the pages of the folders named on the command line.
+
+    Returns:
+        The exit status: 0, or 2 for what the user can mend.
+    """
+    options = _make_parser().parse_args(arguments)
     try:
         asked = {"queries": options.query, "maps": options.maps, "trust": options.trust}
         with redirect_stdout(sys.stderr if options.json else sys.stdout):
