@@ -241,13 +241,17 @@ def _make_parser() -> OneLineParser:
         "features come from the cache, and what is missing there is computed",
     )
     parser.add_argument(
+        "--maps",
+        action="store_true",
+        help="show where in its strongest images each unit is active; one pass of the network over these images",
+    )
+    parser.add_argument(
         "--trust",
         action="store_true",
         help="let --query, --maps, and pages of a run that made none, run the code that the run folder names",
     )
     parser.add_argument("--list", action="store_true", help="say what the folders hold; no page is made")
-    parser.add_argument("--json", action="store_true", help="print the pages and what the runs hold as JSON"
-    )
+    parser.add_argument("--json", action="store_true", help="print the pages and what the runs hold as JSON")
     return parser
 
 
