@@ -28,6 +28,7 @@ BENCHMARKS = (
     "units",
     "labeller",
     "explorer",
+    "many_units",
 )
 
 

@@ -141,6 +141,13 @@ def merge_statistics(parts: Iterable[ActivationStatistics]) -> ActivationStatist
     return reduce(_merge_two, parts)
 
 
+def join_statistics(parts: Sequence[ActivationStatistics]) -> ActivationStatistics:
+    """The statistics of several blocks of units over the same images, as of all these units."""
+    columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in FIELDS}
+    counts = [part.counts for part in parts if part.counts is not None]
+    return ActivationStatistics(parts[0].images, **columns, counts=torch.cat(counts) if counts else None)
+
+
 def _merge_two(first: ActivationStatistics, other: ActivationStatistics) -> ActivationStatistics:
     least, greatest = torch.minimum(first.least, other.least), torch.maximum(first.greatest, other.greatest)
     counts = None

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cd_exp import distributed
-from cd_exp.activation_stats import BINS
+from cd_exp.activation_stats import BINS, activation_statistics, join_statistics, strongest_images
 from cd_exp.cache import Entry, Store
 from cd_exp.clips import Clip
 from cd_exp.distributed import gather_from_all
@@ -37,7 +38,7 @@ from cd_exp.hooks import Layer, pool_layers
 from cd_exp.models import TargetModel
 from cd_exp.probes.folder import way_in
 from cd_exp.records import Probe, TopActivations
-from cd_exp.units import Units, as_units
+from cd_exp.units import ActivationMatrix, Units, as_units
 
 IMAGES = "clip images"  # the name of CLIP's embeddings beside the layers
 
@@ -310,10 +311,44 @@ def extract(
     keep_numerics(store)
     made = drop_duplicate_layers(collectors)
     make_features(model, probe, clip, [layer for layer in selected if layer.name in made], made, store, settings)
-    matrix_values, notes = units.given(probe.ids)
+    listed = isinstance(units, ActivationMatrix) and _is_listed(units, probe, settings, strongest)
+    matrix_values, notes = ({}, units.check(probe.ids)[1]) if listed else units.given(probe.ids)  # type: ignore[attr-defined]
     for note in notes:
         store.report(note)
-    return _open_features(probe, collectors, stored, matrix_values, store, settings)
+    features = _open_features(probe, collectors, stored, matrix_values, store, settings)
+    if isinstance(units, ActivationMatrix) and listed:
+        return reduce_matrix(units, features, [probe.ids[index] for index in features.kept], strongest or 0)
+    return features
+
+
+def _is_listed(units: ActivationMatrix, probe: Probe, settings: ExtractionSettings, strongest: int | None) -> bool:
+    """Whether each unit's strongest images are kept of a matrix instead of all its activations."""
+    size = 4 * len(probe) * sum(units.widths.values()) / 1e9
+    return strongest is not None and (
+        settings.keep == "lists" or (settings.keep == "auto" and size > settings.dense_limit)
+    )
+
+
+def reduce_matrix(units: ActivationMatrix, features: Features, ids: Sequence[str], strongest: int) -> Features:
+    """The features with each unit's strongest images and statistics, some units at a time: 1,000,000 units and 10,000
+    images would be 40 GB.
+
+    Args:
+        units: of files.
+        features: without activations.
+        ids: of the images that are used.
+        strongest: how many images to keep of each unit.
+    """
+    reduced = {}
+    for layer in units.files:
+        lists, statistics = [], []
+        for block in units.iterate_blocks(layer, ids):
+            lists.append(strongest_images(block, strongest))
+            statistics.append(activation_statistics(block, histogram=True))
+        values = torch.cat([part.values for part in lists], dim=1)
+        top = TopActivations(values, torch.cat([part.indices for part in lists], dim=1), len(ids))
+        reduced[layer] = LayerSummary(top, join_statistics(statistics))
+    return replace(features, activations=DenseLayers({}, reduced), reduced=reduced)
 
 
 def make_layer_writers(

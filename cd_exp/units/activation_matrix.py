@@ -1,6 +1,6 @@
 """Activations made elsewhere: a matrix a layer, and the images that its rows are of."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,8 @@ from cd_exp.units.units import check_truth, truth_of_layer
 
 KINDS = (".npy", ".npz")
 IMAGES = "images.txt"
+COLUMNS_AT_A_TIME = 2048
+"""Units: 80 MB for 10,000 images."""
 CSR = ("data", "indices", "indptr", "shape")
 
 
@@ -74,10 +76,24 @@ class ActivationMatrix:
 
     def given(self, ids: Sequence[str]) -> tuple[Mapping[str, Float[Tensor, "images neurons"]], tuple[str, ...]]:
         """As `cd_exp.units.Units`."""
+        rows, notes = self.check(ids)
+        return {layer: self.activations(layer, rows) for layer in self.files}, notes
+
+    def check(self, ids: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+        """The rows of these images, and notes; refuses names of units that do not fit."""
         if self.truth:
             check_truth(self.truth, self.widths)
-        rows, notes = self.select_rows(ids)
-        return {layer: self.activations(layer, rows) for layer in self.files}, notes
+        return self.select_rows(ids)
+
+    def iterate_blocks(self, layer: str, ids: Sequence[str]) -> Iterator[Float[Tensor, "images block"]]:
+        """The activations of a layer for these images, `COLUMNS_AT_A_TIME` units at a time: the whole is never made."""
+        path = self.files[layer]
+        if self.tokens_per_image > 1 or self.pool == "fraction":  # rows have to be pooled first
+            yield from self.activations(layer, self.select_rows(ids)[0]).split(COLUMNS_AT_A_TIME, dim=1)
+            return
+        rows, source = self.select_rows(ids)[0], self._open(layer)
+        for number, part in enumerate(source.columns(rows, COLUMNS_AT_A_TIME)):
+            yield _check_values(part, path, first=number * COLUMNS_AT_A_TIME)
 
     def truth_of(self, model: TargetModel, layer: str, *, units: int) -> tuple[Accepted, ...]:
         """As `cd_exp.units.Units`."""
@@ -143,6 +159,23 @@ class ActivationMatrix:
         Raises:
             InputError: the file is no matrix of numbers, or has another number of rows than there are images.
         """
+        path, source = self.files[layer], self._open(layer)
+        if self.tokens_per_image == 1 and self.pool != "fraction":
+            return _check_values(source.take(rows), path)
+        parts = []
+        for start in range(0, len(rows), 256):  # as many images at a time, since an image may have hundreds of rows
+            part = rows[start : start + 256]
+            wanted = (part[:, None] * self.tokens_per_image + np.arange(self.tokens_per_image)).ravel()
+            several = _check_values(source.take(wanted), path).view(len(part), self.tokens_per_image, -1)
+            parts.append(pool_latents(several, self.pool))
+        return torch.cat(parts)
+
+    def _open(self, layer: str) -> "_Dense | _Csr":
+        """The file of a layer.
+
+        Raises:
+            InputError: it is no matrix of numbers, or has another number of rows than there are images.
+        """
         path = self.files[layer]
         source = _open_source(path)
         expected = len(self.rows) * self.tokens_per_image
@@ -154,15 +187,7 @@ class ActivationMatrix:
             )
         if not source.shape[1]:
             raise InputError(f"{path} has no columns; expected [images, units]")
-        if self.tokens_per_image == 1 and self.pool != "fraction":
-            return _check_values(source.take(rows), path)
-        parts = []
-        for start in range(0, len(rows), 256):  # as many images at a time, since an image may have hundreds of rows
-            part = rows[start : start + 256]
-            wanted = (part[:, None] * self.tokens_per_image + np.arange(self.tokens_per_image)).ravel()
-            several = _check_values(source.take(wanted), path).view(len(part), self.tokens_per_image, -1)
-            parts.append(pool_latents(several, self.pool))
-        return torch.cat(parts)
+        return source
 
 
 class _Dense:
@@ -178,6 +203,10 @@ class _Dense:
     def take(self, rows: np.ndarray) -> Tensor:
         return torch.from_numpy(np.asarray(self.values[rows], dtype=np.float32))
 
+    def columns(self, rows: np.ndarray, size: int) -> Iterator[Tensor]:
+        for start in range(0, self.shape[1], size):
+            yield torch.from_numpy(np.asarray(self.values[:, start : start + size][rows], dtype=np.float32))
+
 
 class _Csr:
     """Rows of a sparse matrix."""
@@ -187,6 +216,11 @@ class _Csr:
 
     def take(self, rows: np.ndarray) -> Tensor:
         return torch.from_numpy(self.matrix[rows].toarray().astype(np.float32, copy=False))
+
+    def columns(self, rows: np.ndarray, size: int) -> Iterator[Tensor]:
+        chosen = self.matrix[rows].tocsc()  # once, so that a block of units is contiguous
+        for start in range(0, self.shape[1], size):
+            yield torch.from_numpy(chosen[:, start : start + size].toarray().astype(np.float32, copy=False))
 
 
 def _open_source(path: Path) -> "_Dense | _Csr":
@@ -233,8 +267,10 @@ def _check_real(path: Path, values: np.ndarray) -> None:
         raise InputError(f"{path} holds {values.dtype}; expected real numbers")
 
 
-def _check_values(values: Tensor, path: Path) -> Tensor:
+def _check_values(values: Tensor, path: Path, *, first: int = 0) -> Tensor:
     broken = (~torch.isfinite(values)).any(dim=0).nonzero().flatten()
     if len(broken):
-        raise InputError(f"{path}: unit {int(broken[0])} has a value that is not finite, as have {len(broken)} units")
+        raise InputError(
+            f"{path}: unit {first + int(broken[0])} has a value that is not finite, as have {len(broken)} units"
+        )
     return values

@@ -7,7 +7,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csc_array, csr_array, save_npz
 
+from cd_exp.activation_stats import activation_statistics, strongest_images
 from cd_exp.errors import InputError
+from cd_exp.features import Features
+from cd_exp.features.extract import reduce_matrix
+from cd_exp.units import activation_matrix
 from cd_exp.units.activation_matrix import ActivationMatrix
 
 IDS = ["a/1.png", "b/2.png", "c 3.png", "d.png"]
@@ -166,3 +170,32 @@ def test_a_folder_without_what_is_needed_is_one_line(tmp_path):
     (tmp_path / "images.txt").write_text("a\na\n")
     with pytest.raises(InputError, match="names 'a' twice"):
         ActivationMatrix(str(tmp_path)).select_rows(["a"])
+
+
+@settings(deadline=None, max_examples=10)
+@given(seed=st.integers(0, 99), kind=st.sampled_from(["dense", "sparse", "tokens"]))
+def test_lists_of_a_matrix_some_units_at_a_time_are_those_of_the_whole(tmp_path_factory, seed, kind):
+    """1,000,000 units of 10,000 images are 40 GB: the whole is never made."""
+    tokens = 2 if kind == "tokens" else 1
+    dense = np.maximum(values(rows=4 * tokens, units=23, seed=seed), 0)
+    place = folder(tmp_path_factory.mktemp("m"), layer=csr_array(dense) if kind == "sparse" else dense)
+    units = ActivationMatrix(str(place), tokens_per_image=tokens)
+    whole = units.activations("layer", units.select_rows(IDS[::-1])[0])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(activation_matrix, "COLUMNS_AT_A_TIME", 5)
+        bare = Features({}, torch.ones(4, 2), range(4), ())
+        found = reduce_matrix(units, bare, IDS[::-1], 3)
+    expected, counted = strongest_images(whole, 3), activation_statistics(whole, histogram=True)
+    lists = found.strongest("layer", 3)
+    assert lists.indices.tolist() == expected.indices.tolist()
+    assert lists.values.tolist() == expected.values.tolist()
+    for name in ("least", "greatest", "total", "squares", "firing", "counts"):
+        assert getattr(found.statistics("layer"), name).tolist() == getattr(counted, name).tolist()
+
+
+def test_a_value_that_is_not_finite_is_named_by_its_number_in_the_layer(tmp_path, monkeypatch):
+    monkeypatch.setattr(activation_matrix, "COLUMNS_AT_A_TIME", 2)
+    broken = values()
+    broken[1, 4] = np.inf
+    with pytest.raises(InputError, match="unit 4 has a value that is not finite"):
+        list(ActivationMatrix(str(folder(tmp_path, a=broken))).iterate_blocks("a", IDS))
