@@ -340,7 +340,8 @@ def test_a_yaml_file_that_holds_no_settings_is_named(data, message, place, monke
     own = place.parent / "own" / "experiment"
     own.mkdir(parents=True, exist_ok=True)
     (own / "mine.yaml").write_bytes(data)
-    (own / "other.yaml").write_bytes(b"\xff")  # which nobody chose
+    for name in ("other", "min"):  # which nobody chose
+        (own / f"{name}.yaml").write_bytes(b"\xff")
     monkeypatch.chdir(place)
     words = ["--config-dir", str(own.parent), "experiment=mine", "cache.dir=cache", "plan=true"]
     monkeypatch.setattr("sys.argv", ["run.py", *words])

@@ -233,7 +233,8 @@ def _chosen(path: Path, root: Path, flags: Namespace) -> bool:
         path.stem == Path(name).stem
         if group == "."
         else any(
-            text.lstrip("+").partition("@")[0].partition("=")[0] == group and path.stem in text
+            text.lstrip("+").partition("@")[0].partition("=")[0] == group
+            and path.stem in re.split(r"[\[\],\s'\"]+", text.partition("=")[2])
             for text in flags.overrides
         )
     )
