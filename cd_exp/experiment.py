@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -28,11 +29,11 @@ from cd_exp.evaluation.baselines import Method
 from cd_exp.evaluation.evaluate import MethodResults, evaluate_methods
 from cd_exp.evaluation.judges import Judge
 from cd_exp.evaluation.judges.run_judge import OwnLabels
-from cd_exp.features import ExtractionSettings, check_texts
+from cd_exp.features import ExtractionSettings, check_texts, hash_features
 from cd_exp.hierarchy import Hierarchy
 from cd_exp.io.digests import update_digests
 from cd_exp.io.text import as_terminal_text
-from cd_exp.labels import largest_top_k
+from cd_exp.labels import hash_scores, largest_top_k
 from cd_exp.plugins import find_code, hash_named_code
 from cd_exp.records import RunResult, Similarity
 from cd_exp.results.wandb import Logger, LoggerRun, NoLogger, RunInfo
@@ -206,7 +207,7 @@ def _build_judge(config: DictConfig, node: DictConfig | None) -> Judge | None:
     return build(held.judge, group="judge")
 
 
-PACKAGES = ("cd-exp", "torch", "timm", "open_clip_torch", "numpy", "scipy")
+PACKAGES = ("cd-exp", "torch", "torchvision", "timm", "open_clip_torch", "numpy", "scipy", "pillow")
 
 
 def describe_run(
@@ -222,6 +223,7 @@ def describe_run(
     cache: Mapping[str, Any],
     device: str,
     priors: Mapping[str, PriorChoice],
+    digests: Mapping[str, Mapping[str, str]],
 ) -> dict[str, Any]:
     """Everything a reader needs to repeat the run, as plain values.
 
@@ -237,6 +239,7 @@ def describe_run(
         cache: which entries were read and which were made.
         device: what it ran on.
         priors: of each layer, where `similarity.prior_weight=auto` chose them.
+        digests: SHA-256 of features and scores, which `cd_exp.reproduce` compares.
     """
     return {
         "schema": 1,  # of `cd_exp.schema`
@@ -251,14 +254,23 @@ def describe_run(
         "units": dict(units),
         "images": dict(images),
         "cache": dict(cache),
+        "digests": {stage: dict(hashes) for stage, hashes in digests.items()},
         **({"priors": {layer: _choice(choice) for layer, choice in priors.items()}} if priors else {}),
+        **describe_environment(config, device=device),
+        "command": [without_private_parts(text) for text in sys.argv],
+        "seed": config["seed"],
+    }
+
+
+def describe_environment(config: Mapping[str, Any], *, device: str) -> dict[str, Any]:
+    """What besides the settings may change a number: libraries, Python, machine, threads, device and commit."""
+    return {
         "versions": {name: version(name) for name in (*PACKAGES, *plugin_packages_of(config))},
         "python": platform.python_version(),
         "machine": platform.platform(),
+        "threads": torch.get_num_threads(),
         "device": device,
         "commit": read_commit(),
-        "command": [without_private_parts(text) for text in sys.argv],
-        "seed": config["seed"],
     }
 
 
@@ -309,6 +321,17 @@ def evaluate_run(parts: Experiment, run: RunData) -> RunResult:
     )
 
 
+def read_fingerprints(parts: Experiment) -> dict[str, Any]:
+    """What tells the weights, images and concepts of a run from others, wherever they lie."""
+    return {
+        "model": parts.model.key if parts.units.patterns(parts.model) else None,
+        "units": parts.units.key,
+        "clip": parts.clip.key,
+        "images": parts.probe.fingerprint,
+        "concepts": make_key({"names": parts.concepts.names, "templates": parts.concepts.templates}),
+    }
+
+
 def write_run(parts: Experiment, run: RunData, outcome: RunResult, invocation: RunRequest, *, folder: Path) -> None:
     """Write the files of the run folder."""
     options = parts.options
@@ -318,18 +341,13 @@ def write_run(parts: Experiment, run: RunData, outcome: RunResult, invocation: R
         layers=list(outcome.labels),
         baselines=list(outcome.baselines),
         files=list(outcome.files),
-        fingerprints={
-            "model": parts.model.key if parts.units.patterns(parts.model) else None,
-            "units": parts.units.key,
-            "clip": parts.clip.key,
-            "images": parts.probe.fingerprint,
-            "concepts": make_key({"names": parts.concepts.names, "templates": parts.concepts.templates}),
-        },
+        fingerprints=read_fingerprints(parts),
         units=parts.units.origin,
         images={"used": len(run.features.kept), "skipped": list(run.features.skipped)},
         cache={"read": parts.store.read, "made": parts.store.made},
         device=str(parts.settings.resolve_device()[0]),
         priors=run.priors,
+        digests={"features": hash_features(run.features, run.texts), "scores": hash_scores(outcome.labels)},
     )
     results.write_run_files(folder, outcome, manifest=manifest)
     write = partial(write_run_pages, run, outcome, options, manifest=manifest, title=title_of(invocation.choices))

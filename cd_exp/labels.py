@@ -4,6 +4,7 @@ One order decides everything: higher score first and, among equal scores, the na
 that the order of the concept set changes no label. A rank of 1 means exactly that the label is right.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -302,3 +303,19 @@ def _check_lengths(units: int, *, layer: str, accepted: Sequence[Columns], truth
     for name, values in (("accepted columns", accepted), ("truths", truth)):
         if len(values) not in (0, units):
             raise ValueError(f"{layer} has {units} units but {len(values)} {name}")
+
+
+def hash_scores(labels: Mapping[str, Labels]) -> dict[str, str]:
+    """SHA-256 of the scores of each layer's kept concepts, bit for bit; two runs are compared by it.
+
+    >>> one, two = (Labels("fc", np.arange(1), (("a",),), np.array([score])) for score in (0.5, 0.5 + 1e-16))
+    >>> hash_scores({"fc": one}) == hash_scores({"fc": two})
+    False
+    """
+    scores = {
+        layer: part.similarity
+        if part.top_scores is None
+        else np.concatenate([part.similarity[:, None], part.top_scores], 1)
+        for layer, part in labels.items()
+    }
+    return {layer: hashlib.sha256(np.ascontiguousarray(part).tobytes()).hexdigest() for layer, part in scores.items()}

@@ -6,7 +6,7 @@ work, and neither changes a number.
 
 from cd_exp.features.dataloader import ExtractionSettings
 from cd_exp.features.extract import extract
-from cd_exp.features.features import Features
+from cd_exp.features.features import Features, hash_features
 from cd_exp.features.layers import find_layers
 from cd_exp.features.other_passes import read_maps
 from cd_exp.features.texts import check_texts, note_long_prompts, text_embeddings
@@ -17,6 +17,7 @@ __all__ = [
     "check_texts",
     "extract",
     "find_layers",
+    "hash_features",
     "note_long_prompts",
     "read_maps",
     "text_embeddings",

@@ -24,7 +24,7 @@ from cd_exp.errors import InputError, unknown_name_error
 from cd_exp.features.computed_with import computed_with, keep_numerics
 from cd_exp.features.dataloader import BATCH, ExtractionSettings, iterate_batches, make_loader, progress_bar, to_device
 from cd_exp.features.features import DenseActivations as DenseLayers
-from cd_exp.features.features import Features
+from cd_exp.features.features import Features, hash_text
 from cd_exp.features.layers import image_columns, sampled_images
 from cd_exp.features.store_activations import (
     ActivationWriter,
@@ -449,7 +449,8 @@ def _open_features(
             assert values is not None
             tensors[name] = torch.from_numpy(_select_rows(values, manifests[name].unreadable, kept, len(probe)))
     images = torch.from_numpy(stored[kept] if bad else stored) if stored is not None else tensors.pop(IMAGES)
-    return Features(DenseLayers(tensors, reduced), images, kept, skipped, reduced)
+    digests = {name: hash_text("".join(manifest.sha256)) for name, manifest in manifests.items()}
+    return Features(DenseLayers(tensors, reduced), images, kept, skipped, reduced, digests)
 
 
 def _select_rows(values: np.ndarray, left_out: Sequence[int], kept: Sequence[int], images: int) -> np.ndarray:

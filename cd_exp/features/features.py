@@ -3,9 +3,11 @@
 And what a similarity function reads of them: all, or each unit's strongest images, ties in the order of content.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -51,6 +53,7 @@ class Features:
         kept: the indices of the images into the probe.
         skipped: the ids of the unreadable ones.
         reduced: of the other layers, the strongest images and statistics of each unit.
+        digests: SHA-256 of what the cache has of each layer and of the embeddings.
     """
 
     activations: Mapping[str, Float[Tensor, "images neurons"]]
@@ -58,6 +61,7 @@ class Features:
     kept: Sequence[int]
     skipped: Sequence[str]
     reduced: Mapping[str, LayerSummary] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
     _counted: dict[tuple[str, bool], ActivationStatistics] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -178,3 +182,17 @@ def order_by_content(probe: Probe, kept: Sequence[int]) -> Int[Tensor, " images"
     """The rows of the images that are used, in the order of their content: the same however the set is sorted."""
     keys = probe.order_keys(list(kept))
     return torch.tensor(sorted(range(len(keys)), key=keys.__getitem__))
+
+
+def hash_text(text: str) -> str:
+    """SHA-256 of a text, here of the checksums that the cache has of shards."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def hash_features(features: Features, texts: Float[Tensor, "concepts dim"]) -> dict[str, str]:
+    """SHA-256 of the activations of each layer, of the image embeddings and of those of the concepts.
+
+    The cache has hashed the large ones already; what is read from files of the user's own has its fingerprint there.
+    """
+    values = np.ascontiguousarray(texts.cpu().numpy())
+    return {**features.digests, "texts": hashlib.sha256(values.tobytes()).hexdigest()}
