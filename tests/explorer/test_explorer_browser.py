@@ -327,7 +327,7 @@ def test_one_unit_shows_what_is_known_of_it(window, page, content):
     window.go(page, "view=unit&of=fc&unit=3")
     text = window.text()
     for words in (
-        *("Strongest pictures", "75th percentile", "50th percentile", "Activations", "Best concepts", "Stable set"),
+        *("Strongest images", "75th percentile", "50th percentile", "Activations", "Best concepts", "Stable set"),
         *(
             "What every method calls it",
             "netdissect",

@@ -16,7 +16,7 @@ async function compareView(main, run, state, runs) {
   const open = i => change({view: "unit", run: a.table.run.key, method: a.table.method, of: shown[i][0], unit: a.table.unit[shown[i][1]], q: "", show: "", layer: ""});
   const list = new VirtualList({label: "Units of both", count: shown.length, height: matchMedia("(max-width: 760px)").matches ? 132 : 66, columns: 4, open,
     render: i => {
-      const [layer, x, y] = shown[i], side = (table, at) => h("div", {role: "gridcell", className: "t"}, h("a", {className: "name", tabIndex: -1, href: href({view: "unit", run: table.run.key, method: table.method, of: layer, unit: table.unit[at], q: "", show: "", layer: ""}, state)}, verdict(table.right[at]), " ", table.label(at) ? marked(table.label(at), query.mark) : "(none)"));
+      const [layer, x, y] = shown[i], side = (table, at) => h("div", {role: "gridcell", className: "t"}, h("a", {className: `name${table.isUnsure(at) ? " unsure" : ""}`, tabIndex: -1, href: href({view: "unit", run: table.run.key, method: table.method, of: layer, unit: table.unit[at], q: "", show: "", layer: ""}, state)}, verdict(table.right[at]), " ", table.label(at) ? marked(table.label(at), query.mark) : "(none)"));
       return h("div", {className: "pair"}, h("div", {role: "gridcell", className: "t soft"}, `${layer} · ${a.table.unit[x]}`, a.table.truths(x).length ? h("span", null, ` · ${a.table.truthText(x)}`) : null),
         side(a.table, x), side(b.table, y), h("div", {role: "gridcell", className: "pictures"}, strip(a.table.run, a.table, x).slice(0, 5)));
     }});
@@ -32,7 +32,7 @@ async function compareView(main, run, state, runs) {
     h("div", {className: "told"}, h("p", {className: "count", role: "status"}, `${shown.length.toLocaleString("en")} of ${pairs.length.toLocaleString("en")} units that both label`)),
     list.node);
   main.classList.add("filling");
-  fill(list.head, h("div", {className: "pair", role: "row"}, ["unit · truth", a.words, b.words, "strongest pictures"].map(head => h("div", {role: "columnheader", className: "t"}, head))));
+  fill(list.head, h("div", {className: "pair", role: "row"}, ["unit · truth", a.words, b.words, "strongest images"].map(head => h("div", {role: "columnheader", className: "t"}, head))));
   list.draw();
   return {list, search, open};
 }

@@ -28,7 +28,7 @@ const OF_A_LAYER = ["units", "top1", "p_right_share", "stability_median", "stabl
 
 // The run's own numbers of each layer; nothing is counted here.
 function layersTable(run, state) {
-  const values = run.metrics[run.main.method] ?? {}, figures = OF_A_LAYER.map(key => run.figures.find(figure => figure.key === key)).filter(figure => figure && Object.values(values).some(metrics => metrics[figure.key] !== undefined));
+  const values = run.metrics[run.main.method] ?? {}, figures = OF_A_LAYER.map(key => key === "units" ? {key, heading: "units", meaning: "units of the layer", digits: 0} : run.figures.find(figure => figure.key === key)).filter(figure => figure && (figure.key === "units" || Object.values(values).some(metrics => metrics[figure.key] !== undefined)));
   const judged = metrics => metrics.judged && metrics.judged < metrics.units ? h("span", {className: "soft"}, ` of ${metrics.judged.toLocaleString("en")}`) : null;
   return section("Layers", "in brackets the 95 % interval over units",
     h("div", {className: "scroll"}, h("table", {className: "layers"},
@@ -143,8 +143,8 @@ function conceptView(main, run, state) {
     rows.length > OF_A_CONCEPT ? h("p", null, h("a", {href: href({view: "units", q: `${title.startsWith("first") ? "label" : "top5"}:"${name}"`, layer: run.layers[table.layer[rows[0]]].name, concept: ""}, state)}, "all of them in the list of units")) : null] : [];
   fill(main,
     h("header", {className: "title"}, h("p", {className: "crumbs"}, h("a", {href: href({view: "concepts", concept: ""}, state)}, "concepts"), " / "), h("h1", null, name)),
-    images.length ? section("Images with the highest CLIP score", "with the cosine of picture and word",
-      h("div", {className: "cards large"}, images.map((image, i) => card(run, image, number(cosines[i], 3))))) : h("p", {className: "soft"}, numberOf === -2 && !query ? "This run has no concept of that name." : "No pictures were stored for it."),
+    images.length ? section("Images with the highest CLIP score", "with the cosine of image and concept",
+      h("div", {className: "cards large"}, images.map((image, i) => card(run, image, number(cosines[i], 3))))) : h("p", {className: "soft"}, numberOf === -2 && !query ? "This run has no concept of that name." : "No images were stored for it."),
     query ? asked(run, query, state) : null,
     similarTo(run, place, state),
     [...layers].map(([layer, {first, five, truth}]) => first.length + five.length + truth.length
@@ -214,12 +214,12 @@ function conceptsCsv(run, shown, first, five) {
 
 async function pictureView(main, run, state) {
   const index = Number(state.get("image")), at = run.imageIndex.indexOf(index);
-  if (at < 0) return missing(main, `Picture ${state.get("image")} is not among those that this page holds.`);
+  if (at < 0) return missing(main, `Image ${state.get("image")} is not among those that this page holds.`);
   const details = await Promise.all(run.layers.map((_, layer) => run.detail(layer))), main_ = run.main;
   const concepts = Array.from(unpacked(run.concepts.name)).map((name, place) => [name, Array.from(row(unpacked(run.concepts.pictures), place)).indexOf(at)]).filter(([, place]) => place >= 0).sort((a, b) => a[1] - b[1]).slice(0, 12);
   fill(main,
     h("header", {className: "title picture-title"}, picture(run, at, 192),
-      h("div", null, h("p", {className: "crumbs"}, `${run.images.probe} · picture ${index.toLocaleString("en")}`), h("h1", null, run.images.ids[at]),
+      h("div", null, h("p", {className: "crumbs"}, `${run.images.probe} · image ${index.toLocaleString("en")}`), h("h1", null, run.images.ids[at]),
         concepts.length ? h("p", {className: "chips"}, h("b", null, "top-scoring image for these concepts"), concepts.map(([name]) => conceptLink(run.name(name), state))) : null)),
     section("Units it excites most", "activation in standard deviations above the unit's mean over the probe set",
       run.layers.map((layer, i) => {

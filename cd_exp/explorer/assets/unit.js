@@ -64,7 +64,7 @@ function section(title, note, ...content) {
 
 function strongest(run, layer, place, detail) {
   const images = row(run.pictures(layer), place), values = detail.values ? row(unpacked(detail.values), place) : [];
-  return section("Strongest pictures", detail.values ? "with the activation of the unit" : "",
+  return section("Strongest images", detail.values ? "with the activation of the unit" : "",
     detail.maps ? whereSwitch(images.length) : null,
     h("div", {className: `cards large where${current().get("maps") === "off" ? " off" : ""}`}, Array.from(images, (image, i) => card(run, image, number(values[i]), current(), heat(run, place, i, detail)))),
     detail.maps || run.home ? null : h("p", {className: "soft elsewhere"}, "Where in these images the unit is active, for layers that have an extent: ", h("code", null, "python -m cd_exp.report FOLDER --maps")));
@@ -105,7 +105,7 @@ function weaker(run, place, detail) {
   if (!detail.weaker) return null;
   const images = unpacked(detail.weaker), values = unpacked(detail.weaker_values), [, levels, beside] = detail.weaker.shape;
   if (!beside) return null;
-  return section("Weaker pictures", "weak activations: about the 75th and the 50th percentile of all images",
+  return section("Weaker images", "weak activations: about the 75th and the 50th percentile of all images",
     h("div", {className: "groups"}, ["75th", "50th"].slice(0, levels).map((words, level) => h("div", null, h("h3", null, `${words} percentile`),
       h("div", {className: "cards"}, Array.from({length: beside}, (_, i) => {
         const at = (place * levels + level) * beside + i;

@@ -82,14 +82,15 @@ function unitsView(main, run, state) {
     change({sort: key}, {quietly: true});
     update();
   }
+  const byMeaning = () => !state.get("sort") && found.query.related.size > 0;  // then no column says how the rows are sorted
   function heads() {
     const sort = state.get("sort") || table.firstSort;
     list.head.style.setProperty("--numbers", numbers.length);
     fill(list.head, h("div", {role: "row", className: `unit${withTruth ? "" : " no-truth"}`},
       ...["layer", "unit", "label", "pictures", ...(withTruth ? ["truth"] : []), ...numbers].map(key => {
-        const direction = sort === key ? "ascending" : sort === `-${key}` ? "descending" : "none";
+        const direction = byMeaning() ? "none" : sort === key ? "ascending" : sort === `-${key}` ? "descending" : "none";
         const cell = h("div", {role: "columnheader", className: `${key === "pictures" ? "pictures" : numbers.includes(key) || key === "unit" ? "n" : "t"} c-${key.replaceAll(".", "-")}`});
-        if (key === "pictures") cell.append("strongest pictures");
+        if (key === "pictures") cell.append("strongest images");
         else {
           cell.setAttribute("aria-sort", direction);
           // Numbers begin with the largest, words with the first; a third click gives the order of the network again.
@@ -111,7 +112,7 @@ function unitsView(main, run, state) {
   function tell() {
     const others = [...found.query.related.keys()].filter(name => !run.lowered[name].includes((state.get("q") ?? "").trim().toLowerCase()));
     count.textContent = `${found.rows.length.toLocaleString("en")} of ${table.count.toLocaleString("en")} units`;
-    fill(similar, others.length ? ["with similar concepts: ", others.slice(0, 6).flatMap((name, i) => [i ? ", " : "", conceptLink(run.name(name), state)]), others.length > 6 ? `, and ${others.length - 6} more` : ""] : "");
+    fill(similar, others.length ? [byMeaning() ? "closest in meaning first, with " : "with ", "similar concepts: ", others.slice(0, 6).flatMap((name, i) => [i ? ", " : "", conceptLink(run.name(name), state)]), others.length > 6 ? `, and ${others.length - 6} more` : ""] : "");
     problem.textContent = found.query.problem;
     say(count.textContent);
   }
