@@ -1,6 +1,5 @@
 """`python -m cd_exp.calibrate RUN --layer NAME --out FILE`: constants of p_right fitted on a run of your own."""
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cd_exp.calibration import RUN_SPECIFIC, calibration_error, error_of_perfect, fit, p_right
-from cd_exp.errors import InputError, unknown_name_error
+from cd_exp.errors import InputError, OneLineParser, unknown_name_error
 from cd_exp.io.atomic import write_file as write_file
 from cd_exp.io.text import escape_for_terminal
 from cd_exp.metrics.selective import auc
@@ -82,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit status: 0, or 2 for what the user can mend.
     """
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m cd_exp.calibrate",
         description="Fit the constants of p_right, the probability that a label is right, on a layer of a finished run "
         "whose truth is known. Other runs take them with calibration.path=FILE.",

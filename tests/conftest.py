@@ -21,6 +21,11 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
+def pytest_sessionfinish() -> None:
+    """Else libraries that look for what they leaked complain at the end."""
+    gc.unfreeze()
+
+
 @pytest.fixture
 def outcome() -> RunResult:
     return make_outcome()

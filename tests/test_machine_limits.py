@@ -128,7 +128,7 @@ def test_a_name_that_is_too_long_is_one_line(line, refused):
 def test_aliases_that_stand_for_more_than_memory_holds_are_refused_with_the_file(tmp_path, refused):
     (tmp_path / "conf" / "experiment").mkdir(parents=True)
     levels = "".join(f"b{level + 1}: &b{level + 1} [{', '.join([f'*b{level}'] * 9)}]\n" for level in range(12))
-    (tmp_path / "conf" / "experiment" / "bomb.yaml").write_text("b0: &b0 [x, x, x]\n" + levels)
+    (tmp_path / "conf" / "experiment" / "bomb.yaml").write_text("# @package _global_\nb0: &b0 [x, x, x]\n" + levels)
     status, said = refused(["--config-dir=conf", "experiment=bomb"])
     assert status == 2, said
     assert "bomb.yaml: with its aliases written out it holds more than" in said

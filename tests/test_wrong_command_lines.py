@@ -55,7 +55,7 @@ data_dir= | data_dir='' is empty, expected text
 cache.dir=FILE | that is a file; give a folder
 cache.dir=FILE/below | is a file; give a folder
 cache=null | cache is no setting itself; it holds cache.dir
-report=none | report is no setting itself; it holds report.html
+report=none | report is no setting itself; it holds report.when, report.html
 seed=99999999999999999999 | seed=99999999999999999999 is out of range, expected a whole number from 0 below
 distributed.processes=99999 | distributed.processes=99999 is out of range, expected a whole number from 1 to 256
 distributed.processes=256 | distributed.processes=256: this machine does at most

@@ -66,7 +66,7 @@ def survey(architecture: str, **options: object) -> Found:
     found, stages = Found(architecture, modules=len(decided)), _stages(network)
     for name, layer in decided.items():
         if isinstance(layer, InputError):
-            if "first axis is not the pictures" in str(layer):
+            if "first axis is not the images" in str(layer):
                 found.other_axis += 1
             else:
                 found.refused[name] = str(layer)
