@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cd_exp.calibration import RUN_SPECIFIC, calibration_error, error_of_perfect, fit, p_right
-from cd_exp.errors import InputError, OneLineParser, unknown_name_error
+from cd_exp.errors import InputError, OneLineParser, as_refusal, unknown_name_error
 from cd_exp.io.atomic import write_file as write_file
 from cd_exp.io.text import escape_for_terminal
 from cd_exp.metrics.selective import auc
@@ -95,8 +95,8 @@ def main(arguments: list[str] | None = None) -> int:
         constants = calibrate(given.run, given.layer)
         text = json.dumps(constants, indent=2) + "\n"
         write_file(given.out, text)
-    except InputError as error:
-        print(f"error: {escape_for_terminal(error)}", file=sys.stderr)
+    except (InputError, OSError) as error:
+        print(f"error: {escape_for_terminal(as_refusal(error))}", file=sys.stderr)
         return 2
     print(text if given.json else _summary(constants, given.out), end="")
     return 0

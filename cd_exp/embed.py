@@ -23,7 +23,7 @@ from cd_exp.concepts import file as listed
 from cd_exp.config.compose import compose_config, make_composer, parse_arguments
 from cd_exp.config.construct import build
 from cd_exp.config.validate import check_values
-from cd_exp.errors import InputError, OneLineParser
+from cd_exp.errors import InputError, OneLineParser, as_refusal
 from cd_exp.features import ExtractionSettings
 from cd_exp.features.dataloader import BATCH, iterate_batches, make_loader, progress_bar, to_device
 from cd_exp.io.atomic import temporary_folder, write_file
@@ -55,8 +55,8 @@ def main(words: Sequence[str] | None = None) -> int:
             raise InputError(f"{options.out} exists and is not empty; name a new folder")
         probe, clip, settings = _build_recipes(options.images, options.clip, options.set)
         notes = write_embeddings(probe, clip, sets, settings=settings, out=options.out)
-    except InputError as error:
-        print(f"error: {escape_for_terminal(error)}", file=sys.stderr)
+    except (InputError, OSError) as error:
+        print(f"error: {escape_for_terminal(as_refusal(error))}", file=sys.stderr)
         return 2
     for note in notes:
         print(f"note: {escape_for_terminal(note)}")

@@ -101,6 +101,14 @@ def of_the_machine(error: BaseException) -> InputError | None:
     return None
 
 
+def as_refusal(error: InputError | OSError) -> InputError:
+    """The error for what a user can mend, or what the system refuses; anything else is raised again."""
+    refused = error if isinstance(error, InputError) else of_the_machine(error)
+    if refused is None:
+        raise error
+    return refused
+
+
 def unknown_name_error(kind: str, name: str, choices: Iterable[str], *, where: str = "") -> InputError:
     """The error for a name that is none of the choices, with the nearest one suggested.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from cd_exp import explorer, results
 from cd_exp.config.resolved import restore_config
-from cd_exp.errors import InputError, OneLineParser
+from cd_exp.errors import InputError, OneLineParser, as_refusal
 from cd_exp.evaluation.evaluate import compare_methods_by_layer, list_top_images
 from cd_exp.experiment import Experiment, load_run_features, title_of
 from cd_exp.explorer.thumbnails import StoredThumbnails, read_top_images
@@ -272,8 +272,8 @@ def main(arguments: list[str] | None = None) -> int:
             print("\n".join(escape_for_terminal(line) for folder in options.folders for line in _list_lines(folder)))
         else:
             print("\n".join(map(str, pages)))
-    except InputError as error:
-        return report_error(error, as_json=options.json)
+    except (InputError, OSError) as error:
+        return report_error(as_refusal(error), as_json=options.json)
     return 0
 
 

@@ -177,6 +177,27 @@ def test_the_arguments_of_a_tool_are_refused_in_one_line_without_its_usage(tool,
     assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("tool", "words"),
+    [
+        ("cache", ["list", "--dir", "x" * 300]),
+        ("sweep", ["x" * 300]),
+        ("report", ["x" * 300]),
+        ("embed", [".", "--clip", "shapes", "--concepts", "x" * 300, "out"]),
+    ],
+)
+def test_a_name_that_is_too_long_for_a_tool_is_one_line(tool, words, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", [f"python -m cd_exp.{tool}", *words])
+    monkeypatch.delitem(sys.modules, f"cd_exp.{tool}.__main__", raising=False)
+    monkeypatch.delitem(sys.modules, f"cd_exp.{tool}", raising=False)
+    with pytest.raises(SystemExit) as leaving:
+        runpy.run_module(f"cd_exp.{tool}", run_name="__main__")
+    said = capsys.readouterr().err
+    assert leaving.value.code == 2
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+
+
 @pytest.mark.slow
 @root_only
 def test_a_tiny_shared_memory_is_one_line_with_the_remedy(tmp_path):

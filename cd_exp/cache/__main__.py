@@ -21,7 +21,7 @@ from rich.table import Table
 from cd_exp.cache.entries import ARRAY, ARRAYS, MANIFEST, Damaged, find_damage, read_manifest, read_sealed_json
 from cd_exp.cache.partial import remove_entry_files
 from cd_exp.cache.store import MARK, is_cache, list_entry_folders, lock_key
-from cd_exp.errors import InputError, OneLineParser
+from cd_exp.errors import InputError, OneLineParser, as_refusal
 from cd_exp.io.atomic import TEMPORARY
 from cd_exp.io.command import print_json, report_error
 from cd_exp.io.text import as_terminal_text, escape_for_terminal
@@ -118,8 +118,8 @@ def main(words: Sequence[str] | None = None) -> int:
             return prune_cache(options.dir, **asked, as_json=options.json)
         show = list_entries if options.command == "list" else verify_cache
         return show(options.dir, as_json=options.json)
-    except InputError as error:
-        return report_error(error, as_json=options.json)
+    except (InputError, OSError) as error:
+        return report_error(as_refusal(error), as_json=options.json)
 
 
 def list_entries(root: Path, *, as_json: bool = False) -> int:

@@ -5,7 +5,7 @@ import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from cd_exp.errors import InputError, OneLineParser
+from cd_exp.errors import InputError, OneLineParser, as_refusal
 from cd_exp.io.command import print_json, report_error
 from cd_exp.io.text import escape_for_terminal
 from cd_exp.sweep.gather import gather_sweep
@@ -44,8 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
             sweep = gather_sweep(folder)
         if sweep is None:
             raise InputError(f"{folder} holds no jobs; give the folder of a multirun, such as outputs/sweeps/DATE_TIME")
-    except InputError as error:
-        return report_error(error, as_json=options.json)
+    except (InputError, OSError) as error:
+        return report_error(as_refusal(error), as_json=options.json)
     if options.json:
         print_json(describe_finished_sweep(sweep))
     return 1 if sweep.troubled else 0
