@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import math
 import os
 import random
 import signal
@@ -428,11 +429,16 @@ def check_options(function: Callable[..., Any], options: Mapping[str, Any], *, s
     Raises:
         InputError: names the option, and the nearest parameter.
     """
+    where = f"{setting.rpartition('.')[0]}.options"
+    for key, value in options.items():
+        if isinstance(value, float) and not math.isfinite(value):  # nan typed as a word; JSON has no such number
+            raise InputError(
+                f"{where}.{key} is {value}, no finite number; for text type {where}.{key}='\"{value}\"'"
+            )
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # some built-in functions have no signature
         return
-    where = f"{setting.rpartition('.')[0]}.options"
     takes = [
         parameter.name
         for parameter in parameters

@@ -1,5 +1,6 @@
 import os
 import random
+import shlex
 import signal
 import sys
 import warnings
@@ -7,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from cd_exp import plugins
 from cd_exp.errors import InputError
@@ -142,6 +144,14 @@ def test_what_cannot_be_loaded_is_said(write, code, name, message):
 def test_what_cannot_be_found_is_said(spec, message):
     with pytest.raises(InputError, match=message):
         plugins.load_function(spec, setting="model.factory")
+
+
+def test_an_option_that_no_json_holds_is_refused_and_the_word_can_be_typed(write):
+    path = write("mine.py", "def f(*, what):\n    return what\n")
+    with pytest.raises(InputError, match=r"model\.options\.what is nan, no finite number") as refused:
+        called(f"{path}:f", what=float("nan"))
+    typed = shlex.split(str(refused.value).partition("type ")[2])[0]
+    assert OverridesParser.create().parse_override(typed).value() == "nan"
 
 
 def test_options_are_held_to_the_function(write):

@@ -91,7 +91,7 @@ def swept_settings(folder: Path, overrides: Sequence[str]) -> dict[str, str]:
     return {axis.lstrip("+~"): values[axis] for axis in axes if axis in values}
 
 
-@lru_cache(maxsize=1)  # every job asks, and reading takes 30 ms
+@lru_cache(maxsize=1)  # every job asks
 def _read_axes(folder: Path, changed: int) -> tuple[str, ...]:
     del changed
     return read_plan(folder).axes
