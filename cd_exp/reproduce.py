@@ -115,7 +115,7 @@ def _changes(folder: Path) -> list[str]:
     changes = compare_digests(folder)
     names = [*changes.missing, *changes.added, *changes.changed]
     shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    return [f"{len(names)} files of {folder} were changed after it was written: {shown}"] if names else []
+    return [f"files of {folder} that were changed after it was written: {len(names)} ({shown})"] if names else []
 
 
 def _set_up(stored: Mapping[str, Any], cache: Path) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class FileChanges:
 def write_digests(folder: Path) -> Path:
     """Hash every file of a folder into its `digests.json`; call it once all of them are written.
 
-    2,000 files of 40 kB take .1 s: they were just written, and lie in memory.
+    2,000 files of 40 kB take .25 s of a processor: they were just written, and lie in memory.
     """
     return _write(folder, dict(_hash_below(folder, folder)))
 
