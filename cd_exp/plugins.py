@@ -432,9 +432,7 @@ def check_options(function: Callable[..., Any], options: Mapping[str, Any], *, s
     where = f"{setting.rpartition('.')[0]}.options"
     for key, value in options.items():
         if isinstance(value, float) and not math.isfinite(value):  # nan typed as a word; JSON has no such number
-            raise InputError(
-                f"{where}.{key} is {value}, no finite number; for text type {where}.{key}='\"{value}\"'"
-            )
+            raise InputError(f"{where}.{key} is {value}, no finite number; for text type {where}.{key}='\"{value}\"'")
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # some built-in functions have no signature

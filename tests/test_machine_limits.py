@@ -6,9 +6,11 @@ import resource
 import runpy
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import torchvision  # noqa: F401  as cd_exp.experiment below
 from PIL import Image
 
 import cd_exp.experiment  # noqa: F401  imported once, before the forks
@@ -135,10 +137,17 @@ def test_aliases_that_stand_for_more_than_memory_holds_are_refused_with_the_file
     assert said.count("\n") == 1
 
 
+HELD: list[bytearray] = []
+
+
 def test_an_address_space_that_is_full_is_one_line(refused):
     def limit():
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 20_000_000,) * 2)
+        with suppress(MemoryError):  # what a long test process has freed would do for a small run
+            while True:
+                HELD.append(bytearray(1_000_000))
+        del HELD[-20:]
 
     status, said = refused([], limit)
     assert status == 2, said

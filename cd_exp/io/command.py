@@ -35,7 +35,7 @@ def report_error(error: Exception, *, as_json: bool) -> int:
     refused = error if isinstance(error, InputError) else of_the_machine(error)
     if refused is None:
         raise error
-    message = " ".join(str(refused).split())
+    message = str(refused)
     if as_json:
         print(json.dumps({"error": message}))
     else:
