@@ -95,7 +95,7 @@ def test_whatever_switch_is_set_the_result_is_the_librarys_or_a_refusal_that_nam
         read = read_autoencoder(path)
     except InputError as refused:
         told = str(refused)
-        assert any(word in told for word in (name.rpartition(".")[2], str(value), "nothing says", *tensors))
+        assert any(word in told for word in (name.rpartition(".")[2], str(value), "nothing says", *tensors, *said))
         return
     if name.rpartition(".")[2] in TRAINING:
         same(read.encoder(INPUTS), formula(INPUTS, tensors, said))
