@@ -73,6 +73,7 @@ def test_general_labels_of_a_layer(store, kinds):
     assert any("of 565 concepts are not in it" in note for note in found.notes)
 
 
+@pytest.mark.slow
 def test_each_layer_has_the_probability_of_its_own_prior(store):
     found = dissect(store, similarity.whitened_wpmi)
     labels, choice = found.labels["fc"], found.priors["fc"]

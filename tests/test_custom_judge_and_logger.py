@@ -72,6 +72,7 @@ def mine(tmp_path):
     return f"{tmp_path}/mine.py"
 
 
+@pytest.mark.slow
 def test_a_run_is_judged_and_recorded_by_code_of_the_users_own(mine, tmp_path, monkeypatch):
     words = [
         "probe.size=120",

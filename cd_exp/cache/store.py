@@ -320,11 +320,16 @@ LEFT = 3600.0
 
 
 def remove_leftovers(root: Path) -> None:
-    """Remove the small files that killed processes left half-written, in the cache and the folders of its kinds."""
+    """Remove what killed processes left: small files half-written, and the pieces of entries that were stored since."""
     for path in (*root.glob(f"{TEMPORARY}*"), *root.glob(f"*/{TEMPORARY}*")):
         with suppress(OSError):  # another process of the same run may be quicker
             if path.is_file() and time.time() - path.lstat().st_mtime > LEFT:
                 path.unlink()
+    for pieces in root.glob("partial/*"):
+        with suppress(OSError):
+            stored = any(path.parent.name != "partial" for path in root.glob(f"*/{pieces.name}"))
+            if stored and time.time() - pieces.stat().st_mtime > LEFT:
+                remove_entry_files(pieces)
 
 
 PATIENCE = 5.0

@@ -138,6 +138,7 @@ def test_images_in_every_form_are_the_same_images(pictures, photos):
         same(labels, found["folder"])
 
 
+@pytest.mark.slow
 def test_pictures_of_16_bits_in_memory_are_those_of_the_file(photos):
     for number in range(3):
         Image.fromarray(np.full((20, 20), 9000 * (number + 1), np.uint16)).save(photos / f"grey{number}.png")
@@ -145,6 +146,7 @@ def test_pictures_of_16_bits_in_memory_are_those_of_the_file(photos):
     same(small(images=in_memory)["mixed"], small(images=photos)["mixed"])
 
 
+@pytest.mark.slow
 def test_words_in_every_form(tmp_path):
     (tmp_path / "words.txt").write_text("\n".join(WORDS))
     forms = [WORDS, tuple(WORDS), str(tmp_path / "words.txt"), tmp_path / "words.txt", concepts.words(names=WORDS)]
@@ -164,6 +166,7 @@ def test_clip_and_similarity_by_name_or_in_hand():
     )
 
 
+@pytest.mark.slow
 def test_the_old_form_takes_recipes(tmp_path):
     model, probe = models.shapes_model(layers=["layer4", "fc"], final="fc"), probes.shapes(size=60)
     labels = dissect(
@@ -209,6 +212,7 @@ def made(cache):
     return {path.name for path in (cache / "activations").iterdir()}
 
 
+@pytest.mark.slow
 def test_features_of_a_network_are_kept_until_something_of_it_changes(cache):
     net = Colours()
     small(net=net)
@@ -249,6 +253,7 @@ def test_a_transform_of_the_users_own_is_part_of_the_key():
     assert len({json.dumps(key) for key in keys}) == 3
 
 
+@pytest.mark.slow
 def test_results_of_one_store_do_not_mix():
     from cd_exp.cache import Store
 
@@ -324,6 +329,7 @@ def test_the_callers_random_numbers_go_on_as_they_were(photos):
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+@pytest.mark.slow
 def test_saving_twice_leaves_the_second(tmp_path):
     small().save(tmp_path / "run")
     small(words=["a cat", "a wolf"]).save(str(tmp_path / "run"))
@@ -370,6 +376,7 @@ def test_a_notebook_shows_names_as_text_and_the_strongest_pictures():
     assert "'mixed': 3 units" in repr(found)
 
 
+@pytest.mark.slow
 def test_of_many_units_some_are_shown():
     found = small(net=torchvision.models.resnet18(), layers=["layer4"], transform=None)
     shown = found._repr_html_()
@@ -521,6 +528,7 @@ def judged_call():
     )
 
 
+@pytest.mark.slow
 def test_methods_and_a_judge_are_arguments(judged_call, tmp_path):
     assert "netdissect" in judged_call.outcome.baseline_metrics
     assert [key for key in judged_call.metrics["layer4"] if key.startswith("faithfulness")]

@@ -56,6 +56,7 @@ def test_without_one_a_line_within_ten_seconds_names_the_setting(tmp_path, monke
     )
 
 
+@pytest.mark.slow
 def test_a_missing_tokenizer_is_refused_before_a_run_opens_a_picture(tmp_path):
     """In a fresh interpreter, on the command line: a line, no folder, and open_clip is not even imported."""
     (tmp_path / "w.bin").write_bytes(b"x")

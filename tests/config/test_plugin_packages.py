@@ -47,6 +47,7 @@ def offered(text):
     }
 
 
+@pytest.mark.slow
 def test_help_lists_what_is_installed_and_nothing_else(installed):
     groups = offered(command(installed, "--help").stdout)
     for word in ALL[:7]:

@@ -26,6 +26,7 @@ def where_the_run_was_started(monkeypatch, world):
     monkeypatch.setenv("CD_EXP_CACHE", str(world / "cache"))
 
 
+@pytest.mark.slow
 def test_a_run_opened_again_has_the_labels_it_wrote_whatever_newer_code_would_say(small, tmp_path):
     table = (small / "labels.csv").read_text()
     shutil.copytree(small, tmp_path / "run")

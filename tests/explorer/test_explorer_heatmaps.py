@@ -32,6 +32,7 @@ def shown(run):
     return find_rows(strongest, run.features.kept)
 
 
+@pytest.mark.slow
 def test_each_map_is_that_of_the_units_image_scaled_to_the_unit(run, shown):
     found, region = make_heat_maps(run, shown)
     assert list(found) == ["layer4"]  # a vector has no extent

@@ -104,6 +104,7 @@ def test_several_runs_make_one_page(folders, tmp_path):
     assert [run["key"] for run in explorer.read_pages(tmp_path / "named").parts["page"]["runs"]] == ["0/run", "1/run"]
 
 
+@pytest.mark.slow
 def test_a_sweep_gets_the_pages_of_its_jobs_and_one_of_them_all(folders):
     sweep = folders[0].parent
     pages = rebuild_pages([sweep])
@@ -205,6 +206,7 @@ def test_what_cannot_be_done_is_one_line(folders, tmp_path, capsys, arguments, w
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @needs_browser
 def test_a_sweep_in_a_browser_shows_jobs_labels_and_pairs(window, folders):
     sweep = folders[0].parent
@@ -232,6 +234,7 @@ def test_a_sweep_in_a_browser_shows_jobs_labels_and_pairs(window, folders):
     assert window.complaints() == []
 
 
+@pytest.mark.slow
 def test_words_asked_for_are_ranked_among_all_concepts(tmp_path):
     """On the real thing: the embedded network and its CLIP."""
     from cd_exp import clips, models, probes, similarity

@@ -127,6 +127,7 @@ def test_unreadable_images_are_in_no_list_and_in_no_row(take, tmp_path):
     assert len(own) == COUNT - 4, "the unreadable rows are not stored, so nothing is copied to leave them out"
 
 
+@pytest.mark.slow
 def test_a_longer_list_serves_a_shorter_one_and_a_shorter_one_is_made_longer(take, tmp_path):
     cache = tmp_path / "cache"
     take(Store(cache), LISTS, k=9)

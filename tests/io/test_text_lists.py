@@ -239,6 +239,7 @@ SEPARATOR = st.sampled_from([" ", "\t", ",", ", ", ";", "; ", ": ", " | ", "|", 
 NUMBERS = st.one_of(st.integers(0, 10**9).map(str), st.floats(0, 1, allow_nan=False).map(lambda x: f"{x:.3g}"))
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(words=WORDS, separator=SEPARATOR, columns=st.integers(0, 3), data=st.data())
 def test_no_number_behind_a_name_is_ever_a_part_of_it(words, separator, columns, data):

@@ -75,6 +75,7 @@ def test_cosines_are_compared_on_units_that_are_not_judged():
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=30))
 @settings(deadline=None, max_examples=25)
 def test_turning_the_pair_round_turns_the_sign(pairs):

@@ -138,6 +138,7 @@ def test_every_figure_is_on_the_page(found, sweep):
         assert figure.key == "judged" or figure.text(found.metrics["fc"]) in text
 
 
+@pytest.mark.slow
 def test_every_figure_is_logged_to_wandb(found, sweep):
     with Wandb(units=0).begin(sweep / "1", RunInfo(config={})) as record:
         record.finish(found, folder=sweep / "1")

@@ -30,6 +30,7 @@ def run(name, *words):
     run_command_line([*COMMON, *QUIET, "concepts=file", "concepts.path=words.txt", f"hydra.run.dir={name}", *words])
 
 
+@pytest.mark.slow
 def test_a_tar_gives_the_labels_and_the_cache_entries_of_its_folder(pictures):
     with tarfile.open("shard.tar", "w") as archive:
         for path in sorted((pictures / "photos").iterdir()):
@@ -40,6 +41,7 @@ def test_a_tar_gives_the_labels_and_the_cache_entries_of_its_folder(pictures):
     assert json.loads((pictures / "b/manifest.json").read_text())["cache"]["made"] == []  # the same pictures
 
 
+@pytest.mark.slow
 def test_a_part_and_a_range_are_other_pictures(pictures, capsys):
     for path in (pictures / "photos").iterdir():
         with Image.open(path) as picture:
@@ -64,6 +66,7 @@ def test_ids_alone_are_refused_where_pictures_are_needed(pictures):
         run("ids", "probe=ids", "probe.path=images.txt", "similarity.top_k=1")
 
 
+@pytest.mark.slow
 def test_joined_sets_are_dissected_where_one_has_masks(pictures):
     joined = ("probe=concat", "~probe.probes.broden", "~probe.probes.imagenet_val",
               "+probe@probe.probes.rendered=shapes", "probe.probes.rendered.size=25",

@@ -84,6 +84,7 @@ def test_runs_files_and_references_stand_in_one_table(judged, tmp_path, capsys):
     assert "differ, in the order right, " in text
 
 
+@pytest.mark.slow
 def test_a_run_has_the_scores_that_it_wrote_itself(judged, tmp_path):
     referee_main([str(judged), "--out", str(tmp_path)])
     metrics = json.loads((judged / "metrics.json").read_text())
@@ -112,6 +113,7 @@ def test_the_page_and_the_json_hold_the_same(judged, tmp_path, capsys):
     assert {f"faithfulness.whitened_{what}" for what in ("difference", "p_adjusted", "least_detectable")} <= row.keys()
 
 
+@pytest.mark.slow
 def test_two_runs_are_called_by_their_folders(judged, run, tmp_path):
     other = run("similarity.scale=3.0")
     assert referee_main([str(judged), str(other), "--out", str(tmp_path), "--layer", "fc"]) == 0
@@ -128,6 +130,7 @@ def test_runs_of_other_images_are_refused(judged, run, tmp_path, capsys):
     assert "are not of the same images" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_beliefs_and_human_ratings_of_a_run_are_columns(judged, tmp_path):
     folder = tmp_path / "rated"
     shutil.copytree(judged, folder)

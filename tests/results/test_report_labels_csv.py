@@ -46,6 +46,7 @@ def made(draw, layer="fc"):
     }
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(made("fc"), made("layer4; x,\n"))
 def test_what_is_written_is_read_back(tmp_path_factory, first, second):

@@ -74,6 +74,7 @@ def no_key(monkeypatch, tmp_path):
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
 
 
+@pytest.mark.slow
 def test_an_offline_run_says_what_the_files_say(outcome, written, capfd):
     about = RunInfo(config=CONFIG, group="sweep 1", job_type="dissect", name="job 3")
     said = logged(outcome, written, Wandb(project="tests", tags=["a"], units=7, images=3), about)
@@ -129,6 +130,7 @@ def test_the_environment_is_left_as_it_was(outcome, written, monkeypatch):
     assert {**os.environ, "WANDB_SERVICE": ""} == {**before, "WANDB_SERVICE": ""}  # of a W&B process that still runs
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_finished_and_marked_and_the_next_has_its_own_config(tmp_path):
     first, second = tmp_path / "0", tmp_path / "1"
     first.mkdir()

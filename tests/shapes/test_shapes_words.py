@@ -51,6 +51,7 @@ def test_captions_differ_in_what_they_leave_out(written):
     assert all(counts[named] > 100 for named in (0, 1, 2, 3, 4))
 
 
+@pytest.mark.slow
 def test_captions_hold_concepts_as_the_concept_set_writes_them(written):
     texts = {text for _, text in written}
     assert len(texts & set(shapes.CLASSES)) > 80

@@ -106,6 +106,7 @@ def test_differences_are_on_common_units_and_adjusted():
     assert rows[0]["difference_p_adjusted"] == pytest.approx(3 * rows[0]["difference_p"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "design",
     ["rating", *(pytest.param(design, marks=pytest.mark.slow) for design in ("presence", "choice", "intruder"))],
@@ -127,6 +128,7 @@ def test_every_design_from_answers_to_files(study, run, design, capsys):
     assert "answers kept" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_presence_pools_answers_and_finds_the_error(study):
     opened = open_study(study("presence"))
     answered = analyse.Answered.of(opened, load_answers(opened))
@@ -136,6 +138,7 @@ def test_presence_pools_answers_and_finds_the_error(study):
     assert np.mean(right) > 0.95
 
 
+@pytest.mark.slow
 def test_dropped_answers_are_beside_all(study):
     folder = study("rating")
     with (folder / "raters.csv").open() as file:

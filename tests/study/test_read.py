@@ -13,7 +13,7 @@ from cd_exp.study.read import (
     Submission,
     catch_right,
     fnv,
-    judged,
+    judge_submissions,
     load_answers,
     long_rows,
     open_study,
@@ -58,7 +58,7 @@ def test_answers_become_two_tables(study, answers, capsys):
 
 def test_identities_become_salted_hashes(study, answers):
     opened = open_study(study)
-    (one,) = judged(opened, read_answers(opened, [sorted(answers("rating").iterdir())[0]]))
+    (one,) = judge_submissions(opened, read_answers(opened, [sorted(answers("rating").iterdir())[0]]))
     salted = hashlib.sha256(f"{opened.key['salt']} rehearsal-1-0".encode()).hexdigest()[:12]
     assert one.rater == salted
     main(["read", str(study), str(answers("rating"))])
@@ -82,7 +82,9 @@ def submission(study, batch=1, rater="r", *, wrong=0, ms=5000, same=False, start
 
 def test_careful_answers_are_kept(study):
     opened = open_study(study)
-    found = judged(opened, [submission(opened), submission(opened, rater="s", wrong=2), submission(opened, batch=2)])
+    found = judge_submissions(
+        opened, [submission(opened), submission(opened, rater="s", wrong=2), submission(opened, batch=2)]
+    )
     assert [one.dropped for one in found] == [()] * 3
     assert sorted(one.catch_right for one in found) == pytest.approx([0.8, 1, 1])
 
@@ -92,9 +94,9 @@ def test_careful_answers_are_kept(study):
 )
 def test_each_rule_drops_with_its_reason(study, more, reason):
     opened = open_study(study)
-    (found,) = judged(opened, [submission(opened, **more)])
+    (found,) = judge_submissions(opened, [submission(opened, **more)])
     assert reason in found.dropped
-    assert judged(opened, [submission(opened)])[0].dropped == ()
+    assert judge_submissions(opened, [submission(opened)])[0].dropped == ()
 
 
 def test_who_answers_twice_is_kept_once(study):
@@ -102,7 +104,7 @@ def test_who_answers_twice_is_kept_once(study):
     first = submission(opened, started="2026-01-01T10:00")
     second = submission(opened, started="2026-01-01T11:00")
     other = submission(opened, batch=2, started="2026-01-01T12:00")
-    assert [one.dropped for one in judged(opened, [second, other, first])] == [(), ("double",), ()]
+    assert [one.dropped for one in judge_submissions(opened, [second, other, first])] == [(), ("double",), ()]
 
 
 def test_answers_without_catch_trials_are_not_judged_by_them(study):

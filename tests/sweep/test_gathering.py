@@ -42,6 +42,7 @@ def sweep15(tmp_path_factory):
     return table3(tmp_path_factory.mktemp("table3"))
 
 
+@pytest.mark.slow
 def test_the_table_is_complete_but_for_what_failed_and_the_reasons_are_listed(sweep15, console, said):
     found = gather_sweep(sweep15, console=console)
     table = rows(sweep15 / "sweep.csv")
@@ -65,6 +66,7 @@ def test_the_table_is_complete_but_for_what_failed_and_the_reasons_are_listed(sw
     assert "13 of 15 jobs finished" in text
 
 
+@pytest.mark.slow
 def test_figures_are_drawn_and_gathering_again_gives_the_same_bytes(sweep15, console):
     gather_sweep(sweep15, console=console)
     first = contents(sweep15)

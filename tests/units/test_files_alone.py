@@ -51,6 +51,7 @@ def run(world: Path, kind: str, *more: str) -> Path:
     return world / f"run-{kind}"
 
 
+@pytest.mark.slow
 def test_a_run_without_pictures_leaves_out_only_what_shows_them(world):
     folder = run(world, "dense")
     rows = list(csv.DictReader((folder / "labels.csv").read_text().splitlines()))

@@ -90,6 +90,7 @@ def test_latents_are_those_of_every_position_pooled(parts, store, weights):
         torch.testing.assert_close(found[:3], reduced, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_settings_and_weights_of_the_encoder_are_part_of_the_key(parts, store, weights, tmp_path):
     model, probe, clip = parts
 

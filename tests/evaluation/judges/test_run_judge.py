@@ -93,6 +93,7 @@ def test_who_is_favoured_is_said(run, capsys):
     assert "fc, whitened: cannot rank clip_dissect and invert" in text
 
 
+@pytest.mark.slow
 def test_methods_are_told_apart_or_said_not_to_be(run):
     folder = run("judge=whitened", "judge.untrained=true", "baseline=invert")
     (row,) = [row for row in json.loads((folder / "comparisons.json").read_text()) if row["layer"] == "fc"]
