@@ -192,6 +192,7 @@ def test_an_empty_concept_set_is_named(run, tmp_path):
     assert "empty.txt" in err
 
 
+@pytest.mark.slow
 def test_a_probe_smaller_than_top_k_is_a_defined_result(run):
     default = [word for word in SMALL if "top_k" not in word]
     status, out, _, folder = run(*default, *QUICK, "probe.size=30")
@@ -270,6 +271,7 @@ def test_wandb_offline_has_the_numbers_of_metrics_json(run):
             assert summary[f"{layer}/{name}"] == pytest.approx(metrics[name])
 
 
+@pytest.mark.slow
 def test_without_a_network_the_papers_setting_says_what_to_do_within_ten_seconds(tmp_path):
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
     began = time.monotonic()

@@ -220,6 +220,7 @@ def test_what_code_of_the_users_own_gives_wrongly_is_one_line(group, code, messa
     assert not place.exists()
 
 
+@pytest.mark.slow
 def test_a_probe_of_the_users_own_may_have_ids_and_masks(folder, run):
     (folder / "masked.py").write_text(
         "import numpy as np\nfrom cd_exp.records import Segmentation\nfrom PIL import Image\n"
@@ -236,6 +237,7 @@ def test_a_probe_of_the_users_own_may_have_ids_and_masks(folder, run):
     assert {row[2] for row in labels(place, "labels_netdissect.csv")} <= {"red", "blue", ""}
 
 
+@pytest.mark.slow
 def test_pictures_that_differ_at_every_read_are_refused_and_ids_twice_are_said(folder, run):
     status, err, _ = run("probe", "probe=custom", f"probe.factory='{folder}/odd.py:changing'")
     assert status == 2
@@ -253,6 +255,7 @@ def test_pictures_that_differ_at_every_read_are_refused_and_ids_twice_are_said(f
     assert "ids of more than one image: 1 (a)" in (place / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_complex_embeddings_are_refused_and_their_real_part_is_taken(folder, run):
     status, err, _ = run("clip", "clip=custom", f"clip.factory='{folder}/odd.py:complex_'")
     assert status == 2

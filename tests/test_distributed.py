@@ -227,6 +227,7 @@ distributed.wait_for_all()
 """
 
 
+@pytest.mark.slow
 def test_waiting_for_another_process_has_an_end():
     port = str(20_000 + os.getpid() % 20_000)
     environment = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "MINUTES": "0.05"}

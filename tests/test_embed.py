@@ -23,6 +23,7 @@ def photographs(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_labels_from_the_folder_are_those_from_the_clip(photographs, monkeypatch, capsys):
     monkeypatch.chdir(photographs)
     quiet = ["--set", "features.progress=false", "--set", "features.workers=0"]

@@ -71,6 +71,7 @@ def test_pages_made_again_are_no_change_and_bless_nothing(run, capsys):
     assert (said["missing"], said["added"], said["changed"]) == ([], [], ["metrics.json"])
 
 
+@pytest.mark.slow
 def test_a_second_run_in_the_folder_is_unchanged_and_unsigned(run):
     (run / SIGNATURE).write_text("of the run before")
     run_small(run, "seed=1")
@@ -165,6 +166,7 @@ def test_what_the_tracker_writes_is_in_the_list(tmp_path):
     assert main([str(run)]) == 0
 
 
+@pytest.mark.slow
 def test_a_run_of_the_library_has_a_list(tmp_path):
     from cd_exp import dissect
     from cd_exp.features import ExtractionSettings

@@ -56,6 +56,7 @@ def test_help_lists_what_is_installed_and_nothing_else(installed):
     assert "sharpened" not in offered(command(None, "--help").stdout)["similarity"]
 
 
+@pytest.mark.slow
 @slow
 def test_one_plugin_of_each_kind_runs_with_its_settings(installed, tmp_path):
     run, cache = tmp_path / "run", tmp_path / "cache"

@@ -81,6 +81,7 @@ def test_figures_are_drawn_and_gathering_again_gives_the_same_bytes(sweep15, con
     assert contents(sweep15) == first
 
 
+@pytest.mark.slow
 def test_jobs_added_later_are_gathered_as_if_they_had_been_there(tmp_path, console):
     late, whole = tmp_path / "late", tmp_path / "whole"
     for folder in (late, whole):
@@ -202,6 +203,7 @@ def test_the_command_line(tmp_path, capsys):
     assert "1 of 2 jobs finished" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_sweep_logged_to_wandb_gets_one_summary_in_the_group_of_its_jobs(tmp_path, monkeypatch, console):
     monkeypatch.setenv("WANDB_DIR", str(tmp_path / "elsewhere"))
     sweep = tmp_path / "2026-01-02_03-04-05"

@@ -63,6 +63,7 @@ def test_the_launchers_of_the_plugins_compose_beside_ours(name):
     assert "_target_" in composed.hydra.launcher
 
 
+@pytest.mark.slow
 def test_processes_run_two_jobs_at_once_and_a_failing_one_hides_no_other(tmp_path):
     app = tmp_path / "app.py"
     app.write_text(APP.format(conf=str(construct.config_folder())))

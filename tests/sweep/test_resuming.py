@@ -92,6 +92,7 @@ def test_only_what_is_missing_or_failed_runs_again_each_in_its_own_folder(throug
     assert {"similarity=soft_wpmi", "probe.size=200"} <= set(manifest["overrides"])
 
 
+@pytest.mark.slow
 def test_the_record_of_a_job_carries_what_the_sweep_varies(through):
     plan = read_plan(through / "sweep")
     assert plan.axes == ("similarity", "probe.size")
