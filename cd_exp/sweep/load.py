@@ -286,7 +286,8 @@ def common_layers(sweep: Sweep) -> tuple[LayerAcrossJobs, ...]:
 def sweep_table(sweep: Sweep) -> tuple[list[str], list[list[Any]]]:
     """The header and the rows of `sweep.csv`: one a job and layer, one for a job without results; None where empty."""
     rows = [row for job in sweep.jobs for row in _job_rows(sweep, job)]
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    fullest_first = sorted(rows, key=len, reverse=True)  # a job of an older version lacks keys in the middle
+    columns = list(dict.fromkeys(key for row in fullest_first for key in row))
     return columns, [[row.get(key) for key in columns] for row in rows]
 
 

@@ -160,7 +160,7 @@ def resume_arguments(folder: Path) -> Iterator[list[str]]:
     Plugins.instance()  # it loads the modules of plug-ins anew: the class to change is the one that is there afterwards
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # its list of jobs is replaced by ours
 
-    original = BasicSweeper.split_arguments
+    original = vars(BasicSweeper)["split_arguments"]  # the staticmethod itself: by its name it would come back a method
     BasicSweeper.split_arguments = staticmethod(lambda *_: [jobs])  # type: ignore[method-assign, assignment]
     try:
         with chdir(plan.folder):

@@ -100,7 +100,7 @@ def test_in_a_fresh_interpreter(photos, cache):
     )
     lines = done.stdout.splitlines()
     assert lines[0] == (
-        "(512, 11),layer,unit,description,similarity,top5,truth,rank_of_truth,margin,stability,stable_set,marks"
+        "(512, 12),layer,unit,description,similarity,top5,truth,rank_of_truth,margin,stability,stable_set,p_right,marks"
     )
     assert "ResNet came without a transform; ImageNet's was used" in lines[1]
     assert lines[2] == "True"  # the network is left as it was

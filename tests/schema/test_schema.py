@@ -134,7 +134,7 @@ def test_files_of_studies_are_held_to_their_schemas(world, design):
 
     run = world / "asked"
     if not run.exists():
-        run_small(run, "probe.size=120", "baseline=netdissect", "model.layers=[fc]", "similarity.top_k=12")
+        run_small(run, "probe.size=120", "baseline=invert", "model.layers=[fc]", "similarity.top_k=12")
     folder, answers = world / design, world / f"answers_of_{design}"
     assert study(["make", str(run), "--design", design, "--units", "4", "--out", str(folder), "--batch", "8"]) == 0
     rehearse(folder, answers, error=0.1)
