@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import torch
 import torchvision  # noqa: F401  as cd_exp.experiment below
 from PIL import Image
 
@@ -38,6 +39,7 @@ def refused(monkeypatch, tmp_path, capfd):
             status = 0
             try:
                 sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+                torch.set_num_threads(1)  # OpenMP's other threads did not come along, and waiting for them has no end
                 prepare()
                 sys.argv = ["run.py", *common, *words]
                 entry.main()
