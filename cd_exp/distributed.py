@@ -160,6 +160,7 @@ def gather_from_all(part: Mapping[str, Item]) -> dict[str, Item]:
         return dict(part)
     from accelerate.utils import gather_object
 
+    _process_state()  # before accelerate's own, which on a machine without GPUs takes each process for the only one
     with _exit_with_others():
         parts = gather_object([dict(part)])
     return {name: value for of_process in parts for name, value in of_process.items()}

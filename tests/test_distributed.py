@@ -227,19 +227,48 @@ distributed.wait_for_all()
 """
 
 
+GATHERING = """
+import os
+from cd_exp import distributed
+rank = os.environ["RANK"]
+print(distributed.gather_from_all({rank: int(rank)}), distributed.share_items(range(5)))
+distributed.leave_group()
+"""
+
+
+@pytest.fixture
+def two_processes():
+    """Begins a script as two processes of one run."""
+    begun: list[subprocess.Popen[str]] = []
+
+    def begin(script: str, **variables: str) -> list[subprocess.Popen[str]]:
+        port = str(20_000 + os.getpid() % 20_000)
+        common = {**os.environ, **variables, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        common |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "LOCAL_WORLD_SIZE": "2"}
+        for rank in ("0", "1"):
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+            own = {**common, "RANK": rank, "LOCAL_RANK": rank}
+            begun.append(subprocess.Popen([sys.executable, "-c", script], env=own, text=True, **pipes))
+        return begun
+
+    yield begin
+    for process in begun:
+        process.kill()
+        process.communicate()
+
+
+def test_gathering_may_be_the_first_that_processes_do_together(two_processes):
+    """With accelerate's own state first, each process of a machine without GPUs was alone."""
+    printed = [process.communicate(timeout=120) for process in two_processes(GATHERING)]
+    assert [out for out, _ in printed] == [
+        "{'0': 0, '1': 1} [0, 1, 2]\n",
+        "{'0': 0, '1': 1} [3, 4]\n",
+    ], printed
+
+
 @pytest.mark.slow
-def test_waiting_for_another_process_has_an_end():
-    port = str(20_000 + os.getpid() % 20_000)
-    environment = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "MINUTES": "0.05"}
-    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", WAITING], env={**environment, "RANK": str(rank)}, stderr=subprocess.PIPE, text=True
-        )
-        for rank in range(2)
-    ]
-    _, said = processes[0].communicate(timeout=120)
-    processes[1].kill()
-    processes[1].communicate()
-    assert processes[0].returncode == 1, said
+def test_waiting_for_another_process_has_an_end(two_processes):
+    first, _ = two_processes(WAITING, MINUTES="0.05")
+    _, said = first.communicate(timeout=120)
+    assert first.returncode == 1, said
     assert "error: process 0 of this run has waited 0.05 minutes for another one, and ends; set " in said
