@@ -281,7 +281,7 @@ def whitened_wpmi(
     Source: this project (docs/labeller.md); the ridge-regularised canonical correlation is Vinod, J. Econometrics 4
     (1976), the score that it starts from is CLIP-Dissect's (arXiv:2204.10965), section 3.
     """
-    given = _Settings(
+    checked = _Settings(
         spread=spread,
         match_ridge=match_ridge,
         leak=leak,
@@ -297,17 +297,16 @@ def whitened_wpmi(
         names=names,
         seed=seed,
     )
-    if given.prior_weight == "auto":
-        given = replace(given, prior_weight=_chosen(match, neurons, given).weight)
-    whitened, weights, penalty = _whiten(*check_shapes(match, neurons), given)
-    return _subtract_prior(_standardise(whitened, weights, given), penalty, given)
+    if checked.prior_weight == "auto":
+        checked = replace(checked, prior_weight=_chosen(match, neurons, checked).weight)
+    whitened, weights, penalty = _whiten(*check_shapes(match, neurons), checked)
+    return _subtract_prior(_standardise(whitened, weights, checked), penalty, checked)
 
 
 def choose_prior(
     match: DenseOrFactored, neurons: Float[Tensor, "images neurons"], *, seed: int = 0, **settings: Any
 ) -> PriorChoice:
-    """The prior weight under which two random halves of the images give a unit the same label most often, and most
-    tellingly.
+    """The prior weight under which two random halves of the images share most bits of a unit's label.
 
     information(weight) = mean over divisions, mean over units of [t1 = t2] log2(1 / share of units that have the label)
 
@@ -350,6 +349,7 @@ def _chosen(match: DenseOrFactored, neurons: Float[Tensor, "images neurons"], se
             "number (similarity.prior_weight=0.85)"
         )
     generator = torch.Generator().manual_seed(settings.seed)
+    by_content = _order_by_content(match)
     shares: list[list[float]] = []
     bits: list[list[float]] = []
     least, most = DIVISIONS
@@ -357,7 +357,7 @@ def _chosen(match: DenseOrFactored, neurons: Float[Tensor, "images neurons"], se
         if count == least and len({_weight_of_most(row) for row in bits}) == 1:
             break
         order = torch.randperm(images, generator=generator).to(neurons.device)
-        halves = order[: images // 2].sort().values, order[images // 2 :].sort().values
+        halves = (by_content[part.sort().values] for part in order.tensor_split([images // 2]))
         first, second = (_labels_by_prior(take_images(match, rows), neurons[rows], settings) for rows in halves)
         shares.append((first == second).double().mean(dim=1).tolist())
         bits.append([_shared_bits(*labels) for labels in zip(first, second, strict=True)])
@@ -370,6 +370,17 @@ def _chosen(match: DenseOrFactored, neurons: Float[Tensor, "images neurons"], se
         agreement=dict(zip(PRIOR_WEIGHTS, agreement, strict=True)),
         divisions=tuple(_weight_of_most(row) for row in bits),
     )
+
+
+def _order_by_content(match: DenseOrFactored) -> Int[Tensor, " images"]:
+    """The images by the sum of cubes of their rows, so that the divisions are the same in whatever order they come.
+
+    Without it the choice for a layer whose divisions disagree changed with the order of the images. A sum over columns
+    does not depend on the order of the concepts either; images with equal rows are the same to every function.
+    """
+    rows = match.images if isinstance(match, ConceptActivations) else match
+    parts = concept_slices(len(rows), max(1, CELLS // rows.shape[1]))
+    return torch.cat([rows[part].double().pow(3).sum(dim=1) for part in parts]).argsort(stable=True)
 
 
 def _shared_bits(first: Int[Tensor, " neurons"], second: Int[Tensor, " neurons"]) -> float:

@@ -135,13 +135,16 @@ def test_auto_scores_as_the_chosen_weight_does():
 
 
 def test_the_chosen_prior_and_the_labels_hang_on_no_order():
-    """Words and units in any order are divided alike; images in another order are not, and a clear choice stands."""
+    """Words, units and images in any order are divided alike, even where the divisions disagree."""
     match, _ = draw(images=120, concepts=40, units=1, dim=24)
     dense = match.images @ match.texts.T
     noise = torch.randn(120, 40, generator=torch.Generator().manual_seed(5))
     neurons = dense + 0.5 * dense.std(dim=0) * noise
     choice = choose_prior(match, neurons)
     assert choice.is_clear
+    other_layer = torch.randn(120, 30, generator=torch.Generator().manual_seed(6))
+    unclear = choose_prior(match, other_layer)
+    assert not unclear.is_clear
     labels = whitened_wpmi(match, neurons).argmax(dim=1)
     for seed in range(3):
         images, words, units = (
@@ -151,7 +154,9 @@ def test_the_chosen_prior_and_the_labels_hang_on_no_order():
         assert choose_prior(moved, neurons[:, units]).information == pytest.approx(choice.information)
         assert (words[whitened_wpmi(moved, neurons[:, units]).argmax(dim=1)] == labels[units]).all()
         other = ConceptActivations(match.images[images], match.texts)
-        assert choose_prior(other, neurons[images]).weight == choice.weight
+        assert choose_prior(other, neurons[images]) == choice
+        assert choose_prior(other, other_layer[images]) == unclear
+        assert choose_prior(dense[images], neurons[images]) == choose_prior(dense, neurons)
         assert (whitened_wpmi(other, neurons[images]).argmax(dim=1) == labels).all()
 
 
@@ -159,9 +164,10 @@ def test_the_choice_is_by_what_two_halves_share():
     """Against the literal way: each half scored by the function itself, under every prior."""
     match, neurons = draw(images=90, units=25, concepts=30)
     generator = torch.Generator().manual_seed(7)
+    by_content = sorted(range(90), key=lambda row: float((match.images[row].double() ** 3).sum()))
     shares, bits = [], []
     for _ in range(DIVISIONS[1]):
-        order = torch.randperm(90, generator=generator)
+        order = torch.tensor(by_content)[torch.randperm(90, generator=generator)]
         labels = [
             [
                 whitened_wpmi(ConceptActivations(match.images[rows], match.texts), neurons[rows], prior_weight=weight)
