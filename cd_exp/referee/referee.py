@@ -263,7 +263,8 @@ def _notes(
     notes = [
         f"Scored on {len(held.scored_on)} images that the runs did not choose their labels on; whitening is learned on "
         f"the {len(held.chosen_on)} others.",
-        f"The judge asks {held.clip.name}, which chose the labels of the runs: circular for them, not for files.",
+        f"The judge asks {held.clip.name}: circular for labels that it chose (of a similarity function or "
+        "linear_explanations), which it favours over those of masks, people or another CLIP.",
     ]
     for (name, layer), one in asked.items():
         unknown = int(np.isnan(scored[name, layer].scores["whitened"]).sum())

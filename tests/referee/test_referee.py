@@ -82,6 +82,7 @@ def test_runs_files_and_references_stand_in_one_table(judged, tmp_path, capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "fc, whitened:" in text
     assert "differ, in the order right, " in text
+    assert "circular for labels that it chose" in text
 
 
 @pytest.mark.slow
