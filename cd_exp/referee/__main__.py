@@ -33,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="tables METHOD/NETWORK_LAYER.csv of scores per unit that were published for these units",
     )  # fmt: skip
     parser.add_argument("--layer", help="the only layer to look at; needed for files that name none")
+    parser.add_argument("--trust", action="store_true", help="let the code run that the first run's folder names")
     parser.add_argument("--json", action="store_true", help="print referee.json in place of the tables")
     given = parser.parse_args(arguments)
     runs = [path for path in given.labellers if path.is_dir()]
@@ -43,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
                 raise InputError(f"{path}: there is no such run or file (seen from {Path.cwd()})")
         if any((given.out / name).exists() for name in ("metrics.json", "multirun.yaml")):
             raise InputError(f"--out {given.out} is the folder of a run or sweep; give another")
-        result = referee(runs, files, given.published, layer=given.layer)
+        result = referee(runs, files, given.published, layer=given.layer, trust=given.trust)
         output.write(result, given.out)
     except InputError as error:
         return report_error(error, as_json=given.json)

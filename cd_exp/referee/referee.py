@@ -6,6 +6,7 @@ paired test with Holm's adjustment over all pairs and layers of a metric, or it 
 """
 
 import csv
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -29,8 +30,9 @@ from cd_exp.evaluation.judges.run_judge import (
 )
 from cd_exp.experiment import Experiment
 from cd_exp.features import extract, text_embeddings
-from cd_exp.io.text import make_file_name
+from cd_exp.io.text import escape_for_terminal, make_file_name
 from cd_exp.metrics import BY_KEY, adjust_p_values, compare_methods, describe_ranking, label_agreement, summarise
+from cd_exp.plugins import find_code, refuse_untrusted
 from cd_exp.records import CLIP_DISSECT, Labels, UnitResults
 from cd_exp.referee.published_scores import Agreement, ScoreTable, lay_beside, read_score_table
 from cd_exp.results.labels_csv import read_labels_csv
@@ -71,7 +73,12 @@ class Refereed:
 
 
 def referee(
-    runs: Sequence[Path], files: Sequence[Path] = (), published: Sequence[Path] = (), *, layer: str | None = None
+    runs: Sequence[Path],
+    files: Sequence[Path] = (),
+    published: Sequence[Path] = (),
+    *,
+    layer: str | None = None,
+    trust: bool = False,
 ) -> Refereed:
     """Put labellers of the same units in one table.
 
@@ -81,6 +88,7 @@ def referee(
         files: labels of others for these units, in any layout of `cd_exp.evaluation.baselines.published`.
         published: tables of per-unit scores published for these units.
         layer: of files and tables that name none, and then the only one that is looked at.
+        trust: whether code that the first run's folder names may run.
 
     Raises:
         InputError: runs that are not on the same units and images, features that the cache no longer has, a file of
@@ -88,7 +96,7 @@ def referee(
     """
     if not runs:
         raise InputError("the judges need a run: give the folder of a finished one, whose features are in the cache")
-    run, judges = reopen(runs[0])
+    run, judges = reopen(runs[0], trust=trust)
     for other in runs[1:]:
         _same_units(runs[0], other)
     tables = [read_score_table(path) for path in published]
@@ -119,18 +127,23 @@ def referee(
     )
 
 
-def reopen(folder: Path) -> tuple[RunData, list[Judge]]:
+def reopen(folder: Path, *, trust: bool = False) -> tuple[RunData, list[Judge]]:
     """What a finished run has, its features from the cache; and the judges that can score its units.
 
+    Args:
+        folder: of the run.
+        trust: whether code that it names may run.
+
     Raises:
-        InputError: no finished run, or features that are no longer stored.
+        InputError: no finished run, code without trust, or features that are no longer stored.
     """
     manifest = read_manifest_file(folder)
     if not manifest.get("config"):
         raise InputError(f"{folder} has no manifest.json that tells its settings; run it again")
-    config = restore_config(manifest["config"])
-    config.baseline, config.logger = None, {"_target_": "cd_exp.results.wandb.NoLogger"}
-    parts = Experiment.build(config, manifest.get("choices", {}))
+    config = {**manifest["config"], "baseline": None, "logger": {"_target_": "cd_exp.results.wandb.NoLogger"}}
+    for note in refuse_untrusted(find_code(config), folder=folder, trust=trust, stored=manifest.get("code") or {}):
+        print(f"note: {escape_for_terminal(note)}", file=sys.stderr)
+    parts = Experiment.build(restore_config(config), manifest.get("choices", {}))
     settings = replace(parts.settings, only_stored=True)
     features = extract(parts.model, parts.probe, parts.clip, layers=parts.units, store=parts.store, settings=settings)
     texts = text_embeddings(parts.clip, parts.concepts, store=parts.store, device=settings.device)

@@ -95,6 +95,7 @@ def _add_drawing_options(parser: argparse.ArgumentParser) -> None:
         "--catch", type=int, default=10, help="trials of known answer among them (default and least 10)"
     )
     parser.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
+    parser.add_argument("--trust", action="store_true", help="let the code run that the run folder names")
 
 
 def _plan_of(options: argparse.Namespace) -> Any:
@@ -122,7 +123,7 @@ def _make(options: argparse.Namespace) -> None:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--consent {options.consent} cannot be read as text: {error}; give a text file") from error
     words = Words(options.title, consent, options.contact, options.code, options.submit_to)
-    study, pages = make(options.folder, options.out, _plan_of(options), words)
+    study, pages = make(options.folder, options.out, _plan_of(options), words, trust=options.trust)
     plan = study.plan
     if options.json:
         counts = {"units": len(study.units), "tasks": len(study.tasks), "batches": len(study.batches)}
@@ -144,7 +145,7 @@ def _plan(options: argparse.Namespace) -> None:
     plan = _plan_of(options)
     plan.check()
     quality = _qualities(options.quality)
-    run = open_run(options.folder, plan.methods, strongest=strongest_needed(plan))
+    run = open_run(options.folder, plan.methods, strongest=strongest_needed(plan), trust=options.trust)
     study = draw(run.source, plan)
     expected = costs(study, price=options.price, seconds=options.seconds)
     assumed = assume_quality(list(run.source.methods), quality)

@@ -152,38 +152,31 @@ def _intruder(answered: Answered) -> UnitScores:
 
 
 def _presence(answered: Answered) -> UnitScores:
-    posterior, _ = pooled_presence(answered)
-    groups: dict[tuple[str, int, str], list[str]] = {}
-    for task in posterior:
-        trial = answered.study.trials[task]
-        groups.setdefault((trial["layer"], trial["unit"], trial["texts"][0]), []).append(task)
-    weights: Mapping[str, float] = answered.study.study["weights"]
-    presence: dict[Key, float] = {}
-    for tasks in groups.values():
-        trials = [answered.study.trials[task] for task in tasks]
-        value = scores.weighted_correlation(
-            np.array([trial["activation"] for trial in trials]),
-            np.array([posterior[task] for task in tasks]),
-            np.array([weights[task] for task in tasks]),
-            np.array([trial["count"] for trial in trials]),
-        )
-        presence |= dict.fromkeys(_keys(answered.study.trials[tasks[0]]), value)
-    return {"presence": presence}
+    values, _, _ = pooled_presence(answered)
+    return {"presence": values}
 
 
-def pooled_presence(answered: Answered) -> tuple[dict[str, float], float]:
-    """How likely each task's concept is in its image, given all answers, and how often raters are wrong."""
+def pooled_presence(answered: Answered) -> tuple[dict[Key, float], dict[str, float], float]:
+    """The correlation of presence and activation of every unit and method, from all answers pooled.
+
+    Returns:
+        The correlations; how likely each task's concept is in its image; and how often raters are wrong.
+    """
     tasks, votes = answered.votes()
     trials = [answered.study.trials[task] for task in tasks]
+    weights: Mapping[str, float] = answered.study.study["weights"]
     names = [(trial["layer"], trial["unit"], trial["texts"][0]) for trial in trials]
-    number = {name: index for index, name in enumerate(dict.fromkeys(names))}
-    prior = scores.presence_prior(
-        np.array([trial["match"] for trial in trials]),
-        np.array([trial["activation"] for trial in trials]),
-        np.array([number[name] for name in names], dtype=np.int64),
+    groups = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    columns = {name: np.array([trial[name] for trial in trials]) for name in ("match", "activation", "count")}
+    known = scores.PresenceTasks(
+        **columns,
+        weight=np.array([weights[task] for task in tasks]),
+        groups=np.array([groups[name] for name in names], dtype=np.int64),
     )
-    pooled = scores.dawid_skene(votes, count=len(tasks), prior=prior)
-    return dict(zip(tasks, pooled.posterior[:, 1].tolist(), strict=True)), pooled.mean_error
+    correlations, pooled = scores.presence_correlations(votes, known)
+    methods_of = {name: _keys(trial) for name, trial in zip(names, trials, strict=True)}
+    by_key = {key: float(correlations[number]) for name, number in groups.items() for key in methods_of[name]}
+    return by_key, dict(zip(tasks, pooled.posterior[:, 1].tolist(), strict=True)), pooled.mean_error
 
 
 # Methods -------------------------------------------------------------------------------------------------------------
@@ -277,7 +270,7 @@ def agreement(answered: Answered) -> dict[str, Any]:
     }
     summary |= {"share_equal": scores.share_equal(counts), "kappa": scores.pairwise_kappa(votes)}
     if answered.study.design == "presence":
-        summary["rater_error"] = pooled_presence(answered)[1]
+        summary["rater_error"] = pooled_presence(answered)[2]
     else:
         summary["rater_error"] = scores.dawid_skene(votes, count=len(tasks)).mean_error
     return {name: value for name, value in summary.items() if value is not None}

@@ -6,6 +6,7 @@ Four designs. *rating*: does a description fit a unit's strongest images, 1 to 5
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -328,7 +329,14 @@ class Clear:
         """How far the description is on these rows; for a trial that wants one that is not, the lower the better."""
         if self.match is not None:
             return float(self.match[rows].mean())
-        return float(np.isin(rows, self.shows).mean() - np.isin(rows, self.lacks).mean())
+        shows, lacks = self._row_sets
+        numbers = rows.tolist()
+        return sum(row in shows for row in numbers) / len(rows) - sum(row in lacks for row in numbers) / len(rows)
+
+    @cached_property
+    def _row_sets(self) -> tuple[frozenset[int], frozenset[int]]:
+        """Both sides for look-ups: `np.isin` sorts all 2,000 rows anew, 90 % of the time of drawing a *choice*."""
+        return frozenset(self.shows.tolist()), frozenset(self.lacks.tolist())
 
 
 def clear_cases(

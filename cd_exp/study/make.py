@@ -12,6 +12,7 @@ import io
 import json
 import re
 import secrets
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -29,7 +30,8 @@ from cd_exp.evaluation.judges.annotations import concept_presence
 from cd_exp.experiment import Experiment
 from cd_exp.features import extract, text_embeddings
 from cd_exp.io.atomic import temporary_folder, write_file
-from cd_exp.io.text import format_csv, make_file_name
+from cd_exp.io.text import escape_for_terminal, format_csv, make_file_name
+from cd_exp.plugins import find_code, refuse_untrusted
 from cd_exp.records import CLIP_DISSECT, Concepts, Labels, has_images
 from cd_exp.results.image_strips import encode_jpeg
 from cd_exp.results.labels_csv import read_labels_csv
@@ -203,23 +205,27 @@ def labels_digest(methods: Mapping[str, Mapping[str, Labels]]) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def open_run(folder: Path, methods: Sequence[str], *, strongest: int | None) -> Run:
+def open_run(folder: Path, methods: Sequence[str], *, strongest: int | None, trust: bool = False) -> Run:
     """A finished run opened from its manifest: features from the cache, computed again where they are gone.
 
     Args:
         folder: of the run.
         methods: whose labels; all where empty.
         strongest: how many of each unit's strongest images are needed; None where all activations are.
+        trust: whether code that the run folder names may run.
 
     Raises:
-        InputError: no finished run, or its images, weights or embeddings are not where its settings say.
+        InputError: no finished run, code without trust, or its images, weights or embeddings are not where its
+            settings say.
     """
     labels, manifest = run_labels(folder, methods), read_manifest_file(folder)
     if not manifest.get("config"):
         raise InputError(f"{folder} has no manifest.json that tells its settings; run it again")
     # Neither methods, judge nor tracker are needed again, and their files may be gone.
-    config = restore_config({**manifest["config"], "baseline": None, "judge": None, "logger": None})
-    parts = Experiment.build(config, manifest.get("choices", {}))
+    config = {**manifest["config"], "baseline": None, "judge": None, "logger": None}
+    for note in refuse_untrusted(find_code(config), folder=folder, trust=trust, stored=manifest.get("code") or {}):
+        print(f"note: {escape_for_terminal(note)}", file=sys.stderr)
+    parts = Experiment.build(restore_config(config), manifest.get("choices", {}))
     if not has_images(parts.probe):
         raise InputError(
             f"{folder} is a run without pictures (probe {parts.probe.name!r}); people need some to look at"
@@ -309,7 +315,7 @@ def read_units(path: Path) -> tuple[tuple[str, int], ...]:
 # The folder ----------------------------------------------------------------------------------------------------------
 
 
-def make(folder: Path, out: Path, plan: Plan, words: Words) -> tuple[Study, list[str]]:
+def make(folder: Path, out: Path, plan: Plan, words: Words, *, trust: bool = False) -> tuple[Study, list[str]]:
     """Draw a study from a run and write its folder, whole or not at all.
 
     Args:
@@ -317,6 +323,7 @@ def make(folder: Path, out: Path, plan: Plan, words: Words) -> tuple[Study, list
         out: the study's; new or empty.
         plan: what is drawn.
         words: what the page says.
+        trust: whether code that the run folder names may run.
 
     Returns:
         The study, and the names of its pages.
@@ -327,7 +334,7 @@ def make(folder: Path, out: Path, plan: Plan, words: Words) -> tuple[Study, list
     plan.check()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--out {out} is there already and not empty; give the name of a new folder")
-    run = open_run(folder, plan.methods, strongest=strongest_needed(plan))
+    run = open_run(folder, plan.methods, strongest=strongest_needed(plan), trust=trust)
     study = draw(run.source, plan)
     salt = secrets.token_hex(16)
     identity = hashlib.sha256(f"{run.digest} {run.images_digest} {plan} {salt}".encode()).hexdigest()[:16]

@@ -343,18 +343,14 @@ def presence_scores(
     votes = scores.Votes(np.repeat(np.arange(len(tasks)), raters), people.ravel(), answers.ravel(), 2)
     names = [(t.key["layer"], t.key["unit"], t.texts[0]) for t in tasks]
     place_of = {name: index for index, name in enumerate(dict.fromkeys(names))}
-    groups = np.array([place_of[name] for name in names])
-    match, activation = (np.array([t.key[name] for t in tasks]) for name in ("match", "activation"))
-    pooled = scores.dawid_skene(votes, count=len(tasks), prior=scores.presence_prior(match, activation, groups))
-    weight = np.array([weight_of(trial, images=images) for trial in tasks])
-    count = np.array([trial.key["count"] for trial in tasks])
-    correlations = {}
-    for name, index in place_of.items():
-        mine = groups == index
-        correlations[name] = scores.weighted_correlation(
-            activation[mine], pooled.posterior[mine, 1], weight[mine], count[mine]
-        )
-    return correlations, pooled.mean_error
+    columns = {name: np.array([t.key[name] for t in tasks]) for name in ("match", "activation", "count")}
+    known = scores.PresenceTasks(
+        **columns,
+        weight=np.array([weight_of(trial, images=images) for trial in tasks]),
+        groups=np.array([place_of[name] for name in names]),
+    )
+    values, pooled = scores.presence_correlations(votes, known)
+    return dict(zip(place_of, values.tolist(), strict=True)), pooled.mean_error
 
 
 def assume_quality(methods: Sequence[str], chosen: Sequence[float] = ()) -> dict[str, float]:

@@ -37,6 +37,11 @@ class Votes:
     def __len__(self) -> int:
         return len(self.tasks)
 
+    @property
+    def cells(self) -> Int[np.ndarray, " answers"]:
+        """The place of each answer in a table of tasks and classes, row after row."""
+        return self.tasks * self.classes + self.answers
+
 
 @dataclass(frozen=True, eq=False)
 class Pooled:
@@ -81,7 +86,7 @@ def dawid_skene(
     counts = answer_counts(votes, count=count)
     posterior = (counts + 1 / votes.classes) / (counts + 1 / votes.classes).sum(axis=1, keepdims=True)
     posterior = _fix_known(posterior, known)
-    answered = np.bincount(votes.raters, minlength=raters)
+    answered, cells = np.bincount(votes.raters, minlength=raters), votes.cells
     error, mean = np.zeros(raters), 0.0
     for _ in range(STEPS):
         wrong = 1 - posterior[votes.tasks, votes.answers]
@@ -90,8 +95,8 @@ def dawid_skene(
         error = error.clip(1e-4, others / votes.classes)
         before = posterior.mean(axis=0, keepdims=True) if prior is None else prior(posterior)
         gain = np.log((1 - error) * others / error)
-        logits = np.log(before.clip(1e-12)) + np.zeros_like(posterior)
-        np.add.at(logits, (votes.tasks, votes.answers), gain[votes.raters])
+        added = np.bincount(cells, gain[votes.raters], minlength=posterior.size)
+        logits = np.log(before.clip(1e-12)) + added.reshape(posterior.shape)
         raised = np.exp(logits - logits.max(axis=1, keepdims=True))
         new = _fix_known(raised / raised.sum(axis=1, keepdims=True), known)
         change, posterior = float(np.abs(new - posterior).max(initial=0)), new
@@ -200,14 +205,52 @@ def weighted_correlation(
     return float(np.clip(value, -1, 1))
 
 
+@dataclass(frozen=True, eq=False)
+class PresenceTasks:
+    """What is known of each task of *presence* beside its answers.
+
+    Attributes:
+        match: of its image and description, standardised over all images.
+        activation: of its unit on its image, likewise.
+        weight: 1 / (images x probability of drawing the image).
+        count: how often the image was drawn.
+        groups: the number of its unit and description.
+    """
+
+    match: Float[np.ndarray, " tasks"]
+    activation: Float[np.ndarray, " tasks"]
+    weight: Float[np.ndarray, " tasks"]
+    count: Int[np.ndarray, " tasks"]
+    groups: Int[np.ndarray, " tasks"]
+
+
+def presence_correlations(votes: Votes, tasks: PresenceTasks) -> tuple[Float[np.ndarray, " groups"], Pooled]:
+    """The correlation of presence and activation of every unit and description, from all answers of a study together.
+
+    Args:
+        votes: class 1 is yes.
+        tasks: in the order that the votes count them.
+
+    Returns:
+        One correlation per group, and what the answers pool to.
+    """
+    prior = presence_prior(tasks.match, tasks.activation, tasks.groups)
+    pooled = dawid_skene(votes, count=len(tasks.groups), prior=prior)
+    order = np.argsort(tasks.groups, kind="stable")
+    rows_of = np.split(order, np.cumsum(np.bincount(tasks.groups))[:-1])
+    values = [
+        weighted_correlation(tasks.activation[rows], pooled.posterior[rows, 1], tasks.weight[rows], tasks.count[rows])
+        for rows in rows_of
+    ]
+    return np.array(values), pooled
+
+
 # Agreement -----------------------------------------------------------------------------------------------------------
 
 
 def answer_counts(votes: Votes, *, count: int) -> Float[np.ndarray, "tasks classes"]:
     """How often each class was the answer to each task."""
-    counts = np.zeros((count, votes.classes))
-    np.add.at(counts, (votes.tasks, votes.answers), 1.0)
-    return counts
+    return np.bincount(votes.cells, minlength=count * votes.classes).reshape(count, votes.classes).astype(np.float64)
 
 
 def alpha(

@@ -25,10 +25,20 @@ from cd_exp.records import CLIP_DISSECT, Labels
 from cd_exp.study import plan as planning
 from cd_exp.study import scores
 from cd_exp.study.analyse import FIRST, SCORES, Answered, differences, method_table, unit_scores
-from cd_exp.study.designs import CANNOT_TELL, NONE, QUESTIONS, Source, Trial, deal, draw_tasks, draw_units
-from cd_exp.study.designs import Unit as DrawnUnit
+from cd_exp.study.designs import (
+    CANNOT_TELL,
+    NONE,
+    QUESTIONS,
+    Source,
+    Trial,
+    deal,
+    draw_tasks,
+    draw_units,
+    drawing_probability,
+    standardise,
+)
 from cd_exp.study.make import Plan, Study, draw, open_run, weight_of
-from cd_exp.study.read import Answer, StudyFolder, Submission, allowed_answers, judged
+from cd_exp.study.read import Answer, StudyFolder, Submission, allowed_answers, judge_submissions
 
 ERROR = 0.23
 CATCH_ERROR = 0.05  # of careful raters: trials of known answer are chosen to be clear
@@ -38,7 +48,7 @@ UNITS = 50
 QUALITY = {"first": 0.8, "second": 0.65, "third": 0.5}
 METHOD_UNITS = 150
 TRIALS = {"rating": 1, "choice": 3}  # per unit: where several descriptions fit, a choice among them says little
-PLANNED = 10  # studies that `plan` is asked about: which methods agree differs from one to the next
+PLANNED = 20  # studies that `plan` is asked about: which methods agree differs from one to the next
 TOP = 27  # strongest images that planted labels are right or wrong on
 SPAM = ("random", "constant", "always yes")
 
@@ -75,58 +85,89 @@ def opened(folder: Path) -> World:
 # Presence ------------------------------------------------------------------------------------------------------------
 
 
-def rare_units(world: World) -> tuple[list[DrawnUnit], np.ndarray]:
-    """Units whose label is on at most 5 % of the images, with the true correlation of each."""
-    units, truth = [], []
+@dataclass(frozen=True, eq=False)
+class RareUnit:
+    """A unit whose label is rare: `shows`, and as `make` has them its activation, match and drawing probability.
+
+    Computed once for all studies: standardising anew for each took half of the time.
+    """
+
+    correlation: float
+    shows: np.ndarray
+    raw: np.ndarray
+    activation: np.ndarray
+    match: np.ndarray
+    probability: np.ndarray
+
+    def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """The rows drawn for one study, with replacement, and how often each was."""
+        return np.unique(rng.choice(len(self.shows), IMAGES, p=self.probability), return_counts=True)
+
+
+def rare_units(world: World) -> list[RareUnit]:
+    """Units whose label is on at most 5 % of the images."""
+    units = []
     for layer, labels in world.labels.items():
-        activation = world.source.activations(layer)
+        activations = world.source.activations(layer)
         for unit, text in zip(labels.units.tolist(), labels.descriptions, strict=True):
-            shown = world.shows.get(text)
+            shown, raw = world.shows.get(text), activations[:, unit]
             if shown is not None and 0 < shown.mean() <= RARE:
-                units.append(DrawnUnit(layer, unit))
-                truth.append(np.corrcoef(activation[:, unit], shown)[0, 1])
-    return units, np.array(truth)
+                activation, match = standardise(raw), standardise(world.source.match(text))
+                correlation = float(np.corrcoef(raw, shown)[0, 1])
+                probability = drawing_probability(activation, match)
+                units.append(RareUnit(correlation, shown, raw, activation, match, probability))
+    return units
 
 
 def presence_study(
-    world: World, units: Sequence[DrawnUnit], error: float, rng: np.random.Generator
-) -> tuple[Any, float, Study]:
-    """One study of these units (a unit may come twice), analysed as `analyse` does."""
-    tasks: list[Trial] = []
-    for number, unit in enumerate(units):
-        own = draw_tasks("presence", world.source, [unit], per_unit=IMAGES, images=1, rng=rng)
-        tasks += [replace(t, id=f"{number}-{t.id}", key={**t.key, "layer": f"{number}/{unit.layer}"}) for t in own]
-    order = [tasks[place].id for place in rng.permutation(len(tasks))]
-    batches = [order[start : start + 15] for start in range(0, len(order), 15)]
-    study = Study(Plan("presence", per_unit=IMAGES, raters=RATERS), units, tasks, (), (), batches, "")
-    truth = np.array([int(world.shows[t.texts[0]][t.images[0]]) for t in tasks])
-    answers = planning.simulate_answers(truth, np.full(len(truth), 2), raters=RATERS, error=error, rng=rng)
-    values, found = planning.presence_scores(study, answers, images=world.source.images)
-    return np.array(list(values.values())), found, study
+    units: Sequence[RareUnit], error: float, rng: np.random.Generator
+) -> tuple[np.ndarray, float, float]:
+    """One study of these units (a unit may come twice): what `make` draws, answered, and what `analyse` computes.
+
+    Returns:
+        The correlation of each unit, the estimated error of the raters, and answers per unit.
+    """
+    drawn = [unit.draw(rng) for unit in units]
+    groups = np.repeat(np.arange(len(units)), [len(rows) for rows, _ in drawn])
+
+    def column(name: str) -> np.ndarray:
+        return np.concatenate([getattr(unit, name)[rows] for unit, (rows, _) in zip(units, drawn, strict=True)])
+
+    weight = 1 / (len(units[0].shows) * column("probability"))
+    count = np.concatenate([times for _, times in drawn])
+    tasks = scores.PresenceTasks(column("match"), column("activation"), weight, count, groups)
+    answers = simulate_presence(column("shows"), error, rng)
+    batch = rng.permutation(len(groups)) // 15
+    people = batch[:, None] * RATERS + np.arange(RATERS)
+    votes = scores.Votes(np.repeat(np.arange(len(groups)), RATERS), people.ravel(), answers.ravel(), 2)
+    values, pooled = scores.presence_correlations(votes, tasks)
+    return values, pooled.mean_error, len(votes) / len(units)
 
 
-def even_majority(world: World, units: Sequence[DrawnUnit], error: float, rng: np.random.Generator) -> np.ndarray:
+def simulate_presence(shows: np.ndarray, error: float, rng: np.random.Generator) -> np.ndarray:
+    """The answers of `RATERS` people to each image, 1 for yes."""
+    return planning.simulate_answers(shows.astype(int), np.full(len(shows), 2), raters=RATERS, error=error, rng=rng)
+
+
+def even_majority(units: Sequence[RareUnit], error: float, rng: np.random.Generator) -> np.ndarray:
     """The same number of answers about evenly drawn images, pooled by the majority of three."""
-    found = []
+    values = []
     for unit in units:
-        activation = world.source.activations(unit.layer)[:, unit.unit]
-        rows = rng.integers(0, len(activation), IMAGES)
-        truth = world.shows[world.source.description(CLIP_DISSECT, unit)][rows].astype(int)
-        answers = planning.simulate_answers(truth, np.full(IMAGES, 2), raters=RATERS, error=error, rng=rng)
-        said = (answers.mean(axis=1) > 0.5).astype(float)
-        varies = said.std() > 0 and activation[rows].std() > 0
-        found.append(float(np.corrcoef(said, activation[rows])[0, 1]) if varies else 0.0)
-    return np.array(found)
+        rows = rng.integers(0, len(unit.shows), IMAGES)
+        said = (simulate_presence(unit.shows[rows], error, rng).mean(axis=1) > 0.5).astype(float)
+        varies = said.std() > 0 and unit.raw[rows].std() > 0
+        values.append(float(np.corrcoef(said, unit.raw[rows])[0, 1]) if varies else 0.0)
+    return np.array(values)
 
 
 def presence(world: World, studies: int, seed: int) -> dict[str, float]:
-    units, truth = rare_units(world)
-    population = truth.mean()
+    units = rare_units(world)
+    population = float(np.mean([unit.correlation for unit in units]))
     rng, rows = np.random.default_rng(seed), []
     for number in range(studies):
-        chosen = rng.integers(0, len(units), UNITS)  # units are a sample of a population: drawn with replacement
-        drawn, wanted = [units[place] for place in chosen], truth[chosen]
-        values, error, study = presence_study(world, drawn, ERROR, rng)
+        chosen = [units[place] for place in rng.integers(0, len(units), UNITS)]  # a sample of a population
+        wanted = np.array([unit.correlation for unit in chosen])
+        values, error, answers = presence_study(chosen, ERROR, rng)
         interval = bootstrap_interval(values, seed=number, resamples=1999)
         row = {
             "error": np.mean(np.abs(values - wanted) / np.abs(wanted)),
@@ -134,13 +175,13 @@ def presence(world: World, studies: int, seed: int) -> dict[str, float]:
             "rater_error": error,
             "covered": interval[0] <= population <= interval[1],
             "half": (interval[1] - interval[0]) / 2,
-            "answers": RATERS * len(study.tasks) / UNITS,
+            "answers": answers,
         }
         if number < 200:
-            even = even_majority(world, drawn, ERROR, rng)
+            even = even_majority(chosen, ERROR, rng)
             row["even_error"] = np.mean(np.abs(even - wanted) / np.abs(wanted))
         rows.append(row)
-        if number + 1 in (20, 200) or (number + 1) % 100 == 0:
+        if number + 1 in (20, 200) or (number + 1) % 250 == 0:
             print(number + 1, summary(rows), flush=True)
     return {"units": len(units), "mean truth": population, **summary(rows)}
 
@@ -198,7 +239,7 @@ def spam(kind: str, allowed: Sequence[str], rng: np.random.Generator) -> tuple[s
 
 
 def files_of(world: World, study: Study) -> StudyFolder:
-    """What `make_features` would write of a study, in memory."""
+    """What `make` would write of a study, in memory."""
     trials = {t.id: {"kind": t.kind, "texts": t.texts, "images": t.images, **t.key} for t in study.trials}
     weights = {t.id: weight_of(t, images=world.source.images) for t in study.tasks if study.plan.design == "presence"}
     about = {"design": study.plan.design, "weights": weights, "seed": 0}
@@ -295,12 +336,14 @@ def spammers(world: World, studies: int, seed: int, design: str, catch_error: fl
             source, plan = planted(world, rng), Plan(design, units=30, raters=5, seed=seed + number)
         study = draw(source, plan)
         files = files_of(world, study)
-        careful = judged(files, answered(world, study, rng, people=range(5), catch_error=catch_error))
+        careful = judge_submissions(files, answered(world, study, rng, people=range(5), catch_error=catch_error))
         dropped["careful"].append(np.mean([bool(one.dropped) for one in careful]))
         wanted = means_of(files, careful)
         others = [one for one in careful if one.batch and not _is_last(careful, one)]
         for kind in SPAM:
-            spam_rows = judged(files, answered(world, study, rng, people=[9], catch_error=catch_error, spammer=kind))
+            spam_rows = judge_submissions(
+                files, answered(world, study, rng, people=[9], catch_error=catch_error, spammer=kind)
+            )
             without = means_of(files, [*others, *spam_rows])
             after = means_of(files, [one for one in (*others, *spam_rows) if not one.dropped])
             shifts[kind].append([[without[name] - wanted[name], after[name] - wanted[name]] for name in wanted])

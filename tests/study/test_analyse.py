@@ -132,7 +132,7 @@ def test_every_design_from_answers_to_files(study, run, design, capsys):
 def test_presence_pools_answers_and_finds_the_error(study):
     opened = open_study(study("presence"))
     answered = analyse.Answered.of(opened, load_answers(opened))
-    posterior, error = analyse.pooled_presence(answered)
+    _, posterior, error = analyse.pooled_presence(answered)
     assert error == pytest.approx(0.1, abs=0.03)
     right = [(posterior[task] > 0.5) == (opened.trials[task]["match"] > 2) for task in posterior]
     assert np.mean(right) > 0.95

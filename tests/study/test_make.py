@@ -3,11 +3,13 @@
 import csv
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from cd_exp.referee.__main__ import main as referee
 from cd_exp.study import make as making
 from cd_exp.study.__main__ import main
 from cd_exp.study.make import Plan, Words, draw, make, open_run, read_units, strongest_needed
@@ -141,6 +143,36 @@ def test_units_of_ones_own_come_from_a_cut_of_labels_csv(run, tmp_path):
     opened = open_run(run, ("clip_dissect",), strongest=9)
     study = draw(opened.source, Plan("rating", among=among))
     assert [(unit.layer, unit.unit) for unit in study.units] == list(among)
+
+
+def name_code(folder, run, tmp_path):
+    """A copy of a run whose manifest names a file that leaves `ran` behind when it is loaded."""
+    shutil.copytree(run, folder)
+    (tmp_path / "sim.py").write_text(
+        f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\n"
+        "def project(match, neurons):\n    return neurons.T @ match.images @ match.texts.T\n"
+    )
+    manifest = json.loads((folder / "manifest.json").read_text())
+    code = f"{tmp_path / 'sim.py'}:project"
+    manifest["config"]["similarity"] = {"_target_": "cd_exp.similarity.custom", "function": code, "options": {}}
+    manifest["code"] = {"similarity.function": {"code": code, "sha256": "0" * 64}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def test_code_that_a_run_folder_names_runs_only_with_trust(run, tmp_path, capsys):
+    folder = name_code(tmp_path / "theirs", run, tmp_path)
+    options = ("--design", "rating", "--units", 3)
+    said = refused(capsys, folder, *options, "--out", tmp_path / "out")
+    assert "sim.py:project (similarity.function); read it, and add --trust" in said
+    assert main(["plan", str(folder), *map(str, options)]) == 2
+    capsys.readouterr()
+    assert referee([str(folder), "--out", str(tmp_path / "table")]) == 2
+    assert "add --trust" in capsys.readouterr().err
+    assert not (tmp_path / "ran").exists()
+    open_run(folder, (), strongest=9, trust=True)
+    assert "is not the file that the manifest of" in capsys.readouterr().err
+    assert (tmp_path / "ran").exists()
 
 
 def test_what_a_user_can_mend_is_one_line(run, tmp_path, capsys):
