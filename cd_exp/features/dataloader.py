@@ -299,8 +299,11 @@ def _collate_images(
             return item
         good.append(item)
     try:
-        return [stack_batch(column) for column in zip(*(inputs for inputs, _ in good), strict=True)], [
-            readable for _, readable in good
-        ]
+        inputs = [stack_batch(column) for column in zip(*(inputs for inputs, _ in good), strict=True)]
     except InputError as error:
         return error
+    if torch.utils.data.get_worker_info() is not None:
+        # The queue would do the same in a thread of its own; there an error of a full /dev/shm is printed, the batch is
+        # lost, and the run waits for it without an end.
+        inputs = [value.share_memory_() for value in inputs]
+    return inputs, [readable for _, readable in good]

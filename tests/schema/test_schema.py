@@ -100,7 +100,7 @@ KINDS = {
     "our_function": ("similarity=whitened_wpmi", "~similarity.top_k", "judge=whitened", "report.maps=true"),
     "published_table": ("similarity=rank_reorder", "~similarity.top_k", "model.layers=[fc]"),
     "linear": ("baseline=linear_explanations", "model.layers=[fc]"),
-    "names": ("similarity=mean_embedding", "concepts=words", "concepts.words=[red,blue]", "stability.resamples=0"),
+    "names": ("similarity=mean_embedding", "concepts=words", "concepts.names=[red,blue]", "stability.resamples=0"),
     "tracked": ("logger=wandb", "similarity=cos", "~similarity.top_k"),
 }  # fmt: skip
 
