@@ -22,7 +22,8 @@ from cd_exp.results.load_run import read_manifest_file
 def calibrate(folder: Path, layer: str) -> dict[str, Any]:
     """The constants of one layer of a finished run whose truth is known, with what they are worth.
 
-    The constants are fitted on all units; the errors beside them on the odd units, with constants of the even ones.
+    The constants are fitted on all units; the errors beside them (`held_out`) on every second unit, with constants of
+    the others. A layer whose half cannot be fitted has none.
 
     Raises:
         InputError: no such run or layer, no stability or truth in it, or too few units.
@@ -32,8 +33,6 @@ def calibrate(folder: Path, layer: str) -> dict[str, Any]:
     if layer not in layers:
         raise unknown_name_error("layer", layer, layers, where=f"in {folder}")
     stability, margin, right = _known_units(layers[layer], folder)
-    even = np.arange(len(right)) % 2 == 0
-    held_out = p_right(stability[~even], margin[~even], fit(stability[even], margin[even], right[even]))
     return {
         **_function(manifest, layer),
         "p_right": asdict(fit(stability, margin, right)),
@@ -43,15 +42,29 @@ def calibrate(folder: Path, layer: str) -> dict[str, Any]:
             "right": float(right.mean()),
             "choices": manifest.get("choices", {}),
         },
+        **_held_out(stability, margin, right),
+    }
+
+
+def _held_out(stability: np.ndarray, margin: np.ndarray, right: np.ndarray) -> dict[str, Any]:
+    """What constants of one half are worth on the other; nothing where they cannot be fitted."""
+    even = np.arange(len(right)) % 2 == 0
+    try:
+        constants = fit(stability[even], margin[even], right[even])
+    except InputError:
+        return {}
+    odd = ~even
+    shares = p_right(stability[odd], margin[odd], constants)
+    areas = {"auc": auc(shares, right[odd]), "auc_of_stability": auc(stability[odd], right[odd])}
+    return {
         "held_out": {
-            "units": int((~even).sum()),
-            "mean": float(held_out.mean()),
-            "right": float(right[~even].mean()),
-            "calibration_error": calibration_error(held_out, right[~even]),
-            "calibration_error_of_perfect": error_of_perfect(held_out),
-            "auc": auc(held_out, right[~even]),
-            "auc_of_stability": auc(stability[~even], right[~even]),
-        },
+            "units": int(odd.sum()),
+            "mean": float(shares.mean()),
+            "right": float(right[odd].mean()),
+            "calibration_error": calibration_error(shares, right[odd]),
+            "calibration_error_of_perfect": error_of_perfect(shares),
+            **{name: area for name, area in areas.items() if area is not None},
+        }
     }
 
 
@@ -102,15 +115,26 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+FEW = 10
+"""Below so many right or wrong units, the constants hang on each of them."""
+
+
 def _summary(constants: Mapping[str, Any], out: Path) -> str:
-    held, own = constants["held_out"], constants["fitted_on"]
-    gain = "" if held["auc"] is None else f", AUC {held['auc']:.3f} (stability alone {held['auc_of_stability']:.3f})"
-    return (
-        f"fitted on {own['units']} units of {own['layer']}, {100 * own['right']:.1f} % right\n"
-        f"odd units with constants of the even ones: mean p {held['mean']:.3f}, right {held['right']:.3f}, calibration "
-        f"error {held['calibration_error']:.3f} (a perfect p: {held['calibration_error_of_perfect']:.3f}){gain}\n"
-        f"use it: calibration.path={out}\n"
-    )
+    held, own = constants.get("held_out"), constants["fitted_on"]
+    right = round(own["units"] * own["right"])
+    lines = [f"fitted on {own['units']} units of {own['layer']}, {100 * own['right']:.1f} % right"]
+    if held is None:
+        lines.append("too few right or wrong units to check the constants of one half on the other")
+    else:
+        area = f", AUC {held['auc']:.3f} (stability alone {held['auc_of_stability']:.3f})" if "auc" in held else ""
+        lines.append(
+            f"one half with constants of the other: mean p {held['mean']:.3f}, right {held['right']:.3f}, calibration "
+            f"error {held['calibration_error']:.3f} (a perfect p: {held['calibration_error_of_perfect']:.3f}){area}"
+        )
+    for count, kind in ((right, "right"), (own["units"] - right, "wrong")):
+        if count < FEW:
+            lines.append(f"note: only {count} {kind}: the constants hang on {'it' if count == 1 else 'these'}")
+    return "\n".join([*lines, f"use it: calibration.path={out}", ""])
 
 
 if __name__ == "__main__":

@@ -124,6 +124,22 @@ def test_a_user_fits_their_own_and_a_run_takes_them(tmp_path, capsys):
         fitted.check(partial(similarity.whitened_wpmi, spread=3.0))
 
 
+def test_a_small_layer_is_fitted_whole_and_says_what_it_hangs_on(tmp_path, capsys):
+    """Of 30 units each half has 15, too few to be fitted."""
+    assert main([str(stored(tmp_path / "run", units=30)), "--layer", "fc", "--out", str(tmp_path / "own.json")]) == 0
+    assert "held_out" not in json.loads((tmp_path / "own.json").read_text())
+    text = capsys.readouterr().out
+    assert text.startswith("fitted on 30 units of fc, ")
+    assert "too few right or wrong units to check the constants of one half on the other" in text
+    few = stored(tmp_path / "few", units=40)
+    table = (few / "labels.csv").read_text().splitlines()
+    rows = [line.split(",") for line in table[1:]]
+    rows = [",".join([*cells[:6], "1" if row else "4", *cells[7:]]) for row, cells in enumerate(rows)]
+    (few / "labels.csv").write_text("\n".join([table[0], *rows]) + "\n")
+    assert main([str(few), "--layer", "fc", "--out", str(tmp_path / "own.json")]) == 0
+    assert "note: only 1 wrong: the constants hang on it" in capsys.readouterr().out
+
+
 def test_what_cannot_be_fitted_is_one_line(tmp_path, capsys):
     run = stored(tmp_path / "run")
     assert main([str(run), "--layer", "fcc", "--out", str(tmp_path / "x")]) == 2
