@@ -518,7 +518,8 @@ def adjust_p_values(rows: Sequence[Mapping[str, Any]], *, by_metric: bool = Fals
 def describe_ranking(rows: Sequence[Mapping[str, Any]], key: str) -> list[str]:
     """A sentence per layer: which methods a metric tells apart at 5 % after Holm's adjustment, and which it cannot.
 
-    Of more than three methods, their order stands in place of each pair that differs.
+    Of more than three methods, their order stands in place of each pair that differs, and pairs that cannot be ranked
+    stand together by their first method.
 
     Args:
         rows: of a table of comparisons, adjusted.
@@ -533,9 +534,14 @@ def describe_ranking(rows: Sequence[Mapping[str, Any]], key: str) -> list[str]:
     for layer in dict.fromkeys(row["layer"] for row in tested):
         own = [row for row in tested if row["layer"] == layer]
         apart = [row for row in own if row[f"{key}_p_adjusted"] < ALPHA]
-        alike = [_cannot_rank(row, key) for row in own if row[f"{key}_p_adjusted"] >= ALPHA]
-        first = [_is_above(row, key) for row in apart] if len(own) <= SPELLED else [_order(own, len(apart), key)]
-        sentences.append(f"{layer}, {key.removeprefix('faithfulness.')}: {'; '.join([*first, *alike])}")
+        same = [row for row in own if row.get(f"{key}_least_detectable") == 0 == row[f"{key}_difference"]]
+        alike = [row for row in own if row[f"{key}_p_adjusted"] >= ALPHA and row not in same]
+        if len(own) <= SPELLED:
+            parts = [*(_is_above(row, key) for row in apart), *(_cannot_rank(row, key) for row in alike)]
+        else:
+            parts = [_order(own, len(apart), key), *_cannot_rank_many(alike, key)]
+        parts += [f"{row['first']} and {row['second']} have the same scores" for row in same]
+        sentences.append(f"{layer}, {key.removeprefix('faithfulness.')}: {'; '.join(parts)}")
     return sentences
 
 
@@ -549,6 +555,17 @@ def _cannot_rank(row: Mapping[str, Any], key: str) -> str:
     least = row.get(f"{key}_least_detectable")
     missed = "" if least is None else f"; differences below {least:.3f} are mostly missed"
     return f"cannot rank {row['first']} and {row['second']} ({row[f'{key}_difference']:+.3f}{missed})"
+
+
+def _cannot_rank_many(rows: Sequence[Mapping[str, Any]], key: str) -> list[str]:
+    """One part of a sentence for all pairs that are not told apart, those of a method together."""
+    partners: dict[str, list[str]] = {}
+    for row in rows:
+        partners.setdefault(row["first"], []).append(row["second"])
+    least = [row[f"{key}_least_detectable"] for row in rows if f"{key}_least_detectable" in row]
+    missed = f" (differences below {min(least):.3f} to {max(least):.3f} are mostly missed)" if least else ""
+    pairs = [f"{first} with {', '.join(others)}" for first, others in partners.items()]
+    return [f"cannot rank {'; '.join(pairs)}{missed}"] if pairs else []
 
 
 def _order(rows: Sequence[Mapping[str, Any]], apart: int, key: str) -> str:

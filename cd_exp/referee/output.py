@@ -1,6 +1,6 @@
 """The result of a referee as files and in the terminal: `referee.csv`, `referee.json`, `index.html`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,10 @@ NARROW = (
     *("faithfulness.auprc", "faithfulness.activation_rate", "shared_label", "stability_mean", "p_right_mean"),
 )
 """The columns of the terminal, as far as something has them; the files have all."""
+
+
+UNBOUNDED = 10_000
+"""A width that no table reaches: what it would take is compared with the terminal's."""
 
 
 def write(result: Refereed, out: Path) -> tuple[Path, ...]:
@@ -85,16 +89,14 @@ def _number(value: Any) -> str:
 
 
 def show(result: Refereed, out: Path, console: Console) -> None:
-    """Print a table per layer, which differ, and what published scores say."""
-    metrics = [metric for metric in columns(result) if metric.key in NARROW or metric.key.startswith(HUMAN)]
+    """Print a table per layer, which differ, and what published scores say.
+
+    Where a table is wider than the terminal, its intervals are in the files alone.
+    """
     for layer, by in result.metrics.items():
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-        table.add_column(as_terminal_text(f"{layer} [95 %]"), overflow="fold")
-        for metric in metrics:
-            table.add_column(as_terminal_text(metric.short + metric.arrow), justify="right", overflow="fold")
-        for name, values in by.items():
-            cells = [as_terminal_text(metric.text(values)) for metric in metrics]
-            table.add_row(as_terminal_text(name, style="dim" if name in result.references else "bold"), *cells)
+        table = _terminal_table(result, layer, by, intervals=True)
+        if console.measure(table, options=console.options.update(width=UNBOUNDED)).maximum > console.width:
+            table = _terminal_table(result, layer, by, intervals=False)
         console.print(table)
     for sentence in result.sentences:
         console.print(as_terminal_text(sentence))
@@ -103,6 +105,25 @@ def show(result: Refereed, out: Path, console: Console) -> None:
     for note in result.notes:
         console.print(as_terminal_text(f"note: {note}", style="yellow"))
     console.print(as_terminal_text("files: ").append_text(as_terminal_text(out, "bold")), soft_wrap=True)
+
+
+def _terminal_table(result: Refereed, layer: str, by: Mapping[str, Mapping[str, Any]], *, intervals: bool) -> Table:
+    """One layer, with the metrics of `NARROW`."""
+    shown = (metric for metric in columns(result) if metric.key in NARROW or metric.key.startswith(HUMAN))
+    metrics = [metric for metric in shown if any(metric.key in values for values in by.values())]
+    table = Table(box=box.SIMPLE_HEAD if intervals else None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(
+        as_terminal_text(f"{layer} [95 %]" if intervals else layer), overflow="fold", no_wrap=not intervals
+    )
+    rows = {name: [metric.text(values, interval=intervals) for metric in metrics] for name, values in by.items()}
+    for column, metric in enumerate(metrics):
+        # Of a narrow table a heading is folded and a number is not.
+        width = None if intervals else max(5, *(len(cells[column]) for cells in rows.values()))
+        table.add_column(as_terminal_text(metric.short + metric.arrow), justify="right", overflow="fold", width=width)
+    for name, cells in rows.items():
+        style = "dim" if name in result.references else "bold"
+        table.add_row(as_terminal_text(name, style=style), *map(as_terminal_text, cells))
+    return table
 
 
 def agreement_text(one: Any) -> str:

@@ -51,11 +51,15 @@ def test_the_truth_is_followed_when_concepts_are_shuffled():
 
 @pytest.mark.slow
 def test_every_table_on_a_small_world(run, monkeypatch):
-    folder = run("probe.size=500", "similarity.top_k=30")
+    folder = run("probe.size=300", "similarity.top_k=30")
     monkeypatch.setattr(analysis, "photographs", lambda opened, seed: iter(list(shapes(opened))[1:]))
     monkeypatch.setattr(analysis, "unseen", lambda opened: analysis.photographs(opened, seed=0))
     monkeypatch.setattr(analysis, "RESAMPLES", 99)
     monkeypatch.setattr(analysis, "VALUES", {"spread": (2.0,)})
+    monkeypatch.setattr(analysis, "SIZES", (50,))
+    monkeypatch.setattr(analysis, "ORDERS", 1)
+    kept = ("whitened_wpmi", "absence counts fully", "the term on names besides")
+    monkeypatch.setattr(analysis, "ABLATIONS", {name: analysis.ABLATIONS[name] for name in kept})
     text = analysis.main([str(folder), str(folder)])
     parts = dict(part.split("\n\n", 1) for part in text.split("## ")[1:])
     assert list(parts) == list(analysis.PARTS)
@@ -63,5 +67,6 @@ def test_every_table_on_a_small_world(run, monkeypatch):
     base = parts["constants"].splitlines()[2].split(" | ")
     assert ours.split(" | ")[3].startswith(base[2].split(" / ")[0])
     assert all(line.endswith("| 0 | 0 |") for line in parts["order"].strip().splitlines()[4:] if "whitened" in line)
-    assert "layers of 5 |" in parts["layers"]
+    assert "layers of 50 |" in parts["layers"]
+    assert "| absence counts fully |" in parts["terms"]
     assert np.isfinite(float(parts["heldout"].splitlines()[2].split(" | ")[2].split(" ")[0]))

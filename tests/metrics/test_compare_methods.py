@@ -1,3 +1,5 @@
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -145,3 +147,15 @@ def test_methods_are_ranked_where_they_are_told_apart_and_not_elsewhere():
     assert "cannot rank a and b (" in sentence
     assert f"differences below {rows[0]['faithfulness.whitened_least_detectable']:.3f} are mostly missed" in sentence
     assert describe_ranking(rows, "faithfulness.f1") == []
+
+
+def test_pairs_of_many_methods_that_cannot_be_ranked_stand_together():
+    methods = {"a": scored(0), "b": scored(1), "c": scored(2), "d": scored(3, more=0.2), "copy": scored(0)}
+    rows = [
+        {"layer": "fc", "first": first, "second": second} | compare_methods(methods[first], methods[second], **FAST)
+        for first, second in combinations(methods, 2)
+    ]
+    (sentence,) = describe_ranking(adjust_p_values(rows), "faithfulness.whitened")
+    assert sentence.startswith("fc, whitened: 4 of 10 pairs differ, in the order d, ")
+    assert "; cannot rank a with b, c; b with c, copy; c with copy (differences below 0.0" in sentence
+    assert sentence.endswith("; a and copy have the same scores")

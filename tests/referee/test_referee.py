@@ -1,14 +1,17 @@
 """The command on runs of `shapes`, on files of others and on tables made from scores that are known."""
 
 import csv
+import io
 import json
 import shutil
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from cd_exp import shapes
 from cd_exp.cli.entry import main as run_main
+from cd_exp.referee import Refereed, output
 from cd_exp.referee.__main__ import main as referee_main
 
 QUIET = (
@@ -83,6 +86,14 @@ def test_runs_files_and_references_stand_in_one_table(judged, tmp_path, capsys):
     assert "fc, whitened:" in text
     assert "differ, in the order right, " in text
     assert "circular for labels that it chose" in text
+    result = json.loads((tmp_path / "out" / "referee.json").read_text())
+    for width, interval in ((80, False), (300, True)):
+        console = Console(width=width, record=True, file=io.StringIO())
+        refereed = Refereed(result["layers"], tuple(references), comparisons=())
+        output.show(refereed, tmp_path, console)
+        table = console.export_text()
+        assert (f"{result['layers']['fc']['right']['faithfulness.auprc']:.3f} [" in table) == interval
+        assert any(line.split()[:2] == ["right", "100.0"] for line in table.splitlines())
 
 
 @pytest.mark.slow
