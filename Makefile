@@ -6,7 +6,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 unexport PYTHONDONTWRITEBYTECODE
 STAMP := .venv/.installed
 
-.PHONY: run test slow-test slurm-test release matrix lint docs bench same lock clean
+.PHONY: run test slow-test long-test slurm-test release matrix lint docs bench same lock clean
 
 run: $(STAMP)
 	$(BIN)/python run.py
@@ -17,6 +17,10 @@ test: $(STAMP)
 # What takes many seconds each.
 slow-test: $(STAMP)
 	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal
+
+# What takes half a minute or more each: the commands of every page, notebooks, tables of the experiments. Half an hour.
+long-test: $(STAMP)
+	$(BIN)/python -m pytest -m long -n 2 --dist worksteal
 
 # Starts munge and Slurm on this machine, as root; needs Debian's slurm-wlm and munge.
 slurm-test: $(STAMP)

@@ -294,7 +294,7 @@ REAL = {
 """top-1, top-5, mean rank and median rank that the published functions give on these inputs."""
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @shared
 @pytest.mark.shared
 def test_the_real_photographs_give_the_published_numbers(run):

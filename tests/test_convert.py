@@ -51,7 +51,7 @@ HOLDS = {
 }
 
 
-@pytest.mark.parametrize("units", [90, pytest.param(9216, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("units", [90, pytest.param(9216, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", FORMATS)
 def test_36864_units_come_back_from_every_format_as_they_were(tmp_path, name, units):
     rows = made_rows(units, **HOLDS[name])

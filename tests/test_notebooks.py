@@ -16,7 +16,7 @@ def cache(tmp_path_factory):
     return (base.parent if base.name.startswith("popen-") else base) / "notebook_cache"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::RuntimeWarning:zmq", "ignore::ResourceWarning")
 def test_runs_from_its_folder(path, cache, monkeypatch):

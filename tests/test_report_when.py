@@ -39,7 +39,7 @@ def made(job: Path) -> list[bool]:
     return [(job / page).is_file() for page in PAGES]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_sweep_makes_its_pages_after_the_last_job(sweep):
     folder = sweep("end")
     assert made(folder / "0") == made(folder / "1") == [True] * 3
@@ -56,7 +56,7 @@ def test_with_each_job_they_are_there_before_the_next_begins(sweep):
     assert all((folder / "0" / page).stat().st_mtime_ns < last for page in PAGES)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_never_makes_none_and_the_command_makes_the_same_from_the_cache(sweep, monkeypatch, capsys):
     folder, other = sweep("never", "report.when=never"), sweep("job", "report.when=job")
     assert made(folder / "0") == made(folder / "1") == [False] * 3

@@ -85,7 +85,7 @@ def world(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_made_again_is_the_same_bit_for_bit(world, kind, monkeypatch, capsys):
     monkeypatch.chdir(world)

@@ -51,7 +51,7 @@ def type_in(block: Block, folder: Path) -> None:
         done(["python", block.file] if block.file else ["python", "-c", block.body], folder)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("page", TYPED, ids=lambda page: page.stem)
 def test_what_the_page_shows_runs(page, folder):
     for block in blocks(page):

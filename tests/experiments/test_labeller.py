@@ -49,7 +49,7 @@ def test_the_truth_is_followed_when_concepts_are_shuffled():
         assert right(lambda match, neurons: neurons.T @ match.images @ match.texts.T, case, seed=seed).top1.all()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_table_on_a_small_world(run, monkeypatch):
     folder = run("probe.size=300", "similarity.top_k=30")
     monkeypatch.setattr(analysis, "photographs", lambda opened, seed: iter(list(shapes(opened))[1:]))

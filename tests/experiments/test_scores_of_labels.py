@@ -57,7 +57,7 @@ def test_both_words_of_a_double_unit():
     assert found["first label"].nonzero()[0].tolist() == [0, 1]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_planted_units_on_shapes(small):
     text = planted.main([str(small)])
     first, last = (part.splitlines() for part in (text.split("\n\n")[1], text.split("\n\n")[5]))
@@ -108,7 +108,7 @@ def test_a_layer_of_which_nothing_is_known(small):
         meta_evaluation.main([str(small), "--judge", "annotations", "--layers", "layer3"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_renderer_tells_true_labels_from_others(small):
     text = renderer.main([str(small), "--scenes", "12"])
     lines = dict(line.split(": ") for line in text.splitlines())

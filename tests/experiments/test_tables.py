@@ -21,7 +21,7 @@ def axes(**values):
     return "hydra.sweeper.params={" + ",".join(f"{key}:'{value}'" for key, value in values.items()) + "}"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_table3_has_a_row_a_job_and_features_once_a_probe_set(run):
     folder = run("-m", "experiment=table3_shapes",
                  axes(**{"probe.size": "300,200", "similarity": "cos,rank_reorder,soft_wpmi"}))  # fmt: skip
@@ -67,7 +67,7 @@ def test_vit_labels_hidden_units_of_blocks(run):
         vit.main([str(folder)])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.shared
 @pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/real is not here")
 def test_table3_on_real_photos_holds_every_known_number(run):

@@ -57,7 +57,7 @@ def test_the_table_of_latents_has_a_row_for_each_kind(tmp_path):
     assert [row.split("|")[2].strip() for row in rows] == ["192", "32", "32"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_directions_of_probes_are_named_and_random_ones_are_not(tmp_path):
     store = Store(tmp_path / "cache")
     text = on_directions.table("layer3", tmp_path, store, QUIET, training=800, size=800)

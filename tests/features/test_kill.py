@@ -71,7 +71,7 @@ def server():
     return context
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_killed_again_and_again_continues_and_gives_identical_numbers(server, tmp_path):
     (tmp_path / "network.py").write_text(NETWORK)
     np.save(tmp_path / "image_embeddings.npy", np.ones((COUNT, 6), dtype=np.float32))

@@ -126,7 +126,7 @@ def test_files_of_sweeps_and_commands_are_held_to_their_schemas(world):
     assert "explorer" in held(world / "sweep")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("design", ["rating", "choice", "presence", "intruder"])
 def test_files_of_studies_are_held_to_their_schemas(world, design):
     from cd_exp.study.__main__ import main as study

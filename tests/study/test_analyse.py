@@ -106,7 +106,7 @@ def test_differences_are_on_common_units_and_adjusted():
     assert rows[0]["difference_p_adjusted"] == pytest.approx(3 * rows[0]["difference_p"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     "design",
     ["rating", *(pytest.param(design, marks=pytest.mark.slow) for design in ("presence", "choice", "intruder"))],
@@ -163,7 +163,7 @@ def test_dropped_answers_are_beside_all(study):
     assert found["dropped"] == {"catch": 1, "fast": 1, "straight": 0, "double": 1}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_human_columns_join_the_run_before_marks(study, run, tmp_path):
     own = shutil.copytree(run, tmp_path / "run")
     before = (own / "labels.csv").read_text().splitlines()

@@ -132,7 +132,7 @@ def test_the_formulas_of_invert_are_in_its_own_file(run):
     assert right > 60
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_renders_score_labels_and_count_those_that_cannot_be_drawn(run):
     folder = run("judge=images", "judge.scenes=12", "judge.pairs=4")
     found = figures(folder)
