@@ -84,6 +84,7 @@ def test_each_layer_has_the_probability_of_its_own_prior(store):
     assert dissect(store, similarity.cos).labels["fc"].p_right is None
 
 
+@pytest.mark.slow
 def test_constants_of_a_users_own_are_taken(store):
     own = Fitted("soft_wpmi", {"prior_weight": 1.0}, Belief(1.0, 2.0, 3.0))
     labels = dissect(store, similarity.soft_wpmi, calibration=own).labels["fc"]

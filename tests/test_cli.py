@@ -241,6 +241,7 @@ def test_own_images_words_and_network(run, tmp_path):
     assert "unreadable" in out
 
 
+@pytest.mark.slow
 def test_a_sweep_has_a_folder_each_and_a_failed_job_hides_no_other(run):
     status, _, err, folder = run("-m", *SMALL, *QUICK, "similarity.top_k=20,0")
     assert status != 0

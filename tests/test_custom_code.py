@@ -118,6 +118,7 @@ def result(place: Path, group: str) -> list[tuple[str, ...]]:
     return labels(place, "labels_custom.csv")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "group",
     [

@@ -368,9 +368,8 @@ def test_there_are_as_many_as_promised():
     assert len({line for line, _ in CASES}) >= 120
 
 
-@pytest.mark.parametrize(
-    "full", [None, pytest.param("0", marks=pytest.mark.slow), pytest.param("1", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("full", [None, "0", "1"])
 @pytest.mark.parametrize(
     "line",
     [

@@ -38,6 +38,7 @@ def test_blocks_have_a_language_and_a_fence(page):
     assert not indented(page)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("page", "words"), RUNS, ids=name)
 def test_every_run_composes(page, words, monkeypatch):
     if "--config-dir" in words or "[group=choice" in words:

@@ -18,6 +18,8 @@ from experiments.qualitative import grid
 from experiments.reopening import reopen
 from experiments.weights_and_similarity import analysis as weights_and_similarity
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def where_the_run_was_started(monkeypatch, world):
@@ -26,7 +28,6 @@ def where_the_run_was_started(monkeypatch, world):
     monkeypatch.setenv("CD_EXP_CACHE", str(world / "cache"))
 
 
-@pytest.mark.slow
 def test_a_run_opened_again_has_the_labels_it_wrote_whatever_newer_code_would_say(small, tmp_path):
     table = (small / "labels.csv").read_text()
     shutil.copytree(small, tmp_path / "run")
@@ -91,7 +92,6 @@ def test_compositional_pairs_are_built_from_words_and_judged_in_either_order(sma
     assert compositional.with_pairs(["a", "b", "c"]) == ("a", "b", "c", "a b", "a c", "b c")
 
 
-@pytest.mark.slow
 def test_compositional_takes_the_hundred_best_words_and_scores_a_unit_whatever_else_is_asked(small, monkeypatch):
     run = reopen(small)
     assert len(compositional.with_pairs([str(word) for word in range(compositional.TOP)])) == 100 + 4950

@@ -14,6 +14,8 @@ from cd_exp.cli.entry import main as run_main
 from cd_exp.referee import Refereed, output
 from cd_exp.referee.__main__ import main as referee_main
 
+pytestmark = pytest.mark.slow
+
 QUIET = (
     *("probe.size=400", "stability.resamples=0", "logger=none", "features.progress=false", "features.workers=0"),
     *("report.html=false", "report.figures=false", "report.explorer=none", "similarity.top_k=30"),
@@ -96,7 +98,6 @@ def test_runs_files_and_references_stand_in_one_table(judged, tmp_path, capsys):
         assert any(line.split()[:2] == ["right", "100.0"] for line in table.splitlines())
 
 
-@pytest.mark.slow
 def test_a_run_has_the_scores_that_it_wrote_itself(judged, tmp_path):
     referee_main([str(judged), "--out", str(tmp_path)])
     metrics = json.loads((judged / "metrics.json").read_text())
@@ -125,7 +126,6 @@ def test_the_page_and_the_json_hold_the_same(judged, tmp_path, capsys):
     assert {f"faithfulness.whitened_{what}" for what in ("difference", "p_adjusted", "least_detectable")} <= row.keys()
 
 
-@pytest.mark.slow
 def test_two_runs_are_called_by_their_folders(judged, run, tmp_path):
     other = run("similarity.scale=3.0")
     assert referee_main([str(judged), str(other), "--out", str(tmp_path), "--layer", "fc"]) == 0
@@ -135,14 +135,12 @@ def test_two_runs_are_called_by_their_folders(judged, run, tmp_path):
     assert any(note.startswith(f"{other.name}: run without a judge") for note in notes)
 
 
-@pytest.mark.slow
 def test_runs_of_other_images_are_refused(judged, run, tmp_path, capsys):
     other = run("probe.seed=5")
     assert referee_main([str(judged), str(other), "--out", str(tmp_path)]) == 2
     assert "are not of the same images" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_beliefs_and_human_ratings_of_a_run_are_columns(judged, tmp_path):
     folder = tmp_path / "rated"
     shutil.copytree(judged, folder)
@@ -160,7 +158,6 @@ def test_beliefs_and_human_ratings_of_a_run_are_columns(judged, tmp_path):
     assert float(found["stability_mean"]) == 0.5
 
 
-@pytest.mark.slow
 def test_published_scores_are_laid_beside_ours(judged, tmp_path, capsys):
     """Tables of the true names and of others: what they say is what the whitened judge says, and then the contrary."""
     names = {"true": shapes.CLASSES, "other": [str(name) for name in np.roll(shapes.CLASSES, 7)]}

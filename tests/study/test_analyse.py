@@ -207,6 +207,7 @@ def refused(capsys, *words):
     return said
 
 
+@pytest.mark.slow
 def test_what_a_user_can_mend_is_one_line(study, made, run, tmp_path, capsys):
     assert "holds no answers.csv" in refused(capsys, made("rating"))
     folder = study("rating")
@@ -223,6 +224,7 @@ def test_what_a_user_can_mend_is_one_line(study, made, run, tmp_path, capsys):
     assert "was edited or cut off" in refused(capsys, folder)
 
 
+@pytest.mark.slow
 def test_a_missing_package_is_named(study, monkeypatch, capsys):
     folder = study("rating")
     capsys.readouterr()

@@ -53,6 +53,7 @@ VALUES = st.sampled_from([True, False, None, 0, 1, 2, 5, 0.3, "relu", "topk", "l
 SHAPES = st.sampled_from([(), (6,), (10,), (6, 10), (10, 6), (3,)])
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(kind=st.sampled_from(sorted(FILES)), name=ADDED, shape=SHAPES)
 def test_whatever_tensor_is_added_the_result_is_the_librarys_or_a_refusal_that_names_it(
@@ -81,6 +82,7 @@ def nested(settings, path, value):
     return None if deeper is None else {**settings, first: deeper}
 
 
+@pytest.mark.slow
 @settings(max_examples=160, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(kind=st.sampled_from(sorted(FILES)), name=SWITCHES, value=VALUES)
 def test_whatever_switch_is_set_the_result_is_the_librarys_or_a_refusal_that_names_it(

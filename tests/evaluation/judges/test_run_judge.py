@@ -102,6 +102,7 @@ def test_methods_are_told_apart_or_said_not_to_be(run):
     assert (row["faithfulness.whitened_p_adjusted"] < 0.05) == (abs(difference) > least * 0.7)
 
 
+@pytest.mark.slow
 def test_labels_have_their_scores_and_what_was_scored(run):
     folder = run("judge=annotations", "baseline=invert")
     own = rows(folder)
