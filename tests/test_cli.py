@@ -135,7 +135,7 @@ def test_network_dissection_beside_our_labels(run):
     assert set(results(folder)["baselines"]["netdissect"]) == {"layer4", "fc"}
     assert (folder / "tally_layer4.csv").is_file()
     assert (folder / "labels_netdissect.csv").is_file()
-    assert all(heading in out for heading in ("clip_dissec", "netdissect", "identical"))
+    assert all(heading in out for heading in ("clip_dissect − netdissect", "identical labels"))
 
     tally = folder / "tally_layer4.csv"
     published = ["baseline=published", f"baseline.path={tally}", "baseline.layer=layer4"]

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
 from rich import box
@@ -83,7 +84,7 @@ def _result_tables(console: Console, outcome: RunResult, method: str) -> Iterato
     if rows:
         yield print_legend(metric_columns(rows))
     if method_differences(outcome):
-        yield print_comparisons(outcome)
+        yield from print_comparisons(outcome)
         yield print_tests(outcome)
 
 
@@ -136,16 +137,17 @@ def print_by_method(rows: Sequence[MetricsRow]) -> Table:
     return table
 
 
-def print_comparisons(outcome: RunResult) -> Table:
-    """A row for each paired test: the first method less the second on the units in common; p, and p by Holm."""
-    table = _make_table("layer", "methods", "metric", "difference [95 %]", "p", "Holm", "n", right_from=3)
-    before = None
-    for test in method_differences(outcome):
-        pair = (test.layer, f"{test.first} − {test.second}")
-        cells = (test.metric, f"{test.difference} {test.interval}".strip(), test.p, test.adjusted, test.units)
-        table.add_row(*map(as_terminal_text, ("", "") if pair == before else pair), *map(as_terminal_text, cells))
-        before = pair
-    return table
+def print_comparisons(outcome: RunResult) -> Iterator[Table]:
+    """A table for each two methods of a layer: the first less the second on the units in common; p, and p by Holm."""
+    by_pair = groupby(method_differences(outcome), key=lambda test: (test.layer, test.first, test.second))
+    for (layer, first, second), tests in by_pair:
+        title = f"{layer}: {first} − {second}"
+        table = _make_table("metric", "difference [95 %]", "p", "Holm", "n", right_from=1)
+        table.title, table.title_justify = as_terminal_text(title, style="bold"), "left"
+        for test in tests:
+            cells = (test.metric, f"{test.difference} {test.interval}".strip(), test.p, test.adjusted, test.units)
+            table.add_row(*map(as_terminal_text, cells))
+        yield table
 
 
 def print_tests(outcome: RunResult) -> Table:
@@ -156,7 +158,7 @@ def print_tests(outcome: RunResult) -> Table:
     ):
         if test:
             table.add_row(*map(as_terminal_text, (metric, test)))
-    table.add_row("Holm", "p adjusted by Holm for all tests of this table")
+    table.add_row("Holm", "p adjusted by Holm for all tests of the run")
     return table
 
 

@@ -21,7 +21,7 @@ def printed(outcome, folder, *, width=80, **settings) -> str:
 def test_results_tests_examples_notes_and_place_are_printed(outcome, tmp_path, width):
     text = printed(outcome, tmp_path, width=width, method="soft_wpmi")
     for words in (
-        "58.3 [52.1, 63.8]", "43.7 [37.5, 49.2]", "soft_wpmi", "netdissect", "layer4.1.act2",
+        "fc: clip_dissect − netdissect", "58.3 [52.1, 63.8]", "43.7 [37.5, 49.2]", "soft_wpmi", "layer4.1.act2",
         "+14.6 [+2.5, +26.0]", "0.021", "2 units of fc never fire", "total 13.1 s", str(tmp_path),
     ):  # fmt: skip
         assert words in text
@@ -120,7 +120,7 @@ def test_notes_are_logged_too(outcome, tmp_path, caplog):
 def test_every_test_is_named(outcome, tmp_path):
     lines = [" ".join(line.split()) for line in printed(outcome, tmp_path).splitlines()]
     assert "top-1 % McNemar mid-p, Tango's score interval" in lines
-    assert "Holm p adjusted by Holm for all tests of this table" in lines
+    assert "Holm p adjusted by Holm for all tests of the run" in lines
 
 
 def test_names_are_printed_as_they_are(outcome, tmp_path):
