@@ -145,6 +145,9 @@ def _plan(options: argparse.Namespace) -> None:
     plan = _plan_of(options)
     plan.check()
     quality = _qualities(options.quality)
+    for name in ("price", "seconds"):
+        if (getattr(options, name) or 0) < 0:
+            raise InputError(f"--{name} {getattr(options, name):g} is negative; give 0 or more")
     run = open_run(options.folder, plan.methods, strongest=strongest_needed(plan), trust=options.trust)
     study = draw(run.source, plan)
     expected = costs(study, price=options.price, seconds=options.seconds)
@@ -158,7 +161,8 @@ def _plan(options: argparse.Namespace) -> None:
         print_json({**expected, "quality": assumed, "outlook": rows})
         return
     for name, value in expected.items():
-        print(f"{name.replace('_', ' '):<20} {value:>10,.6g}")
+        digits = {"minutes_per_batch": 1, "cost": 2}.get(name, 0)
+        print(f"{name.replace('_', ' '):<20} {value:>10,.{digits}f}")
     if plan.design != "presence":
         print("assumed quality:     " + ", ".join(f"{name} {value:.2f}" for name, value in assumed.items()))
     for prospect in outlooks:
@@ -223,7 +227,8 @@ def _analyse(options: argparse.Namespace) -> None:
     run = options.folder or (Path(study.key["run"]) if study.key["run"] else None)
     there = run if run is not None and (run / "labels.csv").is_file() else None
     if options.join and there is None:
-        raise InputError(f"--join needs the run, and {run} holds no labels.csv; say where it is with --run")
+        where = "the study has none" if run is None else f"{run} holds no labels.csv"
+        raise InputError(f"--join needs the run, and {where}; say where it is with --run")
     if there is not None:
         _check_run(study, there)
     try:
@@ -261,15 +266,15 @@ def _show(outcome: dict[str, Any]) -> None:
         print(f"  {row['first']} - {row['second']}: {row['difference']:+.4f}{_interval(row)} "
               f"p={row['difference_p']:.2g}, Holm {row['difference_p_adjusted']:.2g}")  # fmt: skip
     for name, value in everything["agreement"].items():
-        print(f"  {name.replace('_', ' ')}: {value:.3f}")
-    for row in outcome.get("strengths", ()):
+        print(f"  {name.replace('_', ' ')}: {value:.4f}")
+    for row in everything.get("strengths", ()):
         print(f"  strength of {row['method']}: {row['strength']:+.3f}{_interval(row)}")
-    for row in outcome.get("tenths", ()):
+    for row in everything.get("tenths", ()):
         print(f"  tenth {row['tenth']}: {row['mean']:.3f}{_interval(row)} n={row['units']}")
-    people = outcome.get("people_with_people")
+    people = everything.get("people_with_people")
     if people:
         print(f"  people with people, Spearman: {people['spearman']:.3f}{_interval(people)}")
-    for row in outcome["orders"][:8]:
+    for row in everything["orders"][:8]:
         print(f"  people with {row['score']} of {row['method']}, Spearman: {row['spearman']:.3f}{_interval(row)}")
 
 

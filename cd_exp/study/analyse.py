@@ -19,7 +19,6 @@ from cd_exp.io.digests import update_digests
 from cd_exp.io.text import format_csv, make_file_name
 from cd_exp.metrics import adjust_p_values
 from cd_exp.metrics.intervals import bootstrap_interval
-from cd_exp.metrics.rank_correlation import rank_correlations
 from cd_exp.metrics.significance import compare_means
 from cd_exp.records import CLIP_DISSECT
 from cd_exp.study import scores
@@ -212,7 +211,7 @@ def differences(values: Mapping[Key, float], methods: Sequence[str], *, seed: in
     return adjust_p_values(rows)
 
 
-def strengths(answered: Answered, methods: Sequence[str], *, seed: int, resamples: int = 199) -> list[dict[str, Any]]:
+def strengths(answered: Answered, methods: Sequence[str], *, seed: int, resamples: int = 999) -> list[dict[str, Any]]:
     """Bradley-Terry strengths of methods, of `none of them` and of descriptions of other units, from all choices.
 
     A description that several methods gave is a choice of each of them over all others.
@@ -227,11 +226,15 @@ def strengths(answered: Answered, methods: Sequence[str], *, seed: int, resample
         others = tuple(sorted({item for option in options for item in option} - set(taken)))
         by_unit.setdefault((trial["layer"], trial["unit"]), []).extend((item, others) for item in taken)
     units = list(by_unit.values())
-    rng, drawn = np.random.default_rng(seed), []
     value = scores.choice_strengths([choice for unit in units for choice in unit], count=len(items))
-    for _ in range(resamples):
-        sample = rng.integers(0, len(units), len(units))
-        drawn.append(scores.choice_strengths([c for row in sample for c in units[row]], count=len(items)))
+    kinds = {kind: number for number, kind in enumerate(dict.fromkeys(choice for unit in units for choice in unit))}
+    counts = np.zeros((len(units), len(kinds)))
+    np.add.at(counts, tuple(np.array([(row, kinds[c]) for row, unit in enumerate(units) for c in unit]).T), 1)
+    drawn_units = np.random.default_rng(seed).multinomial(len(units), [1 / len(units)] * len(units), resamples)
+    taken, offered = np.array([kind[0] for kind in kinds]), np.zeros((len(kinds), len(items)), dtype=bool)
+    for number, (item, others) in enumerate(kinds):
+        offered[number, [item, *others]] = True
+    drawn = scores.strengths_of_counts(drawn_units @ counts, taken, offered)
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
     shown = {item for unit in units for taken, others in unit for item in (taken, *others)}
     return [
@@ -304,21 +307,16 @@ def people_with_people(answered: Answered, *, seed: int) -> dict[str, Any] | Non
             return None
         both = [unit_scores(Answered(answered.study, [answered.rows[i] for i in half]))[name] for half in halves]
         columns.append(np.array([[half.get(key, np.nan) for key in keys] for half in both]).T)
-    stacked = np.stack(columns, axis=1)  # units x splits x halves
-
-    def mean_order(values: Float[np.ndarray, "units splits halves"]) -> float | None:
-        each = rank_correlations(values[..., 0].T, values[..., 1].T)
-        return None if np.isnan(each).all() else float(np.nanmean(each))
-
-    return _with_interval(stacked, mean_order, seed)
+    return _order(np.stack(columns, axis=1), seed)
 
 
-def _with_interval(values: np.ndarray, statistic: Any, seed: int) -> dict[str, Any] | None:
-    value = statistic(values)
-    if value is None:
+def _order(pairs: Float[np.ndarray, "units splits 2"], seed: int) -> dict[str, Any] | None:
+    """How far two numbers of each unit order the units alike, with the interval; None where that is undefined."""
+    value = float(scores.mean_rank_correlation(pairs))
+    if np.isnan(value):
         return None
-    interval = scores.bootstrap_rows(values, statistic, seed=seed)
-    return {"spearman": value, "units": len(values), **({"ci95": list(interval)} if interval else {})}
+    interval = scores.bootstrap_rows(pairs, scores.mean_rank_correlation, seed=seed)
+    return {"spearman": value, "units": len(pairs), **({"ci95": list(interval)} if interval else {})}
 
 
 def orders(values: Mapping[Key, float], run: Path, *, seed: int) -> list[dict[str, Any]]:
@@ -326,11 +324,6 @@ def orders(values: Mapping[Key, float], run: Path, *, seed: int) -> list[dict[st
 
     A score of the unit alone (*intruder*) is held against our own labels' numbers.
     """
-
-    def order(pairs: Float[np.ndarray, "units 2"]) -> float | None:
-        value = float(rank_correlations(*pairs.T))
-        return None if np.isnan(value) else value
-
     rows = []
     for method in dict.fromkeys(key[2] for key in values):
         path = label_file(run, method)
@@ -345,8 +338,8 @@ def orders(values: Mapping[Key, float], run: Path, *, seed: int) -> list[dict[st
             numbers = _numbers([table[key[:2]][name] for key in units])
             if numbers is None:
                 continue
-            both = np.stack([people, numbers], axis=1)
-            row = _with_interval(both[~np.isnan(numbers)], order, seed)
+            both = np.stack([people, numbers], axis=1)[:, None]
+            row = _order(both[~np.isnan(numbers)], seed)
             if row is not None:
                 rows.append({"method": method or CLIP_DISSECT, "score": name, **row})
     return sorted(rows, key=lambda row: -abs(row["spearman"]))
@@ -385,10 +378,10 @@ def results(
         raise InputError(
             f"all {len(submissions)} submissions are dropped by the rules; see raters.csv, and collect more"
         )
-    under = {rule: _under(study, of_rule, methods, seed) for rule, of_rule in kept.items()}
-    answered = Answered.of(study, kept["all"])
-    values = unit_scores(answered)
-    outcome: dict[str, Any] = {
+    under: dict[tuple[Submission, ...], dict[str, Any]] = {}  # most rules leave the same submissions
+    for left in map(tuple, kept.values()):
+        under[left] = under.get(left) or _under(study, left, methods, run=run, seed=seed)
+    outcome = {
         "schema": 1,
         "study": study.study["study"],
         "design": study.design,
@@ -396,33 +389,32 @@ def results(
         "submissions": len(submissions),
         "raters": len({submission.rater for submission in submissions}),
         "dropped": {rule: sum(rule in submission.dropped for submission in submissions) for rule in RULES},
-        "rules": under,
+        "rules": {rule: under[tuple(left)] for rule, left in kept.items()},
     }
-    if study.design == "choice":
-        outcome["strengths"] = strengths(answered, methods, seed=seed)
-    if study.design == "intruder":
-        outcome["tenths"] = by_tenth(answered, seed=seed)
-    people = people_with_people(answered, seed=seed)
-    outcome |= {"people_with_people": people} if people else {}
-    first = values[FIRST[study.design]]
-    outcome["orders"] = orders(first, run, seed=seed) if run is not None else []
-    return outcome, values
+    return outcome, unit_scores(Answered.of(study, kept["all"]))
 
 
-def _under(study: StudyFolder, submissions: Sequence[Submission], methods: Sequence[str], seed: int) -> dict[str, Any]:
-    """Scores, differences and agreement of what one rule leaves."""
+def _under(
+    study: StudyFolder, submissions: Sequence[Submission], methods: Sequence[str], *, run: Path | None, seed: int
+) -> dict[str, Any]:
+    """All that is said of the submissions that one rule leaves."""
     answered = Answered.of(study, submissions)
     if not answered.rows:
-        return {"submissions": 0, "answers": 0}
+        return {"submissions": len(submissions), "answers": 0}
     values = unit_scores(answered)
-    error = gold_error(study, submissions)
+    first, error = values[FIRST[study.design]], gold_error(study, submissions)
+    people = people_with_people(answered, seed=seed)
     return {
         "submissions": len(submissions),
         "answers": len(answered.rows),
         "cannot_tell": sum(answer == CANNOT_TELL for _, _, answer in answered.rows),
         "scores": method_table(values, methods, seed=seed),
-        "differences": differences(values[FIRST[study.design]], methods, seed=seed),
+        "differences": differences(first, methods, seed=seed),
         "agreement": agreement(answered) | ({} if error is None else {"rater_error_gold": error}),
+        **({"strengths": strengths(answered, methods, seed=seed)} if study.design == "choice" else {}),
+        **({"tenths": by_tenth(answered, seed=seed)} if study.design == "intruder" else {}),
+        **({"people_with_people": people} if people else {}),
+        "orders": orders(first, run, seed=seed) if run is not None else [],
     }
 
 
@@ -497,10 +489,13 @@ def join(run: Path, values: UnitScores) -> list[Path]:
         The files that changed.
 
     Raises:
-        InputError: the folder holds no labels.
+        InputError: the folder holds no labels of a method.
     """
     changed = []
     methods = dict.fromkeys(key[2] for of_name in values.values() for key in of_name)
+    missing = [method for method in methods if not label_file(run, method).is_file()]
+    if missing:
+        raise InputError(f"{run} has no labels of {missing[0]!r} to join; give the run that was asked about with --run")
     for method in methods:
         path = label_file(run, method)
         header, rows = _label_rows(path)

@@ -7,13 +7,15 @@ Four designs. *rating*: does a description fit a unit's strongest images, 1 to 5
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from cd_exp.errors import InputError, MissingTexts
-from cd_exp.records import CLIP_DISSECT, Labels
+
+if TYPE_CHECKING:
+    from cd_exp.records import Labels
 
 Design = Literal["rating", "presence", "choice", "intruder"]
 DESIGNS: tuple[Design, ...] = ("rating", "presence", "choice", "intruder")
@@ -82,7 +84,7 @@ class Source:
         images: how many there are.
     """
 
-    methods: Mapping[str, Mapping[str, Labels]]
+    methods: "Mapping[str, Mapping[str, Labels]]"
     strongest: Callable[[str, int], Int[np.ndarray, "units count"]]
     activations: Callable[[str], Float[np.ndarray, "images units"]]
     match: Callable[[str], Float[np.ndarray, " images"]]
@@ -145,6 +147,8 @@ def draw_units(
 
 def _usable(source: Source, layer: str) -> dict[int, float]:
     """The stability of each unit that every method labels; NaN where it is unknown."""
+    from cd_exp.records import CLIP_DISSECT  # with torch, which `read` and `--help` do without
+
     first = source.methods.get(CLIP_DISSECT, next(iter(source.methods.values())))[layer]
     marks = first.marks or (frozenset(),) * len(first.units)
     stability = np.full(len(first.units), np.nan) if first.stability is None else first.stability

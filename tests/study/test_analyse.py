@@ -117,8 +117,10 @@ def test_every_design_from_answers_to_files(study, run, design, capsys):
     found = json.loads((folder / "results.json").read_text())
     assert set(found["rules"]) == {"none", "catch", "fast", "straight", "double", "all"}
     assert {row["score"] for row in found["rules"]["all"]["scores"]} == set(analyse.SCORES[design])
-    assert found["people_with_people"]["spearman"] <= 1
-    assert found["orders"]
+    for under in found["rules"].values():
+        assert under["people_with_people"]["spearman"] <= 1
+        assert under["orders"]
+        assert ("strengths" in under, "tenths" in under) == (design == "choice", design == "intruder")
     page = (folder / "results.html").read_text()
     assert page.count("data:image/png") == len(list((folder / "figures").iterdir())) >= 1
     with (folder / "human.csv").open() as file:
@@ -160,6 +162,8 @@ def test_dropped_answers_are_beside_all(study):
         "double": every - 1,
         "all": every - 2,
     }
+    people = {rule: under["people_with_people"]["spearman"] for rule, under in found["rules"].items()}
+    assert people["none"] == people["straight"] != people["all"]
     assert found["dropped"] == {"catch": 1, "fast": 1, "straight": 0, "double": 1}
 
 

@@ -4,6 +4,8 @@ import csv
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -214,3 +216,8 @@ def test_wrong_columns_are_one_line(tmp_path, capsys):
     (tmp_path / "t.csv").write_text(TABLE.replace("fc,0,5", "fc,0,7"))
     assert "'7' is no rating" in refused(capsys, *words, "unit=Unit", "answer=Ours E1 Rating")
     assert not (tmp_path / "new").exists()
+
+
+def test_reading_answers_loads_no_network_library():
+    code = "import sys, cd_exp.study.__main__, cd_exp.study.read; print(*{'torch', 'scipy', 'PIL'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"

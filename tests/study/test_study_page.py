@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "explorer"))
 from browsing import browser, needs_browser
 from selenium.webdriver.common.keys import Keys
 
+from cd_exp.study.make import Plan, Words, make
 from cd_exp.study.read import allowed_answers, open_study, read_answers
 
 pytestmark = needs_browser
@@ -170,8 +171,29 @@ def test_practice_says_what_was_expected(window, made):
     data = json.loads(data_of(made("rating")))["practice"][1]
     window.keys("3")
     assert "was expected" in window.text()
+    assert window.js("return document.querySelector('.chosen').dataset.answer") == "3"
+    assert window.js("return document.querySelectorAll('.wanted').length") == 2
     window.js("document.getElementById('next').click()")
     assert data["accept"] in ([4, 5], [1, 2])
+
+
+def test_the_image_that_does_not_belong_is_outlined_in_the_example(window, made):
+    opens(window, made("intruder"), "PROLIFIC_PID=p11&batch=1")
+    window.js("document.getElementById('agree').click()")
+    assert window.js("return getComputedStyle(document.querySelector('.example .wanted')).outlineWidth") == "3px"
+
+
+def test_answers_are_sent_before_the_code_and_in_another_tab(window, run, tmp_path):
+    words = Words(submit_to="https://forms.example.org/answers", code="CODE1")
+    make(run, tmp_path / "out", Plan("intruder", units=3), words)
+    start(window, tmp_path / "out", "PROLIFIC_PID=p12&batch=1")
+    while window.js(VIEW) == "tasks":
+        window.keys("1")
+    assert window.js("return document.getElementById('submit').target") == "_blank"
+    order = [
+        window.js(f"return document.getElementById('{name}').offsetTop") for name in ("submit", "code", "prolific")
+    ]
+    assert order == sorted(order)
 
 
 def test_who_does_not_agree_leaves_nothing(window, made):

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from scipy import optimize
+from scipy import optimize, stats
 from statsmodels.stats.inter_rater import cohens_kappa
 
 from cd_exp.study import scores
@@ -243,5 +243,26 @@ def test_an_item_that_is_never_chosen_has_a_finite_strength():
 
 def test_the_bootstrap_of_a_constant_is_the_constant():
     values = np.ones((5, 2))
-    assert scores.bootstrap_rows(values, lambda v: float(v.mean()), seed=0) == (1, 1)
-    assert scores.bootstrap_rows(values, lambda v: None, seed=0) is None
+    assert scores.bootstrap_rows(values, lambda v: v.mean((1, 2)), seed=0) == (1, 1)
+    assert scores.bootstrap_rows(values, lambda v: np.full(len(v), np.nan), seed=0) is None
+
+
+def test_orders_of_many_samples_are_those_of_each():
+    pairs = np.random.default_rng(3).normal(size=(4, 12, 3, 2))
+    pairs[0, 2, 1, 0] = np.nan
+    together = scores.mean_rank_correlation(pairs)
+    for sample, value in zip(pairs, together, strict=True):
+        whole = [split[~np.isnan(split).any(axis=1)].T for split in sample.swapaxes(0, 1)]
+        assert value == pytest.approx(np.mean([stats.spearmanr(*split)[0] for split in whole]))
+    assert np.isnan(scores.mean_rank_correlation(np.ones((5, 1, 2))))
+
+
+def test_strengths_of_counts_are_those_of_the_choices():
+    rng, samples = np.random.default_rng(10), []
+    kinds = [(0, (1, 2)), (1, (0, 2)), (2, (0, 1)), (0, (3,)), (3, (0,)), (1, (3,)), (3, (1,))]
+    offered = np.array([[item in (taken, *others) for item in range(4)] for taken, others in kinds])
+    counts = rng.integers(5, 60, (3, len(kinds))).astype(float)
+    for row in counts.astype(int):
+        samples.append(scores.choice_strengths([k for k, n in zip(kinds, row, strict=True) for _ in range(n)], count=4))
+    values = scores.strengths_of_counts(counts, np.array([taken for taken, _ in kinds]), offered)
+    assert values == pytest.approx(np.array(samples), abs=0.01)

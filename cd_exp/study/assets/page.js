@@ -187,16 +187,22 @@ const views = {
     const said = node("div", { className: "row" });
     said.setAttribute("aria-live", "polite");
     let done = false;
+    const asked = question(trial, `practice ${state.practice}`, value => answer(value));
     const answer = value => {
       if (done) return;
       done = true;
+      for (const button of asked.flatMap(part => [...part.querySelectorAll("[data-answer], .pick [data-place]")])) {
+        const own = button.dataset.answer ?? button.dataset.place;
+        if (String(value) === own) button.classList.add("chosen");
+        if (trial.accept.some(wanted => String(wanted) === own)) button.classList.add("wanted");
+      }
       const fits = trial.accept.some(wanted => wanted === value);
       const next = node("button", { className: "go", type: "button", id: "next" }, "Next");
       next.addEventListener("click", () => { state.practice += 1; save(); draw(); });
       said.append(node("span", { className: fits ? "right" : "wrong" }, fits ? "Right." : `Look again: ${inWords(trial, trial.accept)} was expected.`), next);
       next.focus();
     };
-    return [node("p", { className: "soft" }, `Practice ${state.practice + 1} of ${last}`), ...question(trial, `practice ${state.practice}`, answer), said];
+    return [node("p", { className: "soft" }, `Practice ${state.practice + 1} of ${last}`), ...asked, said];
   },
   tasks() {
     const at = order.findIndex(id => !state.answers[id]);
@@ -216,16 +222,18 @@ const views = {
       node("div", { className: "row" }, back, node("span", { className: "soft", id: "count" }, `Question ${at + 1} of ${order.length}`))];
   },
   end() {
-    const text = JSON.stringify(answersFile());
-    const parts = [node("h2", {}, "Thank you, that was all"), node("p", {}, "Your completion code:"), node("p", { className: "code", id: "code" }, data.code)];
-    const form = submission(text);
-    if (form) parts.push(form);
-    if (ids.PROLIFIC_PID) parts.push(node("p", {}, node("a", { className: "go", id: "prolific", href: `https://app.prolific.com/submissions/complete?cc=${encodeURIComponent(data.code)}` }, "Return to Prolific")));
+    const text = JSON.stringify(answersFile()), form = submission(text);
     const file = node("a", { className: form ? "plain" : "go", id: "download", download: `answers-${data.study}-${batch}-${(fnv(rater) >>> 0).toString(16)}.json`,
       href: URL.createObjectURL(new Blob([text], { type: "application/json" })) }, "Save the file of answers");
     const field = node("textarea", { readOnly: true, id: "answers", value: text });
     field.setAttribute("aria-label", "the answers as text");
-    parts.push(node("div", { className: "row" }, file), node("details", {}, node("summary", {}, "The answers as text"), field));
+    // Answers first: whoever goes back to the platform before they are sent or saved has worked for nothing.
+    const parts = [node("h2", {}, "Thank you, that was all"),
+      node("p", {}, form ? "First send your answers:" : "First save your answers, and send the file to whoever asked you:"),
+      ...(form ? [form] : []), node("div", { className: "row" }, file),
+      node("p", {}, "Then use your completion code:"), node("p", { className: "code", id: "code" }, data.code)];
+    if (ids.PROLIFIC_PID) parts.push(node("p", {}, node("a", { className: "go", id: "prolific", href: `https://app.prolific.com/submissions/complete?cc=${encodeURIComponent(data.code)}` }, "Return to Prolific")));
+    parts.push(node("details", {}, node("summary", {}, "The answers as text"), field));
     return parts;
   },
   lost: () => [node("h2", {}, "This link does not fit"), node("p", {}, `This page has no batch ${batch}. Please use the link that you were given.`)],
@@ -246,6 +254,7 @@ function submission(text) {
   const turk = ids.assignmentId && query.get("turkSubmitTo");
   if (!turk && !data.submit) return null;
   const form = node("form", { method: "post", action: turk ? `${turk.replace(/\/+$/, "")}/mturk/externalSubmit` : data.submit, id: "submit" });
+  if (!turk) form.target = "_blank";  // the code stays in sight
   for (const [name, value] of [["assignmentId", ids.assignmentId ?? ""], ["answers", text], ["code", data.code]]) form.append(node("input", { type: "hidden", name, value }));
   form.append(node("button", { className: "go", type: "submit" }, "Send the answers"));
   return form;
