@@ -231,10 +231,11 @@ def strengths(answered: Answered, methods: Sequence[str], *, seed: int, resample
     counts = np.zeros((len(units), len(kinds)))
     np.add.at(counts, tuple(np.array([(row, kinds[c]) for row, unit in enumerate(units) for c in unit]).T), 1)
     drawn_units = np.random.default_rng(seed).multinomial(len(units), [1 / len(units)] * len(units), resamples)
-    taken, offered = np.array([kind[0] for kind in kinds]), np.zeros((len(kinds), len(items)), dtype=bool)
+    offered = np.zeros((len(kinds), len(items)), dtype=bool)
     for number, (item, others) in enumerate(kinds):
         offered[number, [item, *others]] = True
-    drawn = scores.strengths_of_counts(drawn_units @ counts, taken, offered)
+    winners = np.array([item for item, _ in kinds])
+    drawn = scores.strengths_of_counts(drawn_units @ counts, winners, offered)
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
     shown = {item for unit in units for taken, others in unit for item in (taken, *others)}
     return [
