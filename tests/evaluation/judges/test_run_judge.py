@@ -135,7 +135,7 @@ def test_the_formulas_of_invert_are_in_its_own_file(run):
 
 @pytest.mark.long
 def test_renders_score_labels_and_count_those_that_cannot_be_drawn(run):
-    folder = run("judge=images", "judge.scenes=12", "judge.pairs=4")
+    folder = run("judge=images", "judge.scenes=6", "judge.pairs=1")
     found = figures(folder)
     for layer in ("layer4", "fc"):
         values = [found["baselines"][name][layer]["faithfulness.cosy_auc"] for name in ("random_labels", "true_labels")]
