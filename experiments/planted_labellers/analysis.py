@@ -70,7 +70,8 @@ def scores_of(run: Run, layer: str, *, seed: int) -> Scored:
     match = WhitenedMatch.of(images[held.chosen_on], images[held.scored_on], run.embed(run.parts.concepts.names))
     columns, units = match.matches(run.embed(tuple(truth))), torch.arange(len(truth))
     rows = [
-        score_whitened(activations, column[:, None].expand(-1, len(truth)), units) for column in columns.unbind(dim=1)
+        score_whitened(activations, column[:, None], units, column=torch.zeros_like(units))
+        for column in columns.unbind(dim=1)
     ]
     pairs = zip(("whitened", "which_unit"), zip(*rows, strict=True), strict=True)
     return Scored({name: torch.stack(list(values), dim=1).numpy() for name, values in pairs})

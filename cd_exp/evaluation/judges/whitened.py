@@ -34,6 +34,10 @@ VALUES = 2**23
 """At a time: 64 MiB in double."""
 
 
+SORTED = 16
+"""From so many labels of one name on, sorting is quicker than comparing each with all units."""
+
+
 def whiten_activations(
     learned: Float[Tensor, "learned units"], scored: Float[Tensor, "scored units"], *, ridge: float = UNIT_RIDGE
 ) -> Float[Tensor, "scored units"]:
@@ -160,7 +164,11 @@ def unit_columns(values: Float[Tensor, "images columns"]) -> Float[Tensor, "imag
 
 
 def score_whitened(
-    activations: Float[Tensor, "images units"], match: Float[Tensor, "images labels"], unit: Int[Tensor, " labels"]
+    activations: Float[Tensor, "images units"],
+    match: Float[Tensor, "images columns"],
+    unit: Int[Tensor, " labels"],
+    *,
+    column: Int[Tensor, " labels"] | None = None,
 ) -> tuple[Float[Tensor, " labels"], Float[Tensor, " labels"]]:
     """The correlation of each label with its unit, and the share of the other units that it fits less well.
 
@@ -172,22 +180,47 @@ def score_whitened(
 
     Args:
         activations: whitened, of a whole layer.
-        match: whitened, of each label.
+        match: whitened, of each label, or of each different one.
         unit: the column of the unit that each label is of.
+        column: the column of `match` that each label has; one each, in order, where not given.
 
     >>> a = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
     >>> [values.tolist() for values in score_whitened(a, a[:, :1], torch.tensor([0]))]
     [[1.0], [1.0]]
     """
     activations, match = unit_columns(activations), unit_columns(match.to(activations))
+    column = torch.arange(len(unit), device=unit.device) if column is None else column
     alive = activations.any(dim=0)
     correlations = activations.T @ match
-    own = correlations.gather(0, unit[None])[0]
+    own = correlations[unit, column]
     others = (int(alive.sum()) - alive[unit].long()).clamp(min=0)
-    below = (correlations[alive] < own).sum(dim=0) - 0.0
-    ties = (correlations[alive] == own).sum(dim=0) - alive[unit].long()  # each unit is equal to itself
-    share = torch.where(others > 0, (below + ties / 2) / others.clamp(min=1), 0.5)
-    return own.clamp(-1, 1), share.where(match.any(dim=0) & alive[unit], 0.5)
+    below, equal = _count_below(correlations[alive].T.contiguous(), own, column)
+    share = torch.where(others > 0, (below + (equal - alive[unit].long()) / 2) / others.clamp(min=1), 0.5)
+    return own.clamp(-1, 1), share.where(match.any(dim=0)[column] & alive[unit], 0.5)
+
+
+def _count_below(
+    rows: Float[Tensor, "rows values"], thresholds: Float[Tensor, " labels"], row: Int[Tensor, " labels"]
+) -> tuple[Int[Tensor, " labels"], Int[Tensor, " labels"]]:
+    """How many values of its row are below each threshold, and how many are equal to it.
+
+    A row is sorted where it has many thresholds: 36,864 units shared 826 labels, and comparing the label of each unit
+    with all units took most of the judge's time.
+    """
+    below, equal = torch.zeros_like(row), torch.zeros_like(row)
+    order = row.argsort(stable=True)
+    for part in order.split(torch.bincount(row, minlength=len(rows)).tolist()):
+        if not len(part):
+            continue
+        values, own = rows[row[part[0]]], thresholds[part]
+        if len(part) < SORTED:
+            below[part] = (values < own[:, None]).sum(dim=1)
+            equal[part] = (values == own[:, None]).sum(dim=1)
+        else:
+            ordered = values.sort().values
+            below[part] = torch.searchsorted(ordered, own)
+            equal[part] = torch.searchsorted(ordered, own, right=True) - below[part]
+    return below, equal
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,9 +246,10 @@ class WhitenedJudge(Judge):
             activations = held.features.activations[layer]
             given = whiten_activations(activations[held.chosen_on], activations[held.scored_on])
             rows = [number for number, one in enumerate(asked) if one.layer == layer]
-            for indices, labels, units in _pieces(asked, rows, texts, size=max(given.shape)):
-                columns = match_of(labels, texts, match)
-                scores_of_layer = score_whitened(given, columns, torch.as_tensor(units))
+            for labels, indices, units, columns in _pieces(asked, rows, texts, size=max(given.shape)):
+                scores_of_layer = score_whitened(
+                    given, match_of(labels, texts, match), torch.as_tensor(units), column=torch.as_tensor(columns)
+                )
                 for name, values in zip(("whitened", "which_unit"), scores_of_layer, strict=True):
                     for (number, index), value in zip(indices, values.tolist(), strict=True):
                         scores[number][name][index] = value
@@ -253,15 +287,19 @@ def _texts(held: HeldOut, labels: Sequence[str]) -> dict[str, Tensor]:
 
 def _pieces(
     asked: Sequence[LabelsToScore], rows: Sequence[int], texts: Mapping[str, Tensor], *, size: int
-) -> Iterator[tuple[list[tuple[int, int]], list[str], list[int]]]:
-    """Labels that are known, as many at a time as make `VALUES` numbers: who asked, the label, and its unit."""
+) -> Iterator[tuple[list[str], list[tuple[int, int]], list[int], list[int]]]:
+    """Different labels that are known, as many at a time as make `VALUES` numbers.
+
+    Beside them, of each label asked for: who asked, its unit, and which of the labels it is.
+    """
     has_texts = have_values([label for number in rows for label in asked[number].labels], texts.get)
-    every = (
-        ((number, index), label, int(asked[number].units[index]))
-        for number in rows
-        for index, label in enumerate(asked[number].labels)
-        if has_texts[label]
-    )
-    while part := list(islice(every, max(1, VALUES // size))):
-        indices, labels, units = (list(column) for column in zip(*part, strict=True))
-        yield indices, labels, units
+    by_label: dict[str, list[tuple[int, int]]] = {}
+    for number in rows:
+        for index, label in enumerate(asked[number].labels):
+            if has_texts[label]:
+                by_label.setdefault(label, []).append((number, index))
+    every = iter(by_label)
+    while labels := list(islice(every, max(1, VALUES // size))):
+        indices = [pair for label in labels for pair in by_label[label]]
+        columns = [column for column, label in enumerate(labels) for _ in by_label[label]]
+        yield labels, indices, [int(asked[number].units[index]) for number, index in indices], columns

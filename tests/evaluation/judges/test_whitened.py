@@ -66,6 +66,19 @@ def test_both_scores_are_their_formulas():
     assert share[1].item() == 1
 
 
+def test_labels_that_units_share_are_scored_as_if_each_had_its_own():
+    """Two names for 40 units, of which some are copies: columns are compared by sorting, and equal ones count half."""
+    generator = torch.Generator().manual_seed(3)
+    activations, match = torch.randn(30, 40, generator=generator), torch.randn(30, 3, generator=generator)
+    activations[:, 7], activations[:, 30:33] = 2.0, activations[:, 3:4]
+    unit = torch.arange(40)
+    column = torch.where(unit % 3 > 0, 0, 2)
+    column[5] = 1
+    shared = score_whitened(activations, match, unit, column=column)
+    for values, alone in zip(shared, score_whitened(activations, match[:, column], unit), strict=True):
+        torch.testing.assert_close(values, alone, rtol=0, atol=1e-6)
+
+
 def test_what_does_not_vary_is_at_chance():
     activations = torch.tensor([[1.0, 0.0, 2.0], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
     match = torch.stack([activations[:, 1], torch.ones(3)], dim=1)
