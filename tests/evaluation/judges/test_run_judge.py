@@ -133,7 +133,7 @@ def test_the_formulas_of_invert_are_in_its_own_file(run):
     assert right > 60
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_renders_score_labels_and_count_those_that_cannot_be_drawn(run):
     folder = run("judge=images", "judge.scenes=6", "judge.pairs=1")
     found = figures(folder)
