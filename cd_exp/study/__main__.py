@@ -130,11 +130,12 @@ def _make(options: argparse.Namespace) -> None:
         each = {"batch": plan.batch, "catch": plan.catch, "raters": plan.raters, "known_from": study.gold}
         print_json({**counts, **each, "pages": [options.out / page for page in pages]})
         return
+    people = "1 person" if plan.raters == 1 else f"{plan.raters} people"
     print(f"{len(study.units)} units, {len(study.tasks)} tasks in {len(study.batches)} batches of {plan.batch} with "
-          f"{plan.catch} trials of known answer each, {plan.raters} people per batch")  # fmt: skip
+          f"{plan.catch} trials of known answer each, {people} per batch")  # fmt: skip
     if study.gold == "clip":
-        print("note: the probe has no annotations, so trials of known answer are those of which CLIP has no doubt; "
-              f"look at {options.out / 'known.html'} before you send the page out")  # fmt: skip
+        print("note: the probe has no annotations, or of too few images, so trials of known answer are those of which "
+              f"CLIP has no doubt; look at {options.out / 'known.html'} before you send the page out")  # fmt: skip
     print("host these pages, and keep key.json and known.html: " + ", ".join(str(options.out / page) for page in pages))
 
 
