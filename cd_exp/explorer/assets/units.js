@@ -35,10 +35,12 @@ const SHORT = {similarity: "score", stability: "stability", margin: "margin", ra
 const COLUMN = {
   similarity: "score of the label by the similarity function", stability: "share of bootstrap resamples of the images that give the same label", margin: "best − second-best score",
   rank: "rank of the truth among all concepts; 1: the label is right", p_right: "probability that the label is right", general_p: "probability that the general label is right", general_bits: "how much the general label says, in bits",
+  "human.rating": "mean rating by people, 1 to 5", "human.fits": "share of ratings by people of at least 4", "human.presence": "correlation of the activation with what people see",
+  "human.chosen": "share of people who chose the label", "human.intruder": "share of people who recognised the image that does not belong",
 };
 const MOST_COLUMNS = 8;  // of numbers that a window of 1280 pixels has room for
 
-const heading_ = key => SHORT[key] ?? key.replace("faithfulness.", "");
+const heading_ = key => SHORT[key] ?? key.replace(/^(faithfulness|human)\./, "");
 
 // The columns of numbers that the address asks for; without, as many as there is room for.
 function shownColumns(table, state) {
