@@ -23,7 +23,7 @@ import torch
 
 from cd_exp import clips, concepts, models, probes, similarity
 from cd_exp.cache import Store
-from cd_exp.dissection import dissect_layers
+from cd_exp.dissection import RunInputs, dissect_layers
 from cd_exp.errors import InputError
 from cd_exp.features import ExtractionSettings, read_maps
 from cd_exp.units import ActivationMatrix, sae
@@ -148,14 +148,9 @@ def test_the_labels_of_a_run_are_those_of_the_librarys_own_latents(cases, positi
     np.save(tmp_path / "theirs.npy", latents)
     (tmp_path / "images.txt").write_text("\n".join(probe.ids), encoding="utf-8")
     few = partial(similarity.soft_wpmi, top_k=10)
+    recipes = {"model": model, "probe": probe, "concepts": concepts.shapes(), "clip": clips.shapes_clip()}
     labels = [
-        dissect_layers(
-            *(model, probe, concepts.shapes(), clips.shapes_clip(), few),
-            layers=units,
-            store=store,
-            settings=QUIET,
-            top=5,
-        ).labels
+        dissect_layers(RunInputs(**recipes, units=units, store=store, settings=QUIET), few, top=5).labels
         for units in (ActivationMatrix(str(tmp_path)), sae(layer="layer4", weights=str(cases(name) / case / file)))
     ]
     theirs, ours = labels[0]["theirs"], labels[1]["layer4.sae"]
