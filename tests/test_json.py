@@ -12,6 +12,8 @@ import pytest
 
 from cd_exp.cli import entry
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 LLMS = ROOT / "docs/llms.txt"
 SMALL = ["probe.size=200", "similarity.top_k=20", "report.figures=false", "logger=none", "features.workers=0"]
@@ -65,7 +67,6 @@ print(json.dumps({question: walk(ask(command), path.split(".")) for question, co
 """It imports nothing of ours, and knows only what llms.txt says."""
 
 
-@pytest.mark.slow
 def test_a_script_that_has_only_llms_txt_answers_ten_questions(run, tmp_path):
     (tmp_path / "ask.py").write_text(SCRIPT)
     words = [str(tmp_path / "ask.py"), str(LLMS), f"RUN={run}/run", f"CACHE={run}/cache"]
@@ -164,7 +165,6 @@ def test_errors_of_a_run_are_documents_too(tmp_path, monkeypatch, capsys, words)
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
 def test_a_sweep_is_one_document(tmp_path, monkeypatch, capsys):
     words = [*SMALL, "features.progress=false", "report.explorer=none", "report.html=false", "stability.resamples=0"]
     monkeypatch.chdir(ROOT)

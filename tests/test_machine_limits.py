@@ -172,16 +172,24 @@ def test_warnings_do_not_stand_before_the_line(tmp_path, refused):
     assert said.splitlines()[0].startswith("error: ")
 
 
+def run_tool(tool, words, monkeypatch):
+    """As `python -m cd_exp.TOOL` does, in this process."""
+    monkeypatch.setattr("sys.argv", [f"python -m cd_exp.{tool}", *words])
+    monkeypatch.delitem(sys.modules, f"cd_exp.{tool}.__main__", raising=False)  # runpy warns of one that is there
+    monkeypatch.delitem(sys.modules, f"cd_exp.{tool}", raising=False)
+    # runpy compiles past the cache of jaxtyping's import hook: stored where Python looks, every later `python -m` of
+    # the tool would end in a KeyError of jaxtyping.
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    runpy.run_module(f"cd_exp.{tool}", run_name="__main__")
+
+
 TOOLS = ["cache", "sweep", "report", "embed", "referee", "study", "calibrate"]
 
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_the_arguments_of_a_tool_are_refused_in_one_line_without_its_usage(tool, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", [f"python -m cd_exp.{tool}", "--nosuch"])
-    monkeypatch.delitem(sys.modules, f"cd_exp.{tool}.__main__", raising=False)  # runpy warns of one that is there
-    monkeypatch.delitem(sys.modules, f"cd_exp.{tool}", raising=False)
     with pytest.raises(SystemExit) as leaving:
-        runpy.run_module(f"cd_exp.{tool}", run_name="__main__")
+        run_tool(tool, ["--nosuch"], monkeypatch)
     said = capsys.readouterr().err
     assert leaving.value.code == 2
     assert said.startswith("error: ")
@@ -198,11 +206,8 @@ def test_the_arguments_of_a_tool_are_refused_in_one_line_without_its_usage(tool,
     ],
 )
 def test_a_name_that_is_too_long_for_a_tool_is_one_line(tool, words, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", [f"python -m cd_exp.{tool}", *words])
-    monkeypatch.delitem(sys.modules, f"cd_exp.{tool}.__main__", raising=False)
-    monkeypatch.delitem(sys.modules, f"cd_exp.{tool}", raising=False)
     with pytest.raises(SystemExit) as leaving:
-        runpy.run_module(f"cd_exp.{tool}", run_name="__main__")
+        run_tool(tool, words, monkeypatch)
     said = capsys.readouterr().err
     assert leaving.value.code == 2
     assert said.startswith("error: ")

@@ -17,6 +17,8 @@ from cd_exp.features.store_activations import LayerSummary
 from cd_exp.models import shapes_model
 from cd_exp.units import ActivationMatrix
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("resamples", [0, 3])
 def test_the_order_of_the_files_decides_no_label(tmp_path, resamples):

@@ -14,6 +14,8 @@ from cd_exp.io.digests import DIGESTS, SIGNATURE, read_digests
 from cd_exp.report import main as report
 from cd_exp.verify import NAMESPACE, main, sign_digests
 
+pytestmark = pytest.mark.slow
+
 KEYGEN = shutil.which("ssh-keygen")
 
 
@@ -71,7 +73,6 @@ def test_pages_made_again_are_no_change_and_bless_nothing(run, capsys):
     assert (said["missing"], said["added"], said["changed"]) == ([], [], ["metrics.json"])
 
 
-@pytest.mark.slow
 def test_a_second_run_in_the_folder_is_unchanged_and_unsigned(run):
     (run / SIGNATURE).write_text("of the run before")
     run_small(run, "seed=1")
@@ -79,7 +80,6 @@ def test_a_second_run_in_the_folder_is_unchanged_and_unsigned(run):
     assert not (run / SIGNATURE).exists()
 
 
-@pytest.mark.slow
 def test_a_sweep_and_its_jobs(tmp_path, capsys):
     callback = "+hydra.callbacks.log._target_=hydra.experimental.callbacks.LogJobReturnCallback"
     sweep = run_small(tmp_path / "sweep", "-m", "similarity=cos,soft_wpmi", "~similarity.top_k", callback)
@@ -159,14 +159,12 @@ def test_what_has_changed_is_not_signed_and_a_key_that_is_none_is_said(run, keys
     assert not (run / SIGNATURE).exists()
 
 
-@pytest.mark.slow
 def test_what_the_tracker_writes_is_in_the_list(tmp_path):
     run = run_small(tmp_path / "run", "logger=wandb")
     assert any(name.startswith("wandb/") for name in read_digests(run))
     assert main([str(run)]) == 0
 
 
-@pytest.mark.slow
 def test_a_run_of_the_library_has_a_list(tmp_path):
     from cd_exp import dissect
     from cd_exp.features import ExtractionSettings

@@ -9,6 +9,8 @@ from omegaconf import OmegaConf
 
 from cd_exp.config import construct
 
+pytestmark = pytest.mark.slow
+
 CONF = Path(__file__).parents[2] / "conf"
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 JOBS = {

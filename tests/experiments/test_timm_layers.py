@@ -4,6 +4,8 @@ import pytest
 
 from experiments.timm_layers import survey
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("architecture", "other_axis", "refused"),

@@ -15,7 +15,7 @@ from selenium.webdriver.common.keys import Keys
 from cd_exp.explorer import PageContent, find_page, write_pages
 from cd_exp.explorer.payload import encode_array
 
-pytestmark = needs_browser
+pytestmark = [pytest.mark.slow, needs_browser]
 VIEWS = (
     "",
     "view=units",
@@ -435,7 +435,6 @@ def timed(window, action: str, argument: str) -> float:
     return window.js(f"{began} {action} document.body.offsetHeight; return performance.now() - began", argument)
 
 
-@pytest.mark.slow
 def test_36864_units_are_listed_searched_and_sorted_in_no_time(window, large):
     loads, searches, sorts = [], [], []
     for number in range(5):

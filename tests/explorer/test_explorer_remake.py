@@ -20,6 +20,8 @@ from cd_exp.report import main, rebuild_pages
 from cd_exp.results.load_run import read_results
 from cd_exp.sweep import read_sweep, write_sweep_page
 
+pytestmark = pytest.mark.slow
+
 LAYERS = {"layer4": 30, "fc": 40}
 WITH_BASELINE = {**MANIFEST, "baselines": ["netdissect"], "config": {}}
 
@@ -104,7 +106,6 @@ def test_several_runs_make_one_page(folders, tmp_path):
     assert [run["key"] for run in explorer.read_pages(tmp_path / "named").parts["page"]["runs"]] == ["0/run", "1/run"]
 
 
-@pytest.mark.slow
 def test_a_sweep_gets_the_pages_of_its_jobs_and_one_of_them_all(folders):
     sweep = folders[0].parent
     pages = rebuild_pages([sweep])
@@ -206,7 +207,6 @@ def test_what_cannot_be_done_is_one_line(folders, tmp_path, capsys, arguments, w
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.slow
 @needs_browser
 def test_a_sweep_in_a_browser_shows_jobs_labels_and_pairs(window, folders):
     sweep = folders[0].parent
@@ -234,7 +234,6 @@ def test_a_sweep_in_a_browser_shows_jobs_labels_and_pairs(window, folders):
     assert window.complaints() == []
 
 
-@pytest.mark.slow
 def test_words_asked_for_are_ranked_among_all_concepts(tmp_path):
     """On the real thing: the embedded network and its CLIP."""
     from cd_exp import clips, models, probes, similarity
@@ -301,7 +300,6 @@ def test_pages_are_not_made_of_damaged_files(folders, name, change, message, cap
     assert (folder / "explorer" / "index.html").read_bytes() == page
 
 
-@pytest.mark.slow
 def test_a_run_of_0_2_0_is_asked_for_words(tmp_path, monkeypatch):
     """Its manifest names constructors as they were called then."""
     monkeypatch.setenv("CD_EXP_CACHE", str(tmp_path / "cache"))

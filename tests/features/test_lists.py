@@ -24,6 +24,8 @@ from cd_exp.features.store_activations import Accumulator, TopKWriter, merge_sum
 from cd_exp.models import CustomModel
 from cd_exp.records import Probe
 
+pytestmark = pytest.mark.slow
+
 shards = import_module("cd_exp.features.extract")  # `cd_exp.features.extract` is also the function
 
 COUNT, SMALL, LAYERS = 43, 8, ("1", "3")
@@ -127,7 +129,6 @@ def test_unreadable_images_are_in_no_list_and_in_no_row(take, tmp_path):
     assert len(own) == COUNT - 4, "the unreadable rows are not stored, so nothing is copied to leave them out"
 
 
-@pytest.mark.slow
 def test_a_longer_list_serves_a_shorter_one_and_a_shorter_one_is_made_longer(take, tmp_path):
     cache = tmp_path / "cache"
     take(Store(cache), LISTS, k=9)
@@ -143,7 +144,6 @@ def test_a_longer_list_serves_a_shorter_one_and_a_shorter_one_is_made_longer(tak
         take(Store(tmp_path / "other"), LISTS, k=9).strongest("3", 12)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "checkpoint",
     [-1.0, pytest.param(1e9, marks=pytest.mark.slow)],

@@ -14,6 +14,8 @@ from cd_exp.study import make as making
 from cd_exp.study.__main__ import main
 from cd_exp.study.make import Plan, Words, draw, make, open_run, read_units, strongest_needed
 
+pytestmark = pytest.mark.slow
+
 
 def command(*words):
     return main(["make", *map(str, words)])
@@ -99,7 +101,6 @@ def test_large_photographs_are_shrunk_and_lose_what_their_files_say(tmp_path):
     assert content.startswith(b"\xff\xd8")
 
 
-@pytest.mark.slow
 def test_the_same_seed_draws_the_same_tasks(run):
     plan = Plan("rating", units=6, seed=3)
     opened = open_run(run, (), strongest=strongest_needed(plan))

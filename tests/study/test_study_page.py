@@ -13,7 +13,7 @@ from selenium.webdriver.common.keys import Keys
 from cd_exp.study.make import Plan, Words, make
 from cd_exp.study.read import allowed_answers, open_study, read_answers
 
-pytestmark = needs_browser
+pytestmark = [pytest.mark.slow, needs_browser]
 VIEW = "return document.documentElement.dataset.view"
 
 
