@@ -24,6 +24,7 @@ from cd_exp.evaluation.judges.run_judge import JudgeResult, run_judge
 from cd_exp.features import note_long_prompts, text_embeddings
 from cd_exp.labels import note_flags as notes_of_marks
 from cd_exp.metrics import adjust_p_values, compare_methods, describe_ranking, label_agreement, summarise
+from cd_exp.metrics.intervals import clopper_pearson_interval
 from cd_exp.metrics.metrics import rowwise_cosines
 from cd_exp.metrics.name_matching import (
     NameMatcher,
@@ -291,7 +292,7 @@ def evaluate_methods(
         baselines={name: by_method[name] for name in others},
         baseline_metrics=metrics,
         comparisons=comparisons,
-        notes=[*collect_notes(run, others), *_note_absent_truth(run, judgements), *scored.notes, *ranks],
+        notes=[*collect_notes(run, others), *_notes_on_truth(run, judgements), *scored.notes, *ranks],
         files={name: text for other in others.values() for name, text in other.files.items()},
     )
 
@@ -366,11 +367,37 @@ def _note_unjudged(by_layer: Mapping[str, Labels]) -> dict[str, UnitResults]:
     return {layer: judge_labels(replace(labels, truth=(), ranks=None)) for layer, labels in by_layer.items()}
 
 
-def _note_absent_truth(run: RunData, judgements: Mapping[str, Mapping[str, UnitResults]]) -> list[str]:
-    """A note where finished embeddings lack names that the cosine between label and truth needs."""
+def _notes_on_truth(run: RunData, judgements: Mapping[str, Mapping[str, UnitResults]]) -> list[str]:
+    """Where finished embeddings lack names that the cosine between label and truth needs, and where probabilities
+    contradict the truth.
+    """
     every = [judgement for by_layer in judgements.values() for judgement in by_layer.values()]
     lacking = any(j.named is not None and len(j.named) and j.clip_cosine is None for j in every)
-    return [f"clip {run.clip.name} has no text of some true names: their CLIP cosine is absent"] if lacking else []
+    absent = [f"clip {run.clip.name} has no text of some true names: their CLIP cosine is absent"] if lacking else []
+    return [*absent, *note_far_probabilities(run.labels, judgements[CLIP_DISSECT])]
+
+
+FAR = 0.1
+"""Further than this outside the interval of the share right, a mean probability misleads whoever reads it."""
+
+
+def note_far_probabilities(by_layer: Mapping[str, Labels], judgements: Mapping[str, UnitResults]) -> list[str]:
+    """A note on each layer whose known truth contradicts the probabilities that its labels are right."""
+    notes = []
+    for layer, labels in by_layer.items():
+        judgement = judgements[layer]
+        if labels.p_right is None or judgement.top1 is None or not len(judgement.top1):
+            continue
+        mean = float(np.nanmean(labels.p_right[np.isin(labels.units, judgement.units)]))
+        low, high = (bound / 100 for bound in clopper_pearson_interval(judgement.top1))
+        if low - FAR <= mean <= high + FAR:
+            continue
+        notes.append(
+            f"p_right of {layer} is {mean:.2f} in the mean, and {judgement.top1.mean():.2f} of the "
+            f"{len(judgement.top1)} units with a known truth are right: its constants are those of another network. "
+            f"Fit your own: python -m cd_exp.calibrate RUN --layer {layer} --out FILE"
+        )
+    return notes
 
 
 def list_top_images(run: RunData, layer: str, count: int) -> np.ndarray:

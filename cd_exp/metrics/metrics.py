@@ -558,7 +558,7 @@ def _cannot_rank(row: Mapping[str, Any], key: str) -> str:
 
 
 def _cannot_rank_many(rows: Sequence[Mapping[str, Any]], key: str) -> list[str]:
-    """One part of a sentence for all pairs that are not told apart, those of a method together."""
+    """One part of a sentence for all pairs whose difference is not beyond chance, those of a method together."""
     partners: dict[str, list[str]] = {}
     for row in rows:
         partners.setdefault(row["first"], []).append(row["second"])

@@ -339,7 +339,7 @@ class Clear:
 
     @cached_property
     def _row_sets(self) -> tuple[frozenset[int], frozenset[int]]:
-        """Both sides for look-ups: `np.isin` sorts all rows anew, 80 % of the time of drawing a *choice*."""
+        """Both sides for look-ups: `np.isin` sorts all rows each time, 80 % of the time of drawing a *choice*."""
         return frozenset(self.shows.tolist()), frozenset(self.lacks.tolist())
 
 

@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 
 from cd_exp.errors import InputError
 from cd_exp.evaluation.baselines import published
-from cd_exp.evaluation.evaluate import accepted_columns, compare_methods_by_layer, judge_labels, load_sentence_encoder
+from cd_exp.evaluation.evaluate import (
+    accepted_columns,
+    compare_methods_by_layer,
+    judge_labels,
+    load_sentence_encoder,
+    note_far_probabilities,
+)
 from cd_exp.labels import label_layer
 from cd_exp.metrics import compare_methods, read_places_classes, summarise
 from cd_exp.records import Labels, UnitResults
@@ -163,3 +169,14 @@ def test_network_dissection_on_places365_by_both_rules():
     assert (round(figures["top1"], 1), round(figures["top1_published"], 1)) == (52.6, 43.7)
     assert figures["ci95"][0] < 52.6 < figures["ci95"][1]
     assert compare_methods(found, found, resamples=50)["top1_p"] == 1
+
+
+@pytest.mark.parametrize(("p", "said"), [(0.3, True), (0.75, False), (0.85, False)])
+def test_probabilities_that_the_truth_contradicts_are_said(p, said):
+    units = np.arange(40)
+    chances = np.where(units < 20, p, 0.0)  # the truth of the others is unknown
+    labels = Labels("fc", units, (("a",),) * 40, np.ones(40), p_right=chances)
+    judgement = UnitResults(units=units[:20], top1=units[:20] < 16)
+    notes = note_far_probabilities({"fc": labels}, {"fc": judgement})
+    assert bool(notes) is said
+    assert not said or "p_right of fc is 0.30 in the mean, and 0.80 of the 20 units" in notes[0]

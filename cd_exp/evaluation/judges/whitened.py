@@ -182,7 +182,7 @@ def score_whitened(
         activations: whitened, of a whole layer.
         match: whitened, of each label, or of each different one.
         unit: the column of the unit that each label is of.
-        column: the column of `match` that each label has; one each, in order, where not given.
+        column: the column of `match` that each label has; by default one each, in order.
 
     >>> a = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
     >>> [values.tolist() for values in score_whitened(a, a[:, :1], torch.tensor([0]))]
