@@ -385,16 +385,16 @@ def note_far_probabilities(by_layer: Mapping[str, Labels], judgements: Mapping[s
     """A note on each layer whose known truth contradicts the probabilities that its labels are right."""
     notes = []
     for layer, labels in by_layer.items():
-        judgement = judgements[layer]
-        if labels.p_right is None or judgement.top1 is None or not len(judgement.top1):
+        units, right = judgements[layer].units, judgements[layer].top1
+        if labels.p_right is None or units is None or right is None or not len(right):
             continue
-        mean = float(np.nanmean(labels.p_right[np.isin(labels.units, judgement.units)]))
-        low, high = (bound / 100 for bound in clopper_pearson_interval(judgement.top1))
-        if low - FAR <= mean <= high + FAR:
+        chances = labels.p_right[np.isin(labels.units, units) & np.isfinite(labels.p_right)]
+        low, high = (bound / 100 for bound in clopper_pearson_interval(right))
+        if not len(chances) or low - FAR <= (mean := chances.mean()) <= high + FAR:
             continue
         notes.append(
-            f"p_right of {layer} is {mean:.2f} in the mean, and {judgement.top1.mean():.2f} of the "
-            f"{len(judgement.top1)} units with a known truth are right: its constants are those of another network. "
+            f"p_right of {layer} is {mean:.2f} in the mean, and {right.mean():.2f} of the {len(right)} "
+            f"units with a known truth are right: its constants are those of another network. "
             f"Fit your own: python -m cd_exp.calibrate RUN --layer {layer} --out FILE"
         )
     return notes

@@ -180,3 +180,10 @@ def test_probabilities_that_the_truth_contradicts_are_said(p, said):
     notes = note_far_probabilities({"fc": labels}, {"fc": judgement})
     assert bool(notes) is said
     assert not said or "p_right of fc is 0.30 in the mean, and 0.80 of the 20 units" in notes[0]
+
+
+def test_without_truth_or_probabilities_nothing_contradicts():
+    units = np.arange(4)
+    labels = Labels("fc", units, (("a",),) * 4, np.ones(4), p_right=np.full(4, np.nan))
+    assert note_far_probabilities({"fc": labels}, {"fc": UnitResults(units=units, top1=units < 4)}) == []
+    assert note_far_probabilities({"fc": labels}, {"fc": UnitResults()}) == []
