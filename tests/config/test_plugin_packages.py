@@ -28,7 +28,8 @@ def installed(tmp_path_factory):
     """A folder that the example is installed in, as an installer does it."""
     folder = tmp_path_factory.mktemp("installed")
     source = shutil.copytree(EXAMPLE, tmp_path_factory.mktemp("source") / "example")  # a build leaves files beside it
-    uv = [str(Path(sys.executable).parent / "uv"), "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    beside = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    uv = [shutil.which("uv", path=beside) or "uv", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
     subprocess.run([*uv, "--python", sys.executable, "--target", folder, source], check=True, capture_output=True)
     return folder
 
