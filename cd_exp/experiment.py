@@ -373,7 +373,7 @@ def write_run_pages(
         content = explorer.collect_pages(run, outcome, manifest=manifest, title=title, maps=options.maps)
         explorer.write_pages(folder, explorer.find_page({folder.name: content}, title=title), layout=options.explorer)
     if options.html:
-        results.write_report(folder, outcome, manifest=manifest, **shown)
+        results.write_report(folder, outcome, manifest=manifest)
     update_digests(folder, [folder / name for name in ("figures", "explorer", "report.html")])
 
 

@@ -90,7 +90,7 @@ def rebuild_run(
     with _list_pages(out, of=folder):
         explored = explorer.write_pages(out, explorer.find_page({folder.resolve().name: content}, title=title))
         results.draw_figures(out, outcome, **shown, title=title, vector=vector)
-        page = results.write_report(out, outcome, manifest=manifest, title=folder.resolve().name, **shown)
+        page = results.write_report(out, outcome, manifest=manifest, title=folder.resolve().name)
         update_digests(out, [page, out / "figures", out / "explorer"])
     return [page, explored]
 

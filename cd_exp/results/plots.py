@@ -1,12 +1,15 @@
-"""The figures of a run: accuracy, ranks of the truth, risk and coverage, agreement of methods, units with images.
+"""The figures of a run: accuracy, confidence by layer, ranks of the truth, risk and coverage, units with images.
 
+Each is as wide as a column or the page of a paper and has no title: what it shows stands in `figures/captions.md`.
 Colours are those of Okabe and Ito, which colour-blind readers can tell apart; what colour says is also said by words or
 marks. Importing this costs no matplotlib.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import PIL.Image
@@ -15,9 +18,11 @@ from PIL.Image import Image
 
 from cd_exp.io.atomic import write_file as write_file
 from cd_exp.io.text import cut_text
+from cd_exp.metrics import BY_KEY
 from cd_exp.metrics import label_agreement as agreeing
 from cd_exp.metrics.intervals import clopper_pearson_interval
 from cd_exp.metrics.selective import risk_coverage as curve
+from cd_exp.metrics.selective import risk_coverage_band
 from cd_exp.records import CLIP_DISSECT, Labels, Probe, RunResult
 from cd_exp.results.image_strips import encode_png, make_strip, render_figure, render_vectors
 from cd_exp.results.summary import MetricsRow, ShownUnit, choose_units, metrics_rows
@@ -35,6 +40,31 @@ RIGHT, WRONG, CONSENSUS, OTHER = "#0072B2", "#F3D9B1", "#8FB8DE", "#F1F1F1"
 
 WIDEST = 34  # characters of a name that a figure has room for
 TALLEST = 100  # inches, either way: a figure of a thousand rows is still an image
+COLUMN, PAGE = 3.3, 6.8  # inches: a column and the whole width of a paper with two columns
+DPI = 200  # of PNG files; for print there are PDF files
+PRINTED = {
+    "font.size": 8, "axes.labelsize": 8, "axes.titlesize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
+    "legend.fontsize": 7, "legend.title_fontsize": 7,
+}  # fmt: skip
+"""Sizes of letters in points, which are those on paper: figures are as wide as they are printed."""
+
+
+def printed_sizes() -> AbstractContextManager[None]:
+    """Within the block, letters have the sizes of `PRINTED`."""
+    from matplotlib import rc_context
+
+    return rc_context(PRINTED)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class CaptionedFigure:
+    """A figure of `figures/`: its name without an ending, what is drawn, and the words below it."""
+
+    name: str
+    drawn: "Image | Figure"
+    caption: str
+    vectors: "Figure | None" = None
+    """The same with vectors, where `drawn` is made of pixels."""
 
 
 def line_style(number: int) -> tuple[str, str, str]:
@@ -47,7 +77,7 @@ def new_plot(width: float, height: float) -> tuple["Figure", "Axes"]:
     """A figure of `width` x `height` inches with one plot, not registered with pyplot."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(min(width, TALLEST), min(height, TALLEST)), dpi=150, layout="constrained")
+    figure = Figure(figsize=(min(width, TALLEST), min(height, TALLEST)), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(length=0)
@@ -60,13 +90,14 @@ BINS = 10
 
 def plot_ranks(curves: Mapping[str, Float[np.ndarray, " judged"]]) -> "Figure":
     """The share of units whose truth is among the k best concepts: top-1 at the left edge, top-5 at 5."""
-    figure, axes = new_plot(6.4, 3.8)
+    figure, axes = new_plot(COLUMN, 2.5)
     largest = max(10.0, *(float(ranks.max()) for ranks in curves.values()))
     for number, (layer, ranks) in enumerate(curves.items()):
         steps = np.unique([1.0, *ranks, largest])
         share = 100 * np.searchsorted(np.sort(ranks), steps, side="right") / len(ranks)
         colour, _, dash = line_style(number)
-        axes.step(steps, share, where="post", color=colour, linestyle=dash, linewidth=2, label=cut_text(layer, WIDEST))
+        label = f"{cut_text(layer, WIDEST)}, n = {len(ranks)}"
+        axes.step(steps, share, where="post", color=colour, linestyle=dash, label=label)
     axes.set(
         xscale="log",
         xlim=(1, largest),
@@ -76,7 +107,7 @@ def plot_ranks(curves: Mapping[str, Float[np.ndarray, " judged"]]) -> "Figure":
     )
     axes.set_xticks([k for k in (1, 5, 10, 100, 1000, 10000) if k <= largest])
     axes.xaxis.set_major_formatter("{x:g}")
-    _finish_plot(axes, legend="lower right")
+    _finish_plot(axes)
     return figure
 
 
@@ -88,18 +119,65 @@ def list_known_ranks(labels: Labels) -> Float[np.ndarray, " judged"]:
 def plot_risk_coverage(
     curves: Mapping[str, tuple[Float[np.ndarray, " judged"], Bool[np.ndarray, " judged"]]],
 ) -> "Figure":
-    """Of the most stable labels the share that is wrong, against how many of the units they are."""
-    figure, axes = new_plot(6.4, 3.8)
+    """Of the most stable labels the share that is wrong, against how many of the units they are, with its 95 % band."""
+    figure, axes = new_plot(COLUMN, 2.5)
     for number, (layer, (stability, right)) in enumerate(curves.items()):
         coverage, risk = curve(stability, right)
+        low, high = risk_coverage_band(stability, right)
         colour, _, dash = line_style(number)
-        axes.step(
-            coverage, risk, where="post", color=colour, linestyle=dash, linewidth=2, label=cut_text(layer, WIDEST)
-        )
+        axes.fill_between(coverage, low, high, step="post", color=colour, alpha=0.15, linewidth=0)
+        label = f"{cut_text(layer, WIDEST)}, n = {len(right)}"
+        axes.step(coverage, risk, where="post", color=colour, linestyle=dash, label=label)
     axes.axhline(20, color="#8a8f98", linewidth=0.8)
     axes.set(xlim=(0, 100), ylim=(0, 101), xlabel="coverage: units, the most stable first, %", ylabel="wrong labels, %")
-    _finish_plot(axes, legend="upper left")
+    _finish_plot(axes)
     return figure
+
+
+def plot_confidence(outcome: RunResult) -> "Figure":
+    """Stability of the labels of each layer, and where there is one the probability that they are right: the median,
+    the middle half and the middle 90 % of units, and the share from .8 on.
+    """
+    from matplotlib.figure import Figure
+
+    measures = [key for key in CONFIDENCE if any(_known_values(labels, key).size for labels in outcome.labels.values())]
+    height = min(0.6 + 0.22 * len(outcome.labels), TALLEST)
+    figure = Figure(figsize=(PAGE if len(measures) > 1 else COLUMN, height), dpi=DPI, layout="constrained")
+    panels = figure.subplots(1, len(measures), squeeze=False, sharey=True)[0]
+    for axes, key in zip(panels, measures, strict=True):
+        words, share = CONFIDENCE[key]
+        for row, (layer, labels) in enumerate(outcome.labels.items()):
+            if (values := _known_values(labels, key)).size:
+                _draw_spread(axes, values, row, BY_KEY[share].text(outcome.metrics.get(layer, {}), interval=False))
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(length=0)
+        axes.set(xlim=(-0.02, 1.02), ylim=(len(outcome.labels) - 0.5, -0.5), xlabel=words)
+        axes.text(1.03, 1.01, "≥ .8", fontsize=7, color=GREY, transform=axes.transAxes)
+        axes.grid(axis="x", color=GRID, linewidth=0.8)
+        axes.set_axisbelow(True)
+    names = [cut_text(layer, WIDEST) for layer in outcome.labels]
+    panels[0].set_yticks(range(len(names)), names, parse_math=False)
+    return figure
+
+
+CONFIDENCE = {
+    "stability": ("stability of the label", "stable_share"),
+    "p_right": ("probability that the label is right", "p_right_share"),
+}
+"""What is known of how far labels can be trusted, in words, and the metric of how many units reach .8."""
+
+
+def _known_values(labels: Labels, key: str) -> Float[np.ndarray, " known"]:
+    values = getattr(labels, key)
+    return np.empty(0) if values is None else values[~np.isnan(values)]
+
+
+def _draw_spread(axes: "Axes", values: Float[np.ndarray, " known"], row: int, share: str) -> None:
+    least, low, middle, high, most = np.percentile(values, [5, 25, 50, 75, 95])
+    axes.plot([least, most], [row, row], color=COLOURS[0], linewidth=0.9)
+    axes.plot([low, high], [row, row], color=COLOURS[0], linewidth=4.5, solid_capstyle="butt", alpha=0.55)
+    axes.plot(middle, row, "o", color=COLOURS[0], markersize=4)
+    axes.text(1.03, row, share, va="center", fontsize=7, transform=axes.get_yaxis_transform())
 
 
 def list_known_stability(
@@ -119,7 +197,7 @@ def reliability(
 
     Bars are Clopper-Pearson intervals of 95 %; a larger dot has more units.
     """
-    figure, axes = new_plot(4.6, 4.4)
+    figure, axes = new_plot(COLUMN, 3.1)
     axes.plot([0, 1], [0, 1], color="#8a8f98", linewidth=0.8)
     for number, (layer, (stated, right)) in enumerate(curves.items()):
         colour = line_style(number)[0]
@@ -127,11 +205,11 @@ def reliability(
         for part in (bins == at for at in np.unique(bins)):
             low, high = (end / 100 for end in clopper_pearson_interval(right[part]))
             axes.plot([stated[part].mean()] * 2, [low, high], color=colour, linewidth=1)
-            size = 12 + 80 * part.mean()
+            size = 6 + 40 * part.mean()
             axes.scatter([stated[part].mean()], [right[part].mean()], s=size, color=colour, zorder=3)
-        axes.scatter([], [], s=30, color=colour, label=f"{cut_text(layer, WIDEST)}, {len(right)} units")
+        axes.scatter([], [], s=15, color=colour, label=f"{cut_text(layer, WIDEST)}, n = {len(right)}")
     axes.set(xlim=(0, 1), ylim=(0, 1.01), xlabel="probability that the label is right", ylabel="share of labels right")
-    _finish_plot(axes, legend="upper left")
+    _finish_plot(axes)
     return figure
 
 
@@ -145,56 +223,94 @@ def known_p_right(
     return (labels.p_right[known], labels.ranks[known] == 1) if known.any() else None
 
 
-def _finish_plot(axes: "Axes", *, legend: Literal["lower right", "upper left"]) -> None:
+def _finish_plot(axes: "Axes") -> None:
+    """Grid lines, and the legend above the plot, where it hides no line."""
     axes.minorticks_off()
     axes.grid(color=GRID, linewidth=0.8)
-    for text in axes.legend(frameon=False, loc=legend).get_texts():
+    axes.set_axisbelow(True)
+    names = axes.get_legend_handles_labels()[1]
+    columns = max(1, 46 // (6 + max(map(len, names))))
+    legend = axes.legend(
+        frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0.2, handlelength=1.5
+    )
+    for text in legend.get_texts():
         text.set_parse_math(False)
 
 
-DPI = 150
 COLUMNS = 3
 # In pixels, as all lengths here.
-SIZE = 108  # of an image
-GAP = 39  # between cards
-WORDS = 51  # height of the two lines above the images
+SIZE = 79  # of an image
+GAP = 29  # between cards
+WORDS = 48  # height of the two lines above the images
+LINE = 21  # height of the label of another method below them
 GREY = "#5b6168"
 MARKS = {True: ("✓ ", "#00694e"), False: ("✗ ", "#a33c00"), None: ("", "#1c1e21")}
 
 
 def draw_grid(probe: Probe, shown: Sequence[ShownUnit]) -> PIL.Image.Image:
-    """A card for each unit: label, unit and truth above the images that excite it most, the strongest first."""
-    from matplotlib.figure import Figure
-
-    pictures = max(3, *(len(unit.images) for unit in shown))  # fewer leave no room for the words
-    width, height = pictures * (SIZE + 4) + GAP, SIZE + WORDS + GAP
-    across, down = min(COLUMNS, len(shown)) * width + GAP, -(-len(shown) // COLUMNS) * height + GAP
-    corners = [(GAP + n % COLUMNS * width, GAP + n // COLUMNS * height) for n in range(len(shown))]
-    figure = Figure(figsize=(across / DPI, down / DPI), dpi=DPI)
-    for unit, (left, top) in zip(shown, corners, strict=True):
-        _draw_words(figure, unit, left=left / across, top=1 - top / down, below=25 / down, room=width - GAP)
+    """A card for each unit: its label and truth above the images that excite it most, the strongest first, and below
+    them its label by every other method; green with a tick is right, orange with a cross wrong.
+    """
+    figure, corners = _lay_out_grid(shown)
     canvas = render_figure(figure)  # words alone: drawn by matplotlib, the images take ten times as long
     for unit, (left, top) in zip(shown, corners, strict=True):
         if unit.images:
-            canvas.paste(make_strip(probe, unit.images, SIZE, gap=4), (left, top + WORDS))
+            canvas.paste(make_strip(probe, unit.images, SIZE, gap=3), (left, top + WORDS))
     return canvas
 
 
-def _draw_words(figure: "Figure", unit: ShownUnit, *, left: float, top: float, below: float, room: int) -> None:
+def draw_vector_grid(probe: Probe, shown: Sequence[ShownUnit]) -> "Figure":
+    """The same as a figure whose words stay words in a PDF, with the images in twice the resolution."""
+    figure, corners = _lay_out_grid(shown)
+    across, down = figure.get_size_inches() * DPI
+    for unit, (left, top) in zip(shown, corners, strict=True):
+        if unit.images:
+            width = len(unit.images) * (SIZE + 3) - 3
+            place = (left / across, 1 - (top + WORDS + SIZE) / down, width / across, SIZE / down)
+            axes = figure.add_axes(place)
+            axes.imshow(
+                np.asarray(make_strip(probe, unit.images, 2 * SIZE, gap=6)), aspect="auto", interpolation="none"
+            )
+            axes.set_axis_off()
+    return figure
+
+
+def _lay_out_grid(shown: Sequence[ShownUnit]) -> tuple["Figure", list[tuple[int, int]]]:
+    """The figure with the words of all cards, and the corner of each card in pixels from the left and the top."""
+    from matplotlib.figure import Figure
+
+    pictures = max(3, *(len(unit.images) for unit in shown))  # fewer leave no room for the words
+    others = max(len(unit.others) for unit in shown)
+    width, height = pictures * (SIZE + 3) + GAP, WORDS + SIZE + others * LINE + GAP
+    columns = max(1, min(COLUMNS, len(shown), int(PAGE * DPI) // width))
+    across, down = columns * width + GAP, -(-len(shown) // columns) * height + GAP
+    corners = [(GAP + n % columns * width, GAP + n // columns * height) for n in range(len(shown))]
+    figure = Figure(figsize=(across / DPI, down / DPI), dpi=DPI)
+    for unit, (left, top) in zip(shown, corners, strict=True):
+        _draw_words(figure, unit, left=left / across, top=top, down=down, room=width - GAP)
+    return figure, corners
+
+
+def _draw_words(figure: "Figure", unit: ShownUnit, *, left: float, top: int, down: int, room: int) -> None:
+    def write(text: str, below: int, size: float, colour: str, **style: Any) -> None:
+        cut = cut_text(text, _text_room(size, room))
+        figure.text(
+            left, 1 - (top + below) / down, cut, fontsize=size, va="top", color=colour, parse_math=False, **style
+        )
+
     mark, colour = MARKS[unit.right]
-    label = mark + (unit.description or "(none)")
-    about = " · ".join(
-        filter(None, (f"{unit.layer} {unit.unit}", unit.certainty_text, unit.truth and f"truth: {unit.truth}"))
-    )
+    about = (f"{unit.layer} {unit.unit}", unit.certainty_text, unit.truth and f"truth: {unit.truth}")
     colour = GREY if unit.is_unsure and unit.right is None else colour
-    heading, below_it = cut_text(label, _text_room(9.0, room)), cut_text(about, _text_room(7.5, room))
-    figure.text(left, top, heading, fontsize=9, va="top", color=colour, weight="bold", parse_math=False)
-    figure.text(left, top - below, below_it, fontsize=7.5, va="top", color=GREY, parse_math=False)
+    write(mark + (unit.description or "(none)"), 0, 8.0, colour, weight="bold")
+    write(" · ".join(filter(None, about)), 26, 6.0, GREY)
+    for number, (method, label, right) in enumerate(unit.others):
+        mark, colour = MARKS[right]
+        write(f"{mark}{method}: {label or '(none)'}", WORDS + SIZE + 6 + number * LINE, 6.0, colour)
 
 
 def _text_room(size: float, width: int) -> int:
-    """How many characters go into so many pixels: a letter is about 0.62 of its size wide."""
-    return int(width / (0.62 * size * DPI / 72))
+    """How many characters go into so many pixels: a letter of words is about 0.55 of its size wide."""
+    return int(width / (0.55 * size * DPI / 72))
 
 
 PANELS = 4  # layers of the agreement figure
@@ -211,8 +327,8 @@ def draw_figures(
     title: str = "",
     vector: bool = False,
 ) -> tuple[Path, ...]:
-    """Draw what there is to draw into `folder/figures`: `accuracy`, `ranks`, `risk_coverage`, `reliability`,
-    `agreement`, `units`.
+    """Draw what there is to draw into `folder/figures`: `accuracy`, `confidence`, `ranks`, `risk_coverage`,
+    `reliability`, `agreement`, `units`; and `captions.md` with the words below each.
 
     Args:
         folder: the run folder.
@@ -220,45 +336,104 @@ def draw_figures(
         units: how many units are shown with their top images, up to `CARDS`.
         images: how many top images of each.
         method: what our own labels are called beside those of a baseline.
-        title: above each figure: what was run.
-        vector: whether each is a PDF and an SVG too, but for `units`, which is images.
+        title: what was run, for the captions.
+        vector: whether each is a PDF and an SVG too.
 
     Returns:
-        The files drawn. Without truth there is no accuracy, no ranks and no risk; without stability no risk; without a
-        baseline no agreement.
+        The files written. Without truth there is no accuracy, no ranks and no risk; without stability no confidence
+        and no risk; of fewer than three methods no agreement, which is a number of the comparison.
     """
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    paths = []
-    for name, drawn in _draw_each(outcome, units, images, method):
-        if isinstance(drawn, Image):
-            files = {"png": encode_png(drawn)}
-        else:
-            if title:
-                drawn.suptitle(
-                    "\n".join(filter(None, (cut_text(title, 80), drawn.get_suptitle()))), fontsize=9, parse_math=False
-                )
-            files = {"png": encode_png(render_figure(drawn)), **(render_vectors(drawn) if vector else {})}
-        for kind, content in files.items():
-            path = folder / "figures" / f"{name}.{kind}"
-            write_file(path, content)
-            paths.append(path)
-    return tuple(paths)
+    files: dict[str, bytes] = {}
+    captions: dict[str, str] = {}
+    with printed_sizes():
+        for figure in _draw_each(outcome, units, images, method, vector=vector):
+            for kind, content in encode_figure(figure, vector=vector).items():
+                files[f"{figure.name}.{kind}"] = content
+            captions[figure.name] = figure.caption
+    if captions:
+        files[CAPTIONS] = format_captions(title, captions).encode()
+    for name, content in files.items():
+        write_file(folder / "figures" / name, content)
+    return tuple(folder / "figures" / name for name in files)
 
 
-def _draw_each(outcome: RunResult, units: int, images: int, method: str) -> Iterator[tuple[str, "Image | Figure"]]:
+CAPTIONS = "captions.md"
+
+
+def format_captions(title: str, captions: Mapping[str, str]) -> str:
+    """The text of `captions.md`: a paragraph for each figure, which begins with its name.
+
+    >>> print(format_captions("resnet18", {"ranks": "Ranks of the truth."}), end="")
+    # Figures of resnet18
+    <BLANKLINE>
+    **ranks**: Ranks of the truth.
+    """
+    return "\n\n".join([f"# Figures of {title}", *(f"**{name}**: {text}" for name, text in captions.items())]) + "\n"
+
+
+def read_captions(folder: Path) -> dict[str, str]:
+    """By the name of a figure its caption, as `format_captions` wrote them; nothing without the file."""
+    path = folder / "figures" / CAPTIONS
+    paragraphs = path.read_text(encoding="utf-8").split("\n\n")[1:] if path.is_file() else []
+    return dict(part.strip().removeprefix("**").split("**: ", 1) for part in paragraphs)
+
+
+def encode_figure(figure: CaptionedFigure, *, vector: bool) -> dict[str, bytes]:
+    """The bytes of a figure by the ending of the file."""
+    if isinstance(figure.drawn, Image):
+        vectors = render_vectors(figure.vectors) if figure.vectors else {}
+        return {"png": encode_png(figure.drawn), **vectors}
+    return {"png": encode_png(render_figure(figure.drawn)), **(render_vectors(figure.drawn) if vector else {})}
+
+
+def _draw_each(outcome: RunResult, units: int, images: int, method: str, *, vector: bool) -> Iterator[CaptionedFigure]:
     if judged := [row for row in metrics_rows(outcome, method) if "top1" in row.metrics]:
-        yield "accuracy", plot_accuracy(judged)
+        yield CaptionedFigure("accuracy", plot_accuracy(judged), ACCURACY)
+    if any(_known_values(labels, key).size for labels in outcome.labels.values() for key in CONFIDENCE):
+        yield CaptionedFigure("confidence", plot_confidence(outcome), SPREAD)
     if curves := {layer: ranks for layer, labels in outcome.labels.items() if len(ranks := list_known_ranks(labels))}:
-        yield "ranks", plot_ranks(curves)
+        yield CaptionedFigure("ranks", plot_ranks(curves), RANKS)
     if believed := {layer: pair for layer, labels in outcome.labels.items() if (pair := list_known_stability(labels))}:
-        yield "risk_coverage", plot_risk_coverage(believed)
+        yield CaptionedFigure("risk_coverage", plot_risk_coverage(believed), RISK)
     if stated := {layer: pair for layer, labels in outcome.labels.items() if (pair := known_p_right(labels))}:
-        yield "reliability", reliability(stated)
-    several = [layer for layer in outcome.labels if any(layer in layers for layers in outcome.baselines.values())]
+        yield CaptionedFigure("reliability", reliability(stated), RELIABILITY)
+    several = [layer for layer in outcome.labels if _count_methods(outcome, layer) > 2]
     if several:
-        yield "agreement", plot_agreement(outcome, several[-PANELS:], method)
+        yield CaptionedFigure("agreement", plot_agreement(outcome, several[-PANELS:], method), AGREEMENT)
     if shown := choose_units(outcome, min(units, CARDS), images=images):
-        yield "units", draw_grid(outcome.probe, shown)
+        grid = draw_vector_grid(outcome.probe, shown) if vector else None
+        yield CaptionedFigure("units", draw_grid(outcome.probe, shown), UNITS, grid)
+
+
+def _count_methods(outcome: RunResult, layer: str) -> int:
+    return 1 + sum(layer in layers for layers in outcome.baselines.values())
+
+
+ACCURACY = (
+    "Share of units whose label is right, of the n units with known ground truth, by layer and method. Lines are exact"
+    " (Clopper-Pearson) intervals of 95 % over units."
+)
+SPREAD = (
+    "How far the labels of each layer can be trusted: stability (the share of bootstrap resamples of the images that"
+    " give the same label) and, where it is known, the probability that the label is right. Dot: median over units;"
+    " bar: the middle half of the units; line: the middle 90 %. At the right the share of units from .8 on."
+)
+RANKS = "Share of units whose ground truth is among the k best of all concepts; at k = 1 it is top-1, at 5 top-5."
+RISK = (
+    "Risk-coverage curve: the share of wrong labels among the most stable ones, by how many of the units these are. The"
+    " band is the exact (Clopper-Pearson) interval of 95 % at each coverage; the grey line is 80 % right."
+)
+RELIABILITY = (
+    "Share of labels that are right by the probability they were given, in ten bins. Lines are exact (Clopper-Pearson)"
+    " intervals of 95 %, a larger dot has more units, and on the diagonal the probabilities are right."
+)
+AGREEMENT = "Share of units to which two methods give identical labels, in per cent, on the units that both label."
+UNITS = (
+    "Units with the images that excite them most, the strongest first; of each layer those whose labels are most"
+    " certain. Green with a tick: the label is right, orange with a cross: wrong, black or grey: the ground truth is"
+    " unknown (grey: unsure, below .5). Below the images the label of every other method."
+)
 
 
 def plot_accuracy(judged: Sequence[MetricsRow]) -> "Figure":
@@ -269,7 +444,7 @@ def plot_accuracy(judged: Sequence[MetricsRow]) -> "Figure":
     lines = [(layer, row) for layer in layers for row in [None, *judged] if row is None or row.layer == layer]
     if len(methods) == 1:
         lines = [(layer, row) for layer, row in lines if row is not None]
-    figure, axes = new_plot(7.2, 0.9 + 0.3 * len(lines))
+    figure, axes = new_plot(PAGE, 0.6 + 0.2 * len(lines))
     for height, (layer, row) in enumerate(lines):
         if row is None:
             heading: dict[str, Any] = {"weight": "bold", "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
@@ -286,23 +461,23 @@ def plot_accuracy(judged: Sequence[MetricsRow]) -> "Figure":
 
 def _interval_of(axes: "Axes", row: MetricsRow, height: int, colour: str) -> None:
     value, (low, high) = row.metrics["top1"], row.metrics["ci95"]
-    axes.plot([low, high], [height, height], color=colour, linewidth=2.4, solid_capstyle="round", alpha=0.55)
-    axes.plot(value, height, "o", color=colour, markersize=7)
-    text = f"{value:.1f}   n = {row.metrics['judged']}"
-    axes.text(1.01, height, text, va="center", fontsize=9, transform=axes.get_yaxis_transform())
+    axes.plot([low, high], [height, height], color=colour, linewidth=2, solid_capstyle="round", alpha=0.55)
+    axes.plot(value, height, "o", color=colour, markersize=5)
+    text = f"{BY_KEY['top1'].text(row.metrics)}   n = {row.metrics['judged']}"
+    axes.text(1.01, height, text, va="center", fontsize=7, transform=axes.get_yaxis_transform())
 
 
 def plot_agreement(outcome: RunResult, layers: Sequence[str], method: str = CLIP_DISSECT) -> "Figure":
     """For each layer, the share of units to which two methods give identical labels (`metrics.agreement`)."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(max(4.4, 0.8 + 3.0 * len(layers)), 3.6), dpi=150, layout="constrained")
+    width = COLUMN if len(layers) == 1 else PAGE
+    figure = Figure(figsize=(width, 0.7 + (width - 0.6) / max(2, len(layers))), dpi=DPI, layout="constrained")
     for axes, layer in zip(figure.subplots(1, len(layers), squeeze=False)[0], layers, strict=True):
         methods = {method: outcome.labels[layer]}
         methods |= {name: by_layer[layer] for name, by_layer in outcome.baselines.items() if layer in by_layer}
         _draw_heat(axes, list(methods), _agreement_shares(list(methods.values())))
-        axes.set_title(cut_text(layer, WIDEST), fontsize=10, parse_math=False)
-    figure.suptitle("Units with identical labels by two methods, %", fontsize=10)
+        axes.set_title(cut_text(layer, WIDEST), parse_math=False)
     return figure
 
 
@@ -316,8 +491,8 @@ def _draw_heat(axes: "Axes", names: Sequence[str], values: Float[np.ndarray, "me
     axes.imshow(values, vmin=0, vmax=100, cmap="cividis")
     axes.set_facecolor("#eeeeee")
     labels = [cut_text(name, 18) for name in names]
-    axes.set_xticks(range(len(names)), labels, fontsize=8, rotation=30, ha="right", parse_math=False)
-    axes.set_yticks(range(len(names)), labels, fontsize=8, parse_math=False)
+    axes.set_xticks(range(len(names)), labels, rotation=30, ha="right", parse_math=False)
+    axes.set_yticks(range(len(names)), labels, parse_math=False)
     axes.tick_params(length=0)
     for (row, column), value in np.ndenumerate(values):
         if not np.isnan(value):

@@ -19,7 +19,7 @@ from cd_exp.io.text import make_file_name
 from cd_exp.records import CLIP_DISSECT, RunResult
 from cd_exp.results.labels_csv import format_labels, judged_csv
 
-DRAWN = ("accuracy", "ranks", "risk_coverage", "agreement", "units")
+DRAWN = ("accuracy", "confidence", "ranks", "risk_coverage", "reliability", "agreement", "units")
 
 
 def write_run_files(folder: Path, outcome: RunResult, *, manifest: Mapping[str, Any]) -> tuple[Path, ...]:
@@ -71,6 +71,7 @@ def _list_earlier_files(folder: Path) -> Iterator[str]:
     yield "report.html"
     yield from (f"labels_{make_file_name(method)}.csv" for method in earlier.get("baselines", ()))
     yield from (f"figures/{name}.{kind}" for name in DRAWN for kind in ("png", "pdf", "svg"))
+    yield "figures/captions.md"
     yield from earlier.get("files", ())  # of its baselines
 
 

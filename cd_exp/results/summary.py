@@ -66,6 +66,8 @@ class ShownUnit:
     images: tuple[int, ...]
     certainty: float = float("nan")
     certainty_name: str = ""
+    others: tuple[tuple[str, str, bool | None], ...] = ()
+    """By every other method that has the unit: its name, label and whether that is right."""
 
     @property
     def is_unsure(self) -> bool:
@@ -111,7 +113,15 @@ def _show_unit(outcome: RunResult, layer: str, row: int, images: int) -> ShownUn
         images=tuple(int(index) for index in outcome.top_images[layer][row][:images]),
         certainty=float("nan") if values is None else float(values[row]),
         certainty_name=certainty_name(labels),
+        others=tuple(_label_by_others(outcome, layer, int(labels.units[row]))),
     )
+
+
+def _label_by_others(outcome: RunResult, layer: str, unit: int) -> Iterator[tuple[str, str, bool | None]]:
+    for method, by_layer in outcome.baselines.items():
+        if layer in by_layer and len(rows := np.flatnonzero(by_layer[layer].units == unit)):
+            labels, row = by_layer[layer], int(rows[0])
+            yield method, labels.descriptions[row], is_label_right(labels, row)
 
 
 def format_truth(labels: Labels, row: int) -> tuple[str, ...]:

@@ -90,7 +90,7 @@ def _result_tables(console: Console, outcome: RunResult, method: str) -> Iterato
 
 def _layer_tables(console: Console, rows: Sequence[MetricsRow]) -> Iterator[Table]:
     """One table with every interval where the terminal is wide enough, else with that of top-1 alone, else with none;
-    layers that still find no room stand in a further table.
+    layers that still find no room stand in a further table, with the metrics and the intervals that fit there.
     """
     shown, unbounded = metric_columns(rows), console.options.update_width(1000)
 
@@ -104,7 +104,10 @@ def _layer_tables(console: Console, rows: Sequence[MetricsRow]) -> Iterator[Tabl
     first = 0
     for last in range(1, len(rows) + 1):
         if last == len(rows) or not fits(print_by_layer(rows[first : last + 1], shown, intervals=())):
-            yield print_by_layer(rows[first:last], shown, intervals=())
+            some = rows[first:last]
+            yield from (
+                _layer_tables(console, some) if len(some) < len(rows) else [print_by_layer(some, shown, intervals=())]
+            )
             first = last
 
 

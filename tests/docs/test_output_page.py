@@ -6,8 +6,10 @@ import pytest
 
 from cd_exp.metrics.metrics import METRICS, UNITS
 from cd_exp.results.labels_csv import BELIEF, FIRST, GENERAL, JUDGED, LAST, PROBABILITY
+from cd_exp.results.run_folder import DRAWN
 from cd_exp.sweep.consensus import COLUMNS
 from cd_exp.sweep.gather import EFFECT
+from cd_exp.sweep.plots import FAMILIES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "output.md").read_text(encoding="utf-8")
 
@@ -43,3 +45,8 @@ def test_every_column_and_key_is_explained(name):
 @pytest.mark.parametrize("suffix", ["ci95", "ci95_low", "ci95_high", "difference", "difference_ci95", "p_adjusted"])
 def test_what_is_added_to_a_key_is_explained(suffix):
     assert f"_{suffix}`" in PAGE
+
+
+@pytest.mark.parametrize("name", [*DRAWN, *(f"{family}_LAYER" for family in FAMILIES)])
+def test_every_figure_is_explained(name):
+    assert f"`{name}`" in PAGE

@@ -133,7 +133,7 @@ def test_every_figure_is_in_the_terminal(found, tmp_path, width, alone):
 def test_every_figure_is_on_the_page(found, sweep):
     text = (sweep / "0" / "report.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
     for figure in METRICS:
-        assert f">{figure.heading}</th>" in text
+        assert f">{figure.heading}{figure.arrow}</th>" in text
         assert figure.meaning.replace("'", "&#39;") in text
         assert figure.key == "judged" or figure.text(found.metrics["fc"]) in text
 

@@ -142,4 +142,7 @@ def test_what_another_run_left_in_the_folder_does_not_stay_and_files_of_others_d
 
 
 def test_figures_are_known_by_name(tmp_path, outcome):
-    assert {path.stem for path in results.draw_figures(tmp_path, outcome)} == set(DRAWN)
+    theirs = outcome.baselines["netdissect"]
+    labels = replace(outcome.labels["fc"], p_right=np.full(60, 0.5))
+    full = replace(outcome, labels={**outcome.labels, "fc": labels}, baselines={"netdissect": theirs, "other": theirs})
+    assert {path.stem for path in results.draw_figures(tmp_path, full)} == {*DRAWN, "captions"}

@@ -74,6 +74,26 @@ def test_layers_that_find_no_room_stand_in_a_further_table_without_intervals(out
     assert "[52.1, 63.8]" not in "".join(lines)
 
 
+def test_a_further_table_has_its_own_metrics_and_intervals(outcome, tmp_path):
+    hidden = [f"layer{number}.with.a.long.name" for number in range(4)]
+    metrics = {**{name: {"units": 60, "stability_mean": 0.5} for name in hidden}, "fc": outcome.metrics["fc"]}
+    labels = {name: replace(outcome.labels["fc"], layer=name) for name in metrics}
+    many = replace(outcome, labels=labels, metrics=metrics, baselines={}, baseline_metrics={}, comparisons=())
+    text = printed(many, tmp_path)
+    first, last = text.partition("layer [95 %]")[::2]
+    assert "top-1" not in first
+    assert "top-1 % ↑" in last
+    assert "58.3 [52.1, 63.8]" in last
+
+
+def test_a_layer_wider_than_the_terminal_is_printed(outcome, tmp_path):
+    name = "a" * 90
+    labels = {name: replace(outcome.labels["fc"], layer=name)}
+    metrics = {name: outcome.metrics["fc"]}
+    wide = replace(outcome, labels=labels, metrics=metrics, baselines={}, baseline_metrics={}, comparisons=())
+    assert "58.3" in printed(wide, tmp_path)
+
+
 def test_a_hidden_layer_has_a_result(outcome, tmp_path):
     hidden = replace(outcome.labels["fc"], truth=(), ranks=None, layer="layer4")
     metrics = summarise(judge_labels(hidden), total_units=60)

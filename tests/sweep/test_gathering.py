@@ -112,7 +112,9 @@ def test_without_truth_there_is_the_consensus_and_where_configurations_disagree(
     finished(tmp_path, 0, "similarity=cos", judged=False)
     finished(tmp_path, 1, "similarity=wpmi", judged=False, names=["leaf", "stripe"])
     gather_sweep(tmp_path, console=console)
-    assert set(contents(tmp_path)) == {"sweep.csv", "consensus.csv", "figures/disagreement_fc.png"}
+    assert set(contents(tmp_path)) == {
+        "sweep.csv", "consensus.csv", "figures/disagreement_fc.png", "figures/captions.md",
+    }  # fmt: skip
     assert "consensus: layer agreement % units" in said()
     assert "top-1" not in said()
 
@@ -144,6 +146,7 @@ def test_three_axes_of_models_with_layers_and_names_of_any_kind(tmp_path, consol
     assert "\x1b" not in console.file.getvalue()
     names = {name for name in contents(tmp_path) if name.startswith("figures/")}
     assert names == {
+        "figures/captions.md",
         "figures/accuracy_last_judged_layer.png",
         "figures/heat_last_judged_layer.png",
         "figures/disagreement_resnet50_fc.png",
