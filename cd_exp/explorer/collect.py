@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ def collect_pages(
     rows, thumbnail_of = np.concatenate(groups), np.full(len(kept), -1)
     thumbnail_of[rows] = [sheets.places[image] for image in kept[rows].tolist()]
     run_part = describe_content(outcome, _describe_run_facts(run, manifest), manifest, title=title, names=names)
-    run_part["images"] = _list_images(run, sheets)
+    run_part["images"] = _list_images(run, sheets) | _find_image_folder(run, manifest)
     images, cosines = shown.of_concepts[:, : most[2]], shown.cosines[:, : most[2]]
     run_part["concepts"] = _collect_concepts(run, names, concepts, thumbnail_of[images], cosines)
     run_part["queries"] = [words.encode(thumbnail_of) for words in asked]
@@ -241,6 +242,13 @@ def _list_images(run: RunData, sheets: ThumbnailSheets) -> dict[str, Any]:
         "sheets": list(sheets.files),
         "heights": sheets.heights,
     }
+
+
+def _find_image_folder(run: RunData, manifest: Mapping[str, Any]) -> dict[str, str]:
+    """The folder below which the ids of the images are files: the page shows the whole image from there."""
+    root = manifest.get("config", {}).get("probe", {}).get("root")
+    first = next(iter(run.probe.ids), "")
+    return {"folder": str(Path(root).absolute())} if isinstance(root, str) and Path(root, first).is_file() else {}
 
 
 def _drop_duplicates(lists: Sequence[Any], most: Sequence[int]) -> np.ndarray:

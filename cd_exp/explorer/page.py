@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -52,7 +53,9 @@ def write_pages(folder: Path, content: PageContent, *, layout: Layout = "auto") 
     target = folder / "explorer"
     remove_old_pages(folder)
     target.mkdir(parents=True, exist_ok=True)
-    texts = {name: format_script(value) for name, value in content.parts.items()}
+    parts = {name: _link_images(part, target) for name, part in content.parts.items()}
+    linked = any(isinstance(part, dict) and "link" in part.get("images", ()) for part in parts.values())
+    texts = {name: format_script(value) for name, value in parts.items()}
     inside = "".join(
         f'<script type="application/json" data-part="{name}">{text}</script>\n' for name, text in texts.items()
     )
@@ -62,7 +65,7 @@ def write_pages(folder: Path, content: PageContent, *, layout: Layout = "auto") 
             f'<script type="text/plain" data-part="{name}">{base64.b64encode(sheet).decode("ascii")}</script>\n'
             for name, sheet in content.sheets.items()
         )
-        page = _fill_page(inside, content, folder_of_data=False)
+        page = _fill_page(inside, content, reads_files=linked)
     else:
         data: dict[str, str | bytes] = {
             f"{name}.js": f'explorer.receive("{name}",{text});\n' for name, text in texts.items()
@@ -72,10 +75,19 @@ def write_pages(folder: Path, content: PageContent, *, layout: Layout = "auto") 
         write_file(target / "data" / LIST, json.dumps(sorted(data)))  # first, so that a kill leaves nothing unlisted
         for name, part in data.items():
             write_file(target / "data" / name, part)
-        page = _fill_page("", content, folder_of_data=True)
+        page = _fill_page("", content, reads_files=True)
     path = target / "index.html"
     write_file(path, page)
     return path
+
+
+def _link_images(part: Any, target: Path) -> Any:
+    """A run's part with the way from its pages to the folder of its images (`link`) in place of that folder's path."""
+    if not isinstance(part, Mapping) or "folder" not in part.get("images", ()):
+        return part
+    images = dict(part["images"])
+    folder = images.pop("folder")
+    return {**part, "images": {**images, "link": Path(os.path.relpath(folder, target)).as_posix()}}
 
 
 def read_pages(folder: Path) -> PageContent:
@@ -134,12 +146,12 @@ def _is_received(path: Path) -> bool:
         return file.read(400).startswith(f'explorer.receive("{path.stem}",'.encode())
 
 
-def _fill_page(inside: str, content: PageContent, *, folder_of_data: bool) -> str:
+def _fill_page(inside: str, content: PageContent, *, reads_files: bool) -> str:
     """The page with its styles and script inside, whose hashes are all that its policy lets run."""
     assets = files("cd_exp.explorer") / "assets"
     style = (assets / "explorer.css").read_text(encoding="utf-8")
     script = "".join((assets / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
-    beside = " 'self' file:" if folder_of_data else ""
+    beside = " 'self' file:" if reads_files else ""
     policy = (
         f"default-src 'none'; img-src data: blob:{beside}; style-src {_hash_script(style)}; "
         f"script-src {_hash_script(script)}{beside}; base-uri 'none'; form-action 'none'"

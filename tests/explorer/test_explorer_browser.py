@@ -10,10 +10,11 @@ import pytest
 from browsing import needs_browser
 from made_outcomes import HOSTILE
 from made_runs import made_content
+from PIL import Image
 from selenium.webdriver.common.keys import Keys
 
 from cd_exp.explorer import PageContent, find_page, write_pages
-from cd_exp.explorer.payload import encode_array
+from cd_exp.explorer.payload import decode_array, encode_array
 
 pytestmark = [pytest.mark.slow, needs_browser]
 VIEWS = (
@@ -257,6 +258,63 @@ def test_the_overlay_lies_on_the_image_has_a_legend_and_is_switched_off(window, 
 def test_a_page_without_maps_says_how_to_get_them(window, page):
     window.go(page, "view=unit&of=layer4.1.act2&unit=7")
     assert "python -m cd_exp.report FOLDER --maps" in window.text()
+
+
+def test_the_image_view_shows_the_whole_file_where_it_lies_and_else_the_middle_square(window, content, tmp_path):
+    images = content.parts["run"]["images"]
+    at = next(at for at, index in enumerate(decode_array(images["index"]).tolist()) if index == 4)
+    folder = tmp_path / "my images"
+    file = folder / images["ids"][at]
+    file.parent.mkdir(parents=True)
+    Image.new("RGB", (300, 200), "red").save(file, "PNG")
+    parts = {**content.parts, "run": {**content.parts["run"], "images": {**images, "folder": str(folder)}}}
+    made = find_page({"made": PageContent(parts, content.sheets)}, title="made")
+    path = write_pages(tmp_path / "run", made, layout="single")
+    assert str(tmp_path) not in path.read_text()
+    window.go(path, "view=picture&image=4")
+    window.wait("return document.querySelector('img.whole')?.complete")
+    assert window.js(
+        "const image = document.querySelector('img.whole'); return [image.naturalWidth, image.naturalHeight]"
+    ) == [300, 200]
+    assert window.complaints() == []
+    file.unlink()
+    window.go(path, "view=picture&image=4")
+    window.wait("return document.querySelector('.square .picture') !== null")
+    assert "the middle square of the image" in window.text(".square")
+
+
+def test_the_histogram_has_axes(window, page, content):
+    window.go(page, "view=unit&of=fc&unit=3")
+    texts = window.js("return [...document.querySelectorAll('.histogram text')].map(node => node.textContent)")
+    detail = content.parts["layer-1"]
+    counts = decode_array(detail["histogram"])[3]
+    low, high = (float(decode_array(detail[key])[3]) for key in ("low", "high"))
+    assert texts[-1] == "activation (heights: images, logarithmic)"
+    assert [float(text) for text in (texts[-6], texts[-2])] == pytest.approx([low, high], rel=5e-3)
+    assert "0" in texts
+    assert str(counts.max()) in texts
+
+
+def test_headings_say_what_they_mean_to_a_pointer_the_keyboard_and_touch(window, page):
+    window.go(page, "view=units")
+    heads = window.js(
+        "return [...document.querySelectorAll('.head button')].map(n => [n.innerText, n.title, n.ariaDescription])"
+    )
+    assert len(heads) > 4
+    assert all(title and title == description for _, title, description in heads)
+    window.js("document.querySelector('.columns-shown summary').click()")
+    assert "share of bootstrap resamples of the images that give the same label" in window.text(".columns-shown")
+    window.go(page, "view=compare")
+    assert "units on which one alone is right" in window.js("return document.querySelector('.legend').textContent")
+
+
+def test_equal_scores_are_said_to_tie(window, page):
+    code = """
+      const run = opened.values().next().value, array = Float32Array.from([2, 2, 1, 0, 0]);
+      array.width = 5;
+      return scores(run, 0, 0, {scores: {array}}, run.main).textContent;"""
+    window.go(page, "view=unit&of=fc&unit=3")
+    assert "the first 2 tie" in window.js(code)
 
 
 def test_sorting_puts_empty_cells_last(window, page):

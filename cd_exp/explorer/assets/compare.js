@@ -64,6 +64,7 @@ function tests(a, b, pairs, judged, only, layers) {
   return h("div", {className: "scroll tests"}, h("table", null,
     h("thead", null, h("tr", null, ["layer", "identical labels", `${a.words} right`, `${b.words} right`, "only A right", "only B right", "both", "neither", "p (McNemar, mid-p)"].map((head, i) => h("th", {scope: "col", className: i ? "n" : ""}, head)))),
     h("tbody", null, layers.map(layer => line(layer, pairs.filter(pair => pair[0] === layer))))),
+    legend([{heading: "identical labels", meaning: "units to which both give the same label"}, {heading: "A right, B right", meaning: "units labelled right, of those with known truth"}, {heading: "only A right, only B right", meaning: "units on which one alone is right"}, {heading: "both, neither", meaning: "units on which both are right, or wrong"}, {heading: "p (McNemar, mid-p)", meaning: "how likely so unequal counts of ‘only’ are if both were equally good, on these units"}]),
     layers.some(layer => pairedP(a, b, layer) === undefined && judged.some(pair => pair[0] === layer)) ? h("p", {className: "soft"}, "Not tested when this page was made; ", h("code", null, "python -m cd_exp.report RUN RUN --out DIR"), " tests any two runs.") : null);
 }
 

@@ -7,7 +7,6 @@ function overviewView(main, run, state) {
     queries(run, state),
     scatter(run, state),
     results(run),
-    comparisons(run),
     h("section", null, h("h2", null, "Labels given most often"), h("p", {className: "soft"}, "labels shared by many units are rarely informative"),
       run.main.layers.map(([name]) => frequent(run, name, state))),
     h("div", {className: "columns"},
@@ -55,7 +54,7 @@ function queries(run, state) {
 function scatter(run, state) {
   const table = run.main;
   if (!table.certaintyKey || !run.layers.some(layer => layer.fires)) return null;
-  const name = table.certaintyKey === "p_right" ? "p(right)" : "stability", width = 640, height = 300, left = 46, low = 34, end_ = 26;
+  const name = table.certaintyKey === "p_right" ? "p(right)" : "stability", width = matchMedia("(max-width: 760px)").matches ? 370 : 640, height = 300, left = 40, low = 34, end_ = 26;
   const x = value => left + value * (width - left - end_), y = value => 24 + (1 - value) * (height - low - 24);
   const box = h("div", {className: "scroll"}), first = table.layers.length - 1;
   const draw = number => {
@@ -95,27 +94,10 @@ function results(run) {
     const columns = methods.filter(([, values]) => values[layer]), figures = run.figures.filter(figure => columns.some(([, values]) => values[layer][figure.key] !== undefined));
     fill(box, h("table", {className: "results"},
       h("thead", null, h("tr", null, h("th", {scope: "col"}, "metric"), columns.map(([method]) => h("th", {scope: "col", className: "n"}, method)), h("th", {scope: "col"}, "meaning"))),
-      h("tbody", null, figures.map(figure => h("tr", null, h("th", {scope: "row"}, figure.heading), columns.map(([, values]) => h("td", {className: "n"}, metricText(figure, values[layer]))), h("td", {className: "soft meaning"}, figure.meaning))))));
+      h("tbody", null, figures.map(figure => h("tr", null, h("th", {scope: "row"}, figure.heading), columns.map(([method, values]) => h("td", {className: "n"}, columns.length > 1 && values[layer][figure.key] !== undefined ? h("span", {className: "narrow-name soft"}, `${method} `) : null, metricText(figure, values[layer]))), h("td", {className: "soft meaning"}, figure.meaning))))));
   };
   draw(first);
   return section("Results", "in brackets the 95 % interval over units", layers.length > 1 ? h("div", {className: "controls"}, choice("layer", layers, name => name, first, draw)) : null, box);
-}
-
-function comparisons(run) {
-  const figures = new Map(run.figures.map(figure => [figure.key, figure]));
-  const rows = run.comparisons.flatMap(test => Object.keys(test).filter(key => key.endsWith("_difference")).map(key => ({test, key: key.slice(0, -11)})));
-  if (!rows.length) return null;
-  return section("Methods compared on the same units", "the first minus the second, with the 95 % interval of the difference",
-    h("div", {className: "scroll"}, h("table", null,
-      h("thead", null, h("tr", null, ["layer", "first", "second", "metric", "difference", "p", "Holm", "units"].map((head, i) => h("th", {scope: "col", className: i > 3 ? "n" : ""}, head)))),
-      h("tbody", null, rows.map(({test, key}) => {
-        const figure = figures.get(key) ?? {heading: key, digits: 3}, bounds = test[`${key}_difference_ci95`];
-        const signed = value => (value >= 0 ? "+" : "") + fixed(value, figure.digits);
-        return h("tr", null, h("th", {scope: "row"}, test.layer), h("td", null, test.first), h("td", null, test.second), h("td", null, figure.heading),
-          h("td", {className: "n"}, signed(test[`${key}_difference`]) + (bounds ? ` [${bounds.map(signed).join(", ")}]` : "")),
-          [`${key}_p`, `${key}_p_adjusted`].map(p => h("td", {className: "n"}, test[p] === undefined ? "" : general(test[p]))),
-          h("td", {className: "n"}, test[`${key}_n`] ?? ""));
-      })))));
 }
 
 function frequent(run, layer, state) {
@@ -218,7 +200,7 @@ async function pictureView(main, run, state) {
   const details = await Promise.all(run.layers.map((_, layer) => run.detail(layer))), main_ = run.main;
   const concepts = Array.from(unpacked(run.concepts.name)).map((name, place) => [name, Array.from(row(unpacked(run.concepts.pictures), place)).indexOf(at)]).filter(([, place]) => place >= 0).sort((a, b) => a[1] - b[1]).slice(0, 12);
   fill(main,
-    h("header", {className: "title picture-title"}, picture(run, at, 192),
+    h("header", {className: "title picture-title"}, wholeImage(run, at),
       h("div", null, h("p", {className: "crumbs"}, `${run.images.probe} · image ${index.toLocaleString("en")}`), h("h1", null, run.images.ids[at]),
         concepts.length ? h("p", {className: "chips"}, h("b", null, "top-scoring image for these concepts"), concepts.map(([name]) => conceptLink(run.name(name), state))) : null)),
     section("Units it excites most", "activation in standard deviations above the unit's mean over the probe set",
@@ -228,6 +210,15 @@ async function pictureView(main, run, state) {
         return [h("h3", null, layer.name), h("div", {className: "small-rows"}, Array.from(units, (unit, k) => smallRow(main_, start + unit, state, `${number(above[k], 3)} σ · ${main_.label(start + unit)}`)))];
       })));
   return {};
+}
+
+// The whole image from the folder of the probe set where that lies beside this page; else the middle square of it.
+function wholeImage(run, at) {
+  const square = () => h("figure", {className: "square"}, picture(run, at, 192), h("figcaption", {className: "soft"}, "the middle square of the image"));
+  if (!run.images.link) return square();
+  const id = run.images.ids[at], path = [run.images.link, ...id.split("/").map(encodeURIComponent)].join("/");
+  const image = h("img", {className: "whole", alt: id, src: new URL(path, new URL(run.home || ".", location.href.split("#")[0])).href, onerror: () => image.replaceWith(square())});
+  return image;
 }
 
 // Where the activations of all images are not at hand: the units that have it among their strongest.

@@ -30,6 +30,7 @@ function sweepView(main, sweep, state, runs) {
           const text = typeof value === "number" ? written(name, value) + bounds(row, name) : value ?? "";
           return h("td", {className: typeof value === "number" ? "n" : value === "failed" ? "bad" : ""}, name === "job" && runs.has(String(value)) ? h("a", {href: href({view: "overview", run: value, sort: ""}, state)}, text) : text);
         }))))))),
+    legend(shownColumns.map(i => figure(heads[i])).filter((found, i, all) => found?.meaning && all.indexOf(found) === i)),
     bestJob(sweep, runs, state),
     sweep.explained.length ? section("What explains the accuracy", "the share of the variance that each axis adds to the others; p of its F test, and p by Holm over the axes",
       h("div", {className: "scroll"}, h("table", null, h("thead", null, h("tr", null, ["layer", "axis", "levels", "explains", "df", "F", "p", "Holm"].map((head, i) => h("th", {scope: "col", className: i > 1 ? "n" : ""}, head)))),

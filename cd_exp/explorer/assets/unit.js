@@ -22,7 +22,7 @@ async function unitView(main, run, state) {
 function heading(run, table, at, {name, unit, rows, here, step, state}) {
   const label = at >= 0 ? table.label(at) : "", marks = at >= 0 ? table.marksOf(at) : [];
   const truth = at >= 0 ? table.truths(at) : [];
-  const facts = at < 0 ? [] : table.keys.map(key => [key.replace("faithfulness.", ""), number(table.numbers(key)[at])]).filter(([, value]) => value);
+  const facts = at < 0 ? [] : table.keys.map(key => [key, columnText(key, table.numbers(key)[at])]).filter(([, value]) => value);
   const link = (by, text, key) => h("button", {type: "button", className: "quiet", disabled: rows[here + by] === undefined || here < 0, onclick: () => step(by), title: key}, text);
   return h("header", {className: "title"},
     h("p", {className: "crumbs"},
@@ -32,7 +32,7 @@ function heading(run, table, at, {name, unit, rows, here, step, state}) {
     h("p", {className: "facts"}, at >= 0 ? pickButton(table, at) : null, sure(table, at),
       at >= 0 && table.general[at] >= 0 ? h("span", null, h("b", null, "in general "), run.name(table.general[at])) : null,
       truth.length ? h("span", null, h("b", null, "truth "), truth.flatMap((name, i) => [i ? "; " : "", conceptLink(run.name(name), state)])) : null,
-      facts.map(([key, value]) => h("span", null, h("b", null, `${key} `), value)),
+      facts.map(([key, value]) => h("span", {title: COLUMN[key] ?? null}, h("b", null, `${heading_(key)} `), value)),
       marks.map(mark => h("span", {className: "badge", title: MEANING[mark] ?? ""}, mark.replaceAll("_", " ")))));
 }
 
@@ -67,7 +67,7 @@ function strongest(run, layer, place, detail) {
   return section("Strongest images", detail.values ? "with the activation of the unit" : "",
     detail.maps ? whereSwitch(images.length) : null,
     h("div", {className: `cards large where${current().get("maps") === "off" ? " off" : ""}`}, Array.from(images, (image, i) => card(run, image, number(values[i]), current(), heat(run, place, i, detail)))),
-    detail.maps || run.home ? null : h("p", {className: "soft elsewhere"}, "Where in these images the unit is active, for layers that have an extent: ", h("code", null, "python -m cd_exp.report FOLDER --maps")));
+    detail.maps || run.home || run.region?.length ? null : h("p", {className: "soft elsewhere"}, "Where in these images the unit is active, for layers that have an extent: ", h("code", null, "python -m cd_exp.report FOLDER --maps")));
 }
 
 // The switch of the maps, and what their colours mean.
@@ -116,20 +116,24 @@ function weaker(run, place, detail) {
 function histogram(place, detail, dead) {
   if (!detail.histogram) return null;
   const counts = row(unpacked(detail.histogram), place), low = unpacked(detail.low)[place], high = unpacked(detail.high)[place];
-  const most = Math.max(1, ...counts), width = 300, height = 110, each = width / counts.length;
+  const most = Math.max(1, ...counts), left = 44, top = 6, width = 320 - left, height = 110, each = width / counts.length, foot = top + height;
   const scale = count => count ? Math.max(1.5, height * Math.log1p(count) / Math.log1p(most)) : 0;
-  return section("Activations", dead ? "the same for every image" : "of all images; heights are logarithmic",
-    h("svg", {viewBox: `0 0 ${width} ${height + 18}`, role: "img", "aria-label": `histogram of activations from ${number(low)} to ${number(high)}`},
-      Array.from(counts, (count, i) => h("rect", {className: "bar", x: i * each + 0.5, width: each - 1, y: height - scale(count), height: scale(count)},
+  const levels = [0, ...[1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7].filter(level => scale(level) > 13 && scale(most) - scale(level) > 13), most], marks = [0, 0.25, 0.5, 0.75, 1];
+  return section("Activations", dead ? "the same for every image" : "how many of the images have which activation",
+    h("svg", {viewBox: `0 0 ${left + width + 14} ${foot + 32}`, role: "img", class: "histogram", "aria-label": `histogram of activations from ${number(low)} to ${number(high)}`},
+      levels.map(level => [h("line", {x1: left, x2: left + width, y1: foot - scale(level), y2: foot - scale(level)}), h("text", {x: left - 5, y: foot - scale(level) + 4, "text-anchor": "end"}, level >= 1e4 ? `${Math.round(level / 1e3)}k` : level.toLocaleString("en"))]),
+      Array.from(counts, (count, i) => h("rect", {className: "bar", x: left + i * each + 0.5, width: each - 1, y: foot - scale(count), height: scale(count)},
         h("title", null, `${number(low + (high - low) * i / counts.length)} to ${number(low + (high - low) * (i + 1) / counts.length)}: ${count.toLocaleString("en")} images`))),
-      h("text", {x: 0, y: height + 15}, number(low)), h("text", {x: width, y: height + 15, "text-anchor": "end"}, number(high))));
+      (high > low ? marks : [0.5]).map(mark => h("text", {x: left + mark * width, y: foot + 14, "text-anchor": "middle"}, number(low + mark * (high - low), 3))),
+      h("text", {x: left + width / 2, y: foot + 29, "text-anchor": "middle"}, "activation (heights: images, logarithmic)")));
 }
 
 function scores(run, at, place, detail, table) {
   if (at < 0) return null;
   const five = table.five(at), values = table === run.main && detail.scores ? Array.from(row(unpacked(detail.scores), place)) : [table.numbers("similarity")[at]];
   const least = Math.min(0, ...values.filter(value => !Number.isNaN(value))), most = Math.max(...values.filter(value => !Number.isNaN(value)), least + 1e-12);
-  return section("Best concepts", [table.method === run.main.method ? "with the score of the similarity function" : table.method, values.length < five.length ? "; only that of the first is stored" : ""].join(""),
+  const tied = values.filter(value => Math.abs(value - values[0]) <= 1e-6 * Math.max(1, Math.abs(values[0]))).length;
+  return section("Best concepts", [table.method === run.main.method ? "with the score of the similarity function" : table.method, values.length < five.length ? "; only that of the first is stored" : "", tied > 1 ? `; the first ${tied} tie: their order says nothing` : ""].join(""),
     h("ol", {className: "bars"}, five.map((name, i) => h("li", null,
       conceptLink(run.name(name), current()), h("span", {className: "n"}, number(values[i])),
       values.length < 2 || Number.isNaN(values[i]) ? null : h("meter", {min: 0, max: 1, value: (values[i] - least) / (most - least), ariaHidden: true})))));

@@ -33,6 +33,7 @@ function inOrder(table, sort) {
 const SHORT = {similarity: "score", stability: "stability", margin: "margin", rank: "rank", p_right: "p(right)", general_p: "gen. p", general_bits: "bits"};
 
 const COLUMN = {
+  layer: "layer of the network", unit: "number of the unit in its layer, from 0", label: "the concept with the highest score; grey and “unsure” where its certainty is below one half", truth: "what the unit is known to be",
   similarity: "score of the label by the similarity function", stability: "share of bootstrap resamples of the images that give the same label", margin: "best − second-best score",
   rank: "rank of the truth among all concepts; 1: the label is right", p_right: "probability that the label is right", general_p: "probability that the general label is right", general_bits: "how much the general label says, in bits",
   "human.rating": "mean rating by people, 1 to 5", "human.fits": "share of ratings by people of at least 4", "human.presence": "correlation of the activation with what people see",
@@ -76,7 +77,7 @@ function unitsView(main, run, state) {
   sortBy.classList.add("narrow-only");
 
   const list = new VirtualList({
-    label: "Units", count: found.rows.length, height: narrow ? 148 : 70, columns: columns.length + 1,
+    label: "Units", count: found.rows.length, height: narrow ? 164 : 70, columns: columns.length + 1,
     render: i => unitRow(table, found.rows[i], {mark: found.query.mark, columns, numbers, withTruth, state}),
     open: i => openUnit(table, found.rows[i], state),
   });
@@ -97,7 +98,7 @@ function unitsView(main, run, state) {
           cell.setAttribute("aria-sort", direction);
           // Numbers begin with the largest, words with the first; a third click gives the order of the network again.
           const first = numbers.includes(key) && key !== "rank" ? `-${key}` : key, second = first === key ? `-${key}` : key;
-          cell.append(h("button", {type: "button", onclick: () => sortOn(sort === first ? second : sort === second ? NETWORK : first)},
+          cell.append(h("button", {type: "button", title: COLUMN[key] ?? null, ariaDescription: COLUMN[key] ?? null, onclick: () => sortOn(sort === first ? second : sort === second ? NETWORK : first)},
             heading_(key), direction === "none" ? "" : direction === "ascending" ? " ▲" : " ▼"));
         }
         return cell;
@@ -118,7 +119,8 @@ function unitsView(main, run, state) {
     problem.textContent = found.query.problem;
     say(count.textContent);
   }
-  const chooser = h("details", {className: "columns-shown", open: state.get("columns") !== null}, h("summary", null, "Columns"),
+  const chooser = h("details", {className: "columns-shown", open: state.get("columns") !== null}, h("summary", null, "Columns, and what they mean"),
+    h("p", {className: "soft"}, "✓ right · ✗ wrong · grey, “unsure”: p(right), else stability, below 0.5 · ☆ puts the unit on the shortlist. Ticked columns are shown:"),
     table.keys.map(key => h("label", {className: "check", title: COLUMN[key] ?? ""}, h("input", {type: "checkbox", name: key, checked: numbers.includes(key), onchange: () =>
       change({columns: table.keys.filter(name => chooser.querySelector(`[name="${CSS.escape(name)}"]`).checked).join(",") || "none"})}), ` ${heading_(key)}`, COLUMN[key] ? h("span", {className: "soft"}, ` ${COLUMN[key]}`) : null)));
   const save = h("button", {type: "button", className: "quiet", onclick: () => download(`units-${run.key}.csv`, unitsCsv(table, found.rows), "text/csv")}, "Download CSV");
@@ -162,7 +164,12 @@ function unitRow(table, at, {mark, columns, numbers, withTruth, state}) {
       h("span", {className: "badges"}, sure(table, at), marks.map(name => h("span", {className: "badge"}, name.replaceAll("_", " "))))),
     cell("pictures", strip(run, table, at)),
     withTruth ? cell("t c-truth", marked(table.truthText(at), mark)) : null,
-    numbers.map(key => cell(`n c-${key.replaceAll(".", "-")}`, number(table.numbers(key)[at], 3))));
+    numbers.map(key => cell(`n c-${key.replaceAll(".", "-")}`, columnText(key, table.numbers(key)[at]))));
+}
+
+// Shares and probabilities with two digits, as everywhere; other numbers with three that count.
+function columnText(key, value) {
+  return Number.isNaN(value) ? "" : ["stability", "p_right", "general_p"].includes(key) ? fixed(value, 2) : number(value, 3);
 }
 
 function strip(run, table, at) {
