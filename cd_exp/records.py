@@ -210,7 +210,7 @@ Accepted = tuple[str, ...] | None
 """The names that are right for a unit; None where nothing is known of it."""
 
 
-REPR_UNITS = 10  # of a layer that its repr shows
+REPR_UNITS = 10  # units that the repr of a layer shows
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -26,7 +26,7 @@ from cd_exp.results.load_run import describe_finished_run, read_manifest_file, r
 from cd_exp.sweep import read_sweep, write_sweep_page
 from cd_exp.sweep.load import describe_finished_sweep
 
-BEST_UNITS = 5  # of each layer that the terminal names for a phrase; the page has more
+BEST_UNITS = 5  # units per layer that the terminal names for a phrase; the page has more
 
 
 def rebuild_pages(

@@ -144,7 +144,7 @@ def table(claim: Path, *, axes: Sequence[str], arguments: Sequence[str] | None =
     expected = json.loads((claim / "expected.json").read_text(encoding="utf-8"))
     found = list(rows(jobs(folders), axes=axes, expected=expected))
     if not found:
-        raise InputError(f"the runs in {', '.join(map(str, folders))} have no figure of labels held against a truth")
+        raise InputError(f"the runs in {', '.join(map(str, folders))} have no figure of labels with a known truth")
     sources = dict.fromkeys(row.source for row in found if row.source)
     return "\n".join([markdown(found), "", verdict(found), *(f"Published: {source}" for source in sources)])
 

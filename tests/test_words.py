@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("cd_exp", "conf", "docs")
-KINDS = {".py", ".yaml", ".md", ".js", ".html"}
+FOLDERS = ("cd_exp", "conf", "docs", "experiments", "examples", "notebooks")
+KINDS = {".py", ".yaml", ".md", ".js", ".html", ".ipynb"}
 OLD = (
     "one run a combination", "what axes do only together", "at the highest score there is", "an earlier class has too",
     "st.AUC", "stability AUC less AUC", "cov.80", "is there already, and +", "about these configurations on the units",
@@ -22,7 +22,8 @@ OLD = (
     "than a concept has images hurts", "bias is taken off first", "# Moving over", "# From 0.1.0",
     "# A labeller of our own", "Scores without a truth", "columns of files", "## Where it ends",
     "What it is worth, and what not", "network in hand", "is at hand", "was at hand", "cannot be told", "passed over",
-    "has no unit ${", "a line a unit", "a run a job", "an image a folder",
+    "has no unit ${", "a line a unit", "a run a job", "run a job", "one a unit", "a row a unit", "an image a folder",
+    "held against", "at hand for", "weights drawn anew", "of the activations' whitening",
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from cd_exp.explorer.unit_statistics import select_shown_images
 from cd_exp.features import text_embeddings
 from cd_exp.records import Concepts, Similarity
 
-UNITS = 12  # of each layer
+UNITS = 12  # best units of each layer
 IMAGES = 10
 
 

@@ -12,7 +12,7 @@ from cd_exp.activation_stats import ActivationStatistics
 
 WEAKER = (0.75, 0.5)  # percentiles that are shown beside them
 BESIDE = 3  # images about each of these percentiles
-BINS = 24  # of the histogram
+BINS = 24  # bars of the histogram
 NEAREST = 6  # units with correlated activations
 SIMILAR = 12  # concepts stored as similar to each; with 8 a search for dog on the 1,000 class names finds a tenth fewer
 EXCITED = 6  # units of a layer listed with an image

@@ -1,4 +1,4 @@
-"""How many units share their label: one that many have says little about each.
+"""How many units share their label: labels shared by many units are rarely informative.
 
 A good score is no remedy: of 2,048 units of a ResNet-50's layer4, 154 are `dog` to Network Dissection, and 98 in 100
 share their label with another unit.

@@ -24,7 +24,7 @@ def clopper_pearson_interval(right: Bool[np.ndarray, " units"]) -> tuple[float, 
     '55.50 99.75'
 
     Args:
-        right: one a unit, at least one.
+        right: one per unit, at least one.
 
     Source: Clopper and Pearson, Biometrika 26 (1934).
     """
@@ -47,7 +47,7 @@ def bootstrap_interval(
     (3.0, 3.0)
 
     Args:
-        values: one a unit.
+        values: one per unit.
         statistic: vectorised, with an `axis` argument.
         seed: of the resampling.
         resamples: how many samples are drawn.

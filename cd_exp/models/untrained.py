@@ -14,7 +14,7 @@ from cd_exp.records import Network, TargetModel
 
 @dataclass(frozen=True)
 class Untrained(Recipe):
-    """The recipe of another one's network with every weight drawn anew, and running statistics as at the start.
+    """The recipe of another one's network with every weight random, and running statistics as at the start.
 
     Its units mean nothing: it has no classes. `model` is the other recipe, whose network is copied and not changed.
 

@@ -191,7 +191,7 @@ def _parse_labels(layer: str, rows: Sequence[Mapping[str, str]]) -> Labels:
 
 
 def make_frame(labels: Labels) -> "pd.DataFrame":
-    """The columns of `labels.csv`, a row a unit: numbers as they are, several names in one cell as the file has them.
+    """The columns of `labels.csv`, one row per unit: numbers as they are, several names in one cell as in the file.
 
     Raises:
         InputError: pandas is not installed.

@@ -242,7 +242,7 @@ def _finish_plot(axes: "Axes") -> None:
 
 COLUMNS = 3
 # In pixels, as all lengths here.
-SIZE = 79  # of an image
+SIZE = 79  # side of an image
 GAP = 29  # between cards
 WORDS = 48  # height of the two lines above the images
 LINE = 21  # height of the label of another method below them

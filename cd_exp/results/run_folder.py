@@ -72,7 +72,7 @@ def _list_earlier_files(folder: Path) -> Iterator[str]:
     yield from (f"labels_{make_file_name(method)}.csv" for method in earlier.get("baselines", ()))
     yield from (f"figures/{name}.{kind}" for name in DRAWN for kind in ("png", "pdf", "svg"))
     yield "figures/captions.md"
-    yield from earlier.get("files", ())  # of its baselines
+    yield from earlier.get("files", ())  # those of its baselines
 
 
 def metrics_dict(outcome: RunResult) -> dict[str, Any]:

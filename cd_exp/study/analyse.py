@@ -323,7 +323,7 @@ def _order(pairs: Float[np.ndarray, "units splits 2"], seed: int) -> dict[str, A
 def orders(values: Mapping[Key, float], run: Path, *, seed: int) -> list[dict[str, Any]]:
     """Which number of a run's label files orders units as people do: Spearman's correlation with its interval.
 
-    A score of the unit alone (*intruder*) is held against our own labels' numbers.
+    A score of the unit alone (*intruder*) is compared with our own labels' numbers.
     """
     rows = []
     for method in dict.fromkeys(key[2] for key in values):

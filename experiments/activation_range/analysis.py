@@ -1,4 +1,4 @@
-"""What a unit is called by images further down: the strongest ones are passed over, and the next ones name it.
+"""What a unit is called by images further down: the strongest ones are skipped, and the next ones name it.
 
 The similarity function sees a unit's activations with the strongest share of its images set to its least; `wpmi` and
 `soft_wpmi` then take the next `top_k` images. Functions that look at all images are refused.
@@ -36,9 +36,7 @@ def main(arguments: list[str] | None = None) -> str:
     parser = argparse.ArgumentParser(description="Labels from a larger range of activating images.")
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run with wpmi or soft_wpmi")
     parser.add_argument("--layer", default="fc", help="the layer to label")
-    parser.add_argument(
-        "--skip", type=float, nargs="+", default=[0, 0.002, 0.005, 0.01, 0.05], help="shares passed over"
-    )
+    parser.add_argument("--skip", type=float, nargs="+", default=[0, 0.002, 0.005, 0.01, 0.05], help="shares skipped")
     asked = parser.parse_args(arguments)
     run = reopen(asked.run)
     if "top_k" not in inspect.signature(run.parts.similarity).parameters:
@@ -46,7 +44,7 @@ def main(arguments: list[str] | None = None) -> str:
     names, neurons, match = run.parts.concepts.names, run.activations(asked.layer), run.match()
     first = run.found.labels[asked.layer]
     accepted = accepted_columns(first.truth, names) if first.truth else ()
-    lines = ["| strongest images passed over % | top-1 % [95 %] | same label as without % |", "| --- | --- | --- |"]
+    lines = ["| strongest images skipped % | top-1 % [95 %] | same label as without % |", "| --- | --- | --- |"]
     for share in asked.skip:
         scores = similarities.score_blocks(run.parts.similarity, match, passed_over(neurons, share=share))
         found = label_layer(scores, names, layer=asked.layer, accepted=accepted)

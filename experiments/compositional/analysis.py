@@ -3,8 +3,8 @@
 The run's single words (concepts without a space) label each unit. Of a unit's best `--top` words all pairs are built,
 the better word first, and the unit is scored against its words and its pairs together, by the run's own similarity
 function; a function with a prior takes that of the whole layer. So what a unit gets does not depend on which others are
-asked for, nor on how they are streamed. On the final layer of the embedded world the truth is a pair ("red circle")
-that no single word names.
+asked for, nor on how they are streamed. On the final layer of the built-in synthetic data set the truth is a pair
+("red circle") that no single word names.
 
 python -m experiments.compositional.analysis RUN [--layer fc] [--top 100] [--units 0 1 2]
 """

@@ -1,4 +1,4 @@
-"""Attribute directions of the embedded world, found by linear probes, and random ones: are they named?
+"""Attribute directions of the built-in synthetic data set, found by linear probes, and random ones: are they named?
 
 python -m experiments.directions.analysis [--layer layer3] [--out outputs/directions]
 """
@@ -85,7 +85,7 @@ def table(
 
 
 def main(arguments: list[str] | None = None) -> str:
-    parser = argparse.ArgumentParser(description="Attribute directions of the embedded world, named.")
+    parser = argparse.ArgumentParser(description="Attribute directions of the built-in synthetic data set, named.")
     parser.add_argument("--layer", default="layer3", help="the hidden layer")
     parser.add_argument("--out", type=Path, default=Path("outputs/directions"), help="folder for the directions")
     parser.add_argument("--cache", type=Path, default=Path("outputs/cache"), help="folder of stored features")

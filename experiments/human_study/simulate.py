@@ -1,4 +1,4 @@
-"""Simulated human studies on the embedded world, whose masks tell the true answer to every question.
+"""Simulated human studies on the built-in synthetic data set, whose masks tell the true answer to every question.
 
 python -m experiments.human_study.simulate RUN presence|methods|spammers [--studies N]
 

@@ -198,7 +198,7 @@ PARTS: dict[str, Callable[[Run, Run], str]] = {
 def main(arguments: Sequence[str] | None = None) -> str:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photographs", type=Path, help="a finished run with experiment=real_photos")
-    parser.add_argument("shapes", type=Path, help="a finished run of the embedded world")
+    parser.add_argument("shapes", type=Path, help="a finished run of the built-in synthetic data set")
     parser.add_argument("--only", nargs="+", choices=tuple(PARTS), default=tuple(PARTS), help="all where not given")
     given = parser.parse_args(arguments)
     real, world = reopen(given.photographs), reopen(given.shapes)

@@ -145,6 +145,6 @@ def read_lvis(run: Run) -> tuple[str, ...]:
 
 
 def shapes(run: Run) -> Iterator[Case]:
-    """The layers of the embedded world of which something is known."""
+    """The layers of the built-in synthetic data set of which something is known."""
     for layer, labels in run.found.labels.items():
         yield Case(f"shapes {layer}", run.match(), run.activations(layer), run.parts.concepts.names, labels.truth)

@@ -179,7 +179,7 @@ def gathered(run: Run, judge: Judge, *, layers: Sequence[str], seed: int) -> Sco
                 first.setdefault(metric, []).append(values)
     if not right:
         raise InputError(
-            f"nothing is known of the units of {', '.join(layers)}; the scores can be held against nothing"
+            f"nothing is known of the units of {', '.join(layers)}; the scores can be compared with nothing"
         )
     joined = [{name: np.concatenate(own) for name, own in each.items()} for each in (scores, first)]
     return Scored(tuple(by_function), np.concatenate(right), *joined)

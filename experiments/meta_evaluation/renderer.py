@@ -2,7 +2,7 @@
 
 python -m experiments.meta_evaluation.renderer RUN [--scenes 50]
 
-RUN is a finished run on the embedded world.
+RUN is a finished run on the built-in synthetic data set.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def table(
 
 def main(arguments: Sequence[str] | None = None) -> str:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="a finished run on the embedded world")
+    parser.add_argument("run", type=Path, help="a finished run on the built-in synthetic data set")
     parser.add_argument("--scenes", type=int, default=50, help="for each label")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)

@@ -6,7 +6,7 @@ length of the score's range, is below -0.001; a score passes a setting where at 
 
 python -m experiments.metric_sanity.analysis [RUN] [--images 1000000] [--units 10]
 
-RUN is a finished run on the embedded world; without it the test is that of ideal units alone.
+RUN is a finished run on the built-in synthetic data set; without it the test is that of ideal units alone.
 """
 
 import argparse
@@ -115,11 +115,13 @@ def closed_forms(rate: float) -> dict[str, tuple[float, float]]:
 
 
 def known_units(folder: Path) -> tuple[Float[Tensor, "images units"], Bool[Tensor, "images units"]]:
-    """The units of a run on the embedded world whose concept is known, and the concept in each image."""
+    """The units of a run on the built-in synthetic data set whose concept is known, and the concept in each image."""
     run = reopen(folder)
     probe, columns, truths = run.parts.probe, [], []
     if not isinstance(probe, Shapes):
-        raise InputError(f"{folder} is no run on the embedded world, whose units are known; give one with probe=shapes")
+        raise InputError(
+            f"{folder} is no run on the built-in synthetic data set, whose units are known; give one with probe=shapes"
+        )
     for layer, labels in run.found.labels.items():
         known = [unit for unit, truth in enumerate(labels.truth) if truth]
         columns.append(run.activations(layer).cpu()[:, known])
@@ -168,7 +170,7 @@ def deviations(by_rate: Mapping[float, Mapping[str, Fall]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> str:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", nargs="?", type=Path, help="a finished run on the embedded world")
+    parser.add_argument("run", nargs="?", type=Path, help="a finished run on the built-in synthetic data set")
     parser.add_argument("--images", type=int, default=1_000_000, help="of the ideal units, at most")
     parser.add_argument("--units", type=int, default=10, help="ideal units at each base rate")
     parser.add_argument("--seed", type=int, default=0)

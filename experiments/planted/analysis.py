@@ -1,6 +1,6 @@
 """Units that were made to mean one thing: what each method calls them, and what each score says of the right name.
 
-From the masks of the embedded world, for each of its 28 attributes:
+From the masks of the built-in synthetic data set, for each of its 28 attributes:
 
 - exact: 1 where the attribute is shown, 0 elsewhere;
 - shifted: the same and 5, as of a unit that never falls silent;
@@ -10,7 +10,8 @@ From the masks of the embedded world, for each of its 28 attributes:
 
 python -m experiments.planted.analysis RUN
 
-RUN is a finished run on the embedded world: its images, CLIP embeddings and concept set are used, never its network.
+RUN is a finished run on the built-in synthetic data set: its images, CLIP embeddings and concept set are used, never
+its network.
 """
 
 import argparse
@@ -174,13 +175,15 @@ def _rows(lines: Sequence[Sequence[str]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> str:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="a finished run on the embedded world")
+    parser.add_argument("run", type=Path, help="a finished run on the built-in synthetic data set")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     run = reopen(given.run)
     probe = run.parts.probe
     if not isinstance(probe, Shapes) or not set(SHAPES) <= set(run.parts.concepts.names):
-        raise InputError(f"{given.run} is no run on the embedded world with its concept set, as python run.py makes")
+        raise InputError(
+            f"{given.run} is no run on the built-in synthetic data set with its concept set, as python run.py makes"
+        )
     values = concept_presence(probe, run.found.features.kept)
     attributes = torch.stack([_shown(values, name) for name in ATTRIBUTES], dim=1)
     units = planted(attributes, seed=given.seed)

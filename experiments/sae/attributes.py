@@ -1,4 +1,4 @@
-"""Which attribute of the embedded world a unit is about, by its exact masks."""
+"""Which attribute of the built-in synthetic data set a unit is about, by its exact masks."""
 
 from collections.abc import Sequence
 

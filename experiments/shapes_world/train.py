@@ -1,4 +1,4 @@
-"""Trains the two networks of the embedded world `shapes` on CPU, and writes the files that the package ships.
+"""Trains the two networks of the built-in synthetic data set `shapes` on CPU, and writes the files of the package.
 
 python experiments/shapes_world/train.py --what clip --epochs 6
 python experiments/shapes_world/train.py --what resnet --epochs 8

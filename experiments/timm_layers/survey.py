@@ -1,7 +1,7 @@
 """Every module of many timm architectures with random weights: are its units on the axis that is pooled to?
 
-For each module that is called, the number of units is held against a width that is known without looking at shapes: the
-module's own weights, `feature_info` of the stages, or the weights that the module applies last. A module is right,
+For each module that is called, the number of units is compared with a width that is known without looking at shapes:
+the module's own weights, `feature_info` of the stages, or the weights that the module applies last. A module is right,
 refused (with the reason), wrong, or of unknown width.
 
 python -m experiments.timm_layers.survey FILE [--out TABLE.md] [--only NAME ...]

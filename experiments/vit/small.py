@@ -1,4 +1,4 @@
-"""The target network of `experiment=vit_shapes`: timm's smallest ViT, untrained, on the embedded world's images.
+"""The target network of `experiment=vit_shapes`: timm's smallest ViT, untrained, on images of `shapes`.
 
 It shows that hidden units of transformer blocks are found, pooled and labelled. Its labels mean nothing.
 """

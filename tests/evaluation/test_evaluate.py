@@ -23,7 +23,7 @@ REFERENCE = Path(__file__).parents[2] / "../shared/reference"
 
 
 def by_name(names, *, units=None, similarity=None) -> Labels:
-    """Labels without ranks, one a unit; a blank one is a unit left unlabelled."""
+    """Labels without ranks, one per unit; a blank one is a unit left unlabelled."""
     count = len(names)
     return Labels(
         layer="fc",

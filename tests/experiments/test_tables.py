@@ -63,7 +63,7 @@ def test_vit_labels_hidden_units_of_blocks(run):
     folder = run("experiment=vit_shapes", "probe.size=100", "similarity.top_k=20")
     layers = json.loads((folder / "metrics.json").read_text())["layers"]
     assert {name.split(".")[0] for name in layers} == {"blocks", "norm"}
-    with pytest.raises(InputError, match="have no figure of labels held against a truth"):
+    with pytest.raises(InputError, match="have no figure of labels with a known truth"):
         vit.main([str(folder)])
 
 

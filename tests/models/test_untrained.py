@@ -1,4 +1,4 @@
-"""A network with every weight drawn anew: another one each time, the same for a seed, and the trained one untouched."""
+"""A network with every weight random: another one each time, the same for a seed, and the trained one untouched."""
 
 import torch
 from torch import nn

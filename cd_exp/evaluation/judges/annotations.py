@@ -24,7 +24,7 @@ class AnnotationsJudge(Judge):
     Args:
         held_out: share of the images that labels are scored on, and not chosen on.
         share: share of the held-out images in which a unit counts as active; None takes the label's own base rate.
-        untrained: whether our labels of the same network with weights drawn anew are scored as a reference.
+        untrained: whether our labels of the same network with random weights are scored as a reference.
     """
 
     held_out: float = SHARE

@@ -101,7 +101,7 @@ class Judge(ABC):
 
     Attributes:
         held_out: the share of the images that labels are scored on.
-        untrained: whether our labels of the same network with weights drawn anew are scored as a reference.
+        untrained: whether our labels of the same network with random weights are scored as a reference.
         ranks_by: the score that ranks methods; none where the judge does not rank methods.
         note: for a reader of the scores.
     """

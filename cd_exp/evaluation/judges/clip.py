@@ -62,7 +62,7 @@ class ClipJudge(Judge):
         share: share of the held-out images in which a unit counts as active; None takes the label's own base rate.
         scale: of the cosine; by default the backbone's own, 100 where it has none.
         bias: the same; where there is none, the mean likelihood of each concept decides.
-        untrained: whether our labels of the same network with weights drawn anew are scored as a reference.
+        untrained: whether our labels of the same network with random weights are scored as a reference.
     """
 
     clip: Clip

@@ -166,7 +166,7 @@ class ImagesJudge(Judge):
         held_out: share of the images that are the controls; labels are chosen on the others.
         scenes: how many images the renderer draws for a label.
         pairs: for how many of these it changes each of the attributes, for the selectivity.
-        untrained: whether our labels of the same network with weights drawn anew are scored as a reference.
+        untrained: whether our labels of the same network with random weights are scored as a reference.
 
     Raises:
         InputError: for a setting out of its range.

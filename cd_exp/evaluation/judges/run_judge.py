@@ -236,7 +236,7 @@ def _reference(one: LabelsToScore, scores: Scores, ours: WithFloor | None = None
 
 
 def _label_untrained(judge: Judge, run: RunData, held: HeldOut, ours: Method) -> dict[str, Labels]:
-    """Our labels of the same network with weights drawn anew, scored against what that network does.
+    """Our labels of the same network with random weights, scored against what that network does.
 
     Nothing is to be named there, so a score that stays as high says nothing of what training has made.
     """

@@ -230,7 +230,7 @@ class WhitenedJudge(Judge):
     Args:
         held_out: share of the images that labels are scored on; they are chosen, and the whitening is learned, on the
             others.
-        untrained: whether our labels of the same network with weights drawn anew are scored as a reference.
+        untrained: whether our labels of the same network with random weights are scored as a reference.
     """
 
     held_out: float = SHARE

@@ -221,7 +221,7 @@ function wholeImage(run, at) {
   return image;
 }
 
-// Where the activations of all images are not at hand: the units that have it among their strongest.
+// Where the activations of all images are not available: the units that have it among their strongest.
 function amongStrongest(run, layer, at, state) {
   const array = run.pictures(layer), start = run.main.starts[layer], found = [];
   for (let i = 0; i < array.length && found.length < 24; i++) if (array[i] === at) found.push([Math.floor(i / array.width), i % array.width + 1]);
