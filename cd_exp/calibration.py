@@ -5,7 +5,6 @@ the even units of the final layer of ResNet-18 (ImageNet) on 904 photographs wit
 what they were not fitted on: docs/belief.md. Hidden layers are an extrapolation.
 """
 
-import functools
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from cd_exp.errors import InputError, unknown_name_error
-from cd_exp.similarity.registry import bound_settings
+from cd_exp.similarity.registry import bind
 
 Shares = Float[np.ndarray, " units"]
 
@@ -86,23 +85,19 @@ RUN_SPECIFIC = ("names", "seed", "prior", "layers", "images")
 
 def identity_of(function: Callable[..., Any]) -> tuple[str, dict[str, Any]]:
     """The name of a similarity function and the settings it is called with."""
-    bound = {name: value for name, value in bound_settings(function).items() if name not in RUN_SPECIFIC}
-    while isinstance(function, functools.partial):
-        function = function.func
-    return getattr(function, "__name__", type(function).__name__), bound
+    similarity = bind(function)
+    return similarity.name, {name: value for name, value in similarity.settings.items() if name not in RUN_SPECIFIC}
 
 
 def constants_of(function: Callable[..., Any]) -> Constants | None:
     """The package's constants for a function with its settings; None where these are not the default ones.
 
     >>> from cd_exp.similarity import cos, soft_wpmi
-    >>> constants_of(soft_wpmi).back_off.scale, constants_of(functools.partial(soft_wpmi, scale=30)), constants_of(cos)
+    >>> constants_of(soft_wpmi).back_off.scale, constants_of(bind(soft_wpmi, scale=30)), constants_of(cos)
     (4.0, None, None)
     """
     name, bound = identity_of(function)
-    while isinstance(function, functools.partial):
-        function = function.func
-    usual = identity_of(function)[1]
+    usual = bind(function).defaults
     changed = {key for key in bound if bound[key] != usual.get(key)}
     if name == "whitened_wpmi":
         changed -= {"prior_weight"}
@@ -112,8 +107,8 @@ def constants_of(function: Callable[..., Any]) -> Constants | None:
 
 def has_back_off(function: Callable[..., Any]) -> bool:
     """Whether general labels can be given for a function; one that chooses its prior has constants for each."""
-    choice = bound_settings(function).get("prior_weight") == "auto"
-    return constants_of(functools.partial(function, prior_weight=0.85) if choice else function) is not None
+    choice = bind(function).settings.get("prior_weight") == "auto"
+    return constants_of(bind(function, prior_weight=0.85) if choice else function) is not None
 
 
 def p_right(stability: Shares, margin: Shares, belief: Belief) -> Shares:
@@ -246,7 +241,7 @@ class Fitted:
 
     def of(self, function: Callable[..., Any]) -> Belief | None:
         """Its constants where a layer was scored with its prior, which a function may choose a layer at a time."""
-        same = bound_settings(function).get("prior_weight") == self.settings.get("prior_weight")
+        same = bind(function).settings.get("prior_weight") == self.settings.get("prior_weight")
         return self.belief if same else None
 
 

@@ -5,7 +5,6 @@ Methods and judges read the record whole. What this module does not know: config
 Source: CLIP-Dissect (arXiv:2204.10965), section 3.
 """
 
-import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -41,16 +40,13 @@ from cd_exp.metrics import accepted_columns
 from cd_exp.models import TargetModel
 from cd_exp.records import Accepted, ConceptActivations, Concepts, Labels, Probe, Similarity, TopActivations
 from cd_exp.similarity import (
+    BoundSimilarity,
     PriorChoice,
+    bind,
     concept_activations,
-    inputs_of,
-    needs_dead,
-    score_ceiling,
     score_layers,
-    settle,
 )
 from cd_exp.similarity.match import Activations
-from cd_exp.similarity.registry import bound_settings, spec_of
 from cd_exp.similarity.whitened_wpmi import prior_notes
 from cd_exp.stability import Candidates, count_candidates, describe_duration, with_stability
 from cd_exp.units import Layers, Units
@@ -121,21 +117,22 @@ class LayerScores:
     candidates: Mapping[str, Candidates]
 
 
-def bind_names(similarity: Similarity, names: Sequence[str]) -> Similarity:
+def bind_names(function: Similarity, names: Sequence[str]) -> BoundSimilarity:
     """Give the concepts' names to a function that asks for them."""
-    return partial(similarity, names=names) if "names" in inspect.signature(similarity).parameters else similarity
+    similarity = bind(function)
+    return bind(similarity, names=names) if "names" in similarity.parameters else similarity
 
 
 @dataclass(frozen=True, eq=False)
 class LayerGroup:
     """Layers that one function scores with the same settings."""
 
-    function: Similarity
+    function: BoundSimilarity
     layers: dict[str, Activations]
 
 
 def layers_by_choice(
-    similarity: Similarity, match: ConceptActivations, layers: Mapping[str, Activations]
+    similarity: BoundSimilarity, match: ConceptActivations, layers: Mapping[str, Activations]
 ) -> tuple[list[LayerGroup], dict[str, PriorChoice]]:
     """Layers grouped by what the function chooses for them, and the choices.
 
@@ -145,7 +142,7 @@ def layers_by_choice(
     groups: dict[str, LayerGroup] = {}
     choices: dict[str, PriorChoice] = {}
     for layer, neurons in layers.items():
-        function, choice = settle(similarity, match, neurons)
+        function, choice = similarity.settle(match, neurons)
         if choice is not None:
             choices[layer] = choice
         value = "" if choice is None else repr(choice.settings)
@@ -245,19 +242,22 @@ def _best_candidates(scores: Float[Tensor, "block concepts"], number: int, names
 
 
 def flag_labels(
-    labels: Labels, statistics: ActivationStatistics, similarity: Similarity, given: Activations | None = None
+    labels: Labels,
+    statistics: ActivationStatistics,
+    similarity: BoundSimilarity,
+    activations: Activations | None = None,
 ) -> Labels:
     """The labels with the marks of their units."""
     dead, least = statistics.dead.numpy(), statistics.least.numpy()
     alive = len(dead) - int(dead.sum())
-    counted = alive if needs_dead(similarity) and alive else len(dead)  # the prior of a layer of dead units is over all
+    counted = alive if similarity.needs_dead and alive else len(dead)  # the prior of a layer of dead units is over all
     flags = marks_of_marks(
         dead=dead,
         always=is_always_on((statistics.firing / statistics.images).numpy(), least),
         second=labels.similarity - (0 if labels.margin is None else labels.margin),
-        ceiling=score_ceiling(similarity, counted),
-        few=is_tied(given, inputs_of(similarity, given.images).strongest or given.images).cpu().numpy()
-        if isinstance(given, TopActivations)
+        ceiling=similarity.ceiling(counted),
+        few=is_tied(activations, similarity.inputs(activations.images).strongest or activations.images).cpu().numpy()
+        if isinstance(activations, TopActivations)
         else None,
     )
     return replace(labels, marks=flags)
@@ -388,7 +388,7 @@ def _add_stability(
 
 
 def _read_layers(
-    inputs: RunInputs, features: Features, layers: Sequence[str], similarity: Similarity, resamples: int
+    inputs: RunInputs, features: Features, layers: Sequence[str], similarity: BoundSimilarity, resamples: int
 ) -> dict[str, Activations]:
     """What the function and its resamples read of each layer, on the device of the run.
 
@@ -414,22 +414,25 @@ def _complete(data: RunData, priors: Mapping[str, PriorChoice], hedging: Hedging
 
 
 def _flag_all(
-    scored: Sequence[LayerScores], features: Features, similarity: Similarity, given: Mapping[str, Activations]
+    scored: Sequence[LayerScores],
+    features: Features,
+    similarity: BoundSimilarity,
+    activations: Mapping[str, Activations],
 ) -> dict[str, Labels]:
     """The labels of all groups with the flags of their units."""
     return {
-        layer: flag_labels(labels, features.statistics(layer), similarity, given[layer])
+        layer: flag_labels(labels, features.statistics(layer), similarity, activations[layer])
         for part in scored
         for layer, labels in part.labels.items()
     }
 
 
-def _notes_on_function(similarity: Similarity, sizes: Mapping[str, int], features: Features) -> Iterator[str]:
+def _notes_on_function(similarity: BoundSimilarity, sizes: Mapping[str, int], features: Features) -> Iterator[str]:
     """What the function says of layers and images of these numbers, and of what was kept of them."""
     images = len(features.images)
-    yield from note_few_units(sizes, spec_of(similarity).least_units)
-    yield from many_images(bound_settings(similarity).get("top_k"), images)
-    for layer, units in count_cut_ties(features, inputs_of(similarity, images).strongest or images).items():
+    yield from note_few_units(sizes, similarity.spec.least_units)
+    yield from many_images(similarity.settings.get("top_k"), images)
+    for layer, units in count_cut_ties(features, similarity.inputs(images).strongest or images).items():
         yield (
             f"{units} of {sizes[layer]} units of {layer}: images as strong as the last one that is read were left out "
             "by their order in the probe set (features.keep=lists); features.keep=dense goes by their content"

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from jaxtyping import Float
@@ -25,7 +24,7 @@ from cd_exp.config.construct import build
 from cd_exp.config.validate import check_values
 from cd_exp.errors import InputError, OneLineParser, as_refusal
 from cd_exp.features import ExtractionSettings
-from cd_exp.features.dataloader import BATCH, iterate_batches, make_loader, progress_bar, to_device
+from cd_exp.features.dataloader import collect_outputs, to_device
 from cd_exp.io.atomic import temporary_folder, write_file
 from cd_exp.io.text import CONTROL, escape_for_terminal, shorten_list
 from cd_exp.records import Concepts, Probe
@@ -110,21 +109,12 @@ def embed_images(probe: Probe, clip: Clip, *, settings: ExtractionSettings) -> F
         InputError: images that cannot be read; all are named.
     """
     tower = clip.image_tower()
-    device, dtype = settings.resolve_device()
-    encode = to_device(tower.module, device)
-    batches = iterate_batches(list(range(len(probe))), settings.batch_size or BATCH)
-    rows: list[Tensor] = []
-    bad: list[int] = []
-    with progress_bar(settings, f"embeddings of {probe.name}", len(probe)) as step:
-        for indices, (inputs,), readable in make_loader(probe, [tower.transform], batches, settings, device):
-            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32), torch.inference_mode():
-                rows.append(encode(inputs).float().cpu())
-            bad += [index for index, good in zip(indices, readable, strict=True) if not good]
-            step(len(indices))
-    if bad:
-        named = shorten_list([probe.ids[index] for index in bad])
-        raise InputError(f"{len(bad)} of {len(probe)} images cannot be read: {named}; mend or remove them")
-    return torch.cat(rows).numpy()
+    encode = to_device(tower.module, settings.resolve_device()[0])
+
+    def forward(inputs: Tensor) -> dict[str, Tensor]:
+        return {IMAGES: encode(inputs)}
+
+    return collect_outputs(probe, tower.transform, forward, settings, title=f"embeddings of {probe.name}")[IMAGES]
 
 
 def _build_recipes(images: str, clip: str, more: Sequence[str]) -> tuple[Probe, Clip, ExtractionSettings]:

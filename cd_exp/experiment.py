@@ -18,7 +18,7 @@ from rich.console import Console
 
 from cd_exp import distributed, explorer, results
 from cd_exp.cache import Store, make_key
-from cd_exp.calibration import CONSTANTS, Fitted, has_back_off, identity_of
+from cd_exp.calibration import CONSTANTS, Fitted, has_back_off
 from cd_exp.config import GROUPS
 from cd_exp.config.compose import RunRequest, compose_choice
 from cd_exp.config.construct import build, check_groups, plugin_packages_of
@@ -35,10 +35,9 @@ from cd_exp.io.digests import update_digests
 from cd_exp.io.text import as_terminal_text
 from cd_exp.labels import hash_scores, largest_top_k
 from cd_exp.plugins import find_code, hash_named_code
-from cd_exp.records import RunResult, Similarity
+from cd_exp.records import RunResult
 from cd_exp.results.wandb import Logger, LoggerRun, NoLogger, RunInfo
-from cd_exp.similarity import PriorChoice
-from cd_exp.similarity.registry import bound_settings, default_settings
+from cd_exp.similarity import BoundSimilarity, PriorChoice, bind
 from cd_exp.units import Layers
 
 
@@ -83,7 +82,7 @@ class RunOptions:
 class Experiment(RunInputs):
     """Everything a run needs: what goes in, and what is done with it. Nothing heavy is loaded yet."""
 
-    similarity: Similarity
+    similarity: BoundSimilarity
     baselines: Mapping[str, Method]
     judge: Judge | None
     logger: Logger
@@ -108,7 +107,7 @@ class Experiment(RunInputs):
         several: Any = groups["baseline"] or {}
         chosen = {several.get("name", choices["baseline"]): several} if "_target_" in several else several
         parts = Experiment(  # in this order: what may download a data set comes last
-            similarity=build(groups["similarity"], group="similarity"),
+            similarity=bind(build(groups["similarity"], group="similarity")),
             baselines={name: build(node, group="baseline") for name, node in chosen.items()},
             judge=_build_judge(config, groups["judge"]),
             logger=build(groups["logger"], group="logger") if groups["logger"] else NoLogger(),
@@ -154,16 +153,16 @@ class Experiment(RunInputs):
         if self.hierarchy is not None and not has_back_off(self.similarity):
             names = dict.fromkeys(name.partition(",")[0] for name in CONSTANTS)
             raise InputError(
-                f"hierarchy needs constants, and there are none for similarity={identity_of(self.similarity)[0]} with "
+                f"hierarchy needs constants, and there are none for similarity={self.similarity.name} with "
                 f"these settings; take {', '.join(names)} with default settings, or hierarchy=null"
             )
         check_texts(self.clip, self.concepts, store=self.store)
 
 
-def _check_top_k(similarity: Similarity, images: int, typed: Sequence[str]) -> None:
+def _check_top_k(similarity: BoundSimilarity, images: int, typed: Sequence[str]) -> None:
     """Refuse a number of strongest images that was asked for and that leaves no other image."""
-    top_k = bound_settings(similarity).get("top_k")
-    asked = top_k != default_settings(similarity).get("top_k") or any("similarity.top_k=" in text for text in typed)
+    top_k = similarity.settings.get("top_k")
+    asked = top_k != similarity.defaults.get("top_k") or any("similarity.top_k=" in text for text in typed)
     if top_k is not None and asked and top_k >= images >= 2:
         raise InputError(
             f"similarity.top_k={top_k} takes all {images} images for the strongest of every unit; give "

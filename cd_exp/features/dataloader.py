@@ -1,9 +1,12 @@
-"""How images reach the networks: decoded once by worker processes, through every transform, in fixed batches."""
+"""How images reach the networks: decoded once by worker processes, through every transform, in fixed batches.
+
+`iterate_outputs` is the one loop over images; what calls it decides what becomes of the outputs.
+"""
 
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +21,7 @@ from torch import Tensor, nn
 from cd_exp import distributed
 from cd_exp.distributed import prepare_worker
 from cd_exp.errors import InputError
-from cd_exp.io.text import escape_for_terminal
+from cd_exp.io.text import escape_for_terminal, shorten_list
 from cd_exp.plugins import door
 from cd_exp.records import Probe, has_images
 
@@ -70,6 +73,60 @@ class ExtractionSettings:
 BATCH = 32  # images, on the CPU
 SHARED_MEMORY = ("Bus error", "shared memory", "unable to write to file </torch_", "shm_open")
 UNREADABLE = (OSError, SyntaxError, ValueError)  # what Pillow raises for files that are no images or cut short
+
+
+def iterate_outputs(
+    probe: Probe,
+    batches: Sequence[list[int]],
+    transforms: Sequence["Callable[[Image], Tensor]"],
+    forward: Callable[[list[Tensor]], Mapping[str, Tensor]],
+    settings: ExtractionSettings,
+    *,
+    title: str,
+) -> Iterator[tuple[list[int], Mapping[str, Tensor], list[bool]]]:
+    """One pass over images: (indices, the outputs of the networks, which images were readable) for each batch.
+
+    Args:
+        probe: the images.
+        batches: indices of the images that go through the networks together.
+        transforms: one for each input of `forward`; an image is decoded once for all of them.
+        forward: from the inputs, on the device of the settings, to the outputs by name.
+        settings: device, precision, workers, progress.
+        title: of the progress bar.
+    """
+    device, dtype = settings.resolve_device()
+    with progress_bar(settings, title, sum(map(len, batches))) as step:
+        for indices, inputs, readable in make_loader(probe, transforms, batches, settings, device):
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32), torch.inference_mode():
+                outputs = forward(inputs)
+            yield indices, outputs, readable
+            step(len(indices))
+
+
+def collect_outputs(
+    probe: Probe,
+    transform: "Callable[[Image], Tensor]",
+    forward: Callable[[Tensor], Mapping[str, Tensor]],
+    settings: ExtractionSettings,
+    *,
+    title: str,
+) -> dict[str, np.ndarray]:
+    """The outputs of a network for all images of a probe set, float32 in memory, one row per image.
+
+    Raises:
+        InputError: images that cannot be read; all are named.
+    """
+    rows: dict[str, list[Tensor]] = {}
+    bad: list[str] = []
+    batches = iterate_batches(list(range(len(probe))), settings.batch_size or BATCH)
+    passing = iterate_outputs(probe, batches, [transform], lambda inputs: forward(inputs[0]), settings, title=title)
+    for indices, outputs, readable in passing:
+        bad += [probe.ids[index] for index, good in zip(indices, readable, strict=True) if not good]
+        for name, value in outputs.items():
+            rows.setdefault(name, []).append(value.float().cpu())
+    if bad:
+        raise InputError(f"{len(bad)} of {len(probe)} images cannot be read: {shorten_list(bad)}; mend or remove them")
+    return {name: torch.cat(parts).numpy() for name, parts in rows.items()}
 
 
 def make_loader(

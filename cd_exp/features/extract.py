@@ -22,7 +22,7 @@ from cd_exp.clips import Clip
 from cd_exp.distributed import gather_from_all
 from cd_exp.errors import InputError, unknown_name_error
 from cd_exp.features.computed_with import computed_with, keep_numerics
-from cd_exp.features.dataloader import BATCH, ExtractionSettings, iterate_batches, make_loader, progress_bar, to_device
+from cd_exp.features.dataloader import BATCH, ExtractionSettings, iterate_batches, iterate_outputs, to_device
 from cd_exp.features.features import DenseActivations as DenseLayers
 from cd_exp.features.features import Features, hash_text
 from cd_exp.features.layers import image_columns, sampled_images
@@ -144,17 +144,18 @@ def _fill_shards(
     done: set[int] = set()
     check = partial(_check_finite, model=model.name, dtype=dtype)
 
+    def run(inputs: Sequence[Tensor]) -> dict[str, Tensor]:
+        outputs = forward(inputs[0]) if forward else {}
+        return outputs | ({IMAGES: encode(inputs[-1]).float()} if encode else {})
+
     def fill(batch_size: int) -> None:
         gathered = {name: _Gathered(collector, disk, partial(check, name=name)) for name, collector in todo.items()}
         shards = [_make_shard(probe, start, shard) for start in mine if start not in done]
         batches = [batch for images in shards for batch in iterate_batches(images, batch_size)]
-        for indices, inputs, readable in make_loader(probe, transforms, batches, settings, device):
-            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32), torch.inference_mode():
-                outputs = forward(inputs[0]) if forward else {}
-                outputs |= {IMAGES: encode(inputs[-1]).float()} if encode else {}
-                for name, value in outputs.items():
-                    gathered[name].take(value, indices, readable)
-            step(len(indices))
+        title = f"features of {probe.name}"
+        for indices, outputs, readable in iterate_outputs(probe, batches, transforms, run, settings, title=title):
+            for name, value in outputs.items():
+                gathered[name].take(value, indices, readable)
             if (indices[-1] + 1) % shard == 0 or indices[-1] + 1 == len(probe):
                 _hand_over_all(gathered, indices[-1] // shard)
                 done.add(indices[-1] // shard * shard)
@@ -163,7 +164,6 @@ def _fill_shards(
     with ExitStack() as stack:
         enter = stack.enter_context
         forward = enter(pool_layers(to_device(target.module, device), layers, name=model.name)) if target else None
-        step = enter(progress_bar(settings, f"features of {probe.name}", _count_images(probe, mine, shard)))
         disk = enter(ThreadPoolExecutor(1))  # writes and hashes a shard while the next one is computed
         for collector in todo.values():
             stack.callback(collector.close)
@@ -257,10 +257,6 @@ def _list_missing_shards(probe: Probe, todo: Mapping[str, ActivationWriter]) -> 
 
 def _make_shard(probe: Probe, start: int, shard: int) -> list[int]:
     return list(range(start, min(start + shard, len(probe))))
-
-
-def _count_images(probe: Probe, starts: Sequence[int], shard: int) -> int:
-    return sum(len(_make_shard(probe, start, shard)) for start in starts)
 
 
 def _check_finite(rows: Tensor, readable: Tensor, *, name: str, model: str, dtype: torch.dtype) -> None:

@@ -17,7 +17,7 @@ from cd_exp.activation_stats import ActivationStatistics, merge_statistics, stro
 from cd_exp.errors import InputError
 from cd_exp.features.store_activations import LayerSummary
 from cd_exp.records import Probe, Similarity, TopActivations
-from cd_exp.similarity import inputs_of, needs_dead
+from cd_exp.similarity import bind
 from cd_exp.similarity.match import Activations
 from cd_exp.stability import images_reached
 
@@ -104,7 +104,7 @@ class Features:
 
 def count_images_needed(similarity: Similarity, images: int, resamples: int, *, shown: int) -> int | None:
     """How many of each unit's strongest images are read or shown; None for a function that reads everything."""
-    strongest = inputs_of(similarity, images).strongest
+    strongest = bind(similarity).inputs(images).strongest
     if strongest is None:
         return None
     # Read, and one more that tells whether the order of equal images decides what is read.
@@ -121,7 +121,7 @@ def read_activations(
 ) -> Activations:
     """What the function and its resamples read of a layer; shorter lists where no longer ones were kept."""
     images = len(features.images)
-    wanted = inputs_of(similarity, images).strongest
+    wanted = bind(similarity).inputs(images).strongest
     if wanted is None:
         return features.activations[layer].to(device)
     longer = min(images, images_reached(wanted)) if resamples else wanted
@@ -129,7 +129,7 @@ def read_activations(
     lists = features.strongest(layer, max(wanted, min(kept, max(wanted + 1, longer))))
     if order is not None:
         lists = _by_content(lists, features, layer, order, wanted)
-    dead = features.statistics(layer).dead.to(device) if needs_dead(similarity) else None
+    dead = features.statistics(layer).dead.to(device) if bind(similarity).needs_dead else None
     return TopActivations(lists.values.to(device), lists.indices.to(device), lists.images, dead)
 
 

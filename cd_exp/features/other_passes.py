@@ -4,7 +4,7 @@ What `extract` makes is shared among processes, which all have to take part; her
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,16 +15,19 @@ from cd_exp.cache import Entry, Store
 from cd_exp.clips import Clip
 from cd_exp.errors import InputError
 from cd_exp.features.computed_with import computed_with
-from cd_exp.features.dataloader import BATCH, ExtractionSettings, iterate_batches, make_loader, progress_bar, to_device
+from cd_exp.features.dataloader import (
+    BATCH,
+    ExtractionSettings,
+    collect_outputs,
+    iterate_batches,
+    iterate_outputs,
+    to_device,
+)
 from cd_exp.features.layers import image_columns, readable_images, sampled_images
 from cd_exp.hooks import Layer, are_tokens_in_order, pool_layers, read_layer_maps
-from cd_exp.io.text import shorten_list
 from cd_exp.models import TargetModel
 from cd_exp.records import Probe
 from cd_exp.units import Units, as_units
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 
 def read_maps(
@@ -40,23 +43,19 @@ def read_maps(
     selected = image_columns(model, probe, as_units(layers), store)
     if not selected:
         raise InputError("these units come from files and have no activation maps; Network Dissection needs a network")
-    device, dtype = settings.resolve_device()
     network = model.build()
     selected = are_tokens_in_order(
         network.module, selected, readable_images(probe, network.transform)[:2], name=model.name
     )
-    module = to_device(network.module, device)
+    module = to_device(network.module, settings.resolve_device()[0])
 
     def one_pass() -> Iterator[tuple[Sequence[int], Mapping[str, Tensor]]]:
         batches = iterate_batches(list(kept), settings.batch_size or BATCH)
-        with (
-            read_layer_maps(module, selected, name=model.name) as forward,
-            progress_bar(settings, "activation maps", len(kept)) as step,
-        ):
-            for indices, (inputs,), _ in make_loader(probe, [network.transform], batches, settings, device):
-                with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                    yield indices, forward(inputs)
-                step(len(indices))
+        with read_layer_maps(module, selected, name=model.name) as read:
+            transforms, title = [network.transform], "activation maps"
+            passing = iterate_outputs(probe, batches, transforms, lambda inputs: read(inputs[0]), settings, title=title)
+            for indices, maps, _ in passing:
+                yield indices, maps
 
     return one_pass
 
@@ -89,11 +88,11 @@ def unit_activations(
     }
 
     def make(todo: Mapping[str, Entry]) -> dict[str, np.ndarray]:
-        device, _ = settings.resolve_device()
         network = model.build()
+        module = to_device(network.module, settings.resolve_device()[0])
         wanted = [layer for layer in selected if layer.name in todo]
-        with pool_layers(to_device(network.module, device), wanted, name=model.name) as forward:
-            return _compute_embeddings(probe, network.transform, forward, settings)
+        with pool_layers(module, wanted, name=model.name) as forward:
+            return collect_outputs(probe, network.transform, forward, settings, title=f"features of {probe.name}")
 
     return _read_kept(entries, make, store, says=f"{model.name} on {probe.name}")
 
@@ -115,10 +114,9 @@ def embed_held_images(
         module = to_device(tower.module, settings.resolve_device()[0])
 
         def forward(inputs: Tensor) -> dict[str, Tensor]:
-            with torch.inference_mode():
-                return {"images": module(inputs).float()}
+            return {"images": module(inputs)}
 
-        return _compute_embeddings(probe, tower.transform, forward, settings)
+        return collect_outputs(probe, tower.transform, forward, settings, title=f"features of {probe.name}")
 
     content = {"clip": clip.key, **_describe_setting(probe, settings), **computed_with(store)}
     entry = Entry("embeddings", {**content, **sampled_images(clip, probe, store)})
@@ -149,24 +147,3 @@ def _read_kept(
             made = make(todo) if todo else {}
             values |= {name: store.save(entry, made[name], says=f"{says}: {name}") for name, entry in todo.items()}
     return {name: torch.from_numpy(value) for name, value in values.items() if value is not None}
-
-
-def _compute_embeddings(
-    probe: Probe,
-    transform: "Callable[[Image], Tensor]",
-    forward: Callable[[Tensor], Mapping[str, Tensor]],
-    settings: ExtractionSettings,
-) -> dict[str, np.ndarray]:
-    device, dtype = settings.resolve_device()
-    batches = iterate_batches(list(range(len(probe))), settings.batch_size or BATCH)
-    rows: dict[str, list[np.ndarray]] = {}
-    with progress_bar(settings, f"features of {probe.name}", len(probe)) as step:
-        for indices, (inputs,), readable in make_loader(probe, [transform], batches, settings, device):
-            if not all(readable):
-                bad = [probe.ids[index] for index, good in zip(indices, readable, strict=True) if not good]
-                raise InputError(f"images of {probe.name!r} cannot be read: {shorten_list(bad)}; mend or remove them")
-            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                for name, value in forward(inputs).items():
-                    rows.setdefault(name, []).append(value.cpu().numpy())
-            step(len(indices))
-    return {name: np.concatenate(parts) for name, parts in rows.items()}

@@ -137,13 +137,13 @@ def _channels_last_layout(network: nn.Module, run: Callable[[Tensor], object], i
         if "view" not in str(error) and "stride" not in str(error):
             raise
     else:
-        if all(_remove_hooks(outputs[key], tensor) for key, tensor in expected.items()):
+        if all(_have_same_values(outputs[key], tensor) for key, tensor in expected.items()):
             return torch.channels_last
     network.to(memory_format=torch.contiguous_format)
     return torch.contiguous_format
 
 
-def _remove_hooks(output: Tensor, expected: Tensor) -> bool:
+def _have_same_values(output: Tensor, expected: Tensor) -> bool:
     if not expected.is_floating_point() or not bool(torch.isfinite(expected).all()):
         return True  # what is not finite is refused where it is stored
     return bool((output.float() - expected.float()).norm() <= _AGREE * expected.float().norm() + 1e-6)

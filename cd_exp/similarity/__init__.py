@@ -21,13 +21,11 @@ from cd_exp.similarity.match import DenseOrFactored, concept_activations
 from cd_exp.similarity.mean_embedding import mean_embedding
 from cd_exp.similarity.rank_reorder import rank_reorder
 from cd_exp.similarity.registry import (
+    BoundSimilarity,
     Inputs,
     RankSum,
+    bind,
     find_by_file_name,
-    inputs_of,
-    needs_dead,
-    score_ceiling,
-    settle,
     similarity_function,
 )
 from cd_exp.similarity.scoring import score_blocks, score_layers
@@ -36,23 +34,21 @@ from cd_exp.similarity.whitened_wpmi import PriorChoice, choose_prior, whitened_
 from cd_exp.similarity.wpmi import wpmi
 
 __all__ = [
+    "BoundSimilarity",
     "DenseOrFactored",
     "Inputs",
     "PriorChoice",
     "RankSum",
+    "bind",
     "choose_prior",
     "concept_activations",
     "cos",
     "cos_cubed",
     "custom",
-    "inputs_of",
     "mean_embedding",
-    "needs_dead",
     "rank_reorder",
     "score_blocks",
-    "score_ceiling",
     "score_layers",
-    "settle",
     "similarity_function",
     "soft_wpmi",
     "whitened_wpmi",

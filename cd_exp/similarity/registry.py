@@ -3,12 +3,11 @@
 A function in a file of its own name is discovered by `find_by_file_name`, so that a new one needs no line elsewhere.
 """
 
-import inspect
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from importlib import import_module
 from inspect import Parameter, signature
 from pkgutil import iter_modules
@@ -85,7 +84,7 @@ def similarity_function(
 
     >>> @similarity_function(strongest=lambda images, *, top_k=10: top_k)
     ... def mine(match, neurons, *, top_k=10): ...
-    >>> inputs_of(mine, 1000).strongest
+    >>> bind(mine).inputs(1000).strongest
     10
     """
 
@@ -96,80 +95,119 @@ def similarity_function(
     return mark
 
 
-def is_declared(function: Callable[..., Any]) -> bool:
-    """Whether the function says anything of itself."""
-    return hasattr(_unwrap_partial(function), "declaration")
+@dataclass(frozen=True, eq=False)
+class BoundSimilarity:
+    """A similarity function with its settings, called as the function is: `(match, neurons, **more)`.
 
+    It knows what it reads, its ceiling and its terms. `bind` makes one of any function of that form.
 
-def spec_of(function: Callable[..., Any]) -> SimilaritySpec:
-    """What the function declares, also where settings were bound to it by `functools.partial`."""
-    return getattr(_unwrap_partial(function), "declaration", SimilaritySpec())
-
-
-def inputs_of(function: Callable[..., Any], images: int) -> Inputs:
-    """What the function, with the settings bound to it, reads of a layer's activations on `images` images.
-
-    >>> from cd_exp.similarity import cos, wpmi
-    >>> inputs_of(partial(wpmi, top_k=28), 1000).strongest, inputs_of(cos, 1000).everything
-    (28, True)
-    """
-    strongest = spec_of(function).strongest
-    if strongest is None:
-        return Inputs(strongest=None, everything=True)
-    return Inputs(strongest=min(images, strongest(images, **bound_settings(function))), everything=False)
-
-
-def score_ceiling(function: Callable[..., Any], units: int) -> float | None:
-    """What no score exceeds under a prior of weight 1 over so many units, log(units); None where there is no limit.
+    Attributes:
+        function: as it was defined.
+        bound: the settings that differ from its defaults, or that have none.
 
     >>> from cd_exp.similarity import cos, soft_wpmi
-    >>> round(score_ceiling(soft_wpmi, 512), 3), score_ceiling(cos, 512)
-    (6.238, None)
+    >>> few = bind(soft_wpmi, top_k=28)
+    >>> few.name, few.settings["top_k"], few.defaults["top_k"], few.inputs(1000).strongest
+    ('soft_wpmi', 28, 100, 28)
+    >>> few(torch.eye(3), torch.rand(3, 2)).shape, bind(cos).inputs(1000).everything
+    (torch.Size([2, 3]), True)
     """
-    settings = bound_settings(function)
-    if "prior" not in settings or settings["prior"] is not None or settings.get("prior_weight") != 1:
-        return None
-    return math.log(units)
+
+    function: Callable[..., Any]
+    bound: Mapping[str, Any]
+
+    def __call__(self, match: Any, neurons: Any, **more: Any) -> Tensor:
+        """The scores, neurons x concepts; `more` settings go over those that are bound."""
+        scores: Tensor = self.function(match, neurons, **{**self.bound, **more})
+        return scores
+
+    @cached_property
+    def parameters(self) -> Mapping[str, Parameter]:
+        """The parameters of the function."""
+        return signature(self.function).parameters
+
+    @cached_property
+    def defaults(self) -> dict[str, Any]:
+        """The function's own settings: those of its parameters that have a default."""
+        return {name: item.default for name, item in self.parameters.items() if item.default is not item.empty}
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The settings it is called with."""
+        return {**self.defaults, **self.bound}
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether the function says anything of itself."""
+        return hasattr(self.function, "declaration")
+
+    @property
+    def spec(self) -> SimilaritySpec:
+        """What the function declares."""
+        return getattr(self.function, "declaration", SimilaritySpec())
+
+    @property
+    def takes_prior(self) -> bool:
+        """Whether the function takes a prior over its units and none is bound."""
+        return "prior" in self.settings and self.settings["prior"] is None
+
+    @property
+    def needs_dead(self) -> bool:
+        """Whether the function leaves dead units out of the prior."""
+        return self.settings.get("prior_units") == "alive"
+
+    def inputs(self, images: int) -> Inputs:
+        """What the function reads of a layer's activations on `images` images."""
+        strongest = self.spec.strongest
+        if strongest is None:
+            return Inputs(strongest=None, everything=True)
+        return Inputs(strongest=min(images, strongest(images, **self.settings)), everything=False)
+
+    def terms(self, images: int | None = None) -> RankSum | None:
+        """What the function sums over the strongest of so many images; None where it is no such sum."""
+        if self.spec.terms is None:
+            return None
+        parameters = signature(self.spec.terms).parameters
+        takes_all = any(item.kind is item.VAR_KEYWORD for item in parameters.values())
+        settings = {name: value for name, value in self.settings.items() if takes_all or name in parameters}
+        return self.spec.terms(**settings, **({"images": images} if "images" in parameters else {}))
+
+    def ceiling(self, units: int) -> float | None:
+        """What no score exceeds under a prior of weight 1 over so many units, log(units); None where there is no limit.
+
+        >>> from cd_exp.similarity import cos, soft_wpmi
+        >>> round(bind(soft_wpmi).ceiling(512), 3), bind(cos).ceiling(512)
+        (6.238, None)
+        """
+        return math.log(units) if self.takes_prior and self.settings.get("prior_weight") == 1 else None
+
+    def settle(self, match: Any, neurons: Any) -> "tuple[BoundSimilarity, Any]":
+        """The function with what it chooses for this layer bound, and the choice; None where it chooses nothing."""
+        choice = None if self.spec.choose is None else self.spec.choose(match, neurons, **self.settings)
+        return (self, None) if choice is None else (bind(self, **choice.settings), choice)
 
 
-def settle(function: Callable[..., Any], match: Any, neurons: Any) -> tuple[Callable[..., Any], Any]:
-    """The function with what it chooses for this layer bound, and the choice; None where it chooses nothing.
+def bind(function: Callable[..., Any], **settings: Any) -> BoundSimilarity:
+    """A function of the form `(match, neurons, **settings)` with settings bound, besides those bound before.
 
-    >>> import torch
+    Args:
+        function: plain, with settings bound by `functools.partial`, or a `BoundSimilarity`.
+        **settings: to bind.
+
     >>> from cd_exp.similarity import soft_wpmi
-    >>> settle(soft_wpmi, torch.eye(3), torch.rand(3, 2))[1] is None
-    True
+    >>> bind(partial(soft_wpmi, top_k=28), scale=3).bound
+    {'top_k': 28, 'scale': 3}
     """
-    choose = spec_of(function).choose
-    choice = None if choose is None else choose(match, neurons, **bound_settings(function))
-    return (function, None) if choice is None else (partial(function, **choice.settings), choice)
-
-
-def needs_dead(function: Callable[..., Any]) -> bool:
-    """Whether the function leaves dead units out of the prior.
-
-    >>> from cd_exp.similarity import soft_wpmi
-    >>> needs_dead(soft_wpmi), needs_dead(partial(soft_wpmi, prior_units="alive"))
-    (False, True)
-    """
-    return bound_settings(function).get("prior_units") == "alive"
-
-
-def bound_settings(function: Callable[..., Any]) -> dict[str, Any]:
-    """The keyword settings of a function: its defaults, and over them what `functools.partial` bound."""
-    parameters = inspect.signature(function).parameters.values()
-    return {item.name: item.default for item in parameters if item.default is not item.empty}
-
-
-def default_settings(function: Callable[..., Any]) -> dict[str, Any]:
-    """The keyword settings of a function that nothing was bound to."""
-    return bound_settings(_unwrap_partial(function))
-
-
-def _unwrap_partial(function: Callable[..., Any]) -> Callable[..., Any]:
-    while isinstance(function, partial):
-        function = function.func
-    return function
+    if isinstance(function, BoundSimilarity):
+        return BoundSimilarity(function.function, {**function.bound, **settings}) if settings else function
+    if isinstance(function, partial) and not function.args:
+        return bind(function.func, **{**function.keywords, **settings})
+    return BoundSimilarity(function, settings)
 
 
 PACKAGE = __name__.rpartition(".")[0]

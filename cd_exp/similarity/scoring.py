@@ -1,6 +1,5 @@
 """The scores of layers piece by piece: all layers in one pass over the images, and none larger than fits in memory."""
 
-import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
 
@@ -21,7 +20,7 @@ from cd_exp.similarity.match import (
     select_units,
 )
 from cd_exp.similarity.prior import prior_mask
-from cd_exp.similarity.registry import bound_settings, inputs_of, is_declared, spec_of
+from cd_exp.similarity.registry import BoundSimilarity, bind
 
 RESULT_BYTES = 2**29
 """The most that one piece of a result takes where the caller does not say, and the activations of layers together."""
@@ -51,18 +50,19 @@ def score_layers(
     Raises:
         InputError: as the function does; a unit is named by its number in its layer.
     """
+    function = bind(function)
     fitting = {layer: _read_block(function, match, neurons) for layer, neurons in layers.items()}
     # What says nothing of itself may take a prior over its units: whoever calls soft_wpmi does.
-    parameters = inspect.signature(function).parameters
-    alone = spec_of(function).whole_layer or not (is_declared(function) or "layers" in parameters)
+    takes_layers = "layers" in function.parameters
+    alone = function.spec.whole_layer or not (function.is_declared or takes_layers)
     for group in _group_layers(fitting, concepts=match_shape(match)[1], alone=alone):
         if len(group) == 1:
             for units, scores in score_blocks(function, match, fitting[group[0]]):
                 yield group[0], units, scores
             continue
         sizes = [fitting[layer].shape[1] for layer in group]
-        takes_layers = {"layers": sizes} if "layers" in parameters else {}
-        scores = function(match, join_layers([fitting[layer] for layer in group]), **takes_layers)
+        sizes_of_layers = {"layers": sizes} if takes_layers else {}
+        scores = function(match, join_layers([fitting[layer] for layer in group]), **sizes_of_layers)
         for layer, part in zip(group, scores.split(sizes), strict=True):
             yield layer, slice(0, len(part)), part
 
@@ -111,37 +111,32 @@ def score_blocks(
     Raises:
         InputError: as the function does; a unit is named by its number in the layer.
     """
+    function = bind(function)
     size = units if units is not None else max(1, RESULT_BYTES // (4 * max(1, match_shape(match)[1])))
     check_at_least("units", size, 1)
     neurons = _read_block(function, match, neurons)
-    if spec_of(function).whole_layer:
+    if function.spec.whole_layer:
         size = neurons.shape[1]
     arguments = {}
-    if neurons.shape[1] > size and _takes_prior(function):
+    if neurons.shape[1] > size and function.takes_prior:
         arguments["prior"] = _prior(function, match, neurons, size=size)
     for part in concept_slices(neurons.shape[1], size):
         yield part, function(match, select_units(neurons, part), **arguments)
 
 
-def _read_block(function: Callable[..., Tensor], match: DenseOrFactored, neurons: Activations) -> Activations:
+def _read_block(function: BoundSimilarity, match: DenseOrFactored, neurons: Activations) -> Activations:
     """What the function reads, checked for the whole layer so that a unit is named by its number there."""
-    wanted = inputs_of(function, neurons.shape[0])
-    if wanted.strongest is None:
+    strongest = function.inputs(neurons.shape[0]).strongest
+    if strongest is None:
         return check_shapes(match, neurons)[1]
-    return as_top_activations(match, neurons, wanted.strongest)[1]
-
-
-def _takes_prior(function: Callable[..., Tensor]) -> bool:
-    """Whether the function has a prior that the caller has not bound already."""
-    parameter = inspect.signature(function).parameters.get("prior")
-    return parameter is not None and parameter.default is None
+    return as_top_activations(match, neurons, strongest)[1]
 
 
 def _prior(
-    function: Callable[..., Tensor], match: DenseOrFactored, neurons: Activations, *, size: int
+    function: BoundSimilarity, match: DenseOrFactored, neurons: Activations, *, size: int
 ) -> Float[Tensor, " concepts"]:
     """Log of the mean likelihood over all units; with a prior of zero a function returns the likelihood itself."""
-    counts = prior_mask(neurons, bound_settings(function).get("prior_units", "all"))
+    counts = prior_mask(neurons, function.settings.get("prior_units", "all"))
     counts = counts if counts.any() else torch.ones_like(counts)
     nothing = torch.zeros(match_shape(match)[1], device=counts.device)
     total = torch.full_like(nothing, -math.inf, dtype=torch.float64)

@@ -22,7 +22,7 @@ from cd_exp.stability.bootstrap import (
     images_reached,
     with_stability,
 )
-from cd_exp.stability.resample_terms import Candidates, terms_read
+from cd_exp.stability.resample_terms import Candidates
 
 __all__ = [
     "Candidates",
@@ -30,6 +30,5 @@ __all__ = [
     "describe_duration",
     "draw_resamples",
     "images_reached",
-    "terms_read",
     "with_stability",
 ]

@@ -13,10 +13,10 @@ from torch import Tensor
 from cd_exp.activation_stats import strongest_images
 from cd_exp.labels import alphabetical_order
 from cd_exp.records import Labels, TopActivations
-from cd_exp.similarity import DenseOrFactored, inputs_of
+from cd_exp.similarity import DenseOrFactored, bind
 from cd_exp.similarity.match import Activations, match_shape
 from cd_exp.stability.resample_generic import resample_scores, scores_some_concepts
-from cd_exp.stability.resample_terms import Candidates, prior_read, resample_terms, terms_read
+from cd_exp.stability.resample_terms import Candidates, prior_read, resample_terms
 
 Step = Callable[[float], None]
 
@@ -44,7 +44,7 @@ def images_reached(count: int) -> int:
 
 def count_candidates(function: Callable[..., Tensor], units: int, resamples: int) -> int:
     """How many concepts of each unit resamples choose from, where all layers have so many units; 0 is any concept."""
-    if not resamples or (terms_read(function) is None and not scores_some_concepts(function)):
+    if not resamples or (bind(function).terms() is None and not scores_some_concepts(function)):
         return 0
     if scores_some_concepts(function):
         return FEW
@@ -54,7 +54,7 @@ def count_candidates(function: Callable[..., Tensor], units: int, resamples: int
 
 def describe_duration(function: Callable[..., Tensor], resamples: int) -> str:
     """What to say while it goes on: how long it takes, where that is more than ten times as long as scoring."""
-    if terms_read(function) is not None or resamples <= 10:
+    if bind(function).terms() is not None or resamples <= 10:
         return "stability"
     times = resamples // 2 if scores_some_concepts(function) else resamples
     return f"stability (up to {times} times scoring; stability.resamples=0 for none)"
@@ -102,7 +102,7 @@ def with_stability(
     device = match.images.device if not isinstance(match, Tensor) else match.device
     counts = draw_resamples(match_shape(match)[0], resamples, seed=seed).to(device)
     alphabetical = alphabetical_order(names).to(device)
-    terms = terms_read(function, len(counts[0]))
+    terms = bind(function).terms(len(counts[0]))
     if terms is None:
         chosen = resample_scores(function, match, _as_inputs(function, layers), alphabetical, candidates, counts, step)
     else:
@@ -122,7 +122,7 @@ def with_stability(
 def _as_inputs(function: Callable[..., Tensor], layers: Mapping[str, Activations]) -> Mapping[str, Activations]:
     """Lists where the function reads the strongest images."""
     images = next(iter(layers.values())).shape[0]
-    count = inputs_of(function, images).strongest
+    count = bind(function).inputs(images).strongest
     return layers if count is None else _equal_length_lists(layers, min(images, images_reached(count)))
 
 

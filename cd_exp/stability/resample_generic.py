@@ -1,6 +1,5 @@
 """Resamples one by one, for a function that is no sum over each unit's strongest images."""
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
@@ -10,9 +9,8 @@ from torch import Tensor
 
 from cd_exp.labels import best_concepts
 from cd_exp.records import TopActivations
-from cd_exp.similarity import DenseOrFactored, inputs_of, score_layers
+from cd_exp.similarity import DenseOrFactored, bind, score_layers
 from cd_exp.similarity.match import Activations, take_images
-from cd_exp.similarity.registry import bound_settings, spec_of
 from cd_exp.stability.resample_terms import Candidates
 
 Scored = Iterator[tuple[str, slice, Tensor]]
@@ -45,7 +43,7 @@ def resample_scores(
 
 def scores_some_concepts(function: Callable[..., Tensor]) -> bool:
     """Whether the function can score some of the concepts, others for each unit, from its strongest images."""
-    return "columns" in inspect.signature(function).parameters
+    return "columns" in bind(function).parameters
 
 
 def _score_candidates(
@@ -57,7 +55,7 @@ def _score_candidates(
     counts: Int[Tensor, "resamples images"],
     step: Callable[[float], None],
 ) -> dict[str, Int[Tensor, "resamples neurons"]]:
-    count = inputs_of(function, counts.shape[1]).strongest or counts.shape[1]
+    count = bind(function).inputs(counts.shape[1]).strongest or counts.shape[1]
     chosen: dict[str, list[Tensor]] = {layer: [] for layer in layers}
     for often in counts:
         for layer, lists in layers.items():
@@ -74,9 +72,8 @@ def _make_scorer(
     function: Callable[..., Tensor], match: DenseOrFactored, layers: Mapping[str, Activations]
 ) -> Callable[[Int[Tensor, " images"]], Scored]:
     """A function of how often each image is drawn; what is taken over all images is taken here."""
-    prepare = spec_of(function).prepare
+    prepare, settings = bind(function).spec.prepare, bind(function).settings
     if prepare is not None:
-        settings = bound_settings(function)
         return partial(
             _rescore_prepared, {layer: prepare(match, neurons, **settings) for layer, neurons in layers.items()}
         )
@@ -105,7 +102,7 @@ def _rescore_rows(
 def _rescore_lists(
     function: Callable[..., Tensor], match: DenseOrFactored, layers: Mapping[str, TopActivations], often: Tensor
 ) -> Scored:
-    count = inputs_of(function, len(often)).strongest
+    count = bind(function).inputs(len(often)).strongest
     drawn = {layer: repeat_drawn(lists, often, count or len(often)) for layer, lists in layers.items()}
     return score_layers(function, match, drawn)
 

@@ -1,6 +1,5 @@
 """Labels of resamples for functions that sum terms over the strongest images: no resample scores anything again."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,7 +12,7 @@ from cd_exp.records import TopActivations
 from cd_exp.similarity import DenseOrFactored, RankSum
 from cd_exp.similarity.match import concept_slices, join_lists, match_shape
 from cd_exp.similarity.prior import EPSILON, prior_mask
-from cd_exp.similarity.registry import bound_settings, spec_of
+from cd_exp.similarity.registry import bind
 from cd_exp.similarity.top_images import Block, top_image_blocks
 
 COVERED = 1e-3
@@ -171,26 +170,13 @@ class PriorSpec:
         return LayerPrior(self.weight, prior_mask(neurons, self.units))
 
 
-def terms_read(function: Callable[..., Tensor], images: int | None = None) -> RankSum | None:
-    """What the function sums over the strongest of so many images, with its settings; None where it is no such sum."""
-    declared = spec_of(function).terms
-    if declared is None:
-        return None
-    taken = inspect.signature(declared).parameters.values()
-    names = {item.name for item in taken}
-    everything = any(item.kind is item.VAR_KEYWORD for item in taken)
-    settings = bound_settings(function) | {"images": images}
-    return declared(
-        **{name: value for name, value in settings.items() if name in names or (everything and name != "images")}
-    )
-
-
 def prior_read(function: Callable[..., Tensor]) -> PriorSpec | None:
     """The prior that the function takes over units, with its settings; None where it takes none, or where the caller
     bound one.
     """
-    settings = bound_settings(function)
-    if "prior" not in settings or settings["prior"] is not None or not settings["prior_weight"]:
+    similarity = bind(function)
+    settings = similarity.settings
+    if not similarity.takes_prior or not settings["prior_weight"]:
         return None
     return PriorSpec(settings["prior_weight"], settings.get("prior_units", "all"))
 

@@ -9,7 +9,6 @@ from omegaconf import OmegaConf
 
 from cd_exp import similarity
 from cd_exp.similarity.match import match_shape
-from cd_exp.similarity.registry import spec_of
 from cd_exp.testing import draw_world
 
 SHARED = Path(__file__).parents[2] / "../shared"
@@ -46,7 +45,7 @@ def small(name):
         names = [str(column) for column in range(match_shape(match)[1])]
         return function(match, neurons, names=names, **settings, **more)
 
-    return similarity.similarity_function(whole_layer=spec_of(function).whole_layer)(named)
+    return similarity.similarity_function(whole_layer=similarity.bind(function).spec.whole_layer)(named)
 
 
 draw = draw_world

@@ -18,7 +18,6 @@ from cd_exp.labels import label_layer
 from cd_exp.records import ConceptActivations
 from cd_exp.similarity import Inputs
 from cd_exp.similarity.prior import subtract_prior
-from cd_exp.similarity.registry import is_declared, spec_of
 from cd_exp.testing import SimilarityTests
 
 blocks_module = importlib.import_module("cd_exp.similarity.scoring")
@@ -45,7 +44,7 @@ class TestEveryFunction(SimilarityTests):
 def test_blocks_of_units_score_as_the_whole_layer(world, name, units):
     match, neurons = world
     pieces = list(similarity.score_blocks(FUNCTIONS[name], match, neurons, units=units))
-    size = neurons.shape[1] if spec_of(FUNCTIONS[name]).whole_layer else units
+    size = neurons.shape[1] if similarity.bind(FUNCTIONS[name]).spec.whole_layer else units
     assert [piece.start for piece, _ in pieces] == list(range(0, neurons.shape[1], size))
     scores, whole = torch.cat([scores for _, scores in pieces]), FUNCTIONS[name](match, neurons)
     assert_close(scores, whole, **CLOSE)
@@ -132,7 +131,7 @@ def test_dead_units_stay_out_of_the_prior_when_told_to(world, name):
 @settings(max_examples=25, deadline=None)
 def test_lists_of_the_strongest_images_give_what_all_activations_give(world, name, more):
     match, neurons = world
-    wanted = similarity.inputs_of(FUNCTIONS[name], len(neurons)).strongest
+    wanted = similarity.bind(FUNCTIONS[name]).inputs(len(neurons)).strongest
     if wanted is None:
         with pytest.raises(InputError, match=r"reads all activations and got the 5 strongest .*features.keep=den"):
             next(similarity.score_blocks(FUNCTIONS[name], match, strongest_images(neurons, 5)))
@@ -154,12 +153,12 @@ def test_rank_reorder_scores_some_concepts_of_each_unit(world):
 
 
 def test_what_a_function_reads_follows_its_settings():
-    assert similarity.inputs_of(similarity.soft_wpmi, 1000) == Inputs(strongest=100, everything=False)
-    assert similarity.inputs_of(partial(similarity.soft_wpmi, top_k=7), 1000) == Inputs(strongest=7, everything=False)
-    assert similarity.inputs_of(similarity.soft_wpmi, 60) == Inputs(strongest=60, everything=False)
-    assert similarity.inputs_of(similarity.rank_reorder, 1990) == Inputs(strongest=99, everything=False)
+    assert similarity.bind(similarity.soft_wpmi).inputs(1000) == Inputs(strongest=100, everything=False)
+    assert similarity.bind(partial(similarity.soft_wpmi, top_k=7)).inputs(1000) == Inputs(strongest=7, everything=False)
+    assert similarity.bind(similarity.soft_wpmi).inputs(60) == Inputs(strongest=60, everything=False)
+    assert similarity.bind(similarity.rank_reorder).inputs(1990) == Inputs(strongest=99, everything=False)
     for function in (similarity.cos, similarity.whitened_wpmi, lambda match, neurons: neurons):
-        assert similarity.inputs_of(function, 60) == Inputs(strongest=None, everything=True)
+        assert similarity.bind(function).inputs(60) == Inputs(strongest=None, everything=True)
 
 
 @given(worlds, names, st.lists(st.integers(1, 5), min_size=1, max_size=4), st.sampled_from([2**29, 2000, 1]))
@@ -200,7 +199,7 @@ def test_a_function_that_says_nothing_of_itself_is_called_layer_by_layer(world):
 
 def test_every_function_of_the_package_says_that_it_goes_with_several_layers():
     for name, function in FUNCTIONS.items():
-        assert is_declared(function), name
+        assert similarity.bind(function).is_declared, name
 
 
 def test_blocks_keep_a_prior_that_is_bound(world):

@@ -20,13 +20,11 @@ from cd_exp.dissection import label_units
 from cd_exp.labels import label_layer
 from cd_exp.records import ConceptActivations, Labels
 from cd_exp.similarity import top_images
-from cd_exp.similarity.registry import bound_settings, spec_of
 from cd_exp.stability import (
     count_candidates,
     describe_duration,
     draw_resamples,
     images_reached,
-    terms_read,
     with_stability,
 )
 from cd_exp.stability.bootstrap import _count_labels
@@ -36,7 +34,7 @@ from cd_exp.stability.resample_terms import interpolation_weights
 sys.path.insert(0, str(Path(__file__).parents[1] / "similarity"))
 from small_similarity import FUNCTIONS, draw
 
-WITH_TERMS = [name for name in FUNCTIONS if terms_read(FUNCTIONS[name])]
+WITH_TERMS = [name for name in FUNCTIONS if similarity.bind(FUNCTIONS[name]).terms()]
 RESAMPLES = 25
 
 
@@ -176,7 +174,7 @@ def test_terms_follow_the_membership_of_the_rank_in_the_resample():
 def test_interpolated_terms_add_up_to_those_of_each_rank(count, first, last, undrawn, often, cell):
     """Even where many images in a row are not drawn, and the rest come far from their place."""
     settings = {"top_k": count, "first_membership": first, "last_membership": last, "scale": 30.0}
-    terms = terms_read(partial(similarity.soft_wpmi, **settings))
+    terms = similarity.bind(similarity.soft_wpmi, **settings).terms()
     ranks = torch.tensor([0, *[0] * undrawn, *often]).cumsum(0).clamp(max=count)
     weights, nodes = interpolation_weights(terms, ranks.view(1, 1, -1))
     sums = (weights[0, 0] * terms.term(nodes, torch.tensor(cell))).sum(dim=1)
@@ -201,8 +199,8 @@ def test_what_is_taken_over_all_images_stays_that_of_all_images(name):
             return (a.T @ p) / a.norm(dim=0)[:, None] / p.norm(dim=0)
     else:
         function = partial(similarity.whitened_wpmi, prior_weight=0.85, centre_weight=0.0)
-        given = bound_settings(function)
-        whitened, weights, rest = spec_of(function).prepare(match, neurons, **given)
+        whole = similarity.bind(function)
+        whitened, weights, rest = whole.spec.prepare(match, neurons, **whole.settings)
         assert_close(rest(whitened, weights), function(match, neurons), rtol=1e-4, atol=1e-4)
         rectified = torch.nn.functional.leaky_relu(whitened.images @ whitened.texts.T, 0.25)
         rectified = (rectified - rectified.mean(dim=0)) / rectified.std(dim=0) * whitened.texts.norm(dim=1)
@@ -249,7 +247,7 @@ def test_blocks_of_images_and_units_change_nothing(name, monkeypatch):
 @pytest.mark.parametrize("name", [*WITH_TERMS, "rank_reorder"])
 def test_lists_give_what_all_activations_give(name):
     match, neurons = draw(images=60, concepts=20, units=10)
-    count = images_reached(similarity.inputs_of(FUNCTIONS[name], 60).strongest)
+    count = images_reached(similarity.bind(FUNCTIONS[name]).inputs(60).strongest)
     lists = found(FUNCTIONS[name], match, {"fc": strongest_images(neurons, count)})["fc"]
     np.testing.assert_allclose(lists.stability, found(FUNCTIONS[name], match, {"fc": neurons})["fc"].stability)
 

@@ -146,7 +146,7 @@ def test_names_that_do_not_fit_are_refused_before_any_picture(parts, store, tmp_
 
 def test_a_layer_of_dead_units_has_the_ceiling_of_its_prior():
     match, dead = similarity.concept_activations(torch.rand(9, 4), torch.rand(7, 4)), torch.zeros(9, 6)
-    function = partial(similarity.soft_wpmi, top_k=3, prior_units="alive")
+    function = similarity.bind(similarity.soft_wpmi, top_k=3, prior_units="alive")
     scored = label_units(function, match, {"fc": dead}, list("abcdefg"), truth={"fc": ()}, top=3)
     assert set(flag_labels(scored.labels["fc"], activation_statistics(dead), function).marks) == {frozenset({"dead"})}
 
