@@ -65,7 +65,7 @@ def _fill_template(
 
 def _table_rows(labels: Labels, most: int) -> Iterator[Mapping[str, Any]]:
     header = label_columns({labels.layer: labels})
-    for row, cells in zip(range(most), label_rows(labels, header), strict=False):
+    for row, cells in zip(range(most), label_rows(labels), strict=False):
         yield {**dict(zip(header, cells, strict=True)), "right": is_label_right(labels, row)}
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from cd_exp.metrics import METRICS
 from cd_exp.records import CLIP_DISSECT, FLAGS, Labels, RunResult
+from cd_exp.results.labels_csv import FAITHFULNESS, number_columns
 
 INTEGERS = ("u1", "i1", "u2", "i2", "i4")
 """From narrow to wide; the first that holds all values is taken."""
@@ -167,10 +168,10 @@ def describe_table(labels: Labels, names: NameTable) -> dict[str, Any]:
     """One method's labels of one layer as columns; `right` is 1, 0, or -1 where it is not known."""
     count = len(labels.units)
     truth = labels.truth or (None,) * count
-    numbers = {"similarity": labels.similarity, "rank": labels.ranks, "margin": labels.margin}
-    numbers |= {"stability": labels.stability, "p_right": labels.p_right}
-    numbers |= {"general_p": labels.general_p, "general_bits": labels.general_bits}
-    numbers |= {f"faithfulness.{name}": values for name, values in labels.faithfulness.items()}
+    numbers = {
+        name.replace("rank_of_truth", "rank").replace(FAITHFULNESS, "faithfulness."): values
+        for name, values in number_columns(labels).items()
+    }
     marks = [sum(1 << FLAGS.index(mark) for mark in table) for table in labels.marks] or [0] * count
     table = {
         "units": encode_array(labels.units),
@@ -183,7 +184,7 @@ def describe_table(labels: Labels, names: NameTable) -> dict[str, Any]:
         "numbers": {
             key: encode_array(np.asarray(values, dtype=np.float32))
             for key, values in numbers.items()
-            if values is not None and not np.isnan(values).all()
+            if not np.isnan(values).all()
         },
     }
     if labels.general_label:

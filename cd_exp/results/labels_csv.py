@@ -1,10 +1,10 @@
 """`labels.csv`: one row per unit, written, read back, and as a pandas table."""
 
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
@@ -16,14 +16,7 @@ from cd_exp.records import FLAGS, Accepted, Labels
 if TYPE_CHECKING:
     import pandas as pd
 
-FIRST = ("layer", "unit", "description", "similarity", "top5", "truth", "rank_of_truth")
-"""Published tools read the first four."""
-BELIEF = ("margin", "stability", "stable_set")
-PROBABILITY = "p_right"
-GENERAL = ("general_label", "general_p", "general_bits")
-JUDGED = "judged_label"
 FAITHFULNESS = "faithfulness_"
-LAST = "marks"
 JUDGED_COLUMNS = ("layer", "unit", "method", "right")
 TOP = 5
 AGAIN = "it was edited or cut off: take the file that the run wrote, or run it again"
@@ -31,20 +24,89 @@ AGAIN = "it was edited or cut off: take the file that the run wrote, or run it a
 Numbers = Float[np.ndarray, " neurons"]
 
 
+@dataclass(frozen=True)
+class Column:
+    """A column of `labels.csv`; one of numbers stands in the explorer and in `to_frame()` too.
+
+    Attributes:
+        name: in the header.
+        of: its cells from the labels of a layer, texts or numbers; None or empty where nothing is known.
+        always: whether it stands in the header where no layer has it.
+        form: the format of its numbers.
+    """
+
+    name: str
+    of: Callable[[Labels], Sequence[str] | Numbers | None]
+    always: bool = False
+    form: str = ".6g"
+
+    def has_cells(self, labels: Labels) -> bool:
+        """Whether anything is known of the layer."""
+        values = self.of(labels)
+        return values is not None and len(values) > 0
+
+    def cells(self, labels: Labels) -> Sequence[str]:
+        """The cells of each unit; empty where nothing is known."""
+        values = self.of(labels)
+        if isinstance(values, np.ndarray):
+            return ["" if np.isnan(value) else format(value, self.form) for value in values]
+        return values or [""] * len(labels.units)
+
+
+COLUMNS = (
+    Column("layer", lambda labels: [labels.layer] * len(labels.units), always=True),
+    Column("unit", lambda labels: [str(unit) for unit in labels.units], always=True),
+    Column("description", lambda labels: labels.descriptions, always=True),
+    Column("similarity", lambda labels: labels.similarity, always=True),
+    Column("top5", lambda labels: [join_names(top[:TOP]) for top in labels.top], always=True),
+    Column("truth", lambda labels: [join_names(truth or ()) for truth in labels.truth], always=True),
+    Column("rank_of_truth", lambda labels: labels.ranks, always=True, form=".0f"),
+    Column("margin", lambda labels: labels.margin, always=True),
+    Column("stability", lambda labels: labels.stability, always=True),
+    Column("stable_set", lambda labels: [join_names(names) for names in labels.stable_set], always=True),
+    Column("p_right", lambda labels: labels.p_right),
+    Column("general_label", lambda labels: labels.general_label),
+    Column("general_p", lambda labels: labels.general_p),
+    Column("general_bits", lambda labels: labels.general_bits),
+    Column("judged_label", lambda labels: labels.judged_label),
+)
+"""All columns in their order, but for the scores of a judge and the marks, which come last."""
+MARKS = Column("marks", lambda labels: [" ".join(flag for flag in FLAGS if flag in flags) for flags in labels.marks])
+FIRST = tuple(column.name for column in COLUMNS[:7])
+"""What every table of labels has; published tools read the first four."""
+
+
+def columns_of(layers: Iterable[Labels]) -> list[Column]:
+    """The columns of these layers: probabilities, general labels and scores of a judge where some layer has them."""
+    layers = list(layers)
+    scores = dict.fromkeys(name for labels in layers for name in labels.faithfulness)
+    return [
+        *(column for column in COLUMNS if column.always or any(map(column.has_cells, layers))),
+        *map(_score_column, scores),
+        MARKS,
+    ]
+
+
+def _score_column(name: str) -> Column:
+    return Column(FAITHFULNESS + name, lambda labels: labels.faithfulness.get(name))
+
+
+def number_columns(labels: Labels) -> dict[str, Numbers]:
+    """The columns of numbers that are known of a layer, by name."""
+    columns = {column.name: column.of(labels) for column in columns_of([labels])}
+    return {name: values for name, values in columns.items() if isinstance(values, np.ndarray)}
+
+
 def label_columns(layers: Mapping[str, Labels]) -> tuple[str, ...]:
-    """The header: probabilities, general labels and scores of a judge only where some layer has them."""
-    names = dict.fromkeys(name for labels in layers.values() for name in labels.faithfulness)
-    judged = any(labels.judged_label for labels in layers.values())
-    belief = [PROBABILITY] if any(labels.p_right is not None for labels in layers.values()) else []
-    general = GENERAL if any(labels.general_label for labels in layers.values()) else ()
-    scores = [*([JUDGED] if judged else []), *(FAITHFULNESS + name for name in names)]
-    return (*FIRST, *BELIEF, *belief, *general, *scores, LAST)
+    """The header."""
+    return tuple(column.name for column in columns_of(layers.values()))
 
 
 def format_labels(layers: Mapping[str, Labels]) -> str:
-    """One row a unit under `columns`; a cell is empty where nothing is known."""
-    header = label_columns(layers)
-    return format_csv([header, *(row for labels in layers.values() for row in label_rows(labels, header))])
+    """One row per unit under `label_columns`; a cell is empty where nothing is known."""
+    columns = columns_of(layers.values())
+    rows = (row for labels in layers.values() for row in label_rows(labels, columns))
+    return format_csv([[column.name for column in columns], *rows])
 
 
 def judged_csv(methods: Mapping[str, Mapping[str, Labels]]) -> str | None:
@@ -87,34 +149,9 @@ def read_judged(path: Path, methods: Mapping[str, Mapping[str, Labels]]) -> dict
     }
 
 
-def label_rows(labels: Labels, header: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """The cells of each unit of one layer, in the order of `header`."""
-    count = len(labels.units)
-    blank = [""] * count
-    written = {
-        "layer": [labels.layer] * count,
-        "unit": [str(unit) for unit in labels.units],
-        "description": labels.descriptions,
-        "similarity": _format_cell(labels.similarity),
-        "top5": [join_names(top[:TOP]) for top in labels.top],
-        "truth": [join_names(truth or ()) for truth in labels.truth] or blank,
-        "rank_of_truth": blank if labels.ranks is None else _format_cell(labels.ranks, ".0f"),
-        "margin": blank if labels.margin is None else _format_cell(labels.margin),
-        "stability": blank if labels.stability is None else _format_cell(labels.stability),
-        "stable_set": [join_names(names) for names in labels.stable_set] or blank,
-        PROBABILITY: blank if labels.p_right is None else _format_cell(labels.p_right),
-        "general_label": labels.general_label or blank,
-        "general_p": blank if labels.general_p is None else _format_cell(labels.general_p),
-        "general_bits": blank if labels.general_bits is None else _format_cell(labels.general_bits),
-        JUDGED: labels.judged_label or blank,
-        LAST: [" ".join(mark for mark in FLAGS if mark in marks) for marks in labels.marks] or blank,
-    }
-    written |= {FAITHFULNESS + name: _format_cell(values) for name, values in labels.faithfulness.items()}
-    return zip(*(written.get(name, blank) for name in header), strict=True)
-
-
-def _format_cell(values: Numbers, form: str = ".6g") -> list[str]:
-    return ["" if np.isnan(value) else format(value, form) for value in values]
+def label_rows(labels: Labels, columns: Sequence[Column] | None = None) -> Iterator[tuple[str, ...]]:
+    """The cells of each unit of one layer, in the order of `columns`; without, those that the layer has."""
+    return zip(*(column.cells(labels) for column in columns or columns_of([labels])), strict=True)
 
 
 def read_labels_csv(path: Path) -> dict[str, Labels]:
@@ -176,12 +213,12 @@ def _parse_labels(layer: str, rows: Sequence[Mapping[str, str]]) -> Labels:
         margin=numbers("margin"),
         stability=numbers("stability"),
         stable_set=tuples("stable_set", split_names),
-        p_right=numbers(PROBABILITY),
+        p_right=numbers("p_right"),
         general_label=tuples("general_label", str),
         general_p=numbers("general_p"),
         general_bits=numbers("general_bits"),
-        marks=tuples(LAST, lambda cell: frozenset(cell.split())),
-        judged_label=tuples(JUDGED, str),
+        marks=tuples("marks", lambda cell: frozenset(cell.split())),
+        judged_label=tuples("judged_label", str),
         faithfulness={
             name.removeprefix(FAITHFULNESS): values
             for name in rows[0]
@@ -200,11 +237,9 @@ def make_frame(labels: Labels) -> "pd.DataFrame":
         import pandas as pd
     except ImportError as error:
         raise InputError("to_frame() needs the extra: pip install 'cd-exp[pandas]'") from error
-    header = label_columns({labels.layer: labels})
-    texts = dict(zip(header, zip(*label_rows(labels, header), strict=True), strict=True))
-    numbers: dict[str, Any] = {"unit": labels.units, "similarity": labels.similarity, "rank_of_truth": labels.ranks}
-    numbers |= {"margin": labels.margin, "stability": labels.stability}
-    numbers |= {FAITHFULNESS + name: values for name, values in labels.faithfulness.items()}
-    present = {name: values for name, values in numbers.items() if values is not None}
-    empty = {name: [float("nan")] * len(labels.units) for name in numbers if name not in present}
-    return pd.DataFrame({**texts, **empty, **present}, columns=list(header))
+    columns = columns_of([labels])
+    texts = dict(zip((column.name for column in columns), zip(*label_rows(labels, columns), strict=True), strict=True))
+    numbers = {"unit": labels.units, **number_columns(labels)}
+    always = ("similarity", "rank_of_truth", "margin", "stability")
+    unknown = {name: [float("nan")] * len(labels.units) for name in always if name not in numbers}
+    return pd.DataFrame({**texts, **unknown, **numbers}, columns=list(texts))

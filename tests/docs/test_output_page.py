@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cd_exp.metrics.metrics import METRICS, UNITS
-from cd_exp.results.labels_csv import BELIEF, FIRST, GENERAL, JUDGED, LAST, PROBABILITY
+from cd_exp.results import labels_csv
 from cd_exp.results.run_folder import DRAWN
 from cd_exp.sweep.consensus import COLUMNS
 from cd_exp.sweep.gather import EFFECT
@@ -22,12 +22,7 @@ def test_every_metric_is_explained_by_key_heading_and_meaning(metric):
 @pytest.mark.parametrize(
     "name",
     [
-        *FIRST,
-        *BELIEF,
-        PROBABILITY,
-        *GENERAL,
-        JUDGED,
-        LAST,
+        *(column.name for column in (*labels_csv.COLUMNS, labels_csv.MARKS)),
         *COLUMNS,
         *EFFECT,
         "runs",

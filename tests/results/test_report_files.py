@@ -10,7 +10,7 @@ from rich.console import Console
 
 from cd_exp import results
 from cd_exp.io.text import split_names
-from cd_exp.results.labels_csv import BELIEF, FIRST, LAST
+from cd_exp.results.labels_csv import COLUMNS, MARKS
 from cd_exp.results.run_folder import DRAWN
 
 
@@ -23,7 +23,7 @@ def test_labels_have_the_columns_of_the_published_files_and_a_row_a_unit(tmp_pat
     results.write_run_files(tmp_path, outcome, manifest=manifest)
     header = (tmp_path / "labels.csv").read_text().splitlines()[0].split(",")
     assert header[:4] == ["layer", "unit", "description", "similarity"]
-    assert tuple(header) == (*FIRST, *BELIEF, LAST)
+    assert header == [column.name for column in (*COLUMNS, MARKS) if column.always or column is MARKS]
     rows = rows_of(tmp_path / "labels.csv")
     assert [(row["layer"], int(row["unit"])) for row in rows] == [
         (layer, unit) for layer, labels in outcome.labels.items() for unit in labels.units

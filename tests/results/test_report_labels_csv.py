@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cd_exp.errors import InputError
+from cd_exp.explorer.payload import NameTable, decode_array, describe_table
 from cd_exp.records import FLAGS, Labels
-from cd_exp.results.labels_csv import format_labels, label_columns, read_labels_csv
+from cd_exp.results.labels_csv import COLUMNS, Column, format_labels, label_columns, make_frame, read_labels_csv
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 numbers = st.one_of(st.just(np.nan), st.floats(-1e6, 1e6).map(lambda value: float(f"{value:.6g}")))
@@ -96,6 +97,22 @@ def test_probabilities_and_general_labels_stand_after_the_stable_set_where_some_
         "layer4,0,a,0.5,a,,,,,,0.25,thing,1,0,",
         "layer4,1,,,,,,,,,,b,0.5,2,",
     ]
+
+
+def test_a_column_of_numbers_stands_in_the_file_the_frame_and_the_explorer(monkeypatch):
+    share = Column("share", lambda labels: labels.margin / labels.similarity)
+    monkeypatch.setattr("cd_exp.results.labels_csv.COLUMNS", (*COLUMNS, share))
+    labels = Labels("fc", np.arange(2), (("a",), ("b",)), np.array([0.5, 0.25]), margin=np.array([0.125, 0.25]))
+    assert [row.split(",")[-2] for row in format_labels({"fc": labels}).splitlines()] == ["share", "0.25", "1"]
+    assert make_frame(labels)["share"].tolist() == [0.25, 1.0]
+    numbers = describe_table(labels, NameTable())["numbers"]
+    assert decode_array(numbers["share"]).tolist() == [0.25, 1.0]
+
+
+def test_probabilities_are_numbers_in_the_frame():
+    labels = Labels("fc", np.arange(1), (("a",),), np.ones(1), p_right=np.array([0.25]), general_p=np.array([0.5]))
+    frame = make_frame(labels)
+    assert (frame["p_right"][0], frame["general_p"][0]) == (0.25, 0.5)
 
 
 def test_names_with_the_separator_in_them_stay_one_name(tmp_path):

@@ -15,7 +15,7 @@ from cd_exp.explorer.payload import SCHEMA as EXPLORER_SCHEMA
 from cd_exp.io.digests import SCHEMA as DIGESTS_SCHEMA
 from cd_exp.metrics import METRICS
 from cd_exp.report import main as report
-from cd_exp.results.labels_csv import BELIEF, FIRST, GENERAL, JUDGED, JUDGED_COLUMNS, LAST, PROBABILITY
+from cd_exp.results.labels_csv import COLUMNS, JUDGED_COLUMNS, MARKS
 from cd_exp.schema import list_schemas, read_schema
 from cd_exp.schema.__main__ import main
 from cd_exp.study.make import SCHEMA as STUDY_SCHEMA
@@ -53,7 +53,7 @@ def test_a_schema_is_one(name):
 
 def test_schemas_are_in_step_with_the_code():
     columns = [field["name"] for field in read_schema("labels")["fields"]]
-    assert columns == [*FIRST, *BELIEF, PROBABILITY, *GENERAL, JUDGED, LAST]
+    assert columns == [column.name for column in (*COLUMNS, MARKS)]
     assert [field["name"] for field in read_schema("judged")["fields"]] == [*JUDGED_COLUMNS]
     layer = read_schema("metrics")["$defs"]["layer"]["properties"]
     swept = {field["name"]: field["description"] for field in read_schema("sweep")["fields"]}
