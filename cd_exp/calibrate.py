@@ -74,8 +74,8 @@ def _known_units(labels: Labels, folder: Path) -> tuple[np.ndarray, np.ndarray, 
         raise InputError(f"{labels.layer} of {folder} has no stability; run it again with stability.resamples=40")
     if labels.ranks is None:
         raise InputError(f"{labels.layer} of {folder} has no known truth; give a layer whose units are classes")
-    known = ~np.isnan(labels.ranks)
-    return labels.stability[known], labels.margin[known], labels.ranks[known] == 1
+    has_truth = ~np.isnan(labels.ranks)
+    return labels.stability[has_truth], labels.margin[has_truth], labels.ranks[has_truth] == 1
 
 
 def _function(manifest: Mapping[str, Any], layer: str) -> dict[str, Any]:
@@ -103,15 +103,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--layer", required=True, help="a layer whose truth is known, such as fc")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="where the constants go, as JSON")
     parser.add_argument("--json", action="store_true", help="print what is written in place of a summary")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        constants = calibrate(given.run, given.layer)
+        constants = calibrate(options.run, options.layer)
         text = json.dumps(constants, indent=2) + "\n"
-        write_file(given.out, text)
+        write_file(options.out, text)
     except (InputError, OSError) as error:
         print(f"error: {escape_for_terminal(as_refusal(error))}", file=sys.stderr)
         return 2
-    print(text if given.json else _summary(constants, given.out), end="")
+    print(text if options.json else _summary(constants, options.out), end="")
     return 0
 
 

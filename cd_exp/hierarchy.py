@@ -177,10 +177,10 @@ class Hedging:
     ) -> Labels:
         """The labels of a layer with its general ones, each right where an accepted concept is below it."""
         nodes = torch.cat([block.nodes for block in blocks]).tolist()
-        known = [own if own is not None and len(own) else None for own in accepted] or [None] * len(nodes)
+        columns = [own if own is not None and len(own) else None for own in accepted] or [None] * len(nodes)
         verdicts = [
             np.nan if own is None else float(holds(self.taxonomy, node, own))
-            for node, own in zip(nodes, known, strict=True)
+            for node, own in zip(nodes, columns, strict=True)
         ]
         return replace(
             labels,

@@ -159,12 +159,12 @@ def compare_pages(folders: Sequence[Path], out: Path) -> Path:
         "/".join(folder.parts[-length:]): read_stored_pages(folder, read_manifest_file(folder)) for folder in resolved
     }
     runs = {name: content for name, (content, _) in stored.items()}
-    tests = compare_results({name: outcome for name, (_, outcome) in stored.items()})
+    tests = compare_runs({name: outcome for name, (_, outcome) in stored.items()})
     with _list_pages(out, of=None):
         return explorer.write_pages(out, explorer.find_page(runs, title="Runs compared", comparisons=tests))
 
 
-def compare_results(outcomes: Mapping[str, RunResult]) -> list[dict[str, Any]]:
+def compare_runs(outcomes: Mapping[str, RunResult]) -> list[dict[str, Any]]:
     """Paired tests of every two methods of these runs, each named `RUN/METHOD`, on the units that both label."""
     methods = {
         f"{name}/{method}": labels
@@ -173,9 +173,9 @@ def compare_results(outcomes: Mapping[str, RunResult]) -> list[dict[str, Any]]:
     }
     judged = {
         method: {
-            layer: UnitResults(units=table.units[known], top1=table.verdicts[known] == 1)
+            layer: UnitResults(units=table.units[is_judged], top1=table.verdicts[is_judged] == 1)
             for layer, table in layers.items()
-            for known in [table.verdicts >= 0]
+            for is_judged in [table.verdicts >= 0]
         }
         for method, layers in methods.items()
     }

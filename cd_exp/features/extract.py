@@ -308,7 +308,7 @@ def extract(
     made = drop_duplicate_layers(collectors)
     make_features(model, probe, clip, [layer for layer in selected if layer.name in made], made, store, settings)
     listed = isinstance(units, ActivationMatrix) and _is_listed(units, probe, settings, strongest)
-    matrix_values, notes = ({}, units.check(probe.ids)[1]) if listed else units.given(probe.ids)  # type: ignore[attr-defined]
+    matrix_values, notes = ({}, units.check(probe.ids)[1]) if listed else units.file_activations(probe.ids)  # type: ignore[attr-defined]
     for note in notes:
         store.report(note)
     features = _open_features(probe, collectors, stored, matrix_values, store, settings)

@@ -229,8 +229,8 @@ class DecodedImages(Probe):
 
     def order_keys(self, rows: Sequence[int]) -> Sequence[str]:
         """The beginnings of the digests, which the fingerprint has taken already."""
-        known = self._fingerprinted[list(rows)]
-        return [f"{value:016x}" for value in known.tolist()] if known.all() else list(self.digests(rows))
+        hashes = self._fingerprinted[list(rows)]
+        return [f"{value:016x}" for value in hashes.tolist()] if hashes.all() else list(self.digests(rows))
 
     @cached_property
     def _fingerprinted(self) -> Int[np.ndarray, " images"]:

@@ -35,23 +35,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--layer", help="the only layer to look at; needed for files that name none")
     parser.add_argument("--trust", action="store_true", help="let the code run that the first run's folder names")
     parser.add_argument("--json", action="store_true", help="print referee.json in place of the tables")
-    given = parser.parse_args(arguments)
-    runs = [path for path in given.labellers if path.is_dir()]
-    files = [path for path in given.labellers if not path.is_dir()]
+    options = parser.parse_args(arguments)
+    runs = [path for path in options.labellers if path.is_dir()]
+    files = [path for path in options.labellers if not path.is_dir()]
     try:
         for path in files:
             if not path.is_file():
                 raise InputError(f"{path}: there is no such run or file (seen from {Path.cwd()})")
-        if any((given.out / name).exists() for name in ("metrics.json", "multirun.yaml")):
-            raise InputError(f"--out {given.out} is the folder of a run or sweep; give another")
-        result = referee(runs, files, given.published, layer=given.layer, trust=given.trust)
-        output.write(result, given.out)
+        if any((options.out / name).exists() for name in ("metrics.json", "multirun.yaml")):
+            raise InputError(f"--out {options.out} is the folder of a run or sweep; give another")
+        result = referee(runs, files, options.published, layer=options.layer, trust=options.trust)
+        output.write(result, options.out)
     except InputError as error:
-        return report_error(error, as_json=given.json)
-    if given.json:
+        return report_error(error, as_json=options.json)
+    if options.json:
         print(format_json(output.as_plain(result), "referee.json"), end="")
     else:
-        output.show(result, given.out, Console())
+        output.show(result, options.out, Console())
     return 0
 
 

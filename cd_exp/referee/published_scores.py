@@ -203,11 +203,11 @@ def lay_beside(
     """
     agreements = []
     for number, table in enumerate(tables):
-        known = ~np.isnan(ours[table.method])
-        if known.sum() >= 3:
-            value, interval = spearman(table.score[known], ours[table.method][known], seed=seed)
-            agreements.append(Agreement(table.layer, table.method, "", "spearman", value, interval, int(known.sum()),
-                                   float(known.mean())))  # fmt: skip
+        scored = ~np.isnan(ours[table.method])
+        if scored.sum() >= 3:
+            value, interval = spearman(table.score[scored], ours[table.method][scored], seed=seed)
+            agreements.append(Agreement(table.layer, table.method, "", "spearman", value, interval, int(scored.sum()),
+                                   float(scored.mean())))  # fmt: skip
         for other in tables[number + 1 :]:
             _, rows, others = np.intersect1d(table.units, other.units, assume_unique=True, return_indices=True)
             pair = ours[table.method][rows], ours[other.method][others]

@@ -222,8 +222,8 @@ def known_p_right(
     """Probability and verdict of the units that have both; None where no unit has."""
     if labels.ranks is None or labels.p_right is None:
         return None
-    known = ~np.isnan(labels.ranks) & ~np.isnan(labels.p_right)
-    return (labels.p_right[known], labels.ranks[known] == 1) if known.any() else None
+    has_both = ~np.isnan(labels.ranks) & ~np.isnan(labels.p_right)
+    return (labels.p_right[has_both], labels.ranks[has_both] == 1) if has_both.any() else None
 
 
 def _finish_plot(axes: "Axes") -> None:

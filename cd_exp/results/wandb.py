@@ -246,7 +246,7 @@ class _WandbRecord:
         The summary has the numbers of `metrics.json` as `LAYER/top1`, `baselines/NAME/LAYER/top1` and `seconds/total`.
         """
         for method, layers in {"": outcome.metrics, **outcome.baseline_metrics}.items():
-            for layer, (figure, summary) in product(layers, directions()):
+            for layer, (figure, summary) in product(layers, metric_directions()):
                 key = f"{layer}/{figure}"
                 self.run.define_metric(f"baselines/{method}/{key}" if method else key, summary=summary)
         self.run.summary.update(flatten_dict(json.loads((folder / "metrics.json").read_text()), drop=["layers"]))
@@ -256,7 +256,7 @@ class _WandbRecord:
         return str(self.run.url) if self.run.url else make_sync_command(Path(self.run.dir).parent)
 
 
-def directions() -> list[tuple[str, str]]:
+def metric_directions() -> list[tuple[str, str]]:
     """The key of each figure that has a better direction, with what W&B's summary of a metric takes: max or min."""
     from cd_exp.metrics import METRICS
 

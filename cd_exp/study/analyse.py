@@ -167,12 +167,12 @@ def pooled_presence(answered: Answered) -> tuple[dict[Key, float], dict[str, flo
     names = [(trial["layer"], trial["unit"], trial["texts"][0]) for trial in trials]
     groups = {name: number for number, name in enumerate(dict.fromkeys(names))}
     columns = {name: np.array([trial[name] for trial in trials]) for name in ("match", "activation", "count")}
-    known = scores.PresenceTasks(
+    presence = scores.PresenceTasks(
         **columns,
         weight=np.array([weights[task] for task in tasks]),
         groups=np.array([groups[name] for name in names], dtype=np.int64),
     )
-    correlations, pooled = scores.presence_correlations(votes, known)
+    correlations, pooled = scores.presence_correlations(votes, presence)
     methods_of = {name: _keys(trial) for name, trial in zip(names, trials, strict=True)}
     by_key = {key: float(correlations[number]) for name, number in groups.items() for key in methods_of[name]}
     return by_key, dict(zip(tasks, pooled.posterior[:, 1].tolist(), strict=True)), pooled.mean_error

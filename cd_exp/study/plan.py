@@ -344,12 +344,12 @@ def presence_scores(
     names = [(t.key["layer"], t.key["unit"], t.texts[0]) for t in tasks]
     place_of = {name: index for index, name in enumerate(dict.fromkeys(names))}
     columns = {name: np.array([t.key[name] for t in tasks]) for name in ("match", "activation", "count")}
-    known = scores.PresenceTasks(
+    presence = scores.PresenceTasks(
         **columns,
         weight=np.array([weight_of(trial, images=images) for trial in tasks]),
         groups=np.array([place_of[name] for name in names]),
     )
-    values, pooled = scores.presence_correlations(votes, known)
+    values, pooled = scores.presence_correlations(votes, presence)
     return dict(zip(place_of, values.tolist(), strict=True)), pooled.mean_error
 
 

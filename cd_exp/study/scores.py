@@ -60,7 +60,7 @@ def dawid_skene(
     *,
     count: int,
     prior: Prior | None = None,
-    known: Int[np.ndarray, " tasks"] | None = None,
+    true_classes: Int[np.ndarray, " tasks"] | None = None,
 ) -> Pooled:
     """The true class of each task and the error of each rater, estimated together by expectation and maximisation.
 
@@ -81,14 +81,14 @@ def dawid_skene(
         votes: the answers.
         count: how many tasks there are.
         prior: by default the share of each class, the same for all tasks.
-        known: the true class of tasks whose answer is known, -1 for the others.
+        true_classes: the true class of tasks whose answer is known, -1 for the others.
 
     Source: Dawid and Skene, Applied Statistics 28 (1979); one coin: Zhang et al., JMLR 17 (2016), section 2.
     """
     raters, others = int(votes.raters.max(initial=-1)) + 1, votes.classes - 1
     counts = answer_counts(votes, count=count)
     posterior = (counts + 1 / votes.classes) / (counts + 1 / votes.classes).sum(axis=1, keepdims=True)
-    posterior = _fix_known(posterior, known)
+    posterior = _fix_known(posterior, true_classes)
     answered, cells = np.bincount(votes.raters, minlength=raters), votes.cells
     error, mean = np.zeros(raters), 0.0
     for _ in range(STEPS):
@@ -101,7 +101,7 @@ def dawid_skene(
         added = np.bincount(cells, gain[votes.raters], minlength=posterior.size)
         logits = np.log(before.clip(1e-12)) + added.reshape(posterior.shape)
         raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-        new = _fix_known(raised / raised.sum(axis=1, keepdims=True), known)
+        new = _fix_known(raised / raised.sum(axis=1, keepdims=True), true_classes)
         change, posterior = float(np.abs(new - posterior).max(initial=0)), new
         if change < TOLERANCE:
             break

@@ -240,9 +240,9 @@ class JudgeTests:
 
     def test_what_it_knows_is_said_of_every_label(self, judge: Judge, held: HeldOut, asked: LabelsToScore) -> None:
         """True or False, also for a label of which nobody has heard."""
-        known = judge.known(held, [*asked.labels, "a label of no set"])
-        assert set(known) == {*asked.labels, "a label of no set"}
-        assert {type(value) for value in known.values()} <= {bool, np.bool_}
+        answers = judge.known(held, [*asked.labels, "a label of no set"])
+        assert set(answers) == {*asked.labels, "a label of no set"}
+        assert {type(value) for value in answers.values()} <= {bool, np.bool_}
 
     def test_the_same_question_has_the_same_answer(self, judge: Judge, held: HeldOut, asked: LabelsToScore) -> None:
         """What is drawn at random is drawn by the run's seed."""

@@ -74,7 +74,9 @@ class ActivationMatrix:
         del model
         return layer
 
-    def given(self, ids: Sequence[str]) -> tuple[Mapping[str, Float[Tensor, "images neurons"]], tuple[str, ...]]:
+    def file_activations(
+        self, ids: Sequence[str]
+    ) -> tuple[Mapping[str, Float[Tensor, "images neurons"]], tuple[str, ...]]:
         """As `cd_exp.units.Units`."""
         rows, notes = self.check(ids)
         return {layer: self.activations(layer, rows) for layer in self.files}, notes

@@ -25,7 +25,7 @@ class Units(Protocol):
     """What a run names.
 
     `patterns` are the layers of the network that it looks at, none where no network is needed. `columns` says
-    what the units of such a layer are. `given` are activations that need no network.
+    what the units of such a layer are. `file_activations` are activations that need no network.
     """
 
     @property
@@ -42,7 +42,9 @@ class Units(Protocol):
     def columns(self, layer: Layer, *, model: str) -> Layer:
         """The layer with what its units are."""
 
-    def given(self, ids: Sequence[str]) -> tuple[Mapping[str, Float[Tensor, "images neurons"]], tuple[str, ...]]:
+    def file_activations(
+        self, ids: Sequence[str]
+    ) -> tuple[Mapping[str, Float[Tensor, "images neurons"]], tuple[str, ...]]:
         """Activations that need no network, for the images with these ids, and notes on them."""
 
     def truth_of(self, model: TargetModel, layer: str, *, units: int) -> tuple[Accepted, ...]:
@@ -78,7 +80,7 @@ class Layers:
         del model
         return layer
 
-    def given(self, ids: Sequence[str]) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
+    def file_activations(self, ids: Sequence[str]) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
         """As `Units`."""
         del ids
         return {}, ()
@@ -168,7 +170,7 @@ class EncodedLayer:
         check_truth(self.truth, {name: self.encoding.units})
         return replace(layer, name=name, units=self.encoding.units, width=width, encoding=self.encoding)
 
-    def given(self, ids: Sequence[str]) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
+    def file_activations(self, ids: Sequence[str]) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
         """As `Units`."""
         del ids
         return {}, self.notes

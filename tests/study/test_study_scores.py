@@ -144,7 +144,7 @@ def test_known_answers_stay_known():
     _, votes = simulated(20, 3, 2, 0.4, np.random.default_rng(4))
     known = np.full(20, -1)
     known[:5] = 1
-    posterior = scores.dawid_skene(votes, count=20, known=known).posterior
+    posterior = scores.dawid_skene(votes, count=20, true_classes=known).posterior
     assert (posterior[:5] == [0, 1]).all()
     assert (posterior[5:] < 1).all()
 

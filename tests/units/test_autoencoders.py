@@ -289,7 +289,7 @@ def test_units_say_what_was_used_and_from_where(tmp_path):
     assert units.origin["centred"] == {"value": True, "from": "SAELens"}
     assert units.key["reads"]["k"] == K
     noted = sae(layer="layer4", weights=str(path), k=2)
-    assert noted.given([])[1] == ("units.k=2 is used, and cfg.json says k=3",)
+    assert noted.file_activations([])[1] == ("units.k=2 is used, and cfg.json says k=3",)
     (tmp_path / "cfg.json").write_text(json.dumps({**said, "k": 2}))  # the JSON alone changes what is computed
     assert sae(layer="layer4", weights=str(path)).key == noted.key != units.key
-    assert replace(units, notes=()).given([]) == ({}, ())
+    assert replace(units, notes=()).file_activations([]) == ({}, ())

@@ -104,7 +104,7 @@ def test_numbers_of_any_kind_are_the_same_dense_and_sparse(tmp_path, kind):
     place = folder(tmp_path, dense=np.asfortranarray(dense))
     np.savez(place / "sparse.npz", **parts)
     np.savez(place / "single.npz", dense)
-    for found in ActivationMatrix(str(place)).given(IDS)[0].values():
+    for found in ActivationMatrix(str(place)).file_activations(IDS)[0].values():
         np.testing.assert_array_equal(found, dense.astype(np.float32))
 
 
@@ -151,7 +151,7 @@ def test_two_files_of_one_layer_are_one_line_and_hidden_ones_are_no_layers(tmp_p
 )
 def test_names_of_a_layer_that_there_is_not_are_one_line(tmp_path, truth, message):
     with pytest.raises(InputError, match=message):
-        ActivationMatrix(str(folder(tmp_path, a=values())), truth=truth).given(IDS)
+        ActivationMatrix(str(folder(tmp_path, a=values())), truth=truth).file_activations(IDS)
 
 
 def test_an_image_of_no_rows_is_one_line():

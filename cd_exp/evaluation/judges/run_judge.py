@@ -181,8 +181,8 @@ def draw_references(
 ) -> dict[tuple[str, str], LabelsToScore]:
     """Random labels for all units, and the true label of each unit whose truth the judge knows."""
     truths = dict.fromkeys(name for labels in ours.values() for names in labels.truth for name in names or ())
-    known = judge.known(held, [*held.concepts.names, *truths])
-    words = [name for name in held.concepts.names if known[name]]
+    is_known = judge.known(held, [*held.concepts.names, *truths])
+    words = [name for name in held.concepts.names if is_known[name]]
     random = np.random.default_rng(seed)
     to_score = {}
     for layer, labels in ours.items():
@@ -190,7 +190,7 @@ def draw_references(
             drawn = random.integers(0, len(words), len(labels.units))
             to_score[FLOOR, layer] = LabelsToScore(layer, labels.units, tuple(words[number] for number in drawn))
         true_names = {
-            unit: next((name for name in names or () if known[name]), None)
+            unit: next((name for name in names or () if is_known[name]), None)
             for unit, names in zip(labels.units.tolist(), labels.truth, strict=False)
         }
         right = {unit: name for unit, name in true_names.items() if name is not None}
@@ -243,8 +243,10 @@ def _label_untrained(judge: Judge, run: RunData, held: HeldOut, ours: Method) ->
     model = untrained_model(run.model, seed=run.seed)
     indices = np.asarray(run.features.kept)
     probe = run.probe if len(indices) == len(run.probe) else Subset(run.probe, indices)
-    given = unit_activations(model, probe, like=run.probe, units=run.units, store=run.store, settings=run.settings)
-    features = replace(run.features, activations=dict(given), reduced={})
+    activations = unit_activations(
+        model, probe, like=run.probe, units=run.units, store=run.store, settings=run.settings
+    )
+    features = replace(run.features, activations=dict(activations), reduced={})
     blank = {layer: replace(labels, truth=(), ranks=None) for layer, labels in run.labels.items()}
     record = replace(run, model=model, features=features, labels=blank)
     other = replace(held, model=model, features=features)

@@ -244,11 +244,11 @@ class WhitenedJudge(Judge):
         match = _learned_match(held)
         for layer in dict.fromkeys(one.layer for one in asked):
             activations = held.features.activations[layer]
-            given = whiten_activations(activations[held.chosen_on], activations[held.scored_on])
+            whitened = whiten_activations(activations[held.chosen_on], activations[held.scored_on])
             rows = [number for number, one in enumerate(asked) if one.layer == layer]
-            for labels, indices, units, columns in _pieces(asked, rows, texts, size=max(given.shape)):
+            for labels, indices, units, columns in _pieces(asked, rows, texts, size=max(whitened.shape)):
                 scores_of_layer = score_whitened(
-                    given, match_of(labels, texts, match), torch.as_tensor(units), column=torch.as_tensor(columns)
+                    whitened, match_of(labels, texts, match), torch.as_tensor(units), column=torch.as_tensor(columns)
                 )
                 for name, values in zip(("whitened", "which_unit"), scores_of_layer, strict=True):
                     for (number, index), value in zip(indices, values.tolist(), strict=True):
