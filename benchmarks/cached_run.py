@@ -35,16 +35,16 @@ def run(quick: bool = False, only: Sequence[str] = (), runs: int = 5) -> dict[st
             variant: [] for variant in VARIANTS if not only or variant in only
         }
         for _ in range(1 if quick else runs):
-            for variant, found in times.items():
+            for variant, seconds in times.items():
                 changes = VARIANTS[variant]
                 if changes is None:
-                    found.append(python("-c", "import torch"))
+                    seconds.append(python("-c", "import torch"))
                 else:
-                    found.append(_job(folder, cache, "similarity=cos", *changes))
-    for variant, found in times.items():
-        wall, cpu = (median(column) for column in zip(*found, strict=True))
+                    seconds.append(_job(folder, cache, "similarity=cos", *changes))
+    for variant, seconds in times.items():
+        wall, cpu = (median(column) for column in zip(*seconds, strict=True))
         goal = f" (under {AT_MOST:g})" if variant == "whole" else ""
-        print(f"{variant:>24}   {wall:6.2f} s{goal}   {cpu:6.2f} CPU s   median of {len(found)}", flush=True)
+        print(f"{variant:>24}   {wall:6.2f} s{goal}   {cpu:6.2f} CPU s   median of {len(seconds)}", flush=True)
     return {"quick": quick, "wall_and_cpu_s": times}
 
 

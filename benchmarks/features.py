@@ -90,8 +90,8 @@ def _measured(folder: Path, quick: bool, runs: int, settings: ExtractionSettings
 
 
 def _found(times: dict[str, list[tuple[float, float]]], **facts: Any) -> dict[str, Any]:
-    wall = {name: median(wall for wall, _ in found) for name, found in times.items()}
-    cpu = {name: median(cpu for _, cpu in found) for name, found in times.items()}
+    wall = {name: median(wall for wall, _ in runs_of) for name, runs_of in times.items()}
+    cpu = {name: median(cpu for _, cpu in runs_of) for name, runs_of in times.items()}
     # Decoding is measured in one thread; shared out over the cores it would take this much longer than the forward.
     floor = wall["bare"] + cpu["decode"] / torch.get_num_threads()
     ratio = wall["ours"] / wall["bare"]
@@ -108,8 +108,8 @@ def _found(times: dict[str, list[tuple[float, float]]], **facts: Any) -> dict[st
 @torch.inference_mode()
 def bare(modules: Sequence[torch.nn.Module], ready: Sequence[Sequence[Tensor]]) -> None:
     for inputs in ready:
-        for module, given in zip(modules, inputs, strict=True):
-            module(given)
+        for module, images in zip(modules, inputs, strict=True):
+            module(images)
 
 
 def networks(folder: Path) -> tuple[Kept, OpenClip]:

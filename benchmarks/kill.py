@@ -50,7 +50,7 @@ def tiny():
 
 def run(quick: bool = False, only: Sequence[str] = (), runs: int = 5) -> dict[str, Any]:
     """Stop, print a line for each time the job ended by itself, and return what belongs into the record."""
-    found: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         world(folder)
@@ -59,8 +59,8 @@ def run(quick: bool = False, only: Sequence[str] = (), runs: int = 5) -> dict[st
         whole, seconds = results(folder, "whole"), time.perf_counter() - began
         for number in SIGNALS:
             if not only or number.name in only:
-                found[number.name] = _stopped(folder, whole, number, times=3 if quick else TIMES)
-    return {"quick": quick, "images": COUNT, "seconds_unstopped": seconds, **found}
+                facts[number.name] = _stopped(folder, whole, number, times=3 if quick else TIMES)
+    return {"quick": quick, "images": COUNT, "seconds_unstopped": seconds, **facts}
 
 
 def _stopped(folder: Path, whole: dict[str, str], number: signal.Signals, *, times: int) -> dict[str, Any]:

@@ -36,9 +36,11 @@ def run(quick: bool = False, only: Sequence[str] = (), runs: int = 5) -> dict[st
 def _apart(name: str, sizes: Sequence[int]) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.labeller", name, *map(str, sizes)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    found = {"function": name, **json.loads(done.splitlines()[-1])}
-    print("   ".join(f"{key} {value:,.5g}" if key != "function" else value for key, value in found.items()), flush=True)
-    return found
+    result = {"function": name, **json.loads(done.splitlines()[-1])}
+    print(
+        "   ".join(f"{key} {value:,.5g}" if key != "function" else value for key, value in result.items()), flush=True
+    )
+    return result
 
 
 def measured(name: str, images: int, concepts: int, units: int) -> dict[str, float]:

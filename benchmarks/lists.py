@@ -97,12 +97,12 @@ class _Numbers(Sequence[str]):
 
 def run(quick: bool = False, only: Sequence[str] = (), runs: int = 5) -> dict[str, Any]:
     """Measure, print a line as soon as it is known, and return what belongs into the record."""
-    found: dict[str, Any] = {"quick": quick, "units": UNITS, "top_k": TOP, "concepts": CONCEPTS}
+    results: dict[str, Any] = {"quick": quick, "units": UNITS, "top_k": TOP, "concepts": CONCEPTS}
     sizes = {"sizes": [size // (8 if quick else 1) for size in IMAGES], "million": [MILLION // (8 if quick else 1)]}
     for name, counts in sizes.items():
         if name in only or (not only and name == "sizes"):
-            found[name] = [_apart(count) for count in counts]
-    return found
+            results[name] = [_apart(count) for count in counts]
+    return results
 
 
 def _apart(images: int) -> dict[str, float]:
@@ -110,11 +110,11 @@ def _apart(images: int) -> dict[str, float]:
     folder = Path(tempfile.gettempdir()) / f"cd_exp_lists_{images}"
     command = [sys.executable, "-m", "benchmarks.lists", str(images), str(folder)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    found = {"images": images, **json.loads(done.splitlines()[-1])}
-    print("   ".join(f"{key} {value:,.5g}" for key, value in found.items()), flush=True)
-    if found["complete"]:
+    result = {"images": images, **json.loads(done.splitlines()[-1])}
+    print("   ".join(f"{key} {value:,.5g}" for key, value in result.items()), flush=True)
+    if result["complete"]:
         subprocess.run(["rm", "-r", str(folder)], check=True)
-    return found
+    return result
 
 
 def measure(images: int, folder: Path) -> dict[str, float]:

@@ -33,7 +33,7 @@ def run(quick: bool = False, only: Sequence[str] = (), runs: int = 5) -> dict[st
 
 def _layer(name: str, few: int, many: int, runs: int) -> dict[str, Any]:
     small, large = _apart(name, few, runs), _apart(name, many, runs)
-    found = {
+    result = {
         "layer": name,
         "units": LAYERS[name][0],
         "images": many,
@@ -41,8 +41,8 @@ def _layer(name: str, few: int, many: int, runs: int) -> dict[str, Any]:
         "units_images_per_cpu_second": round(LAYERS[name][0] * many / large["cpu_seconds"]),
         "peak_mib": {few: small["peak_mib"], many: large["peak_mib"]},
     }
-    print(json.dumps(found), flush=True)
-    return found
+    print(json.dumps(result), flush=True)
+    return result
 
 
 def _apart(name: str, images: int, runs: int) -> dict[str, float]:

@@ -18,18 +18,18 @@ def python(*arguments: str) -> tuple[float, float]:
 
 def resident(line: str) -> int:
     """Bytes, now (`VmRSS`) or at the peak (`VmHWM`), on Linux; `ru_maxrss` would begin at the peak of the parent."""
-    found = next(text for text in Path("/proc/self/status").read_text().splitlines() if text.startswith(line))
-    return 1024 * int(found.split()[1])
+    status_line = next(text for text in Path("/proc/self/status").read_text().splitlines() if text.startswith(line))
+    return 1024 * int(status_line.split()[1])
 
 
 def processes_of(session: int) -> list[int]:
     """The processes of a session that are still there and no zombies, on Linux."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*"):
+    processes = []
+    for folder in Path("/proc").glob("[0-9]*"):
         try:
-            state, _, _, of = (place / "stat").read_text().rpartition(")")[2].split()[:4]
+            state, _, _, of = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
         except OSError:  # ended meanwhile
             continue
         if int(of) == session and state not in "ZX":
-            found.append(int(place.name))
-    return found
+            processes.append(int(folder.name))
+    return processes

@@ -248,10 +248,10 @@ def serve(checkout: Path, folder: Path, names: list[str]) -> None:
 
     for module in ("torch", "torchvision", "timm", "open_clip", "scipy.stats", "hydra.main", "matplotlib.pyplot"):
         __import__(module)
-    for found in pkgutil.walk_packages(cd_exp.__path__, "cd_exp."):  # whatever its modules are called
-        if not found.name.endswith("__main__"):
+    for submodule in pkgutil.walk_packages(cd_exp.__path__, "cd_exp."):  # whatever its modules are called
+        if not submodule.name.endswith("__main__"):
             with suppress(ImportError):  # of an extra that is not installed
-                __import__(found.name)
+                __import__(submodule.name)
     assert Path(cd_exp.__file__).parents[1] == checkout, f"{cd_exp.__file__} is not of {checkout}"
     for name in names:
         where = folder / name
@@ -272,8 +272,8 @@ def _obey(checkout: Path, where: Path, line: tuple[str, ...]) -> None:
     os.dup2(said, 1)
     os.dup2(said, 2)
     folder = "hydra.sweep.dir=run" if "-m" in line else "hydra.run.dir=run"
-    given = {setting.partition("=")[0] for setting in line}
-    every = [setting for setting in EVERY if setting.partition("=")[0] not in given]
+    keys = {setting.partition("=")[0] for setting in line}
+    every = [setting for setting in EVERY if setting.partition("=")[0] not in keys]
     sys.argv = ["run.py", *every, folder, *line]
     status: Any = 1
     try:

@@ -49,7 +49,7 @@ def wide():
 def run(quick: bool = False, only: Sequence[str] = (), runs: int = 5) -> dict[str, Any]:
     """Measure, print a line as soon as it is known, and return what belongs into the record."""
     shrink = 4 if quick else 1
-    found: dict[str, Any] = {"quick": quick, "units": UNITS, "dim": DIM}
+    results: dict[str, Any] = {"quick": quick, "units": UNITS, "dim": DIM}
     sizes = {
         "extraction": [size * SHARD for size in IMAGES],
         "concepts": list(CONCEPTS),
@@ -57,16 +57,16 @@ def run(quick: bool = False, only: Sequence[str] = (), runs: int = 5) -> dict[st
     }
     for name in sizes:
         if not only or name in only:
-            found[name] = [_apart(name, size // shrink, shrink) for size in sizes[name]]
-    return found
+            results[name] = [_apart(name, size // shrink, shrink) for size in sizes[name]]
+    return results
 
 
 def _apart(name: str, size: int, shrink: int) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.scale", name, str(size), str(shrink)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    found = {"size": size, **json.loads(done.splitlines()[-1])}
-    print(f"{name:>10} " + "   ".join(f"{key} {value:,.5g}" for key, value in found.items()), flush=True)
-    return found
+    result = {"size": size, **json.loads(done.splitlines()[-1])}
+    print(f"{name:>10} " + "   ".join(f"{key} {value:,.5g}" for key, value in result.items()), flush=True)
+    return result
 
 
 def extraction(images: int, shrink: int = 1) -> dict[str, float]:

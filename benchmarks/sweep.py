@@ -22,11 +22,11 @@ def run(quick: bool = False, only: Sequence[str] = (), runs: int = 5) -> dict[st
             for name in CACHES:
                 times[name].append(_sweep(f"{folder}/cache", f"{folder}/{name}"))
                 made[name] = _made(Path(folder, name))
-    for name, found in times.items():
-        wall, cpu = (median(column) for column in zip(*found, strict=True))
+    for name, seconds in times.items():
+        wall, cpu = (median(column) for column in zip(*seconds, strict=True))
         goal = f" (under {AT_MOST:g})" if name == "empty caches" else ""
         entries = ", ".join(map(str, made[name]))
-        print(f"{name:>16}   {wall:6.1f} s{goal}   {cpu:6.1f} CPU s   median of {len(found)}", flush=True)
+        print(f"{name:>16}   {wall:6.1f} s{goal}   {cpu:6.1f} CPU s   median of {len(seconds)}", flush=True)
         print(f"{'':>16}   entries made, job by job: {entries}", flush=True)
     return {"quick": quick, "wall_and_cpu_s": times, "entries_made": made}
 

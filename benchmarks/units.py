@@ -54,15 +54,15 @@ ROWS = 2_048
 
 def run(quick: bool = False, only: Sequence[str] = (), runs: int = 5) -> dict[str, Any]:
     """Measure, print a line as soon as it is known, and return what belongs into the record."""
-    found: dict[str, Any] = {"quick": quick, "dim": DIM}
+    results: dict[str, Any] = {"quick": quick, "dim": DIM}
     for work in WORK:
         if not only or work.name in only:
             smaller = _smaller(work, 8 if quick else 1)
             functions = FUNCTIONS[:1] if work.name == "ViT-B/16" else FUNCTIONS
-            found[work.name] = [_measured(smaller, name, runs) for name in functions]
+            results[work.name] = [_measured(smaller, name, runs) for name in functions]
     if not only or "sparse" in only:
-        found["sparse"] = sparse_and_dense()
-    return found
+        results["sparse"] = sparse_and_dense()
+    return results
 
 
 def _smaller(work: Work, shrink: int) -> Work:
@@ -76,15 +76,15 @@ class Clocked(Precomputed):
     started = 0.0
 
     def embed(self, concepts: Concepts, *, device: torch.device) -> Tensor:
-        found = super().embed(concepts, device=device)
+        embeddings = super().embed(concepts, device=device)
         vars(self)["started"] = time.process_time()
-        return found
+        return embeddings
 
 
 def _measured(work: Work, name: str, runs: int) -> dict[str, Any]:
     function = getattr(similarity, name)
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         world(folder, work.layers, images=work.images, concepts=work.concepts)
         images, texts = (_rows(folder / f"{kind}.npy") for kind in ("image_embeddings", "words_text"))
         columns: dict[str, list[float]] = {}
@@ -95,15 +95,15 @@ def _measured(work: Work, name: str, runs: int) -> dict[str, Any]:
             for kind, pair in taken.items():
                 for clock, seconds in zip(("wall", "cpu"), pair, strict=True):
                     columns.setdefault(f"{kind}, {clock}", []).append(seconds)
-    found = {kind: median(seconds) for kind, seconds in columns.items()}
-    ratios = {clock: found[f"together, {clock}"] / found[f"product, {clock}"] for clock in ("wall", "cpu")}
+    medians = {kind: median(seconds) for kind, seconds in columns.items()}
+    ratios = {clock: medians[f"together, {clock}"] / medians[f"product, {clock}"] for clock in ("wall", "cpu")}
     wanted = f" (at most {work.at_most:g})" if work.at_most and name == "soft_wpmi" else ""
     print(
-        f"{work.name:>11} {name:>10}   " + "   ".join(f"{kind} {value:.2f} s" for kind, value in found.items())
+        f"{work.name:>11} {name:>10}   " + "   ".join(f"{kind} {value:.2f} s" for kind, value in medians.items())
         + f"   together / product: wall {ratios['wall']:.2f}, CPU {ratios['cpu']:.2f}{wanted}, medians of {runs}",
         flush=True,
     )  # fmt: skip
-    return {"function": name, **found, **{f"ratio, {clock}": value for clock, value in ratios.items()}}
+    return {"function": name, **medians, **{f"ratio, {clock}": value for clock, value in ratios.items()}}
 
 
 def _timed(call: Callable[[], object]) -> tuple[float, float]:
@@ -156,8 +156,8 @@ def world(folder: Path, layers: Sequence[int], *, images: int, concepts: int) ->
     names = [str(number) for number in range(images)]
     (folder / "words_names.txt").write_text("\n".join(f"word {number}" for number in range(concepts)))
     (folder / "acts").mkdir(exist_ok=True)
-    for place in (folder, folder / "acts"):
-        (place / "images.txt").write_text("\n".join(names))
+    for parent in (folder, folder / "acts"):
+        (parent / "images.txt").write_text("\n".join(names))
     for number, units in enumerate(layers):
         _written(folder / "acts", {f"layer{number:02d}": torch.randn(images, units).relu_()})
 
@@ -173,8 +173,8 @@ def _rows(path: Path) -> Tensor:
 
 def sparse_and_dense() -> dict[str, bool]:
     """Whether CSR and dense files of the same numbers give the same labels and scores."""
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         world(folder, (64, 128), images=2_000, concepts=1_000)
         (folder / "sparse").mkdir()
         (folder / "sparse" / "images.txt").write_text((folder / "images.txt").read_text())

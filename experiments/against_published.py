@@ -57,29 +57,29 @@ def jobs(folders: Sequence[Path]) -> tuple[Job, ...]:
     Raises:
         InputError: a folder that holds no finished job.
     """
-    found: list[Job] = []
+    finished: list[Job] = []
     for folder in folders:
         whole = folder.resolve()
         within = read_sweep(whole.parent).jobs if (whole / "metrics.json").exists() else read_sweep(whole).jobs
         ended = [job for job in within if job.status == "ok" and whole in (job.folder, *job.folder.parents)]
         if not ended:
             raise InputError(f"{folder} holds no finished run; give the folder of a run or of a sweep")
-        found += ended
-    return tuple(found)
+        finished += ended
+    return tuple(finished)
 
 
-def rows(found: Sequence[Job], *, axes: Sequence[str], expected: Mapping) -> Iterator[Row]:
+def rows(finished: Sequence[Job], *, axes: Sequence[str], expected: Mapping) -> Iterator[Row]:
     """One row a job, layer and method that has a figure."""
-    for job in found:
+    for job in finished:
         methods = {CLIP_DISSECT: job.layers, **job.baselines}
         for method, layers in methods.items():
             for layer, values in layers.items():
                 place = {axis: job.value(axis) or "?" for axis in axes} | {"layer": layer, "method": method}
-                known = published(expected, job, place)
-                numbers = {figure.key: _number(figure, values, known) for figure in METRICS if figure.key in values}
+                published_values = published(expected, job, place)
+                numbers = {figure.key: _number(figure, values, published_values) for figure in METRICS if figure.key in values}
                 compared = "judged" in values or any(key.startswith("faithfulness") for key in numbers)
                 if compared:  # what is said of every layer, such as its distinct labels, has nothing published
-                    yield Row(place, numbers, known.get("source", expected["source"] if known else ""), values)
+                    yield Row(place, numbers, published_values.get("source", expected["source"] if published_values else ""), values)
 
 
 def published(expected: Mapping[str, Any], job: Job, place: Mapping[str, str]) -> Mapping[str, Any]:
@@ -90,26 +90,26 @@ def published(expected: Mapping[str, Any], job: Job, place: Mapping[str, str]) -
     return {}
 
 
-def _number(figure: Metric, values: Mapping[str, Any], known: Mapping[str, Any]) -> Number:
+def _number(figure: Metric, values: Mapping[str, Any], published_values: Mapping[str, Any]) -> Number:
     bounds = values.get(figure.interval_key)
     return Number(
         ours=values[figure.key],
         interval=(bounds[0], bounds[1]) if bounds else None,
-        published=known.get("values", {}).get(figure.key),
-        tolerance=known.get("tolerance"),
-        caveat=known.get("caveats", {}).get(figure.key, ""),
+        published=published_values.get("values", {}).get(figure.key),
+        tolerance=published_values.get("tolerance"),
+        caveat=published_values.get("caveats", {}).get(figure.key, ""),
     )
 
 
-def markdown(found: Sequence[Row]) -> str:
+def markdown(table_rows: Sequence[Row]) -> str:
     """The rows as a table: ours [95 % interval], published, and whether the one holds the other."""
-    figures = format_metric([row.metrics for row in found])
+    figures = format_metric([row.metrics for row in table_rows])
     # A column in which all rows are alike says nothing, as long as another one is left.
-    places = [key for key in found[0].place if len({row.place.get(key) for row in found}) > 1] or ["layer"]
-    lines = [[*places, *(figure.heading for figure in figures)], ["---"] * (len(places) + len(figures))]
-    for row in found:
+    keys = [key for key in table_rows[0].place if len({row.place.get(key) for row in table_rows}) > 1] or ["layer"]
+    lines = [[*keys, *(figure.heading for figure in figures)], ["---"] * (len(keys) + len(figures))]
+    for row in table_rows:
         cells = (_cell(figure, row) for figure in figures)
-        lines.append([*(row.place.get(key, "") for key in places), *cells])
+        lines.append([*(row.place.get(key, "") for key in keys), *cells])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -122,12 +122,12 @@ def _cell(figure: Metric, row: Row) -> str:
     return f"{text}; published {number.published:g}: {number.caveat or says}"
 
 
-def verdict(found: Sequence[Row]) -> str:
+def verdict(table_rows: Sequence[Row]) -> str:
     """How many published numbers ours hold."""
-    known = [number.holds for row in found for number in row.numbers.values() if number.holds is not None]
-    if not known:
+    verdicts = [number.holds for row in table_rows for number in row.numbers.values() if number.holds is not None]
+    if not verdicts:
         return "No published number is about these runs."
-    return f"{sum(known)} of {len(known)} published numbers hold (within our 95 % interval, or the stated tolerance)."
+    return f"{sum(verdicts)} of {len(verdicts)} published numbers hold (within our 95 % interval, or the stated tolerance)."
 
 
 def table(claim: Path, *, axes: Sequence[str], arguments: Sequence[str] | None = None) -> str:
@@ -142,11 +142,11 @@ def table(claim: Path, *, axes: Sequence[str], arguments: Sequence[str] | None =
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folders of runs or sweeps")
     folders = parser.parse_args(arguments).folders
     expected = json.loads((claim / "expected.json").read_text(encoding="utf-8"))
-    found = list(rows(jobs(folders), axes=axes, expected=expected))
-    if not found:
+    table_rows = list(rows(jobs(folders), axes=axes, expected=expected))
+    if not table_rows:
         raise InputError(f"the runs in {', '.join(map(str, folders))} have no figure of labels with a known truth")
-    sources = dict.fromkeys(row.source for row in found if row.source)
-    return "\n".join([markdown(found), "", verdict(found), *(f"Published: {source}" for source in sources)])
+    sources = dict.fromkeys(row.source for row in table_rows if row.source)
+    return "\n".join([markdown(table_rows), "", verdict(table_rows), *(f"Published: {source}" for source in sources)])
 
 
 def published_values(claim: Path) -> str:

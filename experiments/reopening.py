@@ -28,7 +28,7 @@ class Run:
     """What a run was made of, and what it found."""
 
     parts: Experiment
-    found: RunData
+    data: RunData
     device: torch.device
 
     @property
@@ -45,15 +45,15 @@ class Run:
 
     def activations(self, layer: str) -> Float[Tensor, "images neurons"]:
         """Those of one layer; InputError where the run did not have it."""
-        layers = self.found.features.activations
+        layers = self.data.features.activations
         if layer not in layers:
             raise unknown_name_error("layer", layer, layers, where="in this run; add it to model.layers")
         return layers[layer].to(self.device)
 
     def match(self, names: tuple[str, ...] | None = None) -> ConceptActivations:
         """The match of every image to the run's concepts, or to other ones."""
-        texts = self.found.texts if names is None else self.embed(names)
-        return similarities.concept_activations(self.found.features.images.to(self.device), texts.to(self.device))
+        texts = self.data.texts if names is None else self.embed(names)
+        return similarities.concept_activations(self.data.features.images.to(self.device), texts.to(self.device))
 
     def embed(self, names: tuple[str, ...]) -> Float[Tensor, "concepts dim"]:
         """CLIP's text embeddings, normalised."""
@@ -71,8 +71,8 @@ class Run:
         probe = self.parts.probe
         if not isinstance(probe, Shapes) or probe.objects != 1:
             return None
-        scenes = (make_scene(index, seed=probe.seed) for index in self.found.features.kept)
-        return tuple(CLASSES[found.label] for found in scenes)
+        scenes = (make_scene(index, seed=probe.seed) for index in self.data.features.kept)
+        return tuple(CLASSES[scene.label] for scene in scenes)
 
 
 def reopen(folder: Path) -> Run:
@@ -89,5 +89,5 @@ def reopen(folder: Path) -> Run:
     features = extract(parts.model, parts.probe, parts.clip, layers=parts.units, store=parts.store, settings=settings)
     texts = text_embeddings(parts.clip, parts.concepts, store=parts.store, device=settings.device)
     labels = read_labels_csv(folder / "labels.csv")
-    found = RunData.of(parts, features=features, texts=texts, labels=labels, seconds={})
-    return Run(parts, found, settings.resolve_device()[0])
+    data = RunData.of(parts, features=features, texts=texts, labels=labels, seconds={})
+    return Run(parts, data, settings.resolve_device()[0])

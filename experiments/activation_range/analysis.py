@@ -42,18 +42,18 @@ def main(arguments: list[str] | None = None) -> str:
     if "top_k" not in inspect.signature(run.parts.similarity).parameters:
         raise InputError("the run's similarity function looks at all images; choose a run with wpmi or soft_wpmi")
     names, neurons, match = run.parts.concepts.names, run.activations(asked.layer), run.match()
-    first = run.found.labels[asked.layer]
+    first = run.data.labels[asked.layer]
     accepted = accepted_columns(first.truth, names) if first.truth else ()
     lines = ["| strongest images skipped % | top-1 % [95 %] | same label as without % |", "| --- | --- | --- |"]
     for share in asked.skip:
         scores = similarities.score_blocks(run.parts.similarity, match, passed_over(neurons, share=share))
-        found = label_layer(scores, names, layer=asked.layer, accepted=accepted)
+        labels = label_layer(scores, names, layer=asked.layer, accepted=accepted)
         right = "not known"
-        if found.ranks is not None and not np.isnan(found.ranks).all():
-            hits = found.ranks[~np.isnan(found.ranks)] == 1
+        if labels.ranks is not None and not np.isnan(labels.ranks).all():
+            hits = labels.ranks[~np.isnan(labels.ranks)] == 1
             low, high = clopper_pearson_interval(hits)
             right = f"{100 * hits.mean():.1f} [{low:.1f}, {high:.1f}]"
-        alike = np.mean([are_same_name(a, b) for a, b in zip(first.descriptions, found.descriptions, strict=True)])
+        alike = np.mean([are_same_name(a, b) for a, b in zip(first.descriptions, labels.descriptions, strict=True)])
         lines.append(f"| {100 * share:g} | {right} | {100 * alike:.1f} |")
     return "\n".join(lines)
 

@@ -67,9 +67,11 @@ class Units:
 
     @staticmethod
     def of(layers: Sequence[Labels]) -> "Units":
-        known = [~np.isnan(labels.ranks) for labels in layers]  # type: ignore[arg-type]
+        has_truth = [~np.isnan(labels.ranks) for labels in layers]  # type: ignore[arg-type]
         columns = [
-            np.concatenate([np.asarray(getattr(labels, name))[own] for labels, own in zip(layers, known, strict=True)])
+            np.concatenate(
+                [np.asarray(getattr(labels, name))[own] for labels, own in zip(layers, has_truth, strict=True)]
+            )
             for name in ("units", "stability", "margin", "ranks")
         ]
         return Units(*columns[:3], columns[3] == 1)
@@ -85,26 +87,28 @@ def labels_of(
 ) -> list[Labels]:  # fmt: skip
     """The labels as a run gives them, with their stability."""
     scored = label_units(function, match, layers, names, truth=truth, top=5, resamples=RESAMPLES)
-    found = with_stability(
+    stable_labels = with_stability(
         scored.labels, scored.candidates, function, match, layers, names, resamples=RESAMPLES, seed=0
     )
-    return list(found.values())
+    return list(stable_labels.values())
 
 
 def cases(run: Run, world: Run | None, function: Similarity) -> Iterator[tuple[str, Units]]:
     """Units of other words, hidden units, and units of the built-in scenes."""
-    final, truth = run.final, run.found.labels[run.final].truth
+    final, truth = run.final, run.data.labels[run.final].truth
     lvis = read_lvis(run)
-    match = concept_activations(run.found.features.images, run.embed(lvis))
+    match = concept_activations(run.data.features.images, run.embed(lvis))
     layers = {final: run.activations(final)}
     yield "LVIS's words, fc", Units.of(labels_of(function, match, layers, lvis, {final: truth}))
     hidden = list(
         cifar_layers(run, ["layer2", "layer3", "layer4"], Path(run.parts.probe.root) / "cifar10_classes.tsv")  # type: ignore[attr-defined]
     )
-    known = {layer.name: dict(zip(layer.units.tolist(), layer.classes, strict=True)) for layer in hidden}
+    class_of = {layer.name: dict(zip(layer.units.tolist(), layer.classes, strict=True)) for layer in hidden}
     accepted = {
         layer.name: tuple(
-            (WORDS.get(known[layer.name][unit], known[layer.name][unit]),) if unit in known[layer.name] else None
+            (WORDS.get(class_of[layer.name][unit], class_of[layer.name][unit]),)
+            if unit in class_of[layer.name]
+            else None
             for unit in range(layer.neurons.shape[1])
         )
         for layer in hidden
@@ -113,7 +117,7 @@ def cases(run: Run, world: Run | None, function: Similarity) -> Iterator[tuple[s
     yield "hidden units of one class", Units.of(labels_of(function, hidden[0].match, neurons, lvis, accepted))
     if world is None:
         return
-    for layer, labels in world.found.labels.items():
+    for layer, labels in world.data.labels.items():
         own = {layer: world.activations(layer)}
         names = world.parts.concepts.names
         yield f"shapes {layer}", Units.of(labels_of(function, world.match(), own, names, {layer: labels.truth}))
@@ -124,7 +128,7 @@ def probability(run: Run, world: Run | None) -> str:
     lines = [HEAD_OF_P, "| --- " * 10 + "|"]
     for name, function in FUNCTIONS.items():
         layers = {run.final: run.activations(run.final)}
-        truth = {run.final: run.found.labels[run.final].truth}
+        truth = {run.final: run.data.labels[run.final].truth}
         whole = Units.of(labels_of(function, run.match(), layers, run.parts.concepts.names, truth))
         even = whole.part(0)
         belief = fit(even.stability, even.margin, even.right)
@@ -205,11 +209,13 @@ class Swept:
         mass = np.clip(self.mass[thresholds][:, self.even].ravel(), 1e-6, 1 - 1e-6)
         rows = np.stack([np.ones(len(mass)), np.log(mass / (1 - mass))], axis=1)
         right = self.right[thresholds][:, self.even].ravel()
-        found = np.zeros(2)
+        coefficients = np.zeros(2)
         for _ in range(50):
-            shares = logistic(rows @ found)
-            found += np.linalg.solve(rows.T @ (rows * (shares * (1 - shares))[:, None]), rows.T @ (right - shares))
-        return float(found[0]), float(found[1])
+            shares = logistic(rows @ coefficients)
+            coefficients += np.linalg.solve(
+                rows.T @ (rows * (shares * (1 - shares))[:, None]), rows.T @ (right - shares)
+            )
+        return float(coefficients[0]), float(coefficients[1])
 
     def row(self, at: int, constants: BackOff) -> str:
         odd = ~self.even
@@ -243,7 +249,7 @@ _kept: dict[str, Units] = {}
 def _final_labels(run: Run, function: Similarity) -> Units:
     key = repr(function)
     if key not in _kept:
-        final, truth = run.final, run.found.labels[run.final].truth
+        final, truth = run.final, run.data.labels[run.final].truth
         layers = {final: run.activations(final)}
         _kept[key] = Units.of(labels_of(function, run.match(), layers, run.parts.concepts.names, {final: truth}))
     return _kept[key]
@@ -257,9 +263,9 @@ def main(arguments: Sequence[str] | None = None) -> str:
     parser.add_argument("photographs", type=Path, help="a finished run with experiment=real_photos")
     parser.add_argument("shapes", type=Path, nargs="?", help="a finished run of the built-in scenes")
     parser.add_argument("--only", nargs="+", choices=tuple(PARTS), default=tuple(PARTS), help="all where not given")
-    given = parser.parse_args(arguments)
-    run, world = reopen(given.photographs), reopen(given.shapes) if given.shapes else None
-    return "\n\n".join(f"## {name}\n\n{PARTS[name](run, world)}" for name in given.only)
+    options = parser.parse_args(arguments)
+    run, world = reopen(options.photographs), reopen(options.shapes) if options.shapes else None
+    return "\n\n".join(f"## {name}\n\n{PARTS[name](run, world)}" for name in options.only)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> str:
         raise InputError(f"{asked.layer} has {activations.shape[1]} units, {run.final} takes {weight.shape[1]}")
     predicted = run.activations(run.final).argmax(dim=1)
     unit = contributing(activations, weight, predicted).cpu().numpy()
-    descriptions = np.array(run.found.labels[asked.layer].descriptions, dtype=object)
+    descriptions = np.array(run.data.labels[asked.layer].descriptions, dtype=object)
     classes = {"predicted": [run.classes[c] for c in predicted.tolist()], "true": run.true_classes()}
     # What equal names would come to by chance: the same descriptions, dealt out to other units.
     shuffled = np.random.default_rng(0).permutation(descriptions)

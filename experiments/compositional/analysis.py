@@ -50,15 +50,15 @@ def composed(run: Run, layer: str, *, top: int = TOP, units: Sequence[int] | Non
         run.parts.similarity(run.match(words), neurons), alphabetical_order(words), k=min(top, len(words))
     )[1]
     candidates = [with_pairs([words[column] for column in chosen[unit].tolist()]) for unit in asked]
-    images = run.found.features.images.to(run.device)
+    images = run.data.features.images.to(run.device)
     streamed = embedded(run.parts.clip, candidates, run.parts.concepts.templates, device=run.device)
-    found = []
+    expressions = []
     for unit, (names, texts) in zip(asked, streamed, strict=True):
         match = concept_activations(images, texts.to(run.device))
         own = scores(run.parts.similarity, match, neurons, unit)[None]
         order = best_concepts(own, alphabetical_order(names), k=min(5, len(names)))[1][0]
-        found.append(tuple(names[place] for place in order.tolist()))
-    return found
+        expressions.append(tuple(names[index] for index in order.tolist()))
+    return expressions
 
 
 def with_pairs(words: Sequence[str]) -> tuple[str, ...]:
@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> str:
     units = asked.units or range(len(tops))
     pairs = np.array([" " in row[0] for row in tops])
     lines = [f"{pairs.sum()} of {len(tops)} units of {asked.layer} get a pair ({100 * pairs.mean():.1f} %)."]
-    truth = run.found.labels[asked.layer].truth
+    truth = run.data.labels[asked.layer].truth
     judged = [(row, truth[unit][0]) for unit, row in zip(units, tops, strict=True)
               if truth and truth[unit] and " " in truth[unit][0]]  # fmt: skip
     for count in (1, 5) if judged else ():

@@ -98,9 +98,9 @@ def disagreements(outcomes: Outcomes) -> int:
     for row in np.random.default_rng(0).integers(0, len(agree), 20):  # the package's own function gives the same
         b, c = int(outcomes.only_a[row]), int(outcomes.only_b[row])
         right = np.repeat([[True, False], [False, True], [False, False]], [b, c, outcomes.units - b - c], axis=0)
-        found = compare_shares(right[:, 0], right[:, 1])
-        assert found.interval is not None
-        assert np.allclose(found.interval, (100 * outcomes.low[row], 100 * outcomes.high[row]))
+        difference = compare_shares(right[:, 0], right[:, 1])
+        assert difference.interval is not None
+        assert np.allclose(difference.interval, (100 * outcomes.low[row], 100 * outcomes.high[row]))
     return int((~agree).sum())
 
 

@@ -53,12 +53,12 @@ def table(
     model, clip = models.shapes_model(layers=[layer]), clips.shapes_clip()
     seen = probes.shapes(size=training, seed=TRAINING_SEED)
     activations = extract(model, seen, clip, layers=[layer], store=store, settings=settings).activations[layer]
-    found = linear_probes(activations, attributes_of(seen))
-    chance = torch.randn(found.shape, generator=torch.Generator().manual_seed(0))
+    probes_of_layer = linear_probes(activations, attributes_of(seen))
+    chance = torch.randn(probes_of_layer.shape, generator=torch.Generator().manual_seed(0))
     out.mkdir(parents=True, exist_ok=True)
     lines = ["| directions | number | named by their attribute, of 28 words, % [95 %] | of 565 words, % [95 %] |"]
     lines.append("| --- | --- | --- | --- |")
-    for name, matrix in (("linear probes", found), ("random", chance)):
+    for name, matrix in (("linear probes", probes_of_layer), ("random", chance)):
         path = out / f"{name.replace(' ', '_')}.npy"
         np.save(path, matrix.numpy())
         units = directions(layer=layer, path=str(path), truth={f"{layer}.directions": shapes.ATTRIBUTES})

@@ -113,14 +113,14 @@ def cifar_layers(run: Run, layers: Sequence[str], classes_of: Path) -> Iterator[
     """The layers on the CIFAR images of the run."""
     with classes_of.open(newline="", encoding="utf-8") as file:
         class_of = dict(csv.reader(file, delimiter="\t"))
-    ids = [run.parts.probe.ids[index] for index in run.found.features.kept]  # type: ignore[attr-defined]
+    ids = [run.parts.probe.ids[index] for index in run.data.features.kept]  # type: ignore[attr-defined]
     rows = torch.tensor([row for row, name in enumerate(ids) if name in class_of])
     if not len(rows):
         raise InputError(f"no image of the run is in {classes_of}; give a run with experiment=real_photos")
     classes = sorted(set(class_of.values()))
     shown = np.array([[class_of[ids[row]] == name for name in classes] for row in rows.tolist()])
     lvis = read_lvis(run)
-    match = concept_activations(run.found.features.images[rows], run.embed(lvis))
+    match = concept_activations(run.data.features.images[rows], run.embed(lvis))
     for layer in layers:
         neurons = run.activations(layer)[rows]
         units, best = separating(auc_of_classes(neurons.numpy(), shown))
@@ -134,7 +134,7 @@ def shapes_layers(run: Run) -> Iterator[Layer]:
     if not isinstance(run.parts.probe, Shapes):
         raise InputError(f"the second run has probe {run.parts.probe.name}; give a run of the built-in scenes")
     shown = attributes_of(run.parts.probe).numpy() > 0
-    for layer in run.found.labels:
+    for layer in run.data.labels:
         if layer == run.final:
             continue
         neurons = run.activations(layer)
@@ -164,13 +164,13 @@ def published_layers(run: Run, layers: Sequence[str], table: Path) -> Iterator[L
                 "network that the table is about"
             )
         accepted = accepted_columns([(name,) for name in truth.values()], names)
-        known = {
+        truths = {
             unit: torch.as_tensor(own)
             for unit, own in zip(truth, accepted, strict=True)
             if own is not None and len(own)
         }
-        classes = tuple(truth[unit] for unit in known)
-        yield Layer(layer, run.match(), neurons, np.array(list(known)), tuple(known.values()), classes)
+        classes = tuple(truth[unit] for unit in truths)
+        yield Layer(layer, run.match(), neurons, np.array(list(truths)), tuple(truths.values()), classes)
 
 
 def evaluate(function: Similarity, layer: Layer) -> Result:
@@ -197,19 +197,19 @@ def interval(values: Float[np.ndarray, " units"], groups: Sequence[str] | None =
 
 def results(layers: Sequence[Layer]) -> tuple[dict[str, list[Result]], dict[str, tuple[PriorChoice, float]]]:
     """Every function on every layer, and the prior that was chosen for each with its seconds."""
-    found: dict[str, list[Result]] = {name: [] for name in (*FUNCTIONS, AUTO)}
+    by_function: dict[str, list[Result]] = {name: [] for name in (*FUNCTIONS, AUTO)}
     choices = {}
     for layer in layers:
         for name, function in FUNCTIONS.items():
-            found[name].append(evaluate(function, layer))
+            by_function[name].append(evaluate(function, layer))
         began = time.process_time()
         choice = choose_prior(layer.match, layer.neurons)
         choices[layer.name] = choice, time.process_time() - began
-        found[AUTO].append(found[f"{AUTO}, prior {choice.weight:g}"][-1])
-    return found, choices
+        by_function[AUTO].append(by_function[f"{AUTO}, prior {choice.weight:g}"][-1])
+    return by_function, choices
 
 
-def main_table(layers: Sequence[Layer], found: Mapping[str, Sequence[Result]]) -> Iterator[str]:
+def main_table(layers: Sequence[Layer], by_function: Mapping[str, Sequence[Result]]) -> Iterator[str]:
     """A row for each function: all layers together, then the top-5 share of each."""
     sizes = [f"{layer.name} ({len(layer.units)})" for layer in layers]
     yield (
@@ -218,8 +218,8 @@ def main_table(layers: Sequence[Layer], found: Mapping[str, Sequence[Result]]) -
         + " |"
     )
     yield "| --- " * (6 + len(sizes)) + "|"
-    base = Result.joined(found["soft_wpmi"])
-    for name, parts in found.items():
+    base = Result.joined(by_function["soft_wpmi"])
+    for name, parts in by_function.items():
         whole = Result.joined(parts)
         difference = whole.top5 - base.top5
         cells = [name, f"{100 * whole.top1.mean():.1f}", f"{100 * whole.top5.mean():.1f}", f"{np.median(whole.rank):g}"]
@@ -229,7 +229,7 @@ def main_table(layers: Sequence[Layer], found: Mapping[str, Sequence[Result]]) -
 
 
 def choice_table(
-    found: Mapping[str, Sequence[Result]], choices: Mapping[str, tuple[PriorChoice, float]]
+    by_function: Mapping[str, Sequence[Result]], choices: Mapping[str, tuple[PriorChoice, float]]
 ) -> Iterator[str]:
     """The prior of each layer with its bits; the differences to prior 0 fixed and to the first form."""
     yield "| layer | prior chosen | bits shared under 0 / 0.4 / 0.85 | labels shared, % | of divisions | CPU seconds |"
@@ -239,9 +239,9 @@ def choice_table(
         bits = " / ".join(f"{value:.2f}" for value in choice.information.values())
         preferred = ", ".join(f"{weight:g}" for weight in choice.divisions)
         yield f"| {layer} | {choice.weight:g} | {bits} | {shares} | {preferred} | {seconds:.1f} |"
-    chosen = Result.joined(found[AUTO])
+    chosen = Result.joined(by_function[AUTO])
     for name in (f"{AUTO}, prior 0", f"{AUTO}, first form"):
-        difference = chosen.top5 - Result.joined(found[name]).top5
+        difference = chosen.top5 - Result.joined(by_function[name]).top5
         yield ""
         yield (
             f"Top-5 with the chosen prior − {name.removeprefix(AUTO).strip(', ')}: {100 * difference.mean():+.1f} "
@@ -253,10 +253,10 @@ def section(title: str, layers: Sequence[Layer]) -> str:
     judged = [layer for layer in layers if len(layer.units)]
     if not judged:
         return f"## {title}\n\nNo unit of these layers has a known truth."
-    found, choices = results(judged)
+    by_function, choices = results(judged)
     units, classes = sum(len(layer.units) for layer in judged), len({name for one in judged for name in one.classes})
-    lines = [f"## {title}", "", f"{units} units of {classes} classes.", "", *main_table(judged, found), ""]
-    return "\n".join([*lines, *choice_table(found, choices)])
+    lines = [f"## {title}", "", f"{units} units of {classes} classes.", "", *main_table(judged, by_function), ""]
+    return "\n".join([*lines, *choice_table(by_function, choices)])
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
@@ -265,14 +265,16 @@ def main(arguments: Sequence[str] | None = None) -> str:
     parser.add_argument("shapes", type=Path, nargs="?", help="a finished run of the built-in scenes")
     parser.add_argument("--layers", nargs="+", default=["layer2", "layer3", "layer4"])
     parser.add_argument("--truth", type=Path, help="a table of published labels: their first concept is the truth")
-    given = parser.parse_args(arguments)
-    run = reopen(given.run)
-    if given.truth:
-        return section(f"published labels: {given.truth.name}", list(published_layers(run, given.layers, given.truth)))
+    options = parser.parse_args(arguments)
+    run = reopen(options.run)
+    if options.truth:
+        return section(
+            f"published labels: {options.truth.name}", list(published_layers(run, options.layers, options.truth))
+        )
     classes_of = Path(run.parts.probe.root) / "cifar10_classes.tsv"  # type: ignore[attr-defined]
-    parts = [section("CIFAR-10 classes", list(cifar_layers(run, given.layers, classes_of)))]
-    if given.shapes:
-        parts.append(section("attributes of scenes", list(shapes_layers(reopen(given.shapes)))))
+    parts = [section("CIFAR-10 classes", list(cifar_layers(run, options.layers, classes_of)))]
+    if options.shapes:
+        parts.append(section("attributes of scenes", list(shapes_layers(reopen(options.shapes)))))
     return "\n\n".join(parts)
 
 

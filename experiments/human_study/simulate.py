@@ -69,8 +69,8 @@ def opened(folder: Path) -> World:
     run = open_run(folder, (CLIP_DISSECT,), strongest=None)
     rows = list(range(run.source.images))
     texts = {text for labels in run.source.methods[CLIP_DISSECT].values() for text in labels.descriptions}
-    found = {text: run.source.annotated(text, rows) for text in sorted(texts)}
-    shows = {text: value for text, value in found.items() if value is not None and value.any()}
+    presence_of = {text: run.source.annotated(text, rows) for text in sorted(texts)}
+    shows = {text: value for text, value in presence_of.items() if value is not None and value.any()}
     activations = {layer: run.source.activations(layer) for layer in run.source.methods[CLIP_DISSECT]}
     strongest = {layer: run.source.strongest(layer, TOP) for layer in activations}
     source = replace(
@@ -165,7 +165,7 @@ def presence(world: World, studies: int, seed: int) -> dict[str, float]:
     population = float(np.mean([unit.correlation for unit in units]))
     rng, rows = np.random.default_rng(seed), []
     for number in range(studies):
-        chosen = [units[place] for place in rng.integers(0, len(units), UNITS)]  # a sample of a population
+        chosen = [units[index] for index in rng.integers(0, len(units), UNITS)]  # a sample of a population
         wanted = np.array([unit.correlation for unit in chosen])
         values, error, answers = presence_study(chosen, ERROR, rng)
         interval = bootstrap_interval(values, seed=number, resamples=1999)
@@ -188,10 +188,10 @@ def presence(world: World, studies: int, seed: int) -> dict[str, float]:
 
 def summary(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     first = rows[:200]
-    found = {
+    numbers = {
         name: float(np.mean([row[name] for row in rows])) for name in rows[0] if name not in ("error", "even_error")
     }
-    return found | {name: float(np.mean([row[name] for row in first])) for name in ("error", "even_error")}
+    return numbers | {name: float(np.mean([row[name] for row in first])) for name in ("error", "even_error")}
 
 
 # Methods -------------------------------------------------------------------------------------------------------------
@@ -225,17 +225,17 @@ def true_answer(world: World, design: str, trial: Trial, rng: np.random.Generato
     if design == "presence":
         return "yes" if world.shows[trial.texts[0]][rows[0]] else "no"
     share = [float(world.shows[text][rows].mean()) for text in trial.texts]
-    best = [place for place, value in enumerate(share) if value == max(share)]
+    best = [index for index, value in enumerate(share) if value == max(share)]
     return NONE if max(share) < 0.5 else str(rng.choice(best))
 
 
 def spam(kind: str, allowed: Sequence[str], rng: np.random.Generator) -> tuple[str, int]:
     """The answer of somebody who does not look, and where it stands on the screen."""
     if kind == "random":
-        place = int(rng.integers(len(allowed)))
+        index = int(rng.integers(len(allowed)))
     else:
-        place = 0 if kind == "always yes" and "yes" in allowed else 4 if kind == "always yes" and "5" in allowed else 1
-    return allowed[place], place
+        index = 0 if kind == "always yes" and "yes" in allowed else 4 if kind == "always yes" and "5" in allowed else 1
+    return allowed[index], index
 
 
 def files_of(world: World, study: Study) -> StudyFolder:
@@ -259,15 +259,15 @@ def answered(
             for trial in (trials[trial_id] for trial_id in batch):
                 allowed = allowed_answers(design, {"texts": trial.texts, "images": trial.images})
                 if spammer is not None:
-                    value, place = spam(spammer, allowed, rng)
+                    value, index = spam(spammer, allowed, rng)
                 else:
                     value = true_answer(world, design, trial, rng)
                     error = catch_error if trial.kind == "catch" else ERROR
                     if rng.random() < error:
                         options = [one for one in allowed if one not in (value, CANNOT_TELL)]
                         value = options[rng.integers(len(options))]
-                    place = int(rng.integers(len(allowed))) if design == "choice" else allowed.index(value)
-                answers.append(Answer(trial.id, value, place, 5000))
+                    index = int(rng.integers(len(allowed))) if design == "choice" else allowed.index(value)
+                answers.append(Answer(trial.id, value, index, 5000))
             submissions.append(Submission(f"{number}-{person}", number, "", tuple(answers), ""))
     return submissions
 
@@ -355,12 +355,12 @@ def spammers(world: World, studies: int, seed: int, design: str, catch_error: fl
                 {kind: np.mean(rows, axis=0).round(4).tolist() for kind, rows in shifts.items()},
                 flush=True,
             )
-    found: dict[str, Any] = {"dropped": {kind: float(np.mean(values)) for kind, values in dropped.items()}}
+    numbers: dict[str, Any] = {"dropped": {kind: float(np.mean(values)) for kind, values in dropped.items()}}
     for kind, rows in shifts.items():
         mean, error = np.mean(rows, axis=0), np.std(rows, axis=0) / np.sqrt(studies)
-        for place, name in enumerate(SCORES[design]):
-            found[f"{kind}, {name}"] = {"no rules": mean[place][0], "after": mean[place][1], "se": error[place][1]}
-    return found
+        for index, name in enumerate(SCORES[design]):
+            numbers[f"{kind}, {name}"] = {"no rules": mean[index][0], "after": mean[index][1], "se": error[index][1]}
+    return numbers
 
 
 def _is_last(submissions: Sequence[Submission], one: Submission) -> bool:
@@ -370,13 +370,13 @@ def _is_last(submissions: Sequence[Submission], one: Submission) -> bool:
 
 def known_labels(world: World) -> dict[str, Labels]:
     """The run's own labels of the units whose label the masks know."""
-    found = {}
+    by_design = {}
     for layer, labels in world.labels.items():
         kept = [row for row, text in enumerate(labels.descriptions) if text in world.shows]
-        found[layer] = Labels(
+        by_design[layer] = Labels(
             layer, labels.units[kept], tuple(labels.top[row] for row in kept), labels.similarity[kept]
         )
-    return found
+    return by_design
 
 
 def means_of(files: StudyFolder, submissions: Sequence[Submission]) -> dict[str, float]:
@@ -395,15 +395,15 @@ def main() -> None:
     parser.add_argument("--design", choices=tuple(QUESTIONS))
     parser.add_argument("--catch-error", type=float, default=CATCH_ERROR)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    world = opened(given.run)
+    options = parser.parse_args()
+    world = opened(options.run)
     work: dict[str, Callable[..., dict[str, Any]]] = {"methods": methods, "spammers": spammers}
-    if given.what == "presence":
-        print(presence(world, given.studies, given.seed))
+    if options.what == "presence":
+        print(presence(world, options.studies, options.seed))
         return
-    more = (given.catch_error,) if given.what == "spammers" else ()
-    for design in [given.design] if given.design else ["rating", "choice", *(["presence"] if more else [])]:
-        print(design, work[given.what](world, given.studies, given.seed, design, *more), flush=True)
+    more = (options.catch_error,) if options.what == "spammers" else ()
+    for design in [options.design] if options.design else ["rating", "choice", *(["presence"] if more else [])]:
+        print(design, work[options.what](world, options.studies, options.seed, design, *more), flush=True)
 
 
 if __name__ == "__main__":

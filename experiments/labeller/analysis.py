@@ -47,18 +47,18 @@ def _bootstrap(values: np.ndarray) -> tuple[float, float]:
 
 def against(own: Right, other: Right) -> str:
     """The paired difference in points, its 95 % interval and p."""
-    found = compare_means(100 * own.top1, 100 * other.top1, seed=0, resamples=RESAMPLES)
-    ends = "" if found.interval is None else f" [{found.interval[0]:+.1f}, {found.interval[1]:+.1f}]"
-    return f"{found.value:+.1f}{ends}, p {found.p:.2g}"
+    difference = compare_means(100 * own.top1, 100 * other.top1, seed=0, resamples=RESAMPLES)
+    ends = "" if difference.interval is None else f" [{difference.interval[0]:+.1f}, {difference.interval[1]:+.1f}]"
+    return f"{difference.value:+.1f}{ends}, p {difference.p:.2g}"
 
 
 def rules(real: Run, world: Run) -> str:
     """Every rule on every case, even units and odd ones."""
     lines = [["case", "rule", "n odd", "top-1 % even", "top-1 % odd", "top-5 % odd", "all, top-1/5", "odd - soft_wpmi"]]
     for case in (*photographs(real, seed=0), *shapes(world)):
-        found = {name: right(rule, case) for name, rule in RULES.items()}
-        base = found["soft_wpmi"].part(1)
-        for name, own in found.items():
+        by_rule = {name: right(rule, case) for name, rule in RULES.items()}
+        base = by_rule["soft_wpmi"].part(1)
+        for name, own in by_rule.items():
             even, odd = own.part(0), own.part(1)
             whole = f"{100 * own.top1.mean():.1f} / {100 * own.top5.mean():.1f}"
             shares = (percent(even.top1), percent(odd.top1), percent(odd.top5), whole)
@@ -72,10 +72,10 @@ def layers(real: Run, world: Run) -> str:
     for whole in (next(photographs(real, seed=0)), *shapes(world)):
         for size in (size for size in SIZES if size < whole.neurons.shape[1]):
             case = whole.in_groups(size, seed=0)
-            found = {name: right(rule, case) for name, rule in RULES.items()}
-            shares = [f"{100 * own.top1.mean():.1f}" for own in found.values()]
-            difference = against(found["whitened_wpmi"], found["soft_wpmi"])
-            lines.append([case.name, str(len(found["soft_wpmi"].units)), *shares, difference])
+            by_rule = {name: right(rule, case) for name, rule in RULES.items()}
+            shares = [f"{100 * own.top1.mean():.1f}" for own in by_rule.values()]
+            difference = against(by_rule["whitened_wpmi"], by_rule["soft_wpmi"])
+            lines.append([case.name, str(len(by_rule["soft_wpmi"].units)), *shares, difference])
     return table(lines)
 
 
@@ -88,10 +88,10 @@ def terms(real: Run, world: Run) -> str:
     cases = _main_cases(real, world)
     small = next(case for case in cases if case.name == "shapes fc").in_groups(20, seed=0)
     lines = [["rule", *(case.name for case in cases), small.name]]
-    found: dict[str, list[Right]] = {}
+    by_term: dict[str, list[Right]] = {}
     for name, rule in ABLATIONS.items():
-        found[name] = [*(right(rule, case).part(1) for case in cases), right(rule, small)]
-        pairs = zip(found[name], found["whitened_wpmi"], strict=True)
+        by_term[name] = [*(right(rule, case).part(1) for case in cases), right(rule, small)]
+        pairs = zip(by_term[name], by_term["whitened_wpmi"], strict=True)
         lines.append([name, *(f"{100 * own.top1.mean():.1f} ({against(own, base)})" for own, base in pairs)])
     return table(lines)
 
@@ -102,8 +102,8 @@ def constants(real: Run, world: Run) -> str:
     lines = [["constant", "value", *(f"{case.name}, even / odd" for case in cases)]]
     for name, values in VALUES.items():
         for value in values:
-            found = [right(partial(whitened_wpmi, **{name: value}), case) for case in cases]
-            shares = [f"{100 * own.part(0).top1.mean():.1f} / {100 * own.part(1).top1.mean():.1f}" for own in found]
+            verdicts = [right(partial(whitened_wpmi, **{name: value}), case) for case in cases]
+            shares = [f"{100 * own.part(0).top1.mean():.1f} / {100 * own.part(1).top1.mean():.1f}" for own in verdicts]
             lines.append([name, f"{value:g}", *shares])
     return table(lines)
 
@@ -114,7 +114,7 @@ def order(real: Run, world: Run) -> str:
     generator = torch.Generator().manual_seed(0)
     for name, run in (("photographs", real), ("shapes", world)):
         match, names = run.match(), run.parts.concepts.names
-        for layer in run.found.labels:
+        for layer in run.data.labels:
             neurons = run.activations(layer)
             for rule in ("soft_wpmi", "whitened_wpmi", "whitened_wpmi_names"):
                 first = labels(rule, match, neurons, names)
@@ -141,10 +141,10 @@ def heldout(real: Run, world: Run) -> str:
     """How well labels predict their units on images they were not chosen on; CLIP itself is the judge."""
     lines = [["layer", "units", *(f"{name}, mean correlation [95 %]" for name in RULES), "whitened_wpmi - soft_wpmi"]]
     for name, run in (("photographs", real), ("shapes", world)):
-        own, judge = replace(run.found, seed=0), ClipJudge(run.parts.clip)
+        own, judge = replace(run.data, seed=0), ClipJudge(run.parts.clip)
         held = hold_out_images(judge, own)
         part = label_from_part(own, held)
-        match, names = concept_activations(part.features.images, run.found.texts), run.parts.concepts.names
+        match, names = concept_activations(part.features.images, run.data.texts), run.parts.concepts.names
         for layer, neurons in part.features.activations.items():
             asked = [
                 LabelsToScore(layer, own.labels[layer].units, labels(rule, match, neurons, names)) for rule in RULES
@@ -200,9 +200,9 @@ def main(arguments: Sequence[str] | None = None) -> str:
     parser.add_argument("photographs", type=Path, help="a finished run with experiment=real_photos")
     parser.add_argument("shapes", type=Path, help="a finished run of the built-in synthetic data set")
     parser.add_argument("--only", nargs="+", choices=tuple(PARTS), default=tuple(PARTS), help="all where not given")
-    given = parser.parse_args(arguments)
-    real, world = reopen(given.photographs), reopen(given.shapes)
-    return "\n\n".join(f"## {name}\n\n{PARTS[name](real, world)}" for name in given.only)
+    options = parser.parse_args(arguments)
+    real, world = reopen(options.photographs), reopen(options.shapes)
+    return "\n\n".join(f"## {name}\n\n{PARTS[name](real, world)}" for name in options.only)
 
 
 if __name__ == "__main__":

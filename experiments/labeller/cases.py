@@ -66,8 +66,8 @@ def right(rule: Similarity, case: Case, *, seed: int = 0) -> Right:
     order = torch.randperm(len(case.names), generator=torch.Generator().manual_seed(seed))
     match = ConceptActivations(case.match.images, case.match.texts[order])
     names = tuple(case.names[column] for column in order.tolist())
-    place = order.argsort()  # where each concept went
-    columns = [None if own is None else place[torch.as_tensor(own)] for own in accepted_columns(case.truth, case.names)]
+    rank_of = order.argsort()  # where each concept went
+    columns = [None if own is None else rank_of[torch.as_tensor(own)] for own in accepted_columns(case.truth, case.names)]
     units, first, five = [], [], []
     for group in case.groups or (torch.arange(case.neurons.shape[1]),):
         scores = bind_names(rule, names)(match, case.neurons[:, group])
@@ -85,16 +85,16 @@ def share(row: Float[Tensor, " concepts"], accepted: Int[Tensor, " own"], *, wit
     best = row[accepted].max()
     above, equal = int((row > best).sum()), int((row == best).sum())
     own = int((row[accepted] == best).sum())
-    places = min(within - above, equal)
-    return 1 - comb(equal - own, places) / comb(equal, places) if places > 0 else 0.0
+    ranks = min(within - above, equal)
+    return 1 - comb(equal - own, ranks) / comb(equal, ranks) if ranks > 0 else 0.0
 
 
 def photographs(run: Run, *, seed: int) -> Iterator[Case]:
     """ResNet-18 `fc`: all images, parts of them, and other concept sets."""
-    truth = run.found.labels[run.final].truth
+    truth = run.data.labels[run.final].truth
     whole = Case("photographs fc", run.match(), run.activations(run.final), run.parts.concepts.names, truth)
     yield whole
-    ids = [run.parts.probe.ids[index] for index in run.found.features.kept]  # type: ignore[attr-defined]
+    ids = [run.parts.probe.ids[index] for index in run.data.features.kept]  # type: ignore[attr-defined]
     small = torch.tensor([name.startswith("cifar") for name in ids])
     yield whole.of_images(f"{int((~small).sum())} photographs alone", (~small).nonzero().flatten())
     yield whole.of_images(f"{int(small.sum())} CIFAR images alone", small.nonzero().flatten())
@@ -146,5 +146,5 @@ def read_lvis(run: Run) -> tuple[str, ...]:
 
 def shapes(run: Run) -> Iterator[Case]:
     """The layers of the built-in synthetic data set of which something is known."""
-    for layer, labels in run.found.labels.items():
+    for layer, labels in run.data.labels.items():
         yield Case(f"shapes {layer}", run.match(), run.activations(layer), run.parts.concepts.names, labels.truth)

@@ -80,9 +80,9 @@ def right_above_wrong(scored: Scored, metric: str) -> float:
     """How often the true label's score is above a wrong label's of the same unit; NaN scores are left out."""
     values = scored.scores[metric]
     true = values[:, len(scored.functions), None]
-    told = ~scored.right & ~np.isnan(values) & ~np.isnan(true)
-    wins = np.where(told, (true > values) + (true == values) / 2, 0)
-    pairs = told.sum(axis=1)
+    is_wrong = ~scored.right & ~np.isnan(values) & ~np.isnan(true)
+    wins = np.where(is_wrong, (true > values) + (true == values) / 2, 0)
+    pairs = is_wrong.sum(axis=1)
     with_pairs = pairs > 0
     return float((wins.sum(axis=1)[with_pairs] / pairs[with_pairs]).mean()) if with_pairs.any() else float("nan")
 
@@ -90,8 +90,8 @@ def right_above_wrong(scored: Scored, metric: str) -> float:
 def told_apart(scored: Scored, metric: str) -> float:
     """The area under the ROC curve of the score for whether a label is right, over units and functions."""
     values = scored.scores[metric][:, : len(scored.functions)].ravel()
-    known = ~np.isnan(values)
-    area = auc(values[known], scored.right[:, : len(scored.functions)].ravel()[known])
+    is_scored = ~np.isnan(values)
+    area = auc(values[is_scored], scored.right[:, : len(scored.functions)].ravel()[is_scored])
     return float("nan") if area is None else area
 
 
@@ -137,42 +137,42 @@ def first_of_all(
 ) -> dict[str, np.ndarray]:
     """By score, for each unit the chance that its true name is drawn first where equal scores are drawn at random."""
     names = list(dict.fromkeys([*words, *truths]))
-    told = judge(held, [LabelsToScore(layer, units, (name,) * len(units)) for name in names])
-    rows, found = [names.index(truth) for truth in truths], {}
-    for metric in told[0]:
-        scores = np.stack([one[metric] for one in told])
+    judged = judge(held, [LabelsToScore(layer, units, (name,) * len(units)) for name in names])
+    rows, shares = [names.index(truth) for truth in truths], {}
+    for metric in judged[0]:
+        scores = np.stack([one[metric] for one in judged])
         own = scores[rows, np.arange(len(units))]
-        found[metric] = np.where((scores > own).any(axis=0), 0.0, 1 / np.maximum((scores == own).sum(axis=0), 1))
-    return found
+        shares[metric] = np.where((scores > own).any(axis=0), 0.0, 1 / np.maximum((scores == own).sum(axis=0), 1))
+    return shares
 
 
 def gathered(run: Run, judge: Judge, *, layers: Sequence[str], seed: int) -> Scored:
     """Every function's labels of the known units, scored."""
-    own = replace(run.found, seed=seed)
+    own = replace(run.data, seed=seed)
     held = hold_out_images(judge, own)
     part = label_from_part(own, held)
     by_function = {name: OwnLabels(function)(part) for name, function in METHODS.items()}
-    known = judge.known(held, run.parts.concepts.names)
-    words = [name for name in run.parts.concepts.names if known[name]]
+    is_known = judge.known(held, run.parts.concepts.names)
+    words = [name for name in run.parts.concepts.names if is_known[name]]
     random = np.random.default_rng(seed)
     right, scores, first = [], dict[str, list[np.ndarray]](), dict[str, list[np.ndarray]]()
     for layer in layers:
-        labels = {name: found[layer] for name, found in by_function.items()}
+        labels = {name: by_layer[layer] for name, by_layer in by_function.items()}
         rows = _judged(labels[FUNCTIONS[0]])
         if not len(rows):
             continue
-        accepted = [run.found.labels[layer].truth[row] or () for row in rows]
+        accepted = [run.data.labels[layer].truth[row] or () for row in rows]
         columns = [[own.descriptions[row] for row in rows] for own in labels.values()]
         columns.append([names[0] for names in accepted])
-        columns += [[words[place] for place in random.integers(0, len(words), len(rows))] for _ in range(RANDOM)]
+        columns += [[words[index] for index in random.integers(0, len(words), len(rows))] for _ in range(RANDOM)]
         good = [_ranks(own)[rows] == 1 for own in labels.values()]
         for column in columns[len(good) :]:
             good.append(np.array([label in names for label, names in zip(column, accepted, strict=True)]))
         right.append(np.stack(good, axis=1))
-        units = run.found.labels[layer].units[rows]
-        told = judge(held, [LabelsToScore(layer, units, tuple(column)) for column in columns])
-        for metric in told[0]:
-            scores.setdefault(metric, []).append(np.stack([one[metric] for one in told], axis=1))
+        units = run.data.labels[layer].units[rows]
+        judged = judge(held, [LabelsToScore(layer, units, tuple(column)) for column in columns])
+        for metric in judged[0]:
+            scores.setdefault(metric, []).append(np.stack([one[metric] for one in judged], axis=1))
         if not isinstance(judge, ImagesJudge):
             outdone = first_of_all(judge, held, layer, units, columns[len(by_function)], words)
             for metric, values in outdone.items():
@@ -228,23 +228,23 @@ def main(arguments: Sequence[str] | None = None) -> str:
     parser.add_argument("--judge", choices=("annotations", "images", "clip", "whitened"), required=True)
     parser.add_argument("--layers", nargs="+", help="all that something is known of, where not given")
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args(arguments)
-    run = reopen(given.run)
+    options = parser.parse_args(arguments)
+    run = reopen(options.run)
     judges: dict[str, Judge] = {
         "annotations": AnnotationsJudge(),
         "images": ImagesJudge(),
         "clip": ClipJudge(run.parts.clip),
         "whitened": WhitenedJudge(),
     }
-    judge = judges[given.judge]
+    judge = judges[options.judge]
     judge.check(run.parts.probe)
-    for layer in given.layers or ():
-        if layer not in run.found.labels:
-            raise unknown_name_error("layer", layer, run.found.labels, where="in this run")
-    layers = given.layers or [layer for layer, labels in run.found.labels.items() if labels.truth]
-    scored = gathered(run, judge, layers=layers, seed=given.seed)
-    head = f"{len(scored.right)} units of {', '.join(layers)}, judge={given.judge}:"
-    return "\n\n".join([head, accuracies(scored), answers(scored, seed=given.seed)])
+    for layer in options.layers or ():
+        if layer not in run.data.labels:
+            raise unknown_name_error("layer", layer, run.data.labels, where="in this run")
+    layers = options.layers or [layer for layer, labels in run.data.labels.items() if labels.truth]
+    scored = gathered(run, judge, layers=layers, seed=options.seed)
+    head = f"{len(scored.right)} units of {', '.join(layers)}, judge={options.judge}:"
+    return "\n\n".join([head, accuracies(scored), answers(scored, seed=options.seed)])
 
 
 if __name__ == "__main__":

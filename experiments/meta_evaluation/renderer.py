@@ -36,21 +36,21 @@ def main(arguments: Sequence[str] | None = None) -> str:
     parser.add_argument("run", type=Path, help="a finished run on the built-in synthetic data set")
     parser.add_argument("--scenes", type=int, default=50, help="for each label")
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args(arguments)
-    run = reopen(given.run)
-    judge = ImagesJudge(scenes=given.scenes, pairs=1)
+    options = parser.parse_args(arguments)
+    run = reopen(options.run)
+    judge = ImagesJudge(scenes=options.scenes, pairs=1)
     judge.check(run.parts.probe)
-    held = hold_out_images(judge, replace(run.found, seed=given.seed))
-    known = judge.known(held, run.parts.concepts.names)
-    words = [name for name in run.parts.concepts.names if known[name]]
+    held = hold_out_images(judge, replace(run.data, seed=options.seed))
+    is_known = judge.known(held, run.parts.concepts.names)
+    words = [name for name in run.parts.concepts.names if is_known[name]]
     shown = judge.show_images(held, words)
     named = np.diag(table(held, shown, "layer4", ATTRIBUTES, range(len(ATTRIBUTES))))
     classes = table(held, shown, "fc", CLASSES, range(len(CLASSES)))
     others = np.where(np.eye(len(CLASSES), dtype=bool), -np.inf, classes).max(axis=1)
     above = int((np.diag(classes) > others).sum())
-    random = np.random.default_rng(given.seed)
+    random = np.random.default_rng(options.seed)
     drawn = []
-    for layer, labels in run.found.labels.items():
+    for layer, labels in run.data.labels.items():
         every = table(held, shown, layer, words, labels.units.tolist())
         drawn.append(every[np.arange(len(every))[:, None], random.integers(0, len(words), (len(every), RANDOM))])
     mean = float(np.concatenate(drawn).mean())

@@ -56,12 +56,12 @@ def missing(concept: Bool[Tensor, "images units"], generator: torch.Generator) -
 
 def extra(concept: Bool[Tensor, "images units"], generator: torch.Generator) -> Bool[Tensor, "images units"]:
     """As many images as have the concept, or all others where they are fewer, get it beside them."""
-    found = concept.clone()
+    changed = concept.clone()
     for unit, column in enumerate(concept.T):
         others = (~column).nonzero()[:, 0]
         order = torch.randperm(len(others), generator=generator)
-        found[others[order[: int(column.sum())]], unit] = True
-    return found
+        changed[others[order[: int(column.sum())]], unit] = True
+    return changed
 
 
 def falls(
@@ -75,13 +75,13 @@ def falls(
     generator = torch.Generator().manual_seed(seed)
     share = base_rate(concept.float())
     fewer, more = (change(concept, generator).float() for change in (missing, extra))
-    found = {}
+    falls_by_metric = {}
     for metric in metrics:
         before = _by_unit(metric, activations, concept.float(), share)
         after = [_by_unit(metric, activations, changed, share) - before for changed in (fewer, more)]
         span = metric.span or before.abs().clamp(min=1)  # no range: a fall is measured against the score itself
-        found[metric.name] = Fall(*((difference / span).numpy() for difference in after))
-    return found
+        falls_by_metric[metric.name] = Fall(*((difference / span).numpy() for difference in after))
+    return falls_by_metric
 
 
 def _by_unit(
@@ -93,7 +93,7 @@ def _by_unit(
     processor time of ten at once, most of which went into fresh pages (5.2 s instead of 12.2 s for all scores).
     """
     columns = zip(activations.split(1, dim=1), concept.split(1, dim=1), share.split(1), strict=True)
-    return torch.cat([metric.score(own.contiguous(), told.contiguous(), of) for own, told, of in columns])
+    return torch.cat([metric.score(own.contiguous(), label_values.contiguous(), of) for own, label_values, of in columns])
 
 
 def ideal(rate: float, *, images: int, units: int, seed: int) -> Bool[Tensor, "images units"]:
@@ -122,16 +122,16 @@ def known_units(folder: Path) -> tuple[Float[Tensor, "images units"], Bool[Tenso
         raise InputError(
             f"{folder} is no run on the built-in synthetic data set, whose units are known; give one with probe=shapes"
         )
-    for layer, labels in run.found.labels.items():
-        known = [unit for unit, truth in enumerate(labels.truth) if truth]
-        columns.append(run.activations(layer).cpu()[:, known])
+    for layer, labels in run.data.labels.items():
+        units = [unit for unit, truth in enumerate(labels.truth) if truth]
+        columns.append(run.activations(layer).cpu()[:, units])
         truths += [names[0] for names in labels.truth if names]
-    scenes = [probe.segmentation(index) for index in run.found.features.kept]
-    place = {name: number for number, name in enumerate(probe.concepts)}
+    scenes = [probe.segmentation(index) for index in run.data.features.kept]
+    index_of = {name: number for number, name in enumerate(probe.concepts)}
     present = torch.zeros(len(scenes), len(probe.concepts), dtype=torch.bool)
     for row, seen in enumerate(scenes):
         present[row, np.unique(seen.maps[seen.maps >= 0])] = True
-    return torch.cat(columns, dim=1), present[:, [place[name] for name in truths]]
+    return torch.cat(columns, dim=1), present[:, [index_of[name] for name in truths]]
 
 
 def verdict(settings: Sequence[Fall]) -> bool:
@@ -144,8 +144,8 @@ def table(by_setting: Mapping[str, Mapping[str, Fall]]) -> str:
     lines = [["score", *by_setting, "ours", "published"], ["---"] * (len(by_setting) + 3)]
     says = {True: "passes", False: "fails", None: "not given"}
     for metric in METRICS:
-        cells = [_cell(found[metric.name]) for found in by_setting.values()]
-        passes = verdict([found[metric.name] for found in by_setting.values()])
+        cells = [_cell(falls_of[metric.name]) for falls_of in by_setting.values()]
+        passes = verdict([falls_of[metric.name] for falls_of in by_setting.values()])
         lines.append([metric.name, *cells, says[passes], says[metric.published]])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -159,9 +159,9 @@ def _cell(fall: Fall) -> str:
 def deviations(by_rate: Mapping[float, Mapping[str, Fall]]) -> str:
     """How far the measured falls of ideal units are from the closed forms."""
     lines = ["| base rate | " + " | ".join(closed_forms(0.1)) + " |", "| --- | --- | --- | --- | --- | --- |"]
-    for rate, found in by_rate.items():
+    for rate, falls_of in by_rate.items():
         far = [
-            max(abs(found[name].missing.mean() - form[0]), abs(found[name].extra.mean() - form[1]))
+            max(abs(falls_of[name].missing.mean() - form[0]), abs(falls_of[name].extra.mean() - form[1]))
             for name, form in closed_forms(rate).items()
         ]
         lines.append(f"| {rate} | " + " | ".join(f"{value:.4f}" for value in far) + " |")
@@ -182,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
         images = min(asked.images, max(FEWEST, round(POSITIVES / rate)))
         concept = ideal(rate, images=images, units=asked.units, seed=asked.seed + number)
         by_rate[rate] = falls(METRICS, concept.float(), concept, seed=asked.seed + 100 + number)
-    settings = {f"ideal, {rate}": found for rate, found in by_rate.items()}
+    settings = {f"ideal, {rate}": falls_of for rate, falls_of in by_rate.items()}
     if asked.run:
         settings["known units"] = falls(METRICS, *known_units(asked.run), seed=asked.seed)
     return "\n\n".join([table(settings), "Largest distance from the closed forms:", deviations(by_rate)])

@@ -117,8 +117,8 @@ def spearman_untied(activations: Paired, concept: Paired, _: float | Tensor) -> 
     ranks = []
     for values in (activations, concept):
         order = (torch.rand(values.shape, generator=noise) / 2 + _ranks(values)).argsort(dim=0)
-        places = torch.arange(len(values), dtype=torch.float64)[:, None].expand(values.shape)
-        ranks.append(torch.zeros_like(places).scatter(0, order, places))
+        positions = torch.arange(len(values), dtype=torch.float64)[:, None].expand(values.shape)
+        ranks.append(torch.zeros_like(positions).scatter(0, order, positions))
     return judges.pearson(*ranks)
 
 

@@ -25,10 +25,10 @@ from experiments.reopening import Run, reopen
 
 def image_classes(run: Run) -> tuple[Int[np.ndarray, " images"], str]:
     """The class of each image, and how it is known."""
-    known = run.true_classes()
-    if known is not None:
-        places = {name: place for place, name in enumerate(run.classes)}
-        return np.array([places[name] for name in known]), "true class"
+    true_classes = run.true_classes()
+    if true_classes is not None:
+        index_of = {name: index for index, name in enumerate(run.classes)}
+        return np.array([index_of[name] for name in true_classes]), "true class"
     return run.activations(run.final).argmax(dim=1).cpu().numpy(), "predicted class"
 
 
@@ -36,7 +36,7 @@ def without(run: Run, classes: Int[np.ndarray, " images"], *, folds: int) -> dic
     """Rank of the truth and cosine between label and truth of each class's unit, its own images taken out."""
     names, match, neurons = run.parts.concepts.names, run.match(), run.activations(run.final)
     accepted = accepted_columns(tuple((name,) for name in run.classes), names)
-    texts = dict(zip(names, torch.nn.functional.normalize(run.found.texts, dim=1), strict=True))
+    texts = dict(zip(names, torch.nn.functional.normalize(run.data.texts, dim=1), strict=True))
     truths = run.embed(run.classes)
     ranks, cosines = np.full(len(run.classes), np.nan), np.full(len(run.classes), np.nan)
     for fold in range(folds):
@@ -44,10 +44,10 @@ def without(run: Run, classes: Int[np.ndarray, " images"], *, folds: int) -> dic
         kept = torch.from_numpy(np.flatnonzero(~np.isin(classes, units)))
         fewer = type(match)(match.images[kept], match.texts)
         scores = similarities.score_blocks(run.parts.similarity, fewer, neurons[kept])
-        found = label_layer(scores, names, layer=run.final,
+        labels = label_layer(scores, names, layer=run.final,
                       accepted=accepted)  # fmt: skip
-        ranks[units] = found.ranks[units]
-        cosines[units] = [float(texts[found.descriptions[unit]] @ truths[unit]) for unit in units]
+        ranks[units] = labels.ranks[units]
+        cosines[units] = [float(texts[labels.descriptions[unit]] @ truths[unit]) for unit in units]
     return {"rank": ranks, "cosine": cosines}
 
 
@@ -64,14 +64,14 @@ def main(arguments: list[str] | None = None) -> str:
     }
     lines = ["| probe set | top-1 % [95 %] | top-5 % [95 %] | median rank | CLIP cosine [95 %] |",
              "| --- | --- | --- | --- | --- |"]  # fmt: skip
-    for name, found in results.items():
-        ranks = found["rank"][~np.isnan(found["rank"])]
+    for name, result in results.items():
+        ranks = result["rank"][~np.isnan(result["rank"])]
         shares = []
         for right in (ranks <= 1, ranks <= 5):
             low, high = clopper_pearson_interval(right)
             shares.append(f"{100 * right.mean():.1f} [{low:.1f}, {high:.1f}]")
-        low, high = bootstrap_interval(found["cosine"], seed=0, resamples=9999) or (nan, nan)
-        cosine = f"{found['cosine'].mean():.3f} [{low:.3f}, {high:.3f}]"
+        low, high = bootstrap_interval(result["cosine"], seed=0, resamples=9999) or (nan, nan)
+        cosine = f"{result['cosine'].mean():.3f} [{low:.3f}, {high:.3f}]"
         lines.append(f"| {name} | {' | '.join(shares)} | {np.median(ranks):g} | {cosine} |")
     return "\n".join([*lines, "", f"{len(ranks)} units of {run.final} with a concept of their name."])
 

@@ -64,12 +64,12 @@ def planted(attributes: Float[Tensor, "images attributes"], *, seed: int) -> dic
 
 def methods() -> dict[str, Method]:
     """Our own similarity functions as methods, and the other methods that need no activation maps."""
-    found: dict[str, Method] = {name: OwnLabels(getattr(similarity, name)) for name in FUNCTIONS}
-    found["invert, 1 atom"] = Invert(length=1, categories=CATEGORIES, max_share=0.95)
-    found["invert, 2 atoms"] = Invert(categories=CATEGORIES, max_share=0.95)
-    found["linear explanations, CLIP"] = LinearExplanations()
-    found["linear explanations, masks"] = LinearExplanations(source="annotations")
-    return found
+    by_name: dict[str, Method] = {name: OwnLabels(getattr(similarity, name)) for name in FUNCTIONS}
+    by_name["invert, 1 atom"] = Invert(length=1, categories=CATEGORIES, max_share=0.95)
+    by_name["invert, 2 atoms"] = Invert(categories=CATEGORIES, max_share=0.95)
+    by_name["linear explanations, CLIP"] = LinearExplanations()
+    by_name["linear explanations, masks"] = LinearExplanations(source="annotations")
+    return by_name
 
 
 def truths() -> dict[str, tuple[tuple[str, ...], ...]]:
@@ -80,18 +80,18 @@ def truths() -> dict[str, tuple[tuple[str, ...], ...]]:
 
 def asked(run: Run, units: Units, *, seed: int) -> RunData:
     """What a method has when it labels these units in place of the network's."""
-    given = truths()
+    true_labels = truths()
     labels = {
         family: Labels(
             layer=family,
             units=np.arange(values.shape[1]),
             top=((),) * values.shape[1],
             similarity=np.full(values.shape[1], np.nan),
-            truth=given.get(family, ()),
+            truth=true_labels.get(family, ()),
         )
         for family, values in units.items()
     }
-    return replace(run.found, features=replace(run.found.features, activations=units), labels=labels, seed=seed)
+    return replace(run.data, features=replace(run.data.features, activations=units), labels=labels, seed=seed)
 
 
 def accuracy(labels: Labels, right: Sequence[tuple[str, ...]]) -> tuple[float, tuple[float, float]]:
@@ -120,31 +120,31 @@ def _words(name: str) -> tuple[str, ...]:
 
 def scores(units: Units, values: Callable[[str], Tensor | None]) -> dict[str, dict[str, np.ndarray]]:
     """By score and family, units x attributes: the score of every attribute's name for every planted unit."""
-    found: dict[str, dict[str, np.ndarray]] = {}
+    by_method: dict[str, dict[str, np.ndarray]] = {}
     for family in FAMILIES:
         columns = []
         for name in ATTRIBUTES:
             label = f"NOT {name}" if family == "negated" else name
             columns.append(score_labels(units[family], [label] * len(ATTRIBUTES), values))
         for metric in columns[0]:
-            found.setdefault(metric, {})[family] = np.stack([column[metric] for column in columns], axis=1)
-    return found
+            by_method.setdefault(metric, {})[family] = np.stack([column[metric] for column in columns], axis=1)
+    return by_method
 
 
-def method_table(found: Mapping[str, Mapping[str, Labels]]) -> str:
+def method_table(by_method: Mapping[str, Mapping[str, Labels]]) -> str:
     """A row a method: per cent of units rightly named, by family."""
     right = truths()
     lines = [["method", *FAMILIES], ["---"] * (1 + len(FAMILIES))]
-    for method, families in found.items():
+    for method, families in by_method.items():
         cells = [_interval(*accuracy(families[family], right[family])) for family in FAMILIES]
         lines.append([method, *cells])
     return _rows(lines)
 
 
-def double_table(found: Mapping[str, Mapping[str, Labels]]) -> str:
+def double_table(by_method: Mapping[str, Mapping[str, Labels]]) -> str:
     """A row a method: of 378 double units, per cent whose words are named."""
     lines = [["method", "first label is one of the two", "one among five", "both among five"], ["---"] * 4]
-    for method, families in found.items():
+    for method, families in by_method.items():
         shares = both(families["double"])
         lines.append(
             [method, *(_interval(100 * float(own.mean()), clopper_pearson_interval(own)) for own in shares.values())]
@@ -152,10 +152,10 @@ def double_table(found: Mapping[str, Mapping[str, Labels]]) -> str:
     return _rows(lines)
 
 
-def score_table(found: Mapping[str, Mapping[str, np.ndarray]]) -> str:
+def score_table(by_method: Mapping[str, Mapping[str, np.ndarray]]) -> str:
     """A row a score: its mean for the right name, for the best wrong one, and the units with the right one on top."""
     lines = [["score", *FAMILIES], ["---"] * (1 + len(FAMILIES))]
-    for metric, families in found.items():
+    for metric, families in by_method.items():
         cells = []
         for values in families.values():
             right = np.diag(values)
@@ -177,24 +177,24 @@ def main(arguments: Sequence[str] | None = None) -> str:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="a finished run on the built-in synthetic data set")
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args(arguments)
-    run = reopen(given.run)
+    options = parser.parse_args(arguments)
+    run = reopen(options.run)
     probe = run.parts.probe
     if not isinstance(probe, Shapes) or not set(SHAPES) <= set(run.parts.concepts.names):
         raise InputError(
-            f"{given.run} is no run on the built-in synthetic data set with its concept set, as python run.py makes"
+            f"{options.run} is no run on the built-in synthetic data set with its concept set, as python run.py makes"
         )
-    values = concept_presence(probe, run.found.features.kept)
+    values = concept_presence(probe, run.data.features.kept)
     attributes = torch.stack([_shown(values, name) for name in ATTRIBUTES], dim=1)
-    units = planted(attributes, seed=given.seed)
-    own = asked(run, units, seed=given.seed)
-    found = {name: run_method(method, own).labels for name, method in methods().items()}
+    units = planted(attributes, seed=options.seed)
+    own = asked(run, units, seed=options.seed)
+    by_method = {name: run_method(method, own).labels for name, method in methods().items()}
     return "\n\n".join(
         [
             "Per cent of 28 units rightly named [95 %]:",
-            method_table(found),
+            method_table(by_method),
             "378 double units, per cent [95 %]:",
-            double_table(found),
+            double_table(by_method),
             "Scores: right name / best wrong name, and units whose right name is above all others:",
             score_table(scores(units, values)),
         ]
@@ -202,9 +202,9 @@ def main(arguments: Sequence[str] | None = None) -> str:
 
 
 def _shown(values: Callable[[str], Tensor | None], name: str) -> Float[Tensor, " images"]:
-    found = values(name)
-    assert found is not None
-    return found
+    numbers = values(name)
+    assert numbers is not None
+    return numbers
 
 
 if __name__ == "__main__":

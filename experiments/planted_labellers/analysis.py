@@ -60,12 +60,12 @@ class Scored:
 
 def scores_of(run: Run, layer: str, *, seed: int) -> Scored:
     """Both scores of the whitened judge, of each unit with each unit's true name."""
-    held = hold_out_images(WhitenedJudge(), replace(run.found, seed=seed))
-    truth = [names[0] if names else "" for names in run.found.labels[layer].truth]
+    held = hold_out_images(WhitenedJudge(), replace(run.data, seed=seed))
+    truth = [names[0] if names else "" for names in run.data.labels[layer].truth]
     if not truth or not all(truth):
         raise InputError(f"layer {layer} has units whose true name is not known; take one that is known whole, as fc")
-    given = held.features.activations[layer]
-    activations = whiten_activations(given[held.chosen_on], given[held.scored_on])
+    of_layer = held.features.activations[layer]
+    activations = whiten_activations(of_layer[held.chosen_on], of_layer[held.scored_on])
     images = torch.nn.functional.normalize(held.features.images.double(), dim=1)
     match = WhitenedMatch.of(images[held.chosen_on], images[held.scored_on], run.embed(run.parts.concepts.names))
     columns, units = match.matches(run.embed(tuple(truth))), torch.arange(len(truth))
@@ -160,11 +160,11 @@ def report(scored: Scored) -> str:
         # A share more of right labels is worth the mean gain of the true name over another unit's.
         gain = float(np.diag(table).mean() - (table.sum() - np.trace(table)) / (table.size - len(table)))
         more = float(np.mean(least)) / gain
-        found, _ = told(scored, score, (EVEN + more / 2, EVEN - more / 2), draws=TESTS)
+        share_found, _ = told(scored, score, (EVEN + more / 2, EVEN - more / 2), draws=TESTS)
         lines.append([
             score, f"{sum(ordered(scored, score))} of {DRAWS}", f"{holding_zero(floors)} of {DRAWS}",
             f"{DRAWS - sum(apart)} of {DRAWS}", f"{np.mean(least):.4f} ({100 * more:.1f} points of right labels)",
-            f"{100 * np.mean(found):.1f} % of {TESTS}",
+            f"{100 * np.mean(share_found):.1f} % of {TESTS}",
         ])  # fmt: skip
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -186,14 +186,16 @@ def main(arguments: Sequence[str] | None = None) -> str:
     parser.add_argument("--seed", type=int, default=0, help="of the division of the images")
     parser.add_argument("--labels", type=Path, help="a folder for the labels of three draws")
     parser.add_argument("--floors", action="store_true", help="floors of one and of several shuffles instead")
-    given = parser.parse_args(arguments)
-    run = reopen(given.run)
-    run.activations(given.layer)
-    if given.labels is not None:
-        write_labels(given.labels, [(names or ("",))[0] for names in run.found.labels[given.layer].truth], given.layer)
-    scored = scores_of(run, given.layer, seed=given.seed)
-    made = compare_floors(scored) if given.floors else report(scored)
-    return "\n\n".join([f"{scored.units} units of {given.layer}, judge=whitened:", made])
+    options = parser.parse_args(arguments)
+    run = reopen(options.run)
+    run.activations(options.layer)
+    if options.labels is not None:
+        write_labels(
+            options.labels, [(names or ("",))[0] for names in run.data.labels[options.layer].truth], options.layer
+        )
+    scored = scores_of(run, options.layer, seed=options.seed)
+    made = compare_floors(scored) if options.floors else report(scored)
+    return "\n\n".join([f"{scored.units} units of {options.layer}, judge=whitened:", made])
 
 
 if __name__ == "__main__":

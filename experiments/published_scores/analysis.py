@@ -28,10 +28,10 @@ def tables_in(folder: Path) -> dict[str, list[ScoreTable]]:
     paths = sorted(folder.glob("*/*/*.csv"))
     if not paths:
         raise InputError(f"{folder} holds no */METHOD/NETWORK_LAYER.csv; give the folder of the published tables")
-    found: dict[str, list[ScoreTable]] = {}
+    tables: dict[str, list[ScoreTable]] = {}
     for path in paths:
-        found.setdefault(path.stem, []).append(read_score_table(path))
-    return found
+        tables.setdefault(path.stem, []).append(read_score_table(path))
+    return tables
 
 
 def means(tables: Sequence[ScoreTable]) -> str:
@@ -56,10 +56,10 @@ def differences(tables: Sequence[ScoreTable]) -> tuple[str, list[str]]:
     for first, second in combinations(sorted(tables, key=lambda table: -table.score.mean()), 2):
         _, rows, others = np.intersect1d(first.units, second.units, assume_unique=True, return_indices=True)
         a, b = first.score[rows], second.score[others]
-        found = compare_means(a, b, seed=0, resamples=RESAMPLES)
+        difference = compare_means(a, b, seed=0, resamples=RESAMPLES)
         compared.append({
             "layer": f"{first.network} {first.layer}", "first": first.method, "second": second.method,
-            f"{KEY}_difference": found.value, f"{KEY}_ci95": found.interval, f"{KEY}_p": found.p,
+            f"{KEY}_difference": difference.value, f"{KEY}_ci95": difference.interval, f"{KEY}_p": difference.p,
             f"{KEY}_least_detectable": least_detectable(a, b), "units": len(a),
         })  # fmt: skip
     heads = ["first", "second", "difference [95 %]", "p", "p, Holm", "least detectable", "units"]
@@ -82,14 +82,14 @@ def main(arguments: Sequence[str] | None = None) -> str:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="of the published tables")
     parser.add_argument("--layer", help="NETWORK_LAYER; all where not given")
-    given = parser.parse_args(arguments)
-    found = tables_in(given.folder)
-    if given.layer is not None and given.layer not in found:
-        raise unknown_name_error("layer", given.layer, found, where=f"in {given.folder}")
+    options = parser.parse_args(arguments)
+    tables = tables_in(options.folder)
+    if options.layer is not None and options.layer not in tables:
+        raise unknown_name_error("layer", options.layer, tables, where=f"in {options.folder}")
     texts = []
-    for layer in [given.layer] if given.layer else found:
-        table, sentences = differences(found[layer])
-        texts += [f"{layer}:", means(found[layer]), table, *sentences]
+    for layer in [options.layer] if options.layer else tables:
+        table, sentences = differences(tables[layer])
+        texts += [f"{layer}:", means(tables[layer]), table, *sentences]
     return "\n\n".join(texts)
 
 

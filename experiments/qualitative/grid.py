@@ -29,11 +29,11 @@ def main(arguments: list[str] | None = None) -> str:
     asked = parser.parse_args(arguments)
     run = reopen(asked.run)
     run.activations(asked.layer)
-    labels = run.found.labels[asked.layer]
+    labels = run.data.labels[asked.layer]
     units = asked.units or spread_evenly(len(labels.units), asked.count)
     if max(units) >= len(labels.units) or min(units) < 0:
         raise InputError(f"{asked.layer} has units 0 to {len(labels.units) - 1}, not {max(units)}")
-    best = np.asarray(list_top_images(run.found, asked.layer, asked.images))
+    best = np.asarray(list_top_images(run.data, asked.layer, asked.images))
     shown = [
         ShownUnit(asked.layer, unit, labels.descriptions[unit], ", ".join(format_truth(labels, unit)),
               is_label_right(labels, unit),

@@ -46,11 +46,11 @@ def table(layer: str, out: Path, store: Store, sizes: Sizes, settings: Extractio
     data = positions(
         model, probes.shapes(size=sizes.training, seed=TRAINING_SEED), layer=layer, store=store, settings=settings
     )
-    found, explained = trained(data, latents=sizes.latents, k=sizes.k, steps=sizes.steps, seed=0)
+    autoencoder, explained = trained(data, latents=sizes.latents, k=sizes.k, steps=sizes.steps, seed=0)
     chance = untrained(data, latents=sizes.latents, k=sizes.k, seed=0)
     out.mkdir(parents=True, exist_ok=True)
     files = {
-        "trained": found.save(out / "trained.safetensors"),
+        "trained": autoencoder.save(out / "trained.safetensors"),
         "untrained": chance.save(out / "untrained.safetensors"),
     }
     kinds: dict[str, tuple[Units, str]] = {"neurons": (Layers([layer]), layer)}

@@ -17,14 +17,14 @@ from cd_exp.units import Units
 
 def masks(probe: Shapes, *, side: int) -> Bool[Tensor, "positions attributes"]:
     """Whether an attribute covers at least half of each cell of a grid over each image."""
-    found = []
+    parts = []
     for index in range(len(probe)):
         annotated = probe.segmentation(index).maps
         height, width = annotated.shape[1:]
         present = np.stack([(annotated == number).any(0) for number in range(len(shapes.ATTRIBUTES))], axis=-1)
         cells = present.reshape(side, height // side, side, width // side, -1).mean((1, 3))
-        found.append(cells.reshape(side * side, -1) >= 0.5)
-    return torch.from_numpy(np.concatenate(found))
+        parts.append(cells.reshape(side * side, -1) >= 0.5)
+    return torch.from_numpy(np.concatenate(parts))
 
 
 def f1(
@@ -58,7 +58,7 @@ def best_attributes(
 ) -> tuple[list[str], Float[np.ndarray, " units"]]:
     """Each unit's best attribute by F1 on the masks, and that F1."""
     passes = read_maps(model, probe, layers=units, kept=range(len(probe)), store=store, settings=settings)
-    values = torch.cat([found[layer].movedim(1, -1).flatten(0, 2) for _, found in passes()])
+    values = torch.cat([maps[layer].movedim(1, -1).flatten(0, 2) for _, maps in passes()])
     side = round((len(values) / len(probe)) ** 0.5)
     scores, best = f1(values, masks(probe, side=side)).max(dim=1)
     return [shapes.ATTRIBUTES[number] for number in best.tolist()], scores.numpy()

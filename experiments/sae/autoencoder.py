@@ -40,7 +40,7 @@ def positions(
 ) -> Float[Tensor, "positions width"]:
     """The layer's output at every position of every image."""
     passes = read_maps(model, probe, layers=[layer], kept=range(len(probe)), store=store, settings=settings)
-    return torch.cat([found[layer].movedim(1, -1).flatten(0, 2) for _, found in passes()])
+    return torch.cat([maps[layer].movedim(1, -1).flatten(0, 2) for _, maps in passes()])
 
 
 def untrained(data: Float[Tensor, "positions width"], *, latents: int, k: int, seed: int) -> TopK:
@@ -83,8 +83,8 @@ def trained(
         error = (_rebuilt(sample, encoder, bias, decoder, centre, k) - sample).square().sum()
         explained = 1 - error / (sample - sample.mean(dim=0)).square().sum()
         # In the units of the layer: (x / s - c / s) W + b = (x - c) (W / s) + b, so that files need no scale.
-        found = TopK(encoder / scale, bias, decoder, centre * scale, k)
-    return found, float(explained)
+        encoder_decoder = TopK(encoder / scale, bias, decoder, centre * scale, k)
+    return encoder_decoder, float(explained)
 
 
 def _rebuilt(batch: Tensor, encoder: Tensor, bias: Tensor, decoder: Tensor, centre: Tensor, k: int) -> Tensor:

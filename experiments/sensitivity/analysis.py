@@ -54,8 +54,8 @@ class Point:
 def points(run: Run, layer: str) -> Iterator[Point]:
     """Every setting varied by itself."""
     neurons, match, names = run.activations(layer), run.match(), run.parts.concepts.names
-    truth = run.found.labels[layer].truth
-    first = run.found.labels[layer].descriptions
+    truth = run.data.labels[layer].truth
+    first = run.data.labels[layer].descriptions
 
     def point(setting: str, value: float, rows: Tensor | None, columns: Sequence[int] | None, **changed: Any) -> Point:
         images = match.images if rows is None else match.images[rows]
@@ -96,17 +96,17 @@ def _point(
 ) -> Point:
     scores = similarities.score_blocks(partial(run.parts.similarity, **changed), match, neurons)
     columns = accepted_columns(truth, names) if truth else ()
-    found = label_layer(scores, names, layer=layer, accepted=columns, truth=truth, k=1)
-    ranks = np.full(0, np.nan) if found.ranks is None else found.ranks
-    other = np.array([a != b for a, b in zip(first, found.descriptions, strict=True)])
+    labels = label_layer(scores, names, layer=layer, accepted=columns, truth=truth, k=1)
+    ranks = np.full(0, np.nan) if labels.ranks is None else labels.ranks
+    other = np.array([a != b for a, b in zip(first, labels.descriptions, strict=True)])
     return Point(run.parts.model.name, layer, setting, value, ranks[~np.isnan(ranks)] == 1, other)
 
 
-def markdown(found: Sequence[Point]) -> str:
+def markdown(table_points: Sequence[Point]) -> str:
     """A row for each point, with its intervals."""
     lines = ["| network | layer | setting | value | top-1 % [95 %] | n | labels changed % [95 %] | n |"]
     lines.append("| --- " * 8 + "|")
-    for point in found:
+    for point in table_points:
         right = _share(point.right) if len(point.right) else "not known"
         own = (point.model, point.layer, point.setting, f"{point.value:g}", right, len(point.right) or "")
         lines.append(f"| {' | '.join(map(str, own))} | {_share(point.changed)} | {len(point.changed)} |")
@@ -118,20 +118,22 @@ def _share(hits: Bool[np.ndarray, " units"]) -> str:
     return f"{100 * hits.mean():.1f} [{low:.1f}, {high:.1f}]"
 
 
-def draw(found: Sequence[Point], path: Path) -> None:
+def draw(drawn_points: Sequence[Point], path: Path) -> None:
     """Accuracy above, labels changed below, a column for each setting, a line for each layer of each network."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator
 
-    settings = tuple(dict.fromkeys(point.setting for point in found))
-    lines = tuple(dict.fromkeys((point.model, point.layer) for point in found))
+    settings = tuple(dict.fromkeys(point.setting for point in drawn_points))
+    lines = tuple(dict.fromkeys((point.model, point.layer) for point in drawn_points))
     with mpl.rc_context(PRINTED):
         figure = Figure(figsize=(7.2, 3.4), layout="constrained")
         axes = figure.subplots(2, len(settings), squeeze=False, sharey=True)
         for number, line in enumerate(lines):
             for column, setting in enumerate(settings):
-                here = [point for point in found if (point.model, point.layer, point.setting) == (*line, setting)]
+                here = [
+                    point for point in drawn_points if (point.model, point.layer, point.setting) == (*line, setting)
+                ]
                 for row, field in enumerate(("right", "changed")):
                     _curve(axes[row, column], here, field, label=" ".join(line), number=number)
         for column, setting in enumerate(settings):
@@ -143,7 +145,7 @@ def draw(found: Sequence[Point], path: Path) -> None:
                 if setting != "prior_weight":
                     axis.set_xscale("log")
                     axis.minorticks_off()
-                    values = [point.value for point in found if point.setting == setting]
+                    values = [point.value for point in drawn_points if point.setting == setting]
                     subs = (1,) if max(values) > 100 * min(values) else (1, 2, 5)  # no more labels than there is room
                     axis.xaxis.set_major_locator(LogLocator(subs=subs))
                     axis.xaxis.set_major_formatter("{x:g}")
@@ -171,16 +173,16 @@ def main(arguments: list[str] | None = None) -> str:
     parser.add_argument("--layers", nargs="+", help="the layers; those of the run where not given")
     parser.add_argument("--out", type=Path, nargs="+", default=[], help="figures: .pdf, .svg or .png")
     asked = parser.parse_args(arguments)
-    found: list[Point] = []
+    all_points: list[Point] = []
     for folder in asked.runs:
         run = reopen(folder)
         if getattr(run.parts.similarity, "func", run.parts.similarity) is not similarities.soft_wpmi:
             raise InputError(f"{folder} is no run with similarity=soft_wpmi, whose settings are varied here")
-        for layer in asked.layers or run.found.labels:
-            found += points(run, layer)
+        for layer in asked.layers or run.data.labels:
+            all_points += points(run, layer)
     for path in asked.out:
-        draw(found, path)
-    return markdown(found)
+        draw(all_points, path)
+    return markdown(all_points)
 
 
 if __name__ == "__main__":

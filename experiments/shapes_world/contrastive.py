@@ -53,8 +53,8 @@ def train(args: argparse.Namespace) -> None:
 
 def fit(model: nn.Module, tokenizer: Any, seen: Renders, held_out: Renders, args: argparse.Namespace) -> None:
     texts = sorted({text for several in seen.captions for text in several})
-    place = {text: index for index, text in enumerate(texts)}
-    said = np.array([[place[text] for text in several] for several in seen.captions])
+    index_of = {text: index for index, text in enumerate(texts)}
+    said = np.array([[index_of[text] for text in several] for several in seen.captions])
     tokens = tokenizer(texts)
     words = nn.Linear(DIM, tokenizer.vocab_size)  # predicts the caption's words while training, then thrown away
     steps = args.images // args.batch * args.epochs

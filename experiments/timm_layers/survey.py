@@ -63,21 +63,21 @@ def survey(architecture: str, **options: object) -> Found:
     pictures = torch.randn(IMAGES, *network.pretrained_cfg["input_size"])
     wanted, last = _called(network, pictures)
     decided = decide_layers(network, wanted, pictures, name=architecture)
-    found, stages = Found(architecture, modules=len(decided)), _stages(network)
+    result, stages = Found(architecture, modules=len(decided)), _stages(network)
     for name, layer in decided.items():
         if isinstance(layer, InputError):
             if "first axis is not the images" in str(layer):
-                found.other_axis += 1
+                result.other_axis += 1
             else:
-                found.refused[name] = str(layer)
+                result.refused[name] = str(layer)
             continue
-        found.labelled += 1
+        result.labelled += 1
         width = known_width(network, layer, stages, last)
         if width is not None and width != layer.units:
-            found.wrong.append(f"{name}: {layer.units} for {width}")
-        found.right += width == layer.units
-    found.seconds = time.perf_counter() - began
-    return found
+            result.wrong.append(f"{name}: {layer.units} for {width}")
+        result.right += width == layer.units
+    result.seconds = time.perf_counter() - began
+    return result
 
 
 def known_width(network: nn.Module, layer: Layer, stages: Mapping[str, int], last: Mapping[str, str]) -> int | None:
@@ -120,9 +120,9 @@ def _called(network: nn.Module, pictures: Tensor) -> tuple[list[LayerRequest], d
 
     def hook_for(name: str):
         def hook(module: nn.Module, _inputs: object, output: object) -> None:
-            given = {place: tuple(tensor.shape) for place, tensor in list_tensors(output).items()}
-            outputs.setdefault(name, given)
-            if _width(module) is None or len(given) != 1:
+            shapes = {key: tuple(tensor.shape) for key, tensor in list_tensors(output).items()}
+            outputs.setdefault(name, shapes)
+            if _width(module) is None or len(shapes) != 1:
                 return
             parts = name.split(".")
             for depth in range(1, len(parts)):
@@ -136,29 +136,29 @@ def _called(network: nn.Module, pictures: Tensor) -> tuple[list[LayerRequest], d
     for handle in handles:
         handle.remove()
     wanted = [
-        LayerRequest(name + (f"/{place}" if place else ""), name, call=1, element=place)
-        for name, given in outputs.items()
-        for place in given
+        LayerRequest(name + (f"/{key}" if key else ""), name, call=1, element=key)
+        for name, shapes in outputs.items()
+        for key in shapes
     ]
     same = {name: inner for name, inner in last.items() if outputs.get(name) == outputs.get(inner)}
     return wanted, same
 
 
-def row(found: Found) -> str:
+def row(result: Found) -> str:
     """One line of the table."""
-    images = found.modules - found.other_axis
-    share = 100 * len(found.refused) / max(images, 1)
-    blocks = ", ".join(found.refused_blocks[:3]) if PLAIN.match(found.architecture) else ""
+    images = result.modules - result.other_axis
+    share = 100 * len(result.refused) / max(images, 1)
+    blocks = ", ".join(result.refused_blocks[:3]) if PLAIN.match(result.architecture) else ""
     cells = (
-        found.architecture,
-        found.modules,
-        found.other_axis,
-        found.labelled,
-        found.right,
-        len(found.wrong),
-        f"{len(found.refused)} ({share:.1f} %)",
+        result.architecture,
+        result.modules,
+        result.other_axis,
+        result.labelled,
+        result.right,
+        len(result.wrong),
+        f"{len(result.refused)} ({share:.1f} %)",
         blocks or "-",
-        f"{found.seconds:.0f}",
+        f"{result.seconds:.0f}",
     )
     return "| " + " | ".join(map(str, cells)) + " |"
 
@@ -191,17 +191,17 @@ def main(arguments: list[str] | None = None) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                found = survey(name)
+                result = survey(name)
             except Exception as error:  # one architecture that fails must not end the survey
                 print(f"| {name} | {type(error).__name__}: {str(error)[:200]} |", flush=True)
                 continue
-        lines.append(row(found))
+        lines.append(row(result))
         print(lines[-1], flush=True)
-        for wrong in found.wrong[:5]:
+        for wrong in result.wrong[:5]:
             print(f"  wrong {wrong}", flush=True)
-        for reason in list(found.refused.values())[:6]:
+        for reason in list(result.refused.values())[:6]:
             print(f"  refused {reason[:160]}", flush=True)
-        reasons.update(re.sub(r"'.*?'|\d+( x \d+)*", "_", reason)[:70] for reason in found.refused.values())
+        reasons.update(re.sub(r"'.*?'|\d+( x \d+)*", "_", reason)[:70] for reason in result.refused.values())
         if asked.out:
             asked.out.write_text("\n".join(lines) + "\n")
     print(reasons.most_common(), flush=True)

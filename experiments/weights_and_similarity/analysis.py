@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> str:
     asked = parser.parse_args(arguments)
     run = reopen(asked.run)
     run.activations(asked.layer)
-    labels = run.found.labels[asked.layer]
+    labels = run.data.labels[asked.layer]
     weight = run.weight().double().cpu().numpy()
     distinct = tuple(dict.fromkeys((*labels.descriptions, *run.classes)))
     texts = dict(zip(distinct, run.embed(distinct).double().numpy(), strict=True))

@@ -32,10 +32,10 @@ def test_a_run_opened_again_has_the_labels_it_wrote_whatever_newer_code_would_sa
     table = (small / "labels.csv").read_text()
     shutil.copytree(small, tmp_path / "run")
     (tmp_path / "run" / "labels.csv").write_text(table.replace("red circle", "a name of old"))
-    assert "a name of old" in reopen(tmp_path / "run").found.labels["fc"].descriptions
+    assert "a name of old" in reopen(tmp_path / "run").data.labels["fc"].descriptions
     run = reopen(small)
     written = [line.split(",")[2] for line in (small / "labels.csv").read_text().splitlines()[1:]]
-    assert [name for labels in run.found.labels.values() for name in labels.descriptions] == written
+    assert [name for labels in run.data.labels.values() for name in labels.descriptions] == written
     assert not run.parts.store.made
 
 

@@ -45,6 +45,6 @@ def test_words_are_left_out_one_after_the_other_and_never_the_true_ones(run):
     assert list(found) == [565, 282, 113]
     assert all(len(point.right) == 28 for point in found.values())
     few = [word for word in opened.parts.concepts.names if word in CLASSES]
-    labels = opened.found.labels["fc"]
+    labels = opened.data.labels["fc"]
     assert len(few) == len(labels.units) == 100
     assert [point.value for point in analysis.points(opened, "fc") if point.setting == "concepts"] == [565, 282, 113]
