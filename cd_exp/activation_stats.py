@@ -107,14 +107,16 @@ def merge_strongest(lists: Sequence[TopActivations], k: int) -> TopActivations:
     return TopActivations(values[:k].contiguous(), indices.gather(0, order)[:k].contiguous(), images)
 
 
-def activation_statistics(neurons: Float[Tensor, "images neurons"], *, histogram: bool = False) -> ActivationStatistics:
-    """The statistics of each unit over these images.
+def activation_statistics(
+    neurons: Float[Tensor, "images neurons"], *, histogram: bool = False, width: int = COLUMNS
+) -> ActivationStatistics:
+    """The statistics of each unit over these images, `width` units at a time.
 
     >>> statistics = activation_statistics(torch.tensor([[0.0, 1.0], [0.0, 3.0]]))
     >>> statistics.dead.tolist(), statistics.firing.tolist()  # unit 0 never varies, unit 1 is above 0 on both images
     ([True, False], [0, 2])
     """
-    parts = [_statistics_in_tiles(part, histogram=histogram) for part in neurons.split(COLUMNS, dim=1)]
+    parts = [_statistics_in_tiles(part, histogram=histogram) for part in neurons.split(width, dim=1)]
     columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in FIELDS}
     counts = torch.cat([part.counts for part in parts if part.counts is not None]) if histogram else None
     return ActivationStatistics(len(neurons), **columns, counts=counts)

@@ -127,7 +127,8 @@ def verdict(table_rows: Sequence[Row]) -> str:
     verdicts = [number.holds for row in table_rows for number in row.numbers.values() if number.holds is not None]
     if not verdicts:
         return "No published number is about these runs."
-    return f"{sum(verdicts)} of {len(verdicts)} published numbers hold (within our 95 % interval, or the stated tolerance)."
+    hold = f"{sum(verdicts)} of {len(verdicts)} published numbers hold"
+    return f"{hold} (within our 95 % interval, or the stated tolerance)."
 
 
 def table(claim: Path, *, axes: Sequence[str], arguments: Sequence[str] | None = None) -> str:

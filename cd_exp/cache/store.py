@@ -337,17 +337,18 @@ PATIENCE = 5.0
 
 
 @contextmanager
-def hold_lock(root: Path, key: str, *, wanted: str) -> Iterator[None]:
-    """Hold the lock of a key; while another process has it, wait, and after five seconds say which.
+def hold_lock(root: Path, key: str, *, wanted: str, patience: float = PATIENCE) -> Iterator[None]:
+    """Hold the lock of a key; while another process has it, wait, and after `patience` seconds say which.
 
     Args:
         root: the cache.
         key: of the entry.
         wanted: the entry, for a reader.
+        patience: seconds.
     """
     lock = lock_key(root, key)
     try:
-        lock.acquire(timeout=PATIENCE)
+        lock.acquire(timeout=patience)
     except Timeout:
         print(f"{wanted}: waiting for {_describe_holder(root, key)}, which makes it", file=sys.stderr, flush=True)
         lock.acquire()

@@ -16,14 +16,31 @@ BINS = 24  # bars of the histogram
 NEAREST = 6  # units with correlated activations
 SIMILAR = 12  # concepts stored as similar to each; with 8 a search for dog on the 1,000 class names finds a tenth fewer
 EXCITED = 6  # units of a layer listed with an image
-BLOCK = 2**25  # products worked on at a time
-CACHED = 2**18  # activations worked on at a time, which stay in the cache of a CPU with their copies
-PRODUCTS = 2e11  # multiplications spent on comparing all pairs of units
-EXACT = 4096  # units up to which all pairs are compared; of more, those of a group
-CENTRED = 2**28  # activations held at a time to compare units: 1 GB
 PROJECTED = 64  # numbers that the images are projected to, to find the groups
-GROUP, LARGEST_GROUP = 256, 2048  # units of a group: on average, at most
 GROUPS = 2  # that a unit is in
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much is worked on at a time, and from where on pairs are no longer all compared.
+
+    Attributes:
+        block: products worked on at a time.
+        cached: activations worked on at a time, which stay in the cache of a CPU with their copies.
+        products: multiplications spent on comparing all pairs of units.
+        exact: units or concepts up to which all pairs are compared; of more, those of a group.
+        centred: activations held at a time to compare units: 1 GB.
+        group: units of a group on average.
+        largest_group: units of a group at most.
+    """
+
+    block: int = 2**25
+    cached: int = 2**18
+    products: float = 2e11
+    exact: int = 4096
+    centred: int = 2**28
+    group: int = 256
+    largest_group: int = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +64,11 @@ class NearestUnits:
     exact: bool  # whether all pairs were compared
 
 
-def activation_percentiles(activations: Float[Tensor, "images neurons"]) -> ActivationSpread:
+def activation_percentiles(
+    activations: Float[Tensor, "images neurons"], *, limits: Limits = Limits()
+) -> ActivationSpread:
     """The images about the percentiles of `WEAKER`, the strongest of them first, and the histogram of each unit."""
-    size = max(1, CACHED // max(1, len(activations)))
+    size = max(1, limits.cached // max(1, len(activations)))
     starts = range(0, activations.shape[1], size)
     parts = [
         _percentiles_of_block(activations[:, start : start + size].T.float().contiguous().numpy()) for start in starts
@@ -89,41 +108,45 @@ def _unit_histogram(
     return np.bincount(bins.ravel(), minlength=BINS * len(rows)).reshape(len(rows), BINS)
 
 
-def nearest_units(activations: Float[Tensor, "images neurons"]) -> NearestUnits:
+def nearest_units(activations: Float[Tensor, "images neurons"], *, limits: Limits = Limits()) -> NearestUnits:
     """The other units of the layer whose activations correlate most with each unit's.
 
-    Up to `EXACT` units, all pairs are compared. Of more, those that share a group, so that the time grows with the
-    units and not with their square. Where the activations are too many to be held, evenly spaced images are used.
+    Up to `limits.exact` units, all pairs are compared. Of more, those that share a group, so that the time grows with
+    the units and not with their square. Where the activations are too many to be held, evenly spaced images are used.
     """
     images, neurons = activations.shape
-    exact, kept = neurons <= EXACT, min(NEAREST, neurons - 1)
-    used = min(images, max(64, int(min(PRODUCTS / neurons**2 if exact else CENTRED, CENTRED / neurons))))
+    exact, kept = neurons <= limits.exact, min(NEAREST, neurons - 1)
+    products = limits.products / neurons**2 if exact else limits.centred
+    used = min(images, max(64, int(min(products, limits.centred / neurons))))
     chosen = activations if used == images else activations[torch.linspace(0, images - 1, used).round().long()]
     units = chosen.T.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
-    for part in units.split(max(1, BLOCK // used)):  # in place: a copy would be another 1 GB
+    for part in units.split(max(1, limits.block // used)):  # in place: a copy would be another 1 GB
         part -= part.mean(dim=1, keepdim=True)
         torch.nn.functional.normalize(part, dim=1, eps=1e-12, out=part)
-    nearest, correlation = _compare_all(units, kept) if exact else _compare_in_groups(units, kept)
+    compare = _compare_all if exact else _compare_in_groups
+    nearest, correlation = compare(units, kept, limits)
     return NearestUnits(nearest.numpy(), correlation.clamp(-1, 1).numpy(), used, exact)
 
 
-def nearest_concepts(texts: Float[Tensor, "concepts dim"]) -> Int[np.ndarray, "concepts near"]:
+def nearest_concepts(
+    texts: Float[Tensor, "concepts dim"], *, limits: Limits = Limits()
+) -> Int[np.ndarray, "concepts near"]:
     """The other concepts whose text embeddings are most similar to each one's, nearest first.
 
     Embeddings are centred over the concepts first: what all have in common (of "a tench", "a hen", ... the template)
-    makes every cosine high. Up to `EXACT` concepts, all pairs are compared; of more, those that share a group.
+    makes every cosine high. Up to `limits.exact` concepts, all pairs are compared; of more, those that share a group.
     """
     concepts = len(texts)
     if concepts < 2:
         return np.empty((concepts, 0), dtype=np.int64)
     rows = torch.nn.functional.normalize(texts.float() - texts.float().mean(dim=0), dim=1, eps=1e-12)
-    compare = _compare_all if concepts <= EXACT else _compare_in_groups
-    return compare(rows, min(SIMILAR, concepts - 1))[0].numpy()
+    compare = _compare_all if concepts <= limits.exact else _compare_in_groups
+    return compare(rows, min(SIMILAR, concepts - 1), limits)[0].numpy()
 
 
-def _compare_all(units: Float[Tensor, "neurons images"], kept: int) -> tuple[Tensor, Tensor]:
+def _compare_all(units: Float[Tensor, "neurons images"], kept: int, limits: Limits) -> tuple[Tensor, Tensor]:
     """The units of greatest cosine, with the cosine."""
-    size = max(1, BLOCK // len(units))
+    size = max(1, limits.block // len(units))
     nearest = []
     for start in range(0, len(units), size):
         products = units[start : start + size] @ units.T
@@ -132,14 +155,14 @@ def _compare_all(units: Float[Tensor, "neurons images"], kept: int) -> tuple[Ten
     return torch.cat([part.indices for part in nearest]), torch.cat([part.values for part in nearest])
 
 
-def _compare_in_groups(units: Float[Tensor, "neurons images"], kept: int) -> tuple[Tensor, Tensor]:
+def _compare_in_groups(units: Float[Tensor, "neurons images"], kept: int, limits: Limits) -> tuple[Tensor, Tensor]:
     """The units of greatest cosine among those that share one of `GROUPS` groups, with the cosine."""
     best = torch.full((len(units), kept), -2.0)  # below every cosine
     nearest = torch.full((len(units), kept), -1)
-    for group in _group_units(units).T:
+    for group in _group_units(units, limits.group).T:
         order = group.argsort(stable=True)
         for members in order.split(torch.bincount(group).tolist()):
-            for part in members.split(LARGEST_GROUP):
+            for part in members.split(limits.largest_group):
                 inside = units[part]
                 top = (inside @ inside.T).fill_diagonal_(-2.0).topk(min(kept, len(part)), dim=1)
                 others = torch.where(top.values > -2.0, part[top.indices], -1)
@@ -156,21 +179,21 @@ def _compare_in_groups(units: Float[Tensor, "neurons images"], kept: int) -> tup
     return nearest, best
 
 
-def _group_units(units: Float[Tensor, "neurons images"]) -> Int[Tensor, "neurons groups"]:
+def _group_units(units: Float[Tensor, "neurons images"], size: int) -> Int[Tensor, "neurons groups"]:
     """For each unit the numbers of its `GROUPS` groups: those of the nearest pivots in a random projection.
 
     The projection has random signs (Achlioptas, J. Comput. Syst. Sci. 66 (2003)). Pivots are units drawn at random,
-    moved twice to the mean of the units nearest to them (spherical k-means).
+    moved twice to the mean of the units nearest to them (spherical k-means): one for `size` units.
     """
     generator = torch.Generator().manual_seed(0)
     signs = 2.0 * torch.randint(2, (units.shape[1], PROJECTED), generator=generator) - 1
     sketch = torch.nn.functional.normalize(units @ signs, dim=1, eps=1e-12)
-    pivots = sketch[torch.randperm(len(units), generator=generator)[: max(GROUPS, len(units) // GROUP)]]
+    pivots = sketch[torch.randperm(len(units), generator=generator)[: max(GROUPS, len(units) // size)]]
     for _ in range(2):
-        owner = torch.cat([(part @ pivots.T).argmax(dim=1) for part in sketch.split(GROUP)])
+        owner = torch.cat([(part @ pivots.T).argmax(dim=1) for part in sketch.split(size)])
         moved = torch.zeros_like(pivots).index_add_(0, owner, sketch)
         pivots = torch.nn.functional.normalize(moved, dim=1, eps=1e-12)
-    return torch.cat([(part @ pivots.T).topk(GROUPS, dim=1).indices for part in sketch.split(GROUP)])
+    return torch.cat([(part @ pivots.T).topk(GROUPS, dim=1).indices for part in sketch.split(size)])
 
 
 def top_units_per_image(
@@ -184,7 +207,7 @@ def top_units_per_image(
         statistics: of the activations.
     """
     mean, scale = statistics.mean.float(), torch.where(statistics.dead, 0.0, 1 / statistics.deviation).float()
-    size = max(1, CACHED // activations.shape[1])
+    size = max(1, Limits().cached // activations.shape[1])
     parts = [
         ((activations[part].float() - mean) * scale).topk(min(EXCITED, len(mean)), dim=1)
         for part in torch.as_tensor(rows, dtype=torch.long).split(size)
@@ -204,7 +227,7 @@ def select_shown_images(
     """
     pictures = torch.nn.functional.normalize(images.float(), dim=1)
     words = torch.nn.functional.normalize(texts.float(), dim=1)
-    size = max(1, BLOCK // max(1, len(pictures)))
+    size = max(1, Limits().block // max(1, len(pictures)))
     parts = [(words[start : start + size] @ pictures.T).topk(min(count, len(pictures)), dim=1)
              for start in range(0, len(words), size)]  # fmt: skip
     if not parts:

@@ -39,6 +39,7 @@ from cd_exp.models import TargetModel
 from cd_exp.probes.folder import way_in
 from cd_exp.records import Probe, TopActivations
 from cd_exp.units import ActivationMatrix, Units, as_units
+from cd_exp.units.activation_matrix import COLUMNS_AT_A_TIME
 
 IMAGES = "clip images"  # the name of CLIP's embeddings beside the layers
 
@@ -325,7 +326,14 @@ def _is_listed(units: ActivationMatrix, probe: Probe, settings: ExtractionSettin
     )
 
 
-def reduce_matrix(units: ActivationMatrix, features: Features, ids: Sequence[str], strongest: int) -> Features:
+def reduce_matrix(
+    units: ActivationMatrix,
+    features: Features,
+    ids: Sequence[str],
+    strongest: int,
+    *,
+    width: int = COLUMNS_AT_A_TIME,
+) -> Features:
     """The features with each unit's strongest images and statistics, some units at a time: 1,000,000 units and 10,000
     images would be 40 GB.
 
@@ -334,11 +342,12 @@ def reduce_matrix(units: ActivationMatrix, features: Features, ids: Sequence[str
         features: without activations.
         ids: of the images that are used.
         strongest: how many images to keep of each unit.
+        width: units at a time.
     """
     reduced = {}
     for layer in units.files:
         lists, statistics = [], []
-        for block in units.iterate_blocks(layer, ids):
+        for block in units.iterate_blocks(layer, ids, width=width):
             lists.append(strongest_images(block, strongest))
             statistics.append(activation_statistics(block, histogram=True))
         values = torch.cat([part.values for part in lists], dim=1)

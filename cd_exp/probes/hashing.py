@@ -54,6 +54,7 @@ def cached_hashes(
     *,
     state: Callable[[str], State],
     read: Callable[[str], str],
+    size: int = BATCH,
 ) -> Iterator[str]:
     """The digest of each name in order, batch by batch: from memory where its state is as it was, else read.
 
@@ -65,11 +66,12 @@ def cached_hashes(
         cache: where to remember; None remembers nothing.
         state: what changes when the content does; an empty one is never remembered.
         read: the digest itself; called in several threads.
+        size: names in a batch.
     """
     memory = _memory(root, cache)
     left = iter(names)
     with ThreadPoolExecutor(READERS) as pool, show_progress("reading the probe images", len(names)) as advance:
-        while batch := list(islice(left, BATCH)):
+        while batch := list(islice(left, size)):
             states = {name: state(name) for name in batch}
             remembered = _read_hashes(memory, states) if memory else {}
             new = [name for name in states if name not in remembered]

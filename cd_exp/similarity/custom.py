@@ -73,7 +73,7 @@ def check_function(function: Callable[..., Any], *, source: str, bound: Collecti
             raise InputError(f"{source} needs {parameter.name}, which no run gives: bind it with functools.partial")
 
     @functools.wraps(function)
-    def scored(match: Any, neurons: Any, **settings: Any) -> Tensor:
+    def score(match: Any, neurons: Any, **settings: Any) -> Tensor:
         before = _changes_inputs(match, neurons)
         with door(f"{source} failed"):
             scores = function(match, neurons, **settings)
@@ -81,7 +81,7 @@ def check_function(function: Callable[..., Any], *, source: str, bound: Collecti
             raise InputError(f"{source} changes its arguments, which others read too; work on neurons.clone()")
         return _check_scores(scores, (neurons.shape[1], match_shape(match)[1]), source=source)
 
-    return scored
+    return score
 
 
 def _changes_inputs(match: DenseOrFactored, neurons: Activations) -> list[int]:

@@ -81,19 +81,19 @@ def rank_reorder(
     needed, rows = torch.unique(chosen.T.contiguous(), return_inverse=True)
     match, concepts = take_images(match, needed), match_shape(match)[1]
 
-    def scored(matched: Float[Tensor, "top block"], unit: int) -> Float[Tensor, " block"]:
+    def score(matched: Float[Tensor, "top block"], unit: int) -> Float[Tensor, " block"]:
         error = _disorder(matched, fall[unit], power=power)
         ratio = torch.where(chance[unit] > 0, error / chance[unit], 1.0)
         return -ratio / matched.mean(dim=0).clamp(min=MIN_MEAN) ** scale_power
 
     if columns is not None:
         matches = (take_some(match, rows[unit], columns[unit]) for unit in range(len(rows)))
-        return torch.stack([scored(matched, unit) for unit, matched in enumerate(matches)])
+        return torch.stack([score(matched, unit) for unit, matched in enumerate(matches)])
     scores = values.new_empty(values.shape[1], concepts)
     for block in concept_slices(concepts, min(1024, max(16, CELLS // len(needed)))):
         part = take_tile(match, block)
         for unit in range(len(rows)):
-            scores[unit, block] = scored(part.index_select(0, rows[unit]), unit)
+            scores[unit, block] = score(part.index_select(0, rows[unit]), unit)
     return scores
 
 

@@ -57,13 +57,13 @@ def _factorise(match: DenseOrFactored) -> tuple[Float[Tensor, "images dim"], Flo
     return torch.eye(len(match), dtype=match.dtype, device=match.device), match.T
 
 
-def check_size(neurons: Float[Tensor, "images neurons"]) -> None:
-    """Refuse a layer whose eigenproblem has more than `LARGEST` rows."""
+def check_size(neurons: Float[Tensor, "images neurons"], *, most: int = LARGEST) -> None:
+    """Refuse a layer whose eigenproblem has more than `most` rows."""
     count, units = neurons.shape
-    if min(count, units) > LARGEST:
+    if min(count, units) > most:
         raise InputError(
             f"whitened_wpmi solves an eigenproblem of the smaller of {count} images and {units} units, at most "
-            f"{LARGEST}; take fewer images (probe.size={LARGEST}) or fewer units, or similarity=soft_wpmi"
+            f"{most}; take fewer images (probe.size={most}) or fewer units, or similarity=soft_wpmi"
         )
 
 

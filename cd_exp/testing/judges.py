@@ -68,19 +68,19 @@ def _scenes(images: int) -> tuple[Probe, tuple[str, ...], Tensor, Tensor]:
     """A probe set, concepts that it shows neither always nor hardly ever, where it shows each, and their embeddings."""
     probe = probes.shapes(size=images)
     names = tuple(name for name in dict.fromkeys(probe.concepts) if _share(probe, name) > 0.1)[:12]
-    shown = torch.tensor(np.stack([_shown(probe, name) for name in names], axis=1), dtype=torch.float32)
+    shown = torch.tensor(np.stack([_read_presence(probe, name) for name in names], axis=1), dtype=torch.float32)
     texts = clips.shapes_clip().embed(Concepts(names), device=torch.device("cpu")).float()
     return probe, names, shown, torch.nn.functional.normalize(texts)
 
 
-def _shown(probe: Probe, name: str) -> np.ndarray:
+def _read_presence(probe: Probe, name: str) -> np.ndarray:
     shown = probe.shows(name, range(len(probe)))
     assert shown is not None
     return shown
 
 
 def _share(probe: Probe, name: str) -> float:
-    return float(min(_shown(probe, name).mean(), 1 - _shown(probe, name).mean()))
+    return float(min(_read_presence(probe, name).mean(), 1 - _read_presence(probe, name).mean()))
 
 
 def _activations(shown: Tensor, units: int, generator: torch.Generator) -> Tensor:
@@ -267,7 +267,7 @@ class JudgeTests:
     def test_order_of_images_is_irrelevant(self, judge: Judge, held: HeldOut, asked: LabelsToScore) -> None:
         """The images that are scored on, in any order."""
         order = _shuffle(len(held.features.kept))
-        moved = replace(held, **_moved(held, order))
+        moved = replace(held, **_reorder_images(held, order))
         self._compare(judge(moved, [asked])[0], judge(held, [asked])[0])
 
     def test_dead_units_have_no_high_score(self, judge: Judge, held: HeldOut, asked: LabelsToScore) -> None:
@@ -297,7 +297,7 @@ def _held_out(run: RunData) -> HeldOut:
     return HeldOut.of(run, chosen_on=chosen_on, scored_on=scored_on)
 
 
-def _moved(held: HeldOut, order: Tensor) -> dict[str, Any]:
+def _reorder_images(held: HeldOut, order: Tensor) -> dict[str, Any]:
     """The features of a run with its rows in another order, and where its two parts of the images are now."""
     rank = torch.argsort(order).numpy()
     activations = {layer: values[order] for layer, values in held.features.activations.items()}

@@ -63,7 +63,7 @@ class SimilarityTests:
         for seed in range(3):
             order = _shuffle(len(neurons), seed)
             moved = function(ConceptActivations(match.images[order], match.texts), neurons[order])
-            assert_close(moved, function(match, neurons), **self.close, msg=_named("order of images", seed))
+            assert_close(moved, function(match, neurons), **self.close, msg=_add_number("order of images", seed))
 
     def test_order_of_units_and_concepts_is_kept(self, function: Function, world: Any) -> None:
         """Row k of the scores is unit k and column t concept t."""
@@ -72,7 +72,7 @@ class SimilarityTests:
             units, concepts = _shuffle(neurons.shape[1], seed), _shuffle(len(match.texts), seed)
             moved = function(ConceptActivations(match.images, match.texts[concepts]), neurons[:, units])
             expected = function(match, neurons)[units][:, concepts]
-            assert_close(moved, expected, **self.close, msg=_named("order of units and concepts", seed))
+            assert_close(moved, expected, **self.close, msg=_add_number("order of units and concepts", seed))
 
     def test_factored_equals_dense(self, function: Function, world: Any) -> None:
         """The match as embeddings, and as a matrix of images x concepts."""
@@ -84,7 +84,7 @@ class SimilarityTests:
         """A large layer is scored some units at a time."""
         match, neurons = world
         pieces = torch.cat([scores for _, scores in score_blocks(function, match, neurons, units=units)])
-        assert_close(pieces, function(match, neurons), **self.close, msg=_named("chunks of units", units))
+        assert_close(pieces, function(match, neurons), **self.close, msg=_add_number("chunks of units", units))
 
     def test_half_precision(self, function: Function, world: Any) -> None:
         """Features of a GPU come as float16; scores are float32 and finite."""
@@ -169,5 +169,5 @@ def _shuffle(count: int, seed: int) -> Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
 
 
-def _named(what: str, number: int) -> Callable[[str], str]:
+def _add_number(what: str, number: int) -> Callable[[str], str]:
     return lambda message: f"{what} (number {number}): {message}"

@@ -87,15 +87,17 @@ class ActivationMatrix:
             check_truth(self.truth, self.widths)
         return self.select_rows(ids)
 
-    def iterate_blocks(self, layer: str, ids: Sequence[str]) -> Iterator[Float[Tensor, "images block"]]:
-        """The activations of a layer for these images, `COLUMNS_AT_A_TIME` units at a time: the whole is never made."""
+    def iterate_blocks(
+        self, layer: str, ids: Sequence[str], *, width: int = COLUMNS_AT_A_TIME
+    ) -> Iterator[Float[Tensor, "images block"]]:
+        """The activations of a layer for these images, `width` units at a time: the whole is never made."""
         path = self.files[layer]
         if self.tokens_per_image > 1 or self.pool == "fraction":  # rows have to be pooled first
-            yield from self.activations(layer, self.select_rows(ids)[0]).split(COLUMNS_AT_A_TIME, dim=1)
+            yield from self.activations(layer, self.select_rows(ids)[0]).split(width, dim=1)
             return
         rows, source = self.select_rows(ids)[0], self._open(layer)
-        for number, part in enumerate(source.columns(rows, COLUMNS_AT_A_TIME)):
-            yield _check_values(part, path, first=number * COLUMNS_AT_A_TIME)
+        for number, part in enumerate(source.columns(rows, width)):
+            yield _check_values(part, path, first=number * width)
 
     def truth_of(self, model: TargetModel, layer: str, *, units: int) -> tuple[Accepted, ...]:
         """As `cd_exp.units.Units`."""

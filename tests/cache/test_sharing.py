@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from cd_exp.cache import Entry, Store
-from cd_exp.cache import store as store_module
+from cd_exp.cache.store import hold_lock
 from cd_exp.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -201,14 +201,13 @@ with Store(sys.argv[1]).lock([Entry("images", {"probe": "def"})]):
 """
 
 
-def test_one_that_waits_says_for_whom(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(store_module, "PATIENCE", 0.05)
+def test_one_that_waits_says_for_whom(tmp_path, capsys):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, text=True, env=environment
     ) as holder:
         assert holder.stdout.readline() == "held\n"
-        with Store(tmp_path).lock([ENTRY]):
+        with hold_lock(tmp_path, ENTRY.key, wanted=ENTRY.says, patience=0.05):
             pass
     said = capsys.readouterr().err
     assert said.count("\n") == 1

@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cd_exp.activation_stats import activation_statistics
-from cd_exp.explorer import unit_statistics as module
 from cd_exp.explorer.unit_statistics import (
     BINS,
+    SIMILAR,
+    Limits,
     activation_percentiles,
     nearest_concepts,
     nearest_units,
@@ -56,12 +57,12 @@ def test_units_that_act_alike_are_those_of_highest_correlation(activations):
     assert found.images == 101
 
 
-def test_a_wide_layer_is_compared_on_some_of_the_images_and_says_so(activations, monkeypatch):
-    monkeypatch.setattr(module, "PRODUCTS", 7 * 7 * 80)
-    found = nearest_units(activations)
+def test_a_wide_layer_is_compared_on_some_of_the_images_and_says_so(activations):
+    limits = Limits(products=7 * 7 * 80)
+    found = nearest_units(activations, limits=limits)
     assert found.images == 80
     rows = np.linspace(0, 100, 80).round().astype(int)
-    assert found.nearest.tolist() == nearest_units(activations[rows]).nearest.tolist()
+    assert found.nearest.tolist() == nearest_units(activations[rows], limits=limits).nearest.tolist()
 
 
 @pytest.fixture
@@ -74,12 +75,10 @@ def families():
     return activations[:, torch.randperm(600, generator=generator)]
 
 
-def test_of_more_units_than_all_pairs_are_compared_of_the_nearest_are_still_found(families, monkeypatch):
+def test_of_more_units_than_all_pairs_are_compared_of_the_nearest_are_still_found(families):
     exact = nearest_units(families)
     assert exact.exact
-    monkeypatch.setattr(module, "EXACT", 599)
-    monkeypatch.setattr(module, "GROUP", 40)
-    found = nearest_units(families)
+    found = nearest_units(families, limits=Limits(exact=599, group=40))
     assert not found.exact
     alive = families.std(dim=0) > 0
     shared = [len({*a} & {*b}) / 6 for a, b in zip(found.nearest[alive], exact.nearest[alive], strict=True)]
@@ -93,10 +92,8 @@ def test_of_more_units_than_all_pairs_are_compared_of_the_nearest_are_still_foun
         assert found.correlation[unit][kept] == pytest.approx(expected[rows[unit], rows[others[kept]]], abs=1e-4)
 
 
-def test_groups_smaller_than_the_list_are_filled_up_with_other_units(families, monkeypatch):
-    monkeypatch.setattr(module, "EXACT", 10)
-    monkeypatch.setattr(module, "LARGEST_GROUP", 3)
-    found = nearest_units(families)
+def test_groups_smaller_than_the_list_are_filled_up_with_other_units(families):
+    found = nearest_units(families, limits=Limits(exact=10, largest_group=3))
     assert all(len({*row, unit}) == 7 for unit, row in enumerate(found.nearest.tolist()))
     normal = torch.nn.functional.normalize(families - families.mean(dim=0), dim=0).T
     for unit in range(0, 600, 50):
@@ -108,10 +105,8 @@ def test_groups_smaller_than_the_list_are_filled_up_with_other_units(families, m
 def test_blocks_do_not_change_the_evidence(block):
     activations = torch.rand(40, 9, generator=torch.Generator().manual_seed(1))
     whole = activation_percentiles(activations)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "BLOCK", block)
-        patch.setattr(module, "CACHED", block)
-        found, near = activation_percentiles(activations), nearest_units(activations)
+    limits = Limits(block=block, cached=block)
+    found, near = activation_percentiles(activations, limits=limits), nearest_units(activations, limits=limits)
     assert (found.weaker == whole.weaker).all()
     assert (found.histogram == whole.histogram).all()
     assert (near.nearest == nearest_units(activations).nearest).all()
@@ -142,17 +137,16 @@ def test_clip_shows_the_images_with_the_highest_cosine():
     assert select_shown_images(images, texts[:0], count=3)[0].shape == (0, 0)
 
 
-def test_similar_concepts_are_the_nearest_once_what_all_share_is_off(monkeypatch):
+def test_similar_concepts_are_the_nearest_once_what_all_share_is_off():
     texts = torch.randn(40, 16, generator=torch.Generator().manual_seed(5)) + 3
-    monkeypatch.setattr(module, "BLOCK", 120)  # three concepts at a time
     centred = (texts - texts.mean(dim=0)).numpy()
-    for concept, row in enumerate(nearest_concepts(texts).tolist()):
+    for concept, row in enumerate(nearest_concepts(texts, limits=Limits(block=120)).tolist()):  # three at a time
         cosines = [
             np.dot(centred[concept], other) / np.linalg.norm(centred[concept]) / np.linalg.norm(other)
             for other in centred
         ]
         order = np.argsort(-np.array(cosines)).tolist()
-        assert row == [other for other in order if other != concept][: module.SIMILAR]
+        assert row == [other for other in order if other != concept][:SIMILAR]
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 5])
@@ -160,8 +154,7 @@ def test_few_concepts_have_fewer_similar_ones(count):
     assert nearest_concepts(torch.randn(count, 4)).shape == (count, max(0, count - 1))
 
 
-def test_of_very_many_concepts_those_of_a_group_are_compared(monkeypatch):
+def test_of_very_many_concepts_those_of_a_group_are_compared():
     texts = torch.randn(60, 200, generator=torch.Generator().manual_seed(5))
     texts[30:] = texts[:30] + 0.05 * texts[30:]  # pairs of nearly the same meaning
-    monkeypatch.setattr(module, "EXACT", 20)
-    assert nearest_concepts(texts)[:, 0].tolist() == [*range(30, 60), *range(30)]
+    assert nearest_concepts(texts, limits=Limits(exact=20))[:, 0].tolist() == [*range(30, 60), *range(30)]

@@ -1,6 +1,7 @@
 import os
 import sqlite3
 from contextlib import closing
+from functools import partial
 
 import pytest
 
@@ -63,16 +64,14 @@ def test_an_edited_memory_changes_no_digest(tmp_path, statement):
     assert file_digests(root, ["x", "y"], cache) == first
 
 
-def test_what_was_read_before_a_kill_is_not_read_again(tmp_path, monkeypatch):
+def test_what_was_read_before_a_kill_is_not_read_again(tmp_path):
     root, cache = tree(tmp_path / "a", **{str(i): str(i) for i in range(10)}), str(tmp_path / "cache")
-    monkeypatch.setattr(hashing, "BATCH", 4)
-    begun = hashing.hash_files(root, [str(i) for i in range(10)], cache)
-    first = next(begun)
+    names = [str(i) for i in range(10)]
+    hashes = partial(hashing.cached_hashes, root, names, cache, state=lambda name: (1,), size=4)
+    begun = hashes(read=lambda name: f"before {name}")
+    assert next(begun) == "before 0"
     begun.close()  # the run ends here
-    monkeypatch.setattr(hashing, "hash_file", lambda path: f"read {path.name}")
-    again = file_digests(root, [str(i) for i in range(10)], cache)
-    assert again[0] == first
-    assert again[4:] == [f"read {i}" for i in range(4, 10)]
+    assert [*hashes(read=lambda name: f"after {name}")] == [f"{'before' if i < 4 else 'after'} {i}" for i in range(10)]
 
 
 def test_a_memory_that_cannot_be_written_costs_only_time(tmp_path):

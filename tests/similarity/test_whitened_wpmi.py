@@ -22,6 +22,7 @@ from cd_exp.similarity.whitened_wpmi import (
     contains_other_name,
     penalise_off_centre,
 )
+from cd_exp.similarity.whitening import check_size
 
 worlds = st.builds(
     draw, images=st.integers(12, 60), concepts=st.integers(2, 20), units=st.integers(2, 30), dim=st.integers(2, 16),
@@ -94,10 +95,9 @@ def test_a_dead_unit_and_a_concept_that_never_varies_are_finite():
     assert (whitened_wpmi(torch.full((60, 4), 0.2), neurons).var(dim=1) < 1e-10).all()
 
 
-def test_a_layer_too_large_is_refused_with_a_way_out(monkeypatch):
-    monkeypatch.setattr("cd_exp.similarity.whitening.LARGEST", 8)
+def test_a_layer_too_large_is_refused_with_a_way_out():
     with pytest.raises(InputError, match=r"of 60 images and 9 units, at most 8; take fewer images \(probe"):
-        whitened_wpmi(*draw())
+        check_size(draw()[1], most=8)
 
 
 def test_a_name_is_nested_by_words():

@@ -11,7 +11,6 @@ from cd_exp.activation_stats import activation_statistics, strongest_images
 from cd_exp.errors import InputError
 from cd_exp.features import Features
 from cd_exp.features.extract import reduce_matrix
-from cd_exp.units import activation_matrix
 from cd_exp.units.activation_matrix import ActivationMatrix
 
 IDS = ["a/1.png", "b/2.png", "c 3.png", "d.png"]
@@ -181,10 +180,8 @@ def test_lists_of_a_matrix_some_units_at_a_time_are_those_of_the_whole(tmp_path_
     place = folder(tmp_path_factory.mktemp("m"), layer=csr_array(dense) if kind == "sparse" else dense)
     units = ActivationMatrix(str(place), tokens_per_image=tokens)
     whole = units.activations("layer", units.select_rows(IDS[::-1])[0])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(activation_matrix, "COLUMNS_AT_A_TIME", 5)
-        bare = Features({}, torch.ones(4, 2), range(4), ())
-        found = reduce_matrix(units, bare, IDS[::-1], 3)
+    bare = Features({}, torch.ones(4, 2), range(4), ())
+    found = reduce_matrix(units, bare, IDS[::-1], 3, width=5)
     expected, counted = strongest_images(whole, 3), activation_statistics(whole, histogram=True)
     lists = found.strongest("layer", 3)
     assert lists.indices.tolist() == expected.indices.tolist()
@@ -193,9 +190,8 @@ def test_lists_of_a_matrix_some_units_at_a_time_are_those_of_the_whole(tmp_path_
         assert getattr(found.statistics("layer"), name).tolist() == getattr(counted, name).tolist()
 
 
-def test_a_value_that_is_not_finite_is_named_by_its_number_in_the_layer(tmp_path, monkeypatch):
-    monkeypatch.setattr(activation_matrix, "COLUMNS_AT_A_TIME", 2)
+def test_a_value_that_is_not_finite_is_named_by_its_number_in_the_layer(tmp_path):
     broken = values()
     broken[1, 4] = np.inf
     with pytest.raises(InputError, match="unit 4 has a value that is not finite"):
-        list(ActivationMatrix(str(folder(tmp_path, a=broken))).iterate_blocks("a", IDS))
+        list(ActivationMatrix(str(folder(tmp_path, a=broken))).iterate_blocks("a", IDS, width=2))
