@@ -5,8 +5,9 @@ import os
 import signal
 
 import pytest
+from helpers.browsing import browser
+from helpers.made_outcomes import MANIFEST, make_outcome
 from hypothesis import settings
-from made_outcomes import MANIFEST, make_outcome
 
 from cd_exp.records import RunResult
 
@@ -39,6 +40,21 @@ def many_units() -> RunResult:
 @pytest.fixture
 def manifest() -> dict:
     return MANIFEST
+
+
+@pytest.fixture(scope="session")
+def opened_browser(tmp_path_factory):
+    with browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def window(opened_browser):
+    """Every browser test begins with a laptop's window in light colours."""
+    opened_browser.size(1280, 860)
+    opened_browser.scheme("light")
+    opened_browser.complaints()
+    return opened_browser
 
 
 @pytest.fixture(autouse=True)

@@ -1,12 +1,12 @@
 """Priors, probabilities and general labels through whole runs: files, metrics, notes, and what is refused."""
 
-import csv
 import json
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.reading import read_rows
 
 from cd_exp import clips, concepts, models, probes, similarity
 from cd_exp.cache import Store
@@ -105,7 +105,7 @@ def test_a_run_says_what_it_chose_and_believes(run, kinds):
     priors = json.loads((folder / "manifest.json").read_text())["priors"]
     assert priors["fc"]["prior_weight"] == fc["prior_weight"]
     assert set(priors["fc"]["agreement"]) == set(priors["fc"]["information"]) == {"0", "0.4", "0.85"}
-    rows = list(csv.DictReader((folder / "labels.csv").read_text().splitlines()))
+    rows = read_rows(folder / "labels.csv")
     assert list(rows[0])[9:14] == ["stable_set", "p_right", "general_label", "general_p", "general_bits"]
     assert (folder / "figures/reliability.png").is_file()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.reading import read_metrics
 from PIL import Image
 
 from cd_exp import __version__
@@ -42,10 +43,6 @@ def run(monkeypatch, tmp_path, capsys):
         return status, out, err, place
 
     return command
-
-
-def results(folder):
-    return json.loads((folder / "metrics.json").read_text())
 
 
 def test_help_teaches_and_is_quick():
@@ -101,7 +98,7 @@ def test_help_imports_nothing_heavy():
 def test_the_embedded_world_end_to_end(run):
     status, out, _, folder = run(*SMALL, *QUICK)
     assert status == 0
-    metrics = results(folder)
+    metrics = read_metrics(folder)
     assert set(metrics["layers"]) == {"layer4", "fc"}
     final = metrics["layers"]["fc"]
     assert final["units"] == final["judged"] == 100
@@ -132,7 +129,7 @@ def test_the_embedded_world_end_to_end(run):
 def test_network_dissection_beside_our_labels(run):
     status, out, _, folder = run(*SMALL, *QUICK, "baseline=netdissect")
     assert status == 0
-    assert set(results(folder)["baselines"]["netdissect"]) == {"layer4", "fc"}
+    assert set(read_metrics(folder)["baselines"]["netdissect"]) == {"layer4", "fc"}
     assert (folder / "tally_layer4.csv").is_file()
     assert (folder / "labels_netdissect.csv").is_file()
     assert all(heading in out for heading in ("clip_dissect − netdissect", "identical labels"))
@@ -141,7 +138,7 @@ def test_network_dissection_beside_our_labels(run):
     published = ["baseline=published", f"baseline.path={tally}", "baseline.layer=layer4"]
     status, _, _, other = run(*SMALL, *QUICK, *published, folder="published")
     assert status == 0
-    ours, theirs = results(folder)["baselines"]["netdissect"], results(other)["baselines"]["published"]
+    ours, theirs = read_metrics(folder)["baselines"]["netdissect"], read_metrics(other)["baselines"]["published"]
     assert theirs["layer4"]["top1"] == pytest.approx(ours["layer4"]["top1"])
 
     status, *_ = run(*SMALL, *QUICK)  # into the folder of the first
@@ -199,7 +196,7 @@ def test_a_probe_smaller_than_top_k_is_a_defined_result(run):
     assert status == 0
     assert "similarity.top_k=100 reads all 30 images" in " ".join(out.split())
     assert "similarity.top_k=3 fits" in " ".join(out.split())
-    assert results(folder)["layers"]["fc"]["judged"] == 100
+    assert read_metrics(folder)["layers"]["fc"]["judged"] == 100
 
 
 def test_own_images_words_and_network(run, tmp_path):
@@ -234,8 +231,8 @@ def test_own_images_words_and_network(run, tmp_path):
     assert "bad.png" in err
     status, out, _, folder = run(*words, *QUICK, "probe.on_error=skip", folder="skipped")
     assert status == 0
-    assert [layer["units"] for layer in results(folder)["layers"].values()] == [4, 3]
-    assert "top1" not in results(folder)["layers"]["0"]
+    assert [layer["units"] for layer in read_metrics(folder)["layers"].values()] == [4, 3]
+    assert "top1" not in read_metrics(folder)["layers"]["0"]
     assert json.loads((folder / "manifest.json").read_text())["images"]["skipped"] == ["bad.png"]
     assert "<blink>" not in (folder / "report.html").read_text()
     assert "unreadable" in out
@@ -267,7 +264,7 @@ def test_wandb_offline_has_the_numbers_of_metrics_json(run):
     summary = {}
     for record in map(json.loads, read.splitlines()):
         summary |= record["summary"]["update"] if record["type"] == "summary" else {}
-    for layer, metrics in results(folder)["layers"].items():
+    for layer, metrics in read_metrics(folder)["layers"].items():
         for name in ("top1", "top5", "mean_rank", "clip_cosine"):
             assert summary[f"{layer}/{name}"] == pytest.approx(metrics[name])
 
@@ -313,7 +310,7 @@ def test_the_real_photographs_give_the_published_numbers(run):
             folder=name,
         )
         assert status == 0, err
-        layers = results(folder)["layers"]
+        layers = read_metrics(folder)["layers"]
         assert list(layers) == ["layer1", "layer2", "layer3", "layer4", "fc"]
         assert layers["fc"]["top1"] == pytest.approx(top1, abs=0.3)
         assert layers["fc"]["top5"] == pytest.approx(top5, abs=0.3)

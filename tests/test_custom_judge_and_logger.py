@@ -1,12 +1,12 @@
 """`judge=custom` and `logger=custom`: both from one file of the user's own."""
 
-import csv
 import json
 import os
 
 import numpy as np
 import pytest
 import torch
+from helpers.reading import read_rows
 
 from cd_exp.cli.entry import main
 from cd_exp.errors import InputError
@@ -93,7 +93,7 @@ def test_a_run_is_judged_and_recorded_by_code_of_the_users_own(mine, tmp_path, m
     monkeypatch.setenv("CD_EXP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("sys.argv", ["run.py", *words, f"hydra.run.dir={tmp_path}/run"])
     main()
-    rows = list(csv.DictReader((tmp_path / "run/labels.csv").read_text().splitlines()))
+    rows = read_rows(tmp_path / "run/labels.csv")
     assert all(float(row["faithfulness_auprc"]) == len(row["judged_label"]) for row in rows)
     assert json.loads((tmp_path / "run/mine.json").read_text()) == [5, ["fc"]]
 

@@ -1,6 +1,5 @@
 """Commands that list print one JSON document, errors too; llms.txt and these documents answer questions about a run."""
 
-import csv
 import json
 import re
 import subprocess
@@ -9,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from helpers.reading import read_rows
 
 from cd_exp.cli import entry
 
@@ -72,7 +72,7 @@ def test_a_script_that_has_only_llms_txt_answers_ten_questions(run, tmp_path):
     words = [str(tmp_path / "ask.py"), str(LLMS), f"RUN={run}/run", f"CACHE={run}/cache"]
     done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=True)
     answers = list(json.loads(done.stdout).values())
-    rows = list(csv.DictReader((run / "run/labels.csv").read_text().splitlines()))
+    rows = read_rows(run / "run/labels.csv")
     layers = json.loads((run / "run/metrics.json").read_text())["layers"]
     assert answers == [
         next(row["description"] for row in rows if (row["layer"], row["unit"]) == ("fc", "7")),

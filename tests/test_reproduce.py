@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from finished_runs import run_small
+from helpers.finished_runs import run_small
 
 from cd_exp import probes
 from cd_exp.errors import InputError

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 
 import pytest
-from finished_runs import run_small
+from helpers.finished_runs import run_small
 
 from cd_exp.cli import entry
 from cd_exp.errors import InputError

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.reading import file_states
 from PIL import Image
 
 from cd_exp.cli import entry
@@ -242,10 +243,6 @@ SWEEPS = """
 CASES = [tuple(line.split(" | ", 1)) for line in (VALUES + NAMES + SYNTAX + TARGETS + SWEEPS).splitlines() if line]
 
 
-def state(folder: Path) -> dict:
-    return {path: (path.stat().st_mtime_ns, path.is_file() and path.read_bytes()) for path in folder.rglob("*")}
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
     """A working directory with a few things in it, and a run folder of before."""
@@ -277,7 +274,7 @@ def test_a_wrong_command_line_is_one_line_and_leaves_no_trace(line, message, pla
     monkeypatch.delenv("CD_EXP_CACHE", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("sys.argv", ["run.py", *words_of(line, place)])
-    before, began = state(place), time.process_time()
+    before, began = file_states(place), time.process_time()
     with pytest.raises(SystemExit) as left:
         entry.main()
     took, said = time.process_time() - began, capsys.readouterr().err
@@ -286,7 +283,7 @@ def test_a_wrong_command_line_is_one_line_and_leaves_no_trace(line, message, pla
     assert said.count("\n") == 1, said
     assert message in said
     assert took < 10
-    assert state(place) == before
+    assert file_states(place) == before
 
 
 YAML = """
@@ -313,7 +310,7 @@ def test_a_wrong_yaml_of_the_users_is_one_line_that_tells_its_value(text, messag
     monkeypatch.delenv("CD_EXP_CACHE", raising=False)
     words = ["--config-dir", str(own.parent), "experiment=mine", "cache.dir=cache", "plan=true"]
     monkeypatch.setattr("sys.argv", ["run.py", *words])
-    before = state(place)
+    before = file_states(place)
     with pytest.raises(SystemExit) as left:
         entry.main()
     said = capsys.readouterr().err
@@ -321,7 +318,7 @@ def test_a_wrong_yaml_of_the_users_is_one_line_that_tells_its_value(text, messag
     assert said.startswith("error: "), said
     assert said.count("\n") == 1, said
     assert message in said
-    assert state(place) == before
+    assert file_states(place) == before
 
 
 FILES = [
@@ -383,11 +380,11 @@ def test_there_are_as_many_as_promised():
 def test_the_same_in_a_process_of_its_own_whatever_the_environment_says(line, full, place):
     environment = {key: value for key, value in os.environ.items() if key not in ("HYDRA_FULL_ERROR", "CD_EXP_CACHE")}
     environment |= {} if full is None else {"HYDRA_FULL_ERROR": full}
-    before = state(place)
+    before = file_states(place)
     command = [sys.executable, str(ROOT / "run.py"), *words_of(line, place)]
     done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
-    assert state(place) == before
+    assert file_states(place) == before

@@ -1,6 +1,5 @@
 """Each argument of `dissect` as the recipe it stands for, or a refusal that names the argument."""
 
-import functools
 import inspect
 import os
 from collections.abc import Mapping, Sequence
@@ -28,7 +27,8 @@ from cd_exp.models.base import Recipe
 from cd_exp.models.custom import open_network
 from cd_exp.probes.custom import probe_of_images
 from cd_exp.probes.image_files import ImageFiles
-from cd_exp.records import Concepts, Probe, Similarity
+from cd_exp.records import Concepts, Probe
+from cd_exp.similarity import BoundSimilarity, bind
 from cd_exp.similarity.custom import check_function
 from cd_exp.units import Layers, Units
 
@@ -208,16 +208,14 @@ def as_clip(clip: Any) -> Clip:
     return clip
 
 
-def as_similarity(similarity: Any) -> Similarity:
+def as_similarity(similarity: Any) -> BoundSimilarity:
     """The function, where it is an object and no name."""
     if not callable(similarity) or isinstance(similarity, type):
         raise _wrong_argument("similarity", similarity, "a name of conf/similarity, or a function (match, neurons)")
-    function, bound = similarity, {}
-    if isinstance(similarity, functools.partial) and not similarity.args:
-        function, bound = similarity.func, similarity.keywords
-    if (getattr(function, "__module__", None) or "").startswith("cd_exp."):
-        return similarity
-    return functools.partial(check_function(function, source="similarity", bound=bound), **bound)
+    whole = bind(similarity)
+    if (getattr(whole.function, "__module__", None) or "").startswith("cd_exp."):
+        return whole
+    return bind(check_function(whole.function, source="similarity", bound=whole.bound), **whole.bound)
 
 
 def as_store(store: Any) -> Store:

@@ -18,6 +18,7 @@ from cd_exp.experiment import Experiment, dissect_experiment
 from cd_exp.features import ExtractionSettings
 from cd_exp.models import restore_after
 from cd_exp.results.wandb import NoLogger
+from cd_exp.similarity import bind
 
 SAID = (
     (r", or set model\.(?:hidden_truth\.\S+|class_names)=null", ""),
@@ -147,7 +148,7 @@ def _read_choices(named: Mapping[str, Any], *, clip: Any, similarity: Any, judge
     """The parts that may be given by name; `named` has those that were, but for methods, of which there are several."""
     return {
         "clip": named.get("clip") or arguments.as_clip(clip),
-        "similarity": named.get("similarity") or arguments.as_similarity(similarity),
+        "similarity": bind(named["similarity"]) if "similarity" in named else arguments.as_similarity(similarity),
         "judge": named.get("judge") or arguments.as_judge(judge),
         "baselines": arguments.as_methods(methods),
     }

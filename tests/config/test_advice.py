@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from composing_lines import composes, known
+from helpers.composing_lines import composes, known
 
 from cd_exp import config
 from cd_exp.errors import InputError

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from composing_lines import composes, known
+from helpers.composing_lines import composes, known
 from pages import INLINE, LANGUAGES, PAGES, READMES, ROOT, SHELL, blocks, commands, indented, inline, of_run
 
 ALL = [*PAGES, *READMES]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from made_outcomes import HOSTILE, Discs
+from helpers.made_outcomes import HOSTILE, Discs
 
 from cd_exp.cache import Store
 from cd_exp.clips import shapes_clip

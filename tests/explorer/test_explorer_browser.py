@@ -7,8 +7,8 @@ import statistics
 
 import numpy as np
 import pytest
-from browsing import needs_browser
-from made_outcomes import HOSTILE
+from helpers.browsing import needs_browser
+from helpers.made_outcomes import HOSTILE
 from made_runs import made_content
 from PIL import Image
 from selenium.webdriver.common.keys import Keys

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from made_outcomes import HOSTILE, Discs
+from helpers.made_outcomes import HOSTILE, Discs
 from made_runs import MANIFEST, made_content, made_run
 from PIL import Image
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from browsing import needs_browser
+from helpers.browsing import needs_browser
 from made_runs import MANIFEST, made_run
 
 from cd_exp import explorer, results

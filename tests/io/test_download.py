@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from serving import serving
+from helpers.serving import serving
 
 from cd_exp.errors import InputError
 from cd_exp.io import download

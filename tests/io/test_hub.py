@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from serving import commit_of, serving_hub
+from helpers.serving import commit_of, serving_hub
 
 SCRIPT = """
 import json, sys

@@ -9,7 +9,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from made_outcomes import make_outcome
+from helpers.made_outcomes import make_outcome
 from rich.console import Console
 
 from cd_exp import results

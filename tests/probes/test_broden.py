@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.serving import serving
 from PIL import Image
-from serving import serving
 
 from cd_exp import probes
 from cd_exp.errors import InputError

@@ -5,7 +5,7 @@ import tarfile
 
 import numpy as np
 import pytest
-from serving import serving
+from helpers.serving import serving
 
 from cd_exp import probes
 from cd_exp.errors import InputError

@@ -152,7 +152,7 @@ def test_agreement_compares_names_by_the_documented_rule(outcome):
 
 @pytest.mark.parametrize(("size", "wanted"), [(64, 32), (16, 48), (500, 40)])
 def test_a_thumbnail_is_a_square_of_the_wanted_size(size, wanted):
-    from made_outcomes import Discs
+    from helpers.made_outcomes import Discs
 
     image = make_thumbnail(Discs(3, size), 2, wanted)
     assert (image.size, image.mode) == ((wanted, wanted), "RGB")
@@ -162,7 +162,7 @@ def test_a_thumbnail_is_a_square_of_the_wanted_size(size, wanted):
 
 
 def test_a_strip_holds_the_images_in_their_order():
-    from made_outcomes import Discs
+    from helpers.made_outcomes import Discs
 
     pixels = make_strip(Discs(9), (4, 2), 20, gap=2)
     assert pixels.size == (42, 20)

@@ -1,4 +1,3 @@
-import csv
 import io
 import json
 from dataclasses import replace
@@ -6,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.reading import read_rows
 from rich.console import Console
 
 from cd_exp import results
@@ -14,17 +14,12 @@ from cd_exp.results.labels_csv import COLUMNS, MARKS
 from cd_exp.results.run_folder import DRAWN
 
 
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def test_labels_have_the_columns_of_the_published_files_and_a_row_a_unit(tmp_path, outcome, manifest):
     results.write_run_files(tmp_path, outcome, manifest=manifest)
     header = (tmp_path / "labels.csv").read_text().splitlines()[0].split(",")
     assert header[:4] == ["layer", "unit", "description", "similarity"]
     assert header == [column.name for column in (*COLUMNS, MARKS) if column.always or column is MARKS]
-    rows = rows_of(tmp_path / "labels.csv")
+    rows = read_rows(tmp_path / "labels.csv")
     assert [(row["layer"], int(row["unit"])) for row in rows] == [
         (layer, unit) for layer, labels in outcome.labels.items() for unit in labels.units
     ]
@@ -32,7 +27,7 @@ def test_labels_have_the_columns_of_the_published_files_and_a_row_a_unit(tmp_pat
 
 def test_every_cell_comes_back_as_it_was(tmp_path, outcome, manifest):
     results.write_run_files(tmp_path, outcome, manifest=manifest)
-    rows = rows_of(tmp_path / "labels.csv")
+    rows = read_rows(tmp_path / "labels.csv")
     for layer, labels in outcome.labels.items():
         for place, row in enumerate(row for row in rows if row["layer"] == layer):
             assert row["description"] == labels.descriptions[place]
@@ -47,9 +42,9 @@ def test_cells_are_empty_where_nothing_is_known(tmp_path, outcome, manifest):
     ranks[1] = np.nan
     fc = replace(outcome.labels["fc"], ranks=ranks, truth=(None, *outcome.labels["fc"].truth[1:]))
     results.write_run_files(tmp_path, replace(outcome, labels={"fc": fc}), manifest=manifest)
-    first, second, *_ = rows_of(tmp_path / "labels.csv")
+    first, second, *_ = read_rows(tmp_path / "labels.csv")
     assert (first["truth"], second["rank_of_truth"]) == ("", "")
-    unlabelled = rows_of(tmp_path / "labels_netdissect.csv")[-1]
+    unlabelled = read_rows(tmp_path / "labels_netdissect.csv")[-1]
     assert [unlabelled[key] for key in ("description", "similarity", "top5", "rank_of_truth")] == [""] * 4
 
 
@@ -109,7 +104,7 @@ def test_any_name_comes_back_from_the_files(tmp_path, outcome, manifest):
     results.draw_figures(tmp_path, replace(outcome, labels={"fc": labels}))
     results.write_report(tmp_path, replace(outcome, labels={"fc": labels}), manifest=manifest)
     results.show_results(Console(file=io.StringIO()), replace(outcome, labels={"fc": labels}), tmp_path)
-    rows = rows_of(tmp_path / "labels.csv")
+    rows = read_rows(tmp_path / "labels.csv")
     assert [row["description"] for row in rows] == list(labels.descriptions)
     assert [split_names(row["top5"]) for row in rows] == [names[:5] for names in labels.top]
 
@@ -117,7 +112,7 @@ def test_any_name_comes_back_from_the_files(tmp_path, outcome, manifest):
 def test_writing_again_replaces(tmp_path, outcome, manifest):
     results.write_run_files(tmp_path, outcome, manifest=manifest)
     results.write_run_files(tmp_path, replace(outcome, labels={"fc": outcome.labels["fc"]}), manifest=manifest)
-    assert {row["layer"] for row in rows_of(tmp_path / "labels.csv")} == {"fc"}
+    assert {row["layer"] for row in read_rows(tmp_path / "labels.csv")} == {"fc"}
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 

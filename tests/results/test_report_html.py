@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from made_outcomes import HOSTILE
+from helpers.made_outcomes import HOSTILE
 from PIL import Image
 
 from cd_exp import results

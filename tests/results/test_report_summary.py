@@ -31,7 +31,7 @@ def test_a_spread_is_even_without_repeats_and_holds_both_ends(count, wanted):
 @settings(max_examples=20, deadline=None)
 @given(cap=st.integers(0, 30))
 def test_never_more_units_are_shown_than_asked_for(cap):
-    from made_outcomes import make_outcome
+    from helpers.made_outcomes import make_outcome
 
     shown = choose_units(make_outcome(units=8, images=3), cap)
     assert len(shown) == min(cap, 16)

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from helpers.reading import file_states
 
 from cd_exp.errors import InputError
 from cd_exp.results import run_folder
@@ -17,10 +18,6 @@ def begin(place: Path) -> None:
     (place / ".hydra").mkdir(exist_ok=True)
     for name in run_folder.BEGUN:
         (place / name).write_text("new")
-
-
-def state(folder: Path) -> dict:
-    return {path: (path.stat().st_mtime_ns, path.is_file() and path.read_bytes()) for path in folder.rglob("*")}
 
 
 def fails(folder, error, **files):
@@ -48,10 +45,10 @@ def test_a_refused_run_leaves_what_was_there_as_it_was(tmp_path):
     (folder / ".hydra" / "config.yaml").write_text("old")
     (folder / "metrics.json").write_text("{}")
     (folder / "mine.txt").write_text("a user's own")
-    before = state(folder)
+    before = file_states(folder)
     with pytest.raises(InputError):
         fails(folder, InputError("no"))
-    assert state(folder) == before
+    assert file_states(folder) == before
 
 
 def test_an_empty_folder_of_the_users_stays(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from check_files import check_folder, close, faults_of_json, faults_of_table
-from finished_runs import run_small
+from helpers.finished_runs import run_small
 from jsonschema import Draft202012Validator
 
 from cd_exp.errors import InputError

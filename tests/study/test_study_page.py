@@ -1,13 +1,9 @@
 """The page in a real browser: as raters meet it, by mouse, touch and keys, with a reload in the middle."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "explorer"))
-from browsing import browser, needs_browser
+from helpers.browsing import needs_browser
 from selenium.webdriver.common.keys import Keys
 
 from cd_exp.study.make import Plan, Words, make
@@ -15,19 +11,6 @@ from cd_exp.study.read import allowed_answers, open_study, read_answers
 
 pytestmark = [pytest.mark.slow, needs_browser]
 VIEW = "return document.documentElement.dataset.view"
-
-
-@pytest.fixture(scope="session")
-def window(tmp_path_factory):
-    with browser(tmp_path_factory.mktemp("profile")) as found:
-        yield found
-
-
-@pytest.fixture(autouse=True)
-def as_usual(window):
-    window.size(1280, 860)
-    window.scheme("light")
-    window.complaints()
 
 
 def start(window, folder, query):

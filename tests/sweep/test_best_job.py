@@ -1,12 +1,12 @@
 """The best job against the others: what is tested, and the same numbers wherever they stand."""
 
-import csv
 import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.reading import read_rows
 from made_sweeps import begun, failed, finished
 from rich.console import Console
 
@@ -30,7 +30,7 @@ def sweep(tmp_path):
 
 def right_of(job: Path) -> UnitResults:
     """Of the labels as they stand in the file."""
-    rows = list(csv.DictReader((job / "labels.csv").read_text().splitlines()))
+    rows = read_rows(job / "labels.csv")
     right = np.array([row["description"] == row["truth"].partition(";")[0] for row in rows])
     return UnitResults(units=np.array([int(row["unit"]) for row in rows]), top1=right)
 

@@ -1,6 +1,5 @@
 """A sweep gathered whole: files, figures, what is printed, and W&B."""
 
-import csv
 import json
 import shutil
 import subprocess
@@ -8,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.reading import read_rows
 from made_sweeps import begun, failed, finished, table3
 from PIL import Image
 
@@ -32,11 +32,6 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in written}
 
 
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 @pytest.fixture(scope="module")
 def sweep15(tmp_path_factory):
     return table3(tmp_path_factory.mktemp("table3"))
@@ -45,7 +40,7 @@ def sweep15(tmp_path_factory):
 @pytest.mark.slow
 def test_the_table_is_complete_but_for_what_failed_and_the_reasons_are_listed(sweep15, console, said):
     found = gather_sweep(sweep15, console=console)
-    table = rows(sweep15 / "sweep.csv")
+    table = read_rows(sweep15 / "sweep.csv")
     assert len(table) == 13 * 2 + 2
     assert list(table[0])[:6] == ["job", "probe", "similarity", "status", "reason", "layer"]
     assert (table[0]["top1"], table[0]["ci95_low"], table[0]["judged"]) == (
@@ -152,7 +147,7 @@ def test_three_axes_of_models_with_layers_and_names_of_any_kind(tmp_path, consol
         "figures/disagreement_resnet50_fc.png",
         f"figures/disagreement_vit_{make_file_name(strange)}.png",
     }
-    assert {row["truth"] for row in rows(tmp_path / "consensus.csv")} == set(HOSTILE)
+    assert {row["truth"] for row in read_rows(tmp_path / "consensus.csv")} == set(HOSTILE)
 
 
 def test_a_table_too_wide_for_the_terminal_is_a_line_for_each_job(tmp_path, said, console):
@@ -176,7 +171,7 @@ def test_baselines_have_columns_of_their_own(tmp_path, console):
     metrics["baselines"] = {"netdissect": {"fc": {"top1": 12.5, "ci95": [1.0, 20.0]}}}
     (folder / "metrics.json").write_text(json.dumps(metrics))
     gather_sweep(tmp_path, console=console)
-    (row,) = rows(tmp_path / "sweep.csv")
+    (row,) = read_rows(tmp_path / "sweep.csv")
     assert (row["netdissect/top1"], row["netdissect/ci95_high"]) == ("12.5", "20.0")
 
 

@@ -1,6 +1,5 @@
 """Activations and embeddings from files, and no image at all: a whole run, from the command line to its pages."""
 
-import csv
 import json
 import subprocess
 import sys
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.reading import read_rows
 from scipy import sparse
 
 from cd_exp.explorer.page import list_runs, read_pages
@@ -54,7 +54,7 @@ def run(world: Path, kind: str, *more: str) -> Path:
 @pytest.mark.slow
 def test_a_run_without_pictures_leaves_out_only_what_shows_them(world):
     folder = run(world, "dense")
-    rows = list(csv.DictReader((folder / "labels.csv").read_text().splitlines()))
+    rows = read_rows(folder / "labels.csv")
     assert [row["description"] for row in rows] == [row["truth"] for row in rows]
     figures = json.loads((folder / "metrics.json").read_text())["layers"]["own"]
     assert (figures["units"], figures["judged"], figures["top1"]) == (UNITS, UNITS, 100.0)

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from helpers.reading import read_metrics
 from PIL import Image
 
 from cd_exp import shapes
@@ -36,10 +37,6 @@ def run(tmp_path_factory):
     return command
 
 
-def figures(folder):
-    return json.loads((folder / "metrics.json").read_text())
-
-
 def rows(folder, name="labels.csv"):
     return list(csv.DictReader((folder / name).read_text().splitlines()))
 
@@ -47,7 +44,7 @@ def rows(folder, name="labels.csv"):
 @pytest.mark.slow
 def test_annotations_score_every_method_between_floor_and_ceiling(run):
     folder = run("judge=annotations", "baseline=invert")
-    found = figures(folder)
+    found = read_metrics(folder)
     assert list(found["baselines"]) == ["invert", "random_labels", "shuffled_labels", "true_labels"]
     for score in ("pearson", "auprc", "f1", "iou", "cosine"):
         key = f"faithfulness.{score}"
@@ -63,7 +60,7 @@ def test_annotations_score_every_method_between_floor_and_ceiling(run):
 @pytest.mark.slow
 def test_the_whitened_judge_stands_beside_its_references(run):
     folder = run("judge=whitened", "judge.untrained=true", "baseline=invert")
-    found = figures(folder)
+    found = read_metrics(folder)
     references = ["random_labels", "shuffled_labels", "true_labels", "untrained"]
     assert list(found["baselines"]) == ["invert", *references]
     for layer, ours in found["layers"].items():
@@ -114,7 +111,7 @@ def test_labels_have_their_scores_and_what_was_scored(run):
         assert bool(row["faithfulness_f1"]) == drawn
         assert "circular" not in row["marks"]
     mean = np.mean([float(row["faithfulness_f1"]) for row in judged if row["layer"] == "fc"])
-    assert figures(folder)["layers"]["fc"]["faithfulness.f1"] == pytest.approx(mean, abs=1e-4)
+    assert read_metrics(folder)["layers"]["fc"]["faithfulness.f1"] == pytest.approx(mean, abs=1e-4)
     assert any(row["judged_label"] != row["description"] for row in own)
 
 
@@ -136,7 +133,7 @@ def test_the_formulas_of_invert_are_in_its_own_file(run):
 @pytest.mark.slow
 def test_renders_score_labels_and_count_those_that_cannot_be_drawn(run):
     folder = run("judge=images", "judge.scenes=6", "judge.pairs=1")
-    found = figures(folder)
+    found = read_metrics(folder)
     for layer in ("layer4", "fc"):
         values = [found["baselines"][name][layer]["faithfulness.cosy_auc"] for name in ("random_labels", "true_labels")]
         assert 0.4 < values[0] < 0.6
@@ -154,7 +151,7 @@ def test_a_backbone_that_judges_its_own_labels_is_circular(run):
     other = rows(folder, "labels_linear_explanations.csv")
     assert all("circular" in row["marks"].split() for row in other if row["judged_label"])
     assert any(" + " in row["judged_label"] for row in other)
-    found = figures(folder)
+    found = read_metrics(folder)
     floor = found["baselines"]["random_labels"]["fc"]["faithfulness.pearson"]
     assert found["layers"]["fc"]["faithfulness.pearson"] > floor
     assert found["baselines"]["linear_explanations"]["fc"]["faithfulness.pearson"] > floor
