@@ -105,6 +105,7 @@ class BoundSimilarity:
         function: as it was defined.
         bound: the settings that differ from its defaults, or that have none.
 
+    >>> import torch
     >>> from cd_exp.similarity import cos, soft_wpmi
     >>> few = bind(soft_wpmi, top_k=28)
     >>> few.name, few.settings["top_k"], few.defaults["top_k"], few.inputs(1000).strongest
