@@ -164,15 +164,13 @@ def _through_custom(plugin: InstalledPlugin, values: Mapping[str, Any]) -> tuple
 
 def _read_signature(function: Callable[..., Any]) -> tuple[Mapping[str, inspect.Parameter], dict[str, Any]]:
     """Its parameters, and what each takes as far as that can be read."""
+    # a class may have no constructor of its own: `vars(function)` would not have the one it inherits
+    constructor = inspect.getattr_static(function, "__init__") if isinstance(function, type) else function
     try:
-        hints = typing.get_type_hints(_get_signature_owner(function), include_extras=True)
+        hints = typing.get_type_hints(constructor, include_extras=True)
     except NameError:  # of a plug-in: a name that is imported for type checkers alone
         hints = {}
     return inspect.signature(function).parameters, hints
-
-
-def _get_signature_owner(function: Callable[..., Any]) -> Callable[..., Any]:
-    return vars(function)["__init__"] if isinstance(function, type) else function
 
 
 def _build_node(node: Any, where: str, group: str) -> Any:

@@ -143,6 +143,14 @@ def test_a_bug_in_a_constructor_keeps_its_traceback(monkeypatch):
         construct.build({"_target_": "cd_exp.probes.shapes", "size": 3, "seed": 0}, group="probe")
 
 
+def test_a_class_without_a_constructor_of_its_own_is_built(monkeypatch):
+    class Bare:
+        pass
+
+    monkeypatch.setattr("cd_exp.evaluation.judges.WhitenedJudge", Bare)
+    assert isinstance(construct.build({"_target_": "cd_exp.evaluation.judges.WhitenedJudge"}, group="judge"), Bare)
+
+
 def test_an_error_of_a_constructor_arrives_as_it_was_raised(tmp_path: Path):
     node = OmegaConf.create({"_target_": "cd_exp.concepts.file", "path": str(tmp_path / "none.txt")})
     with pytest.raises(InputError, match="there is no such file"):

@@ -58,7 +58,7 @@ def test_units_that_act_alike_are_those_of_highest_correlation(activations):
 
 
 def test_a_wide_layer_is_compared_on_some_of_the_images_and_says_so(activations):
-    limits = Limits(products=7 * 7 * 80)
+    limits = Limits(products=7.0 * 7 * 80)
     found = nearest_units(activations, limits=limits)
     assert found.images == 80
     rows = np.linspace(0, 100, 80).round().astype(int)

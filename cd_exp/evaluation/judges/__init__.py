@@ -17,7 +17,6 @@ from cd_exp.evaluation.judges.base import (
     Scores,
     content_digests,
     held_out_split,
-    is_circular,
     split_images,
 )
 from cd_exp.evaluation.judges.clip import ClipJudge, read_concept_values
@@ -67,7 +66,6 @@ __all__ = [
     "have_values",
     "held_out_split",
     "iou",
-    "is_circular",
     "list_base_concepts",
     "list_concepts",
     "pearson",

@@ -126,8 +126,3 @@ class Judge(ABC):
     @abstractmethod
     def known(self, held: HeldOut, labels: Sequence[str]) -> Mapping[str, bool]:
         """Of each label whether the judge can tell what it means."""
-
-
-def is_circular(judge: Judge, clip: Clip) -> bool:
-    """Whether the judge asks the very backbone that chose the labels."""
-    return judge.circular(clip)

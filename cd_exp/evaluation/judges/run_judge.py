@@ -9,7 +9,7 @@ import torch
 from cd_exp.dissection import RunData, bind_names, label_units
 from cd_exp.errors import InputError
 from cd_exp.evaluation.baselines import Method, run_method
-from cd_exp.evaluation.judges import HeldOut, Judge, LabelsToScore, Scores, held_out_split, is_circular
+from cd_exp.evaluation.judges import HeldOut, Judge, LabelsToScore, Scores, held_out_split
 from cd_exp.features import Features
 from cd_exp.features.features import read_activations
 from cd_exp.features.other_passes import unit_activations
@@ -89,7 +89,7 @@ def run_judge(
     if judge.untrained:
         beside[UNTRAINED] = _label_untrained(judge, run, held, methods[CLIP_DISSECT])
     circular = {CLIP_DISSECT, *(name for name, method in methods.items() if method.uses_clip)}
-    marked = circular if is_circular(judge, run.clip) else set()
+    marked = circular if judge.circular(run.clip) else set()
     with_scores = {
         method: {
             layer: _add_scores(layer_labels, asked[method, layer], scored[method, layer], circular=method in marked)
