@@ -100,6 +100,7 @@ def iterate_outputs(
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32), torch.inference_mode():
                 outputs = forward(inputs)
             yield indices, outputs, readable
+            del outputs  # the maps of 32 images at 64 x 112 x 112 are 103 MB: not held while the next are computed
             step(len(indices))
 
 

@@ -158,9 +158,11 @@ def _fill_shards(
             for name, value in outputs.items():
                 gathered[name].take(value, indices, readable)
             if (indices[-1] + 1) % shard == 0 or indices[-1] + 1 == len(probe):
-                _hand_over_all(gathered, indices[-1] // shard)
+                for rows in gathered.values():
+                    rows.hand_over(indices[-1] // shard)
                 done.add(indices[-1] // shard * shard)
-        _wait_for_disk(gathered)
+        for rows in gathered.values():
+            rows.wait()
 
     with ExitStack() as stack:
         enter = stack.enter_context
@@ -237,16 +239,6 @@ class _Gathered:
             pin = self.buffer.device.type == "cuda"
             spare = torch.empty(self.buffer.shape, dtype=self.buffer.dtype, pin_memory=pin)
         return self.buffer, spare.copy_(self.buffer)
-
-
-def _hand_over_all(gathered: Mapping[str, _Gathered], number: int) -> None:
-    for rows in gathered.values():
-        rows.hand_over(number)
-
-
-def _wait_for_disk(gathered: Mapping[str, _Gathered]) -> None:
-    for rows in gathered.values():
-        rows.wait()
 
 
 def _list_missing_shards(probe: Probe, todo: Mapping[str, ActivationWriter]) -> list[int]:

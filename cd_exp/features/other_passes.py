@@ -4,6 +4,7 @@ What `extract` makes is shared among processes, which all have to take part; her
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -54,8 +55,7 @@ def read_maps(
         with read_layer_maps(module, selected, name=model.name) as read:
             transforms, title = [network.transform], "activation maps"
             passing = iterate_outputs(probe, batches, transforms, lambda inputs: read(inputs[0]), settings, title=title)
-            for indices, maps, _ in passing:
-                yield indices, maps
+            yield from map(itemgetter(0, 1), passing)
 
     return one_pass
 
