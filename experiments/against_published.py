@@ -76,10 +76,17 @@ def rows(finished: Sequence[Job], *, axes: Sequence[str], expected: Mapping) -> 
             for layer, values in layers.items():
                 place = {axis: job.value(axis) or "?" for axis in axes} | {"layer": layer, "method": method}
                 published_values = published(expected, job, place)
-                numbers = {figure.key: _number(figure, values, published_values) for figure in METRICS if figure.key in values}
+                numbers = {
+                    figure.key: _number(figure, values, published_values) for figure in METRICS if figure.key in values
+                }
                 compared = "judged" in values or any(key.startswith("faithfulness") for key in numbers)
                 if compared:  # what is said of every layer, such as its distinct labels, has nothing published
-                    yield Row(place, numbers, published_values.get("source", expected["source"] if published_values else ""), values)
+                    yield Row(
+                        place,
+                        numbers,
+                        published_values.get("source", expected["source"] if published_values else ""),
+                        values,
+                    )
 
 
 def published(expected: Mapping[str, Any], job: Job, place: Mapping[str, str]) -> Mapping[str, Any]:

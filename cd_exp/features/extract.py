@@ -158,8 +158,7 @@ def _fill_shards(
             for name, value in outputs.items():
                 gathered[name].take(value, indices, readable)
             if (indices[-1] + 1) % shard == 0 or indices[-1] + 1 == len(probe):
-                for rows in gathered.values():
-                    rows.hand_over(indices[-1] // shard)
+                _hand_over_all(gathered, indices[-1] // shard)
                 done.add(indices[-1] // shard * shard)
         for rows in gathered.values():
             rows.wait()
@@ -239,6 +238,11 @@ class _Gathered:
             pin = self.buffer.device.type == "cuda"
             spare = torch.empty(self.buffer.shape, dtype=self.buffer.dtype, pin_memory=pin)
         return self.buffer, spare.copy_(self.buffer)
+
+
+def _hand_over_all(gathered: Mapping[str, _Gathered], number: int) -> None:
+    for rows in gathered.values():
+        rows.hand_over(number)
 
 
 def _list_missing_shards(probe: Probe, todo: Mapping[str, ActivationWriter]) -> list[int]:

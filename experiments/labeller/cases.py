@@ -67,7 +67,9 @@ def right(rule: Similarity, case: Case, *, seed: int = 0) -> Right:
     match = ConceptActivations(case.match.images, case.match.texts[order])
     names = tuple(case.names[column] for column in order.tolist())
     rank_of = order.argsort()  # where each concept went
-    columns = [None if own is None else rank_of[torch.as_tensor(own)] for own in accepted_columns(case.truth, case.names)]
+    columns = [
+        None if own is None else rank_of[torch.as_tensor(own)] for own in accepted_columns(case.truth, case.names)
+    ]
     units, first, five = [], [], []
     for group in case.groups or (torch.arange(case.neurons.shape[1]),):
         scores = bind_names(rule, names)(match, case.neurons[:, group])

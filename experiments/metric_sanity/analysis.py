@@ -93,7 +93,9 @@ def _by_unit(
     processor time of ten at once, most of which went into fresh pages (5.2 s instead of 12.2 s for all scores).
     """
     columns = zip(activations.split(1, dim=1), concept.split(1, dim=1), share.split(1), strict=True)
-    return torch.cat([metric.score(own.contiguous(), label_values.contiguous(), of) for own, label_values, of in columns])
+    return torch.cat(
+        [metric.score(own.contiguous(), label_values.contiguous(), of) for own, label_values, of in columns]
+    )
 
 
 def ideal(rate: float, *, images: int, units: int, seed: int) -> Bool[Tensor, "images units"]:
