@@ -24,7 +24,9 @@ from cd_exp.plugins import find_code, refuse_untrusted
 from cd_exp.records import CLIP_DISSECT, RunResult, UnitResults, has_images
 from cd_exp.results.load_run import describe_finished_run, read_manifest_file, read_results
 from cd_exp.sweep import read_sweep, write_sweep_page
+from cd_exp.sweep.consensus import vote_on_units
 from cd_exp.sweep.load import describe_finished_sweep
+from cd_exp.sweep.plots import draw_sweep_figures
 
 BEST_UNITS = 5  # units per layer that the terminal names for a phrase; the page has more
 
@@ -69,7 +71,9 @@ def rebuild_pages(
     pages = [page for job in jobs for page in rebuild_run(job.folder, out=job.folder, trust=trust)]
     with _list_pages(out or folder, of=folder):
         made = write_sweep_page(sweep, out or folder)
-        update_digests(out or folder, [(out or folder) / "explorer"])
+        if out is None:
+            draw_sweep_figures(sweep, vote_on_units(sweep))
+        update_digests(out or folder, [(out or folder) / name for name in ("explorer", "figures")])
     return [*pages, *([made] if made else [])]
 
 

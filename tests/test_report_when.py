@@ -60,6 +60,7 @@ def test_with_each_job_they_are_there_before_the_next_begins(sweep):
 def test_never_makes_none_and_the_command_makes_the_same_from_the_cache(sweep, monkeypatch, capsys):
     folder, other = sweep("never", "report.when=never"), sweep("job", "report.when=job")
     assert made(folder / "0") == made(folder / "1") == [False] * 3
+    assert not (folder / "figures").exists()
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("CD_EXP_CACHE", str(folder.parent / "empty"))
     assert make_pages([str(folder / "0")]) == 0
@@ -69,6 +70,7 @@ def test_never_makes_none_and_the_command_makes_the_same_from_the_cache(sweep, m
     monkeypatch.setenv("CD_EXP_CACHE", str(folder.parent / "cache"))
     assert make_pages([str(folder)]) == 0
     assert made(folder / "0") == made(folder / "1") == [True] * 3
+    assert list((folder / "figures").glob("*.png")) and (folder / "explorer" / "index.html").is_file()
     for job in "01":
         ours, expected = read(folder / job), read(other / job)
         assert ours.sheets == expected.sheets

@@ -218,7 +218,7 @@ def _run_sweep(hydra: Hydra, name: str, overrides: Sequence[str]) -> None:
         finally:
             from cd_exp.sweep import gather_sweep
 
-            if gather_sweep(sweep_path):
+            if gather_sweep(sweep_path, draw=config.report.when != "never"):
                 write_sweep_digests(sweep_path)
 
 

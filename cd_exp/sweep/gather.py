@@ -116,7 +116,7 @@ def _log_tables(
     run.log_artifact(artifact)
 
 
-def gather_sweep(folder: Path, *, console: "Console | None" = None) -> Sweep | None:
+def gather_sweep(folder: Path, *, console: "Console | None" = None, draw: bool = True) -> Sweep | None:
     """Gather the jobs of a multirun, finished or not; again whenever jobs were added, with the same bytes for the same.
 
     Writes `sweep.csv` (one row per job and layer), `consensus.csv`, `anova.json` and `figures/`, prints tables, and
@@ -125,6 +125,7 @@ def gather_sweep(folder: Path, *, console: "Console | None" = None) -> Sweep | N
     Args:
         folder: `hydra.sweep.dir` of the multirun.
         console: where the tables go; by default standard output.
+        draw: make `figures/` too; False for `report.when=never`.
 
     Returns:
         The sweep, or None where the folder holds no jobs; nothing is written then.
@@ -145,12 +146,12 @@ def gather_sweep(folder: Path, *, console: "Console | None" = None) -> Sweep | N
     _write_or_remove(folder / "comparisons.json", format_json(compared, "comparisons.json") if compared else None)
     explained = anova.explain_axes(sweep)
     _write_or_remove(folder / "anova.json", format_json(explained, "anova.json") if explained else None)
-    drawn = plots.draw_sweep_figures(sweep, votes)
+    drawn = plots.draw_sweep_figures(sweep, votes) if draw else plots.remove_figures(sweep.folder)
     agreed = [
         (*key, consensus.consensus_accuracy(layer_votes))
         for key, layer_votes in consensus.votes_by_layer(votes).items()
     ]
-    page = pages.write_sweep_page(sweep, folder)
+    page = pages.write_sweep_page(sweep, folder)  # None where no job has pages, as of `report.when=never`
     tables.show_sweep(console, sweep, explained=explained, agreed=agreed, compared=compared)
     try:
         record_place = log_sweep(sweep, explained=explained, compared=compared, figures=drawn)
@@ -159,6 +160,9 @@ def gather_sweep(folder: Path, *, console: "Console | None" = None) -> Sweep | N
         message = f"W&B summary not made: {error}"
     if page:
         console.print(f"page: {page}", markup=False, highlight=False, soft_wrap=True)
+    elif not draw:
+        remake = f"python -m cd_exp.report {shlex.quote(str(folder))}"
+        console.print(f"pages and figures: {remake}", markup=False, highlight=False, soft_wrap=True)
     if message:
         console.print(message, markup=False, highlight=False, soft_wrap=True)
     if command := resume_command(folder):

@@ -2,7 +2,7 @@
 differently.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,11 +114,8 @@ def draw_sweep_figures(sweep: Sweep, votes: Sequence[Vote]) -> tuple[Path, ...]:
         for figure in _draw_each(sweep, votes):
             files |= {f"{figure.name}.{kind}": part for kind, part in encode_figure(figure, vector=vector).items()}
             captions[figure.name] = figure.caption
-    for path in (path for family in FAMILIES for kind in KINDS for path in folder.glob(f"{family}_*.{kind}")):
-        if path.name not in files:
-            path.unlink()
+    remove_figures(sweep.folder, keep=files)
     if not files:
-        (folder / CAPTIONS).unlink(missing_ok=True)
         return ()
     folder.mkdir(exist_ok=True)
     for name, content in files.items():
@@ -128,6 +125,17 @@ def draw_sweep_figures(sweep: Sweep, votes: Sequence[Vote]) -> tuple[Path, ...]:
 
 
 KINDS = ("png", "pdf", "svg")
+
+
+def remove_figures(sweep_folder: Path, *, keep: Collection[str] = ()) -> tuple[()]:
+    """Remove the figures of a sweep, which of other jobs would stand beside its numbers, but those to keep by name."""
+    folder = sweep_folder / "figures"
+    for path in (path for family in FAMILIES for kind in KINDS for path in folder.glob(f"{family}_*.{kind}")):
+        if path.name not in keep:
+            path.unlink()
+    if not keep:
+        (folder / CAPTIONS).unlink(missing_ok=True)
+    return ()
 
 
 def _draw_each(sweep: Sweep, votes: Sequence[Vote]) -> Iterator[CaptionedFigure]:

@@ -1,5 +1,6 @@
 """What a gathered sweep says in a terminal: the results by axes, what explains them, the consensus, what went wrong."""
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -132,9 +133,13 @@ def _fit_table(console: "Console", sweep: Sweep, view: LayerAcrossJobs) -> "Tabl
     figures = [figure for figure in format_metric(list(view.metrics.values())) if figure.key != "top1"]
     figures.sort(key=lambda figure: {"top5": 0, "judged": 1}.get(figure.key, 2))  # the narrowest tables have these
     unbounded = console.options.update(width=10 * console.width)
-    while figures and Measurement.get(console, unbounded, job_table(sweep, view, figures)).maximum > console.width:
-        figures.pop()
-    return job_table(sweep, view, figures)
+
+
+    def width(count: int) -> int:
+        return Measurement.get(console, unbounded, job_table(sweep, view, figures[:count])).maximum
+
+    fitting = bisect_right(range(1, len(figures) + 1), console.width, key=width)
+    return job_table(sweep, view, figures[:fitting])
 
 
 def variance_table(title: str, analysis: Mapping[str, Any]) -> "Table":

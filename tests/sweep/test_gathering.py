@@ -37,6 +37,18 @@ def sweep15(tmp_path_factory):
     return table3(tmp_path_factory.mktemp("table3"))
 
 
+def test_without_drawing_old_figures_go_and_the_command_that_draws_is_named(tmp_path, console, said):
+    for number, similarity in enumerate(("cos", "wpmi")):
+        finished(tmp_path, number, f"similarity={similarity}", accuracy=40.0 + number, similarity=similarity)
+    gather_sweep(tmp_path, console=console)
+    assert "figures/accuracy_fc.png" in contents(tmp_path)
+    (tmp_path / "figures" / "mine.png").write_bytes(b"")
+    tables = {name: content for name, content in contents(tmp_path).items() if not name.startswith("figures/")}
+    gather_sweep(tmp_path, console=console, draw=False)
+    assert contents(tmp_path) == tables | {"figures/mine.png": b""}
+    assert f"pages and figures: python -m cd_exp.report {tmp_path}" in said()
+
+
 @pytest.mark.slow
 def test_the_table_is_complete_but_for_what_failed_and_the_reasons_are_listed(sweep15, console, said):
     found = gather_sweep(sweep15, console=console)
