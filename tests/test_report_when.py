@@ -70,7 +70,8 @@ def test_never_makes_none_and_the_command_makes_the_same_from_the_cache(sweep, m
     monkeypatch.setenv("CD_EXP_CACHE", str(folder.parent / "cache"))
     assert make_pages([str(folder)]) == 0
     assert made(folder / "0") == made(folder / "1") == [True] * 3
-    assert list((folder / "figures").glob("*.png")) and (folder / "explorer" / "index.html").is_file()
+    assert list((folder / "figures").glob("*.png"))
+    assert (folder / "explorer" / "index.html").is_file()
     for job in "01":
         ours, expected = read(folder / job), read(other / job)
         assert ours.sheets == expected.sheets
