@@ -134,6 +134,7 @@ def _build_recipes(images: str, clip: str, more: Sequence[str]) -> tuple[Probe, 
         batch_size=config.features.batch_size,
         workers=config.features.workers,
         progress=config.features.progress,
+        decode=config.features.decode,
     )
     return build(config.probe, group="probe", leave_out=("on_error",)), build(config.clip, group="clip"), settings
 

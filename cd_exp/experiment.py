@@ -181,6 +181,7 @@ def read_extraction_settings(config: DictConfig) -> ExtractionSettings:
         progress=config.features.progress,
         keep=config.features.keep,
         dense_limit=config.features.dense_limit,
+        decode=config.features.decode,
     )
 
 

@@ -89,7 +89,7 @@ def describe_options(
     config.logger, config.top, config.seed = None, top, seed
     config.stability.resamples = resamples
     config.device, config.probe.on_error = settings.device, settings.on_error
-    for key in ("precision", "batch_size", "workers", "progress", "keep", "dense_limit"):
+    for key in ("precision", "batch_size", "workers", "progress", "keep", "dense_limit", "decode"):
         config.features[key] = getattr(settings, key)
     return RunOptions.of(config)
 

@@ -61,7 +61,7 @@ def make_heat_maps(
         "layers": list(wide),
         "probe": run.probe.fingerprint,
         "images": digest,
-        "precision": str(run.settings.resolve_device()[1]),
+        **run.settings.describe_numbers(),
     }
     entry = Entry("heat_maps", content)
     arrays = run.store.find_arrays(entry)

@@ -362,11 +362,10 @@ def make_layer_writers(
     strongest: int | None,
 ) -> dict[str, ActivationWriter]:
     """What takes the activations of each layer: every one is kept, or each unit's strongest images."""
-    _, dtype = settings.resolve_device()
     dense = _keep_dense(layers, probe, settings)
     writers: dict[str, ActivationWriter] = {}
     for layer in layers:
-        content = {**_describe_content(model, layer, probe, dtype), **computed_with(store)}
+        content = {**_describe_content(model, layer, probe, settings), **computed_with(store)}
         activations, lists = Entry("activations", content), Entry("lists", {**content, "bins": BINS})
         if dense or (settings.keep == "auto" and store.holds(activations, verify=False)):
             writers[layer.name] = DenseWriter(store, activations, images=len(probe))
@@ -379,7 +378,7 @@ def make_layer_writers(
 
 def make_image_writer(clip: Clip, probe: Probe, *, store: Store, settings: ExtractionSettings) -> ActivationWriter:
     """What takes CLIP's embeddings of the images."""
-    content = {"clip": clip.key, "probe": probe.fingerprint, "precision": str(settings.resolve_device()[1])}
+    content = {"clip": clip.key, "probe": probe.fingerprint, **settings.describe_numbers()}
     content |= {**computed_with(store), **sampled_images(clip, probe, store)}
     return DenseWriter(store, Entry("images", content), images=len(probe))
 
@@ -413,8 +412,10 @@ def _format_gigabytes(layers: Sequence[Layer], probe: Probe) -> float:
     return 4 * len(probe) * sum(layer.units for layer in layers) / 1e9
 
 
-def _describe_content(model: TargetModel, layer: Layer, probe: Probe, dtype: torch.dtype) -> dict[str, object]:
-    return {"model": model.key, **layer.key, "probe": probe.fingerprint, "precision": str(dtype)}
+def _describe_content(
+    model: TargetModel, layer: Layer, probe: Probe, settings: ExtractionSettings
+) -> dict[str, object]:
+    return {"model": model.key, **layer.key, "probe": probe.fingerprint, **settings.describe_numbers()}
 
 
 def _open_features(

@@ -128,7 +128,7 @@ def _describe_content(model: TargetModel, layer: Layer, probe: Probe, settings: 
 
 
 def _describe_setting(probe: Probe, settings: ExtractionSettings) -> dict[str, Any]:
-    return {"probe": probe.fingerprint, "precision": str(settings.resolve_device()[1])}
+    return {"probe": probe.fingerprint, **settings.describe_numbers()}
 
 
 def _read_kept(

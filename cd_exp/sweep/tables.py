@@ -134,7 +134,6 @@ def _fit_table(console: "Console", sweep: Sweep, view: LayerAcrossJobs) -> "Tabl
     figures.sort(key=lambda figure: {"top5": 0, "judged": 1}.get(figure.key, 2))  # the narrowest tables have these
     unbounded = console.options.update(width=10 * console.width)
 
-
     def width(count: int) -> int:
         return Measurement.get(console, unbounded, job_table(sweep, view, figures[:count])).maximum
 

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from torchvision import transforms
+from torchvision.transforms import InterpolationMode
 
 from cd_exp.cache import Store
 from cd_exp.clips import Precomputed, shapes_clip
@@ -143,7 +144,7 @@ def test_the_pooling_is_part_of_the_key(model, clip, tmp_path):
     assert not torch.equal(found.activations["layer1:max"], first.activations["layer1"])
 
 
-@pytest.mark.parametrize("change", ["weights", "images", "precision"])
+@pytest.mark.parametrize("change", ["weights", "images", "precision", "decode"])
 def test_whatever_changes_the_numbers_is_computed_anew(model, clip, tmp_path, change):
     probe = Pictures(6)
     extract(model, probe, clip, layers=["fc"], store=Store(tmp_path / "cache"), settings=QUIET)
@@ -158,7 +159,7 @@ def test_whatever_changes_the_numbers_is_computed_anew(model, clip, tmp_path, ch
     elif change == "images":
         probe = Pictures(7)
     else:
-        settings = ExtractionSettings(device="cpu", progress=False, workers=0, batch_size=4, precision="bfloat16")
+        settings = replace(QUIET, **({"precision": "bfloat16"} if change == "precision" else {"decode": "fast"}))
     store = Store(tmp_path / "cache")
     extract(model, probe, clip, layers=["fc"], store=store, settings=settings)
     assert len(store.made) == 1
@@ -326,6 +327,36 @@ def test_a_transform_taken_apart_gives_the_same_numbers(numbers, taken_apart):
     pictures = [Pictures(3)[index] for index in range(3)]
     batch = rest(torch.stack([first(picture) for picture in pictures]))
     assert torch.equal(batch, torch.stack([whole(picture) for picture in pictures]))
+
+
+@pytest.mark.parametrize("mode", [InterpolationMode.BILINEAR, InterpolationMode.BICUBIC])
+@pytest.mark.parametrize("size", [(300, 211), (90, 417), (40, 40)])  # columns and rows; the last is enlarged
+def test_fast_decoding_is_the_same_but_for_a_grey_level_here_and_there(mode, size):
+    numbers = [transforms.ToTensor(), transforms.Normalize((0.0,) * 3, (1 / 255,) * 3)]
+    whole = transforms.Compose([transforms.Resize(64, mode), transforms.CenterCrop(56), *numbers])
+    waves = np.sin(np.arange(size[0] * size[1] * 3) / 50).reshape(size[1], size[0], 3)
+    picture = Image.fromarray((127.5 + 127.5 * waves).astype(np.uint8))
+    first, rest = split_transform(whole, decode="fast")
+    apart = (rest(first(picture)[None])[0] - whole(picture)).abs()
+    assert apart.shape == (3, 56, 56)
+    assert apart.max() <= 2.01
+    assert apart.mean() < 0.6
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        transforms.Compose([transforms.Resize(32), transforms.ToTensor()]),
+        transforms.Compose([transforms.Grayscale(3), transforms.ToTensor(), transforms.Normalize(0.5, 0.5)]),
+        transforms.Compose(
+            [transforms.Resize(32, InterpolationMode.LANCZOS), transforms.ToTensor(), transforms.Normalize(0.5, 0.5)]
+        ),
+        lambda picture: torch.zeros(3, 8, 8),
+    ],
+)
+def test_fast_decoding_of_a_transform_that_does_something_else_is_refused(whole):
+    with pytest.raises(InputError, match=r"set features\.decode=exact"):
+        split_transform(whole, decode="fast")
 
 
 def test_a_transform_of_the_users_own_is_left_whole():
