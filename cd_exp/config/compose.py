@@ -121,10 +121,11 @@ class SweepLoader(ConfigLoaderImpl):
             if len(composed) < JOBS_LOOKED_AT:
                 composed[key] = kept
         config = copy.deepcopy(kept)
+        sweep: Any = OmegaConf.to_container(master_config.hydra.sweep, resolve=False)
         with read_write(config.hydra), open_dict(config.hydra):  # `check_jobs` came before the folder was known
             config.hydra.overrides.hydra = master_config.hydra.overrides.hydra
             config.hydra.mode = master_config.hydra.mode
-            config.hydra.sweep.dir = OmegaConf.to_container(master_config.hydra.sweep, resolve=False)["dir"]
+            config.hydra.sweep.dir = sweep["dir"]
         OmegaConf.copy_cache(from_config=master_config, to_config=config)
         return config
 
