@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from cd_exp import distributed, explorer, results
-from cd_exp.cache import Store, make_key
+from cd_exp.cache import Store, hide_option_secrets, make_key
 from cd_exp.calibration import CONSTANTS, Fitted, has_back_off
 from cd_exp.config import GROUPS
 from cd_exp.config.compose import RunRequest, compose_choice
@@ -323,13 +323,14 @@ def evaluate_run(parts: Experiment, run: RunData) -> RunResult:
 
 def read_fingerprints(parts: Experiment) -> dict[str, Any]:
     """What tells the weights, images and concepts of a run from others, wherever they lie."""
-    return {
+    prints = {
         "model": parts.model.key if parts.units.patterns(parts.model) else None,
         "units": parts.units.key,
         "clip": parts.clip.key,
         "images": parts.probe.fingerprint,
         "concepts": make_key({"names": parts.concepts.names, "templates": parts.concepts.templates}),
     }
+    return {part: hide_option_secrets(value) for part, value in prints.items()}
 
 
 def write_run(parts: Experiment, run: RunData, outcome: RunResult, invocation: RunRequest, *, folder: Path) -> None:

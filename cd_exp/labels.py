@@ -122,8 +122,10 @@ def many_images(top_k: int | None, images: int) -> Iterator[str]:
 
     >>> next(many_images(28, 200)).partition(", ")[2]
     'more than a tenth: similarity.top_k=20 fits'
+    >>> list(many_images(1, 3))
+    []
     """
-    if top_k is not None and top_k > images / TENTH:
+    if top_k is not None and top_k > max(images / TENTH, largest_top_k(images)):
         read = f"{top_k} of" if top_k < images else "all"
         yield (
             f"similarity.top_k={top_k} reads {read} {images} images as the strongest of every unit, more than a tenth: "

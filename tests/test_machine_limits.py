@@ -217,12 +217,12 @@ def test_a_name_that_is_too_long_for_a_tool_is_one_line(tool, words, monkeypatch
 @pytest.mark.slow
 @root_only
 def test_a_tiny_shared_memory_is_one_line_with_the_remedy(tmp_path):
-    run = f"{sys.executable} run.py probe.size=600 {' '.join(QUICK[1:6])} features.workers=2"
-    run += f" hydra.run.dir={tmp_path}/run cache.dir={tmp_path}/cache"
-    mounted = subprocess.run(
-        ["unshare", "-m", "bash", "-c", f"mount -t tmpfs -o size=64k none /dev/shm && {run}"],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    run = f"mount -t tmpfs -o size=64k none /dev/shm && {sys.executable} run.py probe.size=600 features.workers=2"
+    run += f" {' '.join(QUICK[1:6])} hydra.run.dir={tmp_path}/run cache.dir={tmp_path}/cache"
+    settings = {"cwd": ROOT, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "capture_output": True, "text": True}
+    mounted = subprocess.run(["unshare", "-m", "bash", "-c", run], **settings, check=False)
     assert mounted.returncode == 2, mounted.stderr
     assert mounted.stderr.count("\n") == 1
     assert "features.workers=0" in mounted.stderr
+    remedied = run.replace("features.workers=2", "features.workers=0")
+    subprocess.run(["unshare", "-m", "bash", "-c", remedied], **settings, check=True)

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from finished_runs import run_small
 from omegaconf import OmegaConf
 
 from cd_exp.cache.entries import Entry
@@ -81,3 +82,17 @@ def test_secrets_of_options_change_no_key_and_are_not_stored():
     assert entries[0].key == entries[1].key
     assert entries[0].content["model"]["options"] == {"token": "***", "depth": 3}
     assert Entry("x", {"key": "a"}).key != Entry("x", {"key": "b"}).key  # only options are a user's own
+
+
+@pytest.mark.slow
+def test_secrets_of_options_are_in_no_file_that_a_run_writes(tmp_path):
+    """But for Hydra's own record of what was typed, `.hydra/`."""
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n\n\ndef network(token, address):\n    return nn.Sequential(nn.Conv2d(3, 8, 8, 8))\n"
+    )
+    options = ["model.options.token=s3cr3t", "model.options.address=https://ada:s3cr3t@host/x"]
+    parts = ["probe=shapes", "clip=shapes", "concepts=shapes", "model=custom", "model.layers=['0']"]
+    run_small(tmp_path / "run", f"model.factory={tmp_path / 'mine.py'}:network", *parts, *options)
+    for path in (*(tmp_path / "run").rglob("*"), *(tmp_path / "cache").rglob("*")):
+        if path.is_file() and ".hydra" not in path.parts:
+            assert b"s3cr3t" not in path.read_bytes(), path

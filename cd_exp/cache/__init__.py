@@ -8,7 +8,7 @@ name before it is complete, and everything read back is checked.
     python -m cd_exp.cache list | verify | prune   [--dir DIR]
 """
 
-from cd_exp.cache.entries import Damaged, Entry, hash_file, make_key, read_sealed_json, seal_json
+from cd_exp.cache.entries import Damaged, Entry, hash_file, hide_option_secrets, make_key, read_sealed_json, seal_json
 from cd_exp.cache.partial import PartialArray, PartialResults
 from cd_exp.cache.store import Store
 
@@ -19,6 +19,7 @@ __all__ = [
     "PartialResults",
     "Store",
     "hash_file",
+    "hide_option_secrets",
     "make_key",
     "read_sealed_json",
     "seal_json",

@@ -84,7 +84,7 @@ class Entry:
 
     def __post_init__(self) -> None:
         """A secret changes no number, and what is stored says what it was made from: secrets stay out of both."""
-        object.__setattr__(self, "content", _without_secrets(self.content))
+        object.__setattr__(self, "content", hide_option_secrets(self.content))
 
     @property
     def key(self) -> str:
@@ -97,17 +97,17 @@ class Entry:
         return f"{self.kind}/{self.key[:12]}"
 
 
-def _without_secrets(value: Any, *, options: bool = False) -> Any:
+def hide_option_secrets(value: Any, *, options: bool = False) -> Any:
     """The content with the secrets among options of user code and in addresses hidden."""
     if isinstance(value, Mapping):
         return {
             key: HIDDEN
             if options and isinstance(inner, str) and is_secret_name(str(key))
-            else _without_secrets(inner, options=options or key == "options")
+            else hide_option_secrets(inner, options=options or key == "options")
             for key, inner in value.items()
         }
     if isinstance(value, (list, tuple)):
-        return [_without_secrets(inner, options=options) for inner in value]
+        return [hide_option_secrets(inner, options=options) for inner in value]
     return hide_user_part(value) if isinstance(value, str) else value
 
 

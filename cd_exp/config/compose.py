@@ -202,6 +202,8 @@ def _check_chosen_file(path: Path, *, group: str) -> None:
     if node is not None and not isinstance(node, yaml.MappingNode):
         kind = "a list" if isinstance(node, yaml.SequenceNode) else repr(str(node.value)[:40])
         raise InputError(f"{path} holds {kind}, expected settings, a line each: NAME: VALUE")
+    if group == "experiment" and text.startswith("\ufeff"):  # which hides the line below from Hydra
+        raise InputError(f"{path} begins with a byte order mark; save it as UTF-8 without one")
     if group == "experiment" and not GLOBAL.search(text):
         raise InputError(
             f"{path}: an experiment begins with the line `# @package _global_`, without which its settings reach "

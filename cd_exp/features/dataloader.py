@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from cd_exp import distributed
 from cd_exp.distributed import prepare_worker
 from cd_exp.errors import InputError
+from cd_exp.hooks.hooks import lay_channels_last
 from cd_exp.io.text import escape_for_terminal, shorten_list
 from cd_exp.plugins import door
 from cd_exp.records import Probe, has_images
@@ -282,7 +283,7 @@ def iterate_batches(indices: list[int], size: int) -> list[list[int]]:
 
 def to_device(module: nn.Module, device: torch.device) -> nn.Module:
     """The network on its device, channels-last: faster there and on the CPU, and the same numbers."""
-    return module.to(device).to(memory_format=torch.channels_last)
+    return lay_channels_last(module.to(device))
 
 
 def transform_images(transform: "Callable[[Image], Tensor]", picture: "Image", *, image: str) -> Tensor:

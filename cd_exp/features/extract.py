@@ -261,7 +261,7 @@ def _check_finite(rows: Tensor, readable: Tensor, *, name: str, model: str, dtyp
     finite = torch.isfinite(rows) | ~readable.to(rows.device)[:, None]
     if not bool(finite.all()):
         unit = int((~finite).any(0).nonzero()[0])
-        remedy = "check the weights and the transform" if dtype == torch.float32 else "try precision=float32"
+        remedy = "check the weights and the transform" if dtype == torch.float32 else "set features.precision=float32"
         raise InputError(f"{name} of {model} gives values that are not finite, first at unit {unit}; {remedy}")
 
 

@@ -123,6 +123,17 @@ def _run_with_hooks(
         yield forward
 
 
+def lay_channels_last(network: nn.Module) -> nn.Module:
+    """The network with weights of four axes channels-last; `Module.to` fails on those of five, as `Conv3d` has."""
+    tensors = [*network.parameters(), *network.buffers()]
+    if all(tensor.ndim != 5 for tensor in tensors):
+        return network.to(memory_format=torch.channels_last)
+    for tensor in tensors:
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return network
+
+
 def _channels_last_layout(network: nn.Module, run: Callable[[Tensor], object], inputs: Tensor) -> torch.memory_format:
     """Channels-last, unless the network fails with it (`view`) or gives other values (`as_strided`).
 
@@ -131,7 +142,7 @@ def _channels_last_layout(network: nn.Module, run: Callable[[Tensor], object], i
     network.to(memory_format=torch.contiguous_format)
     expected = list_tensors(run(inputs.contiguous()))
     try:
-        network.to(memory_format=torch.channels_last)
+        lay_channels_last(network)
         outputs = list_tensors(run(inputs))
     except RuntimeError as error:
         if "view" not in str(error) and "stride" not in str(error):

@@ -211,7 +211,7 @@ def _nearest_state(faults: Mapping[tuple[str, str], str], states: Mapping[str, S
     """What is wrong with the largest part, and the parts that can be named where there are several."""
     best = max(faults, key=lambda part: len(_cut_prefix(states[part[0]], part[1])))
     where = f" of {_name_state(best)}" if any(best) else ""
-    others = f"; the file holds {_format_names(states)}: set model.checkpoint_key" if len(states) > 1 else ""
+    others = f"; of what the file holds, {_format_names(states)}, none fits" if len(states) > 1 else ""
     return f"{faults[best]}{where}{others}"
 
 

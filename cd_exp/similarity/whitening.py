@@ -63,7 +63,7 @@ def check_size(neurons: Float[Tensor, "images neurons"], *, most: int = LARGEST)
     if min(count, units) > most:
         raise InputError(
             f"whitened_wpmi solves an eigenproblem of the smaller of {count} images and {units} units, at most "
-            f"{most}; take fewer images (probe.size={most}) or fewer units, or similarity=soft_wpmi"
+            f"{most}; take fewer images (probe.limit={most}) or fewer units, or similarity=soft_wpmi"
         )
 
 

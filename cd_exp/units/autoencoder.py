@@ -392,8 +392,12 @@ def _library_source(file: _File, layout: Layout) -> str:
     return f"{telling[0].source}: {', '.join(map(str, telling[:2]))} ({layout.library})"
 
 
+def _plain_name(switch: _Switch) -> str:
+    return str(switch.value).lower().replace("-", "").replace("_", "")
+
+
 def _activation_named(file: _File, switch: _Switch) -> str:
-    plain = str(switch.value).lower().replace("-", "").replace("_", "")
+    plain = _plain_name(switch)
     if plain not in get_args(Activation):
         raise InputError(
             f"{file.where}: {switch.source} says {switch}, which is not read; set units.activation="
@@ -644,9 +648,7 @@ def _contradictions(
     """
     notes = []
     activation, source = chosen["activation"]
-    activation_said = (
-        layout.activation or ("activation" in values and _activation_named(file, values["activation"])) or None
-    )
+    activation_said = layout.activation or ("activation" in values and _plain_name(values["activation"])) or None
     if source == "units.activation" and activation_said not in (None, activation):
         where = _library_source(file, layout) if layout.activation else values["activation"].source
         notes.append(f"units.activation={activation} is used, and {where} says {activation_said}")

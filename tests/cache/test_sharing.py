@@ -3,6 +3,7 @@
 import codecs
 import os
 import resource
+import shutil
 import socket
 import stat
 import subprocess
@@ -122,6 +123,12 @@ def test_a_second_user_adds_where_the_group_may_write_and_is_told_where_not(shar
     said = as_nobody(WRITE, shared / "closed")
     assert said.startswith("error:")
     assert "may only be read, and it lacks what this run needs (images); set cache.dir to a folder of your own" in said
+    (shared / "theirs").mkdir()
+    shutil.copytree(shared / "closed", shared / "copy")
+    for path in (shared / "theirs", shared / "copy", *(shared / "copy").rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    for folder in ("theirs", "copy"):  # the remedy
+        assert as_nobody(WRITE, shared / folder) == "written"
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])

@@ -4,6 +4,7 @@ from small_networks import Made, Patches, Positions, Repeated, SequenceFirst, Sm
 from torch import nn
 
 from cd_exp.errors import InputError
+from cd_exp.features.dataloader import to_device
 from cd_exp.hooks import inspect_layers, pool_layers
 
 
@@ -262,3 +263,12 @@ def test_layers_of_five_axes_are_pooled_over_space_and_time(pool):
     torch.testing.assert_close(given[f"conv:{pool}"], over(maps, (2, 3, 4)))
     torch.testing.assert_close(given[f"head:{pool}"], over(volumes, (1, 2, 3)))
     assert layers[0].pooling.positions(maps).shape == (3, 4 * 4 * 4, 6)  # as an autoencoder reads them
+
+
+def test_a_network_of_convolutions_over_three_axes_is_put_on_its_device():
+    network = nn.Sequential(nn.Conv3d(3, 4, 1), nn.Flatten(1, 2), nn.Conv2d(16, 6, 3)).eval()
+    clips = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = network(clips)
+        torch.testing.assert_close(to_device(network, torch.device("cpu"))(clips), expected)
+    assert network[2].weight.is_contiguous(memory_format=torch.channels_last)

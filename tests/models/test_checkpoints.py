@@ -103,7 +103,7 @@ def test_several_parts_that_fit_have_to_be_told_apart(tmp_path):
         (state(1, head=False), {}, r"do not fit the network: fc.weight is missing, and 1 more"),
         ({"epoch": 3}, {}, "holds no tensors by name"),
         ([torch.ones(1)], {}, "holds no tensors by name"),
-        ({"a": state(1, classes=9), "b": state(1, classes=8)}, {}, r"the file holds a, b: set model.checkpoint_key"),
+        ({"a": state(1, classes=9), "b": state(1, classes=8)}, {}, r"of what the file holds, a, b, none fits"),
     ],
 )
 def test_what_does_not_fit_is_one_line(tmp_path, held, settings, message):
