@@ -41,8 +41,7 @@ def write_sweep_page(sweep: Sweep, folder: Path) -> Path | None:
 
 def describe_sweep(sweep: Sweep, title: str) -> dict[str, Any]:
     """The tables of the page, as plain values and packed arrays."""
-    from cd_exp.explorer.payload import NameTable, metric_digits
-    from cd_exp.metrics import METRICS
+    from cd_exp.explorer.payload import NameTable
 
     columns, rows = sweep_table(sweep)
     names = NameTable()
@@ -56,10 +55,9 @@ def describe_sweep(sweep: Sweep, title: str) -> dict[str, Any]:
         for axis, part in [*analysis["axes"].items(), ("residual", analysis["residual"])]
     ]
     jobs = [job.name for job in sweep.finished]
-    figures = {figure.key: {"heading": figure.heading, "digits": metric_digits(figure.digits)} for figure in METRICS}
     return {
         "title": title,
-        "figures": figures,
+        "figures": _describe_metrics(),
         "jobs": len(sweep.jobs),
         "finished": len(jobs),
         "axes": list(sweep.axes),
@@ -78,6 +76,16 @@ def describe_sweep(sweep: Sweep, title: str) -> dict[str, Any]:
         ],
         "names": names.texts,
         "votes": {"jobs": jobs, "words": [sweep.describe_job(job) or job.name for job in sweep.finished]},
+    }
+
+
+def _describe_metrics() -> dict[str, dict[str, Any]]:
+    from cd_exp.explorer.payload import metric_digits
+    from cd_exp.metrics import METRICS
+
+    return {
+        metric.key: {"heading": metric.heading, "digits": metric_digits(metric.digits), "meaning": metric.meaning}
+        for metric in METRICS
     }
 
 

@@ -428,6 +428,46 @@ def test_numbers_are_rounded_as_python_rounds_them(window, page, value):
     assert window.js("return general(arguments[0])", value) == format(value, ".2g")
 
 
+@pytest.fixture(scope="module")
+def sweep_page(content, tmp_path_factory):
+    """A sweep of two jobs whose table has more columns than a window has room for."""
+    metrics = [f"metric_number_{number}" for number in range(12)]
+    heading = {"heading": "top-1 %", "digits": 1, "meaning": "units whose label is right"}
+    sweep = {
+        "title": "made sweep", "jobs": 2, "finished": 2, "axes": ["similarity"], "figures": {"top1": heading},
+        "columns": ["job", "similarity", "status", "layer", *metrics, "top1", "ci95_low", "ci95_high"],
+        "rows": [[job, "cos", "ok", "fc", *[0.25] * 12, 62.25, 50.0, 75.0] for job in ("0", "1")],
+        "explained": [{"layer": "fc", "axis": "similarity", "levels": 2, "eta_squared": 0.0625, "df": 1, "f": 0.0323,
+                       "p": 0.8612, "p_adjusted": 0.8612}],
+        "comparisons": [], "notes": [], "layers": [], "names": [], "votes": {"jobs": [], "words": []},
+    }  # fmt: skip
+    made = find_page({"made": content}, title="made", sweep=sweep)
+    return write_pages(tmp_path_factory.mktemp("sweep"), made)
+
+
+def test_the_jobs_of_a_sweep_fit_the_window_and_columns_are_added(window, sweep_page):
+    window.go(sweep_page, "view=sweep")
+    heads = "return [...document.querySelectorAll('.jobs thead th')].map(node => node.innerText)"
+    assert window.js(heads) == ["job", "similarity", "layer", "top-1 %"]
+    assert (
+        window.js("const box = document.querySelector('.jobs').parentElement; return box.scrollWidth - box.clientWidth")
+        == 0
+    )
+    assert "62.2 [50.0, 75.0]" in window.text(".jobs")  # as Python rounds 62.25
+    window.js("document.querySelector('.columns-shown summary').click()")
+    assert "top-1 %\nunits whose label is right" in window.text(".columns-shown")
+    window.js("document.querySelector('.columns-shown [name=metric_number_3]').click()")
+    window.wait("return document.querySelectorAll('.jobs thead th').length === 5")
+    assert window.js(heads)[3] == "metric_number_3"
+    assert window.complaints() == []
+
+
+def test_what_explains_a_sweep_has_the_digits_of_the_terminal(window, sweep_page):
+    window.go(sweep_page, "view=sweep")
+    cells = window.js("return [...document.querySelectorAll('section')].at(-1).innerText.split(/\\s+/)")
+    assert cells[-7:] == ["2", "6.2", "%", "1", "0.03", "0.86", "0.86"]
+
+
 def test_a_missing_unit_is_said(window, page):
     window.go(page, "view=unit&of=fc&unit=9999")
     assert "fc unit 9999: Unit not found" in window.text()

@@ -10,7 +10,8 @@ function sweepView(main, sweep, state, runs) {
     if (p === null || q === null) return (p === null) - (q === null);
     return down * (typeof p === "number" && typeof q === "number" ? p - q : compare(String(p), String(q)));
   });
-  const shownColumns = heads.map((_, i) => i).filter(i => !heads[i].endsWith("_low") && !heads[i].endsWith("_high") && sweep.rows.some(row => row[i] !== null));
+  const filledColumns = heads.map((_, i) => i).filter(i => !heads[i].endsWith("_low") && !heads[i].endsWith("_high") && sweep.rows.some(row => row[i] !== null));
+  const asked = state.get("jobs")?.split(","), shownColumns = filledColumns.filter(i => (asked ? asked.includes(heads[i]) : isShownFirst(sweep, heads[i], i)));
   const plain = name => name.split("/").at(-1), figure = name => sweep.figures[plain(name)];
   const heading = name => (figure(name) ? [...name.split("/").slice(0, -1), figure(name).heading].join(" ") : name);
   const written = (name, value) => figure(name) && typeof value === "number" ? fixed(value, figure(name).digits) : number(value);
@@ -22,6 +23,7 @@ function sweepView(main, sweep, state, runs) {
   fill(main, h("h1", null, sweep.title),
     section("Jobs", `${sweep.jobs.toLocaleString("en")} jobs, ${sweep.finished.toLocaleString("en")} finished; ${sweep.axes.length > 1 ? "the axes are" : "the axis is"} ${sweep.axes.join(", ") || "none"}. A click on a heading sorts.`,
       h("p", null, h("button", {type: "button", className: "quiet", onclick: () => download("sweep.csv", csv([heads, ...rows]), "text/csv")}, "Download CSV")),
+      jobColumns(filledColumns.map(i => ({key: heads[i], words: heading(heads[i]), meaning: figure(heads[i])?.meaning, shown: shownColumns.includes(i)}))),
       h("div", {className: "scroll"}, h("table", {className: "jobs"},
         h("thead", null, h("tr", null, shownColumns.map(i => h("th", {scope: "col", className: typeof sweep.rows.find(row => row[i] !== null)?.[i] === "number" ? "n" : "", ariaSort: heads[i] === key ? (down > 0 ? "ascending" : "descending") : "none"},
           h("button", {type: "button", onclick: () => change({sort: sort === `-${heads[i]}` ? heads[i] : `-${heads[i]}`})}, heading(heads[i]), heads[i] === key ? (down > 0 ? " ▲" : " ▼") : ""))))),
@@ -30,14 +32,28 @@ function sweepView(main, sweep, state, runs) {
           const text = typeof value === "number" ? written(name, value) + bounds(row, name) : value ?? "";
           return h("td", {className: typeof value === "number" ? "n" : value === "failed" ? "bad" : ""}, name === "job" && runs.has(String(value)) ? h("a", {href: href({view: "overview", run: value, sort: ""}, state)}, text) : text);
         }))))))),
-    legend(shownColumns.map(i => figure(heads[i])).filter((found, i, all) => found?.meaning && all.indexOf(found) === i)),
     bestJob(sweep, runs, state),
     sweep.explained.length ? section("What explains the accuracy", "the share of the variance that each axis adds to the others; p of its F test, and p by Holm over the axes",
-      h("div", {className: "scroll"}, h("table", null, h("thead", null, h("tr", null, ["layer", "axis", "levels", "explains", "df", "F", "p", "Holm"].map((head, i) => h("th", {scope: "col", className: i > 1 ? "n" : ""}, head)))),
-        h("tbody", null, sweep.explained.map(part => h("tr", null, h("th", {scope: "row"}, part.layer), h("td", null, part.axis), [part.levels ?? "", part.separable === false ? "not separable" : typeof part.eta_squared === "number" ? `${(100 * part.eta_squared).toFixed(1)} %` : "", part.df, number(part.f, 3), number(part.p, 2), number(part.p_adjusted, 2)].map(value => h("td", {className: "n"}, value))))))),
+      h("div", {className: "scroll"}, h("table", null, h("thead", null, h("tr", null, ["layer", "axis", "levels", "variance explained (η²)", "df", "F", "p", "Holm"].map((head, i) => h("th", {scope: "col", className: i > 1 ? "n" : ""}, head)))),
+        h("tbody", null, sweep.explained.map(part => h("tr", null, h("th", {scope: "row"}, part.layer), h("td", null, part.axis), [part.levels ?? "", part.separable === false ? "not separable" : typeof part.eta_squared === "number" ? `${fixed(100 * part.eta_squared, 1)} %` : "", part.df, typeof part.f === "number" ? fixed(part.f, 2) : "", ...[part.p, part.p_adjusted].map(p => (typeof p === "number" ? general(p) : ""))].map(value => h("td", {className: "n"}, value))))))),
       h("ul", {className: "notes"}, sweep.notes.map(note => h("li", null, note)))) : null,
     sideBySide(sweep, state, runs));
   return {};
+}
+
+// Columns of a job that a window of 1280 pixels has room for: what it was, and the first numbers.
+const FIRST_NUMBERS = ["top1", "top5", "stability_median", "stable_share", "p_right_mean"];
+
+function isShownFirst(sweep, name, column) {
+  if (name === "status") return sweep.rows.some(row => row[column] !== "ok");
+  return ["job", "layer", "reason", ...sweep.axes, ...FIRST_NUMBERS].includes(name);
+}
+
+// Which columns the table of jobs has, and what their headings mean.
+function jobColumns(columns) {
+  const box = h("details", {className: "columns-shown", open: current().get("jobs") !== null}, h("summary", null, "Columns, and what they mean"), columns.map(({key, words, meaning, shown}) =>
+    h("label", {className: "check"}, h("input", {type: "checkbox", name: key, checked: shown, onchange: () => change({jobs: columns.map(column => column.key).filter(name => box.querySelector(`[name="${CSS.escape(name)}"]`).checked).join(",") || "none"})}), ` ${words}`, meaning ? h("span", {className: "soft"}, ` ${meaning}`) : null)));
+  return box;
 }
 
 // The job of highest top-1 minus each other, by the tests in comparisons.json.
