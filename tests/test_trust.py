@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from finished_runs import run_small
+from helpers.finished_runs import run_small
 from omegaconf import OmegaConf
 
 from cd_exp.cache.entries import Entry
