@@ -61,7 +61,7 @@ def test_strongest_images_are_at_most_a_tenth_and_the_note_says_how_many_that_is
     for images in (1, 5, 28, 100, 280, 3000):
         for top_k in (1, 28, 100):
             said = list(many_images(top_k, images))
-            assert bool(said) == (top_k > images / 10)
+            assert bool(said) == (top_k > max(1, images / 10))  # no note names what was typed
             assert not list(many_images(largest_top_k(images), max(images, 10)))
             assert not said or f"similarity.top_k={largest_top_k(images)} fits" in said[0]
     assert not list(many_images(None, 3))
