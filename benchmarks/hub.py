@@ -33,7 +33,7 @@ TINY = {
 
 def run(quick: bool, only: Sequence[str], runs: int) -> dict[str, Any]:
     """Every step with its seconds, what was asked of the servers, and the last line that it left."""
-    from serving import serving, serving_hub
+    from helpers.serving import serving, serving_hub
 
     del runs
     with tempfile.TemporaryDirectory() as name:

@@ -19,7 +19,7 @@ from cd_exp.metrics.intervals import bootstrap_interval
 from cd_exp.metrics.metrics import FAITHFULNESS, UNITS, metric_field, metric_values, with_bootstrap_interval
 from cd_exp.records import UnitResults
 from cd_exp.results.summary import CLIP_DISSECT
-from cd_exp.results.wandb import RunInfo, Wandb, directions
+from cd_exp.results.wandb import RunInfo, Wandb, metric_directions
 from cd_exp.sweep import gather_sweep
 from experiments import against_published
 
@@ -234,9 +234,9 @@ def test_tables_and_wandb_read_which_direction_is_better(found, sweep):
     assert "mean rank ↓" in out.getvalue()
     assert "top-1 % ↑" in out.getvalue()
     assert "mean rank of the truth among all concepts (lower is better)" in (sweep / "0" / "report.html").read_text()
-    assert dict(directions())["mean_rank"] == "min"
-    assert dict(directions())["top1"] == "max"
-    assert not {"judged", "coverage"} & dict(directions()).keys()
+    assert dict(metric_directions())["mean_rank"] == "min"
+    assert dict(metric_directions())["top1"] == "max"
+    assert not {"judged", "coverage"} & dict(metric_directions()).keys()
 
 
 def test_units_without_a_value_are_left_out():
