@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import statistics
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -511,6 +512,29 @@ def test_a_dot_of_the_scatter_opens_its_unit(window, page, width):
     window.js("document.querySelector('.scatter circle').dispatchEvent(new MouseEvent('click', {bubbles: true}))")
     window.wait("return document.body.dataset.view === 'unit'")
     assert "fc / unit" in window.text(".crumbs")
+
+
+def test_the_scatter_is_coloured_by_truth_or_by_the_commonest_labels(window, page, content):
+    window.go(page, "view=overview")
+    assert window.text(".key").split() == ["right", "wrong", "truth", "unknown", "flagged"]
+    window.js(
+        "const pick = document.querySelector('option[value=label]').parentElement;"
+        "pick.value = 'label'; pick.dispatchEvent(new Event('change'));"
+    )
+    shown = window.js("return [...document.querySelectorAll('.key a')].map(node => node.innerText)")
+    run = content.parts["run"]
+    top = decode_array(run["methods"][0]["layers"]["fc"]["top"])[:, 0]
+    counts = Counter(run["names"][name] for name in top if name >= 0)
+    assert len(shown) == 7
+    assert [counts[name] for name in shown] == sorted(counts.values(), reverse=True)[:7]
+    first = (
+        "const table = opened.values().next().value.main;"
+        "return [...document.querySelectorAll('.scatter circle')]"
+        ".filter(n => table.label(Number(n.dataset.at)) === arguments[0])"
+        ".map(n => getComputedStyle(n).fill)"
+    )
+    assert set(window.js(first, shown[0])) == {"rgb(0, 114, 178)"}
+    assert window.complaints() == []
 
 
 @pytest.fixture(scope="module")

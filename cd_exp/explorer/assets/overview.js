@@ -56,15 +56,20 @@ function scatter(run, state) {
   if (!table.certaintyKey || !run.layers.some(layer => layer.fires)) return null;
   const name = table.certaintyKey === "p_right" ? "p(right)" : "stability", width = matchMedia("(max-width: 760px)").matches ? 370 : 640, height = 300, left = 40, low = 34, end_ = 26;
   const x = value => left + value * (width - left - end_), y = value => 24 + (1 - value) * (height - low - 24);
-  const box = h("div", {className: "scroll"}), first = table.layers.length - 1;
-  const draw = number => {
+  const box = h("div", {className: "scroll"}), key = h("p", {className: "chips key"}), first = table.layers.length - 1;
+  let number = first, byLabel = false;
+  const draw = () => {
     const start = table.starts[number], end = table.starts[number + 1] ?? table.count, fires = unpacked(run.layers[run.layerNumber.get(table.layers[number][0])].fires), dots = [];
     if (!fires) { fill(box, h("p", {className: "soft"}, "Not known for this layer.")); return; }
+    const colours = byLabel ? commonest(table, start, end) : new Map();
+    fill(key, byLabel ? [...colours].map(([label, colour]) => h("span", null, h("span", {className: "swatch", style: `background: ${colour}`}), " ", conceptLink(run.name(label), state))) : [["right", "right"], ["wrong", "wrong"], ["open", "truth unknown"], ["flagged", "flagged"]].map(([kind, words]) => h("span", null, h("svg", {viewBox: "0 0 12 12", class: "dot"}, h("circle", {class: kind, cx: 6, cy: 6, r: 4})), ` ${words}`)), byLabel ? "grey: other labels" : null);
     for (let at = start; at < end && dots.length < 4000; at++) {
       if (Number.isNaN(table.certainty(at))) continue;
-      const kind = table.marks[at] ? "flagged" : {1: "right", 0: "wrong"}[table.right[at]] ?? "open";
-      dots.push(h("circle", {class: kind, cx: x(fires[at - start]), cy: y(table.certainty(at)), r: 4, "data-at": at},
-        h("title", null, `unit ${table.unit[at]} · ${table.label(at) || "(none)"} · ${name} ${table.certainty(at).toFixed(2)} · fires on ${(100 * fires[at - start]).toFixed(1)} % of the images`)));
+      const kind = byLabel ? "labelled" : table.marks[at] ? "flagged" : {1: "right", 0: "wrong"}[table.right[at]] ?? "open";
+      const dot = h("circle", {class: kind, cx: x(fires[at - start]), cy: y(table.certainty(at)), r: 4, "data-at": at},
+        h("title", null, `unit ${table.unit[at]} · ${table.label(at) || "(none)"} · ${name} ${table.certainty(at).toFixed(2)} · fires on ${(100 * fires[at - start]).toFixed(1)} % of the images`));
+      if (byLabel) dot.style.fill = colours.get(table.top[5 * at]) ?? "#9aa4ae55";  // the policy of the page refuses a style attribute
+      dots.push(dot);
     }
     const ticks = [0, 0.25, 0.5, 0.75, 1];
     fill(box, h("svg", {viewBox: `0 0 ${width} ${height}`, class: "scatter", role: "img", "aria-label": `${name} of the units of ${table.layers[number][0]} against the share of images on which they fire`,
@@ -73,9 +78,19 @@ function scatter(run, state) {
         h("text", {x: x(tick), y: height - 18, "text-anchor": "middle"}, `${100 * tick} %`)]),
       h("text", {x: (width + left) / 2, y: height - 2, "text-anchor": "middle"}, "share of images on which the unit fires"), h("text", {x: 2, y: 11}, name), dots));
   };
-  draw(first);
-  const pick = choice("layer", table.layers.map((_, number) => String(number)), number => table.layers[Number(number)][0], String(first), number => draw(Number(number)));
-  return section("Units of a layer", `each dot is a unit: ${name} of its label against the share of images with an activation above 0. Green: right, orange: wrong, grey outline: truth unknown, dashed: flagged; click a dot to open the unit`, h("div", {className: "controls"}, pick), box);
+  draw();
+  const pick = choice("layer", table.layers.map((_, layer) => String(layer)), layer => table.layers[Number(layer)][0], String(first), layer => { number = Number(layer); draw(); });
+  const paint = choice("colours", ["truth", "label"], name => ({truth: "truth and flags", label: "commonest labels"})[name], "truth", name => { byLabel = name === "label"; draw(); });
+  return section("Units of a layer", `each dot is a unit: ${name} of its label against the share of images with an activation above 0; click a dot to open the unit`, h("div", {className: "controls"}, pick, paint), key, box);
+}
+
+const PAINTS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31"];  // of Okabe and Ito, brown for black
+
+// The labels that most of these units have, each with its colour.
+function commonest(table, start, end) {
+  const counts = new Map();
+  for (let at = start; at < end; at++) if (table.top[5 * at] >= 0) counts.set(table.top[5 * at], (counts.get(table.top[5 * at]) ?? 0) + 1);
+  return new Map([...counts].sort((a, b) => b[1] - a[1]).slice(0, PAINTS.length).map(([label], i) => [label, PAINTS[i]]));
 }
 
 function metricText(figure, values, interval = true) {
