@@ -327,6 +327,7 @@ FILES = [
     (b"", "mine.yaml: an experiment begins with the line `# @package _global_`"),
     (b"top: 3\n", "mine.yaml: an experiment begins with the line `# @package _global_`"),
     (b"\xef\xbb\xbf# @package _global_\ntop: 3\n", "mine.yaml begins with a byte order mark; save it as UTF-8"),
+    (b"# @package _global_\ndefaults: [nosuch]\n", "the defaults list of experiment/mine names experiment/nosuch"),
     (b"top: \xff\n", "mine.yaml is no text in UTF-8 (byte 5)"),
     (b"a: " + b"[" * 3000 + b"]" * 3000, "mine.yaml is nested too deeply"),
     (b"# @package _global_\nsimilarity: {_target_: os.system}\n", "mine.yaml)"),

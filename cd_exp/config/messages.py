@@ -43,7 +43,13 @@ def _explain_missing_choice(error: MissingConfigException) -> InputError:
     group, _, choice = str(error.missing_cfg_file).removesuffix(".yaml").rpartition("/")
     if not group:
         return InputError(f"--config-name {choice}: there is no {choice}.yaml in the folders of YAML files")
-    return unknown_name_error(group, choice, error.options or (), where="known")
+    if not error.options:  # of a file's own list; Hydra looks beside the file and lists nothing
+        named = re.match(r"In '([^']+)'", str(error))
+        return InputError(
+            f"the defaults list of {named.group(1) if named else 'a YAML file'} names {group}/{choice}, and there is "
+            f"no {choice}.yaml in the folders of YAML files; correct the name"
+        )
+    return unknown_name_error(group, choice, error.options, where="known")
 
 
 def _explain_misspelt_key(match: re.Match[str], setting_names: Callable[[], list[str]]) -> InputError:
