@@ -154,6 +154,6 @@ if __name__ == "__main__":
     parser.add_argument("--batch", type=int)
     parser.add_argument("--workers", type=int)
     chosen = parser.parse_args()
-    given = ExtractionSettings(device="cpu", progress=False, batch_size=chosen.batch, workers=chosen.workers)
+    settings = ExtractionSettings(device="cpu", progress=False, batch_size=chosen.batch, workers=chosen.workers)
     with tempfile.TemporaryDirectory() as name:
-        print(json.dumps(_measured(Path(name), chosen.step > 1, chosen.runs, given)))
+        print(json.dumps(_measured(Path(name), chosen.step > 1, chosen.runs, settings)))

@@ -45,7 +45,7 @@ class Number:
 class Row:
     """The numbers of one method on one layer of one job."""
 
-    place: Mapping[str, str]
+    coordinates: Mapping[str, str]
     numbers: Mapping[str, Number]
     source: str = ""  # of what was published
     metrics: Mapping[str, Any] = field(default_factory=dict)  # as `metrics.json` has them
@@ -74,25 +74,25 @@ def rows(finished: Sequence[Job], *, axes: Sequence[str], expected: Mapping) -> 
         methods = {CLIP_DISSECT: job.layers, **job.baselines}
         for method, layers in methods.items():
             for layer, values in layers.items():
-                place = {axis: job.value(axis) or "?" for axis in axes} | {"layer": layer, "method": method}
-                published_values = published(expected, job, place)
+                coordinates = {axis: job.value(axis) or "?" for axis in axes} | {"layer": layer, "method": method}
+                published_values = published(expected, job, coordinates)
                 numbers = {
                     figure.key: _number(figure, values, published_values) for figure in METRICS if figure.key in values
                 }
                 compared = "judged" in values or any(key.startswith("faithfulness") for key in numbers)
                 if compared:  # what is said of every layer, such as its distinct labels, has nothing published
                     yield Row(
-                        place,
+                        coordinates,
                         numbers,
                         published_values.get("source", expected["source"] if published_values else ""),
                         values,
                     )
 
 
-def published(expected: Mapping[str, Any], job: Job, place: Mapping[str, str]) -> Mapping[str, Any]:
+def published(expected: Mapping[str, Any], job: Job, coordinates: Mapping[str, str]) -> Mapping[str, Any]:
     """The one row of `expected` that is about this job, layer and method; empty where there is none."""
     for row in expected["rows"]:
-        if all(place.get(axis, job.value(axis)) == str(value) for axis, value in row["where"].items()):
+        if all(coordinates.get(axis, job.value(axis)) == str(value) for axis, value in row["where"].items()):
             return row
     return {}
 
@@ -112,11 +112,13 @@ def markdown(table_rows: Sequence[Row]) -> str:
     """The rows as a table: ours [95 % interval], published, and whether the one holds the other."""
     figures = format_metric([row.metrics for row in table_rows])
     # A column in which all rows are alike says nothing, as long as another one is left.
-    keys = [key for key in table_rows[0].place if len({row.place.get(key) for row in table_rows}) > 1] or ["layer"]
+    keys = [key for key in table_rows[0].coordinates if len({row.coordinates.get(key) for row in table_rows}) > 1] or [
+        "layer"
+    ]
     lines = [[*keys, *(figure.heading for figure in figures)], ["---"] * (len(keys) + len(figures))]
     for row in table_rows:
         cells = (_cell(figure, row) for figure in figures)
-        lines.append([*(row.place.get(key, "") for key in keys), *cells])
+        lines.append([*(row.coordinates.get(key, "") for key in keys), *cells])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

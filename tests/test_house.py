@@ -110,3 +110,31 @@ def test_the_configuration_stops_where_a_run_is_built():
     """What works with a run knows plain values, not `DictConfig`: only rooms that compose or build do."""
     rooms = {path.relative_to(ROOT / "cd_exp").parts[0] for path in SOURCES if "DictConfig" in path.read_text()}
     assert rooms <= {"cli", "config", "experiment.py", "embed.py", "plan", "api"}
+
+
+SHARED = {"main", "custom", "broden", "places365", "shapes"}
+"""Names that stand in several modules: of commands, and of choices that several groups have."""
+
+
+def test_no_class_or_public_function_has_the_name_of_another():
+    modules: dict[str, list[str]] = {}
+    for path in SOURCES:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                modules.setdefault(node.name, []).append(module_of(path))
+    assert {name: others for name, others in modules.items() if len(others) > 1 and name not in SHARED} == {}
+
+
+VAGUE = {"found", "given", "told", "place", "places", "known"}
+
+
+@pytest.mark.parametrize("folder", ["cd_exp", "benchmarks", "experiments"])
+def test_variables_say_what_they_hold(folder):
+    names = []
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        functions = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef))
+        for node in (inner for function in functions for inner in ast.walk(function)):
+            name = node.arg if isinstance(node, ast.arg) else node.id if isinstance(node, ast.Name) else ""
+            if name in VAGUE and not (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)):
+                names.append(f"{path.relative_to(ROOT)}:{node.lineno}: {name}")
+    assert names == []

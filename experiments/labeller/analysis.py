@@ -149,11 +149,11 @@ def heldout(real: Run, world: Run) -> str:
             asked = [
                 LabelsToScore(layer, own.labels[layer].units, labels(rule, match, neurons, names)) for rule in RULES
             ]
-            told = dict(zip(RULES, (np.nan_to_num(found["pearson"]) for found in judge(held, asked)), strict=True))
-            means = [f"{values.mean():.3f} [{_ends(values)}]" for values in told.values()]
-            found = compare_means(told["whitened_wpmi"], told["soft_wpmi"], seed=0, resamples=RESAMPLES)
-            ends = "" if found.interval is None else f" [{found.interval[0]:+.3f}, {found.interval[1]:+.3f}]"
-            lines.append([f"{name} {layer}", str(neurons.shape[1]), *means, f"{found.value:+.3f}{ends}"])
+            by_rule = dict(zip(RULES, (np.nan_to_num(scores["pearson"]) for scores in judge(held, asked)), strict=True))
+            means = [f"{values.mean():.3f} [{_ends(values)}]" for values in by_rule.values()]
+            gain = compare_means(by_rule["whitened_wpmi"], by_rule["soft_wpmi"], seed=0, resamples=RESAMPLES)
+            ends = "" if gain.interval is None else f" [{gain.interval[0]:+.3f}, {gain.interval[1]:+.3f}]"
+            lines.append([f"{name} {layer}", str(neurons.shape[1]), *means, f"{gain.value:+.3f}{ends}"])
     return table(lines)
 
 
