@@ -255,18 +255,20 @@ def launch_processes(processes: int, arguments: Sequence[str], *, command: str) 
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    # Settings of later torch than 2.8. Ctrl-C and SIGTERM are handled in `signals`, for one process and for several.
+    newer: dict[str, Any] = {"signals_to_handle": "SIGHUP", "shutdown_timeout": PATIENCE}
     with tempfile.TemporaryDirectory() as logs, _launch_environment(processes):
         config = LaunchConfig(
             min_nodes=1, max_nodes=1, nproc_per_node=processes, max_restarts=0, run_id="cd_exp", monitor_interval=0.05,
-            rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", local_addr="127.0.0.1", shutdown_timeout=PATIENCE,
-            signals_to_handle="SIGHUP",  # Ctrl-C and SIGTERM are handled in `signals`, for one process and for several
+            rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", local_addr="127.0.0.1",
             logs_specs=DefaultLogsSpecs(logs, redirects=dict.fromkeys(range(1, processes), Std.ALL)),
+            **{name: value for name, value in newer.items() if name in LaunchConfig.__dataclass_fields__},
         )  # fmt: skip
         try:
             elastic_launch(config, sys.executable)("-m", "cd_exp.cli.entry", *arguments)
         except ChildFailedError as error:
             _fail(error.failures, Path(logs), command)
-        except SignalException as error:  # of SIGHUP
+        except SignalException as error:  # of SIGHUP; of torch 2.8 and 2.9, of Ctrl-C and SIGTERM too
             raise Interrupted(error.sigval) from None
 
 

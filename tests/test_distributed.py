@@ -260,10 +260,8 @@ def two_processes():
 def test_gathering_may_be_the_first_that_processes_do_together(two_processes):
     """With accelerate's own state first, each process of a machine without GPUs was alone."""
     printed = [process.communicate(timeout=120) for process in two_processes(GATHERING)]
-    assert [out for out, _ in printed] == [
-        "{'0': 0, '1': 1} [0, 1, 2]\n",
-        "{'0': 0, '1': 1} [3, 4]\n",
-    ], printed
+    last_lines = [out.splitlines()[-1] for out, _ in printed]  # gloo of torch 2.8 says before it who is connected
+    assert last_lines == ["{'0': 0, '1': 1} [0, 1, 2]", "{'0': 0, '1': 1} [3, 4]"], printed
 
 
 @pytest.mark.slow

@@ -346,7 +346,8 @@ def progress_bar(
         if after:
             late.cancel()
             late.join()
-        progress.stop()
+        if shown:  # rich before 14.1 prints an empty line for a bar that was never shown
+            progress.stop()
 
 
 def _image_bytes(picture: "Image") -> Tensor:
