@@ -102,7 +102,7 @@ def draw_sweep_figures(sweep: Sweep, votes: Sequence[Vote]) -> tuple[Path, ...]:
         votes: as `consensus.consensus` counts them.
 
     Returns:
-        The drawings.
+        The drawings as PNG files.
     """
     from cd_exp.io.atomic import write_file as write_file
 
@@ -121,7 +121,7 @@ def draw_sweep_figures(sweep: Sweep, votes: Sequence[Vote]) -> tuple[Path, ...]:
     for name, content in files.items():
         write_file(folder / name, content)
     write_file(folder / CAPTIONS, format_captions(" · ".join(sweep.axes) or "the sweep", captions))
-    return tuple(folder / name for name in files)
+    return tuple(folder / name for name in files if name.endswith(".png"))
 
 
 KINDS = ("png", "pdf", "svg")

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,12 @@ from made_sweeps import begun, failed, finished, table3
 from PIL import Image
 
 from cd_exp.io.text import make_file_name
-from cd_exp.sweep import gather_sweep
+from cd_exp.results.plots import read_captions
+from cd_exp.sweep import gather_sweep, read_sweep
 from cd_exp.sweep.__main__ import main
+from cd_exp.sweep.consensus import vote_on_units
+from cd_exp.sweep.load import common_layers
+from cd_exp.sweep.plots import draw_disagreement, draw_heat_map, draw_sweep_figures
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -249,3 +254,42 @@ def test_a_tracker_out_of_reach_takes_nothing_from_the_tables(tmp_path, console,
     finished(tmp_path / "sweep", 0, "similarity=cos", logger=logger)
     assert gather_sweep(tmp_path / "sweep", console=console) is not None
     assert "W&B summary not made: logger.mode=online, but W&B knows no key" in said()
+
+
+def test_figures_of_a_sweep_are_pdf_too_where_its_jobs_ask_for_vectors(tmp_path):
+    for number, similarity in enumerate(("cos", "wpmi")):
+        finished(tmp_path, number, f"similarity={similarity}", "report.vector=true", accuracy=20 + 40 * number)
+    sweep = read_sweep(tmp_path)
+    drawn = draw_sweep_figures(sweep, vote_on_units(sweep))
+    assert drawn
+    assert all(path.suffix == ".png" for path in drawn)  # what W&B is given
+    for path in drawn:
+        assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+    assert list(read_captions(tmp_path)) == [path.stem for path in drawn]
+
+
+def test_the_heat_map_goes_from_0_to_100_and_has_numbers_intervals_and_n(tmp_path):
+    for number, (similarity, top_k) in enumerate(product(("cos", "wpmi"), (5, 10))):
+        finished(tmp_path, number, f"similarity={similarity}", f"similarity.top_k={top_k}", accuracy=25 * number)
+    sweep = read_sweep(tmp_path)
+    (view,) = common_layers(sweep)
+    axes, bar = draw_heat_map(sweep, view).axes
+    assert axes.get_images()[0].get_clim() == (0, 100)
+    assert {text.get_text() for text in axes.texts} == {view.cell(job, line="\n") for job in sweep.finished}
+    assert "[" in axes.texts[0].get_text()
+    counts = {metrics["judged"] for metrics in view.metrics.values()}
+    assert bar.get_ylabel() == f"top-1 %, n = {counts.pop()}"
+
+
+def test_disagreement_shows_the_labels_themselves_as_shares_of_the_jobs(tmp_path):
+    for number, similarity in enumerate(("cos", "wpmi", "soft_wpmi")):
+        finished(tmp_path, number, f"similarity={similarity}", accuracy=[25, 75, 75][number])
+    votes = vote_on_units(read_sweep(tmp_path))
+    figure = draw_disagreement(votes)
+    differing = [vote for vote in votes if len(set(vote.kinds.values())) > 1]
+    words = [text.get_text() for text in figure.axes[0].texts]
+    assert differing
+    assert len(words) == sum(len(set(vote.kinds.values())) for vote in differing)
+    assert {vote.description for vote in differing} <= set(words)
+    widths = [patch.get_width() for patch in figure.axes[0].patches]
+    assert sum(widths) == pytest.approx(100 * len(differing))
