@@ -7,7 +7,6 @@ python -m experiments.activation_range.analysis RUN [--layer fc] [--skip 0 0.002
 """
 
 import argparse
-import inspect
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +38,7 @@ def main(arguments: list[str] | None = None) -> str:
     parser.add_argument("--skip", type=float, nargs="+", default=[0, 0.002, 0.005, 0.01, 0.05], help="shares skipped")
     asked = parser.parse_args(arguments)
     run = reopen(asked.run)
-    if "top_k" not in inspect.signature(run.parts.similarity).parameters:
+    if "top_k" not in run.parts.similarity.settings:
         raise InputError("the run's similarity function looks at all images; choose a run with wpmi or soft_wpmi")
     names, neurons, match = run.parts.concepts.names, run.activations(asked.layer), run.match()
     first = run.data.labels[asked.layer]
