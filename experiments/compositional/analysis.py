@@ -10,7 +10,6 @@ python -m experiments.compositional.analysis RUN [--layer fc] [--top 100] [--uni
 """
 
 import argparse
-import inspect
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -25,7 +24,7 @@ from cd_exp.errors import InputError
 from cd_exp.labels import alphabetical_order, best_concepts
 from cd_exp.metrics.intervals import clopper_pearson_interval
 from cd_exp.records import Concepts, Similarity
-from cd_exp.similarity import DenseOrFactored, concept_activations
+from cd_exp.similarity import DenseOrFactored, bind, concept_activations
 from experiments.against_published import say
 from experiments.reopening import Run, reopen
 
@@ -91,7 +90,7 @@ def scores(
     similarity: Similarity, match: DenseOrFactored, neurons: Float[Tensor, "images neurons"], unit: int
 ) -> Float[Tensor, " concepts"]:
     """Those of one unit; all units are scored only where the function has a prior over the layer."""
-    if "prior" in inspect.signature(similarity).parameters:
+    if "prior" in bind(similarity).parameters:
         return similarity(match, neurons)[unit]
     return similarity(match, neurons[:, unit : unit + 1])[0]
 

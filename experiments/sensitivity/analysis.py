@@ -176,7 +176,7 @@ def main(arguments: list[str] | None = None) -> str:
     all_points: list[Point] = []
     for folder in asked.runs:
         run = reopen(folder)
-        if getattr(run.parts.similarity, "func", run.parts.similarity) is not similarities.soft_wpmi:
+        if run.parts.similarity.function is not similarities.soft_wpmi:
             raise InputError(f"{folder} is no run with similarity=soft_wpmi, whose settings are varied here")
         for layer in asked.layers or run.data.labels:
             all_points += points(run, layer)
