@@ -165,12 +165,11 @@ WITHOUT: dict[str, Any] = {
 
 def _name_choices(parts: Experiment, names: Mapping[str, str]) -> dict[str, str]:
     """What each part is called, instead of the choices of a command line."""
-    similarity = getattr(parts.similarity, "func", parts.similarity)
     called = {
         "model": parts.model.name,
         "probe": parts.probe.name,
         "concepts": parts.concepts.name,
         "clip": parts.clip.name,
-        "similarity": getattr(similarity, "__name__", type(similarity).__name__),
+        "similarity": parts.similarity.name,
     }
     return {**called, **names}

@@ -166,6 +166,11 @@ def test_clip_and_similarity_by_name_or_in_hand():
     )
 
 
+def test_a_run_names_a_function_in_hand_as_it_is_defined(tmp_path):
+    manifest = json.loads((small().save(tmp_path / "run") / "manifest.json").read_text())
+    assert manifest["choices"]["similarity"] == "soft_wpmi"
+
+
 @pytest.mark.slow
 def test_the_old_form_takes_recipes(tmp_path):
     model, probe = models.shapes_model(layers=["layer4", "fc"], final="fc"), probes.shapes(size=60)
