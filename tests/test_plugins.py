@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from torchvision import transforms
 
 from cd_exp import plugins
 from cd_exp.errors import InputError
@@ -252,3 +253,22 @@ def test_what_code_changes_anywhere_in_a_run_is_put_back_after_it():
         torch.set_default_dtype(torch.float64)
         os.environ["MINE"] = "1"
     assert (torch.get_rng_state().tolist(), torch.get_default_dtype(), dict(os.environ)) == before
+
+
+class Darkened(transforms.Resize):
+    """A step of a user's own, made from a library's."""
+
+
+@pytest.mark.parametrize(
+    ("transform", "expected"),
+    [
+        (transforms.Compose([transforms.Resize(8), transforms.ToTensor()]), True),
+        (transforms.ToTensor(), True),
+        (transforms.Compose([transforms.Resize(8), lambda picture: picture]), False),
+        (transforms.Compose([Darkened(8)]), False),
+        (Darkened(8), False),
+        (len, False),
+    ],
+)
+def test_only_transforms_made_of_libraries_steps_are_not_watched(transform, expected):
+    assert plugins.is_of_library(transform) is expected

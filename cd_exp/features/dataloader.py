@@ -23,7 +23,7 @@ from cd_exp.distributed import prepare_worker
 from cd_exp.errors import InputError
 from cd_exp.hooks.hooks import lay_channels_last
 from cd_exp.io.text import escape_for_terminal, shorten_list
-from cd_exp.plugins import door
+from cd_exp.plugins import door, is_of_library
 from cd_exp.records import Probe, has_images
 
 if TYPE_CHECKING:
@@ -297,7 +297,8 @@ def transform_images(transform: "Callable[[Image], Tensor]", picture: "Image", *
     Raises:
         InputError: the transform fails, or gives no tensor.
     """
-    with door(f"the transform fails on {image} ({picture.width} x {picture.height})"):
+    what = f"the transform fails on {image} ({picture.width} x {picture.height})"
+    with door(what, watched=not is_of_library(transform)):
         value = transform(picture)
     if not isinstance(value, Tensor):
         raise InputError(f"the transform gives a {type(value).__name__} for {image}, expected a tensor")
