@@ -167,6 +167,23 @@ def hide_secrets(text: str) -> str:
     return hide_user_part(_SECRET_VALUE.sub(rf"\g<1>{HIDDEN}", text))
 
 
+def hide_typed_secrets(text: str, words: Iterable[str]) -> str:
+    """Text without the values of secret settings that were typed: code of a user's own may repeat one in its error.
+
+    >>> hide_typed_secrets("no login with s3cr3t", ["probe.options.token=s3cr3t", "seed=1"])
+    'no login with ***'
+    """
+    for word in words:
+        name, _, value = word.partition("=")
+        value = value.strip("'\"")
+        if len(value) > SHORTEST_SECRET and is_secret_name(name.rpartition(".")[2]):
+            text = text.replace(value, HIDDEN)
+    return text
+
+
+SHORTEST_SECRET = 3  # letters: `key=1` would hide every 1
+
+
 def hide_user_part(text: str) -> str:
     """Text whose addresses do not say who logs in."""
     return _USER_PART.sub(rf"\1{HIDDEN}@", text) if "@" in text else text

@@ -1,12 +1,14 @@
 """A run folder is data: code that it names runs only with --trust, and secrets are in nothing that is written."""
 
 import json
+from pathlib import Path
 
 import pytest
 from helpers.finished_runs import run_small
 from omegaconf import OmegaConf
 
 from cd_exp.cache.entries import Entry
+from cd_exp.cli import entry
 from cd_exp.config.resolved import as_plain_config
 from cd_exp.errors import InputError, hide_secrets, is_secret_name
 from cd_exp.plugins import find_code, hash_named_code, refuse_untrusted
@@ -75,6 +77,20 @@ def test_other_settings_and_advice_stay_as_they_are(text):
 
 def test_who_logs_in_at_an_address_is_hidden():
     assert hide_secrets("proxy http://me:pw@host:80/x failed") == "proxy http://***@host:80/x failed"
+
+
+def test_an_error_of_a_users_code_does_not_repeat_a_typed_secret(tmp_path, monkeypatch, capsys):
+    (tmp_path / "odd.py").write_text(
+        "def probe(token, other):\n    raise ValueError(f'no login with {token}, {other}')\n"
+    )
+    options = ["probe.options.token='s3cr3t'", "probe.options.other=shown"]
+    words = ["probe=custom", f"probe.factory={tmp_path}/odd.py:probe", *options, f"hydra.run.dir={tmp_path}/run"]
+    monkeypatch.chdir(Path(__file__).parents[1])
+    monkeypatch.setattr("sys.argv", ["run.py", *words, "logger=none"])
+    with pytest.raises(SystemExit) as end:
+        entry.main()
+    assert end.value.code == 2
+    assert "no login with ***, shown" in capsys.readouterr().err
 
 
 def test_secrets_of_options_change_no_key_and_are_not_stored():

@@ -9,7 +9,7 @@ import threading
 import warnings
 
 from cd_exp import distributed
-from cd_exp.errors import InputError, Interrupted, hide_secrets, of_the_machine
+from cd_exp.errors import InputError, Interrupted, hide_secrets, hide_typed_secrets, of_the_machine
 from cd_exp.io.text import escape_for_terminal
 
 
@@ -75,10 +75,11 @@ def main() -> None:
 
 
 def _exit_with(message: str, status: int) -> None:
-    if message and "--json" in sys.argv[1:]:
-        print(json.dumps({"error": hide_secrets(" ".join(message.split()))}))
-    elif message:
-        print(f"error: {escape_for_terminal(hide_secrets(' '.join(message.split())))}", file=sys.stderr)
+    line = hide_secrets(hide_typed_secrets(" ".join(message.split()), sys.argv[1:]))
+    if line and "--json" in sys.argv[1:]:
+        print(json.dumps({"error": line}))
+    elif line:
+        print(f"error: {escape_for_terminal(line)}", file=sys.stderr)
     raise SystemExit(status)  # not sys.exit, which code of the user's may have replaced
 
 
