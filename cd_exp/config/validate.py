@@ -185,7 +185,9 @@ def check_hydra(hydra: DictConfig) -> None:
             "folder of results with hydra.run.dir=DIR"
         )
     if (plain.get("sweeper") or {}).get("custom_search_space"):
-        raise InputError("hydra.sweeper.custom_search_space would call code by its name; give hydra.sweeper.params")
+        raise InputError(
+            "hydra.sweeper.custom_search_space would call code by its name; type the values, as in -m top=range(1,6)"
+        )
     for where, key, value in _list_targets(plain, "hydra"):
         if key == "level":
             if value not in LEVELS:
