@@ -250,7 +250,7 @@ def serve(checkout: Path, folder: Path, names: list[str]) -> None:
         __import__(module)
     for submodule in pkgutil.walk_packages(cd_exp.__path__, "cd_exp."):  # whatever its modules are called
         if not submodule.name.endswith("__main__"):
-            with suppress(ImportError):  # of an extra that is not installed
+            with suppress(ImportError):  # the extra is not installed
                 __import__(submodule.name)
     assert Path(cd_exp.__file__).parents[1] == checkout, f"{cd_exp.__file__} is not of {checkout}"
     for name in names:

@@ -268,7 +268,7 @@ def launch_processes(processes: int, arguments: Sequence[str], *, command: str) 
             elastic_launch(config, sys.executable)("-m", "cd_exp.cli.entry", *arguments)
         except ChildFailedError as error:
             _fail(error.failures, Path(logs), command)
-        except SignalException as error:  # of SIGHUP; of torch 2.8 and 2.9, of Ctrl-C and SIGTERM too
+        except SignalException as error:  # SIGHUP; with torch 2.8 and 2.9 Ctrl-C and SIGTERM too
             raise Interrupted(error.sigval) from None
 
 

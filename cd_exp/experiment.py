@@ -242,7 +242,7 @@ def describe_run(
         digests: SHA-256 of features and scores, which `cd_exp.reproduce` compares.
     """
     return {
-        "schema": 1,  # of `cd_exp.schema`
+        "schema": 1,  # version of the manifest in `cd_exp.schema`
         "config": dict(config),
         "code": hash_named_code(find_code(config)),
         "choices": {group: name for group, name in invocation.choices.items() if "/" not in group},

@@ -519,7 +519,7 @@ def _explain_error(spec: str, setting: str) -> Iterator[None]:
     try:
         yield
     except SyntaxError as error:
-        where = f"{error.filename} line {error.lineno}: " if error.lineno is not None else ""  # of null bytes none
+        where = f"{error.filename} line {error.lineno}: " if error.lineno is not None else ""  # null bytes have no line
         raise InputError(f"{setting}={spec}: {where}{error.msg}; it is no Python file") from error
     except ImportError as error:
         remedy = "install it, or put it beside the file"

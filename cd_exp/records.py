@@ -229,7 +229,7 @@ class Labels:
     truth: tuple[Accepted, ...] = ()
     ranks: Float[np.ndarray, " neurons"] | None = None
     candidates: int | None = None  # among how many concepts the method chose
-    top_scores: Float[np.ndarray, "neurons kept"] | None = None  # of the concepts in `top`
+    top_scores: Float[np.ndarray, "neurons kept"] | None = None  # scores of the concepts in `top`
     margin: Float[np.ndarray, " neurons"] | None = None  # between the first and the second score
     stability: Float[np.ndarray, " neurons"] | None = None  # share of resamples of the images that give the label
     stable_set: tuple[tuple[str, ...], ...] = ()  # the labels that make up 90 % of resamples
@@ -239,7 +239,7 @@ class Labels:
     general_bits: Float[np.ndarray, " neurons"] | None = None  # log2(concepts / concepts below the node)
     general_right: Float[np.ndarray, " neurons"] | None = None  # 1, 0, or NaN where the truth is unknown
     graded: Float[np.ndarray, " neurons"] | None = None  # nearness of label and truth in the hierarchy, 0 to 1
-    marks: tuple[frozenset[str], ...] = ()  # of MARKS, for each unit
+    marks: tuple[frozenset[str], ...] = ()  # some of MARKS for each unit
     judged_label: tuple[str, ...] = ()  # from the larger part of the images, for the scores beside it
     faithfulness: Mapping[str, Float[np.ndarray, " neurons"]] = field(default_factory=dict)
     floor: Mapping[str, Float[np.ndarray, " neurons"]] = field(default_factory=dict)  # the same of shuffled labels
@@ -302,7 +302,7 @@ class UnitResults:
     rank: Float[np.ndarray, " judged"] | None = None
     similarity: Float[np.ndarray, " judged"] | None = None
     stability: Float[np.ndarray, " judged"] | None = None
-    layer_stability: Float[np.ndarray, " labelled"] | None = None  # of every unit, judged or not
+    layer_stability: Float[np.ndarray, " labelled"] | None = None  # every unit's, judged or not
     dead: Bool[np.ndarray, " labelled"] | None = None  # gives the same value for every image
     always_on: Bool[np.ndarray, " labelled"] | None = None  # fires on more than 80 % of the images
     p_right: Float[np.ndarray, " labelled"] | None = None

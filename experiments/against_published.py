@@ -47,7 +47,7 @@ class Row:
 
     coordinates: Mapping[str, str]
     numbers: Mapping[str, Number]
-    source: str = ""  # of what was published
+    source: str = ""  # where it was published
     metrics: Mapping[str, Any] = field(default_factory=dict)  # as `metrics.json` has them
 
 

@@ -32,7 +32,7 @@ def leave_process(status: int) -> None:
     temporary files), stdout and stderr are flushed. Memory is left to the kernel. Returns, so that Python takes its own
     way out, under a debugger, profiler or coverage, and where the output cannot be flushed.
     """
-    tools = getattr(sys, "monitoring", None)  # of Python 3.12, by which they watch without a trace function
+    tools = getattr(sys, "monitoring", None)  # Python 3.12 lets tools watch by it without a trace function
     watched = tools is not None and any(tools.get_tool(number) for number in range(6))
     if watched or sys.gettrace() or sys.getprofile() or sys.flags.inspect:
         return
@@ -70,7 +70,7 @@ def main() -> None:
         _exit_with(str(refused), refused.status)
     finally:
         warnings.showwarning = shown
-    for warning in caught:  # of libraries: not above the line of an error
+    for warning in caught:  # warnings of libraries do not stand above the line of an error
         shown(*warning)  # type: ignore[arg-type]
 
 

@@ -229,7 +229,7 @@ def run_sweep_job(settings: DictConfig) -> float | None:
         What a sweeper that searches goes by: `objective` of the job's metrics.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
-    (folder / FAILED).unlink(missing_ok=True)  # of an earlier job in the same folder
+    (folder / FAILED).unlink(missing_ok=True)  # left by an earlier job in the same folder
     try:
         check_values(settings)
         invocation = read_run_request()

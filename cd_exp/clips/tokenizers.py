@@ -118,7 +118,7 @@ def _load_tokenizer_folder(path: Path, options: Mapping[str, Any]) -> Any:
 
     try:
         return HFTokenizer(str(path), **options)
-    except Exception as error:  # of whatever library reads the kind of tokenizer that is there
+    except Exception as error:  # whatever library reads this kind of tokenizer raises what it likes
         raise InputError(f"the tokenizer in {path} cannot be read ({_shorten_error(error)}); set {SETTING}") from error
 
 

@@ -97,7 +97,7 @@ class Transformers(Clip):
 
         try:
             return getattr(transformers, kind).from_pretrained(str(self._place), local_files_only=True, **options)
-        except Exception as error:  # of whatever class reads the kind of model that is there
+        except Exception as error:  # whatever class reads this kind of model raises what it likes
             raise InputError(
                 f"clip.folder={self.folder} cannot be read by {kind}: {describe_error(error)[:300]}"
             ) from error

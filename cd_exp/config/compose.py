@@ -213,7 +213,7 @@ def _check_chosen_file(path: Path, *, group: str) -> None:
 
 def _values(node: Any, counted: dict[int, int]) -> int:
     if id(node) not in counted:
-        counted[id(node)] = 0  # of an alias to what is around it
+        counted[id(node)] = 0  # an alias to what is around it counts 0
         inner = node.value if isinstance(getattr(node, "value", None), list) else []
         each = [part for pair in inner for part in (pair if isinstance(pair, tuple) else (pair,))]
         counted[id(node)] = 1 + sum(_values(part, counted) for part in each)
@@ -403,7 +403,7 @@ def list_jobs(hydra: Hydra, config: DictConfig) -> Iterator[Sequence[str]]:
     read = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(words)
     try:
         batches = BasicSweeper.split_arguments(read, None)
-    except (HydraException, ValueError) as error:  # of Python's range: a step of 0
+    except (HydraException, ValueError) as error:  # Python's range refuses a step of 0
         raise InputError(f"the values of -m cannot be listed: {' '.join(str(error).split())}") from error
     yield from islice(chain.from_iterable(batches), JOBS_LOOKED_AT)
 

@@ -125,7 +125,7 @@ def _check_arguments(function: Callable[..., Any], node: Mapping[str, Any], wher
     for key, value in node.items():
         if key == TARGET or (key == PARTIAL and value is True and group == "similarity"):
             continue
-        key = str(key)  # of a YAML file, where 1 and true are no text
+        key = str(key)  # a key of a YAML file may be 1 or true, which are no text
         if key.startswith("_") or key not in {*parameters, *general}:
             raise unknown_name_error(
                 "setting", f"{where}.{key}", [f"{where}.{name}" for name in (*parameters, *general)], where="known"
@@ -168,7 +168,7 @@ def _read_signature(function: Callable[..., Any]) -> tuple[Mapping[str, inspect.
     constructor = inspect.getattr_static(function, "__init__") if isinstance(function, type) else function
     try:
         hints = typing.get_type_hints(constructor, include_extras=True)
-    except NameError:  # of a plug-in: a name that is imported for type checkers alone
+    except NameError:  # a plug-in's name that is imported for type checkers alone
         hints = {}
     return inspect.signature(function).parameters, hints
 

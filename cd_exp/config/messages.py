@@ -43,7 +43,7 @@ def _explain_missing_choice(error: MissingConfigException) -> InputError:
     group, _, choice = str(error.missing_cfg_file).removesuffix(".yaml").rpartition("/")
     if not group:
         return InputError(f"--config-name {choice}: there is no {choice}.yaml in the folders of YAML files")
-    if not error.options:  # of a file's own list; Hydra looks beside the file and lists nothing
+    if not error.options:  # the name stands in a file's own list; Hydra looks beside the file and lists nothing
         named = re.match(r"In '([^']+)'", str(error))
         return InputError(
             f"the defaults list of {named.group(1) if named else 'a YAML file'} names {group}/{choice}, and there is "
@@ -97,7 +97,7 @@ def _explain_wrong_value(key: str, error: BaseException, overrides: Sequence[str
         quoted = re.search(r"(?:[Vv]alue|string:) '(.*?)'(?: |$)", str(error).splitlines()[0])
         came = (
             quoted[1] if quoted and quoted[1] != _match_message(typed) else typed
-        )  # of a YAML file, whatever was typed
+        )  # the mistake is in a YAML file, whatever was typed
         shown = f"{key}={came}" if came else f"what a YAML file gives for {key}"
         return InputError(f"{shown} does not fit: expected {config.describe_type(kinds[key])}")
     inner = [name for name in kinds if name.startswith(f"{key}.")]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SIDE = 12  # rows and columns of a map at most
 LEVELS = 100  # from the least to the greatest activation in the maps of a unit
-SHAPES = ((480, 480), (640, 480), (480, 640))  # of images that must all be cut in the same way
+SHAPES = ((480, 480), (640, 480), (480, 640))  # columns and rows of images that must all be cut in the same way
 SAME = 0.02  # largest difference of the cuts, as a share of the middle square
 
 

@@ -26,7 +26,7 @@ from cd_exp.units import Units
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_SAME = 1e-4  # of the largest value of a layer
+_SAME = 1e-4  # share of the largest value of a layer
 
 
 def with_output_check(looked: LayerOutputs, *, model: Mapping[str, Any], images: str, store: Store) -> list[Layer]:

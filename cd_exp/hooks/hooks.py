@@ -14,7 +14,9 @@ from cd_exp.hooks.pooling import KINDS
 from cd_exp.plugins import door
 
 Keep = Callable[[str, int, object], None]
-_AGREE = 0.05  # of the size of the output; half precision differs by less, a view that read another layout by far more
+_AGREE = (
+    0.05  # share of the size of the output; half precision differs by less, a view that read another layout by far more
+)
 
 
 @contextmanager

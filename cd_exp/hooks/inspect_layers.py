@@ -124,7 +124,7 @@ def format_output(shape: Sequence[int]) -> str:
 
 
 IMAGES = 3  # shown at once, and then all but one of them: an axis that holds the images follows
-_SAME = 1e-3  # of a layer's largest value; what batches of another size may differ by
+_SAME = 1e-3  # share of a layer's largest value that batches of another size may differ by
 
 
 @dataclass(frozen=True, eq=False)
@@ -319,7 +319,7 @@ def _are_equal(output: Tensor, expected: Tensor) -> bool:
 
 
 _FIELDS = 4  # along each side of the image, changed one at a time
-_LEAST = 0.75  # of the fields that have to be where they belong
+_LEAST = 0.75  # share of the fields that have to be where they belong
 
 
 def are_tokens_in_order(

@@ -270,7 +270,7 @@ def _explain_failure(error: Exception) -> str:
         return "its certificate cannot be verified"
     if isinstance(error, (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError)):
         return "the transfer was cut off"
-    if "resol" in str(error).lower():  # of urllib3's NameResolutionError
+    if "resol" in str(error).lower():  # urllib3's NameResolutionError says so
         return "no network, or no such host"
     return "no answer" if isinstance(error, (TimeoutError, requests.Timeout)) else "no connection"
 

@@ -28,7 +28,7 @@ FEW = 5
 
 _EMPTY = "\\e"  # an empty name in a cell of several, where nothing at all means no name
 _STEERING = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # control, invisible format, surrogates, line and paragraph separators
-_JOINERS = "\u200c\u200d"  # of Persian and Indian scripts and of emoji: invisible, and part of the spelling
+_JOINERS = "\u200c\u200d"  # in Persian and Indian scripts and in emoji: invisible, and part of the spelling
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # devices on Windows, with any suffix
 _LONGEST = 48  # characters of a file name: at most 4 bytes each, and file systems take 255 with what is added
 

@@ -46,7 +46,7 @@ _COLOURS = [
     "yellow",
 ]  # those that Broden marks
 _MARKED = re.compile(rf"(-s|^({'|'.join(_COLOURS)})-c)$", re.IGNORECASE)
-_SOME = 20  # of so many names of Broden at least one is marked; two in five are
+_SOME = 20  # among so many names of Broden at least one is marked; two in five are
 _BRACKETS = re.compile(r"(.*[^\s_])[\s_]*\([^()]*\)", re.DOTALL)
 _PLACES = re.compile(r"^/[a-z]/(\S+)(?:\s+\d+)?$")
 

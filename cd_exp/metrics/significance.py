@@ -15,7 +15,7 @@ Right = Bool[np.ndarray, " units"]
 Values = Right | Float[np.ndarray, " units"]
 _BATCH_VALUES = 2**22  # signs drawn at once
 _EXACT_UNITS = 13  # up to here all 2^units choices of signs are gone through: no more than are drawn otherwise
-_STEPS = 60  # of a bisection: below float64's rounding
+_STEPS = 60  # steps of a bisection: below float64's rounding
 
 
 class Difference(NamedTuple):

@@ -40,7 +40,7 @@ class Broden(ImageFiles):
     rows: tuple[BrodenRow, ...]
     concepts: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
-    numbers: Int[np.ndarray, " labels"]  # of label number: the concept's index, NONE for 0, UNKNOWN
+    numbers: Int[np.ndarray, " labels"]  # by label number: the concept's index, NONE for 0, UNKNOWN
 
     @property
     def has_masks(self) -> bool:

@@ -21,8 +21,8 @@ CIFAR100 = Archive(f"{SITE}cifar-100-binary.tar.gz", "md5:03b5dce01913d631647c71
 FILES10 = {"train": tuple(f"data_batch_{number}.bin" for number in range(1, 6)), "val": ("test_batch.bin",)}
 FILES100 = {"train": ("train.bin",), "val": ("test.bin",)}
 SIDE = 32
-NAMES10, NAMES100 = "batches.meta.txt", "fine_label_names.txt"  # of the classes, in the archives
-PIXELS = 3 * SIDE * SIDE  # of one record: the red plane, the green, the blue
+NAMES10, NAMES100 = "batches.meta.txt", "fine_label_names.txt"  # files of class names in the archives
+PIXELS = 3 * SIDE * SIDE  # bytes of one record: the red plane, the green, the blue
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -20,7 +20,7 @@ KINDS = {"jpg", "jpeg", "jpe", "jfif", "png", "bmp", "gif", "webp", "avif", "tif
 OTHER_READERS = (".dcm", ".dicom", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".npy", ".npz", ".h5", ".hdf5", ".mat")
 """The ends of names of images that Pillow does not read."""
 
-Identity = tuple[int, int]  # of a folder: its device and its number there
+Identity = tuple[int, int]  # a folder's device and its number there
 
 
 @dataclass

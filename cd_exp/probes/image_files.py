@@ -37,7 +37,7 @@ class _Names(Sequence[str]):
     def __getitem__(self, index: SupportsIndex | slice) -> str | tuple[str, ...]:
         if isinstance(index, slice):
             return tuple(self.name(i) for i in range(*index.indices(len(self))))
-        position = operator.index(index)  # of any kind of integer, numpy's included
+        position = operator.index(index)  # any kind of integer, numpy's included
         if not -len(self) <= position < len(self):
             raise IndexError(index)
         return self.name(position % len(self))
@@ -153,7 +153,7 @@ def names_of(dataset: Any) -> list[str] | None:
     if getattr(dataset, "target_transform", None) is not None:
         return None
     names = getattr(dataset, "classes", None)
-    if names is None and hasattr(dataset, "features"):  # of Hugging Face: one column has named numbers
+    if names is None and hasattr(dataset, "features"):  # a Hugging Face set: one column has named numbers
         named = [
             kind.names for kind in dataset.features.values() if hasattr(kind, "names") and hasattr(kind, "int2str")
         ]

@@ -222,9 +222,9 @@ def subset(probe: Probe, *, limit: int | None, seed: int | None = None) -> Probe
 
 
 SAMPLED = 16  # images, spread over the set
-DARK = 32  # of 255: below this lie 99 % of the values of an image that is nearly black
-FLAT = 8  # of 255: the values of an image of one grey differ by no more
-MOST = 0.9  # of the sampled images
+DARK = 32  # from 0 to 255: below this lie 99 % of the values of an image that is nearly black
+FLAT = 8  # from 0 to 255: the values of an image of one grey differ by no more
+MOST = 0.9  # share of the sampled images
 
 
 def note_pixels(probe: Probe) -> tuple[str, ...]:

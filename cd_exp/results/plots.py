@@ -44,7 +44,7 @@ RIGHT, WRONG, CONSENSUS, OTHER = "#0072B2", "#F3D9B1", "#8FB8DE", "#F1F1F1"
 WIDEST = 34  # characters of a name that a figure has room for
 TALLEST = 100  # inches, either way: a figure of a thousand rows is still an image
 COLUMN, PAGE = 3.3, 6.8  # inches: a column and the whole width of a paper with two columns
-DPI = 200  # of PNG files; for print there are PDF files
+DPI = 200  # dots per inch of PNG files; for print there are PDF files
 PRINTED = {
     "font.size": 8, "axes.labelsize": 8, "axes.titlesize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
     "legend.fontsize": 7, "legend.title_fontsize": 7,
@@ -327,7 +327,7 @@ def _text_room(size: float, width: int) -> int:
 
 
 PANELS = 4  # layers of the agreement figure
-CARDS = 120  # of units: more are looked at in the explorer, not in one image
+CARDS = 120  # units in one image: more are looked at in the explorer
 
 
 def draw_figures(

@@ -144,7 +144,7 @@ def _restore_on_refusal(folder: Path, new: list[Path]) -> Iterator[None]:
         refused = isinstance(error, InputError) or not isinstance(error, Exception)
         if refused and results == _is_changed(folder / "metrics.json"):
             if not recorded:
-                shutil.rmtree(folder / "wandb", ignore_errors=True)  # of this run alone
+                shutil.rmtree(folder / "wandb", ignore_errors=True)  # holds this run alone
             _restore_folder(folder, files, made)
             for path, time in times.items():
                 if path.exists():

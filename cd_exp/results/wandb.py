@@ -135,7 +135,7 @@ class Wandb(Logger):
         """A W&B run under `folder/wandb`, finished when the block ends and marked failed after an exception."""
         surroundings = {
             "WANDB_DATA_DIR": str(folder / "wandb"),  # where files are staged, by default outside the run folder
-            "WANDB_MODE": self.mode,  # of the process; `online` here looks the server up even for an offline run
+            "WANDB_MODE": self.mode,  # for the process; `online` here looks the server up even for an offline run
             "WANDB_SILENT": "true",
         }
         with _set_environment(surroundings):

@@ -36,9 +36,9 @@ KINDS = {"colour": COLOURS, "shape": SHAPES, "texture": TEXTURES, "background": 
 class SceneFigure:
     """One shape of a scene."""
 
-    colour: int  # of COLOURS
-    shape: int  # of SHAPES
-    texture: int  # of TEXTURES
+    colour: int  # index into COLOURS
+    shape: int  # index into SHAPES
+    texture: int  # index into TEXTURES
     mask: Bool[np.ndarray, "size size"]  # the shape covers at least half of the pixel
 
     @property
@@ -52,11 +52,11 @@ class Scene:
     """One image and the truth about it. What is said of one figure alone is said of the first."""
 
     pixels: UInt8[np.ndarray, "size size 3"]
-    label: int  # of CLASSES
-    colour: int  # of COLOURS
-    shape: int  # of SHAPES
-    texture: int  # of TEXTURES
-    background: int  # of BACKGROUNDS
+    label: int  # index into CLASSES
+    colour: int  # index into COLOURS
+    shape: int  # index into SHAPES
+    texture: int  # index into TEXTURES
+    background: int  # index into BACKGROUNDS
     mask: Bool[np.ndarray, "size size"]  # the shape covers at least half of the pixel
     figures: tuple[SceneFigure, ...] = ()
 
@@ -161,7 +161,7 @@ def _rotate(size: int, angle: float, x0: float, y0: float, unit: float) -> tuple
 class _Box:
     """Where a figure may lie, and its radius, in pixels: `least` and up to `more` beyond."""
 
-    size: int  # of the image
+    size: int  # pixels on a side of the image
     left: float
     top: float
     width: float

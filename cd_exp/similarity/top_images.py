@@ -78,7 +78,7 @@ class Block:
     """Some of the top images."""
 
     tiles: list[tuple[slice, Float[Tensor, "images _"]]]
-    rows: Int[Tensor, "neurons ranks"]  # of the tiles, for each unit's image of each rank
+    rows: Int[Tensor, "neurons ranks"]  # row of the tiles that holds each unit's image of each rank
     here: Bool[Tensor, "neurons ranks"]  # whether that image is in this block; its row means nothing otherwise
     of: int  # how many top images there are in all blocks
 

@@ -455,7 +455,7 @@ def _rectify(
     match: ConceptActivations, leak: float, moments: _Moments | None = None
 ) -> Iterator[tuple[slice, Float[Tensor, "images block"], _Moments]]:
     """X' before its mean is subtracted, a slice of the concepts at a time, and what standardises it."""
-    deviations = torch.linalg.vector_norm(match.texts, dim=1)  # of the columns of X
+    deviations = torch.linalg.vector_norm(match.texts, dim=1)  # standard deviations of the columns of X
     for columns in concept_slices(len(match.texts), max(1, CELLS // len(match.images))):
         block = torch.nn.functional.leaky_relu_(match.images @ match.texts[columns].T, leak)
         if moments is None:

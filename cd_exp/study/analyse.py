@@ -47,7 +47,7 @@ LEVELS: dict[str, tuple[scores.Level, ...]] = {
 }
 FITS = 4
 RESAMPLES = 9999
-SPLITS = {"presence": 4}  # of raters into halves; of other designs, whose scores cost nothing:
+SPLITS = {"presence": 4}  # splits of the raters into halves; of other designs, whose scores cost nothing:
 MANY_SPLITS = 25
 OF_NOTHING = ("none of them", "another unit's")
 """What a choice may fall on beside methods."""

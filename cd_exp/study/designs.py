@@ -30,7 +30,7 @@ PER_UNIT = {"rating": 1, "presence": 60, "choice": 1, "intruder": 2}
 IMAGES = {"rating": 9, "presence": 1, "choice": 9, "intruder": 6}
 """Images of one trial."""
 CANNOT_TELL, NONE = "cannot_tell", "none"
-FEWEST_OPTIONS = 3  # of a choice: with fewer, other units' descriptions are added
+FEWEST_OPTIONS = 3  # options of a choice: with fewer, other units' descriptions are added
 CATCH, PRACTICE = 10, 4
 CATCH_SETS = 3  # batches take them in turn, so that who answers two batches seldom meets a trial again
 UNIFORM = 0.2

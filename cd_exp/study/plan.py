@@ -30,7 +30,7 @@ INTRODUCTION = 90.0  # seconds of consent, instructions and practice
 BEST, STEP = 0.65, 0.15  # assumed quality of the first method, and how much less each further one has
 STUDIES = {"presence": 20}  # simulated; of the other designs:
 MANY_STUDIES = 200
-CONCEPT_SHARE = 0.02  # of the images, in simulated presence
+CONCEPT_SHARE = 0.02  # share of the images that show a concept, in simulated presence
 TEST_RESAMPLES = 999
 
 Chances = dict[tuple[str, int, str], float]
@@ -222,7 +222,7 @@ def fit_chances(study: Study, quality: Mapping[str, float]) -> Chances:
     }
     shared = {m: sum(len(by) > 1 and m in by for by in givers.values()) / units for m in quality}
     chances = {key: min(min(1.0, quality[m] / shared[m]) for m in by) for key, by in givers.items() if len(by) > 1}
-    left: dict[tuple[str, int], float] = {}  # of each unit, how likely none of the shared descriptions fits
+    left: dict[tuple[str, int], float] = {}  # how likely none of the shared descriptions fits each unit
     for (layer, unit, _), chance in chances.items():
         left[layer, unit] = max(0.0, left.get((layer, unit), 1.0) - chance)
     for method, wanted in quality.items():

@@ -1,6 +1,6 @@
 """A sweep gathered: one table of its jobs, figures, what explains the accuracy, and what the configurations agree on.
 
-    gather(folder)                    # of a multirun; again whenever jobs were added
+    gather(folder)                    # a multirun's; again whenever jobs were added
     python -m cd_exp.sweep DIR        # the same from a shell
 
 Importing this costs no torch, matplotlib, scipy or wandb.

@@ -24,7 +24,7 @@ from cd_exp.sweep.load import LayerAcrossJobs, Sweep, common_layers
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-EXACT = 1e-12  # of the squares themselves: a smaller sum is rounding, and no F is taken from it
+EXACT = 1e-12  # share of the squares themselves: a smaller sum is rounding, and no F is taken from it
 JUDGED_UNITS = "p compares these settings on these units only; it does not generalise to other units"
 INTERACTION = "One run per combination, so interactions cannot be separated from noise."
 UNBALANCED = "not every combination is there equally often: each axis' part is what it adds to the others"

@@ -185,7 +185,7 @@ def _normalise_overrides(overrides: Iterable[tuple[str, str]]) -> frozenset[tupl
 def _parse_value(read: OverridesParser, text: str) -> str:
     try:
         return json.dumps(_plain_value(read.parse_override(f"value={text}").value()), sort_keys=True)
-    except HydraException:  # of a record that was edited
+    except HydraException:  # the record was edited
         return text
 
 

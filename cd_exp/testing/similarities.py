@@ -26,7 +26,7 @@ def draw_world(
     ((20, 12), (3, 12), (20, 2))
     """
     generator = torch.Generator().manual_seed(seed)
-    offset = 0.8  # of both towers, as CLIP's embeddings lie in a cone
+    offset = 0.8  # added to both towers, as CLIP's embeddings lie in a cone
     embeddings = (torch.randn(count, dim, generator=generator) + offset for count in (images, concepts))
     return concept_activations(*embeddings), torch.randn(images, units, generator=generator)
 

@@ -156,7 +156,7 @@ def _read_pickled(path: Path) -> Held:
         held = load_plain(io.BytesIO(data))
     except pickle.UnpicklingError:
         raise
-    except Exception as error:  # of any kind where the bytes are no such file at all
+    except Exception as error:  # anything is raised where the bytes are no such file at all
         raise ValueError(f"it is no file of torch tensors ({_shorten_error(error)})") from error
     if torch.is_tensor(held):
         return Held({"": {"the tensor": held}})

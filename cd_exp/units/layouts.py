@@ -253,13 +253,13 @@ SAELENS_SWITCHES = {
     "activation_fn_kwargs": "off",
     "reshape_activations": "unused",  # the layer's output comes with its heads side by side already
     "class": "unused",
-    "finetuning_scaling_factor": "unused",  # of the decoder
-    "use_error_term": "unused",  # of the decoder
+    "finetuning_scaling_factor": "unused",  # concerns the decoder
+    "use_error_term": "unused",  # concerns the decoder
     "d_out": "unused",
 }
 RELU = ("relu", ABSENT)
 SAELENS = {"schema": (ABSENT,), "activation_fn": RELU}
-SCALED = {"scaling_factor": "unused", "finetuning_scaling_factor": "unused"}  # of the decoder
+SCALED = {"scaling_factor": "unused", "finetuning_scaling_factor": "unused"}  # concerns the decoder
 JUMP = {"threshold": "threshold", "log_threshold": "log_threshold"}
 
 
@@ -331,7 +331,7 @@ DICTIONARY_SWITCHES = {
     "trainer.activation_dim": "width",
     "trainer.dict_size": "latents",
     "trainer.k": "k_of_tensor",
-    # of a whole module that was converted
+    # a whole module that was converted has these
     **{"activation_dim": "width", "dict_size": "latents", "training": "unused", "apply_b_dec_to_input": "centred"},
     **dict.fromkeys(("trainer.group_fractions", "trainer.group_weights", "trainer.group_sizes"), "unused"),
     **{f"trainer.{name}": "unused" for name in (*TRAINING, "layer", "bandwidth")},
@@ -427,7 +427,7 @@ SAEV_LAYOUTS = (
     ),
     _saev((1, 2, 3, 4, 5), "Relu", "relu", False),
     _saev((1, 2, 3, 4, 5), "TopK", "topk", False, switches=SAEV_COUNT, signed=True),
-    _saev((2,), "BatchTopK", "topk", False, switches=SAEV_COUNT, signed=True),  # of each position, in that version
+    _saev((2,), "BatchTopK", "topk", False, switches=SAEV_COUNT, signed=True),  # that version counts for each position
     _saev(
         (3, 4, 5),
         "BatchTopK",

@@ -24,7 +24,7 @@ from cd_exp.units import directions
 from experiments.against_published import say
 
 TRAINING_SEED = 7
-RIDGE = 1e-2  # of the mean squared activation
+RIDGE = 1e-2  # share of the mean squared activation
 
 
 def linear_probes(

@@ -41,7 +41,7 @@ from cd_exp.study.make import Plan, Study, draw, open_run, weight_of
 from cd_exp.study.read import Answer, StudyFolder, Submission, allowed_answers, judge_submissions
 
 ERROR = 0.23
-CATCH_ERROR = 0.05  # of careful raters: trials of known answer are chosen to be clear
+CATCH_ERROR = 0.05  # error rate of careful raters: trials of known answer are chosen to be clear
 RARE = 0.05
 IMAGES, RATERS = 180, 3  # 540 answers per unit and label
 UNITS = 50

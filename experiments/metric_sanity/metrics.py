@@ -96,7 +96,7 @@ def inverse_auprc(activations: Paired, concept: Paired, _: float | Tensor) -> Te
 def _ranks(values: Paired) -> Tensor:
     """From 1 up, equal values sharing the mean of their ranks."""
     low, high = values.amin(0), values.amax(0)
-    if bool(((values == low) | (values == high)).all()):  # of two values the ranks follow without sorting a million
+    if bool(((values == low) | (values == high)).all()):  # the ranks of two values follow without sorting a million
         lower = ((values == low) & (high > low)).double().sum(0)
         return torch.where((values == low) & (high > low), (lower + 1) / 2, (lower + 1 + len(values)) / 2)
     columns = values.T.contiguous()

@@ -32,7 +32,7 @@ from cd_exp.shapes.descriptions import FILLERS
 
 # open_clip's defaults, so that its own transform fits the shipped weights without being told.
 MEAN, STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
-CAPTIONS = 4  # of each image; a step draws one of them
+CAPTIONS = 4  # captions of each image; a step draws one of them
 TOWER, DIM, WIDTH, LAYERS, CONTEXT = "test_resnet", 128, 96, 1, 20
 
 

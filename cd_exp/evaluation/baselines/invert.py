@@ -288,7 +288,7 @@ def auc_significance(
     """
     columns = {name: present[:, column].double() for column, name in enumerate(names)}
     ranks, images = centre_ranks(activations), len(activations)
-    variances = ranks.square().mean(0)  # of a rank, with the correction for ties in it
+    variances = ranks.square().mean(0)  # variance of a rank, corrected for ties
     area, p = [], []
     for unit, text in enumerate(formulas):
         holds = predict_values(text, columns.get) if text else None

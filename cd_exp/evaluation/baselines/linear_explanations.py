@@ -398,7 +398,7 @@ def _adam(
     products[:, size, size] = 1
     target = torch.cat([first.cross[tried, unit] * spread * deviation + middle * level,
                         torch.full((count, 1), level, dtype=torch.float64)], dim=1)  # fmt: skip
-    bound = size**-0.5  # of the uniform start of a linear layer
+    bound = size**-0.5  # torch draws the weights of a linear layer uniformly within it
     weights = (2 * torch.rand(count, size + 1, generator=draws, dtype=torch.float64) - 1) * bound
     moment, square = torch.zeros_like(weights), torch.zeros_like(weights)
     for step in range(1, ADAM_STEPS + 1):

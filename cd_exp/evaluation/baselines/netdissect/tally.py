@@ -28,7 +28,7 @@ class Tally:
     """
 
     concepts: tuple[str, ...]
-    categories: tuple[str, ...]  # of each concept
+    categories: tuple[str, ...]  # one for each concept
     threshold: Float[Tensor, " neurons"]
     exceeding: Float[Tensor, " neurons"]
     truth: Int[Tensor, " concepts"]
