@@ -51,7 +51,7 @@ def class_synsets(names: Sequence[str]) -> list[str | None]:
     info, long = ImageNetInfo(), published_names()
     for index, name in enumerate(names[:1000]):
         synonyms = [word.strip() for word in long[index].split(",")]
-        names = (info.index_to_description(index), long[index], *synonyms)
-        if name.casefold() not in (word.casefold() for word in names) and name != openai_names()[index]:
+        accepted = (info.index_to_description(index), long[index], *synonyms)
+        if name.casefold() not in (word.casefold() for word in accepted) and name != openai_names()[index]:
             return [None] * len(names)
     return [*(info.index_to_label_name(index) for index in range(1000)), *[None] * (len(names) - 1000)]
