@@ -85,7 +85,7 @@ def test_figures_are_drawn_and_gathering_again_gives_the_same_bytes(sweep15, con
     names = {
         f"figures/{family}_{layer}.png" for family in ("accuracy", "heat", "disagreement") for layer in ("act", "fc")
     }
-    assert set(first) == names | {"sweep.csv", "consensus.csv", "comparisons.json", "anova.json"}
+    assert set(first) == names | {"figures/captions.md", "sweep.csv", "consensus.csv", "comparisons.json", "anova.json"}
     for name in names:
         with Image.open(sweep15 / name) as image:
             assert min(image.size) > 200
