@@ -45,8 +45,11 @@ function queries(run, state) {
   return section("Phrases asked for", "the units that match each best, with the rank of the phrase among all concepts",
     run.queries.map(query => h("div", {className: "query"}, h("h3", null, conceptLink(query.words, state)),
       Object.entries(query.layers).map(([layer, found]) => {
-        const units = Array.from(unpacked(found.units)).slice(0, 4), ranks = unpacked(found.ranks);
-        return h("div", {className: "small-rows"}, units.map((unit, i) => smallRow(run.main, run.main.find(run.layerNumber.get(layer), unit), state, `rank ${ranks[i].toLocaleString("en")}`)));
+        const units = Array.from(unpacked(found.units)).slice(0, 5), ranks = unpacked(found.ranks);
+        return h("div", {className: "small-rows"}, units.map((unit, i) => {
+          const at = run.main.find(run.layerNumber.get(layer), unit);
+          return smallRow(run.main, at, state, `${run.main.label(at)} · rank ${ranks[i].toLocaleString("en")}`);
+        }));
       }))));
 }
 
