@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from cd_exp import distributed
-from cd_exp.activation_stats import BINS, activation_statistics, join_statistics, strongest_images
+from cd_exp.activation_stats import BINS
 from cd_exp.cache import Entry, Store
 from cd_exp.clips import Clip
 from cd_exp.distributed import gather_from_all
@@ -24,8 +23,8 @@ from cd_exp.errors import InputError, unknown_name_error
 from cd_exp.features.computed_with import computed_with, keep_numerics
 from cd_exp.features.dataloader import BATCH, ExtractionSettings, iterate_batches, iterate_outputs, to_device
 from cd_exp.features.features import DenseActivations as DenseLayers
-from cd_exp.features.features import Features, hash_text
-from cd_exp.features.layers import image_columns, sampled_images
+from cd_exp.features.features import Features, hash_text, reduce_matrix
+from cd_exp.features.layers import describe_layer_content, image_columns, sampled_images
 from cd_exp.features.store_activations import (
     ActivationWriter,
     DenseWriter,
@@ -39,7 +38,6 @@ from cd_exp.models import TargetModel
 from cd_exp.probes.folder import way_in
 from cd_exp.records import Probe, TopActivations
 from cd_exp.units import ActivationMatrix, Units, as_units
-from cd_exp.units.activation_matrix import COLUMNS_AT_A_TIME
 
 IMAGES = "clip images"  # the name of CLIP's embeddings beside the layers
 
@@ -322,36 +320,6 @@ def _is_listed(units: ActivationMatrix, probe: Probe, settings: ExtractionSettin
     )
 
 
-def reduce_matrix(
-    units: ActivationMatrix,
-    features: Features,
-    ids: Sequence[str],
-    strongest: int,
-    *,
-    width: int = COLUMNS_AT_A_TIME,
-) -> Features:
-    """The features with each unit's strongest images and statistics, some units at a time: 1,000,000 units and 10,000
-    images would be 40 GB.
-
-    Args:
-        units: of files.
-        features: without activations.
-        ids: of the images that are used.
-        strongest: how many images to keep of each unit.
-        width: units at a time.
-    """
-    reduced = {}
-    for layer in units.files:
-        lists, statistics = [], []
-        for block in units.iterate_blocks(layer, ids, width=width):
-            lists.append(strongest_images(block, strongest))
-            statistics.append(activation_statistics(block, histogram=True))
-        values = torch.cat([part.values for part in lists], dim=1)
-        top = TopActivations(values, torch.cat([part.indices for part in lists], dim=1), len(ids))
-        reduced[layer] = LayerSummary(top, join_statistics(statistics))
-    return replace(features, activations=DenseLayers({}, reduced), reduced=reduced)
-
-
 def make_layer_writers(
     model: TargetModel,
     probe: Probe,
@@ -365,7 +333,7 @@ def make_layer_writers(
     dense = _keep_dense(layers, probe, settings)
     writers: dict[str, ActivationWriter] = {}
     for layer in layers:
-        content = {**_describe_content(model, layer, probe, settings), **computed_with(store)}
+        content = {**describe_layer_content(model, layer, probe, settings), **computed_with(store)}
         activations, lists = Entry("activations", content), Entry("lists", {**content, "bins": BINS})
         if dense or (settings.keep == "auto" and store.holds(activations, verify=False)):
             writers[layer.name] = DenseWriter(store, activations, images=len(probe))
@@ -410,12 +378,6 @@ def _needed_bytes(strongest: int | None, layers: Sequence[Layer], probe: Probe) 
 
 def _format_gigabytes(layers: Sequence[Layer], probe: Probe) -> float:
     return 4 * len(probe) * sum(layer.units for layer in layers) / 1e9
-
-
-def _describe_content(
-    model: TargetModel, layer: Layer, probe: Probe, settings: ExtractionSettings
-) -> dict[str, object]:
-    return {"model": model.key, **layer.key, "probe": probe.fingerprint, **settings.describe_numbers()}
 
 
 def _open_features(

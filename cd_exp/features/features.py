@@ -5,7 +5,7 @@ And what a similarity function reads of them: all, or each unit's strongest imag
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -13,13 +13,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cd_exp import activation_stats
-from cd_exp.activation_stats import ActivationStatistics, merge_statistics, strongest_images
+from cd_exp.activation_stats import ActivationStatistics, join_statistics, merge_statistics, strongest_images
 from cd_exp.errors import InputError
 from cd_exp.features.store_activations import LayerSummary
 from cd_exp.records import Probe, Similarity, TopActivations
 from cd_exp.similarity import bind
 from cd_exp.similarity.match import Activations
 from cd_exp.stability import images_reached
+from cd_exp.units.activation_matrix import COLUMNS_AT_A_TIME, ActivationMatrix
 
 ROWS = 1024
 """Images at a time where a whole layer is walked through."""
@@ -100,6 +101,36 @@ class Features:
             )
             self._counted[layer, histogram] = counted
         return self._counted[layer, histogram]
+
+
+def reduce_matrix(
+    units: ActivationMatrix,
+    features: Features,
+    ids: Sequence[str],
+    strongest: int,
+    *,
+    width: int = COLUMNS_AT_A_TIME,
+) -> Features:
+    """The features with each unit's strongest images and statistics, some units at a time: 1,000,000 units and 10,000
+    images would be 40 GB.
+
+    Args:
+        units: of files.
+        features: without activations.
+        ids: of the images that are used.
+        strongest: how many images to keep of each unit.
+        width: units at a time.
+    """
+    reduced = {}
+    for layer in units.files:
+        lists, statistics = [], []
+        for block in units.iterate_blocks(layer, ids, width=width):
+            lists.append(strongest_images(block, strongest))
+            statistics.append(activation_stats.activation_statistics(block, histogram=True))
+        values = torch.cat([part.values for part in lists], dim=1)
+        top = TopActivations(values, torch.cat([part.indices for part in lists], dim=1), len(ids))
+        reduced[layer] = LayerSummary(top, join_statistics(statistics))
+    return replace(features, activations=DenseActivations({}, reduced), reduced=reduced)
 
 
 def count_images_needed(similarity: Similarity, images: int, resamples: int, *, shown: int) -> int | None:

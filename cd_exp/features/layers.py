@@ -16,7 +16,7 @@ from cd_exp.cache import Entry, Store
 from cd_exp.clips import Clip
 from cd_exp.errors import InputError
 from cd_exp.features.computed_with import computed_with
-from cd_exp.features.dataloader import UNREADABLE, stack_batch, transform_images
+from cd_exp.features.dataloader import UNREADABLE, ExtractionSettings, stack_batch, transform_images
 from cd_exp.hooks import Layer, LayerOutputs, inspect_layers, resolve_patterns
 from cd_exp.hooks.inspect_layers import IMAGES
 from cd_exp.models import TargetModel, find_truth
@@ -149,6 +149,13 @@ def image_columns(model: TargetModel, probe: Probe, units: Units, store: Store) 
     if not patterns:
         return []
     return [units.columns(layer, model=model.name) for layer in find_layers(model, probe, patterns, store)]
+
+
+def describe_layer_content(
+    model: TargetModel, layer: Layer, probe: Probe, settings: ExtractionSettings
+) -> dict[str, Any]:
+    """What the activations of a layer are of, for their key: the weights, the reading, the images and the numbers."""
+    return {"model": model.key, **layer.key, "probe": probe.fingerprint, **settings.describe_numbers()}
 
 
 def _parse_layers(entry: Mapping[str, Any]) -> tuple[list[Layer], list[str]]:

@@ -5,7 +5,6 @@ What `extract` makes is shared among processes, which all have to take part; her
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,8 +23,8 @@ from cd_exp.features.dataloader import (
     iterate_outputs,
     to_device,
 )
-from cd_exp.features.layers import image_columns, readable_images, sampled_images
-from cd_exp.hooks import Layer, are_tokens_in_order, pool_layers, read_layer_maps
+from cd_exp.features.layers import describe_layer_content, image_columns, readable_images, sampled_images
+from cd_exp.hooks import are_tokens_in_order, pool_layers, read_layer_maps
 from cd_exp.models import TargetModel
 from cd_exp.records import Probe
 from cd_exp.units import Units, as_units
@@ -83,7 +82,7 @@ def unit_activations(
     selected = image_columns(model, like, units, store)
     made_with = computed_with(store)
     entries = {
-        layer.name: Entry("responses", {**_describe_content(model, layer, probe, settings), **made_with})
+        layer.name: Entry("responses", {**describe_layer_content(model, layer, probe, settings), **made_with})
         for layer in selected
     }
 
@@ -118,17 +117,9 @@ def embed_held_images(
 
         return collect_outputs(probe, tower.transform, forward, settings, title=f"features of {probe.name}")
 
-    content = {"clip": clip.key, **_describe_setting(probe, settings), **computed_with(store)}
+    content = {"clip": clip.key, "probe": probe.fingerprint, **settings.describe_numbers(), **computed_with(store)}
     entry = Entry("embeddings", {**content, **sampled_images(clip, probe, store)})
     return _read_kept({"images": entry}, make, store, says=f"{clip.name} on {probe.name}")["images"]
-
-
-def _describe_content(model: TargetModel, layer: Layer, probe: Probe, settings: ExtractionSettings) -> dict[str, Any]:
-    return {"model": model.key, **layer.key, **_describe_setting(probe, settings)}
-
-
-def _describe_setting(probe: Probe, settings: ExtractionSettings) -> dict[str, Any]:
-    return {"probe": probe.fingerprint, **settings.describe_numbers()}
 
 
 def _read_kept(

@@ -10,7 +10,7 @@ from scipy.sparse import csc_array, csr_array, save_npz
 from cd_exp.activation_stats import activation_statistics, strongest_images
 from cd_exp.errors import InputError
 from cd_exp.features import Features
-from cd_exp.features.extract import reduce_matrix
+from cd_exp.features.features import reduce_matrix
 from cd_exp.units.activation_matrix import ActivationMatrix
 
 IDS = ["a/1.png", "b/2.png", "c 3.png", "d.png"]
