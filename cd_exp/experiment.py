@@ -210,53 +210,26 @@ def _build_judge(config: DictConfig, node: DictConfig | None) -> Judge | None:
 PACKAGES = ("cd-exp", "torch", "torchvision", "timm", "open_clip_torch", "numpy", "scipy", "pillow")
 
 
-def describe_run(
-    config: Mapping[str, Any],
-    invocation: RunRequest,
-    *,
-    layers: Sequence[str],
-    baselines: Sequence[str],
-    files: Sequence[str],
-    fingerprints: Mapping[str, Any],
-    units: Mapping[str, Any],
-    images: Mapping[str, Any],
-    cache: Mapping[str, Any],
-    device: str,
-    priors: Mapping[str, PriorChoice],
-    digests: Mapping[str, Mapping[str, str]],
-) -> dict[str, Any]:
-    """Everything a reader needs to repeat the run, as plain values.
-
-    Args:
-        config: the settings as plain values, of `cd_exp.config.resolved`.
-        invocation: how the run was asked for.
-        layers: whose units are labelled.
-        baselines: the other methods, as their label files are named.
-        files: what the other methods added to the run folder.
-        fingerprints: of the weights, images and concepts.
-        units: what was read of the files that make the units, and from where.
-        images: how many were used, and which were left out.
-        cache: which entries were read and which were made.
-        device: what it ran on.
-        priors: of each layer, where `similarity.prior_weight=auto` chose them.
-        digests: SHA-256 of features and scores, which `cd_exp.reproduce` compares.
-    """
+def describe_run(parts: Experiment, run: RunData, outcome: RunResult, invocation: RunRequest) -> dict[str, Any]:
+    """Everything a reader needs to repeat the run, as plain values: the manifest of the run folder."""
+    config = parts.options.settings
     return {
         "schema": 1,  # version of the manifest in `cd_exp.schema`
         "config": dict(config),
         "code": hash_named_code(find_code(config)),
         "choices": {group: name for group, name in invocation.choices.items() if "/" not in group},
         "overrides": [without_private_parts(text) for text in invocation.overrides],
-        "layers": list(layers),
-        "baselines": list(baselines),
-        "files": list(files),
-        "fingerprints": dict(fingerprints),
-        "units": dict(units),
-        "images": dict(images),
-        "cache": dict(cache),
-        "digests": {stage: dict(hashes) for stage, hashes in digests.items()},
-        **({"priors": {layer: _choice(choice) for layer, choice in priors.items()}} if priors else {}),
-        **describe_environment(config, device=device),
+        "layers": list(outcome.labels),
+        "baselines": list(outcome.baselines),
+        "files": list(outcome.files),  # what the other methods added to the run folder
+        "fingerprints": read_fingerprints(parts),
+        "units": dict(parts.units.origin),
+        "images": {"used": len(run.features.kept), "skipped": list(run.features.skipped)},
+        "cache": {"read": parts.store.read, "made": parts.store.made},
+        # SHA-256 of features and scores, which `cd_exp.reproduce` compares
+        "digests": {"features": hash_features(run.features, run.texts), "scores": hash_scores(outcome.labels)},
+        **({"priors": {layer: _describe_prior(choice) for layer, choice in run.priors.items()}} if run.priors else {}),
+        **describe_environment(config, device=str(parts.settings.resolve_device()[0])),
         "command": [without_private_parts(text) for text in sys.argv],
         "seed": config["seed"],
     }
@@ -274,7 +247,7 @@ def describe_environment(config: Mapping[str, Any], *, device: str) -> dict[str,
     }
 
 
-def _choice(choice: PriorChoice) -> dict[str, Any]:
+def _describe_prior(choice: PriorChoice) -> dict[str, Any]:
     tables = {"information": choice.information, "agreement": choice.agreement}
     written = {name: {f"{weight:g}": value for weight, value in table.items()} for name, table in tables.items()}
     return {"prior_weight": choice.weight, **written, "divisions": list(choice.divisions)}
@@ -336,20 +309,7 @@ def read_fingerprints(parts: Experiment) -> dict[str, Any]:
 def write_run(parts: Experiment, run: RunData, outcome: RunResult, invocation: RunRequest, *, folder: Path) -> None:
     """Write the files of the run folder."""
     options = parts.options
-    manifest = describe_run(
-        options.settings,
-        invocation,
-        layers=list(outcome.labels),
-        baselines=list(outcome.baselines),
-        files=list(outcome.files),
-        fingerprints=read_fingerprints(parts),
-        units=parts.units.origin,
-        images={"used": len(run.features.kept), "skipped": list(run.features.skipped)},
-        cache={"read": parts.store.read, "made": parts.store.made},
-        device=str(parts.settings.resolve_device()[0]),
-        priors=run.priors,
-        digests={"features": hash_features(run.features, run.texts), "scores": hash_scores(outcome.labels)},
-    )
+    manifest = describe_run(parts, run, outcome, invocation)
     results.write_run_files(folder, outcome, manifest=manifest)
     write = partial(write_run_pages, run, outcome, options, manifest=manifest, title=title_of(invocation.choices))
     if options.when == "never":
