@@ -13,14 +13,15 @@ from torch import nn
 
 from cd_exp import config as declared
 from cd_exp import probes
-from cd_exp.api.composed import build_choice
 from cd_exp.cache import Store
 from cd_exp.clips import Clip
 from cd_exp.concepts import file, words
-from cd_exp.config.schema import ON_ERROR
+from cd_exp.config.construct import build, read_choice
+from cd_exp.config.schema import ON_ERROR, ReportSettings
 from cd_exp.errors import InputError
 from cd_exp.evaluation.baselines import Method
 from cd_exp.evaluation.judges import Judge
+from cd_exp.experiment import RunOptions
 from cd_exp.features import ExtractionSettings
 from cd_exp.models import LoadedModel, read_names
 from cd_exp.models.base import Recipe
@@ -125,7 +126,7 @@ def as_methods(methods: Any) -> dict[str, Method]:
     built = {}
     for name, method in methods.items():
         if isinstance(method, str):
-            method = build_choice("baseline", method, argument="methods")
+            method = build(read_choice("baseline", method, argument="methods"), group="baseline")
         if not isinstance(method, Method):
             raise _wrong_argument(f"methods[{name!r}]", method, "a name, or a cd_exp.evaluation.baselines.Method")
         built[str(name)] = method
@@ -133,7 +134,9 @@ def as_methods(methods: Any) -> dict[str, Method]:
 
 
 def as_judge(judge: Any) -> Judge | None:
-    """The judge; a name is read before."""
+    """The judge; a name of `conf/judge` stands for what it describes."""
+    if isinstance(judge, str):
+        return build(read_choice("judge", judge, argument="judge"), group="judge")
     if judge is None or isinstance(judge, Judge):
         return judge
     raise _wrong_argument("judge", judge, "a name of conf/judge, or a cd_exp.evaluation.judges.Judge")
@@ -202,14 +205,18 @@ def as_concepts(concepts: Any) -> Concepts:
 
 
 def as_clip(clip: Any) -> Clip:
-    """The backbone, where it is an object and no name."""
+    """The backbone; a name of `conf/clip` stands for what it describes."""
+    if isinstance(clip, str):
+        return build(read_choice("clip", clip, argument="clip"), group="clip")
     if not _has_attributes(clip, OF_CLIPS) or isinstance(clip, type):
         raise _wrong_argument("clip", clip, "a name of conf/clip, as 'vit_b_16', or a recipe of cd_exp.clips")
     return clip
 
 
 def as_similarity(similarity: Any) -> BoundSimilarity:
-    """The function, where it is an object and no name."""
+    """The function with its settings; a name of `conf/similarity` stands for what it describes."""
+    if isinstance(similarity, str):
+        return bind(build(read_choice("similarity", similarity, argument="similarity"), group="similarity"))
     if not callable(similarity) or isinstance(similarity, type):
         raise _wrong_argument("similarity", similarity, "a name of conf/similarity, or a function (match, neurons)")
     whole = bind(similarity)
@@ -227,13 +234,11 @@ def as_store(store: Any) -> Store:
     return Store(store.root if isinstance(store, Store) else Path(store).expanduser())
 
 
-def as_python_int(number: Any) -> Any:
-    """A whole number of numpy as Python's own; anything else as it is."""
-    return int(number) if isinstance(number, np.integer) else number
+def as_options(settings: Any, *, top: Any, resamples: Any, seed: Any) -> RunOptions:
+    """What the call does with its parts; refuses settings of a wrong kind or out of range.
 
-
-def check_numbers(settings: Any, *, top: Any, resamples: Any, seed: Any) -> None:
-    """Refuse settings of a wrong kind or out of range."""
+    Its settings for a manifest, which take .3 s to compose, are left to whoever writes one.
+    """
     if not isinstance(settings, ExtractionSettings):
         raise _wrong_argument("settings", settings, "a cd_exp.ExtractionSettings")
     kinds = {
@@ -242,13 +247,15 @@ def check_numbers(settings: Any, *, top: Any, resamples: Any, seed: Any) -> None
         if not name.startswith("report.")
     }
     kinds["on_error"] = ON_ERROR
-    numbers = {"top": top, "resamples": resamples, "seed": seed}
-    numbers |= {f"settings.{field.name}": getattr(settings, field.name) for field in fields(settings)}
-    for name, value in numbers.items():
+    named = {"top": top, "resamples": resamples, "seed": seed}
+    numbers = {name: int(value) if isinstance(value, np.integer) else value for name, value in named.items()}
+    values = {f"settings.{field.name}": getattr(settings, field.name) for field in fields(settings)}
+    for name, value in {**numbers, **values}.items():
         kind = kinds.get(name.rpartition(".")[2])
         wrong = declared.refuse_value(name, value, kind) if kind is not None else None
         if wrong:
             raise wrong
+    return RunOptions({}, top=numbers["top"], resamples=numbers["resamples"], **vars(ReportSettings()))
 
 
 def _has_attributes(thing: Any, names: Sequence[str]) -> bool:

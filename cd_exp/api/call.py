@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -10,15 +10,12 @@ import torch
 from torch import nn
 
 from cd_exp.api import arguments
-from cd_exp.api.composed import build_group, compose_call, describe_options
 from cd_exp.api.result import Result
-from cd_exp.config.compose import RunRequest
 from cd_exp.errors import InputError
 from cd_exp.experiment import Experiment, dissect_experiment
 from cd_exp.features import ExtractionSettings
 from cd_exp.models import restore_after
 from cd_exp.results.wandb import NoLogger
-from cd_exp.similarity import bind
 
 SAID = (
     (r", or set model\.(?:hidden_truth\.\S+|class_names)=null", ""),
@@ -125,34 +122,24 @@ def dissect(
     """
     began = time.perf_counter()
     with errors_name_arguments(), torch.random.fork_rng(devices=()):  # a loader draws, the caller's numbers go on
-        top, resamples, seed = map(arguments.as_python_int, (top, resamples, seed))
-        arguments.check_numbers(settings, top=top, resamples=resamples, seed=seed)
+        options = arguments.as_options(settings, top=top, resamples=resamples, seed=seed)
         store = arguments.as_store(store)
-        config, names = compose_call({"clip": clip, "similarity": similarity, "judge": judge})
-        named = {group: build_group(group, config) for group in names}
         of_network = {"transform": transform, "truth": truth, "units_axis": units_axis, "prefix_tokens": prefix_tokens}
         parts = {
+            "clip": arguments.as_clip(clip),
+            "similarity": arguments.as_similarity(similarity),
+            "judge": arguments.as_judge(judge),
+            "baselines": arguments.as_methods(methods),
             "model": arguments.as_model(net, layers, **of_network),
             "units": arguments.read_layers(layers, truth=truth),
             "concepts": arguments.as_concepts(words),
             "probe": arguments.as_probe(images, cache=store.root),
-        } | _read_choices(named, clip=clip, similarity=similarity, judge=judge, methods=methods)
-        options = describe_options(parts, config, names, settings=settings, top=top, resamples=resamples, seed=seed)
-        experiment = Experiment(**parts, **WITHOUT, store=store, settings=settings, seed=seed, options=options)
+        }
+        experiment = Experiment(**parts, **WITHOUT, store=store, settings=settings, seed=int(seed), options=options)
         experiment.check()
         with restore_after(net) if isinstance(net, nn.Module) else nullcontext():
             run_data = dissect_experiment(experiment)
-    return Result.of(experiment, run_data, RunRequest(_name_choices(experiment, names)), began=began)
-
-
-def _read_choices(named: Mapping[str, Any], *, clip: Any, similarity: Any, judge: Any, methods: Any) -> dict[str, Any]:
-    """The parts that may be given by name; `named` has those that were, but for methods, of which there are several."""
-    return {
-        "clip": named.get("clip") or arguments.as_clip(clip),
-        "similarity": bind(named["similarity"]) if "similarity" in named else arguments.as_similarity(similarity),
-        "judge": named.get("judge") or arguments.as_judge(judge),
-        "baselines": arguments.as_methods(methods),
-    }
+    return Result.of(experiment, run_data, {"clip": clip, "similarity": similarity, "judge": judge}, began=began)
 
 
 WITHOUT: dict[str, Any] = {
@@ -161,15 +148,3 @@ WITHOUT: dict[str, Any] = {
     "logger": NoLogger(),
 }
 """What a command line has besides, and a call has not."""
-
-
-def _name_choices(parts: Experiment, names: Mapping[str, str]) -> dict[str, str]:
-    """What each part is called, instead of the choices of a command line."""
-    called = {
-        "model": parts.model.name,
-        "probe": parts.probe.name,
-        "concepts": parts.concepts.name,
-        "clip": parts.clip.name,
-        "similarity": parts.similarity.name,
-    }
-    return {**called, **names}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from cd_exp.api.composed import describe_call
 from cd_exp.config.compose import RunRequest
 from cd_exp.dissection import RunData
 from cd_exp.errors import InputError
@@ -103,15 +104,23 @@ class Result(Mapping[str, Labels]):
     labels: Mapping[str, LayerLabels]
     _parts: Experiment
     _found: RunData
-    _invocation: RunRequest
+    _names: Mapping[str, str]
     _seconds: Mapping[str, float]
 
     @staticmethod
-    def of(parts: Experiment, run_data: RunData, invocation: RunRequest, *, began: float) -> "Result":
-        """The result of parts that were put together at `began` (of `time.perf_counter`)."""
+    def of(parts: Experiment, run_data: RunData, choices: Mapping[str, Any], *, began: float) -> "Result":
+        """The result of a call that began at `began` (of `time.perf_counter`).
+
+        Args:
+            parts: what goes in.
+            run_data: what came out.
+            choices: by group, as the caller gave them: a name, or an object.
+            began: when.
+        """
         labels = {layer: LayerLabels(**vars(labels)) for layer, labels in run_data.labels.items()}
         seconds = {**run_data.seconds, "total": time.perf_counter() - began}
-        return Result(labels, parts, run_data, invocation, seconds)
+        names = {group: name for group, name in choices.items() if isinstance(name, str)}
+        return Result(labels, parts, run_data, names, seconds)
 
     @cached_property
     def outcome(self) -> RunResult:
@@ -144,9 +153,16 @@ class Result(Mapping[str, Labels]):
         if path.exists() and not path.is_dir():
             raise InputError(f"folder={folder} is a file, expected the path of a folder")
         with run_folder.open_run_folder(path, setting="folder", timed=False) as run_path:
-            write_run(self._parts, self._found, self.outcome, self._invocation, folder=run_path)
+            options = replace(self._parts.options, settings=describe_call(self._parts, self._names))
+            parts = replace(self._parts, options=options)
+            write_run(parts, self._found, self.outcome, RunRequest(self._name_choices()), folder=run_path)
             write_digests(run_path)
         return path
+
+    def _name_choices(self) -> dict[str, str]:
+        """What each part is called, instead of the choices of a command line."""
+        groups = ("model", "probe", "concepts", "clip", "similarity")
+        return {**{group: getattr(self._parts, group).name for group in groups}, **self._names}
 
     def __getitem__(self, layer: str) -> LayerLabels:
         return self.labels[layer]

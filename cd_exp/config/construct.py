@@ -18,6 +18,7 @@ from cd_exp.config import (
     GROUPS,
     OF_EVERY,
     OF_THE_RUN,
+    Config,
     config_folder,
     declared_type,
     offered_targets,
@@ -54,12 +55,41 @@ def build(node: DictConfig | Mapping[str, Any] | None, *, group: str, leave_out:
     if isinstance(plain, Mapping) and HELD in plain:
         raise InputError(f"{group} was an object of a program ({plain[HELD]}), which no configuration can build again")
     if not isinstance(plain, Mapping) or TARGET not in plain:
-        choices = [path.stem for path in (config_folder() / group).glob("*.yaml")]
-        choices = sorted([*choices, *(p.name for p in read_installed_plugins().values() if p.group == group)])
-        raise InputError(f"nothing is chosen for {group}; add {group}=NAME, with one of {', '.join(choices)}")
+        choices = ", ".join(sorted(_list_choice_files(group)))
+        raise InputError(f"nothing is chosen for {group}; add {group}=NAME, with one of {choices}")
     values = {key: value for key, value in plain.items() if key not in leave_out}
     check_node(values, where=group)
     return _build_node(values, group, group)
+
+
+def read_choice(group: str, name: str, *, argument: str) -> DictConfig:
+    """What a choice of a group says, by its name alone, for a program that has no command line.
+
+    Hydra composes the whole configuration for it, in .3 s; its YAML and the one that this begins with take 4 ms.
+
+    Args:
+        group: as in `clip`.
+        name: one of its choices, of the package or of a plug-in.
+        argument: that named it, for errors.
+
+    Raises:
+        InputError: there is no such choice.
+    """
+    files = {choice: path for choice, path in _list_choice_files(group).items() if choice != "custom"}
+    if name not in files:
+        raise unknown_name_error(argument, name, files)
+    node = typing.cast(DictConfig, OmegaConf.load(files[name]))
+    bases = [base for base in node.pop("defaults", ()) if base in files]
+    targets = {plugin.name: {TARGET: key} for key, plugin in read_installed_plugins().items() if plugin.group == group}
+    whole = OmegaConf.merge(*(OmegaConf.load(files[base]) for base in bases), node, targets.get(name, {}))
+    return OmegaConf.create({"seed": Config.seed, "data_dir": Config.data_dir, group: whole})[group]
+
+
+def _list_choice_files(group: str) -> dict[str, Path]:
+    files = {path.stem: path for path in (config_folder() / group).glob("*.yaml")}
+    return files | {
+        plugin.name: plugin.settings for plugin in read_installed_plugins().values() if plugin.group == group
+    }
 
 
 def build_group_with(group: str, builder: Callable[[Callable[..., Any], Mapping[str, Any]], Any]) -> None:

@@ -9,7 +9,7 @@ from cd_exp.config import construct, offered_targets
 from cd_exp.config.resolved import TARGETS_OF_0_2_0
 from cd_exp.errors import InputError
 
-GROUPS = ("model", "probe", "concepts", "clip", "similarity", "baseline", "logger")
+GROUPS = ("model", "probe", "concepts", "clip", "similarity", "baseline", "judge", "logger")
 CHOICES = [
     (group, path.stem) for group in GROUPS for path in sorted((construct.config_folder() / group).glob("[a-z]*.yaml"))
 ]
@@ -34,6 +34,9 @@ def test_every_choice_composes_and_binds_to_the_signature_of_its_target(group, c
     node.pop("on_error", None)
     unset = [key for key, value in node.items() if value == "???"]
     construct.check_node({key: value for key, value in node.items() if key not in unset}, where=group)
+    if group in ("clip", "similarity", "baseline", "judge") and choice != "custom":
+        by_name = OmegaConf.to_container(construct.read_choice(group, choice, argument=group), resolve=True)
+        assert by_name == node  # what a program gets is what Hydra composes
 
 
 def test_the_papers_setting_is_what_its_model_brings_along():
