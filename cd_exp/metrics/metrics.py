@@ -10,13 +10,73 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
-from cd_exp.metrics import collisions, selective
+from cd_exp.metrics import selective
 from cd_exp.metrics.intervals import bootstrap_interval, clopper_pearson_interval
 from cd_exp.metrics.name_matching import NameMatcher, are_same_name
 from cd_exp.metrics.significance import Difference, compare_means, compare_shares, holm_adjust, least_detectable
 from cd_exp.records import Labels, UnitResults
+
+# How many units share their label. A good score is no remedy for labels that many units share: of 2,048 units of a
+# ResNet-50's layer4, 154 are `dog` to Network Dissection, and 98 in 100 share their label with another unit.
+
+Names = Shaped[np.ndarray, " units"]
+"""The label of each labelled unit, compared letter by letter."""
+
+
+def distinct_labels(names: Names) -> float:
+    """Different labels over labelled units: 1 where each unit has its own.
+
+    >>> distinct_labels(np.array(["dog", "dog", "cat", "sea"]))
+    0.75
+    """
+    return len(np.unique(names)) / len(names)
+
+
+def shared_label(names: Names) -> float:
+    """The share of units whose label another unit has too.
+
+    >>> shared_label(np.array(["dog", "dog", "cat", "sea"]))
+    0.5
+    """
+    counts = _counts(names)
+    return float(counts[counts > 1].sum() / len(names))
+
+
+def label_bits(names: Names) -> float:
+    """The entropy of the label over units, in bits: log2(units) where each has its own, 0 where all have the same.
+
+    H = -sum over labels of n/N log2(n/N), with n the units of a label and N all labelled ones.
+
+    >>> label_bits(np.array(["dog", "dog", "cat", "sea"]))
+    1.5
+    """
+    shares = _counts(names) / len(names)
+    return float(max(0.0, -(shares * np.log2(shares)).sum()))
+
+
+def commonest_label(names: Names) -> str:
+    """The label that most units have; of several such ones the first by the alphabet.
+
+    >>> commonest_label(np.array(["dog", "dog", "cat", "sea"]))
+    'dog'
+    """
+    labels, counts = np.unique(names, return_counts=True)
+    return str(labels[counts.argmax()])
+
+
+def commonest_share(names: Names) -> float:
+    """The share of units that have the commonest label.
+
+    >>> commonest_share(np.array(["dog", "dog", "cat", "sea"]))
+    0.5
+    """
+    return float(_counts(names).max() / len(names))
+
+
+def _counts(names: Names) -> np.ndarray:
+    return np.unique(names, return_counts=True)[1]
 
 
 def upper_median(ranks: Float[np.ndarray, "..."], axis: int = -1) -> Float[np.ndarray, "..."] | np.floating:
@@ -329,11 +389,11 @@ METRICS = (
            "cosine of label and truth by a sentence encoder", ".3f", n="cosine_units"),
     _count_metric("cosine_units", "cosine_units", "units with cosines", "units with a known truth and a label",
            unless_equal="judged"),
-    _collision(collisions.distinct_labels, "distinct labels", "distinct", "different labels, as a share of the units"),
-    _collision(collisions.shared_label, "shared label", "shared", "share of units whose label another unit has too"),
-    _collision(collisions.label_bits, "label bits", "bits", "entropy of the label over units", ".2f"),
-    _collision(collisions.commonest_label, "commonest label", "commonest", "the label that most units have", ""),
-    _collision(collisions.commonest_share, "commonest share", "its share", "share of units that have it"),
+    _collision(distinct_labels, "distinct labels", "distinct", "different labels, as a share of the units"),
+    _collision(shared_label, "shared label", "shared", "share of units whose label another unit has too"),
+    _collision(label_bits, "label bits", "bits", "entropy of the label over units", ".2f"),
+    _collision(commonest_label, "commonest label", "commonest", "the label that most units have", ""),
+    _collision(commonest_share, "commonest share", "its share", "share of units that have it"),
     *map(_faithfulness_metric, FAITHFULNESS),
     *map(_over_floor, FAITHFULNESS),
     _count_metric("faithfulness_units", "faithfulness_units", "units with faithfulness",

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int
 
 from cd_exp.errors import InputError
 from cd_exp.metrics.intervals import clopper_pearson_interval
-from cd_exp.metrics.rank_correlation import rank_correlations
+from cd_exp.metrics.significance import rank_correlations
 from cd_exp.records import Labels
 
 SCORE = "sim correlation"

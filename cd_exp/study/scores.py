@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from cd_exp.metrics.intervals import percentile_interval
-from cd_exp.metrics.rank_correlation import rank_correlations
+from cd_exp.metrics.significance import rank_correlations
 
 SHRINK = 10.0
 """Answers that the error of all raters together counts for in the error of one: 15 answers alone are noise of .11."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from cd_exp.errors import InputError, unknown_name_error
-from cd_exp.metrics import adjust_p_values, collisions, describe_ranking
+from cd_exp.metrics import adjust_p_values, describe_ranking, metrics
 from cd_exp.metrics.intervals import bootstrap_interval
 from cd_exp.metrics.significance import compare_means, least_detectable
 from cd_exp.referee.published_scores import ScoreTable, read_score_table
@@ -41,11 +41,11 @@ def means(tables: Sequence[ScoreTable]) -> str:
     for table in tables:
         low, high = bootstrap_interval(table.score, seed=0, resamples=RESAMPLES) or (np.nan, np.nan)
         names = np.array([label for label in table.labels if label])
-        commonest = f"{collisions.commonest_label(names)} ({collisions.commonest_share(names):.3f})"
+        commonest = f"{metrics.commonest_label(names)} ({metrics.commonest_share(names):.3f})"
         lines.append([
             table.method, f"{table.score.mean():.4f} [{low:.4f}, {high:.4f}]", str(len(table.units)),
-            f"{collisions.distinct_labels(names):.3f}", f"{collisions.shared_label(names):.3f}",
-            f"{collisions.label_bits(names):.2f}", commonest,
+            f"{metrics.distinct_labels(names):.3f}", f"{metrics.shared_label(names):.3f}",
+            f"{metrics.label_bits(names):.2f}", commonest,
         ])  # fmt: skip
     return _rows(lines)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cd_exp.metrics import collisions
+from cd_exp.metrics import metrics
 from cd_exp.metrics.metrics import BY_KEY, metric_values
 from cd_exp.records import UnitResults
 
@@ -20,13 +20,13 @@ PUBLISHED = Path(__file__).parents[3] / "shared" / "reference" / "linear_explana
 )
 def test_collision_is_counted_as_by_hand(labels):
     names, counts = np.array(labels), Counter(labels)
-    assert collisions.distinct_labels(names) == len(counts) / len(labels)
-    assert collisions.shared_label(names) == pytest.approx(np.mean([counts[label] > 1 for label in labels]))
+    assert metrics.distinct_labels(names) == len(counts) / len(labels)
+    assert metrics.shared_label(names) == pytest.approx(np.mean([counts[label] > 1 for label in labels]))
     bits = -sum(count / len(labels) * log2(count / len(labels)) for count in counts.values())
-    assert collisions.label_bits(names) == pytest.approx(bits, abs=1e-12)
+    assert metrics.label_bits(names) == pytest.approx(bits, abs=1e-12)
     most = max(counts.values())
-    assert collisions.commonest_label(names) == min(label for label, count in counts.items() if count == most)
-    assert collisions.commonest_share(names) == pytest.approx(most / len(labels))
+    assert metrics.commonest_label(names) == min(label for label, count in counts.items() if count == most)
+    assert metrics.commonest_share(names) == pytest.approx(most / len(labels))
 
 
 def test_units_without_a_label_are_left_out():
@@ -41,4 +41,4 @@ def test_units_without_a_label_are_left_out():
 def test_the_published_labels_of_a_layer_collide(folder, expected):
     with (PUBLISHED / "baselines" / folder / "resnet50_imagenet_layer4.csv").open(newline="") as file:
         names = np.array([row["description"] for row in csv.DictReader(file)])
-    assert collisions.shared_label(names) == pytest.approx(expected, abs=6e-4)
+    assert metrics.shared_label(names) == pytest.approx(expected, abs=6e-4)

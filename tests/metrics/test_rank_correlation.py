@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from cd_exp.metrics.rank_correlation import rank_correlations
+from cd_exp.metrics.significance import rank_correlations
 
 SCORE = st.one_of(st.integers(0, 4).map(float), st.just(float("nan")))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cd_exp.errors import InputError
-from cd_exp.metrics import collisions
+from cd_exp.metrics import metrics
 from cd_exp.referee import ScoreTable, lay_beside, read_score_table
 from cd_exp.referee.published_scores import SCORE, spearman, winners_agree
 
@@ -75,7 +75,7 @@ def test_the_published_means_and_collision_come_out_to_the_digit(name, mean, sha
     found = read_score_table(PUBLISHED / name / "resnet50_imagenet_layer4.csv")
     assert len(found.units) == 2048
     assert round(float(found.score.mean()), 4) == mean
-    assert abs(collisions.shared_label(np.array(found.labels)) - shared) <= 0.0005 + 1e-9
+    assert abs(metrics.shared_label(np.array(found.labels)) - shared) <= 0.0005 + 1e-9
 
 
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason="the published tables are not there")
