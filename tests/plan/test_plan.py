@@ -16,8 +16,7 @@ from cd_exp.config.construct import config_folder, register_schema
 from cd_exp.errors import InputError
 from cd_exp.experiment import Experiment, run_experiment
 from cd_exp.plan.networks import outline_forward
-from cd_exp.plan.planning import RunPlan
-from cd_exp.plan.table import format_written
+from cd_exp.plan.planning import RunPlan, format_written
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["probe.size=600", "similarity.top_k=20", "stability.resamples=10"]
