@@ -3,10 +3,10 @@
 from cd_exp.probes.broden import broden
 from cd_exp.probes.cifar import cifar10, cifar100
 from cd_exp.probes.custom import custom
-from cd_exp.probes.files import files
 from cd_exp.probes.folder import folder
 from cd_exp.probes.huggingface import huggingface
 from cd_exp.probes.ids import ids
+from cd_exp.probes.image_files import files
 from cd_exp.probes.photo_sets import dtd, imagenet_val, places365
 from cd_exp.probes.shapes import shapes
 from cd_exp.probes.tar import tar

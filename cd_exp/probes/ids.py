@@ -6,9 +6,8 @@ from functools import cached_property
 from typing import NoReturn
 
 from cd_exp.errors import InputError
-from cd_exp.probes.files import read_listed_ids
 from cd_exp.probes.hashing import fingerprint_images
-from cd_exp.probes.image_files import NamedIds, read_folder_classes
+from cd_exp.probes.image_files import NamedIds, read_folder_classes, read_listed_ids
 from cd_exp.records import Probe
 
 

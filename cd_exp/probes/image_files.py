@@ -1,9 +1,10 @@
-"""Probe sets of image files: their ids, their classes by folder, and their content hash."""
+"""Probe sets of image files, also as a list names them: their ids, their classes by folder, and their content hash."""
 
 import hashlib
 import operator
 import re
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +18,7 @@ from PIL.Image import Image
 
 from cd_exp.concepts.imagenet import names_by_wordnet_id
 from cd_exp.errors import InputError
-from cd_exp.io.text import shorten_list
+from cd_exp.io.text import read_lines, shorten_list
 from cd_exp.probes.decoding import AS_PUBLISHED, DecodeOptions, Values, decode_rgb, read_value_range
 from cd_exp.probes.hashing import UNREADABLE, fingerprint_images, forget, hash_files
 from cd_exp.records import Probe
@@ -335,3 +336,42 @@ def require_files(root: Path, ids: Sequence[str], *, listed_in: str) -> None:
     if missing:
         where = f"{len(missing)} of {len(ids)} images of {listed_in} are not below {root}"
         raise InputError(f"{where}: {shorten_list(missing)}; probe.root must be the folder the paths start from")
+
+
+def files(*, path: str, root: str | None = None, name: str = "files") -> ImageFiles:
+    """The images of a list, one path a line, in its order; a line as it stands is the image's id.
+
+    Blank lines are left out and noted. An image that is listed twice is taken twice, and noted.
+
+    Args:
+        path: the list.
+        root: the folder its paths start from; by default the list's own.
+        name: how the set is called in tables.
+
+    Raises:
+        InputError: the list or its folder is not there, lists nothing, or lists files that are not there.
+    """
+    listed, notes = read_listed_ids(path)
+    base = check_folder_exists(root or Path(path).parent)
+    require_files(base, listed, listed_in=path)
+    return ImageFiles(name=name, root=base, ids=NamedIds(listed), notes=notes)
+
+
+def read_listed_ids(path: str) -> tuple[list[str], tuple[str, ...]]:
+    """The ids that a list names, one a line, and notes of what is odd in it.
+
+    Raises:
+        InputError: there is no such file, or it lists nothing.
+    """
+    lines = read_lines(path, setting="probe.path")
+    listed = [line for line in lines if line.strip()]
+    if not listed:
+        raise InputError(f"{path} lists no image; it must hold one path a line")
+    blank = [number for number, line in enumerate(lines, 1) if not line.strip()]
+    twice = [line for line, count in Counter(listed).items() if count > 1]
+    notes = []
+    if blank:
+        notes.append(f"{path}: blank lines left out: {len(blank)} ({shorten_list(blank)})")
+    if twice:
+        notes.append(f"{path}: images listed more than once, and kept: {len(twice)} ({shorten_list(twice)})")
+    return listed, tuple(notes)
