@@ -6,8 +6,7 @@
 Importing this costs no torch, matplotlib, scipy or wandb.
 """
 
-from cd_exp.sweep.gather import gather_sweep
+from cd_exp.sweep.gather import gather_sweep, write_sweep_page
 from cd_exp.sweep.load import Job, Sweep, read_sweep
-from cd_exp.sweep.pages import write_sweep_page
 
 __all__ = ["Job", "Sweep", "gather_sweep", "read_sweep", "write_sweep_page"]

@@ -1,4 +1,4 @@
-"""From the folder of a multirun to its table, files, figures and one W&B run that sums it up."""
+"""From the folder of a multirun to its table, files, figures, page and one W&B run that sums it up."""
 
 import hashlib
 import json
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from cd_exp.errors import InputError
 from cd_exp.io.digests import update_digests
 from cd_exp.io.text import flatten_dict
+from cd_exp.sweep.anova import drop_untestable, explain_axes
+from cd_exp.sweep.consensus import Vote, compare_with_best_job, vote_on_units, votes_by_layer
 from cd_exp.sweep.load import Sweep, common_layers, read_sweep, sweep_table
 
 if TYPE_CHECKING:
@@ -136,13 +138,13 @@ def gather_sweep(folder: Path, *, console: "Console | None" = None, draw: bool =
     from rich.console import Console
 
     from cd_exp.results.run_folder import format_json
-    from cd_exp.sweep import anova, best_job, consensus, load, pages, plots, tables
+    from cd_exp.sweep import anova, consensus, load, plots, tables
 
     console = Console() if console is None else console
     _write_or_remove(folder / "sweep.csv", load.format_rows(*load.sweep_table(sweep)))
     votes = consensus.vote_on_units(sweep)
     _write_or_remove(folder / "consensus.csv", load.format_rows(*consensus.consensus_table(votes)) if votes else None)
-    compared = best_job.compare_with_best_job(sweep, votes)
+    compared = consensus.compare_with_best_job(sweep, votes)
     _write_or_remove(folder / "comparisons.json", format_json(compared, "comparisons.json") if compared else None)
     explained = anova.explain_axes(sweep)
     _write_or_remove(folder / "anova.json", format_json(explained, "anova.json") if explained else None)
@@ -151,7 +153,7 @@ def gather_sweep(folder: Path, *, console: "Console | None" = None, draw: bool =
         (*key, consensus.consensus_accuracy(layer_votes))
         for key, layer_votes in consensus.votes_by_layer(votes).items()
     ]
-    page = pages.write_sweep_page(sweep, folder)  # None where no job has pages, as of `report.when=never`
+    page = write_sweep_page(sweep, folder)  # None where no job has pages, as of `report.when=never`
     tables.show_sweep(console, sweep, explained=explained, agreed=agreed, compared=compared)
     try:
         record_place = log_sweep(sweep, explained=explained, compared=compared, figures=drawn)
@@ -191,3 +193,106 @@ def _write_or_remove(path: Path, text: str | None) -> None:
         path.unlink(missing_ok=True)
     else:
         write_file(path, text)
+
+
+COLUMNS_OF_EFFECT = ("levels", "separable", "eta_squared", "df", "f", "p", "p_adjusted")
+
+
+def write_sweep_page(sweep: Sweep, folder: Path) -> Path | None:
+    """Write `folder/explorer/index.html` of a sweep.
+
+    Args:
+        sweep: the jobs; those with an explorer of their own can be compared unit by unit, and are linked.
+        folder: where the page goes, the sweep's own as a rule.
+
+    Returns:
+        The page; None where no job is finished, or none made pages of its own.
+    """
+    from cd_exp import explorer
+
+    with_pages = [job for job in sweep.finished if (job.folder / "explorer" / "index.html").is_file()]
+    if not with_pages:
+        explorer.remove_old_pages(folder)
+        return None
+    runs = {job.name: next(iter(explorer.list_runs(explorer.read_pages(job.folder)).values())) for job in with_pages}
+    homes = {
+        job.name: _relative_address(job.folder / "explorer" / "index.html", folder / "explorer") for job in with_pages
+    }
+    words = {job.name: f"{job.name} · {sweep.describe_job(job)}" if sweep.axes else job.name for job in with_pages}
+    title = f"Sweep {sweep.folder.resolve().name}"
+    return explorer.write_pages(
+        folder, explorer.find_page(runs, title=title, homes=homes, words=words, sweep=describe_sweep(sweep, title))
+    )
+
+
+def describe_sweep(sweep: Sweep, title: str) -> dict[str, Any]:
+    """The tables of the page, as plain values and packed arrays."""
+    from cd_exp.explorer.payload import NameTable
+
+    columns, rows = sweep_table(sweep)
+    names = NameTable()
+    every_vote = vote_on_units(sweep)
+    votes = votes_by_layer(every_vote)
+    several = len({model for model, _ in votes}) > 1
+    shown = drop_untestable(explain_axes(sweep))
+    effects = [
+        {"layer": layer, "axis": axis} | {key: part.get(key) for key in COLUMNS_OF_EFFECT}
+        for layer, analysis in shown.items()
+        for axis, part in [*analysis["axes"].items(), ("residual", analysis["residual"])]
+    ]
+    jobs = [job.name for job in sweep.finished]
+    return {
+        "title": title,
+        "figures": _describe_metrics(),
+        "jobs": len(sweep.jobs),
+        "finished": len(jobs),
+        "axes": list(sweep.axes),
+        "columns": columns,
+        "rows": rows,
+        "explained": effects,
+        "comparisons": compare_with_best_job(sweep, every_vote),
+        "notes": [*dict.fromkeys(note for analysis in shown.values() for note in analysis["notes"])],
+        "layers": [
+            {
+                "words": f"{model} · {layer}" if several else layer,
+                "layer": layer,
+                **_encode_votes(analysis, jobs, names),
+            }
+            for (model, layer), analysis in votes.items()
+        ],
+        "names": names.texts,
+        "votes": {"jobs": jobs, "words": [sweep.describe_job(job) or job.name for job in sweep.finished]},
+    }
+
+
+def _describe_metrics() -> dict[str, dict[str, Any]]:
+    from cd_exp.explorer.payload import metric_digits
+    from cd_exp.metrics import METRICS
+
+    return {
+        metric.key: {"heading": metric.heading, "digits": metric_digits(metric.digits), "meaning": metric.meaning}
+        for metric in METRICS
+    }
+
+
+def _encode_votes(votes: Sequence[Vote], jobs: Sequence[str], names: Any) -> dict[str, Any]:
+    """One layer: a row for each unit, a column for each job; -1 where a job gives no label or nothing is known."""
+    from cd_exp.explorer.payload import encode_array
+
+    codes = {True: 1, False: 0, None: -1}
+    return {
+        "unit": encode_array([vote.unit for vote in votes]),
+        "consensus": encode_array([names.number(vote.description) for vote in votes]),
+        "truth": encode_array([names.number(vote.truth) for vote in votes]),
+        "agreement": encode_array([float(vote.agreement) for vote in votes]),
+        "labels": encode_array([[names.number(vote.labels.get(job, "")) for job in jobs] for vote in votes]),
+        "right": encode_array([[codes[vote.right.get(job)] for job in jobs] for vote in votes]),
+    }
+
+
+def _relative_address(page: Path, start: Path) -> str:
+    """The page as a relative address, seen from the folder `start`."""
+    import os
+    from urllib.parse import quote
+
+    return quote(Path(os.path.relpath(page.resolve(), start.resolve())).as_posix())

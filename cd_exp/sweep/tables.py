@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cd_exp.io.text import as_terminal_text
 from cd_exp.sweep.anova import drop_untestable
-from cd_exp.sweep.best_job import SELECTED
+from cd_exp.sweep.consensus import SELECTED
 from cd_exp.sweep.load import FAILED, OK, Job, LayerAcrossJobs, Sweep, common_layers
 
 if TYPE_CHECKING:

@@ -13,9 +13,8 @@ from rich.console import Console
 from cd_exp.metrics import adjust_p_values, compare_methods
 from cd_exp.records import UnitResults
 from cd_exp.sweep import gather_sweep
-from cd_exp.sweep.gather import resume_command
+from cd_exp.sweep.gather import describe_sweep, resume_command
 from cd_exp.sweep.load import read_sweep
-from cd_exp.sweep.pages import describe_sweep
 
 ACCURACY = {0: 25.0, 1: 75.0, 2: 62.5}
 

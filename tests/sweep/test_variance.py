@@ -11,7 +11,7 @@ from scipy import stats
 
 from cd_exp.sweep import read_sweep, tables
 from cd_exp.sweep.anova import EQUAL, INTERACTION, SATURATED, UNBALANCED, explain_axes, partition_variance
-from cd_exp.sweep.pages import describe_sweep
+from cd_exp.sweep.gather import describe_sweep
 
 sizes = st.lists(st.integers(2, 4), min_size=1, max_size=3)
 percents = st.floats(0, 100).map(lambda value: round(value, 2))
