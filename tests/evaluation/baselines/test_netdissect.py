@@ -24,8 +24,7 @@ from cd_exp.evaluation.baselines.netdissect import (
     overlap,
 )
 from cd_exp.evaluation.baselines.netdissect import overlap as thresholds
-from cd_exp.evaluation.baselines.netdissect.method import note_images
-from cd_exp.evaluation.baselines.netdissect.tally import format_tally
+from cd_exp.evaluation.baselines.netdissect.method import format_tally, note_images
 from cd_exp.evaluation.baselines.published import read_published_labels
 from cd_exp.records import Probe, Segmentation
 

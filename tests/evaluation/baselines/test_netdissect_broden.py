@@ -11,7 +11,7 @@ from PIL import Image
 from cd_exp import probes
 from cd_exp.cache import Store
 from cd_exp.evaluation.baselines.netdissect import label_from_tally, netdissect
-from cd_exp.evaluation.baselines.netdissect.tally import format_tally
+from cd_exp.evaluation.baselines.netdissect.method import format_tally
 from cd_exp.features import ExtractionSettings, read_maps
 from cd_exp.models import CustomModel
 

@@ -12,7 +12,14 @@ Source: Bau et al., Network Dissection (CVPR 2017, arXiv:1704.05796) and Underst
 deep neural network (PNAS 2020, arXiv:2009.05041).
 """
 
-from cd_exp.evaluation.baselines.netdissect.method import NetDissect, Passes, netdissect
-from cd_exp.evaluation.baselines.netdissect.tally import Tally, count_detectors, format_tally, label_from_tally
+from cd_exp.evaluation.baselines.netdissect.method import (
+    NetDissect,
+    Passes,
+    Tally,
+    count_detectors,
+    format_tally,
+    label_from_tally,
+    netdissect,
+)
 
 __all__ = ["NetDissect", "Passes", "Tally", "count_detectors", "format_tally", "label_from_tally", "netdissect"]
