@@ -27,8 +27,7 @@ from cd_exp.stability import (
     images_reached,
     with_stability,
 )
-from cd_exp.stability.bootstrap import _count_labels
-from cd_exp.stability.resample_generic import repeat_drawn
+from cd_exp.stability.bootstrap import _count_labels, repeat_drawn
 from cd_exp.stability.resample_terms import interpolation_weights
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "similarity"))
