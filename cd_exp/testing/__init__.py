@@ -10,10 +10,9 @@
 pytest then runs every test of the base class on what the fixture gives. Needs the extra `testing`.
 """
 
-from cd_exp.testing.corpus import CorpusCase, check_case, read_corpus
 from cd_exp.testing.judges import JudgeTests, LabellerTests, small_run
 from cd_exp.testing.probes import ProbeTests
-from cd_exp.testing.similarities import SimilarityTests, draw_world
+from cd_exp.testing.similarities import CorpusCase, SimilarityTests, check_case, draw_world, read_corpus
 
 __all__ = [
     "CorpusCase",

@@ -15,7 +15,7 @@ from torch.testing import assert_close
 from cd_exp import similarity
 from cd_exp.records import ConceptActivations
 from cd_exp.testing import SimilarityTests, check_case, read_corpus
-from cd_exp.testing.corpus import FOLDER
+from cd_exp.testing.similarities import FOLDER
 
 OURS = {
     "cos": {},
