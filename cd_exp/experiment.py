@@ -55,7 +55,7 @@ class RunOptions:
         explorer: `auto`, `single`, `folder` or `none`.
         units: how many units are shown with images.
         images: how many images of each.
-        maps: whether the explorer shows where in its top images a unit is active.
+        maps: whether the explorer shows where in its top images a unit is active; None, where that costs no other pass.
         vector: whether figures are written as PDF and SVG too.
     """
 
@@ -68,7 +68,7 @@ class RunOptions:
     explorer: Literal["auto", "single", "folder", "none"]
     units: int
     images: int
-    maps: bool
+    maps: bool | None
     vector: bool
 
     @staticmethod
@@ -182,6 +182,7 @@ def read_extraction_settings(config: DictConfig) -> ExtractionSettings:
         keep=config.features.keep,
         dense_limit=config.features.dense_limit,
         decode=config.features.decode,
+        maps=config.report.maps is not False and config.report.explorer != "none",
     )
 
 

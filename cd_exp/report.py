@@ -210,9 +210,9 @@ def query_pages(
     words = explorer.run_text_query(run, parts.similarity, list(dict.fromkeys(queries))) if queries else []
     for query in words:
         print_query(query, outcome)
-    maps = maps or parts.options.maps
+    shown = maps or parts.options.maps
     title = next(iter(explorer.list_runs(explorer.read_pages(folder)).values())).parts["run"]["title"]
-    return explorer.collect_pages(run, outcome, manifest=manifest, title=title, asked=words, maps=maps)
+    return explorer.collect_pages(run, outcome, manifest=manifest, title=title, asked=words, maps=shown)
 
 
 def print_query(query: explorer.TextQuery, outcome: RunResult) -> None:
@@ -247,7 +247,8 @@ def _make_parser() -> OneLineParser:
     parser.add_argument(
         "--maps",
         action="store_true",
-        help="show where in its strongest images each unit is active; one pass of the network over these images",
+        help="show where in its strongest images each unit is active; where that was not kept with the features, by "
+        "one pass of the network over these images",
     )
     parser.add_argument(
         "--trust",

@@ -235,7 +235,13 @@ class ReportSettings:
         OneOf("auto", "single", "folder", "none"),
         Doc("a page of all units: in a single file, in a folder, or none; auto chooses by size"),
     ] = "auto"
-    maps: Annotated[bool, Doc("whether the explorer shows where in its top images a unit is active")] = False
+    maps: Annotated[
+        bool | None,
+        Doc(
+            "whether the explorer shows where in its top images a unit is active: null, where that was kept while the "
+            "features were computed; true, by another pass where it was not; false, nowhere"
+        ),
+    ] = None
     vector: Annotated[bool, Doc("whether figures are also written as PDF and SVG")] = False
 
 

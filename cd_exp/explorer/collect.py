@@ -31,9 +31,9 @@ from cd_exp.explorer.unit_statistics import (
     top_units_per_image,
 )
 from cd_exp.features import Features
+from cd_exp.features.strongest_maps import SHOWN
 from cd_exp.records import RunResult, TopActivations, has_images
 
-STRONGEST = 10  # images of a unit
 OF_A_CONCEPT = 8  # images with the highest CLIP score
 MOST = 12_000  # distinct images: with more, fewer of each unit and concept are kept
 FEWER = ((10, 3, 8), (10, 1, 4), (6, 1, 2), (4, 0, 0), (3, 0, 0), (2, 0, 0), (1, 0, 0))
@@ -47,7 +47,7 @@ def collect_pages(
     manifest: Mapping[str, Any],
     title: str,
     asked: Sequence[TextQuery] = (),
-    maps: bool = False,
+    maps: bool | None = None,
 ) -> PageContent:
     """What the explorer shows of a run: where the images are known by their ids alone, the labels.
 
@@ -57,7 +57,7 @@ def collect_pages(
         manifest: how the run was asked for, and with what it was made.
         title: what the pages are called.
         asked: words asked for besides, with the units that answer to them.
-        maps: whether to show where in its strongest images a unit is active.
+        maps: whether to show where in its strongest images a unit is active; None, where it was kept with the features.
     """
     if not has_images(run.probe):
         return describe_labels_only(outcome, manifest=manifest, title=title)
@@ -77,7 +77,7 @@ def collect_pages(
     run_part["queries"] = [words.encode(thumbnail_of) for words in asked]
     parts: dict[str, Any] = {"run": run_part}
     rows_shown = find_rows({layer: part.indices[: most[0]] for layer, part in shown.strongest.items()}, features.kept)
-    heat, region = make_heat_maps(run, rows_shown) if maps else ({}, None)
+    heat, region = ({}, None) if maps is False else make_heat_maps(run, rows_shown, again=maps is True)
     run_part["region"] = list(astuple(region)) if region else []
     for number, (layer, labels) in enumerate(outcome.labels.items()):
         images = shown.strongest[layer].indices.T.numpy()[:, : most[0]]
@@ -86,7 +86,7 @@ def collect_pages(
             "values": encode_array(shown.strongest[layer].values.T.float().numpy()[:, : most[0]]),
             **_collect_statistics(features, layer, thumbnail_of, most, shown.spreads),
             **describe_labels(labels, names),
-            **({"maps": encode_array(heat[layer])} if layer in heat else {}),
+            **({"maps": encode_array(heat[layer])} if layer in heat else {"extent": layer in features.maps}),
         }
     run_part["names"] = names.texts
     return PageContent(parts, sheets.files)
@@ -183,8 +183,8 @@ def _collect_statistics(
 
 def _available_images(features: Features, layer: str) -> int:
     """How many of the strongest images of each unit can be shown: of a layer kept as lists, no more than were kept."""
-    kept = len(features.reduced[layer].strongest.values) if layer in features.reduced else STRONGEST
-    return min(STRONGEST, kept)
+    kept = len(features.reduced[layer].strongest.values) if layer in features.reduced else SHOWN
+    return min(SHOWN, kept)
 
 
 def _pack_histogram(statistics: ActivationStatistics) -> dict[str, Any]:

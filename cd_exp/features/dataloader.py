@@ -47,6 +47,7 @@ class ExtractionSettings:
             statistics; `auto` is dense up to `dense_limit`.
         dense_limit: GB (10^9 bytes) that the activations of all layers of a run may take under `auto`.
         only_stored: refuse to compute what is not in the cache, as experiments on a finished run do.
+        maps: whether small maps of each unit's strongest images are kept beside the features that are computed.
     """
 
     device: str = "auto"
@@ -59,6 +60,7 @@ class ExtractionSettings:
     dense_limit: float = 2.0
     only_stored: bool = False
     decode: str = "exact"
+    maps: bool = False
 
     def resolve_device(self) -> tuple[torch.device, torch.dtype]:
         """The device and the type that numbers are computed in."""
@@ -92,6 +94,7 @@ def iterate_outputs(
     settings: ExtractionSettings,
     *,
     title: str,
+    begin: Callable[[list[int], list[bool]], None] | None = None,
 ) -> Iterator[tuple[list[int], Mapping[str, Tensor], list[bool]]]:
     """One pass over images: (indices, the outputs of the networks, which images were readable) for each batch.
 
@@ -102,10 +105,13 @@ def iterate_outputs(
         forward: from the inputs, on the device of the settings, to the outputs by name.
         settings: device, precision, workers, progress.
         title: of the progress bar.
+        begin: is told the indices of each batch, and which of its images were readable, before `forward` gets it.
     """
     device, dtype = settings.resolve_device()
     with progress_bar(settings, title, sum(map(len, batches))) as step:
         for indices, inputs, readable in make_loader(probe, transforms, batches, settings, device):
+            if begin is not None:
+                begin(indices, readable)
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32), torch.inference_mode():
                 outputs = forward(inputs)
             yield indices, outputs, readable

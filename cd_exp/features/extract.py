@@ -8,7 +8,9 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from torch import Tensor
 from cd_exp import distributed
 from cd_exp.activation_stats import BINS
 from cd_exp.cache import Entry, Store
+from cd_exp.cache.partial import PartialResults
 from cd_exp.clips import Clip
 from cd_exp.distributed import gather_from_all
 from cd_exp.errors import InputError, unknown_name_error
@@ -33,8 +36,15 @@ from cd_exp.features.store_activations import (
     choose_shard,
     summary_from_arrays,
 )
+from cd_exp.features.strongest_maps import (
+    MapKeeper,
+    choose_map_layers,
+    make_map_keeper,
+    map_entries,
+    publish_maps,
+)
 from cd_exp.hooks import Layer, pool_layers
-from cd_exp.models import TargetModel
+from cd_exp.models import Network, TargetModel
 from cd_exp.probes.folder import way_in
 from cd_exp.records import Probe, TopActivations
 from cd_exp.units import ActivationMatrix, Units, as_units
@@ -50,9 +60,11 @@ def make_features(
     collectors: Mapping[str, ActivationWriter],
     store: Store,
     settings: ExtractionSettings,
+    maps: Mapping[str, PartialResults],
 ) -> None:
     """Compute what is missing in one pass over the images; what another process made meanwhile is left as it is.
 
+    Of the layers in `maps`, small maps of each unit's strongest images are kept besides.
     Where nothing is missing, nothing is written: a cache that may only be read will do. One process reads the bytes
     and compares checksums, for all.
     """
@@ -78,9 +90,11 @@ def make_features(
             distributed.wait_for_all()  # a shard saved before all have looked would change how the rest is shared out
             if mine:
                 absent = [layer for layer in layers if layer.name in todo]
-                _fill_shards(model, clip, absent, probe, todo, mine, settings)
+                _fill_shards(model, clip, absent, probe, todo, mine, settings, maps)
         distributed.wait_for_all()
         for name, collector in todo.items() if main else ():
+            if name in maps:  # first: once the features are there, nothing looks for what is missing
+                publish_maps(store, maps[name], images=len(probe), shard=collector.shard)
             collector.publish(f"{clip.name if name == IMAGES else model.name} {name}, {probe.name}")
         distributed.wait_for_all()
 
@@ -132,11 +146,12 @@ def _fill_shards(
     todo: Mapping[str, ActivationWriter],
     mine: Sequence[int],
     settings: ExtractionSettings,
+    maps: Mapping[str, PartialResults],
 ) -> None:
     """Compute the shards that start at the images `mine`."""
     device, dtype = settings.resolve_device()
     shard = next(collector.shard for collector in todo.values())
-    target = model.build() if layers else None
+    target, keeper = _load_target(model, layers, probe, maps, device)
     tower = clip.image_tower() if IMAGES in todo else None
     transforms = [network.transform for network in (target, tower) if network is not None]
     encode = to_device(tower.module, device) if tower else None
@@ -149,25 +164,35 @@ def _fill_shards(
 
     def fill(batch_size: int) -> None:
         gathered = {name: _Gathered(collector, disk, partial(check, name=name)) for name, collector in todo.items()}
-        shards = [_make_shard(probe, start, shard) for start in mine if start not in done]
-        batches = [batch for images in shards for batch in iterate_batches(images, batch_size)]
-        title = f"features of {probe.name}"
-        for indices, outputs, readable in iterate_outputs(probe, batches, transforms, run, settings, title=title):
+        batches = _cut_batches(probe, [start for start in mine if start not in done], shard, batch_size)
+        passing: dict[str, Any] = {"title": f"features of {probe.name}", "begin": keeper.begin}
+        for indices, outputs, readable in iterate_outputs(probe, batches, transforms, run, settings, **passing):
             for name, value in outputs.items():
                 gathered[name].take(value, indices, readable)
             if (indices[-1] + 1) % shard == 0 or indices[-1] + 1 == len(probe):
-                _hand_over_all(gathered, indices[-1] // shard)
+                _hand_over_all(gathered, keeper, indices[-1] // shard, shard)
                 done.add(indices[-1] // shard * shard)
         for rows in gathered.values():
             rows.wait()
 
     with ExitStack() as stack:
         enter = stack.enter_context
-        forward = enter(pool_layers(to_device(target.module, device), layers, name=model.name)) if target else None
+        forward = enter(pool_layers(target.module, layers, name=model.name, watch=keeper.watch)) if target else None
         disk = enter(ThreadPoolExecutor(1))  # writes and hashes a shard while the next one is computed
         for collector in todo.values():
             stack.callback(collector.close)
         _halve_batches_until_fit(fill, settings, device)
+
+
+def _load_target(
+    model: TargetModel, layers: Sequence[Layer], probe: Probe, maps: Mapping[str, PartialResults], device: torch.device
+) -> tuple[Network | None, MapKeeper]:
+    """The target network on its device, where layers are missing, and what keeps the maps of those in `maps`."""
+    target = model.build() if layers else None
+    keeper = make_map_keeper(target, layers, maps, probe)
+    if target is not None:
+        to_device(target.module, device)
+    return target, keeper
 
 
 def _halve_batches_until_fit(
@@ -238,7 +263,8 @@ class _Gathered:
         return self.buffer, spare.copy_(self.buffer)
 
 
-def _hand_over_all(gathered: Mapping[str, _Gathered], number: int) -> None:
+def _hand_over_all(gathered: Mapping[str, _Gathered], keeper: MapKeeper, number: int, shard: int) -> None:
+    keeper.save(number, shard)  # first, so that a shard that is stored has its maps stored too
     for rows in gathered.values():
         rows.hand_over(number)
 
@@ -250,8 +276,10 @@ def _list_missing_shards(probe: Probe, todo: Mapping[str, ActivationWriter]) -> 
     return distributed.share_items([start for start in range(0, len(probe), shard) if start // shard not in done])
 
 
-def _make_shard(probe: Probe, start: int, shard: int) -> list[int]:
-    return list(range(start, min(start + shard, len(probe))))
+def _cut_batches(probe: Probe, starts: Sequence[int], shard: int, batch_size: int) -> list[list[int]]:
+    """The batches of the shards that start at these images; none reaches over the end of its shard."""
+    shards = [list(range(start, min(start + shard, len(probe)))) for start in starts]
+    return [batch for images in shards for batch in iterate_batches(images, batch_size)]
 
 
 def _check_finite(rows: Tensor, readable: Tensor, *, name: str, model: str, dtype: torch.dtype) -> None:
@@ -300,13 +328,16 @@ def extract(
     if stored is None:
         collectors[IMAGES] = make_image_writer(clip, probe, store=store, settings=settings)
     keep_numerics(store)
-    made = drop_duplicate_layers(collectors)
-    make_features(model, probe, clip, [layer for layer in selected if layer.name in made], made, store, settings)
+    made, maps = drop_duplicate_layers(collectors), map_entries(selected, collectors)
+    to_make = [layer for layer in selected if layer.name in made]
+    with_maps = choose_map_layers(to_make, len(probe)) if settings.maps else ()
+    pieces = {name: store.pieces(maps[name]) for name in with_maps}
+    make_features(model, probe, clip, to_make, made, store, settings, pieces)
     listed = isinstance(units, ActivationMatrix) and _is_listed(units, probe, settings, strongest)
     matrix_values, notes = ({}, units.check(probe.ids)[1]) if listed else units.file_activations(probe.ids)  # type: ignore[attr-defined]
     for note in notes:
         store.report(note)
-    features = _open_features(probe, collectors, stored, matrix_values, store, settings)
+    features = replace(_open_features(probe, collectors, stored, matrix_values, store, settings), maps=maps)
     if isinstance(units, ActivationMatrix) and listed:
         return reduce_matrix(units, features, [probe.ids[index] for index in features.kept], strongest or 0)
     return features

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cd_exp import activation_stats
 from cd_exp.activation_stats import ActivationStatistics, join_statistics, merge_statistics, strongest_images
+from cd_exp.cache import Entry
 from cd_exp.errors import InputError
 from cd_exp.features.store_activations import LayerSummary
 from cd_exp.records import Probe, Similarity, TopActivations
@@ -55,6 +56,7 @@ class Features:
         skipped: the ids of the unreadable ones.
         reduced: of the other layers, the strongest images and statistics of each unit.
         digests: SHA-256 of what the cache has of each layer and of the embeddings.
+        maps: by layer with an extent, the cache's entry of the maps of each unit's strongest images, if they were kept.
     """
 
     activations: Mapping[str, Float[Tensor, "images neurons"]]
@@ -63,6 +65,7 @@ class Features:
     skipped: Sequence[str]
     reduced: Mapping[str, LayerSummary] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
+    maps: Mapping[str, Entry] = field(default_factory=dict)
     _counted: dict[tuple[str, bool], ActivationStatistics] = field(default_factory=dict, init=False, repr=False)
 
     @property

@@ -14,6 +14,7 @@ from cd_exp.hooks.pooling import KINDS
 from cd_exp.plugins import door
 
 Keep = Callable[[str, int, object], None]
+Watch = Callable[[Layer, Tensor, Tensor], None]
 _AGREE = (
     0.05  # share of the size of the output; half precision differs by less, a view that read another layout by far more
 )
@@ -71,10 +72,15 @@ def hook_layers(
 
 @contextmanager
 def pool_layers(
-    network: nn.Module, layers: Sequence[Layer], *, name: str
+    network: nn.Module, layers: Sequence[Layer], *, name: str, watch: Watch | None = None
 ) -> Iterator[Callable[[Tensor], dict[str, Tensor]]]:
-    """A function from a batch of inputs to {layer name: float32 [images, neurons]}, all layers in one forward pass."""
-    with _run_with_hooks(network, layers, lambda layer, output: layer.reduce(output), name=name) as forward:
+    """A function from a batch of inputs to {layer name: float32 [images, neurons]}, all layers in one forward pass.
+
+    `watch(layer, pooled, output)` sees what each layer gave; the output it must reduce or copy at once.
+    """
+    with _run_with_hooks(
+        network, layers, lambda layer, output: layer.reduce(output), name=name, watch=watch
+    ) as forward:
         yield forward
 
 
@@ -89,13 +95,19 @@ def read_layer_maps(
 
 @contextmanager
 def _run_with_hooks(
-    network: nn.Module, layers: Sequence[Layer], reduce: Callable[[Layer, Tensor], Tensor], *, name: str
+    network: nn.Module,
+    layers: Sequence[Layer],
+    reduce: Callable[[Layer, Tensor], Tensor],
+    *,
+    name: str,
+    watch: Watch | None = None,
 ) -> Iterator[Callable[[Tensor], dict[str, Tensor]]]:
     by_call: dict[tuple[str, int], list[Layer]] = {}
     for layer in layers:
         by_call.setdefault((layer.module, layer.call), []).append(layer)
     kept: dict[str, Tensor] = {}
     images = 0
+    trying = False  # a layout of memory, with a part of the batch
 
     def keep(path: str, call: int, output: object) -> None:
         for layer in by_call.get((path, call), ()):
@@ -104,20 +116,22 @@ def _run_with_hooks(
             # A view of the output, or the output itself, would be overwritten by a later in-place operation.
             shared = value.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
             kept[layer.name] = value.clone() if shared else value
+            if watch is not None and not trying:
+                watch(layer, kept[layer.name], tensor)
 
     with hook_layers(network, [path for path, _ in by_call], keep, name=name) as run:
         fitting: list[torch.memory_format] = []
 
         def forward(inputs: Tensor) -> dict[str, Tensor]:
-            nonlocal images
+            nonlocal images, trying
             images = len(inputs)
             kept.clear()
             with door(f"{name} fails on {images} images"):
                 if inputs.ndim == 4 and not inputs.is_contiguous():  # channels-last, as features are computed
                     if not fitting:
-                        images = len(inputs[:2])
+                        images, trying = len(inputs[:2]), True
                         fitting.append(_channels_last_layout(network, run, inputs[:2]))
-                        images = len(inputs)
+                        images, trying = len(inputs), False
                     inputs = inputs.contiguous(memory_format=fitting[0])
                 run(inputs)
             return dict(kept)

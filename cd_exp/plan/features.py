@@ -4,7 +4,7 @@ The parts of the run are built as far as they can be without downloading anythin
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from cd_exp.experiment import Experiment, read_extraction_settings
 from cd_exp.features import ExtractionSettings, check_texts
 from cd_exp.features.extract import drop_duplicate_layers, make_image_writer, make_layer_writers
 from cd_exp.features.store_activations import SHARD, ActivationWriter, TopKWriter
+from cd_exp.features.strongest_maps import bytes_of_maps, choose_map_layers
 from cd_exp.features.texts import are_texts_stored
 from cd_exp.io.download import MissingDownload, no_downloads
 from cd_exp.models import TargetModel
@@ -161,10 +162,13 @@ def plan_network(
     else:
         collectors = {}
     made = drop_duplicate_layers(collectors)
+    with_maps = choose_map_layers(target.layers, len(probe)) if pieces.settings.maps else ()
     steps, memory = [], 0
     for layer in target.layers:
         collector = collectors.get(layer.name)
-        steps.append(_plan_layer(layer.name, layer.units, len(probe), collector, again=layer.name not in made))
+        step = _plan_layer(layer.name, layer.units, len(probe), collector, again=layer.name not in made)
+        maps = bytes_of_maps(layer) if step.bytes and layer.name in with_maps else 0
+        steps.append(replace(step, bytes=step.bytes + maps))
         memory += 4 * min(len(probe), SHARD) * layer.units
     kept = [isinstance(collector, TopKWriter) for collector in collectors.values()]
     widths = {layer.name: layer.units for layer in target.layers}

@@ -15,6 +15,7 @@ from PIL import Image
 from selenium.webdriver.common.keys import Keys
 
 from cd_exp.explorer import PageContent, find_page, write_pages
+from cd_exp.explorer.heatmaps import MISSING
 from cd_exp.explorer.payload import decode_array, encode_array
 
 pytestmark = [pytest.mark.slow, needs_browser]
@@ -229,11 +230,13 @@ def test_the_other_lists_are_csv_too(window, page, view, code, header):
 
 @pytest.fixture(scope="module")
 def mapped(content, tmp_path_factory):
-    """The page with a made-up map for each of the images of one layer: bright at the upper left."""
+    """The page with made-up maps of one layer, bright at the upper left; one is missing, and those of another layer."""
     maps = np.zeros((120, 10, 3, 4), dtype=np.uint8)
     maps[:, :, 0, 0] = 100
+    maps[8, 2] = MISSING
     parts = dict(content.parts)
     parts["layer-0"] = parts["layer-0"] | {"maps": encode_array(maps)}
+    parts["layer-1"] = parts["layer-1"] | {"extent": True}
     parts["run"] = parts["run"] | {"region": [0, 0, 1, 1]}
     made = PageContent(parts, content.sheets)
     return write_pages(tmp_path_factory.mktemp("mapped"), find_page({"made": made}, title="made"))
@@ -254,6 +257,18 @@ def test_the_overlay_lies_on_the_image_has_a_legend_and_is_switched_off(window, 
     window.go(mapped, window.js("return location.hash")[1:])
     assert not window.js(shown)
     assert window.complaints() == []
+
+
+def test_an_image_without_a_map_has_no_overlay_and_the_page_says_so(window, mapped):
+    window.go(mapped, "view=unit&of=layer4.1.act2&unit=8")
+    assert window.js("return document.querySelectorAll('.where .card .overlaid .heat').length") == 9
+    assert "was not kept for 1 of these images" in window.text()
+    assert window.complaints() == []
+
+
+def test_a_layer_with_an_extent_and_no_maps_says_how_to_get_them_beside_layers_that_have_some(window, mapped):
+    window.go(mapped, "view=unit&of=fc&unit=3")
+    assert "python -m cd_exp.report FOLDER --maps" in window.text()
 
 
 def test_a_page_without_maps_says_how_to_get_them(window, page):

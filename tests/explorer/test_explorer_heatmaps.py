@@ -8,22 +8,28 @@ from torchvision.transforms import v2
 from cd_exp import clips, concepts, models, probes, similarity
 from cd_exp.cache import Store
 from cd_exp.dissection import RunInputs, dissect_layers
-from cd_exp.explorer.heatmaps import LEVELS, crop_region, find_rows, make_heat_maps
+from cd_exp.explorer.heatmaps import LEVELS, MISSING, find_rows, make_heat_maps, select_maps
 from cd_exp.features import ExtractionSettings, read_maps
+from cd_exp.features.strongest_maps import crop_region
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run_with(folder, *, maps):
     model = models.shapes_model(layers=["layer4", "fc"], final="fc")
     inputs = RunInputs(
         model=model,
         probe=probes.shapes(size=60),
         concepts=concepts.shapes(),
         clip=clips.shapes_clip(),
-        store=Store(tmp_path_factory.mktemp("cache")),
-        settings=ExtractionSettings(device="cpu", progress=False, batch_size=16),
+        store=Store(folder),
+        settings=ExtractionSettings(device="cpu", progress=False, batch_size=16, workers=0, maps=maps),
     )
     return dissect_layers(inputs, similarity.cos, top=5)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run whose features were made without maps."""
+    return run_with(tmp_path_factory.mktemp("cache"), maps=False)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +40,7 @@ def shown(run):
 
 @pytest.mark.slow
 def test_each_map_is_that_of_the_units_image_scaled_to_the_unit(run, shown):
-    found, region = make_heat_maps(run, shown)
+    found, region = make_heat_maps(run, shown, again=True)
     assert list(found) == ["layer4"]  # a vector has no extent
     assert region is not None
     images = list(range(60))
@@ -48,10 +54,34 @@ def test_each_map_is_that_of_the_units_image_scaled_to_the_unit(run, shown):
 
 
 def test_maps_are_made_once(run, shown, monkeypatch):
-    first, _ = make_heat_maps(run, shown)
-    monkeypatch.setattr("cd_exp.explorer.heatmaps._make_maps", None)
-    again, _ = make_heat_maps(run, shown)
+    first, _ = make_heat_maps(run, shown, again=True)
+    monkeypatch.setattr("cd_exp.explorer.heatmaps._pass_again", None)
+    again, _ = make_heat_maps(run, shown, again=True)
     assert (first["layer4"] == again["layer4"]).all()
+
+
+def test_without_maps_in_the_cache_there_is_no_pass_that_was_not_asked_for(run, shown):
+    assert make_heat_maps(run, shown, again=False) == ({}, None)
+
+
+def test_maps_kept_with_the_features_are_those_of_another_pass(run, shown, tmp_path, monkeypatch):
+    kept_run = run_with(tmp_path, maps=True)
+    expected, region = make_heat_maps(run, shown, again=True)
+    monkeypatch.setattr("cd_exp.explorer.heatmaps._pass_again", None)
+    kept, seen = make_heat_maps(kept_run, {"layer4": shown["layer4"]}, again=True)
+    assert [seen.left, seen.top, seen.right, seen.bottom] == [region.left, region.top, region.right, region.bottom]
+    differences = np.abs(kept["layer4"].astype(int) - expected["layer4"])
+    assert differences.max() <= 1
+    assert (differences > 0).mean() < 0.01  # between two levels, and rounded the other way
+
+
+def test_an_image_without_a_map_is_given_none_and_the_others_are_scaled_over_those_shown():
+    maps = np.array([[[[0, 40]], [[10, 60]], [[20, 65535]]]], dtype=np.uint16)
+    found = select_maps(maps, np.array([[7, 3, 5]]), np.array([[3, 8, 7]]))
+    assert found.tolist() == [
+        [[[round(10 / 60 * LEVELS), LEVELS]], [[MISSING, MISSING]], [[0, round(40 / 60 * LEVELS)]]]
+    ]
+    assert (select_maps(maps, np.array([[7, 3, 5]]), np.array([[1, 2]])) == MISSING).all()
 
 
 def normalised(*steps):

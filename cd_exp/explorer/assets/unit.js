@@ -67,7 +67,21 @@ function strongest(run, layer, place, detail) {
   return section("Strongest images", detail.values ? "with the activation of the unit" : "",
     detail.maps ? whereSwitch(images.length) : null,
     h("div", {className: `cards large where${current().get("maps") === "off" ? " off" : ""}`}, Array.from(images, (image, i) => card(run, image, number(values[i]), current(), heat(run, place, i, detail)))),
-    detail.maps || run.home || run.region?.length ? null : h("p", {className: "soft elsewhere"}, "Where in these images the unit is active, for layers that have an extent: ", h("code", null, "python -m cd_exp.report FOLDER --maps")));
+    mapNote(run, place, images.length, detail));
+}
+
+// Which images have no map, and how a layer that has an extent gets its maps.
+function mapNote(run, place, count, detail) {
+  const missing = detail.maps ? Array.from({length: count}, (_, i) => i).filter(i => !mapOf(place, i, detail)).length : 0;
+  if (missing) return h("p", {className: "soft elsewhere"}, `Where the unit is active was not kept for ${missing} of these images.`);
+  return detail.maps || run.home || (run.region?.length && !detail.extent) ? null : h("p", {className: "soft elsewhere"}, "Where in these images the unit is active, for layers that have an extent: ", h("code", null, "python -m cd_exp.report FOLDER --maps"));
+}
+
+// The map of a unit for one of its strongest images; nothing where there is none, which 255 stands for.
+function mapOf(place, i, detail) {
+  const [, kept, height, width] = detail.maps.shape, each = height * width;
+  const values = i < kept ? row(unpacked(detail.maps), place).subarray(i * each, (i + 1) * each) : null;
+  return values && values[0] !== 255 ? values : null;
 }
 
 // The switch of the maps, and what their colours mean.
@@ -91,9 +105,8 @@ function colourOf(value) {
 // The map of a unit over one of its strongest images; nothing without maps.
 function heat(run, place, i, detail) {
   if (!detail.maps) return null;
-  const [, kept, height, width] = detail.maps.shape, each = height * width, [left, top, right, bottom] = run.region;
-  if (i >= kept) return null;
-  const values = row(unpacked(detail.maps), place).subarray(i * each, (i + 1) * each);
+  const [, , height, width] = detail.maps.shape, [left, top, right, bottom] = run.region, values = mapOf(place, i, detail);
+  if (!values) return null;
   const canvas = h("canvas", {width, height, className: "heat", ariaHidden: true}), context = canvas.getContext("2d"), pixels = context.createImageData(width, height);
   values.forEach((value, k) => pixels.data.set(colourOf(value), 4 * k));
   context.putImageData(pixels, 0, 0);
