@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cd_exp.errors import InputError
-from cd_exp.metrics.metrics import METRICS, Metric, format_metric
+from cd_exp.metrics.metrics import METRICS, Metric, select_metrics
 from cd_exp.records import CLIP_DISSECT
 from cd_exp.sweep import Job, read_sweep
 
@@ -110,7 +110,7 @@ def _number(figure: Metric, values: Mapping[str, Any], published_values: Mapping
 
 def markdown(table_rows: Sequence[Row]) -> str:
     """The rows as a table: ours [95 % interval], published, and whether the one holds the other."""
-    figures = format_metric([row.metrics for row in table_rows])
+    figures = select_metrics([row.metrics for row in table_rows])
     # A column in which all rows are alike says nothing, as long as another one is left.
     keys = [key for key in table_rows[0].coordinates if len({row.coordinates.get(key) for row in table_rows}) > 1] or [
         "layer"

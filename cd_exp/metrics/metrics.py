@@ -6,7 +6,7 @@ read
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -261,8 +261,13 @@ STABLE = 0.8
 """A label is stable where at least this share of the resamples of the images give it."""
 
 
-def _share_of_stable(stability: Values) -> float:
-    return float((stability >= STABLE).mean())
+def _divide_by_100(bounds: tuple[float, float]) -> tuple[float, float]:
+    return bounds[0] / 100, bounds[1] / 100
+
+
+def _compare_proportions(a: Values, b: Values) -> Difference:
+    value, interval, p = compare_shares(a.astype(bool), b.astype(bool))
+    return Difference(value / 100, interval and _divide_by_100(interval), p)
 
 
 def _number_of_flagged(flagged: Values) -> int:
@@ -273,9 +278,15 @@ COUNT = Statistic(len)
 SHARE = Statistic(
     _share_metric, EXACT, PairedTest("McNemar mid-p, Tango's score interval", lambda a, b, **_: compare_shares(a, b))
 )
+PROPORTION = Statistic(
+    lambda right: float(right.mean()),
+    Interval("Clopper-Pearson", lambda right, **_: _divide_by_100(clopper_pearson_interval(right.astype(bool)))),
+    PairedTest("McNemar mid-p, Tango's score interval", lambda a, b, **_: _compare_proportions(a, b)),
+)
 MEAN = with_bootstrap_interval(np.mean, test=PairedTest("sign flips, and the means they accept", compare_means))
 MEAN_WITHOUT_TEST = with_bootstrap_interval(np.mean)
-MEDIAN = with_bootstrap_interval(upper_median)
+UPPER_MEDIAN = with_bootstrap_interval(upper_median)
+MEDIAN = with_bootstrap_interval(np.median)
 AUC = Statistic(selective.auc, DELONG)
 AUC_DIFFERENCE = Statistic(selective.auc_difference, DELONG_PAIRED)
 RISK_COVERAGE_AREA = Statistic(selective.risk_coverage_area, BOOTSTRAP_AREA)
@@ -310,6 +321,16 @@ def _layer_metric(key: str, of: str, statistic: Callable[..., Any], heading: str
     return Metric(key, (of,), Statistic(statistic), None, heading, heading, meaning, digits, n="units")
 
 
+def _stability_metric(
+    key: str, statistic: Statistic, heading: str, meaning: str, *, each: Callable[..., Values] | None = None
+) -> Metric:
+    # No test: only labels of this package have a stability.
+    return Metric(
+        key, ("layer_stability",), replace(statistic, test=None), None, heading, heading, meaning, ".2f", n="units",
+        each=each,
+    )  # fmt: skip
+
+
 def _over_floor(name: str) -> Metric:
     # Without a test: two methods differ over their floors by what they differ by without, less noise of two floors.
     key = f"faithfulness.{name}_over_floor"
@@ -333,13 +354,11 @@ def _count_metric(key: str, of: str, heading: str, meaning: str, *, unless_equal
 
 UNITS = _count_metric("units", "labelled", "units", "of the layer")
 METRICS = (
-    _layer_metric("stability_mean", "layer_stability", lambda values: float(values.mean()), "mean stability",
-                  "mean over all units of the share of bootstrap resamples of the images that give the same label",
-                  ".2f"),
-    _layer_metric("stability_median", "layer_stability", lambda values: float(np.median(values)), "median stability",
-                  "median over all units of the same share", ".2f"),
-    _layer_metric("stable_share", "layer_stability", _share_of_stable, "stable share",
-                  "share of units with a stability of at least 0.8", ".2f"),
+    _stability_metric("stability_mean", MEAN, "mean stability",
+                      "mean over all units of the share of bootstrap resamples of the images that give the same label"),
+    _stability_metric("stability_median", MEDIAN, "median stability", "median over all units of the same share"),
+    _stability_metric("stable_share", PROPORTION, "stable share", "share of units with a stability of at least 0.8",
+                      each=lambda stability: stability >= STABLE),
     _layer_metric("dead", "dead", _number_of_flagged, "dead units",
                   "units that give the same value for every image", "d"),
     _layer_metric("always_on", "always_on", _number_of_flagged, "always-on units",
@@ -353,7 +372,7 @@ METRICS = (
            "top-5 %", "top-5", "units whose truth is among the five best concepts", ".1f"),
     Metric("mean_rank", ("rank",), MEAN, False,
            "mean rank", "rank", "mean rank of the truth among all concepts", ".1f", compare_candidates=True),
-    Metric("median_rank", ("rank",), MEDIAN, False,
+    Metric("median_rank", ("rank",), UPPER_MEDIAN, False,
            "median rank", "median", "median rank of the truth", "g", compare_candidates=True),
     Metric("auc", ("similarity", "top1"), AUC, True, "AUC (similarity)", "AUC",
            "AUC of the similarity as a detector of correct labels (0.5 = chance)", ".3f"),
@@ -368,17 +387,17 @@ METRICS = (
            "how many units can be kept, most stable first, while 80 % are right", ".1f"),
     Metric("p_right_mean", ("p_right",), MEAN, None, "mean p(right)", "p(right)",
            "mean probability that a label is right", ".3f", n="units"),
-    Metric("p_right_share", ("p_right",), MEAN, None, "share with p(right) from .8", "p .8+",
+    Metric("p_right_share", ("p_right",), PROPORTION, None, "share with p(right) from .8", "p .8+",
            "share of units whose label is right with a probability of at least .8", ".3f", n="units",
-           each=lambda p: (p >= BELIEVED).astype(float)),
-    Metric("general_right", ("general_right",), MEAN, True, "general label right", "gen.",
+           each=lambda p: p >= BELIEVED),
+    Metric("general_right", ("general_right",), PROPORTION, True, "general label right", "gen.",
            "share of judged units whose truth is below their general label", ".3f", n="units"),
     Metric("general_bits", ("general_right", "general_bits"), MEAN, True, "bits of general label", "bits",
            "log2(concepts / concepts below it), 0 where it is wrong", ".2f", n="units",
            each=lambda right, bits: right * bits),
-    Metric("general_vague", ("general_bits",), MEAN, False, "general label under one bit", "<1 bit",
+    Metric("general_vague", ("general_bits",), PROPORTION, False, "general label under one bit", "<1 bit",
            "share of units whose general label says less than one bit", ".3f", n="units",
-           each=lambda bits: (bits < 1).astype(float)),
+           each=lambda bits: bits < 1),
     Metric("graded_accuracy", ("graded",), MEAN, True, "graded accuracy", "graded",
            "depth of the deepest common ancestor of label and truth, as a share of the deeper one's", ".3f", n="units"),
     Metric("clip_cosine", ("clip_cosine",), MEAN, True,
@@ -405,13 +424,13 @@ METRICS = (
 BY_KEY = {figure.key: figure for figure in (UNITS, *METRICS)}
 
 
-def format_metric(table: Sequence[Mapping[str, Any]]) -> tuple[Metric, ...]:
+def select_metrics(table: Sequence[Mapping[str, Any]]) -> tuple[Metric, ...]:
     """The figures that some row of metrics has; those of `unless_equal` only where a row differs."""
     present = (figure for figure in METRICS if any(figure.key in row for row in table))
-    return tuple(figure for figure in present if not figure.unless_equal or _has_interval(table, figure))
+    return tuple(figure for figure in present if not figure.unless_equal or _differs_somewhere(table, figure))
 
 
-def _has_interval(table: Sequence[Mapping[str, Any]], figure: Metric) -> bool:
+def _differs_somewhere(table: Sequence[Mapping[str, Any]], figure: Metric) -> bool:
     return any(row[figure.key] != row.get(figure.unless_equal) for row in table if figure.key in row)
 
 
@@ -442,9 +461,10 @@ AXES = {"judged": "units", "cosine_units": "named"}
 
 
 def metric_field(judgement: UnitResults, name: str) -> Values | None:
-    """A field of `UnitResults` by name; `faithfulness.NAME` with or without `_over_floor`, unit by unit, and the
-    numbers
-    of the units behind the counts of units."""
+    """A field of `UnitResults` by name.
+
+    Also `faithfulness.NAME`, with or without `_over_floor`, and the numbers of the units behind the counts of units.
+    """
     if name.startswith("faithfulness."):
         return _score(judgement, name.removeprefix("faithfulness."))
     if name == "cosine_units":

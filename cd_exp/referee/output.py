@@ -12,7 +12,7 @@ from rich.table import Table
 from cd_exp.io.atomic import report_disk_errors
 from cd_exp.io.atomic import write_file as write_file
 from cd_exp.io.text import as_terminal_text, format_csv
-from cd_exp.metrics.metrics import BY_KEY, METRICS, Metric, Statistic, format_interval, format_metric
+from cd_exp.metrics.metrics import BY_KEY, METRICS, Metric, Statistic, format_interval, select_metrics
 from cd_exp.referee.referee import BELIEFS, HUMAN, Refereed
 from cd_exp.results.run_folder import format_json
 
@@ -57,7 +57,7 @@ def columns(result: Refereed) -> tuple[Metric, ...]:
     rows = [metrics for by in result.metrics.values() for metrics in by.values()]
     keys = dict.fromkeys(key for row in rows for key in row if key in BELIEFS.values() or key.startswith(HUMAN))
     others = [_mean_of(key) for key in keys if key not in BY_KEY]
-    return (*format_metric(rows), *others)
+    return (*select_metrics(rows), *others)
 
 
 def _mean_of(key: str) -> Metric:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from cd_exp.metrics.metrics import METRICS, UNITS, Metric, format_interval, format_metric
+from cd_exp.metrics.metrics import METRICS, UNITS, Metric, format_interval, select_metrics
 from cd_exp.records import CLIP_DISSECT, Labels, RunResult
 
 
@@ -30,7 +30,7 @@ def format_cell(row: MetricsRow, figure: Metric, *, interval: bool) -> str:
 
 def metric_columns(table: Sequence[MetricsRow]) -> tuple[Metric, ...]:
     """The figures that some row has; those of `Figure.unless_equal` only where a row differs."""
-    present = format_metric([row.metrics for row in table])
+    present = select_metrics([row.metrics for row in table])
     if not all("judged" in row.metrics for row in table):
         return (UNITS, *present)
     return present

@@ -128,9 +128,9 @@ def _fit_table(console: "Console", sweep: Sweep, view: LayerAcrossJobs) -> "Tabl
     """
     from rich.measure import Measurement
 
-    from cd_exp.metrics.metrics import format_metric
+    from cd_exp.metrics.metrics import select_metrics
 
-    figures = [figure for figure in format_metric(list(view.metrics.values())) if figure.key != "top1"]
+    figures = [figure for figure in select_metrics(list(view.metrics.values())) if figure.key != "top1"]
     figures.sort(key=lambda figure: {"top5": 0, "judged": 1}.get(figure.key, 2))  # the narrowest tables have these
     unbounded = console.options.update(width=10 * console.width)
 

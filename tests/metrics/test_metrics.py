@@ -15,8 +15,9 @@ from rich.console import Console
 from cd_exp import results
 from cd_exp.evaluation.evaluate import compare_methods_by_layer
 from cd_exp.metrics import BY_KEY, METRICS, compare_methods, summarise
-from cd_exp.metrics.intervals import bootstrap_interval
+from cd_exp.metrics.intervals import bootstrap_interval, clopper_pearson_interval
 from cd_exp.metrics.metrics import FAITHFULNESS, UNITS, metric_field, metric_values, with_bootstrap_interval
+from cd_exp.metrics.significance import compare_shares
 from cd_exp.records import UnitResults
 from cd_exp.results.summary import CLIP_DISSECT
 from cd_exp.results.wandb import RunInfo, Wandb, metric_directions
@@ -219,6 +220,22 @@ def test_a_metric_of_ones_own_has_the_interval_and_the_test_of_its_own_statistic
     assert compare_methods(a, b, figures=[row])["reciprocal_difference"] == pytest.approx(
         (1 / a.rank - 1 / b.rank).mean()
     )
+
+
+@pytest.mark.parametrize("key", ["stable_share", "p_right_share", "general_right", "general_vague"])
+@pytest.mark.parametrize("right", [0, 1, 48, 96])
+def test_a_share_of_units_has_the_exact_interval_of_a_share(key, right):
+    """None of 96 units gave [0, 0] by a bootstrap, which draws nothing but what is there."""
+    statistic = BY_KEY[key].statistic
+    units = np.arange(96) < right
+    low, high = statistic.interval.of(units.astype(float), seed=0, resamples=9)
+    assert (100 * low, 100 * high) == pytest.approx(clopper_pearson_interval(units))
+    assert high - low > 0.03
+    if statistic.test is not None:
+        difference = statistic.test.of(units.astype(float), np.roll(units, 7).astype(float), seed=0, resamples=9)
+        points = compare_shares(units, np.roll(units, 7))
+        assert (100 * difference.value, difference.p) == pytest.approx((points.value, points.p))
+        assert [100 * end for end in difference.interval] == pytest.approx(points.interval)
 
 
 def test_a_statistic_that_does_not_reduce_its_axis_has_no_interval():
