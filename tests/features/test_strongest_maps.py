@@ -37,6 +37,15 @@ COUNT, SMALL = 43, 8
 SETTINGS = ExtractionSettings(device="cpu", progress=False, workers=0, batch_size=4, maps=True)
 
 
+TRANSFORMER = """
+def transformer():
+    from timm.models.vision_transformer import VisionTransformer
+    torch.manual_seed(0)
+    network = VisionTransformer(img_size=8, patch_size=2, embed_dim=8, depth=1, num_heads=2, num_classes=3)
+    return network, tiny()[1], None
+"""
+
+
 class Noise(Probe):
     """Images of noise, few of them different, so that many activations are equal; the run stops after `last`."""
 
@@ -68,28 +77,28 @@ def take(tmp_path, monkeypatch):
     network = NETWORK.replace("picture.resize((8, 8))", "square(picture).resize((8, 8))")
     square = "def square(picture):\n    from torchvision.transforms import CenterCrop\n"
     square += "    return CenterCrop(min(picture.size))(picture)\n"
-    (tmp_path / "network.py").write_text(square + network)
+    (tmp_path / "network.py").write_text(square + network + TRANSFORMER)
     np.save(tmp_path / "image_embeddings.npy", np.random.default_rng(0).normal(size=(COUNT, 6)).astype(np.float32))
     (tmp_path / "images.txt").write_text("\n".join(Noise.ids))
     return partial(taken, tmp_path)
 
 
-def taken(folder, cache, *, settings=SETTINGS, probe=None, layers=("1", "3")):
-    model = CustomModel(name="tiny", factory=f"{folder / 'network.py'}:tiny", layers=["1", "3"])
+def taken(folder, cache, *, settings=SETTINGS, probe=None, layers=("1", "3"), network="tiny"):
+    model = CustomModel(name="tiny", factory=f"{folder / 'network.py'}:{network}", layers=list(layers))
     store, probe = Store(folder / cache), probe or Noise()
     clip = Precomputed(str(folder))
     features = extract(model, probe, clip, layers=layers, store=store, settings=settings, strongest=SHOWN)
-    return features, store.find_arrays(features.maps["1"]), (model, probe, store)
+    return features, store.find_arrays(features.maps[layers[0]]), (model, probe, store)
 
 
-def assert_those_of_another_pass(features, arrays, run):
+def assert_those_of_another_pass(features, arrays, run, layer="1"):
     """The images are the strongest, and their maps those that the network gives when it sees them again."""
     model, probe, store = run
     kept = list(features.kept)
-    passes = read_maps(model, probe, layers=["1"], kept=kept, store=store, settings=SETTINGS)
-    maps = torch.cat([batch["1"] for _, batch in passes()])
-    strongest = features.strongest("1", SHOWN).indices
-    for unit in range(features.units("1")):
+    passes = read_maps(model, probe, layers=[layer], kept=kept, store=store, settings=SETTINGS)
+    maps = torch.cat([batch[layer] for _, batch in passes()])
+    strongest = features.strongest(layer, SHOWN).indices
+    for unit in range(features.units(layer)):
         rows = strongest[:, unit]
         assert arrays["images"][unit].tolist() == [kept[row] for row in rows]
         expected = maps[rows, unit].numpy()
@@ -110,6 +119,19 @@ def test_the_entry_takes_what_a_plan_counts_for_it(take):
     _, arrays, (model, probe, store) = take("cache")
     layer = find_layers(model, probe, ["1"], store)[0]
     assert bytes_of_maps(layer) == arrays["images"].nbytes + arrays["maps"].nbytes
+
+
+def test_tokens_have_maps_where_their_order_is_that_of_the_image(take, monkeypatch):
+    monkeypatch.setattr("cd_exp.features.strongest_maps.FEWEST", COUNT)
+    features, arrays, run = take("cache", layers=("blocks.0",), network="transformer")
+    assert arrays["maps"].shape == (8, SHOWN, 4, 4)
+    assert_those_of_another_pass(features, arrays, run, layer="blocks.0")
+    monkeypatch.setattr("cd_exp.features.strongest_maps.are_tokens_in_order", scatter)
+    assert take("scattered", layers=("blocks.0",), network="transformer")[1] is None
+
+
+def scatter(network, layers, pictures, *, name):
+    return [replace(layer, grid=None) for layer in layers]
 
 
 def test_images_that_cannot_be_read_have_no_map(take):
