@@ -113,7 +113,8 @@ def _layer_tables(console: Console, rows: Sequence[MetricsRow]) -> Iterator[Tabl
 
 def print_by_layer(rows: Sequence[MetricsRow], shown: Sequence[Metric], *, intervals: Sequence[str]) -> Table:
     """A column for each layer, a row for each metric; `intervals` holds the keys of those with their interval."""
-    table = _make_table("layer" + (" [95 %]" if intervals else ""), *(row.layer for row in rows))
+    bounded = any(metric.key in intervals and metric.interval_key in row.metrics for metric in shown for row in rows)
+    table = _make_table("layer" + (" [95 %]" if bounded else ""), *(row.layer for row in rows))
     for metric in shown:
         cells = (format_cell(row, metric, interval=metric.key in intervals) for row in rows)
         table.add_row(as_terminal_text(metric.heading + metric.arrow), *map(as_terminal_text, cells))

@@ -86,6 +86,18 @@ def test_a_further_table_has_its_own_metrics_and_intervals(outcome, tmp_path):
     assert "58.3 [52.1, 63.8]" in last
 
 
+def test_the_heading_names_intervals_only_where_one_is_printed(outcome, tmp_path):
+    """Hidden layers in a narrow terminal have room for the interval of top-1 alone, which they have not."""
+    layers = [f"layer{number}" for number in range(1, 6)]
+    metrics = {name: {"units": 60, "stability_mean": 0.5, "stability_mean_ci95": [0.41, 0.59]} for name in layers}
+    labels = {name: replace(outcome.labels["fc"], layer=name) for name in layers}
+    hidden = replace(outcome, labels=labels, metrics=metrics, baselines={}, baseline_metrics={}, comparisons=())
+    text = printed(hidden, tmp_path)
+    assert ("[0.41, 0.59]" in text, "[95 %]" in text) == (False, False)
+    wide = printed(replace(hidden, labels=dict([*labels.items()][:1]), metrics={"layer1": metrics["layer1"]}), tmp_path)
+    assert ("[0.41, 0.59]" in wide, "[95 %]" in wide) == (True, True)
+
+
 def test_a_layer_wider_than_the_terminal_is_printed(outcome, tmp_path):
     name = "a" * 90
     labels = {name: replace(outcome.labels["fc"], layer=name)}
