@@ -276,6 +276,22 @@ def test_a_page_without_maps_says_how_to_get_them(window, page):
     assert "python -m cd_exp.report FOLDER --maps" in window.text()
 
 
+def test_units_that_match_a_phrase_stand_on_the_overview_with_their_labels_and_ranks(window, content, tmp_path):
+    units, ranks = np.array([7, 3, 9, 1, 5, 2]), np.array([1, 2, 2, 4, 9, 1200])
+    layers = {"fc": {name: encode_array(values) for name, values in (("units", units), ("ranks", ranks))}}
+    parts = dict(content.parts)
+    parts["run"] = parts["run"] | {"queries": [{"words": "something round", "layers": layers}]}
+    window.go(write_pages(tmp_path, find_page({"made": PageContent(parts, content.sheets)}, title="made")))
+    cards = window.js("return [...document.querySelectorAll('.query .small-row')].map(node => node.innerText)")
+    labelled = "const t = opened.values().next().value.main; return arguments[0].map(unit => t.label(t.find(1, unit)))"
+    described = window.js(labelled, units[:5].tolist())
+    assert len(cards) == 5
+    for card, unit, label, rank in zip(cards, units, described, ranks, strict=False):
+        assert f"fc · {unit}" in card
+        assert f"{label} · rank {rank}" in card
+    assert window.complaints() == []
+
+
 def test_the_image_view_shows_the_whole_file_where_it_lies_and_else_the_middle_square(window, content, tmp_path):
     images = content.parts["run"]["images"]
     at = next(at for at, index in enumerate(decode_array(images["index"]).tolist()) if index == 4)

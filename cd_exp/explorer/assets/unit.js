@@ -90,8 +90,10 @@ function whereSwitch() {
     change({maps: box.checked ? "" : "off"}, {quietly: true});
     document.querySelector(".where").classList.toggle("off", !box.checked);
   }});
+  const colours = [0, 25, 50, 75, 100].map(value => `rgb(${colourOf(value).slice(0, 3).join(" ")})`).join(", ");
+  const scale = h("span", {className: "scale", style: `background: linear-gradient(90deg, ${colours})`});
   return h("p", {className: "where-legend"}, h("label", {className: "check"}, box, " where in the image the unit is active "),
-    h("span", {className: "soft"}, "least "), h("span", {className: "scale", style: `background: linear-gradient(90deg, ${[0, 25, 50, 75, 100].map(value => `rgb(${colourOf(value).slice(0, 3).join(" ")})`).join(", ")})`}), h("span", {className: "soft"}, " greatest activation of the unit; dark: outside what the network sees"));
+    h("span", {className: "soft range"}, "least ", scale, " greatest activation of the unit"), h("span", {className: "soft"}, "dark: outside what the network sees"));
 }
 
 // From deep blue over green to yellow, even in lightness (five colours of viridis), and the stronger the less transparent.
