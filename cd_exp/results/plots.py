@@ -251,8 +251,9 @@ MARKS = {True: ("✓ ", "#00694e"), False: ("✗ ", "#a33c00"), None: ("", "#1c1
 
 
 def draw_grid(probe: Probe, shown: Sequence[ShownUnit]) -> PIL.Image.Image:
-    """A card for each unit: its label and truth above the images that excite it most, the strongest first, and below
-    them its label by every other method; green with a tick is right, orange with a cross wrong.
+    """A card for each unit: its label, and the truth where it is another, above the images that excite it most, the
+    strongest first, and below them its label by every other method; green with a tick is right, orange with a cross
+    wrong.
     """
     (across, down), room, corners = _lay_out_grid(shown)
     canvas = PIL.Image.new("RGB", (across, down), "white")
@@ -298,7 +299,8 @@ def _lay_out_grid(shown: Sequence[ShownUnit]) -> tuple[tuple[int, int], int, lis
 def _card_words(unit: ShownUnit, room: int) -> Iterator[tuple[str, int, float, str]]:
     """Each line of a card: its text, how far below the top, the size of its letters in points, and its colour."""
     mark, colour = MARKS[unit.right]
-    about = (f"{unit.layer} {unit.unit}", unit.certainty_text, unit.truth and f"truth: {unit.truth}")
+    truth = "" if unit.right else unit.truth and f"truth: {unit.truth}"  # a right label is the truth
+    about = (f"{unit.layer} {unit.unit}", truth, unit.certainty_text)
     colour = GREY if unit.is_unsure and unit.right is None else colour
     yield cut_text(mark + (unit.description or "(none)"), _text_room(HEADING, room)), 0, HEADING, colour
     yield cut_text(" · ".join(filter(None, about)), _text_room(SMALL, room)), 26, SMALL, GREY

@@ -14,6 +14,7 @@ from cd_exp.results.plots import (
     DPI,
     PAGE,
     draw_grid,
+    draw_vector_grid,
     plot_agreement,
     plot_confidence,
     plot_ranks,
@@ -120,6 +121,18 @@ def test_units_have_the_label_of_every_method_right_or_wrong(outcome):
     below = with_method[-70:].reshape(-1, 3).astype(int)
     for colour in ((0, 105, 78), (163, 60, 0)):  # of a right and of a wrong label
         assert (np.abs(below - colour).sum(axis=1) < 30).any()
+
+
+def test_a_card_says_the_truth_where_the_label_is_another_before_what_may_be_cut(outcome):
+    unit = replace(
+        choose_units(outcome, 60)[-1], truth="greenhouse", certainty=0.49, certainty_name="p(right)", others=()
+    )
+    wrong, right = (
+        [text.get_text() for text in draw_vector_grid(outcome.probe, [replace(unit, right=verdict)]).texts]
+        for verdict in (False, True)
+    )
+    assert f"{unit.layer} {unit.unit} · truth: greenhouse · " in wrong[1]
+    assert "truth" not in right[1]
 
 
 def test_probabilities_are_drawn_against_the_share_right():
