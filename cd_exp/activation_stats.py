@@ -7,7 +7,7 @@ ours.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import torch
@@ -143,13 +143,6 @@ def merge_statistics(parts: Iterable[ActivationStatistics]) -> ActivationStatist
     return reduce(_merge_two, parts)
 
 
-def join_statistics(parts: Sequence[ActivationStatistics]) -> ActivationStatistics:
-    """The statistics of several blocks of units over the same images, as of all these units."""
-    columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in FIELDS}
-    counts = [part.counts for part in parts if part.counts is not None]
-    return ActivationStatistics(parts[0].images, **columns, counts=torch.cat(counts) if counts else None)
-
-
 def _merge_two(first: ActivationStatistics, other: ActivationStatistics) -> ActivationStatistics:
     least, greatest = torch.minimum(first.least, other.least), torch.maximum(first.greatest, other.greatest)
     counts = None
@@ -196,3 +189,61 @@ def _coarsen_histogram(statistics: ActivationStatistics, exponent: Tensor) -> In
     bins = torch.arange(-BINS // 2, BINS // 2, device=exponent.device)
     target = (bins >> doubled[:, None]) + BINS // 2
     return torch.zeros_like(statistics.counts).scatter_add_(1, target, statistics.counts)
+
+
+def summarise_dense(neurons: Float[Tensor, "images neurons"], k: int) -> tuple[TopActivations, ActivationStatistics]:
+    """The `k` strongest images of each unit, and its statistics with a histogram."""
+    return strongest_images(neurons, k), activation_statistics(neurons, histogram=True)
+
+
+def summarise_sparse(
+    values: Float[Tensor, " nonzero"],
+    images: Int[Tensor, " nonzero"],
+    counts: Int[Tensor, " neurons"],
+    k: int,
+    *,
+    total: int,
+) -> tuple[TopActivations, ActivationStatistics] | None:
+    """As `summarise_dense` of activations that are mostly zero, without all the zeros.
+
+    Of a unit's images the first m and those of its other nonzero activations are looked at. m is the largest number of
+    nonzero activations of a unit, and k more: so there are k zeros among the first m, and no later zero comes before
+    them. (Units that are active on 50 of 10,000 images take a tenth of the time.)
+
+    Args:
+        values: the activations of each unit after those of the one before.
+        images: their images, ascending within a unit.
+        counts: how many each unit has.
+        k: how many images to list.
+        total: how many images there are.
+
+    Returns:
+        None where too few activations are zero for this to be faster.
+
+    >>> lists, statistics = summarise_sparse(torch.tensor([2.0]), torch.tensor([90]), torch.tensor([1]), 2, total=100)
+    >>> lists.indices.flatten().tolist(), statistics.counts.sum().item()
+    ([90, 0], 100)
+    """
+    first = int(counts.max()) + k
+    unit = torch.arange(len(counts)).repeat_interleave(counts)
+    column, width = _close_gaps(images.long(), unit, len(counts), first)
+    if 2 * width > total:
+        return None
+    looked_at = torch.zeros(width, len(counts))
+    looked_at[column, unit] = values
+    number = torch.arange(width, dtype=torch.int32)[:, None].repeat(1, len(counts))
+    number[column, unit] = images.int()
+    top, counted = summarise_dense(looked_at, k)
+    assert counted.counts is not None
+    counted.counts[:, BINS // 2] += total - width  # the bin of 0
+    return TopActivations(top.values, number.gather(0, top.indices), total), replace(counted, images=total)
+
+
+def _close_gaps(images: Tensor, unit: Tensor, units: int, first: int) -> tuple[Int[Tensor, " nonzero"], int]:
+    """The images with those from `first` on numbered one after the other within each unit, and how many numbers."""
+    later = images >= first
+    others = torch.bincount(unit[later], minlength=units)
+    starts = others.cumsum(0) - others
+    column = images.clone()
+    column[later] = first + torch.arange(int(later.sum())) - starts[unit[later]]
+    return column, first + int(others.max())

@@ -34,7 +34,15 @@ from cd_exp.features.features import (
     read_activations,
 )
 from cd_exp.hierarchy import BackedOff, Hedging, Hierarchy, Taxonomy, build_hedging
-from cd_exp.labels import alphabetical_order, best_concepts, is_always_on, label_layer, many_images, note_few_units
+from cd_exp.labels import (
+    BestConcepts,
+    alphabetical_order,
+    best_concepts,
+    is_always_on,
+    label_layer,
+    many_images,
+    note_few_units,
+)
 from cd_exp.labels import flag_units as marks_of_marks
 from cd_exp.metrics import accepted_columns
 from cd_exp.models import TargetModel
@@ -44,6 +52,7 @@ from cd_exp.similarity import (
     PriorChoice,
     bind,
     concept_activations,
+    score_best,
     score_layers,
 )
 from cd_exp.similarity.match import Activations
@@ -161,7 +170,7 @@ def label_units(
     resamples: int = 0,
     units: int | None = None,
     hedging: Hedging | None = None,
-    step: Callable[[int], None] = lambda units: None,
+    step: Callable[[float], None] = lambda units: None,
 ) -> LayerScores:
     """The labels of all layers, whose units are scored together, and the candidates of resamples to come.
 
@@ -180,8 +189,10 @@ def label_units(
     labels, candidates = {}, {}
     units = sum(neurons.shape[1] for neurons in layers.values()) if units is None else units
     number = count_candidates(similarity, units, resamples) if resamples else 0
-    pieces = score_layers(similarity, match, layers)
-    for layer, blocks in groupby(pieces, key=itemgetter(0)):
+    score: Callable[..., Iterator[tuple[str, slice, Tensor | BestConcepts]]] = score_layers
+    if not (number or hedging or any(any(accepted) for accepted in truth.values())):  # nobody reads more than the best
+        score = partial(score_best, top=max(top, 2), position=alphabetical_order(names), step=step)
+    for layer, blocks in groupby(score(similarity, match, layers), key=itemgetter(0)):
         kept: list[Candidates] = []
         general: list[BackedOff] = []
         back_off = partial(hedging.back_off, function=similarity) if hedging else None
@@ -196,28 +207,29 @@ def label_units(
 
 
 def _keep_candidates(
-    blocks: Iterator[tuple[str, slice, Tensor]],
+    blocks: Iterator[tuple[str, slice, Tensor | BestConcepts]],
     kept: list[Candidates],
     number: int,
-    step: Callable[[int], None],
+    step: Callable[[float], None],
     names: Sequence[str],
-) -> Iterator[tuple[slice, Tensor]]:
+) -> Iterator[tuple[slice, Tensor | BestConcepts]]:
     """Yield the scores unchanged, and keep each unit's `number` best as candidates."""
     for _, part, scores in blocks:
-        if number:
+        if number and isinstance(scores, Tensor):
             kept.append(_best_candidates(scores, number, names))
         yield part, scores
-        step(len(scores))
+        if isinstance(scores, Tensor):  # the best of a large layer are counted while they are looked for
+            step(len(scores))
 
 
 def _keep_general(
-    blocks: Iterator[tuple[slice, Tensor]],
+    blocks: Iterator[tuple[slice, Tensor | BestConcepts]],
     general: list[BackedOff],
     back_off: Callable[[Tensor], BackedOff] | None,
-) -> Iterator[tuple[slice, Tensor]]:
+) -> Iterator[tuple[slice, Tensor | BestConcepts]]:
     """Yield the scores unchanged, and keep the general labels that follow from them."""
     for part, scores in blocks:
-        if back_off is not None:
+        if back_off is not None and isinstance(scores, Tensor):
             general.append(back_off(scores))
         yield part, scores
 

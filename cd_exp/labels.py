@@ -7,6 +7,7 @@ that the order of the concept set changes no label. A rank of 1 means exactly th
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -77,7 +78,10 @@ def flag_units(
     flags = {"dead": dead, "always_on": always, "one_unit": only_unit, "ceiling": high}
     if few is not None:
         flags["few_images"] = few
-    return tuple(frozenset(name for name, flag in flags.items() if flag[unit]) for unit in range(len(dead)))
+    number = (1 << np.arange(len(flags))) @ np.stack(list(flags.values()))
+    # One object for each combination: a set for each of a million units takes 200 MB and 2 s.
+    sets = [frozenset(name for bit, name in enumerate(flags) if mask >> bit & 1) for mask in range(1 << len(flags))]
+    return tuple(sets[mask] for mask in number.tolist())
 
 
 SAYS = {
@@ -160,8 +164,15 @@ Columns = Int[np.ndarray, " _"] | None
 """The columns of the concept set that are right for a unit, ascending; None where the truth is unknown."""
 
 
+class BestConcepts(NamedTuple):
+    """The highest scores of some units, best first, and the columns of their concepts."""
+
+    values: Float[Tensor, "block kept"]
+    columns: Int[Tensor, "block kept"]
+
+
 def label_layer(
-    scores: Float[Tensor, "neurons concepts"] | Iterable[tuple[slice, Tensor]],
+    scores: Float[Tensor, "neurons concepts"] | Iterable[tuple[slice, Tensor | BestConcepts]],
     names: Sequence[str],
     *,
     layer: str,
@@ -174,7 +185,8 @@ def label_layer(
     rank = 1 + concepts scored higher than the best accepted one + concepts scored the same that come before it.
 
     Args:
-        scores: of one layer, whole, or block by block in unit order: `(slice of units, Float["block concepts"])`.
+        scores: of one layer, whole, or block by block in unit order: `(slice of units, Float["block concepts"])`, or
+            `(slice of units, BestConcepts)` of at least `k` and two concepts where nothing is known of any unit.
         names: the concepts, by column.
         layer: the name that the labels carry.
         accepted: for each unit the columns that are right (`cd_exp.metrics.accepted_columns`); none, no ranks. The
@@ -196,15 +208,20 @@ def label_layer(
     margins: list[np.ndarray] = []
     done, position = 0, alphabetical_order(names)
     for units, block in _as_blocks(scores):
-        _check_scores(units, block, names, layer=layer, done=done)
-        done += len(block)
-        values, columns = best_concepts(block, position.to(block.device), k=min(max(k, 2), len(names)))
+        if isinstance(block, BestConcepts):
+            values, columns = block
+        else:
+            _check_scores(units, block, names, layer=layer, done=done)
+            values, columns = best_concepts(block, position.to(block.device), k=min(max(k, 2), len(names)))
+        done += len(values)
         tops += [tuple(names[column] for column in row[:k]) for row in columns.tolist()]
         kept.append(values[:, :k].cpu().numpy())
         if len(names) > 1:
             margins.append((values[:, 0] - values[:, 1]).cpu().numpy())
-        if len(accepted):
+        if isinstance(block, Tensor) and len(accepted):
             ranks.append(rank_of_concepts(block, accepted[done - len(block) : done], position.to(block.device)))
+        elif len(accepted):
+            ranks.append(np.full(len(values), np.nan))
     top_scores = np.concatenate(kept) if kept else np.empty((0, 1))
     _check_lengths(done, layer=layer, accepted=accepted, truth=truth)
     return Labels(
@@ -234,7 +251,7 @@ def alphabetical_order(names: Sequence[str]) -> Int[Tensor, " concepts"]:
 
 def best_concepts(
     scores: Float[Tensor, "block concepts"], position: Int[Tensor, " concepts"], *, k: int
-) -> tuple[Float[Tensor, "block kept"], Int[Tensor, "block kept"]]:
+) -> BestConcepts:
     """The `k` highest scores of each unit and their columns, best first, the lowest position first among equals.
 
     >>> scores, columns = best_concepts(torch.tensor([[0.5, 0.9, 0.9]]), alphabetical_order(["dog", "cat", "ant"]), k=2)
@@ -248,9 +265,24 @@ def best_concepts(
         order = position.argsort()
         ranked = scores[crowded][:, order].sort(dim=1, descending=True, stable=True).indices[:, :k]
         columns[crowded] = order[ranked]
-    columns = columns.gather(1, position[columns].argsort(dim=1))
-    values, order = scores.gather(1, columns).sort(dim=1, descending=True, stable=True)
-    return values, columns.gather(1, order)
+    return order_concepts(scores.gather(1, columns), columns, position, k=k)
+
+
+def order_concepts(
+    values: Float[Tensor, "block kept"],
+    columns: Int[Tensor, "block kept"],
+    position: Int[Tensor, " concepts"],
+    *,
+    k: int,
+) -> BestConcepts:
+    """The `k` best of some concepts of each unit, best first, the lowest position first among equals.
+
+    >>> order_concepts(torch.tensor([[0.5, 0.9]]), torch.tensor([[2, 0]]), torch.arange(3), k=1).columns
+    tensor([[0]])
+    """
+    alphabetical = position[columns].argsort(dim=1)
+    values, order = values.gather(1, alphabetical).sort(dim=1, descending=True, stable=True)
+    return BestConcepts(values[:, :k], columns.gather(1, alphabetical).gather(1, order)[:, :k])
 
 
 def rank_of_concepts(
@@ -286,7 +318,9 @@ def rank_of_concepts(
     return ranks
 
 
-def _as_blocks(scores: Tensor | Iterable[tuple[slice, Tensor]]) -> Iterator[tuple[slice, Tensor]]:
+def _as_blocks(
+    scores: Tensor | Iterable[tuple[slice, Tensor | BestConcepts]],
+) -> Iterator[tuple[slice, Tensor | BestConcepts]]:
     return iter([(slice(0, len(scores)), scores)] if isinstance(scores, Tensor) else scores)
 
 

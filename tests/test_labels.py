@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cd_exp.labels import best_concepts, label_layer, rank_of_concepts
+from cd_exp.labels import best_concepts, flag_units, label_layer, rank_of_concepts
 
 NAMES = tuple("fbgahced")  # not in the order of the alphabet
 
@@ -129,3 +129,11 @@ def test_the_margin_is_to_the_second_score_even_where_one_is_kept():
     assert found.top == (("b",), ("b",))
     assert found.margin.tolist() == [0.5, 0.0]
     assert label_layer(torch.ones(2, 1), NAMES[:1], layer="fc").margin is None
+
+
+def test_units_of_the_same_flags_share_one_set():
+    """A set for each of a million units takes 200 MB."""
+    always = np.arange(1000) % 2 == 0
+    marks = flag_units(dead=~always, always=always, second=np.zeros(1000), ceiling=None)
+    assert [set(marks[0]), set(marks[1])] == [{"always_on"}, {"dead"}]
+    assert len({id(flags) for flags in marks}) == 2

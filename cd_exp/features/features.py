@@ -6,6 +6,7 @@ And what a similarity function reads of them: all, or each unit's strongest imag
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import starmap
 
 import numpy as np
 import torch
@@ -13,15 +14,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cd_exp import activation_stats
-from cd_exp.activation_stats import ActivationStatistics, join_statistics, merge_statistics, strongest_images
+from cd_exp.activation_stats import ActivationStatistics, merge_statistics, strongest_images
 from cd_exp.cache import Entry
 from cd_exp.errors import InputError
-from cd_exp.features.store_activations import LayerSummary
+from cd_exp.features.store_activations import STATISTICS, LayerSummary
 from cd_exp.records import Probe, Similarity, TopActivations
 from cd_exp.similarity import bind
 from cd_exp.similarity.match import Activations
 from cd_exp.stability import images_reached
 from cd_exp.units.activation_matrix import COLUMNS_AT_A_TIME, ActivationMatrix
+
+UNITS = 16384
+"""Units at a time whose lists are put in another order."""
 
 ROWS = 1024
 """Images at a time where a whole layer is walked through."""
@@ -125,15 +129,33 @@ def reduce_matrix(
         width: units at a time.
     """
     reduced = {}
-    for layer in units.files:
-        lists, statistics = [], []
-        for block in units.iterate_blocks(layer, ids, width=width):
-            lists.append(strongest_images(block, strongest))
-            statistics.append(activation_stats.activation_statistics(block, histogram=True))
-        values = torch.cat([part.values for part in lists], dim=1)
-        top = TopActivations(values, torch.cat([part.indices for part in lists], dim=1), len(ids))
-        reduced[layer] = LayerSummary(top, join_statistics(statistics))
+    for layer, neurons in units.widths.items():
+        done, summary = 0, None
+        for block in starmap(LayerSummary, units.iterate_summaries(layer, ids, strongest, width=width)):
+            summary = _allocate_summary(block, neurons) if summary is None else summary
+            part = slice(done, done + block.strongest.shape[1])
+            summary.strongest.values[:, part] = block.strongest.values
+            summary.strongest.indices[:, part] = block.strongest.indices
+            for name in STATISTICS:
+                getattr(summary.statistics, name)[part] = getattr(block.statistics, name)
+            done = part.stop
+        if summary is not None:
+            reduced[layer] = summary
     return replace(features, activations=DenseActivations({}, reduced), reduced=reduced)
+
+
+def _allocate_summary(block: LayerSummary, neurons: int) -> LayerSummary:
+    """Room for all units of a layer, of the form of a block of them.
+
+    Image numbers take four bytes. Of a million units the blocks joined at the end took 10 GB: what is kept of each lies
+    between freed memory of the others, which the allocator cannot give back.
+    """
+    top, counted = block.strongest, block.statistics
+    shape = len(top.values), neurons
+    lists = TopActivations(torch.empty(shape), torch.empty(shape, dtype=torch.int32), top.images)
+    columns = {name: getattr(counted, name) for name in STATISTICS}
+    empty = {name: values.new_empty(neurons, *values.shape[1:]) for name, values in columns.items()}
+    return LayerSummary(lists, replace(counted, **empty))
 
 
 def count_images_needed(similarity: Similarity, images: int, resamples: int, *, shown: int) -> int | None:
@@ -184,19 +206,31 @@ def _by_content(
     tied = is_tied(lists, read).nonzero().flatten()
     if not len(tied):
         return lists
+    if layer not in features.activations:
+        indices = _list_by_content(features.reduced[layer].strongest, len(lists.values), tied, order())
+        return TopActivations(lists.values, indices, lists.images, lists.dead)
     values, indices = lists.values.clone(), lists.indices.clone()
-    if layer in features.activations:
-        best = strongest_images(features.activations[layer][:, tied][order()], len(values))
-        values[:, tied], indices[:, tied] = best.values, order()[best.indices]
-    else:
-        kept = features.reduced[layer].strongest
-        position = torch.empty(kept.images, dtype=torch.int64)
-        position[order()] = torch.arange(kept.images)
-        by_content = position[kept.indices[:, tied]].argsort(dim=0)
-        ranked, by_value = kept.values[:, tied].gather(0, by_content).sort(dim=0, descending=True, stable=True)
-        indices[:, tied] = kept.indices[:, tied].gather(0, by_content).gather(0, by_value)[: len(values)]
-        values[:, tied] = ranked[: len(values)]
+    best = strongest_images(features.activations[layer][:, tied][order()], len(values))
+    values[:, tied], indices[:, tied] = best.values, order()[best.indices]
     return TopActivations(values, indices, lists.images, lists.dead)
+
+
+def _list_by_content(
+    kept: TopActivations, count: int, tied: Int[Tensor, " tied"], order: Int[Tensor, " images"]
+) -> Int[Tensor, "count neurons"]:
+    """The first `count` images of each list, those of tied units in the order of their values and then of `order`.
+
+    Some units at a time: of a million units the lists are 400 MB, and the copies that sorting takes ten times that.
+    """
+    position = torch.empty(kept.images, dtype=torch.int64)
+    position[order] = torch.arange(kept.images)
+    indices = kept.indices[:count].clone()
+    for units in tied.split(UNITS):
+        images = kept.indices[:, units]
+        by_content = position[images.long()].argsort(dim=0)
+        by_value = kept.values[:, units].gather(0, by_content).sort(dim=0, descending=True, stable=True).indices
+        indices[:, units] = images.gather(0, by_content).gather(0, by_value)[:count]
+    return indices
 
 
 def count_cut_ties(features: Features, read: int) -> dict[str, int]:

@@ -28,7 +28,7 @@ from cd_exp.similarity.registry import (
     find_by_file_name,
     similarity_function,
 )
-from cd_exp.similarity.scoring import score_blocks, score_layers
+from cd_exp.similarity.scoring import score_best, score_blocks, score_layers
 from cd_exp.similarity.soft_wpmi import soft_wpmi
 from cd_exp.similarity.whitened_wpmi import PriorChoice, choose_prior, whitened_wpmi
 from cd_exp.similarity.wpmi import wpmi
@@ -47,6 +47,7 @@ __all__ = [
     "custom",
     "mean_embedding",
     "rank_reorder",
+    "score_best",
     "score_blocks",
     "score_layers",
     "similarity_function",

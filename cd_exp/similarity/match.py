@@ -109,7 +109,9 @@ def find_dead_units(neurons: Activations) -> Bool[Tensor, " neurons"]:
     return values.amin(dim=0) == values.amax(dim=0)
 
 
-def select_units(neurons: Activations, units: slice) -> TopActivations | Float[Tensor, "images block"]:
+def select_units(
+    neurons: Activations, units: slice | Int[Tensor, " chosen"]
+) -> TopActivations | Float[Tensor, "images block"]:
     """The activations of some of the units."""
     if not isinstance(neurons, TopActivations):
         return neurons[:, units]

@@ -54,7 +54,7 @@ def subtract_prior(
             scores[:, columns] = scores[:, columns].double() - weight * log_prior[columns]
         if weight:
             for rows in concept_slices(len(scores), max(1, CELLS // scores.shape[1])):
-                order_ties(scores[rows], log_prior, weight=weight)
+                order_ties(scores[rows], log_prior[None], weight=weight)
     return likelihood
 
 
@@ -89,44 +89,63 @@ def layer_prior(
     return torch.cat(parts) - math.log(number)
 
 
-def order_ties(scores: Float[Tensor, "neurons concepts"], prior: Float[Tensor, " concepts"], *, weight: float) -> None:
+def order_ties(
+    scores: Float[Tensor, "neurons concepts"], prior: Float[Tensor, "#neurons concepts"], *, weight: float
+) -> None:
     """Order, in place, what lies within rounding of each unit's best score by likelihood, the highest first.
 
-    The rounding is that of the likelihood to float32, half of its last digit; of several concepts that share the best
-    score exactly, the widest of theirs, whichever comes first. Within it a higher likelihood is a higher prior, since
+    The rounding is `tie_rounding`. Within it a higher likelihood is a higher prior, since
     score = likelihood - weight * prior. The scores get steps of one rounding of the best score, as far as these fit in,
     so that no score moves by more than its own uncertainty (or one digit of float32, where that is more).
+
+    Args:
+        scores: of all concepts, or of concepts of each unit's own.
+        prior: of these concepts, one row for all units or a row for each.
+        weight: of the prior.
     """
-    best, at = scores.max(dim=1)
-    rounding = EPSILON / 2 * (best.double() + weight * prior[at]).abs()
-    shared = ((scores == best[:, None]).sum(dim=1) > 1).nonzero().flatten()
-    if len(shared):
-        top = best[shared].double()[:, None]
-        of_each = (top + weight * prior).abs().masked_fill_(scores[shared] != best[shared][:, None], 0.0)
-        rounding[shared] = EPSILON / 2 * of_each.amax(dim=1)
-    rounding = rounding.float()
+    best, rounding = scores.amax(dim=1), tie_rounding(scores, prior, weight=weight)
     tied = scores >= (best - rounding)[:, None]
     rows = (tied.sum(dim=1) > 1).nonzero().flatten()
     if not len(rows):
         return
-    order, level = _order_by_prior(prior)
-    tied, level = tied[rows][:, order], level.expand(len(rows), -1)
+    order, level = _order_by_prior(prior if len(prior) == 1 else prior[rows])
+    order, level = order.expand(len(rows), -1), level.expand(len(rows), -1)
+    tied = tied[rows].gather(1, order)
     # A concept opens a step where it is tied and its prior is below that of the last tied one: equal priors share one.
     last = torch.where(tied, level, -1).cummax(dim=1).values
     opens = tied & (level > torch.nn.functional.pad(last[:, :-1], (1, 0), value=-1))
     step = EPSILON * best[rows].abs().clamp(min=1)[:, None]
     lower = torch.minimum((opens.cumsum(dim=1) - 1) * step, rounding[rows][:, None].maximum(step))
-    kept = scores[rows][:, order]
+    kept = scores[rows].gather(1, order)
     several = opens.sum(dim=1, keepdim=True) > 1
     scores[rows[:, None], order] = torch.where(tied & several, best[rows][:, None] - lower, kept)
 
 
-def _order_by_prior(prior: Float[Tensor, " concepts"]) -> tuple[Int[Tensor, " concepts"], Int[Tensor, " concepts"]]:
+def tie_rounding(
+    scores: Float[Tensor, "neurons concepts"], prior: Float[Tensor, "#neurons concepts"], *, weight: float
+) -> Float[Tensor, " neurons"]:
+    """How far below a unit's best score another is the same but for rounding: half of the last digit of the likelihood
+    in float32; of several concepts that share the best score exactly, the widest of theirs, whichever comes first.
+    """
+    best, at = scores.max(dim=1)
+    priors = prior.expand(len(scores), -1)
+    rounding = EPSILON / 2 * (best.double() + weight * priors.gather(1, at[:, None])[:, 0]).abs()
+    shared = ((scores == best[:, None]).sum(dim=1) > 1).nonzero().flatten()
+    if len(shared):
+        top = best[shared].double()[:, None]
+        of_each = (top + weight * priors[shared]).abs().masked_fill_(scores[shared] != best[shared][:, None], 0.0)
+        rounding[shared] = EPSILON / 2 * of_each.amax(dim=1)
+    return rounding.float()
+
+
+def _order_by_prior(
+    prior: Float[Tensor, "rows concepts"],
+) -> tuple[Int[Tensor, "rows concepts"], Int[Tensor, "rows concepts"]]:
     """The concepts from the highest prior to the lowest, and in this order the number of each distinct value."""
-    values, order = prior.sort(descending=True, stable=True)
+    values, order = prior.sort(dim=1, descending=True, stable=True)
     changes = torch.zeros_like(order)
-    changes[1:] = values[1:] != values[:-1]
-    return order, changes.cumsum(dim=0)
+    changes[:, 1:] = values[:, 1:] != values[:, :-1]
+    return order, changes.cumsum(dim=1)
 
 
 def _split_layers(units: int, layers: Sequence[int] | None) -> Iterator[slice]:

@@ -5,7 +5,7 @@ A function in a file of its own name is discovered by `find_by_file_name`, so th
 
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib import import_module
@@ -56,6 +56,7 @@ class SimilaritySpec:
     prepare: Callable[..., tuple[Any, Tensor, Callable[..., Tensor]]] | None = None
     least_units: int = 1
     choose: Callable[..., Any] | None = None
+    likelihoods: Callable[..., Iterator[tuple[slice, Tensor]]] | None = None
 
 
 def similarity_function(
@@ -66,6 +67,7 @@ def similarity_function(
     prepare: Callable[..., tuple[Any, Tensor, Callable[..., Tensor]]] | None = None,
     least_units: int = 1,
     choose: Callable[..., Any] | None = None,
+    likelihoods: Callable[..., Iterator[tuple[slice, Tensor]]] | None = None,
 ) -> Callable[[F], F]:
     """Declare a similarity function.
 
@@ -81,6 +83,9 @@ def similarity_function(
             says.
         choose: `(match, neurons, **settings) -> choice`, for a setting that is chosen a layer at a time from the layer
             itself: `choice.settings` is what it binds. None where nothing is to be chosen.
+        likelihoods: `(match, lists, **settings) -> (concepts, Float["neurons block"]), ...`, for a function of the form
+            likelihood - prior_weight * prior: the likelihood of all units for some concepts after others, so that the
+            labels of a large layer take one pass (`score_best`). A block may be overwritten by the next.
 
     >>> @similarity_function(strongest=lambda images, *, top_k=10: top_k)
     ... def mine(match, neurons, *, top_k=10): ...
@@ -89,7 +94,9 @@ def similarity_function(
     """
 
     def mark(function: F) -> F:
-        vars(function)["declaration"] = SimilaritySpec(strongest, whole_layer, terms, prepare, least_units, choose)
+        vars(function)["declaration"] = SimilaritySpec(
+            strongest, whole_layer, terms, prepare, least_units, choose, likelihoods
+        )
         return function
 
     return mark
@@ -177,6 +184,14 @@ class BoundSimilarity:
         takes_all = any(item.kind is item.VAR_KEYWORD for item in parameters.values())
         settings = {name: value for name, value in self.settings.items() if takes_all or name in parameters}
         return self.spec.terms(**settings, **({"images": images} if "images" in parameters else {}))
+
+    def likelihoods(self, match: Any, lists: Any) -> Iterator[tuple[slice, Tensor]] | None:
+        """The likelihood of all units, some concepts after others; None where the function does not declare it, or its
+        prior is given.
+        """
+        if self.spec.likelihoods is None or not self.takes_prior:
+            return None
+        return self.spec.likelihoods(match, lists, **self.settings)
 
     def ceiling(self, units: int) -> float | None:
         """What no score exceeds under a prior of weight 1 over so many units, log(units); None where there is no limit.

@@ -3,21 +3,38 @@
 The sum of log(1 + p_r (S - 1)) over a unit's images is taken by a polynomial in S for ranks where it is exact enough.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.polynomial import Chebyshev, Polynomial
 from torch import Tensor
 
 from cd_exp.errors import InputError
 from cd_exp.records import TopActivations
-from cd_exp.similarity.match import Activations, DenseOrFactored, as_top_activations, check_at_least, match_shape
+from cd_exp.similarity.match import (
+    Activations,
+    DenseOrFactored,
+    as_top_activations,
+    check_at_least,
+    concept_slices,
+    match_shape,
+    take_images,
+)
 from cd_exp.similarity.prior import subtract_prior
 from cd_exp.similarity.registry import RankSum, similarity_function
-from cd_exp.similarity.top_images import Bags, Block, top_image_blocks
+from cd_exp.similarity.top_images import (
+    UNITS_AT_A_TIME,
+    Bags,
+    Block,
+    ConceptTiles,
+    add_image_sums,
+    choose_tile_width,
+    number_images,
+    top_image_blocks,
+)
 
 LIMITS = (8e-4, 0.016, 0.07, 0.175, 0.33, 0.53)
 """Up to which x the polynomial of degree 1, 2, ... is within `ERROR` of log(1 + x)."""
@@ -102,7 +119,59 @@ def _soft_wpmi_terms(
     return RankSum(top_k, scale, term, position)
 
 
-@similarity_function(strongest=lambda images, top_k, **_: top_k, terms=_soft_wpmi_terms)
+def soft_wpmi_likelihoods(
+    match: DenseOrFactored,
+    lists: TopActivations,
+    *,
+    top_k: int,
+    scale: float,
+    first_membership: float,
+    last_membership: float,
+    min_probability: float,
+    **_: object,
+) -> Iterator[tuple[slice, Float[Tensor, "neurons block"]]]:
+    """The sum over ranks of `soft_wpmi` for all units, some concepts after others, each overwritten by the next.
+
+    As `soft_likelihood` but for rounding: there the images go in blocks, here the concepts.
+    """
+    member, base = _membership_and_base(top_k, first_membership, last_membership, min_probability)
+    base, ratio = base[: lists.images], (member / base)[: lists.images]
+    needed, rows = number_images(lists)
+    width = choose_tile_width(len(needed), len(rows))
+    tiles = ConceptTiles.of(take_images(match, needed), scale=scale, width=width)
+    degrees = np.searchsorted(LIMITS, ratio.numpy() * tiles.greatest).tolist()
+    orders = [weights.to(tiles.total) for weights in _membership_weights(ratio, degrees)]
+    buffer = tiles.total.new_empty(len(rows) * width)
+    for columns, tile in tiles:
+        sums = buffer[: len(rows) * tile.shape[1]].view(len(rows), -1).zero_()
+        for rank, degree in enumerate(degrees):
+            if degree == len(LIMITS):
+                _add_rank_logs(sums, tile, rows[:, rank], ratio[rank].item())
+        raised = tile
+        for order, weights in enumerate(orders):
+            raised = raised * tile if order else tile
+            add_image_sums(sums, raised, rows, weights)
+        yield columns, sums.add_(base.log().sum().item())
+
+
+def _add_rank_logs(sums: Tensor, tile: Tensor, rows: Int[Tensor, " neurons"], ratio: float) -> None:
+    """Add log(1 + ratio * S) of one image of each unit, in place."""
+    for units in concept_slices(len(sums), UNITS_AT_A_TIME):
+        sums[units] += tile.index_select(0, rows[units]).mul_(ratio).log1p_()
+
+
+def _membership_and_base(
+    top_k: int, first: float, last: float, min_probability: float
+) -> tuple[Float[Tensor, " ranks"], Float[Tensor, " ranks"]]:
+    """p_r, and 1 - p_r + min_probability, checked."""
+    member = membership_probabilities(top_k, first, last)
+    check_at_least("min_probability", min_probability, 1e-30)
+    return member, 1 - member + min_probability
+
+
+@similarity_function(
+    strongest=lambda images, top_k, **_: top_k, terms=_soft_wpmi_terms, likelihoods=soft_wpmi_likelihoods
+)
 def soft_wpmi(
     match: DenseOrFactored,
     neurons: Activations,
@@ -150,9 +219,7 @@ def soft_wpmi(
 
     Source: CLIP-Dissect (arXiv:2204.10965), section 3 and appendix.
     """
-    member = membership_probabilities(top_k, first_membership, last_membership)
-    check_at_least("min_probability", min_probability, 1e-30)
-    base = 1 - member + min_probability
+    member, base = _membership_and_base(top_k, first_membership, last_membership, min_probability)
     match, lists = as_top_activations(match, neurons, top_k)
     likelihood = soft_likelihood(match, lists, scale=scale, base=base, slope=member)
     return subtract_prior(likelihood, neurons, weight=prior_weight, prior=prior, units=prior_units, layers=layers)

@@ -1,22 +1,50 @@
 """Weighted pointwise mutual information."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cd_exp.similarity.match import Activations, DenseOrFactored, as_top_activations, check_at_least, match_shape
+from cd_exp.records import TopActivations
+from cd_exp.similarity.match import (
+    Activations,
+    DenseOrFactored,
+    as_top_activations,
+    check_at_least,
+    match_shape,
+    take_images,
+)
 from cd_exp.similarity.prior import subtract_prior
 from cd_exp.similarity.registry import RankSum, similarity_function
-from cd_exp.similarity.top_images import Bags, top_image_blocks
+from cd_exp.similarity.top_images import (
+    Bags,
+    ConceptTiles,
+    add_image_sums,
+    choose_tile_width,
+    number_images,
+    top_image_blocks,
+)
 
 
 def _wpmi_terms(*, top_k: int, scale: float, min_probability: float, **_: object) -> RankSum:
     return RankSum(top_k, scale, lambda ranks, cells: cells.add(min_probability).log_(), position=None)
 
 
-@similarity_function(strongest=lambda images, top_k, **_: top_k, terms=_wpmi_terms)
+def wpmi_likelihoods(
+    match: DenseOrFactored, lists: TopActivations, *, scale: float, min_probability: float, **_: object
+) -> Iterator[tuple[slice, Float[Tensor, "neurons block"]]]:
+    """The sum over images of `wpmi` for all units, some concepts after others."""
+    check_at_least("min_probability", min_probability, 1e-30)
+    needed, rows = number_images(lists)
+    width = choose_tile_width(len(needed), len(rows))
+    for columns, tile in ConceptTiles.of(take_images(match, needed), scale=scale, width=width):
+        sums = tile.new_zeros(len(rows), tile.shape[1])
+        add_image_sums(sums, tile.add_(min_probability).log_(), rows, tile.new_ones(rows.shape[1]))
+        yield columns, sums
+
+
+@similarity_function(strongest=lambda images, top_k, **_: top_k, terms=_wpmi_terms, likelihoods=wpmi_likelihoods)
 def wpmi(
     match: DenseOrFactored,
     neurons: Activations,

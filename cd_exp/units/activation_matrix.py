@@ -1,8 +1,8 @@
 """Activations made elsewhere: a matrix a layer, and the images that its rows are of."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cd_exp.activation_stats import ActivationStatistics, summarise_dense, summarise_sparse
 from cd_exp.cache import hash_file
 from cd_exp.errors import InputError
 from cd_exp.hooks import Layer
 from cd_exp.io.text import read_lines, shorten_list
-from cd_exp.records import Accepted, TargetModel
+from cd_exp.records import Accepted, TargetModel, TopActivations
 from cd_exp.units.encoder import Pool, check_names, pool_latents
 from cd_exp.units.files import check_path, open_array
 from cd_exp.units.units import check_truth, truth_of_layer
@@ -98,6 +99,23 @@ class ActivationMatrix:
         rows, source = self.select_rows(ids)[0], self._open(layer)
         for number, part in enumerate(source.columns(rows, width)):
             yield _check_values(part, path, first=number * width)
+
+    def iterate_summaries(
+        self, layer: str, ids: Sequence[str], k: int, *, width: int = COLUMNS_AT_A_TIME
+    ) -> Iterator[tuple[TopActivations, ActivationStatistics]]:
+        """The `k` strongest of these images for each unit of a layer, and its statistics, `width` units at a time."""
+        path = self.files[layer]
+        pooled = self.tokens_per_image > 1 or self.pool == "fraction"
+        source = None if pooled else self._open(layer)
+        if not isinstance(source, _Csr):
+            for block in self.iterate_blocks(layer, ids, width=width):
+                yield summarise_dense(block, k)
+            return
+        for number, (dense, columns) in enumerate(source.sparse_columns(self.select_rows(ids)[0], width)):
+            if not torch.isfinite(columns[0]).all():
+                _check_values(dense(), path, first=number * width)
+            summary = summarise_sparse(*columns, min(k, len(ids)), total=len(ids))
+            yield summary or summarise_dense(dense(), k)
 
     def truth_of(self, model: TargetModel, layer: str, *, units: int) -> tuple[Accepted, ...]:
         """As `cd_exp.units.Units`."""
@@ -222,9 +240,24 @@ class _Csr:
         return torch.from_numpy(self.matrix[rows].toarray().astype(np.float32, copy=False))
 
     def columns(self, rows: np.ndarray, size: int) -> Iterator[Tensor]:
-        chosen = self.matrix[rows].tocsc()  # once, so that a block of units is contiguous
+        for dense, _ in self.sparse_columns(rows, size):
+            yield dense()
+
+    def sparse_columns(
+        self, rows: np.ndarray, size: int
+    ) -> Iterator[tuple[Callable[[], Tensor], tuple[Tensor, Tensor, Tensor]]]:
+        """Blocks of units: what makes the dense block, and its values, their rows and how many each unit has."""
+        everything = len(rows) == self.shape[0] and bool((rows == np.arange(len(rows))).all())
+        chosen = (self.matrix if everything else self.matrix[rows]).tocsc()  # once: a block of units is contiguous
+        chosen.sum_duplicates()
         for start in range(0, self.shape[1], size):
-            yield torch.from_numpy(chosen[:, start : start + size].toarray().astype(np.float32, copy=False))
+            part = chosen[:, start : start + size]
+            columns = part.data.astype(np.float32, copy=False), part.indices, np.diff(part.indptr)
+            yield partial(_make_dense, part), tuple(map(torch.from_numpy, columns))  # type: ignore[misc]
+
+
+def _make_dense(part: Any) -> Tensor:
+    return torch.from_numpy(part.toarray().astype(np.float32, copy=False))
 
 
 def _open_source(path: Path) -> "_Dense | _Csr":

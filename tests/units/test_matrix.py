@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from scipy.sparse import csc_array, csr_array, save_npz
+from scipy.sparse import coo_array, csc_array, csr_array, save_npz
 
 from cd_exp.activation_stats import activation_statistics, strongest_images
 from cd_exp.errors import InputError
@@ -188,6 +188,40 @@ def test_lists_of_a_matrix_some_units_at_a_time_are_those_of_the_whole(tmp_path_
     assert lists.values.tolist() == expected.values.tolist()
     for name in ("least", "greatest", "total", "squares", "firing", "counts"):
         assert getattr(found.statistics("layer"), name).tolist() == getattr(counted, name).tolist()
+
+
+@settings(deadline=None, max_examples=10)
+@given(seed=st.integers(0, 99), k=st.sampled_from([1, 3, 20]))
+def test_lists_of_a_sparse_matrix_are_those_of_all_its_zeros(tmp_path_factory, seed, k):
+    """Negative values, zeros that are stored, rows in another order, and a value in two halves."""
+    names = [f"{number}.png" for number in range(200)]
+    random = np.random.default_rng(seed)
+    place = tmp_path_factory.mktemp("m")
+    (place / "images.txt").write_text("\n".join(names) + "\n")
+    rows, columns = random.integers(0, 200, 60), random.integers(0, 9, 60)
+    numbers = random.integers(-1, 4, 60).astype(np.float32)
+    matrix = coo_array((np.r_[numbers, numbers], (np.r_[rows, rows], np.r_[columns, columns])), shape=(200, 9))
+    parts = matrix.tocsr()
+    np.savez(place / "a.npz", data=parts.data, indices=parts.indices, indptr=parts.indptr, shape=parts.shape)
+    units = ActivationMatrix(str(place))
+    bare, ids = Features({}, torch.ones(200, 2), range(200), ()), names[::-1]
+    whole = units.activations("a", units.select_rows(ids)[0])
+    found, expected = reduce_matrix(units, bare, ids, k, width=4), strongest_images(whole, k)
+    lists, counted = found.strongest("a", k), activation_statistics(whole, histogram=True)
+    assert lists.indices.tolist() == expected.indices.tolist()
+    assert lists.values.tolist() == expected.values.tolist()
+    for name in ("images", "least", "greatest", "total", "squares", "firing", "counts"):
+        assert np.array_equal(getattr(found.statistics("a"), name), getattr(counted, name)), name
+
+
+def test_a_sparse_value_that_is_not_finite_is_named(tmp_path):
+    broken = np.zeros((200, 6), np.float32)
+    broken[7, 5] = np.nan
+    (tmp_path / "images.txt").write_text("\n".join(map(str, range(200))) + "\n")
+    save_npz(tmp_path / "a.npz", csr_array(broken))
+    units = ActivationMatrix(str(tmp_path))
+    with pytest.raises(InputError, match="unit 5 has a value that is not finite"):
+        list(units.iterate_summaries("a", [str(number) for number in range(200)], 3, width=2))
 
 
 def test_a_value_that_is_not_finite_is_named_by_its_number_in_the_layer(tmp_path):
