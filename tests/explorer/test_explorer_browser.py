@@ -588,6 +588,20 @@ def timed(window, action: str, argument: str) -> float:
     return window.js(f"{began} {action} document.body.offsetHeight; return performance.now() - began", argument)
 
 
+def test_packed_numbers_are_sorted_as_numbers(window, page):
+    """Signs, zeros of either sign, infinities and many that are equal, both ways, the lower row first among equals."""
+    window.go(page)
+    differ = window.js(
+        "const some = [0, -0, 1, -1, 1.5, 1e-30, -1e-30, 3e38, -3e38, Infinity, -Infinity, 7e6];"
+        "const values = Float32Array.from({length: 500}, (_, i) => i % 3 ? some[i * 7 % some.length] : Math.sin(i));"
+        "const rows = Uint32Array.from(values.keys()).reverse();"
+        "const compare = (a, b) => values[a] === values[b] ? 0 : values[a] < values[b] ? -1 : 1;"
+        "const expected = down => String(rows.slice().sort((a, b) => down * compare(a, b) || a - b));"
+        "return [1, -1].filter(down => String(sorted(rows, values, down < 0)) !== expected(down));"
+    )
+    assert differ == []
+
+
 def test_36864_units_are_listed_searched_and_sorted_in_no_time(window, large):
     loads, searches, sorts = [], [], []
     for number in range(5):

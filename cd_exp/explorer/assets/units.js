@@ -9,18 +9,33 @@ function selected(table, state) {
   query.related = state.get("similar") === "no" ? new Map() : related(table.run, text);
   const score = new Float32Array(table.run.names.length), labels = table.top;
   for (const [name, vote] of query.related) score[name] = vote;
-  const wanted = RIGHT_OF[state.get("show")], layer = state.get("layer"), number = table.run.layerNumber.get(layer);
-  const close = [], rows = [];
-  for (const at of inOrder(table, state.get("sort") || table.firstSort)) {
-    if (wanted !== undefined && table.right[at] !== wanted) continue;
-    if (number !== undefined && table.layer[at] !== number) continue;
-    if (score[labels[5 * at]] > 0) close.push(at);
-    else if (query.test(at)) rows.push(at);
+  const wanted = RIGHT_OF[state.get("show")], layer = table.run.layerNumber.get(state.get("layer"));
+  const right = wanted === undefined ? null : table.right, layers = layer === undefined ? null : table.layer;
+  // In the order of memory first: of a million units, looked up in the order of the list, it took twice as long.
+  const fits = new Uint8Array(table.count), FITS = 1, CLOSE = 2;
+  for (let at = 0; at < fits.length; at++) {
+    if ((right && right[at] !== wanted) || (layers && layers[at] !== layer)) continue;
+    fits[at] = score[labels[5 * at]] > 0 ? CLOSE : query.test(at) ? FITS : 0;
   }
-  if (!close.length) return {rows: Uint32Array.from(rows), query};
-  if (state.get("sort")) return {rows: ordered(Uint32Array.from([...close, ...rows]), table, state.get("sort")), query};
+  const sort = state.get("sort"), order = inOrder(table, sort || table.firstSort);
+  if (!query.related.size || sort) return {rows: taken(order, fits, FITS, CLOSE), query};
+  const close = Array.from(taken(order, fits, CLOSE)), rows = taken(order, fits, FITS);
   close.sort((a, b) => score[labels[5 * b]] - score[labels[5 * a]]);  // the closest in meaning first, of equal ones the most certain
-  return {rows: Uint32Array.from([...close, ...rows]), query};
+  const both = new Uint32Array(close.length + rows.length);
+  both.set(close);
+  both.set(rows, close.length);
+  return {rows: both, query};
+}
+
+// The rows of an order that are of one kind, or of another.
+function taken(order, kinds, kind, other = kind) {
+  const found = new Uint32Array(order.length);
+  let count = 0;
+  for (let i = 0; i < order.length; i++) {
+    const at = order[i];
+    if (kinds[at] === kind || kinds[at] === other) found[count++] = at;
+  }
+  return found.subarray(0, count);
 }
 
 // All rows in an order, sorted once: what is typed then only leaves some out.
