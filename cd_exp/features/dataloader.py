@@ -339,10 +339,12 @@ def progress_bar(
         total: how much there is to do.
         after: seconds; work that is done by then has none.
     """
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
-    shown = settings.progress and distributed.is_main() and console.is_interactive
-    progress = Progress(*columns, console=console, disable=not shown, transient=True)
+    if not (settings.progress and distributed.is_main() and console.is_interactive):
+        yield lambda count: None
+        return
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    progress = Progress(*columns, console=console, transient=True)
     task = progress.add_task(escape_for_terminal(what), total=total)
     late = threading.Timer(after, progress.start)
     late.daemon = True
@@ -353,8 +355,7 @@ def progress_bar(
         if after:
             late.cancel()
             late.join()
-        if shown:  # rich before 14.1 prints an empty line for a bar that was never shown
-            progress.stop()
+        progress.stop()
 
 
 def _image_bytes(picture: "Image") -> Tensor:

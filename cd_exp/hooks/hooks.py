@@ -1,8 +1,10 @@
 """Forward passes with hooks that pool or copy what the wanted layers give."""
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import fields, is_dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -36,12 +38,9 @@ def hook_layers(
     calls: dict[str, int] = {}
     run = find_image_forward(network)
 
-    def hook_for(path: str) -> Callable[[nn.Module, object, object], None]:
-        def hook(_module: nn.Module, _inputs: object, output: object) -> None:
-            calls[path] = calls.get(path, 0) + 1
-            keep(path, calls[path], output)
-
-        return hook
+    def hook(path: str, _module: nn.Module, _inputs: object, output: object) -> None:
+        calls[path] = calls.get(path, 0) + 1
+        keep(path, calls[path], output)
 
     def forward(inputs: Tensor) -> object:
         calls.clear()
@@ -62,7 +61,7 @@ def hook_layers(
                 f"layer {path!r} of {name} is compiled with TorchScript, and what it gives cannot be read; "
                 "use the network as it was before torch.jit"
             )
-    handles = [inner[path].register_forward_hook(hook_for(path)) for path in dict.fromkeys(modules)]
+    handles = [inner[path].register_forward_hook(partial(hook, path)) for path in dict.fromkeys(modules)]
     try:
         yield forward
     finally:
@@ -72,36 +71,22 @@ def hook_layers(
 
 @contextmanager
 def pool_layers(
-    network: nn.Module, layers: Sequence[Layer], *, name: str, watch: Watch | None = None
+    network: nn.Module,
+    layers: Sequence[Layer],
+    *,
+    name: str,
+    reduce: Callable[[Layer, Tensor], Tensor] = Layer.reduce,
+    watch: Watch | None = None,
 ) -> Iterator[Callable[[Tensor], dict[str, Tensor]]]:
     """A function from a batch of inputs to {layer name: float32 [images, neurons]}, all layers in one forward pass.
 
-    `watch(layer, pooled, output)` sees what each layer gave; the output it must reduce or copy at once.
+    Args:
+        network: the target model.
+        layers: what is read.
+        name: of the network, for errors.
+        reduce: from a layer and its output to what is kept of it.
+        watch: `watch(layer, kept, output)` sees what each layer gave; the output it must reduce or copy at once.
     """
-    with _run_with_hooks(
-        network, layers, lambda layer, output: layer.reduce(output), name=name, watch=watch
-    ) as forward:
-        yield forward
-
-
-@contextmanager
-def read_layer_maps(
-    network: nn.Module, layers: Sequence[Layer], *, name: str
-) -> Iterator[Callable[[Tensor], dict[str, Tensor]]]:
-    """A function from a batch of inputs to {layer name: float32 [images, neurons, height, width]}."""
-    with _run_with_hooks(network, layers, lambda layer, output: layer.maps(output), name=name) as forward:
-        yield forward
-
-
-@contextmanager
-def _run_with_hooks(
-    network: nn.Module,
-    layers: Sequence[Layer],
-    reduce: Callable[[Layer, Tensor], Tensor],
-    *,
-    name: str,
-    watch: Watch | None = None,
-) -> Iterator[Callable[[Tensor], dict[str, Tensor]]]:
     by_call: dict[tuple[str, int], list[Layer]] = {}
     for layer in layers:
         by_call.setdefault((layer.module, layer.call), []).append(layer)
@@ -137,6 +122,13 @@ def _run_with_hooks(
             return dict(kept)
 
         yield forward
+
+
+def read_layer_maps(
+    network: nn.Module, layers: Sequence[Layer], *, name: str
+) -> AbstractContextManager[Callable[[Tensor], dict[str, Tensor]]]:
+    """A function from a batch of inputs to {layer name: float32 [images, neurons, height, width]}."""
+    return pool_layers(network, layers, name=name, reduce=Layer.maps)
 
 
 def lay_channels_last(network: nn.Module) -> nn.Module:
@@ -196,19 +188,13 @@ def find_image_forward(network: nn.Module) -> Callable[[Tensor], object]:
     for method in ("get_image_features", "encode_image"):  # transformers' and open_clip's pairs of towers
         if hasattr(network, method):
             return getattr(network, method)
-    arguments = _forward_arguments(network)
+    try:
+        arguments = list(inspect.signature(network.forward).parameters)
+    except ValueError:  # compiled code has no signature
+        return network
     if "pixel_values" in arguments and arguments[0] != "pixel_values":
         return lambda inputs: network(pixel_values=inputs)
     return network
-
-
-def _forward_arguments(network: nn.Module) -> list[str]:
-    import inspect
-
-    try:
-        return list(inspect.signature(network.forward).parameters)
-    except ValueError:  # compiled code has no signature
-        return [""]
 
 
 def list_tensors(output: object) -> dict[str, Tensor]:

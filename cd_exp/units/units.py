@@ -92,7 +92,8 @@ class Layers:
 
 def as_units(layers: "Sequence[str] | Units") -> Units:
     """Units as they are; names of layers as the layers of the model."""
-    return layers if isinstance(layers, Units) else Layers(layers)
+    # `isinstance(layers, Units)` would ask for the key, and a key can mean hashing files
+    return Layers(layers) if isinstance(layers, Sequence) else layers
 
 
 @dataclass(frozen=True)

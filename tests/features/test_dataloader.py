@@ -6,6 +6,7 @@ import threading
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from torchvision import transforms
 
 from cd_exp import probes
@@ -50,12 +51,19 @@ def test_a_set_of_ids_is_refused_before_any_worker_starts(tmp_path):
 
 def test_short_work_has_no_bar_and_long_work_has_one(monkeypatch):
     started = threading.Event()
+    monkeypatch.setattr("cd_exp.features.dataloader.Console", lambda stderr: Console(force_interactive=True))
     monkeypatch.setattr("cd_exp.features.dataloader.Progress.start", lambda self: started.set())
     with progress_bar(ExtractionSettings(), "scoring", 10, after=0.2) as step:
         step(10)
     assert not started.wait(0.3)
     with progress_bar(ExtractionSettings(), "scoring", 10, after=0.01):
         assert started.wait(5)
+
+
+def test_a_log_gets_no_bar():
+    """What is no terminal builds none of it: the step is called all the same."""
+    with progress_bar(ExtractionSettings(), "scoring", 10) as step:
+        assert step(10) is None
 
 
 def test_workers_go_by_affinity_slurm_and_the_processes_beside_this_one(monkeypatch):
