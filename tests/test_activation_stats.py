@@ -29,11 +29,11 @@ def literal_strongest(neurons, k):
 
 def literal_counts(values):
     """Where each value lies between the edges."""
-    found = torch.zeros(BINS, dtype=torch.int32)
+    computed = torch.zeros(BINS, dtype=torch.int32)
     reach = 2.0 ** max(np.frexp(max(abs(float(v)) for v in values))[1], activation_stats.SMALLEST)
     for value in values:
-        found[int(np.floor(float(value) / reach * BINS / 2)) + BINS // 2] += 1
-    return found
+        computed[int(np.floor(float(value) / reach * BINS / 2)) + BINS // 2] += 1
+    return computed
 
 
 def test_the_examples_in_the_docstrings():
@@ -42,11 +42,11 @@ def test_the_examples_in_the_docstrings():
 
 @given(MATRICES, st.integers(0, 15))
 def test_the_strongest_images_are_those_of_a_sort(neurons, k):
-    found = strongest_images(neurons, k)
+    top = strongest_images(neurons, k)
     values, indices = literal_strongest(neurons, k)
-    assert torch.equal(found.values, values)
-    assert torch.equal(found.indices, indices)
-    assert found.images == len(neurons)
+    assert torch.equal(top.values, values)
+    assert torch.equal(top.indices, indices)
+    assert top.images == len(neurons)
 
 
 def test_more_units_than_are_looked_at_at_a_time():
@@ -68,8 +68,8 @@ def test_parts_in_any_order_merge_into_the_whole(neurons, k, cuts, random):
     random.shuffle(parts)
     lists = []
     for start, rows in parts:
-        found = strongest_images(rows, k)
-        lists.append(TopActivations(found.values, found.indices + start, found.images))
+        top = strongest_images(rows, k)
+        lists.append(TopActivations(top.values, top.indices + start, top.images))
     merged, whole = merge_strongest(lists, k), strongest_images(neurons, k)
     assert torch.equal(merged.values, whole.values)
     assert torch.equal(merged.indices, whole.indices)
@@ -84,14 +84,14 @@ def test_parts_in_any_order_merge_into_the_whole(neurons, k, cuts, random):
 
 @given(MATRICES)
 def test_statistics_are_those_of_numpy(neurons):
-    found = activation_statistics(neurons, histogram=True)
+    statistics = activation_statistics(neurons, histogram=True)
     wide = neurons.double().numpy()
-    assert np.allclose(found.mean, wide.mean(0))
-    assert np.allclose(found.deviation, wide.std(0), rtol=1e-6, atol=1e-7 * (1 + np.abs(wide).max()))
-    assert np.array_equal(found.firing, (wide > 0).sum(0))
-    assert np.array_equal(found.dead, (wide == wide[:1]).all(0))
+    assert np.allclose(statistics.mean, wide.mean(0))
+    assert np.allclose(statistics.deviation, wide.std(0), rtol=1e-6, atol=1e-7 * (1 + np.abs(wide).max()))
+    assert np.array_equal(statistics.firing, (wide > 0).sum(0))
+    assert np.array_equal(statistics.dead, (wide == wide[:1]).all(0))
     for unit in range(neurons.shape[1]):
-        assert torch.equal(found.counts[unit], literal_counts(neurons[:, unit]))
+        assert torch.equal(statistics.counts[unit], literal_counts(neurons[:, unit]))
 
 
 def test_the_edges_of_the_bins_hold_the_values():

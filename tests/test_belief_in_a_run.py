@@ -61,8 +61,8 @@ def dissect(store, function, **more):
 
 @pytest.mark.slow
 def test_general_labels_of_a_layer(store, kinds):
-    found = dissect(store, partial(similarity.soft_wpmi), hierarchy=File(str(kinds), precision=0.7))
-    labels = found.labels["fc"]
+    result = dissect(store, partial(similarity.soft_wpmi), hierarchy=File(str(kinds), precision=0.7))
+    labels = result.labels["fc"]
     assert len(labels.general_label) == 100
     assert {"anything"} < set(labels.general_label)
     narrow = labels.general_bits > 0
@@ -70,13 +70,13 @@ def test_general_labels_of_a_layer(store, kinds):
     for name, right, truth in zip(labels.general_label, labels.general_right, labels.truth, strict=True):
         whole = name == "anything" or name in truth or name == f"{truth[0].split()[1]}s"
         assert right == float(whole)
-    assert any("of 565 concepts are not in it" in note for note in found.notes)
+    assert any("of 565 concepts are not in it" in note for note in result.notes)
 
 
 @pytest.mark.slow
 def test_each_layer_has_the_probability_of_its_own_prior(store):
-    found = dissect(store, similarity.whitened_wpmi)
-    labels, choice = found.labels["fc"], found.priors["fc"]
+    result = dissect(store, similarity.whitened_wpmi)
+    labels, choice = result.labels["fc"], result.priors["fc"]
     fixed = dissect(store, partial(similarity.whitened_wpmi, prior_weight=choice.weight)).labels["fc"]
     assert labels.descriptions == fixed.descriptions
     np.testing.assert_allclose(labels.stability, fixed.stability)

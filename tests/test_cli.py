@@ -30,9 +30,9 @@ def run(monkeypatch, tmp_path, capsys):
     def command(*words, folder="run"):
         monkeypatch.chdir(ROOT)
         monkeypatch.setenv("CD_EXP_CACHE", str(tmp_path / "cache"))
-        place = tmp_path / folder
+        path = tmp_path / folder
         sweep = "-m" in words
-        where = [f"hydra.sweep.dir={place}" if sweep else f"hydra.run.dir={place}"]
+        where = [f"hydra.sweep.dir={path}" if sweep else f"hydra.run.dir={path}"]
         monkeypatch.setattr("sys.argv", ["run.py", *words, *where])
         status = 0
         try:
@@ -40,7 +40,7 @@ def run(monkeypatch, tmp_path, capsys):
         except SystemExit as leaving:
             status = leaving.code or 0
         out, err = capsys.readouterr()
-        return status, out, err, place
+        return status, out, err, path
 
     return command
 

@@ -26,16 +26,19 @@ class Recipe:
 def test_a_file_without_blanks_and_duplicates_and_a_note_of_each(tmp_path):
     path = tmp_path / "my words.txt"
     path.write_text("dog\n\n  hot dog \ndog\nnaïve 寿司\n   \nDog\nhot dog\n\n", encoding="utf-8")
-    found = concepts.file(path=str(path))
-    assert found.names == ("dog", "hot dog", "naïve 寿司", "Dog")
-    assert found.notes == (f"{path}: blank lines left out: 3 (2, 6, 9)", f"{path}: duplicate lines left out: 2 (4, 8)")
-    assert (found.name, found.templates) == ("my words", ("{}",))
+    concept_set = concepts.file(path=str(path))
+    assert concept_set.names == ("dog", "hot dog", "naïve 寿司", "Dog")
+    assert concept_set.notes == (
+        f"{path}: blank lines left out: 3 (2, 6, 9)",
+        f"{path}: duplicate lines left out: 2 (4, 8)",
+    )
+    assert (concept_set.name, concept_set.templates) == ("my words", ("{}",))
 
 
 def test_a_clean_file_needs_no_note(tmp_path):
     (tmp_path / "words.txt").write_bytes(b"\xef\xbb\xbfdog\r\ncat")
-    found = concepts.file(path=str(tmp_path / "words.txt"))
-    assert (found.names, found.notes) == (("dog", "cat"), ())
+    concept_set = concepts.file(path=str(tmp_path / "words.txt"))
+    assert (concept_set.names, concept_set.notes) == (("dog", "cat"), ())
 
 
 @given(lines=st.lists(st.sampled_from(["", " ", "a", "b", "a b", " a"]), max_size=12))
@@ -49,9 +52,9 @@ def test_what_is_kept_is_what_a_slow_reading_keeps(lines):
         with pytest.raises(InputError, match=r"concepts.names holds no concept"):
             concepts.words(names=lines)
         return
-    found = concepts.words(names=lines)
-    assert list(found.names) == expected
-    dropped = sum(int(note.split("left out: ")[1].split(" ")[0]) for note in found.notes)
+    concept_set = concepts.words(names=lines)
+    assert list(concept_set.names) == expected
+    dropped = sum(int(note.split("left out: ")[1].split(" ")[0]) for note in concept_set.notes)
     assert dropped + len(expected) == len(lines)
 
 
@@ -77,9 +80,9 @@ def test_words_of_the_config_must_be_text():
 
 
 def test_model_classes_keep_everything_in_order():
-    found = concepts.model_classes(model=Recipe(("crane", "tench", "", "crane")))
-    assert found.names == ("crane", "tench", "", "crane")
-    assert found.notes == ("resnet18 classes: 1 class name occurs twice ('crane'); all are kept",)
+    concept_set = concepts.model_classes(model=Recipe(("crane", "tench", "", "crane")))
+    assert concept_set.names == ("crane", "tench", "", "crane")
+    assert concept_set.notes == ("resnet18 classes: 1 class name occurs twice ('crane'); all are kept",)
     assert concepts.model_classes(model=Recipe(("a", "b"))).notes == ()
 
 
@@ -115,11 +118,11 @@ def test_imagenet_names_that_do_not_exist():
 
 
 def test_common_words():
-    found = concepts.common_words(count=3000)
-    assert len(found.names) == len(set(found.names)) == 3000
-    assert found.names[:3] == ("the", "to", "and")
-    assert (found.name, found.notes) == ("common_words_3000", ())
-    assert concepts.common_words().names[:3000] == found.names
+    concept_set = concepts.common_words(count=3000)
+    assert len(concept_set.names) == len(set(concept_set.names)) == 3000
+    assert concept_set.names[:3] == ("the", "to", "and")
+    assert (concept_set.name, concept_set.notes) == ("common_words_3000", ())
+    assert concepts.common_words().names[:3000] == concept_set.names
     with pytest.raises(InputError, match=r"concepts.count=0 leaves no word"):
         concepts.common_words(count=0)
 
@@ -154,16 +157,16 @@ def test_broden_errors(tmp_path):
 
 
 def test_shapes():
-    found = concepts.shapes()
-    assert found.names == world.CONCEPTS
-    assert found.notes == ()
+    concept_set = concepts.shapes()
+    assert concept_set.names == world.CONCEPTS
+    assert concept_set.notes == ()
 
 
 def test_merge_keeps_the_first_and_notes_the_rest():
     first, second = concepts.words(names=["a", "b", "a"], name="x"), concepts.words(names=["b", "c"], name="y")
-    found = concepts.merge(sets={"one": first, "two": second})
-    assert (found.names, found.name) == (("a", "b", "c"), "x+y")
-    assert found.notes == (*first.notes, "concepts.sets: duplicate entries left out: 1 (3)")
+    concept_set = concepts.merge(sets={"one": first, "two": second})
+    assert (concept_set.names, concept_set.name) == (("a", "b", "c"), "x+y")
+    assert concept_set.notes == (*first.notes, "concepts.sets: duplicate entries left out: 1 (3)")
     assert concepts.merge(sets=[second, first]).names == ("b", "c", "a")
 
 
@@ -192,10 +195,10 @@ def test_a_template_has_one_place_for_the_concept(template):
 
 
 def test_the_eighty_prompts_of_imagenet():
-    found = concepts.words(names=["a"], templates="imagenet_80").templates
-    assert len(set(found)) == 80
-    assert found[0] == "a bad photo of a {}."
-    assert check_templates(found) == found
+    templates = concepts.words(names=["a"], templates="imagenet_80").templates
+    assert len(set(templates)) == 80
+    assert templates[0] == "a bad photo of a {}."
+    assert check_templates(templates) == templates
 
 
 def test_importing_the_sets_loads_nothing_heavy():

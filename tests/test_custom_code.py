@@ -93,16 +93,16 @@ def run(monkeypatch, tmp_path, capsys):
     def command(group, *words):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("CD_EXP_CACHE", str(tmp_path / "cache"))
-        place = tmp_path / f"run{len(list(tmp_path.glob('run*')))}"
+        folder = tmp_path / f"run{len(list(tmp_path.glob('run*')))}"
         common = [word for word in SMALL if group != "similarity" or not word.startswith("similarity.")]
         size = [] if group == "probe" else ["probe.size=40"]
-        monkeypatch.setattr("sys.argv", ["run.py", *common, *QUICK, *size, *words, f"hydra.run.dir={place}"])
+        monkeypatch.setattr("sys.argv", ["run.py", *common, *QUICK, *size, *words, f"hydra.run.dir={folder}"])
         status = 0
         try:
             entry.main()
         except SystemExit as leaving:
             status = leaving.code or 0
-        return status, capsys.readouterr().err, place
+        return status, capsys.readouterr().err, folder
 
     return command
 
@@ -129,19 +129,19 @@ def result(place: Path, group: str) -> list[tuple[str, ...]]:
 )
 def test_code_of_the_users_own_runs_and_what_it_is_made_of_matters(group, folder, run):
     chosen = [f"{group}=custom", f"{group}.{TAKES.get(group, 'factory')}='{folder}/{group}.py:mine'"]
-    status, err, place = run(group, *chosen)
+    status, err, run_folder = run(group, *chosen)
     assert status == 0, err
-    first = result(place, group)
+    first = result(run_folder, group)
     assert first
 
-    status, err, place = run(group, *chosen)
+    status, err, run_folder = run(group, *chosen)
     assert status == 0, err
-    assert result(place, group) == first
-    assert json.loads((place / "manifest.json").read_text())["cache"]["made"] == []
+    assert result(run_folder, group) == first
+    assert json.loads((run_folder / "manifest.json").read_text())["cache"]["made"] == []
 
-    status, err, place = run(group, *chosen, f"{group}.options.{OPTIONS[group]}")
+    status, err, run_folder = run(group, *chosen, f"{group}.options.{OPTIONS[group]}")
     assert status == 0, err
-    assert result(place, group) != first
+    assert result(run_folder, group) != first
 
     conf = folder / "conf" / group
     conf.mkdir(parents=True)
@@ -150,15 +150,15 @@ def test_code_of_the_users_own_runs_and_what_it_is_made_of_matters(group, folder
         f"defaults:\n  - custom\n  - _self_\n{TAKES.get(group, 'factory')}: '{folder}/{group}.py:mine'\n"
         f"options:\n  {key}: {value}\n"
     )
-    own = result(place, group)
-    status, err, place = run(group, "--config-dir", str(folder / "conf"), f"{group}=mine")
+    own = result(run_folder, group)
+    status, err, run_folder = run(group, "--config-dir", str(folder / "conf"), f"{group}=mine")
     assert status == 0, err
-    assert result(place, group) == own
+    assert result(run_folder, group) == own
 
     (folder / "neighbour.py").write_text(FILES["neighbour.py"].replace("FACTOR = 1", "FACTOR = 0"))
-    status, err, place = run(group, *chosen)
+    status, err, run_folder = run(group, *chosen)
     assert status == 0, err
-    assert result(place, group) != first
+    assert result(run_folder, group) != first
 
 
 WRONG = {
@@ -211,14 +211,14 @@ def test_what_code_of_the_users_own_gives_wrongly_is_one_line(group, code, messa
     import re
 
     (folder / "wrong.py").write_text(code)
-    status, err, place = run(
+    status, err, run_folder = run(
         group, f"{group}=custom", f"{group}.{TAKES.get(group, 'factory')}='{folder}/wrong.py:mine'"
     )
     assert status == 2, err
     assert re.search(message, err), err
     assert err.startswith("error: ")
     assert err.count("\n") == 1
-    assert not place.exists()
+    assert not run_folder.exists()
 
 
 @pytest.mark.slow
@@ -233,9 +233,9 @@ def test_a_probe_of_the_users_own_may_have_ids_and_masks(folder, run):
         "    return Mine((Image.fromarray(row), 3) for row in rows)\n"
     )
     words = ["probe=custom", f"probe.factory='{folder}/masked.py:mine'", "baseline=netdissect"]
-    status, err, place = run("probe", *words)
+    status, err, run_folder = run("probe", *words)
     assert status == 0, err
-    assert {row[2] for row in labels(place, "labels_netdissect.csv")} <= {"red", "blue", ""}
+    assert {row[2] for row in labels(run_folder, "labels_netdissect.csv")} <= {"red", "blue", ""}
 
 
 @pytest.mark.slow
@@ -251,9 +251,9 @@ def test_pictures_that_differ_at_every_read_are_refused_and_ids_twice_are_said(f
     status, err, _ = run("probe", "probe=custom", f"probe.factory='{folder}/odd.py:changing'")
     assert status == 0, err
     words = ["probe=custom", f"probe.factory='{folder}/odd.py:twice'", "report.html=true"]
-    status, err, place = run("probe", *words)
+    status, err, run_folder = run("probe", *words)
     assert status == 0, err
-    assert "ids of more than one image: 1 (a)" in (place / "report.html").read_text()
+    assert "ids of more than one image: 1 (a)" in (run_folder / "report.html").read_text()
 
 
 @pytest.mark.slow

@@ -205,25 +205,25 @@ def odd(tmp_path):
         logger.check()
         held, outcome = HeldOut.__new__(HeldOut), RunResult.__new__(RunResult)
         with logger.begin(tmp_path, RunInfo({})) as record:
-            scores, known = judge(held, ASKED), judge.known(held, ["a", "b"])
-            return scores, known, record.finish(outcome, folder=tmp_path)
+            scores, knows = judge(held, ASKED), judge.known(held, ["a", "b"])
+            return scores, knows, record.finish(outcome, folder=tmp_path)
 
     return use
 
 
 @pytest.mark.parametrize(("changes", "message"), ODD, ids=[str(changes) for changes, _ in ODD])
 def test_whatever_a_judge_or_logger_does_is_one_line(changes, message, odd):
-    with pytest.raises(InputError, match=message) as told:
+    with pytest.raises(InputError, match=message) as refused:
         odd(changes)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_what_a_judge_changes_is_put_back_and_a_tracker_hides_no_error(odd):
     with pytest.raises(InputError, match="ValueError: mine"):
         odd({"begin": "try: yield self\n        except BaseException: pass", "call": "raise ValueError('mine')"})
-    scores, known, where = odd({})
+    scores, knows, where = odd({})
     assert scores[0]["mine"].tolist() == [1.0, 1.0, 1.0]
-    assert known == {"a": True, "b": True}
+    assert knows == {"a": True, "b": True}
     assert where == "here"
     assert torch.get_default_dtype() == torch.float32
     assert "MINE" not in os.environ

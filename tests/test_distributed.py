@@ -141,11 +141,11 @@ def test_two_processes_leave_what_one_leaves_and_take_each_image_once(world):
 
 @pytest.mark.slow
 def test_lists_of_one_process_and_of_four_give_the_labels_of_all_activations(world):
-    given = {"dense": (1, "dense"), "lists": (1, "lists"), "four": (4, "lists")}
-    for name, (processes, keep) in given.items():
+    arguments = {"dense": (1, "dense"), "lists": (1, "lists"), "four": (4, "lists")}
+    for name, (processes, keep) in arguments.items():
         done = run(world, name, processes=processes, keep=keep)
         assert done.returncode == 0, done.stderr
-    labels = {(world / name / "run" / "labels.csv").read_bytes() for name in given}
+    labels = {(world / name / "run" / "labels.csv").read_bytes() for name in arguments}
     assert len(labels) == 1
     assert not list((world / "four" / "cache" / "partial").iterdir())
     assert not list((world / "four" / "cache").glob("activations/*"))
@@ -179,12 +179,12 @@ def test_a_process_that_is_killed_is_one_line_that_names_it_and_the_signal(world
 def processes_of(folder: Path, *, rank: int) -> list[int]:
     """The processes of a run folder that have a rank and run our code by now."""
     pids = []
-    for place in Path("/proc").glob("[0-9]*"):
+    for path in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            words, environment = ((place / name).read_bytes().split(b"\0") for name in ("cmdline", "environ"))
+            words, environment = ((path / name).read_bytes().split(b"\0") for name in ("cmdline", "environ"))
             ours = any(str(folder).encode() in word for word in words) and b"cd_exp.cli.entry" in words
             if ours and f"RANK={rank}".encode() in environment:
-                pids.append(int(place.name))
+                pids.append(int(path.name))
     return pids
 
 

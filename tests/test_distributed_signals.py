@@ -19,15 +19,15 @@ WORDS += ["stability.resamples=0", "report.html=false", "report.figures=false", 
 
 def alive(mark: str) -> list[str]:
     """The command lines of all processes that have the mark in theirs."""
-    found = []
-    for place in Path("/proc").iterdir():
+    items = []
+    for folder in Path("/proc").iterdir():
         try:
-            line = (place / "cmdline").read_text() if place.name.isdecimal() else ""
+            line = (folder / "cmdline").read_text() if folder.name.isdecimal() else ""
         except OSError:
             continue
         if mark in line:
-            found.append(line)
-    return found
+            items.append(line)
+    return items
 
 
 def command(place: Path, processes: int) -> list[str]:
@@ -48,12 +48,12 @@ def test_a_run_that_is_told_to_end_ends(tmp_path, processes, number, status):
     while running.poll() is None and not list((tmp_path / "cache").rglob("partial/*/*.npy")):
         time.sleep(0.1)
     running.send_signal(number)
-    told = time.monotonic()
+    began = time.monotonic()
     said = running.communicate()[1]
-    while alive(str(tmp_path)) and time.monotonic() - told < 20:
+    while alive(str(tmp_path)) and time.monotonic() - began < 20:
         time.sleep(0.1)
     assert not alive(str(tmp_path))
-    assert time.monotonic() - told < 5 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    assert time.monotonic() - began < 5 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
     assert running.returncode == status, said
     assert said.startswith("error: stopped by "), said
     assert said.count("\n") == 1, said

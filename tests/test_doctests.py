@@ -24,9 +24,9 @@ def test_there_are_examples():
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_run(name):
     import_module(name)
-    found = doctest.testmod(sys.modules[name])  # not an attribute: some functions bear the name of their module
-    assert found.attempted
-    assert not found.failed
+    outcome = doctest.testmod(sys.modules[name])  # not an attribute: some functions bear the name of their module
+    assert outcome.attempted
+    assert not outcome.failed
 
 
 def _public():

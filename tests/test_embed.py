@@ -80,9 +80,9 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(photographs, monkeypatch, 
             (photographs / "photos" / name).write_bytes(b"no picture")
     else:
         (photographs / "photos/words.txt").write_text("a\n")
-    given = USUAL | wrong
-    options = [word for key in ("concepts", "set") for value in given[key] for word in (f"--{key}", value)]
-    assert embed.main([given["images"], "--clip", given["clip"], *options, given["out"]]) == 2
+    arguments = USUAL | wrong
+    options = [word for key in ("concepts", "set") for value in arguments[key] for word in (f"--{key}", value)]
+    assert embed.main([arguments["images"], "--clip", arguments["clip"], *options, arguments["out"]]) == 2
     error = capsys.readouterr().err.strip()
     assert error.startswith("error: ")
     assert message in error

@@ -83,8 +83,8 @@ def test_a_concept_that_is_above_others_has_both_levels():
 @settings(max_examples=30, deadline=None)
 def test_general_labels_follow_their_definition(seed, mass, scale):
     scores = torch.randn(6, 5, generator=torch.Generator().manual_seed(seed))
-    found = back_off(scores, TREE, scale=scale, mass=mass)
-    for row, node in enumerate(found.nodes.tolist()):
+    general = back_off(scores, TREE, scale=scale, mass=mass)
+    for row, node in enumerate(general.nodes.tolist()):
         shares = torch.softmax(scale * scores[row].double(), dim=0)
         masses = [float(shares[TREE.concepts_below(at)].sum()) for at in range(4)] + shares.tolist()
         bits = TREE.bits.tolist() + [np.log2(5)] * 5
@@ -92,8 +92,8 @@ def test_general_labels_follow_their_definition(seed, mass, scale):
             (at for at in range(9) if masses[at] >= mass or at == 0), key=lambda at: (round(bits[at], 6), masses[at])
         )
         assert node == best
-        assert float(found.mass[row]) == pytest.approx(masses[best])
-        assert float(found.bits[row]) == pytest.approx(bits[best])
+        assert float(general.mass[row]) == pytest.approx(masses[best])
+        assert float(general.bits[row]) == pytest.approx(bits[best])
 
 
 def test_nearness_is_the_depth_of_the_common_ancestor():

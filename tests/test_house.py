@@ -70,14 +70,14 @@ def module_of(path: Path) -> str:
 
 def imported_at_once(path: Path, modules: set[str]) -> set[str]:
     """Modules of the package that are imported when this one is, not those that a function imports later."""
-    found = set()
+    names = set()
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         if isinstance(node, ast.ImportFrom):
             base = node.module or ""
-            found |= {name if (name := f"{base}.{alias.name}") in modules else base for alias in node.names}
-    return found & modules
+            names |= {name if (name := f"{base}.{alias.name}") in modules else base for alias in node.names}
+    return names & modules
 
 
 def test_no_module_imports_itself_by_way_of_others():

@@ -30,16 +30,16 @@ def literal_order(row) -> list[int]:
 @settings(deadline=None, max_examples=80)
 def test_labels_and_ranks_follow_one_order(layer):
     scores, names, accepted = layer
-    found = label_layer(scores, names, layer="fc", accepted=accepted, k=3)
+    labels = label_layer(scores, names, layer="fc", accepted=accepted, k=3)
     for unit, row in enumerate(scores.tolist()):
         order = literal_order(row)
-        assert found.top[unit] == tuple(names[column] for column in order[:3])
-        assert found.similarity[unit] == row[order[0]]
+        assert labels.top[unit] == tuple(names[column] for column in order[:3])
+        assert labels.similarity[unit] == row[order[0]]
         if accepted[unit] is None or not len(accepted[unit]):
-            assert np.isnan(found.ranks[unit])
+            assert np.isnan(labels.ranks[unit])
         else:
-            assert found.ranks[unit] == 1 + min(order.index(column) for column in accepted[unit])
-            assert (found.ranks[unit] == 1) == (order[0] in accepted[unit])
+            assert labels.ranks[unit] == 1 + min(order.index(column) for column in accepted[unit])
+            assert (labels.ranks[unit] == 1) == (order[0] in accepted[unit])
 
 
 @given(layers(), st.integers(1, 4))
@@ -65,9 +65,9 @@ def test_ties_across_the_last_place_kept_go_to_the_lowest_places():
 
 
 def test_a_dead_unit_gets_no_rank_for_free():
-    found = label_layer(torch.zeros(3, 3), ("b", "a", "c"), layer="fc", accepted=[np.array([i]) for i in range(3)])
-    assert found.descriptions == ("a", "a", "a")
-    assert found.ranks.tolist() == [2, 1, 3]
+    labels = label_layer(torch.zeros(3, 3), ("b", "a", "c"), layer="fc", accepted=[np.array([i]) for i in range(3)])
+    assert labels.descriptions == ("a", "a", "a")
+    assert labels.ranks.tolist() == [2, 1, 3]
 
 
 def test_the_best_of_several_accepted_concepts_gives_the_rank():
@@ -77,10 +77,10 @@ def test_the_best_of_several_accepted_concepts_gives_the_rank():
 
 
 def test_without_truth_there_are_no_ranks():
-    found = label_layer(torch.rand(4, 8), NAMES, layer="layer1")
-    assert found.ranks is None
-    assert found.truth == ()
-    assert all(len(names) == 5 for names in found.top)
+    labels = label_layer(torch.rand(4, 8), NAMES, layer="layer1")
+    assert labels.ranks is None
+    assert labels.truth == ()
+    assert all(len(names) == 5 for names in labels.top)
 
 
 def test_truth_stays_with_the_labels():
@@ -93,8 +93,8 @@ def test_a_small_set_gives_fewer_labels():
 
 
 def test_no_units_give_no_labels():
-    found = label_layer(iter([]), NAMES, layer="fc")
-    assert (found.top, len(found.units), len(found.similarity)) == ((), 0, 0)
+    labels = label_layer(iter([]), NAMES, layer="fc")
+    assert (labels.top, len(labels.units), len(labels.similarity)) == ((), 0, 0)
 
 
 def test_bugs_in_the_scores_are_refused():
@@ -125,9 +125,9 @@ def test_the_order_of_the_concept_set_changes_no_label(layer, seed):
 
 
 def test_the_margin_is_to_the_second_score_even_where_one_is_kept():
-    found = label_layer(torch.tensor([[0.25, 1.0, 0.5], [2.0, 2.0, 1.0]]), NAMES[:3], layer="fc", k=1)
-    assert found.top == (("b",), ("b",))
-    assert found.margin.tolist() == [0.5, 0.0]
+    labels = label_layer(torch.tensor([[0.25, 1.0, 0.5], [2.0, 2.0, 1.0]]), NAMES[:3], layer="fc", k=1)
+    assert labels.top == (("b",), ("b",))
+    assert labels.margin.tolist() == [0.5, 0.0]
     assert label_layer(torch.ones(2, 1), NAMES[:1], layer="fc").margin is None
 
 

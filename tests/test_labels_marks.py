@@ -7,19 +7,19 @@ from cd_exp.records import FLAGS, Labels
 
 
 def test_a_unit_carries_every_mark_that_holds():
-    found = flag_units(
+    flags = flag_units(
         dead=np.array([True, False, False]),
         always=np.array([True, True, False]),
         second=np.array([0.2, math.log(3) - 5e-5, 1.0]),
         ceiling=math.log(3),
     )
-    assert found == (frozenset({"dead", "always_on"}), frozenset({"always_on", "ceiling"}), frozenset())
-    assert set().union(*found) <= set(FLAGS)
+    assert flags == (frozenset({"dead", "always_on"}), frozenset({"always_on", "ceiling"}), frozenset())
+    assert set().union(*flags) <= set(FLAGS)
 
 
 def test_one_unit_is_a_layer_without_a_prior():
-    (found,) = flag_units(dead=np.array([False]), always=np.array([False]), second=np.zeros(1), ceiling=0.0)
-    assert found == {"one_unit"}
+    (flags,) = flag_units(dead=np.array([False]), always=np.array([False]), second=np.zeros(1), ceiling=0.0)
+    assert flags == {"one_unit"}
 
 
 def test_without_a_ceiling_none_is_at_it():

@@ -187,9 +187,9 @@ RAISED = {
 @pytest.mark.parametrize("body", RAISED)
 def test_whatever_the_users_code_raises_is_one_line_with_its_own_line(write, body):
     path = write("own.py", f"import os, sys\ndef build():\n    {body}\nclass Mine(BaseException): pass\n")
-    with pytest.raises(InputError, match=r"model.factory=.*own.py:build failed: " + RAISED[body]) as told:
+    with pytest.raises(InputError, match=r"model.factory=.*own.py:build failed: " + RAISED[body]) as refused:
         called(f"{path}:build")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(refused.value)
 
 
 CHANGES = {

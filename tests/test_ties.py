@@ -27,14 +27,14 @@ def test_the_order_of_the_files_decides_no_label(tmp_path, resamples):
     firing[:, 0] = 0
     firing[:12, 1] = np.linspace(1, 2, 12)
     pictures = [np.asarray(picture) for picture in probes.shapes(size=40)]
-    found = []
+    items = []
     for number, order in enumerate((range(40), drawn.permutation(40), range(39, -1, -1))):
         root = tmp_path / str(number)
         root.mkdir()
-        for place, row in enumerate(order):
-            Image.fromarray(pictures[row]).save(root / f"{place:02d}.png")
+        for position, row in enumerate(order):
+            Image.fromarray(pictures[row]).save(root / f"{position:02d}.png")
         np.save(root / "latents.npy", firing[list(order)])
-        (root / "images.txt").write_text("".join(f"{place:02d}.png\n" for place in range(40)))
+        (root / "images.txt").write_text("".join(f"{position:02d}.png\n" for position in range(40)))
         inputs = RunInputs(
             model=shapes_model(layers=["fc"]),
             units=ActivationMatrix(path=str(root)),
@@ -46,12 +46,12 @@ def test_the_order_of_the_files_decides_no_label(tmp_path, resamples):
         )
         function = similarity.wpmi
         labels = dissect_layers(inputs, function, top=5, resamples=resamples).labels["latents"]
-        found.append(labels)
+        items.append(labels)
         few = [index for index, flags in enumerate(labels.marks) if "few_images" in flags]
         assert few == [index for index in range(30) if (firing[:, index] > 0).sum() < 28]
-    for other in found[1:]:
-        assert other.top == found[0].top
-        np.testing.assert_allclose(other.similarity, found[0].similarity, atol=1e-4)
+    for other in items[1:]:
+        assert other.top == items[0].top
+        np.testing.assert_allclose(other.similarity, items[0].similarity, atol=1e-4)
 
 
 @pytest.mark.parametrize("kept", [12, 21, 40])

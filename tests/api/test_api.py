@@ -66,7 +66,7 @@ def photos(pictures, tmp_path):
 
 def small(**changed):
     """A call that works, with some arguments changed."""
-    given = {
+    arguments = {
         "net": Colours(),
         "images": [Image.new("RGB", (20, 20), colour) for colour in ("red", "green", "blue", "white")],
         "words": WORDS,
@@ -77,7 +77,7 @@ def small(**changed):
         "settings": QUIET,
         "resamples": 0,
     } | changed
-    return dissect(given.pop("net"), **given)
+    return dissect(arguments.pop("net"), **arguments)
 
 
 def same(one, other):
@@ -133,9 +133,9 @@ def test_images_in_every_form_are_the_same_images(pictures, photos):
         "part of a data set": torch.utils.data.Subset(Pairs([*pictures, *pictures]), range(24)),
         "probe": probes.folder(root=str(photos)),
     }
-    found = {form: small(images=images)["mixed"] for form, images in forms.items()}
-    for labels in found.values():
-        same(labels, found["folder"])
+    labels_by_form = {form: small(images=images)["mixed"] for form, images in forms.items()}
+    for labels in labels_by_form.values():
+        same(labels, labels_by_form["folder"])
 
 
 @pytest.mark.slow
@@ -150,9 +150,9 @@ def test_pictures_of_16_bits_in_memory_are_those_of_the_file(photos):
 def test_words_in_every_form(tmp_path):
     (tmp_path / "words.txt").write_text("\n".join(WORDS))
     forms = [WORDS, tuple(WORDS), str(tmp_path / "words.txt"), tmp_path / "words.txt", concepts.words(names=WORDS)]
-    found = [small(words=words)["mixed"] for words in forms]
-    for labels in found:
-        same(labels, found[0])
+    labels_by_form = [small(words=words)["mixed"] for words in forms]
+    for labels in labels_by_form:
+        same(labels, labels_by_form[0])
 
 
 def test_clip_and_similarity_by_name_or_in_hand():
@@ -185,13 +185,13 @@ def test_the_old_form_takes_recipes(tmp_path):
 
 
 def test_truth_is_held_against_the_labels():
-    found = small(truth={"mixed": ["red circle", "", "a dog"]})
-    assert found["mixed"].truth == (("red circle",), None, ("a dog",))
-    assert found.metrics["mixed"]["judged"] == 2
+    result = small(truth={"mixed": ["red circle", "", "a dog"]})
+    assert result["mixed"].truth == (("red circle",), None, ("a dog",))
+    assert result.metrics["mixed"]["judged"] == 2
     recipe = models.shapes_model(layers=["layer4", "fc"], final="fc")
     swapped = list(reversed(recipe.classes))
-    given = {"images": probes.shapes(size=40), "words": concepts.shapes(), "transform": None, "layers": ["fc"]}
-    assert small(net=recipe, truth={"fc": swapped}, **given)["fc"].truth[0] == (swapped[0],)
+    arguments = {"images": probes.shapes(size=40), "words": concepts.shapes(), "transform": None, "layers": ["fc"]}
+    assert small(net=recipe, truth={"fc": swapped}, **arguments)["fc"].truth[0] == (swapped[0],)
 
 
 def test_a_network_is_left_as_it_was():
@@ -254,7 +254,10 @@ def test_a_transform_of_the_users_own_is_part_of_the_key():
         return TRANSFORM(picture)
 
     other = partial(one)
-    keys = [models.LoadedModel("net", (), module=Colours(), transform=given).key for given in (one, other, TRANSFORM)]
+    keys = [
+        models.LoadedModel("net", (), module=Colours(), transform=preprocessing).key
+        for preprocessing in (one, other, TRANSFORM)
+    ]
     assert len({json.dumps(key) for key in keys}) == 3
 
 
@@ -274,11 +277,11 @@ def test_results_of_one_store_do_not_mix():
 
 @pytest.mark.slow
 def test_save_writes_what_the_command_line_writes(tmp_path, monkeypatch, cache):
-    place = tmp_path / "run"
+    run_folder = tmp_path / "run"
     words = ["probe.size=120", "similarity.top_k=10", "logger=none", "features.progress=false", "features.workers=0"]
-    monkeypatch.setattr("sys.argv", ["run.py", *words, f"hydra.run.dir={place}"])
+    monkeypatch.setattr("sys.argv", ["run.py", *words, f"hydra.run.dir={run_folder}"])
     entry.main()
-    found = dissect(
+    result = dissect(
         models.shapes_model(layers=["layer4", "fc"], final="fc"),
         images=probes.shapes(size=120),
         words=concepts.shapes(),
@@ -286,14 +289,14 @@ def test_save_writes_what_the_command_line_writes(tmp_path, monkeypatch, cache):
         similarity=partial(similarity.soft_wpmi, top_k=10),
         settings=QUIET,
     )
-    own = found.save(tmp_path / "own")
-    assert (own / "labels.csv").read_bytes() == (place / "labels.csv").read_bytes()
-    names = {path.name for path in place.iterdir()} - {".hydra", "run.log"}
+    own = result.save(tmp_path / "own")
+    assert (own / "labels.csv").read_bytes() == (run_folder / "labels.csv").read_bytes()
+    names = {path.name for path in run_folder.iterdir()} - {".hydra", "run.log"}
     assert {path.name for path in own.iterdir()} == names
-    ours, theirs = (json.loads((folder / "metrics.json").read_text())["layers"] for folder in (own, place))
+    ours, theirs = (json.loads((folder / "metrics.json").read_text())["layers"] for folder in (own, run_folder))
     assert ours == theirs
     manifest = json.loads((own / "manifest.json").read_text())
-    assert manifest["fingerprints"] == json.loads((place / "manifest.json").read_text())["fingerprints"]
+    assert manifest["fingerprints"] == json.loads((run_folder / "manifest.json").read_text())["fingerprints"]
     assert manifest["choices"]["clip"] == "shapes"
     assert manifest["config"]["probe"]["held"] == "cd_exp.probes.shapes.Shapes"
 
@@ -328,9 +331,9 @@ def test_a_function_may_hand_out_scores_with_gradients_and_in_double_precision()
 
 def test_the_callers_random_numbers_go_on_as_they_were(photos):
     net, names = Colours(), {"mixed": ["red circle", "", "blue square"]}
-    given = {"clip": "shapes", "layers": ["mixed"], "transform": TRANSFORM, "settings": QUIET, "truth": names}
+    arguments = {"clip": "shapes", "layers": ["mixed"], "transform": TRANSFORM, "settings": QUIET, "truth": names}
     before = torch.random.get_rng_state()
-    assert dissect(net, photos, WORDS, resamples=np.int64(3), **given).metrics["mixed"]["judged"]
+    assert dissect(net, photos, WORDS, resamples=np.int64(3), **arguments).metrics["mixed"]["judged"]
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -349,9 +352,9 @@ def test_saving_twice_leaves_the_second(tmp_path):
 def test_a_frame_is_the_rows_of_the_file(tmp_path):
     import pandas as pd
 
-    found = small(truth={"mixed": ["red circle", "", "a dog"]}, resamples=5)
-    frame = found.labels["mixed"].to_frame()
-    written = pd.read_csv(found.save(tmp_path / "run") / "labels.csv")
+    result = small(truth={"mixed": ["red circle", "", "a dog"]}, resamples=5)
+    frame = result.labels["mixed"].to_frame()
+    written = pd.read_csv(result.save(tmp_path / "run") / "labels.csv")
     assert list(frame.columns) == list(written.columns)
     for name in frame.columns:
         if frame[name].dtype.kind in "if":
@@ -361,30 +364,30 @@ def test_a_frame_is_the_rows_of_the_file(tmp_path):
 
 
 def test_a_frame_without_pandas_says_what_to_install(monkeypatch):
-    found = small()
+    result = small()
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(InputError, match=r"pip install 'cd-exp\[pandas\]'"):
-        found["mixed"].to_frame()
+        result["mixed"].to_frame()
 
 
 def test_a_notebook_shows_names_as_text_and_the_strongest_pictures():
     hostile = ["<script>alert(1)</script>", "a & b", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}"]
-    found = small(words=hostile, truth={"mixed": ["<b>bold</b>", None, "{% raw %}"]})
-    for shown in (found._repr_html_(), found["mixed"]._repr_html_()):
+    result = small(words=hostile, truth={"mixed": ["<b>bold</b>", None, "{% raw %}"]})
+    for shown in (result._repr_html_(), result["mixed"]._repr_html_()):
         assert "<script" not in shown
         assert not re.search(r"<img src=x", shown)
         assert "<b>bold" not in shown
         assert any(text in shown for text in ("&lt;script", "a &amp; b", "&#34;&gt;&lt;img", "{{ 7 * 7 }}"))
         assert "&lt;b&gt;bold" in shown
         assert shown.count("<tr>") == 4
-    assert found._repr_html_().count('<img src="data:image/jpeg;base64,') == 3
-    assert "'mixed': 3 units" in repr(found)
+    assert result._repr_html_().count('<img src="data:image/jpeg;base64,') == 3
+    assert "'mixed': 3 units" in repr(result)
 
 
 @pytest.mark.slow
 def test_of_many_units_some_are_shown():
-    found = small(net=torchvision.models.resnet18(), layers=["layer4"], transform=None)
-    shown = found._repr_html_()
+    result = small(net=torchvision.models.resnet18(), layers=["layer4"], transform=None)
+    shown = result._repr_html_()
     assert "and 488 more units" in shown
     assert shown.count("<figure") == 12
 

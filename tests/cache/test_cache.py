@@ -56,9 +56,9 @@ def test_what_was_stored_is_found_and_nothing_else(store, make):
 def test_several_arrays_are_stored_as_one_entry(store):
     assert store.find_arrays(ENTRY) is None
     store.save_arrays(ENTRY, {"a": VALUES, "b": np.array(3)}, says="two")
-    found = store.find_arrays(ENTRY)
-    assert np.array_equal(found["a"], VALUES)
-    assert found["b"] == 3
+    arrays = store.find_arrays(ENTRY)
+    assert np.array_equal(arrays["a"], VALUES)
+    assert arrays["b"] == 3
 
 
 def test_what_is_found_can_be_changed_in_memory_but_not_on_disk(store):

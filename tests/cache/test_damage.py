@@ -50,8 +50,8 @@ def stored(request, tmp_path):
 
     def find(store):
         if request.param == "several arrays":
-            found = store.find_arrays(ENTRY)
-            return found if found is None else found["a"]
+            arrays = store.find_arrays(ENTRY)
+            return arrays if arrays is None else arrays["a"]
         return store.find(ENTRY)
 
     make(store)
@@ -77,9 +77,9 @@ def test_any_bytes_in_place_of_the_manifest(stored):
     def attacked(data):
         path.write_bytes(data)
         fresh = Store(store.root)
-        found = find(fresh)
-        assert found is None or np.array_equal(found, VALUES)
-        assert (found is None) == ("was damaged" in " ".join(fresh.reports)) == bool(find_damage(store.folder(ENTRY)))
+        arrays = find(fresh)
+        assert arrays is None or np.array_equal(arrays, VALUES)
+        assert (arrays is None) == ("was damaged" in " ".join(fresh.reports)) == bool(find_damage(store.folder(ENTRY)))
 
     attacked()
     path.write_bytes(b"[]")
@@ -271,8 +271,8 @@ def test_a_manifest_sealed_by_others_with_numbers_that_do_not_fit_is_damaged(sto
     path = store.folder(ENTRY) / "manifest.json"
     values = json.loads(path.read_text()) | more
     path.write_text(seal_json({key: value for key, value in values.items() if key not in ("checksum", "made_by")}))
-    found = find(Store(store.root))
-    if found is not None:  # of no meaning for this kind of entry
-        np.testing.assert_array_equal(found, VALUES)
+    arrays = find(Store(store.root))
+    if arrays is not None:  # of no meaning for this kind of entry
+        np.testing.assert_array_equal(arrays, VALUES)
     make(Store(store.root))
     np.testing.assert_array_equal(find(Store(store.root)), VALUES)

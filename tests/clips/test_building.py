@@ -126,9 +126,9 @@ def test_weights_within_a_checkpoint_are_found_as_for_a_network(tmp_path, name, 
         held = {part: held}
     torch.save({**held, "epoch": 3, "optimizer": {"state": {}}}, tmp_path / "clip.pt")
     options = {"architecture": shapes.CLIP, "config": str(shapes.clip_config()), "bpe": str(shapes.tokenizer_merges())}
-    found = OpenClip(weights=str(tmp_path / "clip.pt"), **options).image_tower().module.state_dict()
+    weights = OpenClip(weights=str(tmp_path / "clip.pt"), **options).image_tower().module.state_dict()
     expected = OpenClip(weights=str(shapes.clip_weights()), **options).image_tower().module.state_dict()
-    assert all(torch.equal(found[key], value) for key, value in expected.items())
+    assert all(torch.equal(weights[key], value) for key, value in expected.items())
 
 
 def test_several_models_in_a_file_are_named(tmp_path):

@@ -59,9 +59,9 @@ def test_the_hub_places_in_our_configs_are_those_open_clip_knows():
     for path in sorted((config_folder() / "clip").glob("[a-z]*.yaml")):
         settings = OmegaConf.load(path)
         if "hub" in settings and "architecture" in settings:
-            known = open_clip.get_pretrained_cfg(settings.architecture, settings.pretrained)
-            assert known["hf_hub"].rstrip("/") == settings.hub, path
-            trained = bool(known.get("quick_gelu"))
+            registered = open_clip.get_pretrained_cfg(settings.architecture, settings.pretrained)
+            assert registered["hf_hub"].rstrip("/") == settings.hub, path
+            trained = bool(registered.get("quick_gelu"))
             assert trained == bool(open_clip.get_model_config(settings.architecture).get("quick_gelu")), path
             seen += 1
     assert seen >= 12

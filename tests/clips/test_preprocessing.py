@@ -41,8 +41,8 @@ def built(monkeypatch):
         text_cfg=None,
     ):
         asked.update(mean=image_mean, std=image_std, interpolation=image_interpolation, resize_mode=image_resize_mode)
-        given = {key: value for key, value in asked.items() if value is not None}
-        return torch.nn.Identity(), image_transform_v2(PreprocessCfg(size=32, **given), is_train=False)
+        arguments = {key: value for key, value in asked.items() if value is not None}
+        return torch.nn.Identity(), image_transform_v2(PreprocessCfg(size=32, **arguments), is_train=False)
 
     monkeypatch.setattr(open_clip, "create_model_from_pretrained", create)
     return asked
@@ -56,9 +56,9 @@ def some_file(tmp_path):
 
 def published(architecture: str, tag: str) -> torch.nn.Module:
     """The transform that open_clip itself gives a tag when it downloads the weights."""
-    known = open_clip.get_pretrained_cfg(architecture, tag)
+    registered = open_clip.get_pretrained_cfg(architecture, tag)
     return image_transform_v2(
-        PreprocessCfg(size=32, **{key: known[key] for key in preprocessing.SETTINGS}), is_train=False
+        PreprocessCfg(size=32, **{key: registered[key] for key in preprocessing.SETTINGS}), is_train=False
     )
 
 

@@ -21,14 +21,14 @@ WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "cat", "dog", "a", "red"]
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
     """A tokenizer of eight words, and the configuration of a text tower beside it, as on the hub."""
-    place = tmp_path_factory.mktemp("tokenizer")
+    path = tmp_path_factory.mktemp("tokenizer")
     words = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    PreTrainedTokenizerFast(tokenizer_object=words, **special).save_pretrained(place)
+    PreTrainedTokenizerFast(tokenizer_object=words, **special).save_pretrained(path)
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    BertConfig(vocab_size=8, max_position_embeddings=16, **sizes).save_pretrained(place)
-    return place
+    BertConfig(vocab_size=8, max_position_embeddings=16, **sizes).save_pretrained(path)
+    return path
 
 
 def text(**settings):
@@ -96,8 +96,8 @@ def test_folders_that_hold_no_tokenizer(folder, tmp_path):
 
 def test_the_tokenizer_is_part_of_the_key(clip, folder, tmp_path):
     (tmp_path / "tokenizer.json").write_text((folder / "tokenizer.json").read_text().replace("red", "blue"))
-    keys = [OpenClip("tiny_clip", weights=clip.weights, config=clip.config, tokenizer=str(place)).key
-            for place in (folder, tmp_path)]  # fmt: skip
+    keys = [OpenClip("tiny_clip", weights=clip.weights, config=clip.config, tokenizer=str(path)).key
+            for path in (folder, tmp_path)]  # fmt: skip
     assert keys[0] != keys[1] != clip.key
 
 

@@ -20,22 +20,22 @@ WORDS = ["[UNK]", "[PAD]", "a", "dog", "photo", "of", "red", "[EOS]"]
 def folder(tmp_path_factory):
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-    place = tmp_path_factory.mktemp("clip")
+    path = tmp_path_factory.mktemp("clip")
     small = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
     text = {**small, "vocab_size": len(WORDS), "max_position_embeddings": 8, "eos_token_id": 7, "pad_token_id": 1}
     config = transformers.CLIPConfig(
         text_config=text, vision_config={**small, "image_size": 16, "patch_size": 8}, projection_dim=12
     )
     torch.manual_seed(0)
-    transformers.CLIPModel(config).save_pretrained(place)
+    transformers.CLIPModel(config).save_pretrained(path)
     size = {"shortest_edge": 16}
-    transformers.CLIPImageProcessor(size=size, crop_size={"height": 16, "width": 16}).save_pretrained(place)
+    transformers.CLIPImageProcessor(size=size, crop_size={"height": 16, "width": 16}).save_pretrained(path)
     words = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     words.post_processor = processors.TemplateProcessing(single="$A [EOS]", special_tokens=[("[EOS]", 7)])
     options = {"unk_token": "[UNK]", "pad_token": "[PAD]", "eos_token": "[EOS]", "model_max_length": 8}
-    transformers.PreTrainedTokenizerFast(tokenizer_object=words, **options).save_pretrained(place)
-    return place
+    transformers.PreTrainedTokenizerFast(tokenizer_object=words, **options).save_pretrained(path)
+    return path
 
 
 def rows(output):
@@ -55,9 +55,9 @@ def test_embeddings_are_those_of_the_library(folder):
         tokens = tokenizer(["a photo of a dog", "a photo of a red"], return_tensors="pt", padding=True)
         texts = rows(model.get_text_features(**tokens))
     torch.testing.assert_close(ours, theirs)
-    found = clip.embed(Concepts(("dog", "red"), ("a photo of a {}",)), device=torch.device("cpu"))
-    torch.testing.assert_close(found, texts)
-    assert found.shape == (2, 12)
+    embeddings = clip.embed(Concepts(("dog", "red"), ("a photo of a {}",)), device=torch.device("cpu"))
+    torch.testing.assert_close(embeddings, texts)
+    assert embeddings.shape == (2, 12)
 
 
 def test_its_key_is_the_content_of_the_folder(folder, tmp_path):

@@ -86,12 +86,12 @@ def test_the_remedy_that_an_error_names_works(wrong, right):
 
 def strings() -> list[str]:
     """Every piece of text in the package."""
-    found = []
+    items = []
     for path in sorted((ROOT / "cd_exp").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                found.append(node.value)
-    return found
+                items.append(node.value)
+    return items
 
 
 NO_SETTINGS = {"report.html", "features.images", "units.npy", "judge.json"}

@@ -42,8 +42,8 @@ class Block:
     @property
     def file(self) -> str:
         """The file that a reader saves the block as: its first line says so; empty where it is none."""
-        found = FILE.match(self.body)
-        return found["name"] if found else ""
+        match = FILE.match(self.body)
+        return match["name"] if match else ""
 
     def __str__(self) -> str:
         return f"{self.page.relative_to(ROOT)}:{self.line}"
@@ -52,14 +52,14 @@ class Block:
 def blocks(page: Path) -> list[Block]:
     """All fenced blocks of a page, in order, but for directives of the site."""
     text = page.read_text()
-    found = []
+    items = []
     for match in FENCED.finditer(text):
         language = match["language"].strip()
         if not language.startswith("{"):
             body = re.sub(r"^\$ ", "", match["body"], flags=re.M) if language == "console" else match["body"]
             line = text.count("\n", 0, match.start("language")) + 1
-            found.append(Block(page, line, language, body, match["reason"] or ""))
-    return found
+            items.append(Block(page, line, language, body, match["reason"] or ""))
+    return items
 
 
 def indented(page: Path) -> list[str]:

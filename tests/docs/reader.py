@@ -32,10 +32,10 @@ def furnish(folder: Path) -> Path:
 
 
 def _pictures(folder: Path) -> None:
-    for place in ("my_images", "photos"):
-        (folder / place).mkdir()
+    for path in ("my_images", "photos"):
+        (folder / path).mkdir()
         for number, picture in enumerate(probes.shapes(size=40, seed=5)):
-            picture.save(folder / place / f"{number:02d}.png")
+            picture.save(folder / path / f"{number:02d}.png")
 
 
 def _autoencoder(path: Path, width: int = 192, latents: int = 64) -> None:
@@ -54,5 +54,5 @@ def _matrix(folder: Path, images: int = 40, dim: int = 16) -> None:
     np.save(folder / "embeddings" / "image_embeddings.npy", draw.normal(size=(images, dim)).astype(np.float32))
     np.save(folder / "embeddings" / "words_text.npy", draw.normal(size=(len(WORDS), dim)).astype(np.float32))
     (folder / "embeddings" / "words_names.txt").write_text("\n".join(WORDS) + "\n")
-    for place in ("acts", "embeddings"):
-        (folder / place / "images.txt").write_text(lines)
+    for path in ("acts", "embeddings"):
+        (folder / path / "images.txt").write_text(lines)

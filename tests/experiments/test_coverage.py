@@ -45,8 +45,8 @@ def test_drawn_methods_are_covered_and_rejected_as_often_as_enumerated():
     both = a * b + agreement * (min(a, b) - a * b)
     kinds = rng.choice(4, size=(4000, 10), p=[both, a - both, b - both, 1 - a - b + both])
     counted = [(int((row == 1).sum()), int((row == 2).sum())) for row in kinds]
-    told = {(b, c): compare_shares(np.arange(10) < b, np.arange(10) >= 10 - c) for b, c in set(counted)}
-    found = [told[own] for own in counted]
+    differences = {(b, c): compare_shares(np.arange(10) < b, np.arange(10) >= 10 - c) for b, c in set(counted)}
+    found = [differences[own] for own in counted]
     covered = np.mean([low <= 20 + 1e-6 and high + 1e-6 >= 20 for _, (low, high), _ in found])
     weight = outcomes.probability(a, b, agreement)
     assert weight.sum() == pytest.approx(1)

@@ -35,9 +35,9 @@ def params(found):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_composes_and_its_settings_fit_their_constructors(name):
-    found = composed(f"experiment={name}")
+    config = composed(f"experiment={name}")
     for group in ("model", "probe", "concepts", "clip", "similarity", "baseline"):
-        node = OmegaConf.to_container(found[group], resolve=True) if found[group] is not None else {}
+        node = OmegaConf.to_container(config[group], resolve=True) if config[group] is not None else {}
         node.pop("on_error", None)
         construct.check_node(given(node), where=group)
 

@@ -26,9 +26,9 @@ def test_a_unit_of_two_classes_separates_neither():
 def test_ranks_count_ties_as_their_mean():
     match, truth = ConceptActivations(torch.eye(4), torch.eye(4)), (torch.tensor([2]),)
     layer = Layer("x", match, torch.zeros(4, 2), np.array([1]), truth, ("c",))
-    found = evaluate(lambda match, neurons: torch.tensor([[0.0] * 4, [5.0, 1.0, 1.0, 1.0]]), layer)
-    assert (found.top1.tolist(), found.rank.tolist()) == ([0.0], [3.0])
-    assert found.top5.tolist() == [1.0]
+    scores = evaluate(lambda match, neurons: torch.tensor([[0.0] * 4, [5.0, 1.0, 1.0, 1.0]]), layer)
+    assert (scores.top1.tolist(), scores.rank.tolist()) == ([0.0], [3.0])
+    assert scores.top5.tolist() == [1.0]
 
 
 def test_an_interval_over_classes_is_wider_where_units_of_a_class_are_alike():

@@ -30,11 +30,11 @@ def test_a_rule_that_ties_everything_is_right_by_chance_wherever_the_truth_stand
         names,
         (("a",), None, ("c",), ("d",)),
     )
-    found = right(lambda match, neurons: torch.zeros(neurons.shape[1], 4), case)
-    assert found.units.tolist() == [0, 2, 3]
-    assert found.top1.tolist() == pytest.approx([0.25] * 3)
-    assert found.top5.tolist() == [1.0] * 3
-    assert found.part(1).units.tolist() == [3]
+    chances = right(lambda match, neurons: torch.zeros(neurons.shape[1], 4), case)
+    assert chances.units.tolist() == [0, 2, 3]
+    assert chances.top1.tolist() == pytest.approx([0.25] * 3)
+    assert chances.top5.tolist() == [1.0] * 3
+    assert chances.part(1).units.tolist() == [3]
     groups = case.in_groups(2, seed=0).groups
     assert sorted(torch.cat(groups).tolist()) == [0, 1, 2, 3]
     sizes = []

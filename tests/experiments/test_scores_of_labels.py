@@ -51,10 +51,10 @@ def test_both_words_of_a_double_unit():
     top[1] = ("red OR yellow",)  # and of red and yellow
     top[2] = ("octagon", "green")
     labels = Labels("double", np.arange(len(top)), tuple(top), np.zeros(len(top)))
-    found = planted.both(labels)
-    assert found["both among five"].nonzero()[0].tolist() == [0, 1]
-    assert found["one among five"].nonzero()[0].tolist() == [0, 1, 2]
-    assert found["first label"].nonzero()[0].tolist() == [0, 1]
+    scores = planted.both(labels)
+    assert scores["both among five"].nonzero()[0].tolist() == [0, 1]
+    assert scores["one among five"].nonzero()[0].tolist() == [0, 1, 2]
+    assert scores["first label"].nonzero()[0].tolist() == [0, 1]
 
 
 @pytest.mark.long

@@ -41,9 +41,9 @@ def test_another_function_is_refused(run):
 @pytest.mark.slow
 def test_words_are_left_out_one_after_the_other_and_never_the_true_ones(run):
     opened = reopen(run("probe.size=500"))
-    found = {point.value: point for point in analysis.points(opened, "layer4") if point.setting == "concepts"}
-    assert list(found) == [565, 282, 113]
-    assert all(len(point.right) == 28 for point in found.values())
+    by_value = {point.value: point for point in analysis.points(opened, "layer4") if point.setting == "concepts"}
+    assert list(by_value) == [565, 282, 113]
+    assert all(len(point.right) == 28 for point in by_value.values())
     few = [word for word in opened.parts.concepts.names if word in CLASSES]
     labels = opened.data.labels["fc"]
     assert len(few) == len(labels.units) == 100

@@ -20,13 +20,13 @@ pytestmark = pytest.mark.slow
     ],
 )
 def test_every_module_is_read_on_its_known_axis_or_refused(architecture, other_axis, refused):
-    found = survey.survey(architecture)
-    assert found.wrong == []
-    assert found.right > found.modules / 5
-    assert bool(found.other_axis) == other_axis
-    assert bool(found.refused) == refused
-    assert len(found.refused) <= 0.1 * (found.modules - found.other_axis)
-    assert found.refused_blocks == []
+    rows = survey.survey(architecture)
+    assert rows.wrong == []
+    assert rows.right > rows.modules / 5
+    assert bool(rows.other_axis) == other_axis
+    assert bool(rows.refused) == refused
+    assert len(rows.refused) <= 0.1 * (rows.modules - rows.other_axis)
+    assert rows.refused_blocks == []
 
 
 def test_the_table_has_a_line_an_architecture(tmp_path, capsys):

@@ -22,13 +22,13 @@ def test_an_autoencoder_finds_the_directions_that_data_is_made_of(tmp_path):
     on = torch.rand(4000, 12, generator=generator)
     codes = torch.where(on > 0.9, on + torch.rand(4000, 12, generator=generator), 0.0)
     data = codes @ true
-    found, explained = trained(data, latents=24, k=3, steps=400, seed=5, rate=3e-3)
+    autoencoder, explained = trained(data, latents=24, k=3, steps=400, seed=5, rate=3e-3)
     assert explained > 0.9
-    decoder = torch.nn.functional.normalize(found.decoder, dim=1)
+    decoder = torch.nn.functional.normalize(autoencoder.decoder, dim=1)
     matched = (true @ decoder.T).amax(dim=1)
     chance = (true @ untrained(data, latents=24, k=3, seed=5).decoder.T).amax(dim=1)
     assert (matched > 0.9).sum() >= 9 > (chance > 0.9).sum()
-    units = sae(layer="x", weights=str(found.save(tmp_path / "sae.safetensors")), activation="topk")
+    units = sae(layer="x", weights=str(autoencoder.save(tmp_path / "sae.safetensors")), activation="topk")
     latents = units.encoding.latents(data[:5])
     assert (latents > 0).sum(dim=1).max() <= 3
 
@@ -41,12 +41,12 @@ def test_f1_is_that_of_the_strongest_positions():
 
 def test_masks_of_cells_are_those_of_the_pixels():
     probe = probes.shapes(size=2)
-    found = masks(probe, side=8).reshape(2, 8, 8, -1)
+    maps = masks(probe, side=8).reshape(2, 8, 8, -1)
     annotated = probe.segmentation(1).maps
     number = int(annotated[0].max())  # a colour
     cell = annotated.shape[1] // 8
     pixels = (annotated == number).any(0).reshape(8, cell, 8, cell).mean((1, 3))
-    np.testing.assert_array_equal(found[1, ..., number].numpy(), pixels >= 0.5)
+    np.testing.assert_array_equal(maps[1, ..., number].numpy(), pixels >= 0.5)
 
 
 @pytest.mark.slow
@@ -69,5 +69,5 @@ def test_probes_find_what_is_linear():
     generator = torch.Generator().manual_seed(0)
     activations = torch.randn(500, 6, generator=generator)
     present = (activations[:, :2] > 0).float()
-    found = torch.nn.functional.normalize(on_directions.linear_probes(activations, present), dim=1)
-    assert (found[:, :2].diagonal() > 0.95).all()
+    probes_read = torch.nn.functional.normalize(on_directions.linear_probes(activations, present), dim=1)
+    assert (probes_read[:, :2].diagonal() > 0.95).all()

@@ -40,8 +40,8 @@ def shown(run):
 
 @pytest.mark.slow
 def test_each_map_is_that_of_the_units_image_scaled_to_the_unit(run, shown):
-    found, region = make_heat_maps(run, shown, again=True)
-    assert list(found) == ["layer4"]  # a vector has no extent
+    heat_maps, region = make_heat_maps(run, shown, again=True)
+    assert list(heat_maps) == ["layer4"]  # a vector has no extent
     assert region is not None
     images = list(range(60))
     one_pass = read_maps(run.model, run.probe, layers=["layer4"], kept=images, store=run.store, settings=run.settings)
@@ -50,7 +50,7 @@ def test_each_map_is_that_of_the_units_image_scaled_to_the_unit(run, shown):
         expected = every[shown["layer4"][unit].tolist(), unit].numpy()
         low, high = expected.min(), expected.max()
         scaled = (expected - low) / (high - low) * LEVELS
-        np.testing.assert_allclose(found["layer4"][unit], scaled, atol=0.51)
+        np.testing.assert_allclose(heat_maps["layer4"][unit], scaled, atol=0.51)
 
 
 def test_maps_are_made_once(run, shown, monkeypatch):

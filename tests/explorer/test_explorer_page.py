@@ -23,10 +23,10 @@ from cd_exp.probes.ids import Ids
 def test_what_was_written_is_read_back(content, tmp_path, layout):
     whole = find_page({"a": content, "b": content}, title="two")
     assert write_pages(tmp_path, whole, layout=layout) == tmp_path / "explorer" / "index.html"
-    found = read_pages(tmp_path)
-    assert found == whole
-    assert list_runs(found).keys() == {"a", "b"}
-    first = list_runs(found)["a"]
+    pages = read_pages(tmp_path)
+    assert pages == whole
+    assert list_runs(pages).keys() == {"a", "b"}
+    first = list_runs(pages)["a"]
     assert {**first.parts["run"], "key": ""} == {**content.parts["run"], "key": ""}
     assert first.parts["layer-0"] == content.parts["layer-0"]
     assert first.sheets == content.sheets

@@ -91,8 +91,8 @@ def test_several_runs_make_one_page(folders, tmp_path):
     assert page == tmp_path / "both" / "explorer" / "index.html"
     assert [run["key"] for run in content.parts["page"]["runs"]] == ["0", "1"]
     labels = [read_results(folder, probe=StoredThumbnails(None), top_images={}).labels["fc"] for folder in folders]
-    known = [(part, part.verdicts >= 0) for part in labels]
-    judged = [UnitResults(units=part.units[rows], top1=part.verdicts[rows] == 1) for part, rows in known]
+    with_truth = [(part, part.verdicts >= 0) for part in labels]
+    judged = [UnitResults(units=part.units[rows], top1=part.verdicts[rows] == 1) for part, rows in with_truth]
     expected = compare_methods(*judged)
     test = next(
         row
@@ -136,14 +136,14 @@ def test_a_sweep_of_which_no_job_has_pages_has_none(folders):
 
 def test_what_a_run_found_comes_back_from_its_files(stored, tmp_path):
     _, outcome = made_run(LAYERS, tmp_path, seed=0)
-    found = read_results(stored[0], probe=StoredThumbnails(None), top_images={})
-    assert found.metrics == outcome.metrics
-    assert found.comparisons == outcome.comparisons
-    assert found.baselines["netdissect"]["fc"].top == outcome.baselines["netdissect"]["fc"].top
+    results = read_results(stored[0], probe=StoredThumbnails(None), top_images={})
+    assert results.metrics == outcome.metrics
+    assert results.comparisons == outcome.comparisons
+    assert results.baselines["netdissect"]["fc"].top == outcome.baselines["netdissect"]["fc"].top
     for layer, labels in outcome.labels.items():
-        assert found.labels[layer].top == labels.top
-        assert found.labels[layer].marks == labels.marks
-        np.testing.assert_allclose(found.labels[layer].similarity, labels.similarity, rtol=1e-5)
+        assert results.labels[layer].top == labels.top
+        assert results.labels[layer].marks == labels.marks
+        np.testing.assert_allclose(results.labels[layer].similarity, labels.similarity, rtol=1e-5)
 
 
 def test_pages_made_again_know_which_labels_of_every_method_were_right(tmp_path):
@@ -154,11 +154,11 @@ def test_pages_made_again_know_which_labels_of_every_method_were_right(tmp_path)
         tmp_path, replace(outcome, baselines={"netdissect": {"fc": theirs}}), manifest=WITH_BASELINE
     )
     assert (tmp_path / "judged.csv").read_text().splitlines()[0] == "layer,unit,method,right"
-    found = read_results(tmp_path, probe=StoredThumbnails(None), top_images={})
-    assert found.baselines["netdissect"]["fc"].verdicts.tolist() == theirs.right.tolist()
-    assert found.labels["fc"].verdicts.tolist() == outcome.labels["fc"].verdicts.tolist()
-    assert (found.labels["layer4"].verdicts == -1).all()
-    content = explorer.describe_labels_only(found, manifest=WITH_BASELINE, title="again")
+    stored_results = read_results(tmp_path, probe=StoredThumbnails(None), top_images={})
+    assert stored_results.baselines["netdissect"]["fc"].verdicts.tolist() == theirs.right.tolist()
+    assert stored_results.labels["fc"].verdicts.tolist() == outcome.labels["fc"].verdicts.tolist()
+    assert (stored_results.labels["layer4"].verdicts == -1).all()
+    content = explorer.describe_labels_only(stored_results, manifest=WITH_BASELINE, title="again")
     layers = content.parts["run"]["methods"][1]["layers"]
     assert decode_array(layers["fc"]["right"]).tolist() == theirs.right.tolist()
     (tmp_path / "judged.csv").write_text("layer,unit,method,right\nfc,0,netdissect,perhaps\n")
@@ -194,12 +194,12 @@ def test_stored_pictures_are_those_of_the_probe(stored, tmp_path):
     ],
 )
 def test_what_cannot_be_done_is_one_line(folders, tmp_path, capsys, arguments, words):
-    known = {"0": folders[0], "1": folders[1], "none": tmp_path / "none", "out": tmp_path / "out"}
-    given = [
-        text.format(folders[0], folders[1], sweep=folders[0].parent, **{k: known[k] for k in ("none", "out")})
+    folders_by_name = {"0": folders[0], "1": folders[1], "none": tmp_path / "none", "out": tmp_path / "out"}
+    command = [
+        text.format(folders[0], folders[1], sweep=folders[0].parent, **{k: folders_by_name[k] for k in ("none", "out")})
         for text in arguments
     ]
-    assert main(given) == 2
+    assert main(command) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
@@ -253,8 +253,8 @@ def test_words_asked_for_are_ranked_among_all_concepts(tmp_path):
         settings=ExtractionSettings(device="cpu", progress=False),
     )
     run = dissect_layers(inputs, similarity.cos, top=5)
-    known = run.concepts.names[7]
-    asked, twice = run_text_query(run, similarity.cos, ["a red thing", known])
+    known_name = run.concepts.names[7]
+    asked, twice = run_text_query(run, similarity.cos, ["a red thing", known_name])
     match = similarity.concept_activations(run.features.images, run.texts)
     scores = similarity.cos(match, run.features.activations["fc"])
     unit = int(twice.units["fc"][0])
@@ -320,9 +320,9 @@ def test_a_run_of_0_2_0_is_asked_for_words(tmp_path, monkeypatch):
 
 def test_pages_do_not_replace_those_of_another_run(folders, tmp_path):
     (folder, other) = folders
-    for given in ([folder], folders):
+    for stored_runs in ([folder], folders):
         with pytest.raises(InputError, match="is the folder of a run or sweep, whose pages would be replaced"):
-            rebuild_pages(given, out=other)
+            rebuild_pages(stored_runs, out=other)
     (other / "multirun.yaml").write_text("")
     (other / "metrics.json").unlink()
     with pytest.raises(InputError, match="is the folder of a run or sweep"):

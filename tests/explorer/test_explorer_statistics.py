@@ -23,46 +23,51 @@ def activations():
 
 
 def test_weaker_images_stand_about_their_percentiles(activations):
-    found = activation_percentiles(activations)
+    percentiles = activation_percentiles(activations)
     for unit in range(7):
         order = activations[:, unit].argsort().tolist()  # of 101 images number 75 and 50 are those percentiles exactly
-        assert found.weaker[unit].tolist() == [[order[76], order[75], order[74]], [order[51], order[50], order[49]]]
-    assert (found.weaker_values == np.take_along_axis(activations.T.numpy()[:, None], found.weaker, axis=2)).all()
+        assert percentiles.weaker[unit].tolist() == [
+            [order[76], order[75], order[74]],
+            [order[51], order[50], order[49]],
+        ]
+    assert (
+        percentiles.weaker_values == np.take_along_axis(activations.T.numpy()[:, None], percentiles.weaker, axis=2)
+    ).all()
 
 
 def test_the_histogram_counts_every_image_between_the_smallest_and_the_largest(activations):
-    found = activation_percentiles(activations)
+    percentiles = activation_percentiles(activations)
     for unit in range(7):
         column = activations[:, unit].numpy()
         counts, edges = np.histogram(column, bins=BINS)
-        assert (found.low[unit], found.high[unit]) == (pytest.approx(edges[0]), pytest.approx(edges[-1]))
-        assert found.histogram[unit].tolist() == counts.tolist()
+        assert (percentiles.low[unit], percentiles.high[unit]) == (pytest.approx(edges[0]), pytest.approx(edges[-1]))
+        assert percentiles.histogram[unit].tolist() == counts.tolist()
 
 
 def test_a_unit_that_never_changes_has_a_histogram_and_no_neighbour():
     activations = torch.rand(50, 3)
     activations[:, 1] = 0.5
-    found = activation_percentiles(activations)
-    assert found.histogram[1].tolist() == [50, *[0] * (BINS - 1)]
+    percentiles = activation_percentiles(activations)
+    assert percentiles.histogram[1].tolist() == [50, *[0] * (BINS - 1)]
     assert nearest_units(activations).correlation[1].tolist() == [0.0, 0.0]
 
 
 def test_units_that_act_alike_are_those_of_highest_correlation(activations):
-    found = nearest_units(activations)
+    neighbours = nearest_units(activations)
     expected = np.corrcoef(activations.T.numpy())
     np.fill_diagonal(expected, -2)
     for unit in range(7):
-        assert found.nearest[unit].tolist() == np.argsort(-expected[unit])[:6].tolist()
-        assert found.correlation[unit] == pytest.approx(np.sort(expected[unit])[::-1][:6], abs=1e-5)
-    assert found.images == 101
+        assert neighbours.nearest[unit].tolist() == np.argsort(-expected[unit])[:6].tolist()
+        assert neighbours.correlation[unit] == pytest.approx(np.sort(expected[unit])[::-1][:6], abs=1e-5)
+    assert neighbours.images == 101
 
 
 def test_a_wide_layer_is_compared_on_some_of_the_images_and_says_so(activations):
     limits = Limits(products=7.0 * 7 * 80)
-    found = nearest_units(activations, limits=limits)
-    assert found.images == 80
+    neighbours = nearest_units(activations, limits=limits)
+    assert neighbours.images == 80
     rows = np.linspace(0, 100, 80).round().astype(int)
-    assert found.nearest.tolist() == nearest_units(activations[rows], limits=limits).nearest.tolist()
+    assert neighbours.nearest.tolist() == nearest_units(activations[rows], limits=limits).nearest.tolist()
 
 
 @pytest.fixture
@@ -78,27 +83,27 @@ def families():
 def test_of_more_units_than_all_pairs_are_compared_of_the_nearest_are_still_found(families):
     exact = nearest_units(families)
     assert exact.exact
-    found = nearest_units(families, limits=Limits(exact=599, group=40))
-    assert not found.exact
+    neighbours = nearest_units(families, limits=Limits(exact=599, group=40))
+    assert not neighbours.exact
     alive = families.std(dim=0) > 0
-    shared = [len({*a} & {*b}) / 6 for a, b in zip(found.nearest[alive], exact.nearest[alive], strict=True)]
+    shared = [len({*a} & {*b}) / 6 for a, b in zip(neighbours.nearest[alive], exact.nearest[alive], strict=True)]
     assert np.mean(shared) > 0.95
     expected = np.corrcoef(families.T.numpy()[alive])  # what is listed has the correlation of the activations
     rows = np.cumsum(alive.numpy()) - 1
     for unit in np.flatnonzero(alive.numpy())[::7]:
-        others = found.nearest[unit]
+        others = neighbours.nearest[unit]
         assert len({*others.tolist(), unit}) == 7
         kept = alive.numpy()[others]
-        assert found.correlation[unit][kept] == pytest.approx(expected[rows[unit], rows[others[kept]]], abs=1e-4)
+        assert neighbours.correlation[unit][kept] == pytest.approx(expected[rows[unit], rows[others[kept]]], abs=1e-4)
 
 
 def test_groups_smaller_than_the_list_are_filled_up_with_other_units(families):
-    found = nearest_units(families, limits=Limits(exact=10, largest_group=3))
-    assert all(len({*row, unit}) == 7 for unit, row in enumerate(found.nearest.tolist()))
+    neighbours = nearest_units(families, limits=Limits(exact=10, largest_group=3))
+    assert all(len({*row, unit}) == 7 for unit, row in enumerate(neighbours.nearest.tolist()))
     normal = torch.nn.functional.normalize(families - families.mean(dim=0), dim=0).T
     for unit in range(0, 600, 50):
-        others = torch.from_numpy(found.nearest[unit])
-        assert found.correlation[unit] == pytest.approx((normal[others] @ normal[unit]).numpy(), abs=1e-4)
+        others = torch.from_numpy(neighbours.nearest[unit])
+        assert neighbours.correlation[unit] == pytest.approx((normal[others] @ normal[unit]).numpy(), abs=1e-4)
 
 
 @given(block=st.integers(1, 400))
@@ -106,9 +111,9 @@ def test_blocks_do_not_change_the_evidence(block):
     activations = torch.rand(40, 9, generator=torch.Generator().manual_seed(1))
     whole = activation_percentiles(activations)
     limits = Limits(block=block, cached=block)
-    found, near = activation_percentiles(activations, limits=limits), nearest_units(activations, limits=limits)
-    assert (found.weaker == whole.weaker).all()
-    assert (found.histogram == whole.histogram).all()
+    percentiles, near = activation_percentiles(activations, limits=limits), nearest_units(activations, limits=limits)
+    assert (percentiles.weaker == whole.weaker).all()
+    assert (percentiles.histogram == whole.histogram).all()
     assert (near.nearest == nearest_units(activations).nearest).all()
 
 
@@ -130,9 +135,9 @@ def test_a_dead_unit_is_excited_by_nothing():
 
 def test_clip_shows_the_images_with_the_highest_cosine():
     images, texts = torch.randn(20, 5), 3 * torch.randn(4, 5)
-    found, cosines = select_shown_images(images, texts, count=3)
+    shown, cosines = select_shown_images(images, texts, count=3)
     expected = torch.cosine_similarity(texts[:, None], images[None], dim=2)
-    assert found.tolist() == expected.topk(3).indices.tolist()
+    assert shown.tolist() == expected.topk(3).indices.tolist()
     assert cosines == pytest.approx(expected.topk(3).values.numpy(), abs=1e-5)
     assert select_shown_images(images, texts[:0], count=3)[0].shape == (0, 0)
 

@@ -76,11 +76,11 @@ def test_a_side_file_of_a_backbone_of_ones_own_is_not_answered_with_older_embedd
     def run():
         clip = clips.CustomClip(f"{tmp_path}/mine.py:make")
         made = len(store.made)
-        found = extract(
+        features = extract(
             models.shapes_model(layers=["layer4"]), probe, clip, layers=["layer4"], store=store, settings=QUIET
         )
         texts = text_embeddings(clip, words, store=store, device="cpu")
-        return found.images, texts, len(store.made) - made
+        return features.images, texts, len(store.made) - made
 
     side.write_text('{"image": 1.0, "circle": 0.1}')
     images, texts, _ = run()

@@ -73,14 +73,14 @@ def embedded(folder, count):
 
 def test_features_are_what_the_bare_network_gives(model, clip, tmp_path):
     probe, store = Pictures(10), Store(tmp_path / "cache")
-    found = extract(model, probe, clip, layers=["layer4", "fc"], store=store, settings=QUIET)
+    features = extract(model, probe, clip, layers=["layer4", "fc"], store=store, settings=QUIET)
     network = model.build()
     with torch.inference_mode():
         images = torch.stack([network.transform(probe[index]) for index in range(10)])
-        assert torch.allclose(found.activations["fc"], network.module(images), atol=1e-4)
+        assert torch.allclose(features.activations["fc"], network.module(images), atol=1e-4)
         expected = network.module.forward_features(images).mean((2, 3))
-        assert torch.allclose(found.activations["layer4"], expected, atol=1e-4)
-    assert found.images.shape == (10, 6)
+        assert torch.allclose(features.activations["layer4"], expected, atol=1e-4)
+    assert features.images.shape == (10, 6)
 
 
 def test_a_second_run_reads_and_an_added_layer_is_all_that_is_computed(model, clip, tmp_path):
@@ -122,26 +122,26 @@ def test_pooling_and_prefix_tokens_are_part_of_the_key(transformer, clip, tmp_pa
     for (layer, prefix), values in expected.items():
         model = TimmModel(**{**vars_of(transformer), "prefix_tokens": prefix})
         store = Store(tmp_path / "cache")
-        found = extract(model, probe, clip, layers=[layer], store=store, settings=QUIET)
-        assert torch.allclose(found.activations[layer], values, atol=1e-4)
+        features = extract(model, probe, clip, layers=[layer], store=store, settings=QUIET)
+        assert torch.allclose(features.activations[layer], values, atol=1e-4)
         assert any(name.startswith("activations") for name in store.made)
 
 
 def test_two_names_of_one_reading_are_both_reported(model, clip, tmp_path):
     names = ["layer4", "layer4:avg", "fc", "fc@1"]
-    found = extract(model, Pictures(4), clip, layers=names, store=Store(tmp_path / "cache"), settings=QUIET)
-    assert set(found.layers) == set(names)
-    assert torch.equal(found.activations["layer4"], found.activations["layer4:avg"])
-    assert torch.equal(found.activations["fc"], found.activations["fc@1"])
+    features = extract(model, Pictures(4), clip, layers=names, store=Store(tmp_path / "cache"), settings=QUIET)
+    assert set(features.layers) == set(names)
+    assert torch.equal(features.activations["layer4"], features.activations["layer4:avg"])
+    assert torch.equal(features.activations["fc"], features.activations["fc@1"])
 
 
 def test_the_pooling_is_part_of_the_key(model, clip, tmp_path):
     """Of a network whose key covers it all, so that nothing else tells the two apart."""
     first = extract(model, Pictures(6), clip, layers=["layer1"], store=Store(tmp_path / "cache"), settings=QUIET)
     store = Store(tmp_path / "cache")
-    found = extract(model, Pictures(6), clip, layers=["layer1:max"], store=store, settings=QUIET)
+    features = extract(model, Pictures(6), clip, layers=["layer1:max"], store=store, settings=QUIET)
     assert len(store.made) == 1
-    assert not torch.equal(found.activations["layer1:max"], first.activations["layer1"])
+    assert not torch.equal(features.activations["layer1:max"], first.activations["layer1"])
 
 
 @pytest.mark.parametrize("change", ["weights", "images", "precision", "decode"])
@@ -193,12 +193,12 @@ def test_unreadable_images_are_listed_or_left_out_and_recorded(model, clip, tmp_
     with pytest.raises(InputError, match=r"2 of 8 images of probe 'pictures' cannot be read: 2.png, 5.png; .*skip"):
         extract(model, probe, clip, layers=["fc"], store=store, settings=QUIET)
     skipping = ExtractionSettings(device="cpu", progress=False, workers=0, batch_size=4, on_error="skip")
-    found = extract(model, probe, clip, layers=["fc"], store=store, settings=skipping)
-    assert found.skipped == ["2.png", "5.png"]
-    assert list(found.kept) == [0, 1, 3, 4, 6, 7]
-    assert len(found.images) == len(found.activations["fc"]) == 6
-    assert torch.isfinite(found.activations["fc"]).all()
-    assert torch.equal(found.images[2], torch.from_numpy(clip.stored_images(["3.png"]))[0])
+    features = extract(model, probe, clip, layers=["fc"], store=store, settings=skipping)
+    assert features.skipped == ["2.png", "5.png"]
+    assert list(features.kept) == [0, 1, 3, 4, 6, 7]
+    assert len(features.images) == len(features.activations["fc"]) == 6
+    assert torch.isfinite(features.activations["fc"]).all()
+    assert torch.equal(features.images[2], torch.from_numpy(clip.stored_images(["3.png"]))[0])
 
 
 def test_one_image_is_refused(model, clip, tmp_path):
@@ -285,20 +285,20 @@ def test_a_transform_that_fails_says_on_which_picture(model):
 def test_unreadable_images_take_the_size_of_the_readable_ones():
     from cd_exp.features.dataloader import make_loader
 
-    (given,) = make_loader(Pictures(3, broken=(0,)), [transforms.ToTensor()], [[0, 1, 2]], QUIET, torch.device("cpu"))
-    assert given[1][0].shape == (3, 3, 40, 40)
-    assert given[2] == [False, True, True]
+    (batch,) = make_loader(Pictures(3, broken=(0,)), [transforms.ToTensor()], [[0, 1, 2]], QUIET, torch.device("cpu"))
+    assert batch[1][0].shape == (3, 3, 40, 40)
+    assert batch[2] == [False, True, True]
 
 
 def test_maps_average_to_the_pooled_activations(model, clip, tmp_path):
     probe, store = Pictures(6), Store(tmp_path / "cache")
-    found = extract(model, probe, clip, layers=["layer4", "fc"], store=store, settings=QUIET)
+    features = extract(model, probe, clip, layers=["layer4", "fc"], store=store, settings=QUIET)
     passes = read_maps(model, probe, layers=["layer4", "fc"], kept=range(6), store=store, settings=QUIET)
     for _ in range(2):
         batches = list(passes())
         assert [index for indices, _ in batches for index in indices] == list(range(6))
-        given = torch.cat([layers["layer4"] for _, layers in batches])
-        assert torch.allclose(given.mean((2, 3)), found.activations["layer4"], atol=1e-5)
+        outputs = torch.cat([layers["layer4"] for _, layers in batches])
+        assert torch.allclose(outputs.mean((2, 3)), features.activations["layer4"], atol=1e-5)
         assert batches[0][1]["fc"].shape[2:] == (1, 1)
 
 
@@ -367,10 +367,10 @@ def test_a_transform_of_the_users_own_is_left_whole():
 
 
 def test_strongest_images_and_statistics_of_a_layer(model, clip, tmp_path):
-    found = extract(model, Pictures(9), clip, layers=["fc"], store=Store(tmp_path / "cache"), settings=QUIET)
-    values = found.activations["fc"]
-    best = found.strongest("fc", 3)
+    features = extract(model, Pictures(9), clip, layers=["fc"], store=Store(tmp_path / "cache"), settings=QUIET)
+    values = features.activations["fc"]
+    best = features.strongest("fc", 3)
     assert torch.equal(best.values, values.topk(3, dim=0).values)
     assert torch.equal(values.gather(0, best.indices), best.values)
-    assert torch.equal(found.statistics("fc").greatest, values.max(0).values)
-    assert (found.layers, found.units("fc")) == (("fc",), 5)
+    assert torch.equal(features.statistics("fc").greatest, values.max(0).values)
+    assert (features.layers, features.units("fc")) == (("fc",), 5)

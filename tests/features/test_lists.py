@@ -136,9 +136,9 @@ def test_a_longer_list_serves_a_shorter_one_and_a_shorter_one_is_made_longer(tak
     short = take(again, LISTS, k=3)
     assert (len(again.read), again.made) == (2, [])
     longer = Store(cache)
-    found = take(longer, LISTS, k=20)
+    features = take(longer, LISTS, k=20)
     assert len(longer.made) == 2
-    assert torch.equal(found.strongest("3", 3).indices, short.strongest("3", 3).indices)
+    assert torch.equal(features.strongest("3", 3).indices, short.strongest("3", 3).indices)
     assert take(Store(cache), LISTS, k=1000).strongest("3", 1000).values.shape[0] == COUNT
     with pytest.raises(InputError, match=r"9 of the strongest images .* were kept, and 12 are needed; .*keep=dense"):
         take(Store(tmp_path / "other"), LISTS, k=9).strongest("3", 12)
@@ -159,9 +159,9 @@ def test_a_run_killed_in_between_continues_and_gives_the_same(server, take, tmp_
     left = list(cache.glob("partial/*/*.npz"))
     assert len(left) == (4 if checkpoint < 0 else 0), "one piece for each layer and job that came as far as a shard"
     probe = Noise()
-    found = take(Store(cache), LISTS, probe=probe)
+    features = take(Store(cache), LISTS, probe=probe)
     assert probe.shown[LOOKED:] == list(range(24 if checkpoint < 0 else 0, COUNT))
-    assert_same(found, take(Store(tmp_path / "dense"), DENSE))
+    assert_same(features, take(Store(tmp_path / "dense"), DENSE))
     assert not list((cache / "partial").iterdir())
     assert not list(cache.rglob(".tmp-*"))
 
@@ -170,9 +170,9 @@ def test_a_run_that_is_stopped_by_an_exception_keeps_its_shards(take, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         take(Store(tmp_path / "cache"), LISTS, probe=Stopped())
     probe = Noise()
-    found = take(Store(tmp_path / "cache"), LISTS, probe=probe)
+    features = take(Store(tmp_path / "cache"), LISTS, probe=probe)
     assert probe.shown[LOOKED:] == list(range(16, COUNT))
-    assert_same(found, take(Store(tmp_path / "dense"), DENSE))
+    assert_same(features, take(Store(tmp_path / "dense"), DENSE))
 
 
 class Stopped(Noise):
@@ -196,9 +196,9 @@ def test_a_layer_that_is_further_than_another_does_not_stand_for_it(take, tmp_pa
 def test_precision_is_part_of_the_key(take, tmp_path, settings):
     first = take(Store(tmp_path / "cache"), settings, layers=("1",)).strongest("1", 3)
     again = Store(tmp_path / "cache")
-    found = take(again, replace(settings, precision="bfloat16"), layers=("1",)).strongest("1", 3)
+    activations = take(again, replace(settings, precision="bfloat16"), layers=("1",)).strongest("1", 3)
     assert len(again.made) == 1
-    assert not torch.equal(found.values, first.values)
+    assert not torch.equal(activations.values, first.values)
 
 
 def test_a_piece_beside_the_one_that_took_its_place_counts_once(take, tmp_path, monkeypatch):
@@ -220,9 +220,9 @@ def test_a_piece_beside_the_one_that_took_its_place_counts_once(take, tmp_path, 
         )
     other.close()
     other.publish("a test")
-    found = store.find_arrays(entry)
-    assert np.array_equal(found["indices"], strongest_images(rows, 5).indices)
-    assert int(found["images"]) == COUNT
+    arrays = store.find_arrays(entry)
+    assert np.array_equal(arrays["indices"], strongest_images(rows, 5).indices)
+    assert int(arrays["images"]) == COUNT
 
 
 def test_a_damaged_piece_and_one_of_shorter_lists_are_made_again(tmp_path):
@@ -261,11 +261,11 @@ def test_what_reads_everything_is_refused_with_size_and_setting_before_the_first
 
 
 def test_asking_for_all_activations_of_lists_names_the_setting(take, tmp_path):
-    found = take(Store(tmp_path / "cache"), LISTS)
+    features = take(Store(tmp_path / "cache"), LISTS)
     with pytest.raises(InputError, match=r"only the strongest images of each unit of 3 were kept.*features.keep=dense"):
-        found.activations["3"]
+        features.activations["3"]
     with pytest.raises(KeyError):
-        found.activations["none"]
+        features.activations["none"]
 
 
 def test_an_unknown_way_to_keep_is_refused(take, tmp_path):
@@ -295,11 +295,11 @@ def test_an_accumulator_gives_what_all_rows_give(rows, k, size):
     running = Accumulator(k)
     for start in range(0, len(rows), size):
         running.add(neurons[start : start + size], torch.arange(start, min(start + size, len(rows))))
-    found, expected = running.reduced, strongest_images(neurons, k)
-    assert torch.equal(found.strongest.values, expected.values)
-    assert torch.equal(found.strongest.indices, expected.indices)
-    assert torch.equal(found.statistics.counts, activation_statistics(neurons, histogram=True).counts)
-    assert merge_summaries([found], k).strongest.images == len(rows)
+    summary, expected = running.reduced, strongest_images(neurons, k)
+    assert torch.equal(summary.strongest.values, expected.values)
+    assert torch.equal(summary.strongest.indices, expected.indices)
+    assert torch.equal(summary.statistics.counts, activation_statistics(neurons, histogram=True).counts)
+    assert merge_summaries([summary], k).strongest.images == len(rows)
 
 
 def test_images_that_do_not_come_in_ascending_order_are_a_bug():

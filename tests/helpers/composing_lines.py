@@ -17,12 +17,12 @@ def composes(*words: str) -> None:
     Raises:
         InputError: what a run would be refused for before anything is built.
     """
-    found, _ = parse_arguments(words)
+    flags, _ = parse_arguments(words)
     try:
-        mode = RunMode.MULTIRUN if found.multirun else RunMode.RUN
-        hydra = make_composer(found)
-        config = compose_config(hydra, "config", found.overrides, mode)
-        if found.multirun:
+        mode = RunMode.MULTIRUN if flags.multirun else RunMode.RUN
+        hydra = make_composer(flags)
+        config = compose_config(hydra, "config", flags.overrides, mode)
+        if flags.multirun:
             check_jobs(hydra, "config", config)
         else:
             check_values(config)

@@ -63,8 +63,8 @@ def serving_hub(repositories: Mapping[str, Mapping[str, bytes | Path]], *, token
                 return self.say(401 if not given else 404, {"X-Error-Code": "RepoNotFound"})
             if file not in repositories[repository]:
                 return self.say(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit_of(repository)})
-            found = repositories[repository][file]
-            data = found.read_bytes() if isinstance(found, Path) else found
+            content = repositories[repository][file]
+            data = content.read_bytes() if isinstance(content, Path) else content
             facts = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": commit_of(repository)}
             half, start = hub.cut or repository.startswith("cut/"), _start(self.headers.get("Range"))
             if not start:
@@ -94,8 +94,8 @@ def serving_hub(repositories: Mapping[str, Mapping[str, bytes | Path]], *, token
 
 def _start(asked: str | None) -> int:
     """The first byte of `bytes=START-`, as who goes on with a transfer asks for it; 0 for the whole."""
-    found = re.fullmatch(r"bytes=(\d+)-(\d*)", asked or "")
-    return int(found[1]) if found else 0
+    match = re.fullmatch(r"bytes=(\d+)-(\d*)", asked or "")
+    return int(match[1]) if match else 0
 
 
 @contextmanager

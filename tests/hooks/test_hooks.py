@@ -26,16 +26,16 @@ def test_a_hook_that_never_fires_is_an_error_that_names_the_layer(network):
 
 
 def test_values_are_those_before_an_in_place_relu(network):
-    found = layers(network, ["conv", "conv:max", "fc"])
+    inspected = layers(network, ["conv", "conv:max", "fc"])
     images = torch.randn(3, 3, 8, 8)
-    with pool_layers(network, found, name="small") as forward:
-        given = forward(images)
+    with pool_layers(network, inspected, name="small") as forward:
+        outputs = forward(images)
     with torch.no_grad():
         expected = network.conv(images)
-        assert torch.allclose(given["conv"], expected.mean((2, 3)), atol=1e-6)
-        assert torch.allclose(given["conv:max"], expected.amax((2, 3)), atol=1e-6)
-        assert torch.allclose(given["fc"], network(images), atol=1e-6)
-    with read_layer_maps(network, found[:1], name="small") as forward:
+        assert torch.allclose(outputs["conv"], expected.mean((2, 3)), atol=1e-6)
+        assert torch.allclose(outputs["conv:max"], expected.amax((2, 3)), atol=1e-6)
+        assert torch.allclose(outputs["fc"], network(images), atol=1e-6)
+    with read_layer_maps(network, inspected[:1], name="small") as forward:
         assert torch.allclose(forward(images)["conv"], expected, atol=1e-6)
 
 
@@ -51,12 +51,12 @@ def test_hooks_come_off_after_an_exception(network):
 def test_a_vector_that_a_later_operation_overwrites_is_copied():
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.ReLU(inplace=True)).eval()
     images = torch.randn(3, 3, 2, 2)
-    found = inspect_layers(network, ["1"], images, name="small").layers
-    with pool_layers(network, found, name="small") as forward:
-        given = forward(images)["1"]
+    inspected = inspect_layers(network, ["1"], images, name="small").layers
+    with pool_layers(network, inspected, name="small") as forward:
+        outputs = forward(images)["1"]
     with torch.no_grad():
-        assert torch.equal(given, network[1](images.flatten(1)))
-    assert (given < 0).any()
+        assert torch.equal(outputs, network[1](images.flatten(1)))
+    assert (outputs < 0).any()
 
 
 class Viewed(nn.Module):
@@ -84,11 +84,11 @@ def test_a_network_that_channels_last_breaks_is_run_in_the_usual_layout(made):
     torch.manual_seed(0)
     network, images = made().eval(), torch.randn(3, 3, 8, 8)
     expected = network(images).detach()
-    found = inspect_layers(network, ["fc"], images, name="small").layers
+    inspected = inspect_layers(network, ["fc"], images, name="small").layers
     network.to(memory_format=torch.channels_last)
-    with pool_layers(network, found, name="small") as forward:
-        given = forward(images.contiguous(memory_format=torch.channels_last))["fc"]
-    assert torch.allclose(given, expected, atol=1e-5)
+    with pool_layers(network, inspected, name="small") as forward:
+        outputs = forward(images.contiguous(memory_format=torch.channels_last))["fc"]
+    assert torch.allclose(outputs, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
@@ -107,11 +107,11 @@ def test_a_batch_of_one_that_the_network_squeezes_keeps_its_row(count):
             return x.squeeze()
 
     network, images = Squeezed().eval(), torch.randn(5, 3, 8, 8)
-    found = inspect_layers(network, ["pool", "fc"], images[:3], name="small").layers
-    with pool_layers(network, found, name="small") as forward:
-        given = forward(images[:count])
-    assert torch.allclose(given["pool"], images[:count].mean((2, 3)), atol=1e-6)
-    assert given["fc"].shape == (count, 2)
+    inspected = inspect_layers(network, ["pool", "fc"], images[:3], name="small").layers
+    with pool_layers(network, inspected, name="small") as forward:
+        outputs = forward(images[:count])
+    assert torch.allclose(outputs["pool"], images[:count].mean((2, 3)), atol=1e-6)
+    assert outputs["fc"].shape == (count, 2)
 
 
 def test_an_output_that_changes_its_size_with_the_picture_is_refused():
@@ -121,9 +121,9 @@ def test_an_output_that_changes_its_size_with_the_picture_is_refused():
 
     network = nn.Sequential(Cropped()).eval()
     images = torch.ones(3, 3, 8, 8)
-    found = inspect_layers(network, ["0"], images, name="small", units_axis=1).layers
+    inspected = inspect_layers(network, ["0"], images, name="small", units_axis=1).layers
     with (
-        pool_layers(network, found, name="small") as forward,
+        pool_layers(network, inspected, name="small") as forward,
         pytest.raises(InputError, match="it gave 3 units for each"),
     ):
         forward(-images)

@@ -73,11 +73,11 @@ def test_a_call_has_to_be_chosen_where_there_are_several():
     refused(network, "block@4", "calls 'block' 3 times, not 4")
     layers = found(network, "block@1", "block@3")
     with pool_layers(network, layers, name="small") as forward:
-        given = forward(pictures())
+        outputs = forward(pictures())
     with torch.no_grad():
         once = network.block(network.conv(pictures()))
-        assert torch.allclose(given["block@1"], once.mean((2, 3)), atol=1e-5)
-        assert torch.allclose(given["block@3"], network.block(network.block(once)).mean((2, 3)), atol=1e-5)
+        assert torch.allclose(outputs["block@1"], once.mean((2, 3)), atol=1e-5)
+        assert torch.allclose(outputs["block@3"], network.block(network.block(once)).mean((2, 3)), atol=1e-5)
 
 
 def test_an_element_has_to_be_chosen_where_there_are_several():
@@ -256,12 +256,12 @@ def test_layers_of_five_axes_are_pooled_over_space_and_time(pool):
     layers = inspect_layers(network, [f"conv:{pool}", f"head:{pool}"], clips, name="video").layers
     assert [(layer.pooling.kind, layer.units) for layer in layers] == [("volumes_first", 6), ("volumes_last", 5)]
     with pool_layers(network, layers, name="video") as forward, torch.inference_mode():
-        given = forward(clips)
+        outputs = forward(clips)
         maps = network.conv(clips)
         volumes = network(clips)
     over = (lambda x, axes: x.amax(axes)) if pool == "max" else (lambda x, axes: x.mean(axes))
-    torch.testing.assert_close(given[f"conv:{pool}"], over(maps, (2, 3, 4)))
-    torch.testing.assert_close(given[f"head:{pool}"], over(volumes, (1, 2, 3)))
+    torch.testing.assert_close(outputs[f"conv:{pool}"], over(maps, (2, 3, 4)))
+    torch.testing.assert_close(outputs[f"head:{pool}"], over(volumes, (1, 2, 3)))
     assert layers[0].pooling.positions(maps).shape == (3, 4 * 4 * 4, 6)  # as an autoencoder reads them
 
 

@@ -11,8 +11,8 @@ def network():
 
 
 def test_patterns_match_within_a_level_in_the_order_of_the_network(network):
-    found = resolve_patterns(network, ["fc", "blocks.*", "conv:max"], name="small")
-    assert [one.name for one in found] == ["conv:max", "blocks.0", "blocks.1", "fc"]
+    requests = resolve_patterns(network, ["fc", "blocks.*", "conv:max"], name="small")
+    assert [one.name for one in requests] == ["conv:max", "blocks.0", "blocks.1", "fc"]
     assert [one.module for one in resolve_patterns(network, ["blocks.*.1"], name="small")] == [
         "blocks.0.1",
         "blocks.1.1",

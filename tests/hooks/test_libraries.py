@@ -142,6 +142,6 @@ def test_quantised_outputs_are_read_as_numbers():
         images = torch.rand(3, 3, 8, 8)
         layers = inspect_layers(network, ["1", "2"], images, name="it").layers
         with pool_layers(network, layers, name="it") as forward:
-            given = forward(images.contiguous(memory_format=torch.channels_last))
-    assert torch.allclose(given["1"], given["2"])
-    assert given["1"].shape == (3, 4)
+            outputs = forward(images.contiguous(memory_format=torch.channels_last))
+    assert torch.allclose(outputs["1"], outputs["2"])
+    assert outputs["1"].shape == (3, 4)

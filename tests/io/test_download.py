@@ -273,8 +273,8 @@ def test_a_proxy_that_is_not_there(site, tmp_path, monkeypatch):
 def test_the_jobs_of_a_sweep_share_one_download(site, tmp_path):
     name = pack(tmp_path / "published", "tar")
     with ThreadPoolExecutor(4) as pool:
-        found = set(pool.map(lambda _: fetch_file(site.url + name, None, tmp_path / "kept", unpack=True), range(4)))
-    assert found == {tmp_path / "kept/tree"}
+        paths = set(pool.map(lambda _: fetch_file(site.url + name, None, tmp_path / "kept", unpack=True), range(4)))
+    assert paths == {tmp_path / "kept/tree"}
     assert site.asked == ["/tree.tar"]
 
 

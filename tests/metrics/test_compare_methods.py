@@ -24,12 +24,12 @@ def labels(units, names) -> Labels:
 def test_only_units_in_common_are_compared():
     a = judged([0, 1, 2, 5], [True, True, False, False], rank=np.array([1.0, 1.0, 4.0, 9.0]))
     b = judged([5, 2, 7], [True, False, True], rank=np.array([1.0, 2.0, 1.0]))
-    found = compare_methods(a, b, **FAST)
-    assert found["judged"] == 2
-    assert found["top1_difference"] == -50
-    assert found["mean_rank_difference"] == 5
-    assert found["top1_p"] == 0.5  # one discordant unit: mid-p is half of its two-sided 1
-    assert "top5_difference" not in found
+    difference = compare_methods(a, b, **FAST)
+    assert difference["judged"] == 2
+    assert difference["top1_difference"] == -50
+    assert difference["mean_rank_difference"] == 5
+    assert difference["top1_p"] == 0.5  # one discordant unit: mid-p is half of its two-sided 1
+    assert "top5_difference" not in difference
 
 
 def test_no_unit_in_common_leaves_the_count():
@@ -39,10 +39,10 @@ def test_no_unit_in_common_leaves_the_count():
 def test_the_same_method_does_not_differ_from_itself():
     cosine = np.random.default_rng(0).random(30)
     a = judged(range(30), cosine > 0.5, top5=cosine > 0.1, named=np.arange(30), clip_cosine=cosine)
-    found = compare_methods(a, a, **FAST)
-    assert {value for name, value in found.items() if name.endswith("_p")} == {1.0}
-    assert found["clip_cosine_difference_ci95"] == [0, 0]
-    assert found["clip_cosine_n"] == 30
+    difference = compare_methods(a, a, **FAST)
+    assert {value for name, value in difference.items() if name.endswith("_p")} == {1.0}
+    assert difference["clip_cosine_difference_ci95"] == [0, 0]
+    assert difference["clip_cosine_n"] == 30
 
 
 def test_a_clear_difference_is_found_by_every_test():
@@ -58,14 +58,14 @@ def test_a_clear_difference_is_found_by_every_test():
         "named": units,
         "sentence_cosine": rng.normal(0.4, 0.1, 200),
     }
-    a, b = (judged(units, given["rank"] == 1, top5=given["rank"] <= 5, **given) for given in (better, worse))
-    found = compare_methods(a, b, **FAST)
-    assert found["judged"] == found["sentence_cosine_n"] == 200
+    a, b = (judged(units, values["rank"] == 1, top5=values["rank"] <= 5, **values) for values in (better, worse))
+    difference = compare_methods(a, b, **FAST)
+    assert difference["judged"] == difference["sentence_cosine_n"] == 200
     for name in ("top1", "top5", "mean_rank", "sentence_cosine"):
-        low, high = found[f"{name}_difference_ci95"]
-        assert low <= found[f"{name}_difference"] <= high
+        low, high = difference[f"{name}_difference_ci95"]
+        assert low <= difference[f"{name}_difference"] <= high
         assert low > 0 or high < 0
-        assert 0 < found[f"{name}_p"] < 0.01
+        assert 0 < difference[f"{name}_p"] < 0.01
 
 
 def test_cosines_are_compared_on_units_that_are_not_judged():
@@ -127,10 +127,10 @@ def scored(seed, more=0.0, units=200):
 
 def test_the_least_detectable_difference_is_its_formula():
     a, b = scored(0), scored(1)
-    found = compare_methods(a, b, **FAST)
+    difference = compare_methods(a, b, **FAST)
     differences = a.faithfulness["whitened"] - b.faithfulness["whitened"]
     expected = 2.8 * differences.std(ddof=1) / np.sqrt(200)
-    assert found["faithfulness.whitened_least_detectable"] == pytest.approx(expected)
+    assert difference["faithfulness.whitened_least_detectable"] == pytest.approx(expected)
     shares = compare_methods(judged(range(40), [True] * 40), judged(range(40), [True] * 30 + [False] * 10), **FAST)
     assert shares["top1_least_detectable"] == pytest.approx(2.8 * 100 * np.std([0] * 30 + [1] * 10, ddof=1) / 40**0.5)
 

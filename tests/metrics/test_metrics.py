@@ -203,11 +203,11 @@ AXES = ("units", "named", "labelled", "candidates")  # never missing alone
 @pytest.mark.parametrize("entry", [entry.name for entry in fields(UnitResults) if entry.name not in AXES])
 def test_what_a_method_does_not_give_leaves_its_figures_out(entry):
     emptied = replace(full(0), **{entry: {} if entry in ("faithfulness", "floor") else None})
-    found = summarise(emptied, total_units=42, resamples=9)
+    metrics = summarise(emptied, total_units=42, resamples=9)
     for figure in METRICS:
         needs = {"faithfulness" if name.startswith("faithfulness") else name for name in figure.of}
         needs |= {"floor" for name in figure.of if name.endswith("_over_floor")}
-        assert (figure.key in found) == (entry not in needs)
+        assert (figure.key in metrics) == (entry not in needs)
 
 
 def test_a_metric_of_ones_own_has_the_interval_and_the_test_of_its_own_statistic():

@@ -40,14 +40,14 @@ def test_the_published_rule_is_the_narrower_one(a, b):
 @given(st.lists(words, min_size=1, max_size=8), st.lists(words, max_size=4))
 @settings(deadline=None)
 def test_accepted_columns_are_those_of_the_pairwise_rule(names, truths):
-    found = accepted_columns([(truth,) for truth in truths], names)
+    accepted = accepted_columns([(truth,) for truth in truths], names)
     if list(truths) != names:
         listed, true = NameMatcher.of(names), matcher_for([(truth,) for truth in truths])
         pairwise = [
             [column for column, name in enumerate(names) if are_same_name(name, truth, first=listed, second=true)]
             for truth in truths
         ]
-        assert [columns.tolist() for columns in found] == pairwise
+        assert [columns.tolist() for columns in accepted] == pairwise
 
 
 @pytest.mark.parametrize(
@@ -117,8 +117,8 @@ def test_the_list_says_whether_it_is_brodens():
     ],
 )
 def test_a_name_in_front_of_brackets_is_a_synonym_where_no_other_name_is_it(names, truth, right):
-    (found,) = accepted_columns([tuple(truth.split(", "))], names)
-    assert found.tolist() == right
+    (accepted,) = accepted_columns([tuple(truth.split(", "))], names)
+    assert accepted.tolist() == right
     # It is the same the other way round: true names with brackets, concepts without.
     rows = accepted_columns([(name,) for name in names], (truth, "another", "third"))
     assert [row for row, columns in enumerate(rows) if 0 in columns] == right
@@ -153,9 +153,9 @@ def test_a_class_list_is_matched_by_place():
 
 def test_another_set_is_matched_by_name():
     truth = [("crane",), None, ("tench, Tinca tinca",), ("abbey",)]
-    found = accepted_columns(truth, ("Crane", "tinca-tinca", "tench", "crane"))
-    assert found[1] is None
-    assert [columns.tolist() for columns in (found[0], found[2], found[3])] == [[0, 3], [1, 2], []]
+    accepted = accepted_columns(truth, ("Crane", "tinca-tinca", "tench", "crane"))
+    assert accepted[1] is None
+    assert [columns.tolist() for columns in (accepted[0], accepted[2], accepted[3])] == [[0, 3], [1, 2], []]
 
 
 def test_named_in():
@@ -168,9 +168,9 @@ def test_named_in():
 def test_twenty_thousand_words_against_a_thousand_classes():
     words = (REFERENCE / "20k.txt").read_text().split("\n")
     classes = (REFERENCE / "imagenet_labels.txt").read_text().split("\n")
-    found = accepted_columns([(name,) for name in classes], words)
-    assert sum(len(columns) > 0 for columns in found) == 291
-    assert words[found[classes.index("banana")][0]] == "banana"
+    accepted = accepted_columns([(name,) for name in classes], words)
+    assert sum(len(columns) > 0 for columns in accepted) == 291
+    assert words[accepted[classes.index("banana")][0]] == "banana"
     same_list = accepted_columns([(name,) for name in classes], classes)
     np.testing.assert_array_equal(np.concatenate(same_list), np.arange(1000))
 
@@ -182,7 +182,7 @@ def test_both_rules_on_the_published_tally_of_places365():
         labels = [row["label"] for row in csv.DictReader(file)]
     classes = read_places_classes((REFERENCE / "categories_places365.txt").read_text().splitlines())
     scenes = (REFERENCE / "broden_scenes.txt").read_text().split()
-    judged = [i for i, known in enumerate(find_in_names([(name,) for name in classes], scenes)) if known]
+    judged = [i for i, columns in enumerate(find_in_names([(name,) for name in classes], scenes)) if columns]
     assert (len(classes), len(judged)) == (365, 268)
     assert sum(are_same_name(labels[i], classes[i]) for i in judged) == 141
     assert sum(are_same_as_published(labels[i], classes[i]) for i in judged) == 117

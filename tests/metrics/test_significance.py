@@ -64,21 +64,21 @@ def test_the_interval_of_shares_leaves_out_0_exactly_where_the_test_rejects(unit
     estimate = (only_a - only_b) / units
     assert ((low <= estimate + 1e-9) & (estimate <= high + 1e-9)).all()
     for row in np.random.default_rng(0).integers(0, len(p), 40):
-        found = compare_shares(*pair(only_a[row], only_b[row], neither=units - only_a[row] - only_b[row]))
-        assert found.interval == pytest.approx((100 * low[row], 100 * high[row]))
-        assert (found.value, found.p) == pytest.approx((100 * estimate[row], p[row]))
+        difference = compare_shares(*pair(only_a[row], only_b[row], neither=units - only_a[row] - only_b[row]))
+        assert difference.interval == pytest.approx((100 * low[row], 100 * high[row]))
+        assert (difference.value, difference.p) == pytest.approx((100 * estimate[row], p[row]))
 
 
 @given(st.integers(0, 40), st.integers(0, 40))
 @settings(deadline=None)
 def test_mcnemars_mid_p_is_half_way_between_the_exact_p_and_the_p_of_more_extreme_counts(only_a, only_b):
-    found = mcnemar(np.array([only_a]), np.array([only_b]))[0]
+    difference = mcnemar(np.array([only_a]), np.array([only_b]))[0]
     if only_a == only_b:
-        assert found == 1
+        assert difference == 1
         return
     both, fewer = only_a + only_b, min(only_a, only_b)
     exact = stats.binomtest(fewer, both).pvalue
-    assert found == pytest.approx(exact - stats.binom.pmf(fewer, both, 0.5))
+    assert difference == pytest.approx(exact - stats.binom.pmf(fewer, both, 0.5))
 
 
 def test_mcnemars_exact_part_is_that_of_statsmodels():
@@ -104,11 +104,11 @@ def restricted(b, c, n, d):
 @settings(deadline=None, max_examples=60)
 def test_sign_flips_go_through_every_choice_of_signs(differences):
     differences = np.array(differences, dtype=float)
-    found = compare_means(differences, np.zeros(len(differences)), seed=0, resamples=99)
+    difference = compare_means(differences, np.zeros(len(differences)), seed=0, resamples=99)
     sums = np.array([np.dot(signs, differences) for signs in product([1, -1], repeat=len(differences))])
     one_sided = min(np.mean(sums >= differences.sum()), np.mean(sums <= differences.sum()))
-    assert found.p == pytest.approx(min(1, 2 * one_sided))
-    assert found.value == pytest.approx(differences.mean())
+    assert difference.p == pytest.approx(min(1, 2 * one_sided))
+    assert difference.value == pytest.approx(differences.mean())
 
 
 def test_the_exact_p_of_sign_flips_is_scipys():
@@ -123,13 +123,13 @@ def test_the_exact_p_of_sign_flips_is_scipys():
 def test_the_interval_of_means_leaves_out_0_exactly_where_the_test_rejects(units, shift, seed):
     rng = np.random.default_rng(seed)
     a, b = rng.integers(0, 4, units) + shift, rng.integers(0, 4, units)
-    found = compare_means(a, b.astype(float), seed=seed, resamples=999)
-    if found.interval is None:
+    difference = compare_means(a, b.astype(float), seed=seed, resamples=999)
+    if difference.interval is None:
         assert units < 6
-        assert found.p > 0.05
+        assert difference.p > 0.05
     else:
-        low, high = found.interval
-        assert (low > 0 or high < 0) == (found.p <= 0.05)
+        low, high = difference.interval
+        assert (low > 0 or high < 0) == (difference.p <= 0.05)
 
 
 def test_the_interval_of_means_holds_every_mean_that_the_test_accepts():
@@ -142,8 +142,8 @@ def test_the_interval_of_means_holds_every_mean_that_the_test_accepts():
 
 def test_the_interval_of_means_covers_symmetric_differences_as_often_as_it_says():
     rng = np.random.default_rng(0)
-    found = [compare_means(rng.standard_t(3, 28), np.zeros(28), seed=n, resamples=399) for n in range(600)]
-    covered = np.mean([low <= 0 <= high for low, high in (difference.interval for difference in found)])
+    intervals = [compare_means(rng.standard_t(3, 28), np.zeros(28), seed=n, resamples=399) for n in range(600)]
+    covered = np.mean([low <= 0 <= high for low, high in (difference.interval for difference in intervals)])
     assert 0.93 <= covered <= 0.98
 
 

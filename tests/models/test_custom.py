@@ -118,8 +118,8 @@ def run(tmp_path):
         model = CustomModel(name="mine", layers=["0"], factory=f"{tmp_path / 'behaving.py'}:make", options=options)
         store = Store(tmp_path / "cache")
         settings = ExtractionSettings(device="cpu", progress=False, workers=0)
-        found = extract(model, Pictures(), Precomputed(str(tmp_path)), layers=["0"], store=store, settings=settings)
-        return found.activations["0"], any(name.startswith("activations") for name in store.made)
+        features = extract(model, Pictures(), Precomputed(str(tmp_path)), layers=["0"], store=store, settings=settings)
+        return features.activations["0"], any(name.startswith("activations") for name in store.made)
 
     return extracted
 
@@ -246,13 +246,13 @@ def test_what_users_bring_is_read(tmp_path, factory, layer, units):
         device="cpu", progress=False, workers=0, batch_size=3
     )  # the last batch is one picture
     clip, store = Precomputed(str(tmp_path)), Store(tmp_path / "cache")
-    found = extract(model, Pictures(), clip, layers=[layer], store=store, settings=settings).activations[layer]
-    assert found.shape == (4, units)
+    activations = extract(model, Pictures(), clip, layers=[layer], store=store, settings=settings).activations[layer]
+    assert activations.shape == (4, units)
     network = model.build()
     with torch.inference_mode():
-        given = network.module(torch.stack([network.transform(Pictures()[index]) for index in range(4)]))
-    given = given["pooled"] if isinstance(given, dict) else given
-    assert torch.allclose(found, given.mean((2, 3)) if given.ndim == 4 else given, atol=1e-5)
+        outputs = network.module(torch.stack([network.transform(Pictures()[index]) for index in range(4)]))
+    outputs = outputs["pooled"] if isinstance(outputs, dict) else outputs
+    assert torch.allclose(activations, outputs.mean((2, 3)) if outputs.ndim == 4 else outputs, atol=1e-5)
 
 
 def plain():

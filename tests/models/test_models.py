@@ -119,7 +119,7 @@ def test_names_come_from_lists_files_places_lines_and_imagenet(tmp_path):
 
 @pytest.mark.parametrize("blank", [0, 1, 2])
 def test_a_blank_line_is_a_unit_of_which_nothing_is_known_and_shifts_nothing(weights, tmp_path, blank):
-    names = [None if place == blank else (name,) for place, name in enumerate(("a", "b", "c", "d"))]
+    names = [None if position == blank else (name,) for position, name in enumerate(("a", "b", "c", "d"))]
     (tmp_path / "names.txt").write_text("".join(f"{name[0] if name else ''}\n" for name in names))
     model = recipe(weights, class_names=str(tmp_path / "names.txt"))
     assert find_truth(model, "fc", units=4) == tuple(names)

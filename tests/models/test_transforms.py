@@ -30,9 +30,9 @@ def applied(transform, network=None):
     ],
 )
 def test_what_a_transform_gives_becomes_a_float32_tensor(transform):
-    given, notes = applied(transform)
-    assert given.dtype == torch.float32
-    assert torch.allclose(given, PIXELS, atol=1e-6)
+    adapted, notes = applied(transform)
+    assert adapted.dtype == torch.float32
+    assert torch.allclose(adapted, PIXELS, atol=1e-6)
     assert notes == ()
 
 
@@ -48,11 +48,11 @@ def test_a_flat_input_stays_flat():
 def test_none_takes_what_a_timm_network_says_of_itself_or_that_of_imagenet():
     import timm
 
-    given, notes = applied(None, timm.create_model("vit_tiny_patch16_224", img_size=96, depth=1))
-    assert given.shape == (3, 96, 96)
+    adapted, notes = applied(None, timm.create_model("vit_tiny_patch16_224", img_size=96, depth=1))
+    assert adapted.shape == (3, 96, 96)
     assert notes == ("mine came without a transform; that of its timm architecture was used",)
-    given, notes = applied(None)
-    assert given.shape == (3, 224, 224)
+    adapted, notes = applied(None)
+    assert adapted.shape == (3, 224, 224)
     assert notes == (
         "mine came without a transform; ImageNet's was used: 224 x 224 from the middle, its mean and deviation",
     )
@@ -61,9 +61,9 @@ def test_none_takes_what_a_timm_network_says_of_itself_or_that_of_imagenet():
 def test_a_processor_of_transformers_is_called_with_the_picture():
     transformers = pytest.importorskip("transformers")
     processor = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    given, _ = applied(processor)
-    assert given.shape == (3, 32, 32)
-    assert torch.allclose(given, processor(images=PICTURE, return_tensors="pt")["pixel_values"][0])
+    adapted, _ = applied(processor)
+    assert adapted.shape == (3, 32, 32)
+    assert torch.allclose(adapted, processor(images=PICTURE, return_tensors="pt")["pixel_values"][0])
 
 
 @pytest.mark.parametrize(

@@ -100,22 +100,22 @@ def test_latents_have_the_size_of_the_autoencoder(tmp_path):
 
     weights, said = {"W_enc": torch.randn(192, 500), "b_enc": torch.zeros(500)}, {"activation": "relu"}
     save_file(weights, tmp_path / "sae.safetensors", said)  # no setting has to repeat what the file says
-    found = planned(*SMALL, "units=sae", "units.layer=layer3", f"units.weights={tmp_path}/sae.safetensors",
+    plan = planned(*SMALL, "units=sae", "units.layer=layer3", f"units.weights={tmp_path}/sae.safetensors",
                     f"cache.dir={tmp_path}/cache")  # fmt: skip
-    assert step(found, "layer3.sae").bytes == 4 * 600 * 500
+    assert step(plan, "layer3.sae").bytes == 4 * 600 * 500
 
 
 def test_what_is_missing_is_named_and_not_downloaded(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("a plan downloads nothing"))
-    found = planned("model=resnet50", f"data_dir={tmp_path}/data", f"cache.dir={tmp_path}/cache")
-    assert [one.name for one in found.downloads] == [
+    plan = planned("model=resnet50", f"data_dir={tmp_path}/data", f"cache.dir={tmp_path}/cache")
+    assert [one.name for one in plan.downloads] == [
         "timm/resnet50.tv_in1k/model.safetensors",
         "timm/vit_base_patch16_clip_224.openai/open_clip_model.safetensors",
         "cifar-100-binary.tar.gz",
     ]
-    assert found.images is None
+    assert plan.images is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -123,9 +123,9 @@ def test_weights_that_are_missing_leave_the_rest_to_be_told(tmp_path, monkeypatc
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     words = ["model=resnet18", "probe=shapes", "clip=shapes", "concepts=shapes", "probe.size=64"]
-    found = planned(*words, f"cache.dir={tmp_path}/cache", "model.layers=[layer1,layer4]")
-    assert [one.name for one in found.downloads] == ["timm/resnet18.tv_in1k/model.safetensors"]
-    assert step(found, "layer4").bytes == 4 * 64 * 512
+    plan = planned(*words, f"cache.dir={tmp_path}/cache", "model.layers=[layer1,layer4]")
+    assert [one.name for one in plan.downloads] == ["timm/resnet18.tv_in1k/model.safetensors"]
+    assert step(plan, "layer4").bytes == 4 * 64 * 512
 
 
 def test_what_the_run_refuses_its_plan_refuses(tmp_path):
@@ -135,26 +135,26 @@ def test_what_the_run_refuses_its_plan_refuses(tmp_path):
 
 @pytest.mark.parametrize(("choice", "whole"), [("soft_wpmi", False), ("whitened_wpmi", True), ("cos", True)])
 def test_a_function_that_reads_all_activations_is_told(tmp_path, choice, whole):
-    found = planned("probe.size=600", f"similarity={choice}", f"cache.dir={tmp_path}/cache")
-    assert ("all activations are read: features.keep=lists will not do" in found.notes) == whole
+    plan = planned("probe.size=600", f"similarity={choice}", f"cache.dir={tmp_path}/cache")
+    assert ("all activations are read: features.keep=lists will not do" in plan.notes) == whole
 
 
 @pytest.mark.slow
 def test_the_command_prints_it_and_leaves_nothing(tmp_path):
     words = [*SMALL, "plan=true", f"cache.dir={tmp_path}/cache", "hydra.run.dir=out"]
     command = [sys.executable, str(ROOT / "run.py"), *words]
-    told = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True).stdout
-    assert "one pass over the images" in told
-    assert "plan: 600 images, " in " ".join(told.split())
+    printed = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True).stdout
+    assert "one pass over the images" in printed
+    assert "plan: 600 images, " in " ".join(printed.split())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_is_said(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("cd_exp.plan.planning._free_bytes", lambda folder: 1000)
-    found = planned(*SMALL, f"cache.dir={tmp_path}/cache")
+    run_plan = planned(*SMALL, f"cache.dir={tmp_path}/cache")
     from rich.console import Console
 
-    plan.show_plan(Console(width=200), found)
+    plan.show_plan(Console(width=200), run_plan)
     assert "it does not fit: set cache.dir to a larger disk" in capsys.readouterr().out
 
 

@@ -126,18 +126,18 @@ def test_equal_coverage_goes_to_the_later_category(root):
 
 def test_masks_of_all_categories(root):
     probe = probes.broden(root=str(root))
-    found = probe.segmentation(0)
-    assert found.maps.shape == (5, 4, 4)
-    assert [names(probe, found.maps[i]) for i in range(5)] == [
+    segmentation = probe.segmentation(0)
+    assert segmentation.maps.shape == (5, 4, 4)
+    assert [names(probe, segmentation.maps[i]) for i in range(5)] == [
         {"red-c"},
         {"car", "far away"},
         {"wheel"},
         {"door"},
         {"metal"},
     ]
-    assert names(probe, found.whole) == {"street-s"}
+    assert names(probe, segmentation.whole) == {"street-s"}
     car = probe.concepts.index("car")
-    np.testing.assert_array_equal(found.maps[1] == car, corner(1).astype(bool))
+    np.testing.assert_array_equal(segmentation.maps[1] == car, corner(1).astype(bool))
 
 
 def test_images_without_some_categories_and_of_other_sizes(root):

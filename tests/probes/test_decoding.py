@@ -87,16 +87,16 @@ KINDS = {kind: encoded(gradient(), kind) for kind in ("PNG", "JPEG", "GIF", "BMP
 @settings(max_examples=150, deadline=None)
 def test_whatever_is_wrong_with_a_file_is_an_oserror(kind, places, byte, kept):
     data = bytearray(KINDS[kind][: max(1, int(kept * len(KINDS[kind])))])
-    for place in places:
-        data[int(place * len(data))] = byte
+    for position in places:
+        data[int(position * len(data))] = byte
     with contextlib.suppress(OSError):
         assert decode_rgb(bytes(data), where="x").mode == "RGB"
 
 
 def damaged(kind: str, **bytes_at: int) -> bytes:
     data = bytearray(encoded(gradient(), kind))
-    for place, byte in bytes_at.items():
-        data[int(place.removeprefix("at"))] = byte
+    for offset, byte in bytes_at.items():
+        data[int(offset.removeprefix("at"))] = byte
     return bytes(data)
 
 

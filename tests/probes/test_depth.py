@@ -61,8 +61,8 @@ def tiff(
     tags += [(284, 3, [2 if planar else 1])] + ([(338, 3, [0] * extra)] if extra else [])
     start = 8 + 2 + 12 * len(tags) + 4
     room, entries = b"", b""
-    place = start + sum(len(v) * (2 if t == 3 else 4) for _, t, v in tags if len(v) * (2 if t == 3 else 4) > 4)
-    offsets = [place + sum(map(len, strips[:n])) for n in range(len(strips))]
+    offset = start + sum(len(v) * (2 if t == 3 else 4) for _, t, v in tags if len(v) * (2 if t == 3 else 4) > 4)
+    offsets = [offset + sum(map(len, strips[:n])) for n in range(len(strips))]
     for tag, form, given_values in tags:
         listed = offsets if tag == 273 else given_values
         data = struct.pack(order + ("H" if form == 3 else "I") * len(listed), *listed)
@@ -172,8 +172,8 @@ def test_thirty_two_bits_keep_their_sign(sign):
     numbers = np.array([[0, 2**31 - 1, 3_000_000_000]], np.int64) - (2**31 if sign else 0)
     encoded = bytearray(tiff(numbers % 2**32, bits=32))
     if sign:  # an unused tag becomes the sample format
-        place = encoded.index(struct.pack("<HHI", 284, 3, 1))
-        encoded[place : place + 12] = struct.pack("<HHIHH", 339, 3, 1, 2, 0)
+        offset = encoded.index(struct.pack("<HHI", 284, 3, 1))
+        encoded[offset : offset + 12] = struct.pack("<HHIHH", 339, 3, 1, 2, 0)
     seen = read_value_range(bytes(encoded), where="x")
     assert (seen.low, seen.high, seen.full) == (numbers.min(), numbers.max(), 2.0 ** (31 if sign else 32) - 1)
 
@@ -209,8 +209,8 @@ def deep_header(kind: str) -> bytes:
     if kind == "JPEG2000":
         data[data.index(b"\xff\x4f\xff\x51") + 42] = 11
     else:
-        place = data.index(b"pixi") + 9
-        data[place : place + 3] = b"\x0c\x0c\x0c"
+        offset = data.index(b"pixi") + 9
+        data[offset : offset + 3] = b"\x0c\x0c\x0c"
     return bytes(data)
 
 

@@ -66,16 +66,16 @@ def test_the_column_of_a_hugging_face_set(tmp_path):
     }
     columns = {"image": images, "breed": [1, -1, 0], "text": ["a", None, "b"], "number": [0, 1, 2]}
     datasets.Dataset.from_dict(columns, features=datasets.Features(kinds)).save_to_disk(tmp_path / "saved")
-    place = {"path": str(tmp_path / "saved"), "split": "train"}
-    probe = probes.huggingface(**place)
+    arguments = {"path": str(tmp_path / "saved"), "split": "train"}
+    probe = probes.huggingface(**arguments)
     assert list(probe.image_classes) == ["pug", "", "poodle"]
     assert labels_of(probe, "pug", "poodle", "") == [[1, 0, 0], [0, 0, 1], None]
-    assert list(probes.huggingface(**place, label="text").image_classes) == ["a", "", "b"]
-    assert probe.fingerprint == probes.huggingface(**place, label="text").fingerprint
+    assert list(probes.huggingface(**arguments, label="text").image_classes) == ["a", "", "b"]
+    assert probe.fingerprint == probes.huggingface(**arguments, label="text").fingerprint
     with pytest.raises(InputError, match=r"probe.label=number of .* holds Value, not the names of classes"):
-        probes.huggingface(**place, label="number")
+        probes.huggingface(**arguments, label="number")
     with pytest.raises(InputError, match=r"column 'bred' is not in .*saved; did you mean 'breed'"):
-        probes.huggingface(**place, label="bred")
+        probes.huggingface(**arguments, label="bred")
     columns["other"], kinds["other"] = [0, 0, 0], datasets.ClassLabel(names=["x"])
     datasets.Dataset.from_dict(columns, features=datasets.Features(kinds)).save_to_disk(tmp_path / "two")
     assert probes.huggingface(path=str(tmp_path / "two"), split="train").image_classes is None, "which is meant?"

@@ -43,8 +43,10 @@ def test_binds_to_its_constructor(group, choice):
 
 
 def no_missing(node: dict) -> dict:
-    given = {key: ["given"] if key == "names" else "given" for key in node}
-    return {key: no_missing(v) if isinstance(v, dict) else given[key] if v == "???" else v for key, v in node.items()}
+    arguments = {key: ["given"] if key == "names" else "given" for key in node}
+    return {
+        key: no_missing(v) if isinstance(v, dict) else arguments[key] if v == "???" else v for key, v in node.items()
+    }
 
 
 def test_every_constructor_has_a_choice():

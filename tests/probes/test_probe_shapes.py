@@ -19,10 +19,10 @@ def test_the_images_are_the_scenes():
 def test_the_masks_name_what_the_scene_shows():
     probe = probes.shapes(size=20)
     for index in range(20):
-        found = probe.segmentation(index)
-        height, width = found.maps.shape[1:]
+        segmentation = probe.segmentation(index)
+        height, width = segmentation.maps.shape[1:]
         assert (width, height) == probe[index].size
-        shown = {*np.unique(found.maps).tolist(), *found.whole} - {-1}
+        shown = {*np.unique(segmentation.maps).tolist(), *segmentation.whole} - {-1}
         scene = world.make_scene(index, seed=world.PROBE_SEED)
         assert shown == {*scene.attributes, len(world.ATTRIBUTES) + scene.label}
     assert len(probe.concepts) == len(probe.categories) == len(world.ANNOTATED)

@@ -48,9 +48,9 @@ def test_a_part_of_rendered_scenes_keeps_masks(tree):
     part = probes.subset(whole, limit=4, seed=3)
     rows = [whole.ids.index(name) for name in part.ids]
     assert (part.concepts, part.categories, part.name) == (whole.concepts, whole.categories, "shapes")
-    for place, row in enumerate(rows):
-        np.testing.assert_array_equal(np.asarray(part[place]), np.asarray(whole[row]))
-        np.testing.assert_array_equal(part.segmentation(place).maps, whole.segmentation(row).maps)
+    for position, row in enumerate(rows):
+        np.testing.assert_array_equal(np.asarray(part[position]), np.asarray(whole[row]))
+        np.testing.assert_array_equal(part.segmentation(position).maps, whole.segmentation(row).maps)
     assert not probes.subset(probes.folder(root=str(tree)), limit=2).has_masks
     with pytest.raises(IndexError):
         part[4]

@@ -65,10 +65,10 @@ def test_a_judge_knows_the_same_of_the_same_images(tmp_path, name, made):
     AnnotationsJudge().check(wrapped)
     expected, values = concept_presence(probe, rows), concept_presence(wrapped, range(len(rows)))
     for word in WORDS:
-        told = [function(word) for function in (expected, values)]
+        presence = [function(word) for function in (expected, values)]
         if not probe.has_masks:  # of a class that none of these images has, the images alone do not tell
-            told = [None if one is None or not one.any() else one for one in told]
-        first, second = (None if one is None else one.tolist() for one in told)
+            presence = [None if one is None or not one.any() else one for one in presence]
+        first, second = (None if one is None else one.tolist() for one in presence)
         assert first == second, word
     assert content_digests(wrapped, range(len(rows))) == content_digests(probe, rows)
     assert content_digests(wrapped, [3, 1, 2]) == content_digests(probe, [rows[3], rows[1], rows[2]])

@@ -26,22 +26,22 @@ def table(tmp_path, text, name="MILAN/net_layer4.csv"):
 
 
 def test_a_table_of_labels(tmp_path):
-    found = read_score_table(table(tmp_path, LABELS))
-    assert (found.method, found.network, found.layer) == ("MILAN", "net", "layer4")
-    assert found.units.tolist() == [0, 1]
-    assert found.labels == found.explanations == ("dog", "polka, dotted")
-    assert found.score.tolist() == [-0.25, 0.5]
-    assert set(found.scores) == {SCORE, "sim ablation(norm)"}
+    score_table = read_score_table(table(tmp_path, LABELS))
+    assert (score_table.method, score_table.network, score_table.layer) == ("MILAN", "net", "layer4")
+    assert score_table.units.tolist() == [0, 1]
+    assert score_table.labels == score_table.explanations == ("dog", "polka, dotted")
+    assert score_table.score.tolist() == [-0.25, 0.5]
+    assert set(score_table.scores) == {SCORE, "sim ablation(norm)"}
 
 
 def test_a_table_of_weighted_sums(tmp_path):
-    found = read_score_table(table(tmp_path, SUMS, "LE_label/net_layer4.csv"))
-    assert found.layer == "layer3"  # as the table says
-    assert found.labels == ("gymnasium, indoor", "sea")
-    assert found.explanations == ("1.50 gymnasium, indoor + 0.25 cat", "0.75 sea")
-    labels = found.as_labels()
-    assert labels.judged_label == found.explanations
-    assert labels.descriptions == found.labels
+    score_table = read_score_table(table(tmp_path, SUMS, "LE_label/net_layer4.csv"))
+    assert score_table.layer == "layer3"  # as the table says
+    assert score_table.labels == ("gymnasium, indoor", "sea")
+    assert score_table.explanations == ("1.50 gymnasium, indoor + 0.25 cat", "0.75 sea")
+    labels = score_table.as_labels()
+    assert labels.judged_label == score_table.explanations
+    assert labels.descriptions == score_table.labels
 
 
 @pytest.mark.parametrize(
@@ -72,10 +72,10 @@ def test_what_is_no_table_of_scores(tmp_path, text, message):
     ],
 )
 def test_the_published_means_and_collision_come_out_to_the_digit(name, mean, shared):
-    found = read_score_table(PUBLISHED / name / "resnet50_imagenet_layer4.csv")
-    assert len(found.units) == 2048
-    assert round(float(found.score.mean()), 4) == mean
-    assert abs(metrics.shared_label(np.array(found.labels)) - shared) <= 0.0005 + 1e-9
+    score_table = read_score_table(PUBLISHED / name / "resnet50_imagenet_layer4.csv")
+    assert len(score_table.units) == 2048
+    assert round(float(score_table.score.mean()), 4) == mean
+    assert abs(metrics.shared_label(np.array(score_table.labels)) - shared) <= 0.0005 + 1e-9
 
 
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason="the published tables are not there")
@@ -83,9 +83,9 @@ def test_every_published_table_can_be_read():
     paths = sorted(PUBLISHED.glob("*/*/*.csv"))
     assert len(paths) == 40
     for path in paths:
-        found = read_score_table(path)
-        assert np.isfinite(found.score).all()
-        assert found.units.tolist() == list(range(len(found.units)))
+        score_table = read_score_table(path)
+        assert np.isfinite(score_table.score).all()
+        assert score_table.units.tolist() == list(range(len(score_table.units)))
 
 
 def made(method, score, units=None):
@@ -126,7 +126,7 @@ def test_a_judge_that_agrees_by_chance_cannot_rank():
 def test_labels_that_the_judge_does_not_know_are_counted():
     tables = [made("a", [0.1, 0.9, 0.4, 0.3]), made("b", [0.2, 0.5, 0.6, 0.1], units=[1, 2, 3, 7])]
     ours = {"a": np.array([np.nan, 0.5, 0.6, 0.7]), "b": np.array([0.1, 0.2, np.nan, 0.4])}
-    found = lay_beside(tables, ours)
-    assert [(one.statistic, one.first, one.units, one.known) for one in found] == [
+    comparison = lay_beside(tables, ours)
+    assert [(one.statistic, one.first, one.units, one.known) for one in comparison] == [
         ("spearman", "a", 3, 0.75), ("winner", "a", 2, pytest.approx(2 / 3)), ("spearman", "b", 3, 0.75)
     ]  # fmt: skip

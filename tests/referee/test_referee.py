@@ -153,9 +153,9 @@ def test_beliefs_and_human_ratings_of_a_run_are_columns(judged, tmp_path):
         writer.writeheader()
         writer.writerows(rows)
     assert referee_main([str(folder), "--out", str(tmp_path / "out")]) == 0
-    found = rows_of(tmp_path / "out")["fc", "clip_dissect"]
-    assert (float(found["p_right_mean"]), float(found["human_rating"])) == (0.25, 0.5)
-    assert float(found["stability_mean"]) == 0.5
+    cells = rows_of(tmp_path / "out")["fc", "clip_dissect"]
+    assert (float(cells["p_right_mean"]), float(cells["human_rating"])) == (0.25, 0.5)
+    assert float(cells["stability_mean"]) == 0.5
 
 
 def test_published_scores_are_laid_beside_ours(judged, tmp_path, capsys):
@@ -172,10 +172,10 @@ def test_published_scores_are_laid_beside_ours(judged, tmp_path, capsys):
         path.write_text("unit,description,sim correlation\n" + "".join(lines))
         tables.append(str(path))
     assert referee_main([str(judged), "--published", *tables, "--out", str(tmp_path / "second"), "--json"]) == 0
-    found = {one["statistic"]: one for one in json.loads(capsys.readouterr().out)["published"]}
-    assert found["winner"]["verdict"] == "ranks as published"
-    assert found["winner"]["value"] > 0.95
-    assert found["winner"]["known"] == 1
+    by_statistic = {one["statistic"]: one for one in json.loads(capsys.readouterr().out)["published"]}
+    assert by_statistic["winner"]["verdict"] == "ranks as published"
+    assert by_statistic["winner"]["value"] > 0.95
+    assert by_statistic["winner"]["known"] == 1
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_published_scores_are_laid_beside_ours(judged, tmp_path, capsys):
 )
 def test_what_a_user_can_mend_is_one_line(judged, tmp_path, capsys, words, message):
     file = labels_file(tmp_path / "file.csv", shapes.CLASSES)
-    given = [word.replace("RUN", str(judged)).replace("FILE", str(file)) for word in words]
-    assert referee_main([*given, "--out", str(tmp_path / "out")]) == 2
+    command = [word.replace("RUN", str(judged)).replace("FILE", str(file)) for word in words]
+    assert referee_main([*command, "--out", str(tmp_path / "out")]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

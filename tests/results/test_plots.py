@@ -52,8 +52,8 @@ def test_what_cannot_be_drawn_is_left_out(outcome, tmp_path):
 
 def test_the_curve_of_ranks_starts_at_top_1():
     (line,) = plot_ranks({"fc": np.array([1.0, 1.0, 4.0, 40.0])}).axes[0].get_lines()
-    places, share = line.get_data()
-    assert dict(zip(places.tolist(), share.tolist(), strict=True)) == {1: 50, 4: 75, 40: 100}
+    positions, share = line.get_data()
+    assert dict(zip(positions.tolist(), share.tolist(), strict=True)) == {1: 50, 4: 75, 40: 100}
 
 
 def test_risk_is_drawn_against_coverage():

@@ -29,12 +29,12 @@ def test_every_cell_comes_back_as_it_was(tmp_path, outcome, manifest):
     results.write_run_files(tmp_path, outcome, manifest=manifest)
     rows = read_rows(tmp_path / "labels.csv")
     for layer, labels in outcome.labels.items():
-        for place, row in enumerate(row for row in rows if row["layer"] == layer):
-            assert row["description"] == labels.descriptions[place]
-            assert tuple(row["top5"].split("; ")) == labels.top[place]
-            assert float(row["similarity"]) == pytest.approx(labels.similarity[place], rel=1e-5)
-            assert tuple(filter(None, row["truth"].split("; "))) == (labels.truth[place] or ())
-            assert row["rank_of_truth"] == ("" if labels.ranks is None else str(int(labels.ranks[place])))
+        for position, row in enumerate(row for row in rows if row["layer"] == layer):
+            assert row["description"] == labels.descriptions[position]
+            assert tuple(row["top5"].split("; ")) == labels.top[position]
+            assert float(row["similarity"]) == pytest.approx(labels.similarity[position], rel=1e-5)
+            assert tuple(filter(None, row["truth"].split("; "))) == (labels.truth[position] or ())
+            assert row["rank_of_truth"] == ("" if labels.ranks is None else str(int(labels.ranks[position])))
 
 
 def test_cells_are_empty_where_nothing_is_known(tmp_path, outcome, manifest):
@@ -58,12 +58,12 @@ def test_a_methods_name_cannot_leave_the_folder(tmp_path, outcome, manifest):
 
 def test_metrics_are_those_of_the_contract(tmp_path, outcome, manifest):
     results.write_run_files(tmp_path, outcome, manifest=manifest)
-    found = json.loads((tmp_path / "metrics.json").read_text())
-    assert list(found) == ["layers", "baselines", "seconds"]
-    assert found["layers"]["fc"] == outcome.metrics["fc"]
-    assert found["layers"]["layer4.1.act2"] == {"units": 60}
-    assert found["baselines"]["netdissect"]["fc"]["top1"] == 43.7
-    assert found["seconds"] == {"features": 12.25, "similarity": 0.5, "total": 13.125}
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert list(metrics) == ["layers", "baselines", "seconds"]
+    assert metrics["layers"]["fc"] == outcome.metrics["fc"]
+    assert metrics["layers"]["layer4.1.act2"] == {"units": 60}
+    assert metrics["baselines"]["netdissect"]["fc"]["top1"] == 43.7
+    assert metrics["seconds"] == {"features": 12.25, "similarity": 0.5, "total": 13.125}
     assert json.loads((tmp_path / "comparisons.json").read_text()) == list(outcome.comparisons)
     assert json.loads((tmp_path / "manifest.json").read_text()) == manifest
 

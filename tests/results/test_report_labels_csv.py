@@ -23,8 +23,8 @@ def made(draw, layer="fc"):
         return draw(st.one_of(st.just(()), st.lists(of, min_size=units, max_size=units).map(tuple)))
 
     def array():
-        found = each(numbers)
-        return np.array(found) if found and not np.isnan(found).all() else None
+        labels = each(numbers)
+        return np.array(labels) if labels and not np.isnan(labels).all() else None
 
     ranks, general = array(), each(names)
     return {  # beartype draws random numbers of its own when a record is made
@@ -43,7 +43,7 @@ def made(draw, layer="fc"):
         "general_bits": array() if general else None,
         "marks": each(st.sets(st.sampled_from(FLAGS)).map(frozenset)),
         "judged_label": each(names),
-        "faithfulness": {name: found for name in ("pearson", "my own") if (found := array()) is not None},
+        "faithfulness": {name: labels for name in ("pearson", "my own") if (labels := array()) is not None},
     }
 
 
@@ -54,10 +54,10 @@ def test_what_is_written_is_read_back(tmp_path_factory, first, second):
     first, second = Labels(**first), Labels(**second)
     path = tmp_path_factory.mktemp("run") / "labels.csv"
     path.write_bytes(format_labels({first.layer: first, second.layer: second}).encode())
-    found = read_labels_csv(path)
+    read_labels = read_labels_csv(path)
     for labels in (first, second):
         for entry in fields(Labels):
-            written, read = getattr(labels, entry.name), getattr(found[labels.layer], entry.name)
+            written, read = getattr(labels, entry.name), getattr(read_labels[labels.layer], entry.name)
             if entry.name == "faithfulness":
                 assert written.keys() == read.keys()
                 assert all(written[name] == pytest.approx(read[name], nan_ok=True) for name in written)
@@ -118,8 +118,12 @@ def test_probabilities_are_numbers_in_the_frame():
 def test_names_with_the_separator_in_them_stay_one_name(tmp_path):
     labels = Labels("fc", np.arange(1), (("salt; pepper", 'the "x", y'),), np.zeros(1), stable_set=(("a;b", "c\\"),))
     (tmp_path / "labels.csv").write_text(format_labels({"fc": labels}))
-    found = read_labels_csv(tmp_path / "labels.csv")["fc"]
-    assert (found.top, found.stable_set, found.descriptions) == (labels.top, labels.stable_set, ("salt; pepper",))
+    read_labels = read_labels_csv(tmp_path / "labels.csv")["fc"]
+    assert (read_labels.top, read_labels.stable_set, read_labels.descriptions) == (
+        labels.top,
+        labels.stable_set,
+        ("salt; pepper",),
+    )
 
 
 def test_what_is_no_file_of_a_run_is_one_line(tmp_path):

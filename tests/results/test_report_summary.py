@@ -22,10 +22,10 @@ from cd_exp.results.summary import (
 @settings(max_examples=50, deadline=None)
 @given(count=st.integers(1, 3000), wanted=st.integers(1, 100))
 def test_a_spread_is_even_without_repeats_and_holds_both_ends(count, wanted):
-    places = spread_evenly(count, wanted)
-    assert len(set(places)) == len(places) == min(count, wanted)
-    assert places[0] == 0
-    assert len(places) == 1 or places[-1] == count - 1
+    positions = spread_evenly(count, wanted)
+    assert len(set(positions)) == len(positions) == min(count, wanted)
+    assert positions[0] == 0
+    assert len(positions) == 1 or positions[-1] == count - 1
 
 
 @settings(max_examples=20, deadline=None)

@@ -21,10 +21,10 @@ def begin(place: Path) -> None:
 
 
 def fails(folder, error, **files):
-    with own(folder) as place:
-        begin(place)
+    with own(folder) as run_path:
+        begin(run_path)
         for name, text in files.items():
-            (place / name.replace("_", ".")).write_text(text)
+            (run_path / name.replace("_", ".")).write_text(text)
         raise error
 
 
@@ -75,8 +75,8 @@ def test_a_bug_leaves_its_traces_and_so_does_a_run_with_results(tmp_path):
 
 def test_runs_begun_at_once_have_a_folder_each(tmp_path):
     def begun(_):
-        with own(tmp_path / "2026-01-01_00-00-00", timed=True) as place:
-            return place.name
+        with own(tmp_path / "2026-01-01_00-00-00", timed=True) as run_path:
+            return run_path.name
 
     with ThreadPoolExecutor(8) as pool:
         names = list(pool.map(begun, range(8)))
@@ -88,8 +88,8 @@ def test_two_runs_do_not_work_in_one_folder_at_once_but_one_after_the_other(tmp_
     busy = pytest.raises(InputError, match=r"another run is at work in .*run; give this one its own hydra.run.dir")
     with own(tmp_path / "run"), busy, own(tmp_path / "run"):
         pass
-    with own(tmp_path / "run") as place:
-        assert list(place.iterdir()) == []
+    with own(tmp_path / "run") as run_path:
+        assert list(run_path.iterdir()) == []
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names of devices")

@@ -79,17 +79,17 @@ def test_an_offline_run_says_what_the_files_say(outcome, written, capfd):
     about = RunInfo(config=CONFIG, group="sweep 1", job_type="dissect", name="job 3")
     said = logged(outcome, written, Wandb(project="tests", tags=["a"], units=7, images=3), about)
     assert capfd.readouterr() == ("", "")
-    found = records(written)
-    (run,) = of("run", found)[:1]
+    history = records(written)
+    (run,) = of("run", history)[:1]
     assert (run["project"], run["run_group"], run["job_type"], run["display_name"], run["tags"]) == (
         "tests", "sweep 1", "dissect", "job 3", ["a"],
     )  # fmt: skip
     assert {key: run["config"]["update"][key] for key in CONFIG} == CONFIG
     assert said.startswith("wandb sync ")
     assert Path(said.removeprefix("wandb sync ")).parent == written / "wandb"
-    assert not [key for record in of("run", found) for key in ("host", "git") if key in record]
-    assert of("run", found)[-1]["notes"] == "2 units of fc never fire: 3, 7"
-    metrics, summary = json.loads((written / "metrics.json").read_text()), summary_of(found)
+    assert not [key for record in of("run", history) for key in ("host", "git") if key in record]
+    assert of("run", history)[-1]["notes"] == "2 units of fc never fire: 3, 7"
+    metrics, summary = json.loads((written / "metrics.json").read_text()), summary_of(history)
     assert summary["fc/top1"] == metrics["layers"]["fc"]["top1"]
     assert [summary["fc/ci95_low"], summary["fc/ci95_high"]] == metrics["layers"]["fc"]["ci95"]
     assert summary["layer4.1.act2/units"] == 60
@@ -98,7 +98,7 @@ def test_an_offline_run_says_what_the_files_say(outcome, written, capfd):
     assert {key: summary[key] for key in flatten_dict(metrics, drop=["layers"])} == flatten_dict(
         metrics, drop=["layers"]
     )
-    assert of("exit", found)[-1]["exit_code"] == 0
+    assert of("exit", history)[-1]["exit_code"] == 0
 
 
 def test_the_table_and_the_files_stay_in_the_run_folder(outcome, written):
@@ -180,13 +180,13 @@ def test_the_artifact_has_page_and_figures_and_no_file_of_others(outcome, writte
 @pytest.mark.slow
 def test_system_metrics_are_sampled_unless_they_are_turned_off(tmp_path):
     for wanted in (True, False):
-        place = tmp_path / str(wanted)
-        place.mkdir()
-        with Wandb(system_metrics=wanted).run(folder=place, about=RunInfo(config={})):
+        folder = tmp_path / str(wanted)
+        folder.mkdir()
+        with Wandb(system_metrics=wanted).run(folder=folder, about=RunInfo(config={})):
             time.sleep(3)
-        found = records(place)
-        assert bool(of("stats", found)) is wanted
-        assert "environment" not in {record["type"] for record in found}
+        history = records(folder)
+        assert bool(of("stats", history)) is wanted
+        assert "environment" not in {record["type"] for record in history}
 
 
 @pytest.mark.slow

@@ -23,11 +23,11 @@ def test_what_is_drawn_is_what_the_scene_shows():
     for objects in (1, 2):
         for index in range(20):
             scene = shapes.make_scene(index, seed=4, objects=objects)
-            told = shapes.draw_scene(index, seed=4, objects=objects)
-            assert [(f["colour"], f["shape"], f["texture"]) for f in told] == [
+            drawn = shapes.draw_scene(index, seed=4, objects=objects)
+            assert [(f["colour"], f["shape"], f["texture"]) for f in drawn] == [
                 (figure.colour, figure.shape, figure.texture) for figure in scene.figures
             ]
-            assert {figure["background"] for figure in told} == {scene.background}
+            assert {figure["background"] for figure in drawn} == {scene.background}
 
 
 def test_a_fixed_attribute_changes_nothing_else():
@@ -77,11 +77,11 @@ def test_a_name_says_its_attributes_or_nothing(name, attributes):
 
 def test_the_probe_knows_what_its_scenes_show():
     probe = probes.shapes(size=200, objects=2)
-    told = probe.shows("red circle", range(200))
+    shown = probe.shows("red circle", range(200))
     masks = [shapes.CLASSES.index("red circle") + 28 in probe.segmentation(index).maps for index in range(200)]
-    assert told.tolist() == masks
+    assert shown.tolist() == masks
     apart = probe.shows("red", range(200)) & probe.shows("circle", range(200))
-    assert (apart & ~told).any()
+    assert (apart & ~shown).any()
     assert probe.shows("octagon", range(3)) is None
 
 

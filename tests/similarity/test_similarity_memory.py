@@ -35,5 +35,5 @@ print(int(peak.split()[1]) * 1024 - before)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_peak_memory_stays_below_the_matrix():
     names = ("cos", "cos_cubed", "soft_wpmi", "mean_embedding", "whitened_wpmi")
-    found = subprocess.run([sys.executable, "-c", CODE, *names], check=True, capture_output=True, text=True)
-    assert int(found.stdout) < 0.6 * MATRIX
+    process = subprocess.run([sys.executable, "-c", CODE, *names], check=True, capture_output=True, text=True)
+    assert int(process.stdout) < 0.6 * MATRIX

@@ -95,8 +95,8 @@ def test_equal_scores_at_the_ceiling_go_to_the_higher_likelihood(name):
 def test_exactly_equal_scores_go_to_the_higher_likelihood_whichever_comes_first(likelihood, flip):
     """Two units alike: every score is exactly 0, however small the likelihoods and their rounding are."""
     order = [1, 0] if flip else [0, 1]
-    given = torch.tensor([likelihood, likelihood])[:, order]
-    scores = subtract_prior(given, torch.tensor([[1.0, 2.0], [3.0, 4.0]]), weight=1.0)
+    twice = torch.tensor([likelihood, likelihood])[:, order]
+    scores = subtract_prior(twice, torch.tensor([[1.0, 2.0], [3.0, 4.0]]), weight=1.0)
     assert scores.abs().max() <= 4e-6
     assert [order[column] for column in scores.argmax(dim=1).tolist()] == [0, 0]
     assert (scores[:, order.index(0)] > scores[:, order.index(1)]).all()

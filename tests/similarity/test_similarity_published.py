@@ -157,8 +157,8 @@ def test_a_small_mean_match_is_taken_as_it_is_and_one_below_zero_as_a_millionth(
 
 def test_matches_far_below_zero_have_a_softmax_too():
     match = -1 - torch.rand(6, 5, generator=torch.Generator().manual_seed(0))
-    (_, found), *_ = top_images.softmax_tiles(match, scale=200.0, width=5, buffer=torch.empty(30))
-    assert_close(found, (200 * match).softmax(dim=1))
+    (_, tile), *_ = top_images.softmax_tiles(match, scale=200.0, width=5, buffer=torch.empty(30))
+    assert_close(tile, (200 * match).softmax(dim=1))
 
 
 @pytest.mark.parametrize(("images", "dim"), [(16, 32), (150, 300)])

@@ -83,8 +83,8 @@ def test_a_prior_over_units_whose_candidates_are_few_is_nearly_that_of_all(monke
 @pytest.mark.parametrize("name", ["wpmi", "soft_wpmi"])
 def test_a_prior_that_is_given_stays(name):
     match, neurons = draw(images=80, concepts=40, units=12)
-    given = torch.linspace(-40, -20, 40)
-    function = partial(FUNCTIONS[name], prior=given)
+    log_prior = torch.linspace(-40, -20, 40)
+    function = partial(FUNCTIONS[name], prior=log_prior)
     assert (
         np.abs(found(function, match, {"fc": neurons})["fc"].stability - literal(function, match, neurons)).mean()
         < 0.01

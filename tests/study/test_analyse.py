@@ -38,14 +38,14 @@ def test_the_published_ratings_of_describe_and_dissect(tmp_path, capsys):
     columns = ["layer=Layer", "unit=Unit", "answer={method} E{rater} Rating"]
     assert main(["read", str(folder), str(RATINGS), "--columns", *columns]) == 0
     assert main(["analyse", str(folder)]) == 0
-    found = json.loads((folder / "results.json").read_text())["rules"]["all"]
-    means = {row["method"]: row["mean"] for row in found["scores"] if row["score"] == "rating" and not row["layer"]}
+    document = json.loads((folder / "results.json").read_text())["rules"]["all"]
+    means = {row["method"]: row["mean"] for row in document["scores"] if row["score"] == "rating" and not row["layer"]}
     assert means == pytest.approx(
         {"Mean Caption": 2.6050, "Topk-Sq": 2.6225, "Image-Products": 3.0275, "Topk-Compare": 2.8525}
     )
-    assert found["agreement"]["alpha_interval"] == pytest.approx(0.609, abs=5e-4)
-    assert found["agreement"]["alpha_ordinal"] == pytest.approx(0.612, abs=5e-4)
-    assert found["agreement"]["share_equal"] == pytest.approx(0.4175)
+    assert document["agreement"]["alpha_interval"] == pytest.approx(0.609, abs=5e-4)
+    assert document["agreement"]["alpha_ordinal"] == pytest.approx(0.612, abs=5e-4)
+    assert document["agreement"]["share_equal"] == pytest.approx(0.4175)
     assert "alpha interval: 0.609" in capsys.readouterr().out
 
 
@@ -68,8 +68,8 @@ def test_ratings_are_averaged_within_tasks_and_then_within_units():
         "t2": {"unit": 0, "texts": ["x"], "methods": ["a"]},
         "t3": {"unit": 1, "texts": ["y"], "methods": ["b"]},
     }
-    told = {"r": {"t1": "5", "t2": "2", "t3": "cannot_tell"}, "s": {"t1": "3", "t3": "1"}}
-    values = analyse.unit_scores(of_two("rating", trials, told))
+    answers = {"r": {"t1": "5", "t2": "2", "t3": "cannot_tell"}, "s": {"t1": "3", "t3": "1"}}
+    values = analyse.unit_scores(of_two("rating", trials, answers))
     assert values["rating"] == {("fc", 0, "a"): 3.0, ("fc", 0, "b"): 4.0, ("fc", 1, "b"): 1.0}
     assert values["fits"] == {("fc", 0, "a"): 0.25, ("fc", 0, "b"): 0.5, ("fc", 1, "b"): 0.0}
 
@@ -114,10 +114,10 @@ def test_differences_are_on_common_units_and_adjusted():
 def test_every_design_from_answers_to_files(study, run, design, capsys):
     folder = study(design)
     assert main(["analyse", str(folder)]) == 0
-    found = json.loads((folder / "results.json").read_text())
-    assert set(found["rules"]) == {"none", "catch", "fast", "straight", "double", "all"}
-    assert {row["score"] for row in found["rules"]["all"]["scores"]} == set(analyse.SCORES[design])
-    for under in found["rules"].values():
+    document = json.loads((folder / "results.json").read_text())
+    assert set(document["rules"]) == {"none", "catch", "fast", "straight", "double", "all"}
+    assert {row["score"] for row in document["rules"]["all"]["scores"]} == set(analyse.SCORES[design])
+    for under in document["rules"].values():
         assert under["people_with_people"]["spearman"] <= 1
         assert under["orders"]
         assert ("strengths" in under, "tenths" in under) == (design == "choice", design == "intruder")
@@ -151,8 +151,8 @@ def test_dropped_answers_are_beside_all(study):
         writer.writeheader()
         writer.writerows(rows)
     opened = open_study(folder)
-    found, _ = analyse.results(opened, load_answers(opened), run=None)
-    counts = {rule: under["submissions"] for rule, under in found["rules"].items()}
+    analysed, _ = analyse.results(opened, load_answers(opened), run=None)
+    counts = {rule: under["submissions"] for rule, under in analysed["rules"].items()}
     every = len(rows)
     assert counts == {
         "none": every,
@@ -162,9 +162,9 @@ def test_dropped_answers_are_beside_all(study):
         "double": every - 1,
         "all": every - 2,
     }
-    people = {rule: under["people_with_people"]["spearman"] for rule, under in found["rules"].items()}
+    people = {rule: under["people_with_people"]["spearman"] for rule, under in analysed["rules"].items()}
     assert people["none"] == people["straight"] != people["all"]
-    assert found["dropped"] == {"catch": 1, "fast": 1, "straight": 0, "double": 1}
+    assert analysed["dropped"] == {"catch": 1, "fast": 1, "straight": 0, "double": 1}
 
 
 @pytest.mark.long
@@ -195,12 +195,12 @@ def test_human_columns_join_the_run_before_marks(study, run, tmp_path):
             strict=True,
         )
     )
-    known = {
+    expected_ratings = {
         int(unit): float(value)
         for (layer, unit, method), value in wanted.items()
         if layer == "fc" and method == "clip_dissect"
     }
-    assert {unit: value for unit, value in shown.items() if value == value} == pytest.approx(known, rel=1e-5)
+    assert {unit: value for unit, value in shown.items() if value == value} == pytest.approx(expected_ratings, rel=1e-5)
 
 
 def refused(capsys, *words):

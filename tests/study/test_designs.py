@@ -92,8 +92,8 @@ def test_choices_have_three_options_in_a_drawn_order(source):
     tasks = drawn(source, "choice", units=40)
     assert all(len(set(task.texts)) == 3 for task in tasks)
     assert all(sorted(map(len, task.key["options"])) == [0, 1, 2] for task in tasks)
-    places = [task.key["options"].index([CLIP_DISSECT, "same"]) for task in tasks]
-    assert {places.count(place) > 5 for place in range(3)} == {True}
+    positions = [task.key["options"].index([CLIP_DISSECT, "same"]) for task in tasks]
+    assert {positions.count(position) > 5 for position in range(3)} == {True}
 
 
 def test_presence_images_are_drawn_by_the_product_of_activation_and_match(source):
@@ -156,7 +156,7 @@ def test_batches_hold_every_task_once_and_catch_trials_among_them(source):
     cases, _ = designs.clear_cases(source, WORDS, 6, np.random.default_rng(0))
     catch = designs.draw_known("rating", cases, 30, kind="catch", images=6, rng=np.random.default_rng(0))
     batches = designs.deal(tasks, catch, batch=6, rng=np.random.default_rng(0))
-    known = {trial.id for trial in catch}
-    assert sorted(i for batch in batches for i in batch if i not in known) == sorted(task.id for task in tasks)
-    assert [len(known & set(batch)) for batch in batches] == [10] * 4
-    assert not known & set(batches[0]) & set(batches[1])
+    catch_ids = {trial.id for trial in catch}
+    assert sorted(i for batch in batches for i in batch if i not in catch_ids) == sorted(task.id for task in tasks)
+    assert [len(catch_ids & set(batch)) for batch in batches] == [10] * 4
+    assert not catch_ids & set(batches[0]) & set(batches[1])

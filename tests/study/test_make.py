@@ -95,8 +95,8 @@ def test_large_photographs_are_shrunk_and_lose_what_their_files_say(tmp_path):
     exif = image.getexif()
     exif[0x010E] = "secret place"
     image.save(tmp_path / "one.jpg", exif=exif)
-    with Image.open(tmp_path / "one.jpg") as found:
-        content = making._encode_image(found, 224)
+    with Image.open(tmp_path / "one.jpg") as picture:
+        content = making._encode_image(picture, 224)
     assert b"secret" not in content
     assert content.startswith(b"\xff\xd8")
 

@@ -20,13 +20,13 @@ def opened(run, world):
 
 def test_costs_count_people_answers_and_money(opened):
     study = draw(opened.source, Plan("rating", units=12, raters=4, batch=5))
-    found = planning.costs(study, price=0.5)
+    estimate = planning.costs(study, price=0.5)
     batches = -(-len(study.tasks) // 5)
-    assert found["batches"] == batches
-    assert found["submissions"] == 4 * batches
-    assert found["cost"] == pytest.approx(0.5 * 4 * batches)
-    assert found["answers"] == 4 * (len(study.tasks) + 10 * batches)
-    assert found["minutes_per_batch"] == pytest.approx((90 + 12 * (len(study.tasks) / batches + 10)) / 60)
+    assert estimate["batches"] == batches
+    assert estimate["submissions"] == 4 * batches
+    assert estimate["cost"] == pytest.approx(0.5 * 4 * batches)
+    assert estimate["answers"] == 4 * (len(study.tasks) + 10 * batches)
+    assert estimate["minutes_per_batch"] == pytest.approx((90 + 12 * (len(study.tasks) / batches + 10)) / 60)
 
 
 def test_simulated_answers_err_as_often_as_told():
@@ -127,18 +127,18 @@ def test_power_allows_for_other_units_than_those_drawn(opened):
 
 def test_presence_is_planned_on_its_own_matches(opened):
     study = draw(opened.source, Plan("presence", units=6, per_unit=20))
-    found = planning.outlook(study, opened.source, error=0.1, quality={}, seed=0, studies=3)
-    assert set(found.half_width) == {"clip_dissect", "netdissect"}
-    assert all(0 < half < 0.5 for half in found.half_width.values())
+    estimate = planning.outlook(study, opened.source, error=0.1, quality={}, seed=0, studies=3)
+    assert set(estimate.half_width) == {"clip_dissect", "netdissect"}
+    assert all(0 < half < 0.5 for half in estimate.half_width.values())
 
 
 @pytest.mark.slow
 def test_the_command_says_it_all(run, capsys):
     words = ["plan", str(run), "--design", "rating", "--units", "12", "--price", "0.8"]
     assert main([*words, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert [row["error"] for row in found["outlook"]] == [0.1, 0.23, 0.3]
-    assert found["quality"] == {"clip_dissect": 0.65, "netdissect": 0.5}
+    document = json.loads(capsys.readouterr().out)
+    assert [row["error"] for row in document["outlook"]] == [0.1, 0.23, 0.3]
+    assert document["quality"] == {"clip_dissect": 0.65, "netdissect": 0.5}
     assert main([*words, "--quality", ".9,.2"]) == 0
     said = capsys.readouterr().out
     assert "clip_dissect 0.90, netdissect 0.20" in said

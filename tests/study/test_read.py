@@ -72,9 +72,9 @@ def test_identities_become_salted_hashes(study, answers):
 def submission(study, batch=1, rater="r", *, wrong=0, ms=5000, same=False, started=""):
     """Somebody who answers `wrong` trials of known answer wrongly."""
     answers, left = [], wrong
-    for place, task in enumerate(study.study["batches"][batch - 1]):
+    for position, task in enumerate(study.study["batches"][batch - 1]):
         trial = study.trials[task]
-        value = str(1 + place % 5)
+        value = str(1 + position % 5)
         if trial["kind"] == "catch":
             value = "3" if left > 0 else str(trial["accept"][0])
             left -= 1
@@ -84,11 +84,11 @@ def submission(study, batch=1, rater="r", *, wrong=0, ms=5000, same=False, start
 
 def test_careful_answers_are_kept(study):
     opened = open_study(study)
-    found = judge_submissions(
+    submission_read = judge_submissions(
         opened, [submission(opened), submission(opened, rater="s", wrong=2), submission(opened, batch=2)]
     )
-    assert [one.dropped for one in found] == [()] * 3
-    assert sorted(one.catch_right for one in found) == pytest.approx([0.8, 1, 1])
+    assert [one.dropped for one in submission_read] == [()] * 3
+    assert sorted(one.catch_right for one in submission_read) == pytest.approx([0.8, 1, 1])
 
 
 @pytest.mark.parametrize(
@@ -96,8 +96,8 @@ def test_careful_answers_are_kept(study):
 )
 def test_each_rule_drops_with_its_reason(study, more, reason):
     opened = open_study(study)
-    (found,) = judge_submissions(opened, [submission(opened, **more)])
-    assert reason in found.dropped
+    (submission_read,) = judge_submissions(opened, [submission(opened, **more)])
+    assert reason in submission_read.dropped
     assert judge_submissions(opened, [submission(opened)])[0].dropped == ()
 
 
@@ -157,9 +157,9 @@ def test_the_results_of_mturk_are_read(study, answers, tmp_path):
         writer.writerow(["H", "A1WORKER", json.dumps(content), "CODE"])
         writer.writerow(["H", "A2WORKER", "", ""])
     opened = open_study(study)
-    (found,) = read_answers(opened, [path])
-    assert found.rater == "A1WORKER"
-    assert len(found.answers) == len(content["answers"])
+    (submission_read,) = read_answers(opened, [path])
+    assert submission_read.rater == "A1WORKER"
+    assert len(submission_read.answers) == len(content["answers"])
     path.write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match="no column with files of answers"):
         read_answers(opened, [path])
@@ -199,9 +199,9 @@ def test_answers_to_tasks_asked_elsewhere(made, tmp_path):
             writer.writerow([task, "w1", said, "7.5"])
     columns = ["task=id", "rater=who", "answer=said", "seconds=took"]
     assert main(["read", str(folder), str(tmp_path / "t.csv"), "--columns", *columns]) == 0
-    (found,) = load_answers(study)
-    assert [answer.answer for answer in found.answers[:3]] == ["0", "1", "none"]
-    assert found.answers[0].ms == 7500
+    (submission_read,) = load_answers(study)
+    assert [answer.answer for answer in submission_read.answers[:3]] == ["0", "1", "none"]
+    assert submission_read.answers[0].ms == 7500
 
 
 def test_wrong_columns_are_one_line(tmp_path, capsys):

@@ -52,35 +52,35 @@ def test_a_batch_by_keys_touch_and_mouse_with_a_reload_comes_out_intact(window, 
     batch = study.study["batches"][0]
     window.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
     start(window, folder, "PROLIFIC_PID=p1&STUDY_ID=s&SESSION_ID=t&batch=1")
-    given = []
+    words_given = []
     for key in "12345":
         window.keys(key)
-        given.append(key)
+        words_given.append(key)
     window.wait("return document.getElementById('count').innerText.startsWith('Question 6 ')")
     window.keys(Keys.BACK_SPACE)
     window.keys("0")
-    given[-1] = "cannot_tell"
+    words_given[-1] = "cannot_tell"
     for number in range(5):
         touch(window, ".answers button[data-answer='2']")
-        given.append("2")
+        words_given.append("2")
         window.wait(f"return document.getElementById('count').innerText.startsWith('Question {7 + number} ')")
     window.driver.refresh()
     window.wait("return document.documentElement.dataset.view === 'tasks'")
     assert answered(window) == 10
     while window.js(VIEW) == "tasks":
         window.js("document.querySelector('.answers button[data-answer=\"4\"]').click()")
-        given.append("4")
+        words_given.append("4")
     window.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
-    assert len(given) == len(batch) == 18
+    assert len(words_given) == len(batch) == 18
     assert window.text("#code") == json.loads(data_of(folder))["code"]
     path = tmp_path / "answers.json"
     path.write_text(window.js("return document.getElementById('answers').value"))
-    (found,) = read_answers(study, [path])
-    assert [answer.answer for answer in found.answers] == given
-    assert sorted(answer.task for answer in found.answers) == sorted(batch)
-    assert (found.rater, found.batch) == ("p1", 1)
+    (submission_read,) = read_answers(study, [path])
+    assert [answer.answer for answer in submission_read.answers] == words_given
+    assert sorted(answer.task for answer in submission_read.answers) == sorted(batch)
+    assert (submission_read.rater, submission_read.batch) == ("p1", 1)
     assert json.loads(path.read_text())["reloads"] == 1
-    assert all(answer.ms >= 0 for answer in found.answers)
+    assert all(answer.ms >= 0 for answer in submission_read.answers)
     assert window.js("return document.getElementById('prolific').href").endswith(f"cc={window.text('#code')}")
     assert window.complaints() == []
 
@@ -99,12 +99,16 @@ def test_every_design_is_answered_by_keys(window, made, tmp_path, design):
     path = tmp_path / "answers.json"
     path.write_text(window.js("return document.getElementById('answers').value"))
     study = open_study(folder)
-    (found,) = read_answers(study, [path])
-    assert found.rater == "w1"
-    assert {answer.position for answer in found.answers} == {{"presence": 0, "choice": 1, "intruder": 2}[design]}
-    assert all(answer.answer in allowed_answers(design, study.trials[answer.task]) for answer in found.answers)
+    (submission_read,) = read_answers(study, [path])
+    assert submission_read.rater == "w1"
+    assert {answer.position for answer in submission_read.answers} == {
+        {"presence": 0, "choice": 1, "intruder": 2}[design]
+    }
+    assert all(
+        answer.answer in allowed_answers(design, study.trials[answer.task]) for answer in submission_read.answers
+    )
     if design == "choice":  # options are shown in another order to everybody
-        assert len({answer.answer for answer in found.answers}) > 1
+        assert len({answer.answer for answer in submission_read.answers}) > 1
 
 
 @pytest.mark.parametrize("design", ["rating", "presence", "choice", "intruder"])

@@ -127,24 +127,24 @@ def simulated(count, raters, classes, error, rng):
 def test_dawid_skene_is_the_model_written_out():
     _, votes = simulated(12, 4, 3, 0.3, np.random.default_rng(0))
     wanted, error = literal_dawid_skene(votes, 12)
-    found = scores.dawid_skene(votes, count=12)
-    assert found.posterior == pytest.approx(wanted, abs=1e-3)
-    assert found.error.tolist() == pytest.approx([error[rater] for rater in range(4)], abs=1e-3)
+    estimate = scores.dawid_skene(votes, count=12)
+    assert estimate.posterior == pytest.approx(wanted, abs=1e-3)
+    assert estimate.error.tolist() == pytest.approx([error[rater] for rater in range(4)], abs=1e-3)
 
 
 @pytest.mark.parametrize("error", [0.05, 0.23, 0.35])
 def test_dawid_skene_finds_the_error(error):
     truth, votes = simulated(600, 3, 2, error, np.random.default_rng(3))
-    found = scores.dawid_skene(votes, count=600)
-    assert found.mean_error == pytest.approx(error, abs=0.03)
-    assert (found.posterior.argmax(axis=1) == truth).mean() > 0.95 - error**2 * 3
+    estimate = scores.dawid_skene(votes, count=600)
+    assert estimate.mean_error == pytest.approx(error, abs=0.03)
+    assert (estimate.posterior.argmax(axis=1) == truth).mean() > 0.95 - error**2 * 3
 
 
 def test_known_answers_stay_known():
     _, votes = simulated(20, 3, 2, 0.4, np.random.default_rng(4))
-    known = np.full(20, -1)
-    known[:5] = 1
-    posterior = scores.dawid_skene(votes, count=20, true_classes=known).posterior
+    truth = np.full(20, -1)
+    truth[:5] = 1
+    posterior = scores.dawid_skene(votes, count=20, true_classes=truth).posterior
     assert (posterior[:5] == [0, 1]).all()
     assert (posterior[5:] < 1).all()
 
@@ -164,8 +164,10 @@ def test_the_correlation_is_that_of_all_images_where_all_are_drawn_evenly():
     activation = rng.normal(size=500)
     activation = (activation - activation.mean()) / activation.std()
     presence = (activation + rng.normal(size=500) > 1.5).astype(float)
-    found = scores.weighted_correlation(activation, presence, np.ones(500), np.ones(500, dtype=int))
-    assert found == pytest.approx(np.corrcoef(activation, presence)[0, 1], rel=0.01)  # the jackknife takes its bias off
+    estimate = scores.weighted_correlation(activation, presence, np.ones(500), np.ones(500, dtype=int))
+    assert estimate == pytest.approx(
+        np.corrcoef(activation, presence)[0, 1], rel=0.01
+    )  # the jackknife takes its bias off
 
 
 def test_the_correlation_of_uneven_draws_is_that_of_all_images_on_average():
@@ -174,13 +176,13 @@ def test_the_correlation_of_uneven_draws_is_that_of_all_images_on_average():
     activation = (activation - activation.mean()) / activation.std()
     presence = (activation + rng.normal(size=400) > 1).astype(float)
     probability = 0.8 * np.abs(activation) / np.abs(activation).sum() + 0.2 / 400
-    found = []
+    items = []
     for _ in range(300):
         rows = rng.choice(400, 100, p=probability)
         rows, count = np.unique(rows, return_counts=True)
         weight = 1 / (400 * probability[rows])
-        found.append(scores.weighted_correlation(activation[rows], presence[rows], weight, count))
-    assert np.mean(found) == pytest.approx(np.corrcoef(activation, presence)[0, 1], abs=0.01)
+        items.append(scores.weighted_correlation(activation[rows], presence[rows], weight, count))
+    assert np.mean(items) == pytest.approx(np.corrcoef(activation, presence)[0, 1], abs=0.01)
 
 
 def test_an_image_drawn_twice_is_two_draws():
@@ -232,9 +234,9 @@ def test_strengths_are_the_most_likely_ones():
         return -sum(s[taken] - np.log(sum(np.exp(s[other]) for other in (taken, *others))) for taken, others in choices)
 
     best = np.concatenate([[0], optimize.minimize(loss, np.zeros(3)).x])
-    found = scores.choice_strengths(choices, count=4)
-    assert found == pytest.approx(best - best.mean(), abs=0.02)
-    assert found.mean() == pytest.approx(0)
+    estimate = scores.choice_strengths(choices, count=4)
+    assert estimate == pytest.approx(best - best.mean(), abs=0.02)
+    assert estimate.mean() == pytest.approx(0)
 
 
 def test_an_item_that_is_never_chosen_has_a_finite_strength():

@@ -98,10 +98,10 @@ def composed(overrides) -> dict:
         key, value = text.lstrip("+").split("=", 1)
         if key not in DEFAULTS:
             *path, last = key.split(".")
-            place = config
+            node = config
             for part in path:
-                place = place.setdefault(part, {})
-            place[last] = int(value) if value.isdigit() else value
+                node = node.setdefault(part, {})
+            node[last] = int(value) if value.isdigit() else value
     return config
 
 

@@ -61,9 +61,9 @@ def test_the_consensus_is_right_where_the_jobs_were_right_with_that_label(tmp_pa
     relabel(third, ["ring", "leaf"], ranks=[9, 1], truth="leaf")
     votes = vote_on_units(read_sweep(tmp_path))
     assert [vote.judged for vote in votes] == [True, False]
-    found = consensus_accuracy(votes)
-    assert (found["top1"], found["judged"], found["agreement"]) == (50, 2, pytest.approx(200 / 3))
-    assert found["ci95"][0] <= 50 <= found["ci95"][1]
+    metrics = consensus_accuracy(votes)
+    assert (metrics["top1"], metrics["judged"], metrics["agreement"]) == (50, 2, pytest.approx(200 / 3))
+    assert metrics["ci95"][0] <= 50 <= metrics["ci95"][1]
 
 
 def test_units_of_different_models_are_not_put_together(tmp_path):

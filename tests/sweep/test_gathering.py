@@ -56,7 +56,7 @@ def test_without_drawing_old_figures_go_and_the_command_that_draws_is_named(tmp_
 
 @pytest.mark.slow
 def test_the_table_is_complete_but_for_what_failed_and_the_reasons_are_listed(sweep15, console, said):
-    found = gather_sweep(sweep15, console=console)
+    paths = gather_sweep(sweep15, console=console)
     table = read_rows(sweep15 / "sweep.csv")
     assert len(table) == 13 * 2 + 2
     assert list(table[0])[:6] == ["job", "probe", "similarity", "status", "reason", "layer"]
@@ -69,7 +69,7 @@ def test_the_table_is_complete_but_for_what_failed_and_the_reasons_are_listed(sw
     assert without["7"]["reason"] == "probe.root=/nowhere: there is no such folder"
     assert without["9"]["status"] == "unfinished"
     assert without["9"]["top1"] == without["9"]["layer"] == ""
-    assert {job.name for job in found.troubled} == {"7", "9"}
+    assert {job.name for job in paths.troubled} == {"7", "9"}
     text = said()
     assert "16.7 29.2 41.7 58.3 70.8 [2.2, 29.9] [14.7, 42.4] [27.2, 54.9]" in text
     assert "20.8 33.3 failed 62.5 unfinished" in text

@@ -100,8 +100,8 @@ def test_choices_with_settings_of_their_own_are_swept_as_the_error_says(tmp_path
     assert "python -m cd_exp.sweep DIR" in str(refused.value)
     main(["all"])
     with (tmp_path / "all" / "sweep.csv").open(newline="") as file:
-        found = {(row["similarity"], row["similarity.top_k"], row["status"]) for row in csv.DictReader(file)}
-    assert found == {("cos", "-", "ok"), ("wpmi", "10", "ok"), ("wpmi", "20", "ok")}
+        rows = {(row["similarity"], row["similarity.top_k"], row["status"]) for row in csv.DictReader(file)}
+    assert rows == {("cos", "-", "ok"), ("wpmi", "10", "ok"), ("wpmi", "20", "ok")}
 
 
 @pytest.mark.slow
@@ -111,12 +111,12 @@ def test_optuna_searches_for_the_highest_accuracy(tmp_path, monkeypatch):
     words = ["hydra/sweeper=optuna", "similarity=wpmi,cos_cubed", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1"]
     with pytest.raises(
         InputError, match=r"would search for the worst labels.*hydra.sweeper.direction=maximize"
-    ) as told:
+    ) as refused:
         swept(tmp_path, monkeypatch, *words)
-    remedy = str(told.value).rpartition(" ")[2]
+    remedy = str(refused.value).rpartition(" ")[2]
     for sampler in ("tpe", "random"):
-        place = f"hydra.sweep.dir={sampler}"
-        swept(tmp_path, monkeypatch, *words, remedy, f"hydra/sweeper/sampler={sampler}", place)
+        sweep_dir = f"hydra.sweep.dir={sampler}"
+        swept(tmp_path, monkeypatch, *words, remedy, f"hydra/sweeper/sampler={sampler}", sweep_dir)
         best = OmegaConf.load(tmp_path / sampler / "optimization_results.yaml")
         runs = [json.loads(path.read_text()) for path in tmp_path.glob(f"{sampler}/*/metrics.json")]
         top1 = [run["layers"]["fc"]["top1"] for run in runs]

@@ -24,8 +24,8 @@ def same(found, expected):
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_gives_what_its_library_does(tmp_path, name):
-    formula, tensors, said, place = FILES[name]
-    read = read_autoencoder(write(tmp_path, tensors, said, place))
+    formula, tensors, said, relative_path = FILES[name]
+    read = read_autoencoder(write(tmp_path, tensors, said, relative_path))
     same(read.encoder(INPUTS), formula(INPUTS, tensors, said))
     assert read.library.partition(" ")[0] in name
     assert all(read.sources.values())
@@ -59,17 +59,17 @@ SHAPES = st.sampled_from([(), (6,), (10,), (6, 10), (10, 6), (3,)])
 def test_whatever_tensor_is_added_the_result_is_the_librarys_or_a_refusal_that_names_it(
     tmp_path_factory, kind, name, shape
 ):
-    formula, tensors, said, place = FILES[kind]
+    formula, tensors, said, relative_path = FILES[kind]
     if name in tensors:
         return
     more = {**tensors, name: torch.full(shape, 0.37)}
-    path = write(tmp_path_factory.mktemp("sae"), more, said, place)
+    path = write(tmp_path_factory.mktemp("sae"), more, said, relative_path)
     try:
-        found = read_autoencoder(path).encoder(INPUTS)
+        latents = read_autoencoder(path).encoder(INPUTS)
     except InputError as refused:
         assert name in str(refused)  # noqa: PT017  a refusal is one of two right answers
     else:
-        same(found, formula(INPUTS, more, said))
+        same(latents, formula(INPUTS, more, said))
 
 
 def nested(settings, path, value):
@@ -88,16 +88,16 @@ def nested(settings, path, value):
 def test_whatever_switch_is_set_the_result_is_the_librarys_or_a_refusal_that_names_it(
     tmp_path_factory, kind, name, value
 ):
-    formula, tensors, said, place = FILES[kind]
+    formula, tensors, said, relative_path = FILES[kind]
     more = nested(said, name, value)
     if more is None:
         return
-    path = write(tmp_path_factory.mktemp("sae"), tensors, more, place)
+    path = write(tmp_path_factory.mktemp("sae"), tensors, more, relative_path)
     try:
         read = read_autoencoder(path)
     except InputError as refused:
-        told = str(refused)
-        assert any(word in told for word in (name.rpartition(".")[2], str(value), "nothing says", *tensors, *said))
+        message = str(refused)
+        assert any(word in message for word in (name.rpartition(".")[2], str(value), "nothing says", *tensors, *said))
         return
     if name.rpartition(".")[2] in TRAINING:
         same(read.encoder(INPUTS), formula(INPUTS, tensors, said))
@@ -259,8 +259,8 @@ def test_several_encoders_in_a_file_are_named_and_one_saved_alone_is_read(tmp_pa
 
 
 def test_a_setting_that_contradicts_the_file_is_used_and_noted(tmp_path):
-    _formula, tensors, said, place = FILES["SAELens topk"]
-    path = write(tmp_path, tensors, said, place)
+    _formula, tensors, said, relative_path = FILES["SAELens topk"]
+    path = write(tmp_path, tensors, said, relative_path)
     read = read_autoencoder(path, activation="relu", centred=False, threshold=0.5)
     same(read.encoder(INPUTS), torch.relu(INPUTS @ W["W_enc"] + W["b_enc"]))
     assert read.notes == (
@@ -273,16 +273,16 @@ def test_a_setting_that_contradicts_the_file_is_used_and_noted(tmp_path):
 
 
 def test_normalisations_whose_numbers_are_elsewhere_are_said(tmp_path):
-    formula, tensors, said, place = FILES["SAELens standard"]
-    path = write(tmp_path, tensors, {**said, "normalize_activations": "expected_average_only_in"}, place)
+    formula, tensors, said, relative_path = FILES["SAELens standard"]
+    path = write(tmp_path, tensors, {**said, "normalize_activations": "expected_average_only_in"}, relative_path)
     read = read_autoencoder(path)
     same(read.encoder(INPUTS), formula(INPUTS, tensors, said))
     assert "normalize_activations=expected_average_only_in, whose numbers are not in the file" in read.notes[0]
 
 
 def test_units_say_what_was_used_and_from_where(tmp_path):
-    _formula, tensors, said, place = FILES["SAELens topk"]
-    path = write(tmp_path, tensors, said, place)
+    _formula, tensors, said, relative_path = FILES["SAELens topk"]
+    path = write(tmp_path, tensors, said, relative_path)
     units = sae(layer="layer4", weights=str(path))
     assert units.origin["activation"] == {"value": "topk", "from": "cfg.json: architecture=topk (SAELens)"}
     assert units.origin["k"] == {"value": K, "from": "cfg.json: k"}

@@ -17,8 +17,8 @@ IDS = ["a/1.png", "b/2.png", "c 3.png", "d.png"]
 
 
 def values(rows=4, units=5, seed=0):
-    found = np.random.default_rng(seed).normal(size=(rows, units)).astype(np.float32)
-    return np.where(found > 0, found, 0)
+    numbers = np.random.default_rng(seed).normal(size=(rows, units)).astype(np.float32)
+    return np.where(numbers > 0, numbers, 0)
 
 
 def folder(tmp_path, ids=IDS, **files):
@@ -34,15 +34,15 @@ def folder(tmp_path, ids=IDS, **files):
 def test_rows_find_their_images_by_id_and_others_are_passed_over_and_counted(tmp_path):
     dense = values()
     units = ActivationMatrix(str(folder(tmp_path, layer4=dense)))
-    places, notes = units.select_rows(["d.png", "a/1.png"])
-    np.testing.assert_array_equal(units.activations("layer4", places), dense[[3, 0]])
+    positions, notes = units.select_rows(["d.png", "a/1.png"])
+    np.testing.assert_array_equal(units.activations("layer4", positions), dense[[3, 0]])
     assert notes == (f"{tmp_path}: rows of images that are not in the probe, skipped: 2",)
     assert units.select_rows(IDS)[1] == ()
 
 
 def test_one_file_is_one_layer(tmp_path):
-    place = folder(tmp_path, **{"blocks.3": values()})
-    assert list(ActivationMatrix(str(place / "blocks.3.npy")).files) == ["blocks.3"]
+    path = folder(tmp_path, **{"blocks.3": values()})
+    assert list(ActivationMatrix(str(path / "blocks.3.npy")).files) == ["blocks.3"]
 
 
 @settings(deadline=None, max_examples=20)
@@ -50,11 +50,11 @@ def test_one_file_is_one_layer(tmp_path):
 @example(seed=0, tokens=1, pool="fraction")
 def test_sparse_and_dense_are_the_same_with_tokens_too(tmp_path_factory, seed, tokens, pool):
     dense = values(rows=4 * tokens, seed=seed)
-    place = folder(tmp_path_factory.mktemp("m"), dense=dense, sparse=csr_array(dense))
-    units = ActivationMatrix(str(place), tokens_per_image=tokens, pool=pool)
+    path = folder(tmp_path_factory.mktemp("m"), dense=dense, sparse=csr_array(dense))
+    units = ActivationMatrix(str(path), tokens_per_image=tokens, pool=pool)
     where, _ = units.select_rows(IDS[::-1])
-    found = units.activations("dense", where)
-    torch.testing.assert_close(units.activations("sparse", where), found, rtol=0, atol=0)
+    activations = units.activations("dense", where)
+    torch.testing.assert_close(units.activations("sparse", where), activations, rtol=0, atol=0)
     by_image = dense.reshape(4, tokens, -1)[::-1]
     literal = {
         "max": by_image.max(1),
@@ -62,7 +62,7 @@ def test_sparse_and_dense_are_the_same_with_tokens_too(tmp_path_factory, seed, t
         "cls": by_image[:, 0],
         "fraction": (by_image > 0).mean(1),
     }
-    np.testing.assert_allclose(found, literal[pool], rtol=1e-6)
+    np.testing.assert_allclose(activations, literal[pool], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -100,11 +100,11 @@ def test_numbers_of_any_kind_are_the_same_dense_and_sparse(tmp_path, kind):
     rows, columns = np.nonzero(dense)
     parts = {"data": dense[rows, columns], "indices": columns.astype(">i8"), "shape": dense.shape, "format": "csr"}
     parts["indptr"] = np.concatenate([[0], np.cumsum((dense != 0).sum(1))]).astype("u1")
-    place = folder(tmp_path, dense=np.asfortranarray(dense))
-    np.savez(place / "sparse.npz", **parts)
-    np.savez(place / "single.npz", dense)
-    for found in ActivationMatrix(str(place)).file_activations(IDS)[0].values():
-        np.testing.assert_array_equal(found, dense.astype(np.float32))
+    path = folder(tmp_path, dense=np.asfortranarray(dense))
+    np.savez(path / "sparse.npz", **parts)
+    np.savez(path / "single.npz", dense)
+    for activations in ActivationMatrix(str(path)).file_activations(IDS)[0].values():
+        np.testing.assert_array_equal(activations, dense.astype(np.float32))
 
 
 def test_a_cell_given_twice_is_the_sum(tmp_path):
@@ -133,12 +133,12 @@ def test_columns_that_are_no_whole_numbers_and_no_columns_at_all_are_one_line(tm
 
 
 def test_two_files_of_one_layer_are_one_line_and_hidden_ones_are_no_layers(tmp_path):
-    place = folder(tmp_path, a=values())
-    (place / "._a.npy").write_bytes(b"what some systems leave beside a file")
-    assert list(ActivationMatrix(str(place)).files) == ["a"]
-    save_npz(place / "a.npz", csr_array(2 * values()))
+    path = folder(tmp_path, a=values())
+    (path / "._a.npy").write_bytes(b"what some systems leave beside a file")
+    assert list(ActivationMatrix(str(path)).files) == ["a"]
+    save_npz(path / "a.npz", csr_array(2 * values()))
     with pytest.raises(InputError, match=r"a\.npy and a\.npz beside it are both layer 'a'; keep one"):
-        _ = ActivationMatrix(str(place)).files
+        _ = ActivationMatrix(str(path)).files
 
 
 @pytest.mark.parametrize(
@@ -177,17 +177,17 @@ def test_lists_of_a_matrix_some_units_at_a_time_are_those_of_the_whole(tmp_path_
     """1,000,000 units of 10,000 images are 40 GB: the whole is never made."""
     tokens = 2 if kind == "tokens" else 1
     dense = np.maximum(values(rows=4 * tokens, units=23, seed=seed), 0)
-    place = folder(tmp_path_factory.mktemp("m"), layer=csr_array(dense) if kind == "sparse" else dense)
-    units = ActivationMatrix(str(place), tokens_per_image=tokens)
+    path = folder(tmp_path_factory.mktemp("m"), layer=csr_array(dense) if kind == "sparse" else dense)
+    units = ActivationMatrix(str(path), tokens_per_image=tokens)
     whole = units.activations("layer", units.select_rows(IDS[::-1])[0])
     bare = Features({}, torch.ones(4, 2), range(4), ())
-    found = reduce_matrix(units, bare, IDS[::-1], 3, width=5)
+    reduced = reduce_matrix(units, bare, IDS[::-1], 3, width=5)
     expected, counted = strongest_images(whole, 3), activation_statistics(whole, histogram=True)
-    lists = found.strongest("layer", 3)
+    lists = reduced.strongest("layer", 3)
     assert lists.indices.tolist() == expected.indices.tolist()
     assert lists.values.tolist() == expected.values.tolist()
     for name in ("least", "greatest", "total", "squares", "firing", "counts"):
-        assert getattr(found.statistics("layer"), name).tolist() == getattr(counted, name).tolist()
+        assert getattr(reduced.statistics("layer"), name).tolist() == getattr(counted, name).tolist()
 
 
 @settings(deadline=None, max_examples=10)

@@ -74,16 +74,16 @@ def python_of(name: str, packages: list[str]) -> Path:
     folder = os.environ.get("CD_EXP_ENVIRONMENTS")
     if not folder:
         pytest.skip("set CD_EXP_ENVIRONMENTS to a folder in which environments of the packages lie or are made")
-    place = Path(folder).expanduser() / name
-    if not (place / "bin/python").exists():
-        uv = shutil.which("uv") or pytest.skip(f"{place} is not there, and no uv to make it with")
+    path = Path(folder).expanduser() / name
+    if not (path / "bin/python").exists():
+        uv = shutil.which("uv") or pytest.skip(f"{path} is not there, and no uv to make it with")
         torches = [f"{package}=={version(package).partition('+')[0]}" for package in ("torch", "torchvision")]
-        subprocess.run([uv, "venv", "-q", "--python", "3.11", place], check=True)
-        install = [uv, "pip", "install", "-q", "--python", place / "bin/python", *torches, *packages]
+        subprocess.run([uv, "venv", "-q", "--python", "3.11", path], check=True)
+        install = [uv, "pip", "install", "-q", "--python", path / "bin/python", *torches, *packages]
         if subprocess.run(install).returncode:
-            shutil.rmtree(place)
+            shutil.rmtree(path)
             pytest.skip(f"{' '.join(packages)} cannot be installed here")
-    return place / "bin/python"
+    return path / "bin/python"
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +119,9 @@ def test_what_is_read_is_what_the_library_computes(cases, positions, name):
             with pytest.raises(InputError, match=re.escape(REFUSED[folder.name])):
                 read_autoencoder(weights_of(folder), activation="relu" if name == "overcomplete" else None)
             continue
-        found = read_autoencoder(weights_of(folder), **answers).encoder(inputs)
+        latents = read_autoencoder(weights_of(folder), **answers).encoder(inputs)
         expected = torch.from_numpy(np.load(folder / "encode.npy"))
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4, msg=lambda text, at=folder: f"{at}: {text}")
+        torch.testing.assert_close(latents, expected, rtol=1e-4, atol=1e-4, msg=lambda text, at=folder: f"{at}: {text}")
         compared += 1
     assert compared >= {"saelens": 24, "dictionary": 13, "overcomplete": 7, "saev": 1}[name]
 
@@ -135,9 +135,9 @@ def test_whole_modules_of_overcomplete_are_converted_by_the_line_of_the_error(ca
             read_autoencoder(path)
         line = str(refused.value).partition("in Python: ")[2]
         subprocess.run([python_of("overcomplete", []), "-c", line], check=True, env={**os.environ, "PYTHONPATH": ""})
-        found = read_autoencoder(path.with_suffix(".safetensors")).encoder(inputs)
+        latents = read_autoencoder(path.with_suffix(".safetensors")).encoder(inputs)
         expected = torch.from_numpy(np.load(folder / case / "encode.npy"))
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(latents, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", LIBRARIES)

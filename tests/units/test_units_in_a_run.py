@@ -55,17 +55,17 @@ def named(parts, units, store):
 def test_latents_and_the_same_latents_from_files_have_the_same_labels(parts, store, weights, tmp_path):
     model, probe, clip = parts
     units = sae(layer="layer4", weights=weights, activation="topk", k=5)
-    found = extract(model, probe, clip, layers=units, store=store, settings=QUIET)
-    values = found.activations["layer4.sae"].numpy()
+    features = extract(model, probe, clip, layers=units, store=store, settings=QUIET)
+    values = features.activations["layer4.sae"].numpy()
     assert values.shape == (60, LATENTS)
     (tmp_path / "images.txt").write_text("\n".join([*probe.ids[::-1], "another"]), encoding="utf-8")
     shuffled = np.concatenate([values[::-1], np.zeros((1, LATENTS), np.float32)])
     np.save(tmp_path / "dense.npy", shuffled)
     save_npz(tmp_path / "sparse.npz", csr_array(shuffled))
     expected = named(parts, units, store)["layer4.sae"]
-    given = named(parts, ActivationMatrix(str(tmp_path)), store)
-    assert list(given) == ["dense", "sparse"]
-    for labels in given.values():
+    from_files = named(parts, ActivationMatrix(str(tmp_path)), store)
+    assert list(from_files) == ["dense", "sparse"]
+    for labels in from_files.values():
         assert labels.top == expected.top
         np.testing.assert_array_equal(labels.similarity, expected.similarity)
     assert "rows of images that are not in the probe, skipped: 1" in store.reports[-1]
@@ -86,8 +86,8 @@ def test_latents_are_those_of_every_position_pooled(parts, store, weights):
     literal = encode(torch.einsum("nchw,cl->nlhw", kept["output"], matrix))
     for pool, reduced in {"max": literal.amax((2, 3)), "fraction": (literal > 0).float().mean((2, 3))}.items():
         units = sae(layer="layer4", weights=weights, activation="relu", pool=pool)
-        found = extract(model, probe, clip, layers=units, store=store, settings=QUIET).activations["layer4.sae"]
-        torch.testing.assert_close(found[:3], reduced, rtol=1e-4, atol=1e-4)
+        activations = extract(model, probe, clip, layers=units, store=store, settings=QUIET).activations["layer4.sae"]
+        torch.testing.assert_close(activations[:3], reduced, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow
@@ -117,8 +117,10 @@ def test_directions_are_projections_and_carry_the_names_given(parts, store, tmp_
     names = ["red", "", "circle", "star"]
     units = directions(layer="layer4", path=str(tmp_path / "unit.npy"), truth={"layer4.directions": names})
     own = extract(model, probe, clip, layers=Layers(["layer4"]), store=store, settings=QUIET).activations["layer4"]
-    found = extract(model, probe, clip, layers=units, store=store, settings=QUIET).activations["layer4.directions"]
-    torch.testing.assert_close(found, own[:, :4], rtol=1e-5, atol=1e-5)
+    activations = extract(model, probe, clip, layers=units, store=store, settings=QUIET).activations[
+        "layer4.directions"
+    ]
+    torch.testing.assert_close(activations, own[:, :4], rtol=1e-5, atol=1e-5)
     labels = named(parts, units, store)["layer4.directions"]
     assert labels.truth == (("red",), None, ("circle",), ("star",))
     with pytest.raises(InputError, match=r"units\.truth\.layer4\.directions has 3 names for 4 units"):
@@ -204,8 +206,8 @@ def test_a_layer_too_small_for_the_function_is_said(parts, store, tmp_path, func
     np.save(tmp_path / "few.npy", np.random.default_rng(0).standard_normal((rows, WIDTH)).astype(np.float32))
     units = directions(layer="layer4", path=str(tmp_path / "few.npy"))
     named = getattr(similarity, function)
-    found = dissect_layers(inputs_of(parts, units, store), named, top=5)
+    run_data = dissect_layers(inputs_of(parts, units, store), named, top=5)
     others = ("prior_weight", "similarity.top_k")  # of 60 images the default reads all, and says so
-    notes = [note for note in found.notes if not note.startswith(others) and "divisions" not in note]
+    notes = [note for note in run_data.notes if not note.startswith(others) and "divisions" not in note]
     assert [note.partition(":")[0] for note in notes] == said
-    assert (found.priors.keys() == {"layer4.directions"}) == (function == "whitened_wpmi")
+    assert (run_data.priors.keys() == {"layer4.directions"}) == (function == "whitened_wpmi")

@@ -26,7 +26,7 @@ def literal_auc(values, mask):
 def literal_search(values, present, *, length, beam, shares):
     """The same search, formula by formula and image by image."""
     images = len(values)
-    columns = {name: [bool(row[place]) for row in present] for place, name in enumerate(NAMES)}
+    columns = {name: [bool(row[position]) for row in present] for position, name in enumerate(NAMES)}
 
     def best(candidates):
         scored = []
@@ -40,11 +40,11 @@ def literal_search(values, present, *, length, beam, shares):
                 chosen.append(one)
         return chosen
 
-    found = best(
+    formula = best(
         [(name, columns[name]) for name in NAMES]
         + [(f"NOT {name}", [not holds for holds in columns[name]]) for name in NAMES]
     )
-    every = list(found)
+    every = list(formula)
     combine = {
         "AND": lambda x, y: x and y,
         "OR": lambda x, y: x or y,
@@ -52,13 +52,13 @@ def literal_search(values, present, *, length, beam, shares):
         "OR NOT": lambda x, y: x or not y,
     }
     for _ in range(length - 1):
-        found = best(
+        formula = best(
             (f"{text} {word} {name}", [join(x, y) for x, y in zip(mask, columns[name], strict=True)])
-            for _, text, mask in found
+            for _, text, mask in formula
             for word, join in combine.items()
             for name in NAMES
         )
-        every += found
+        every += formula
     every.sort(key=lambda one: -one[0])
     return [(text, auc) for auc, text, _ in every[:5]]
 
@@ -69,8 +69,8 @@ def test_the_search_is_the_literal_one(seed, length):
     generator = torch.Generator().manual_seed(seed)
     present = torch.rand(24, 4, generator=generator) < 0.4
     activations = torch.randint(0, 6, (24, 3), generator=generator).float()
-    found = search_formulas(activations, present, NAMES, length=length, beam=3, shares=(0.05, 0.6))
-    for unit, own in enumerate(found):
+    formulas = search_formulas(activations, present, NAMES, length=length, beam=3, shares=(0.05, 0.6))
+    for unit, own in enumerate(formulas):
         expected = literal_search(
             activations[:, unit].tolist(), present.tolist(), length=length, beam=3, shares=(0.05, 0.6)
         )
@@ -81,19 +81,19 @@ def test_the_search_is_the_literal_one(seed, length):
 def test_units_that_are_a_formula_are_told_exactly():
     generator = torch.Generator().manual_seed(0)
     present = torch.rand(400, 4, generator=generator) < 0.4
-    columns = {name: present[:, place].double() for place, name in enumerate(NAMES)}
+    columns = {name: present[:, position].double() for position, name in enumerate(NAMES)}
     texts = ["a", "b AND c", "a AND NOT d", "c OR d"]
     units = torch.stack([predict_values(text, columns.get) for text in texts], dim=1).float()
-    found = search_formulas(units, present, NAMES, length=2, beam=5, shares=(0.0, 0.7))
-    assert [own[0].text for own in found] == ["a", "c AND b", "a AND NOT d", "c OR d"]  # the better atom first
-    assert [own[0].auc for own in found] == [1.0] * 4
-    assert [own[0].images for own in found] == units.sum(0).int().tolist()
+    formulas = search_formulas(units, present, NAMES, length=2, beam=5, shares=(0.0, 0.7))
+    assert [own[0].text for own in formulas] == ["a", "c AND b", "a AND NOT d", "c OR d"]  # the better atom first
+    assert [own[0].auc for own in formulas] == [1.0] * 4
+    assert [own[0].images for own in formulas] == units.sum(0).int().tolist()
 
 
 def test_a_formula_holds_for_no_more_images_than_allowed():
     present = torch.tensor([[True, False]] * 9 + [[True, True]])
-    found = search_formulas(torch.arange(10.0)[:, None], present, ("a", "b"), length=1, beam=3, shares=(0.2, 0.5))
-    assert found == [()]
+    formulas = search_formulas(torch.arange(10.0)[:, None], present, ("a", "b"), length=1, beam=3, shares=(0.2, 0.5))
+    assert formulas == [()]
 
 
 def test_equal_activations_share_the_mean_of_their_ranks():
@@ -104,7 +104,7 @@ def test_p_is_that_of_mann_and_whitney_and_q_that_of_benjamini_and_hochberg():
     generator = torch.Generator().manual_seed(1)
     present = torch.rand(60, 4, generator=generator) < 0.4
     activations = torch.randint(0, 8, (60, 3), generator=generator).float() + 2 * present[:, :3]
-    told = auc_significance(["a", "b", "c AND d"], activations, present, NAMES)
+    significance = auc_significance(["a", "b", "c AND d"], activations, present, NAMES)
     masks = [present[:, 0], present[:, 1], present[:, 2] & present[:, 3]]
     expected = []
     for unit, mask in enumerate(masks):
@@ -113,14 +113,14 @@ def test_p_is_that_of_mann_and_whitney_and_q_that_of_benjamini_and_hochberg():
             values[mask], values[~mask], alternative="greater", use_continuity=False, method="asymptotic"
         )
         expected.append(test.pvalue)
-        assert told[unit][0] == pytest.approx(literal_auc(values.tolist(), mask.tolist()))
-    assert [p for _, p, _ in told] == pytest.approx(expected)
-    assert [q for _, _, q in told] == pytest.approx(false_discovery_control(expected).tolist())
+        assert significance[unit][0] == pytest.approx(literal_auc(values.tolist(), mask.tolist()))
+    assert [p for _, p, _ in significance] == pytest.approx(expected)
+    assert [q for _, _, q in significance] == pytest.approx(false_discovery_control(expected).tolist())
 
 
 def test_a_formula_that_holds_nowhere_has_no_p():
-    told = auc_significance(["a AND b", ""], torch.rand(5, 2), torch.tensor([[True, False]] * 5), ("a", "b"))
-    assert all(math.isnan(area) and p == 1 for area, p, _ in told)
+    significance = auc_significance(["a AND b", ""], torch.rand(5, 2), torch.tensor([[True, False]] * 5), ("a", "b"))
+    assert all(math.isnan(area) and p == 1 for area, p, _ in significance)
 
 
 def test_q_is_never_below_p_and_keeps_its_order():

@@ -43,20 +43,20 @@ def literal_greedy(values, unit, columns, *, gain, length):
 def test_units_that_are_a_sum_are_told():
     values = concepts()
     units = torch.stack([values[:, 3], 2 * values[:, 1] + values[:, 7], values[:, 2] - 0.8 * values[:, 5]], dim=1)
-    found = explain_units(units, values, PARTS, **SETTINGS)
-    assert [set(own.columns) for own in found] == [{3}, {1, 7}, {2, 5}]
-    assert [own.correlation for own in found] == pytest.approx([1, 1, 1])
+    sums = explain_units(units, values, PARTS, **SETTINGS)
+    assert [set(own.columns) for own in sums] == [{3}, {1, 7}, {2, 5}]
+    assert [own.correlation for own in sums] == pytest.approx([1, 1, 1])
     names = [f"c{column}" for column in range(12)]
-    assert format_explanation(found[1], names) == "1.00 c1 + 0.50 c7"
-    assert format_explanation(found[2], names) == "1.00 c2 + -0.80 c5"
+    assert format_explanation(sums[1], names) == "1.00 c1 + 0.50 c7"
+    assert format_explanation(sums[2], names) == "1.00 c2 + -0.80 c5"
 
 
 def test_the_greedy_step_is_the_literal_one():
     values = concepts()
     noise = torch.randn(400, 4, generator=torch.Generator().manual_seed(1)).double()
     mixed = values @ torch.rand(12, 4, generator=torch.Generator().manual_seed(2)).double().square() + 0.3 * noise
-    found = explain_units(mixed, values, PARTS, **SETTINGS | {"penalty": 0.001, "candidates": 12})
-    for unit, own in enumerate(found):
+    sums = explain_units(mixed, values, PARTS, **SETTINGS | {"penalty": 0.001, "candidates": 12})
+    for unit, own in enumerate(sums):
         taken, best = literal_greedy(values.numpy(), mixed[:, unit].numpy(), range(12), gain=0.02, length=10)
         assert list(own.columns) == taken
         assert own.checked == pytest.approx(best)
@@ -88,9 +88,9 @@ def test_the_elastic_net_meets_its_conditions():
 
 
 def test_a_unit_that_never_varies_has_no_sum():
-    found = explain_units(torch.ones(400, 1).double(), concepts(), PARTS, **SETTINGS)
-    assert found[0].columns == ()
-    assert format_explanation(found[0], []) == ""
+    sums = explain_units(torch.ones(400, 1).double(), concepts(), PARTS, **SETTINGS)
+    assert sums[0].columns == ()
+    assert format_explanation(sums[0], []) == ""
 
 
 def test_an_unknown_source():
@@ -101,18 +101,18 @@ def test_an_unknown_source():
 def test_the_correlation_beside_a_sum_is_of_images_that_neither_chose_nor_stopped_it():
     values, units = concepts(), torch.randn(400, 40, generator=torch.Generator().manual_seed(5)).double()
     settings = SETTINGS | {"penalty": 0.001, "candidates": 12}
-    found = explain_units(units, values, PARTS, **settings)
-    for unit, own in enumerate(found):
+    sums = explain_units(units, values, PARTS, **settings)
+    for unit, own in enumerate(sums):
         said = values[REPORTED][:, list(own.columns)].numpy() @ np.array(own.weights)
         assert own.correlation == pytest.approx(np.corrcoef(said, units[REPORTED, unit].numpy())[0, 1])
     # Of units that follow nothing, the chosen correlation is high and the other one at 0.
-    assert np.mean([own.checked for own in found]) > 0.2
-    assert abs(np.mean([own.correlation for own in found])) < 0.05
+    assert np.mean([own.checked for own in sums]) > 0.2
+    assert abs(np.mean([own.correlation for own in sums])) < 0.05
     changed = units.clone()
     changed[REPORTED] = 0
     changed[REPORTED[0]] = 1
     again = explain_units(changed, values, PARTS, **settings)
-    assert [(own.columns, own.checked) for own in again] == [(own.columns, own.checked) for own in found]
+    assert [(own.columns, own.checked) for own in again] == [(own.columns, own.checked) for own in sums]
 
 
 def literal_published(values, unit, order, *, start, gain=0.02, length=10, width=10):
@@ -151,14 +151,14 @@ def test_the_published_search_is_the_published_one():
     values = concepts(seed=7, count=16)
     mixed = values @ torch.rand(16, 3, generator=torch.Generator().manual_seed(2)).double().square()
     mixed += 0.3 * torch.randn(400, 3, generator=torch.Generator().manual_seed(1)).double()
-    found = explain_as_published(mixed, values, PARTS, gain=0.02, length=10, seed=4)
+    sums = explain_as_published(mixed, values, PARTS, gain=0.02, length=10, seed=4)
     draws = torch.Generator().manual_seed(4)
 
     def start(count, size):
         return (2 * torch.rand(count, size + 1, generator=draws, dtype=torch.float64) - 1) * size**-0.5
 
     scaled = (values[FITTED] - values[FITTED].mean(0)) / values[FITTED].std(0, correction=0)
-    for unit, own in enumerate(found):
+    for unit, own in enumerate(sums):
         wanted = mixed[FITTED, unit]
         wanted = (wanted - wanted.mean()) / wanted.std(correction=0)
         cross = scaled.T @ wanted[:, None] / len(FITTED)

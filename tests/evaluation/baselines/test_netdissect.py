@@ -109,12 +109,14 @@ def literal_iou(maps: np.ndarray, threshold: np.ndarray, probe: Annotated) -> np
     both = np.zeros((maps.shape[1], len(probe.concepts)))
     either = np.zeros_like(both)
     for index in range(len(probe)):
-        found = probe.segmentation(index)
-        height, width = found.maps.shape[1:]
-        carried = {probe.categories[c] for c in set(found.maps.ravel().tolist()) - {-1} | set(found.whole)}
+        segmentation = probe.segmentation(index)
+        height, width = segmentation.maps.shape[1:]
+        carried = {
+            probe.categories[c] for c in set(segmentation.maps.ravel().tolist()) - {-1} | set(segmentation.whole)
+        }
         for row in range(height):
             for column in range(width):
-                here = set(found.maps[:, row, column].tolist()) | set(found.whole)
+                here = set(segmentation.maps[:, row, column].tolist()) | set(segmentation.whole)
                 for unit in range(maps.shape[1]):
                     active = literal_pixel(maps[index, unit], row, column, height, width) > threshold[unit]
                     for concept, category in enumerate(probe.categories):
@@ -146,10 +148,10 @@ def test_the_active_pixels_are_those_of_the_whole_upsampled_map(of, size):
     maps = torch.randn(6, *of, generator=torch.Generator().manual_seed(4))
     for threshold in (torch.full((6,), -9.0), torch.zeros(6), torch.linspace(-1, 3, 6), torch.full((6,), 9.0)):
         whole = torch.nn.functional.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
-        found = torch.zeros(6, size[0] * size[1], dtype=torch.int64)
+        computed = torch.zeros(6, size[0] * size[1], dtype=torch.int64)
         for unit, pixel in overlap.find_active_pixels(maps, threshold, torch.Size(size)):
-            found.index_put_((unit, pixel), torch.ones_like(unit), accumulate=True)
-        assert torch.equal(found, (whole > threshold[:, None, None]).flatten(1).long())
+            computed.index_put_((unit, pixel), torch.ones_like(unit), accumulate=True)
+        assert torch.equal(computed, (whole > threshold[:, None, None]).flatten(1).long())
 
 
 @pytest.mark.parametrize("anchors", overlap.ANCHORS)
@@ -159,10 +161,10 @@ def test_whole_maps_and_active_pixels_are_anchored_alike(of, size, anchors):
     whole = overlap.upsample_at(maps, torch.Size(size), anchors=anchors)
     # Within rounding of the threshold either may be called active.
     near = (whole - threshold[:, None, None]).abs() < 1e-5
-    found = torch.zeros(6, size[0] * size[1], dtype=torch.bool)
+    computed = torch.zeros(6, size[0] * size[1], dtype=torch.bool)
     for unit, pixel in overlap.find_active_pixels(maps, threshold, torch.Size(size), anchors=anchors):
-        found[unit, pixel] = True
-    assert torch.equal(found.view(6, *size) | near, (whole > threshold[:, None, None]) | near)
+        computed[unit, pixel] = True
+    assert torch.equal(computed.view(6, *size) | near, (whole > threshold[:, None, None]) | near)
     if anchors != "receptive_fields" and min(of) > 1 and min(size) > 1:
         torchs = torch.nn.functional.interpolate(
             maps[None], size=size, mode="bilinear", align_corners=anchors == "corners"
@@ -172,10 +174,10 @@ def test_whole_maps_and_active_pixels_are_anchored_alike(of, size, anchors):
 
 def test_receptive_fields_stand_a_stride_apart_from_the_first_pixel():
     maps = torch.tensor([[[1.0, 3.0], [5.0, 11.0]]])
-    found = overlap.upsample_at(maps, torch.Size((4, 4)), anchors="receptive_fields")[0]
-    assert found[::2, ::2].tolist() == maps[0].tolist()
-    assert found[0].tolist() == [1, 2, 3, 3]
-    assert found[:, 0].tolist() == [1, 3, 5, 5]
+    computed = overlap.upsample_at(maps, torch.Size((4, 4)), anchors="receptive_fields")[0]
+    assert computed[::2, ::2].tolist() == maps[0].tolist()
+    assert computed[0].tolist() == [1, 2, 3, 3]
+    assert computed[:, 0].tolist() == [1, 3, 5, 5]
 
 
 def test_the_quantile_is_taken_of_what_the_setting_says():
@@ -205,9 +207,11 @@ def test_labels_that_rest_on_small_maps_are_said_to(size, said):
 
 def test_anchors_change_what_a_mask_covers():
     probe, maps = world(), torch.randn(6, 9, 2, 2, generator=torch.Generator().manual_seed(2))
-    found = [netdissect(passes({"conv": maps}), probe, quantile=0.2, anchors=name)["conv"] for name in overlap.ANCHORS]
-    assert len({tuple(tally.iou.flatten().tolist()) for tally in found}) == 3
-    assert all(torch.equal(tally.threshold, found[0].threshold) for tally in found)
+    tallies = [
+        netdissect(passes({"conv": maps}), probe, quantile=0.2, anchors=name)["conv"] for name in overlap.ANCHORS
+    ]
+    assert len({tuple(tally.iou.flatten().tolist()) for tally in tallies}) == 3
+    assert all(torch.equal(tally.threshold, tallies[0].threshold) for tally in tallies)
 
 
 def test_chunks_do_not_change_a_count(monkeypatch):
@@ -238,9 +242,9 @@ def planted(images: int = 40, size: int = 40) -> tuple[Annotated, Tensor]:
 def test_a_unit_that_is_a_mask_gets_its_concept(scale, shift):
     probe, maps = planted()
     tally = netdissect(passes({"planted": scale * maps + shift}, 16), probe)["planted"]
-    found = label_from_tally(tally, "planted")
-    assert found.descriptions == probe.concepts
-    np.testing.assert_array_equal(found.similarity, 1)
+    labels = label_from_tally(tally, "planted")
+    assert labels.descriptions == probe.concepts
+    np.testing.assert_array_equal(labels.similarity, 1)
     assert count_detectors(tally).all()
 
 
@@ -272,14 +276,14 @@ def test_a_dead_unit_is_left_unlabelled():
     maps[:, 2] = 0.3  # a plateau, which interpolation may round up
     tally = netdissect(passes({"layer": maps}, 16), probe)["layer"]
     right = [np.array([unit]) for unit in range(4)]
-    found = label_from_tally(tally, "layer", accepted=right, truth=[(name,) for name in probe.concepts])
-    assert found.top == (("cup",), (), (), ("owl",))
-    assert found.descriptions == ("cup", "", "", "owl")
-    np.testing.assert_array_equal(found.ranks, [1, 4, 4, 1])
+    labels = label_from_tally(tally, "layer", accepted=right, truth=[(name,) for name in probe.concepts])
+    assert labels.top == (("cup",), (), (), ("owl",))
+    assert labels.descriptions == ("cup", "", "", "owl")
+    np.testing.assert_array_equal(labels.ranks, [1, 4, 4, 1])
     assert count_detectors(tally).tolist() == [True, False, False, True]
-    found = label_from_tally(tally, "fc")
-    assert [sorted(marks) for marks in found.marks] == [[], ["below_min_iou"], ["below_min_iou"], []]
-    assert found.candidates == len(tally.concepts)
+    labels = label_from_tally(tally, "fc")
+    assert [sorted(marks) for marks in labels.marks] == [[], ["below_min_iou"], ["below_min_iou"], []]
+    assert labels.candidates == len(tally.concepts)
     assert tally.exceeding[1:3].tolist() == [0, 0]
 
 
@@ -327,13 +331,13 @@ numbers = st.floats(-1e6, 1e6, width=32, allow_subnormal=False)
 @example(values=[1.9335854302680955e-36], quantile=0.005, batch=1)
 def test_a_threshold_is_within_one_bin_of_the_quantile(values, quantile, batch):
     data = torch.tensor(values)
-    found, histogram = quantile_of(data, quantile, batch)
+    threshold, histogram = quantile_of(data, quantile, batch)
     centre, scale = histogram.centre.item(), histogram.scale.item()
-    rounding = 2e-6 * (abs(found) + abs(centre) + scale)
-    width = 2 * (abs(found - centre) + scale) / 256 + rounding
-    assert (data.double() > found + rounding).double().mean() <= quantile
-    if -(2**7) < (found - centre) / scale < 2**23:  # the outermost bins have no end
-        assert (data.double() >= found - width).double().mean() > quantile
+    rounding = 2e-6 * (abs(threshold) + abs(centre) + scale)
+    width = 2 * (abs(threshold - centre) + scale) / 256 + rounding
+    assert (data.double() > threshold + rounding).double().mean() <= quantile
+    if -(2**7) < (threshold - centre) / scale < 2**23:  # the outermost bins have no end
+        assert (data.double() >= threshold - width).double().mean() > quantile
 
 
 @pytest.mark.parametrize("batch", [1_000, 100_000])
@@ -354,8 +358,8 @@ def test_a_threshold_is_within_one_bin_of_the_quantile(values, quantile, batch):
 )
 def test_the_share_above_misses_the_quantile_by_less_than_three_per_cent_of_it(draw, batch):
     data = draw(400_000, torch.Generator().manual_seed(0))
-    found, _ = quantile_of(data, 0.005, batch)
-    share = (data > found).double().mean().item()
+    threshold, _ = quantile_of(data, 0.005, batch)
+    share = (data > threshold).double().mean().item()
     assert 0.00485 < share <= 0.005
 
 

@@ -150,8 +150,8 @@ def test_every_concept_is_counted_as_by_the_definition(root, scored, layer):
     assert len(counts) == len(tally.threshold) * len(names)
     for (unit, label), (truth, active, both) in counts.items():
         concept = probe.concepts.index(names[label])
-        found = (tally.truth[concept], tally.activation[unit, tally.kinds.index(kinds[label])])
-        assert [*map(int, found), int(tally.intersection[unit, concept])] == [truth, active, both]
+        counted = (tally.truth[concept], tally.activation[unit, tally.kinds.index(kinds[label])])
+        assert [*map(int, counted), int(tally.intersection[unit, concept])] == [truth, active, both]
         assert tally.iou[unit, concept].item() == both / (truth + active - both)
 
 
@@ -172,6 +172,6 @@ def test_each_category_has_its_best_concept_in_the_table(root, scored, tmp_path)
 
 
 def test_units_that_see_what_is_painted_are_named_after_it(scored):
-    found = label_from_tally(scored[1]["1"], "1")
-    assert found.descriptions[:3] == ("red-c", "car", "blue-c")
-    assert found.similarity[:3].min() > 0.4
+    labels = label_from_tally(scored[1]["1"], "1")
+    assert labels.descriptions[:3] == ("red-c", "car", "blue-c")
+    assert labels.similarity[:3].min() > 0.4

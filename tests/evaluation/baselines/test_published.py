@@ -29,32 +29,32 @@ def written(tmp_path):
 
 def test_labels_by_layer_and_unit(written):
     path = written('layer,unit,description,similarity\nfc,1,sea,0.5\nfc,0,"tench, Tinca tinca",\nconv1,0,red,0.1\n')
-    found = published(path).labels()
-    assert list(found) == ["fc", "conv1"]
-    assert found["fc"].layer == "fc"
-    assert found["fc"].units.tolist() == [0, 1]
-    assert found["fc"].descriptions == ("tench, Tinca tinca", "sea")
-    np.testing.assert_array_equal(found["fc"].similarity, [np.nan, 0.5])
-    assert found["fc"].ranks is None
+    labels = published(path).labels()
+    assert list(labels) == ["fc", "conv1"]
+    assert labels["fc"].layer == "fc"
+    assert labels["fc"].units.tolist() == [0, 1]
+    assert labels["fc"].descriptions == ("tench, Tinca tinca", "sea")
+    np.testing.assert_array_equal(labels["fc"].similarity, [np.nan, 0.5])
+    assert labels["fc"].ranks is None
 
 
 def test_without_similarity(written):
-    found = published(written("layer,unit,description\nfc,0,\nfc,1,Green grass\n")).labels()["fc"]
-    assert found.top == ((), ("Green grass",))
-    assert np.isnan(found.similarity).all()
+    labels = published(written("layer,unit,description\nfc,0,\nfc,1,Green grass\n")).labels()["fc"]
+    assert labels.top == ((), ("Green grass",))
+    assert np.isnan(labels.similarity).all()
 
 
 def test_a_tally_counts_from_one(written):
-    found = published(written(TALLY), layer="fc").labels({"fc": 3})["fc"]
-    assert found.units.tolist() == [0, 1, 2]
-    assert found.top == (("sea-s",), (), ("leg",))
-    np.testing.assert_array_equal(found.similarity, [0.5, np.nan, 0.25])
+    labels = published(written(TALLY), layer="fc").labels({"fc": 3})["fc"]
+    assert labels.units.tolist() == [0, 1, 2]
+    assert labels.top == (("sea-s",), (), ("leg",))
+    np.testing.assert_array_equal(labels.similarity, [0.5, np.nan, 0.25])
 
 
 def test_invert_and_falcon(written):
     invert = written("neuron,concept,concept_id,metric\n0,tench,n01,0.99\n2,goldfish,n02,0.9\n")
-    found = published(invert, layer="fc").labels()["fc"]
-    assert (found.units.tolist(), found.descriptions, found.similarity.tolist()) == (
+    labels = published(invert, layer="fc").labels()["fc"]
+    assert (labels.units.tolist(), labels.descriptions, labels.similarity.tolist()) == (
         [0, 2],
         ("tench", "goldfish"),
         [0.99, 0.9],
@@ -63,10 +63,10 @@ def test_invert_and_falcon(written):
         "group,Unnamed: 0,concept_set_words,concept_set_noun_phrases\n"
         "7,7,\"[('key', 0.4)]\",\"[('grand piano', 0.3), ('keys', 0.2)]\"\n9,9,[],[]\n"
     )
-    found = published(falcon, layer="layer4").labels()["layer4"]
-    assert found.units.tolist() == [7, 9]
-    assert found.top == (("grand piano", "keys"), ())
-    np.testing.assert_array_equal(found.similarity, [0.3, np.nan])
+    labels = published(falcon, layer="layer4").labels()["layer4"]
+    assert labels.units.tolist() == [7, 9]
+    assert labels.top == (("grand piano", "keys"), ())
+    np.testing.assert_array_equal(labels.similarity, [0.3, np.nan])
 
 
 def test_one_layer_of_several_and_renamed_ones(written):
@@ -79,8 +79,8 @@ def test_one_layer_of_several_and_renamed_ones(written):
 
 def test_a_file_for_each_layer(written):
     first, second = written(TALLY, "a.csv"), written("layer,unit,description\nfc,0,sea\nconv1,0,red\n", "b.csv")
-    found = published({"layer4": str(first), "fc": str(second)}).labels()
-    assert {layer: len(labels.units) for layer, labels in found.items()} == {"layer4": 3, "fc": 1}
+    read_labels = published({"layer4": str(first), "fc": str(second)}).labels()
+    assert {layer: len(labels.units) for layer, labels in read_labels.items()} == {"layer4": 3, "fc": 1}
 
 
 def test_spreadsheet_files_are_read(written):
@@ -184,10 +184,10 @@ def test_missing_and_unreadable_files(tmp_path):
 def test_every_published_file_is_read():
     counts = {}
     for path in FILES:
-        given = None if "layer," in path.read_text()[:8] else "fc"
-        found = read_published_labels(path, layer=given)
-        assert all(all(labels.top) for labels in found.values())
-        counts[path.relative_to(REFERENCE).as_posix()] = sum(len(labels.units) for labels in found.values())
+        layer = None if "layer," in path.read_text()[:8] else "fc"
+        read_labels = read_published_labels(path, layer=layer)
+        assert all(all(labels.top) for labels in read_labels.values())
+        counts[path.relative_to(REFERENCE).as_posix()] = sum(len(labels.units) for labels in read_labels.values())
     assert len(counts) == 87
     assert counts["linear_explanations/ours/LE_label/resnet50_imagenet_layer4.csv"] == 2048
     assert counts["CLIP_Dissect_results/resnet50_imagenet_broden.csv"] == 3904
@@ -202,9 +202,9 @@ def test_every_published_file_is_read():
 @pytest.mark.skipif(not FILES, reason="../shared/reference is absent")
 def test_the_five_layers_of_resnet50():
     units = {"conv1": 64, "layer1": 256, "layer2": 512, "layer3": 1024, "layer4": 2048}
-    found = published(REFERENCE / "CLIP_Dissect_results/resnet50_imagenet_broden.csv").labels(units)
-    assert {layer: len(labels.units) for layer, labels in found.items()} == units
-    assert found["conv1"].descriptions[0] == "red"
+    read_labels = published(REFERENCE / "CLIP_Dissect_results/resnet50_imagenet_broden.csv").labels(units)
+    assert {layer: len(labels.units) for layer, labels in read_labels.items()} == units
+    assert read_labels["conv1"].descriptions[0] == "red"
     tallies = {name: REFERENCE / f"NetDissect_results/resnet50_imagenet_{name}.csv" for name in list(units)[1:]}
     assert sum(len(labels.units) for labels in published(tallies).labels(units).values()) == 3840
 
@@ -226,9 +226,9 @@ def test_labels_without_a_layer_take_the_one_that_is_set(written):
     path = written("unit,description,sim correlation\n0,ivtools,0.17\n1,signage,0.2\n")
     with pytest.raises(InputError, match=r"does not say which layer it labels; give it, as in baseline\.layer=fc"):
         published(path).labels()
-    found = published(path, layer="layer4").labels()["layer4"]
-    assert found.descriptions == ("ivtools", "signage")
-    assert np.isnan(found.similarity).all()
+    labels = published(path, layer="layer4").labels()["layer4"]
+    assert labels.descriptions == ("ivtools", "signage")
+    assert np.isnan(labels.similarity).all()
 
 
 LINEAR = """{layer}unit,val correlation,weight0,concept0,weight1,concept1,weight2,concept2,bias
@@ -239,10 +239,10 @@ LINEAR = """{layer}unit,val correlation,weight0,concept0,weight1,concept1,weight
 
 @pytest.mark.parametrize(("head", "of", "layer"), [("layer,", "layer4,", None), ("", "", "layer4")])
 def test_linear_explanations_hold_a_concept_for_each_weight(written, head, of, layer):
-    found = published(written(LINEAR.format(layer=head, of=of)), layer=layer).labels()["layer4"]
-    assert found.units.tolist() == [0, 47]
-    assert found.top == (("toiletry", "lab coat, white"), ("artifact",))
-    np.testing.assert_allclose(found.similarity, [0.73, 0.36])
+    labels = published(written(LINEAR.format(layer=head, of=of)), layer=layer).labels()["layer4"]
+    assert labels.units.tolist() == [0, 47]
+    assert labels.top == (("toiletry", "lab coat, white"), ("artifact",))
+    np.testing.assert_allclose(labels.similarity, [0.73, 0.36])
 
 
 @pytest.mark.parametrize(

@@ -46,9 +46,9 @@ class _Masks(Probe):
 
 
 def test_the_folders_of_a_tree_are_classes(tmp_path):
-    for place in ("dog/a", "dog/b", "grey_wolf/c"):
-        (tmp_path / place).parent.mkdir(exist_ok=True)
-        Image.new("RGB", (4, 4)).save(tmp_path / f"{place}.png")
+    for folder in ("dog/a", "dog/b", "grey_wolf/c"):
+        (tmp_path / folder).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / f"{folder}.png")
     probe = probes.folder(root=str(tmp_path))
     AnnotationsJudge().check(probe)
     values = concept_presence(probe, [0, 1, 2])
@@ -64,9 +64,9 @@ def test_a_probe_without_masks_or_classes_is_refused_at_once(tmp_path):
 
 
 def test_scores_by_unit_with_nothing_where_nothing_is_known():
-    told = {"a": torch.tensor([1.0, 0, 0, 1]), "b": torch.tensor([0.0, 1, 0, 0])}
+    presence = {"a": torch.tensor([1.0, 0, 0, 1]), "b": torch.tensor([0.0, 1, 0, 0])}
     activations = torch.tensor([[5.0, 0, 1], [0, 4, 2], [0, 0, 3], [4, 0, 4]])
-    scores = score_labels(activations, ["a", "b", "octagon"], told.get)
+    scores = score_labels(activations, ["a", "b", "octagon"], presence.get)
     assert set(scores) == {"pearson", "cosine", "auprc", "f1", "iou"}
     for name, values in scores.items():
         assert np.isnan(values[2])
@@ -76,18 +76,18 @@ def test_scores_by_unit_with_nothing_where_nothing_is_known():
 
 
 def test_weighted_sums_are_put_between_0_and_1_where_presence_counts():
-    told = {"a": torch.tensor([1.0, 0, 0, 1]), "b": torch.tensor([0.0, 1, 0, 0])}
+    presence = {"a": torch.tensor([1.0, 0, 0, 1]), "b": torch.tensor([0.0, 1, 0, 0])}
     activations = torch.tensor([[5.0], [1.0], [0.0], [5.0]])
-    scores = score_labels(activations, ["2.00 a + 0.40 b"], told.get)
+    scores = score_labels(activations, ["2.00 a + 0.40 b"], presence.get)
     assert scores["f1"].item() == 1
     assert scores["pearson"].item() == pytest.approx(np.corrcoef([5, 1, 0, 5], [2, 0.4, 0, 2])[0, 1])
 
 
 def test_the_share_of_active_images_is_a_setting():
-    told = {"a": torch.tensor([1.0, 1, 0, 0])}
+    presence = {"a": torch.tensor([1.0, 1, 0, 0])}
     activations = torch.tensor([[4.0], [3.0], [2.0], [1.0]])
-    assert score_labels(activations, ["a"], told.get)["f1"].item() == 1
-    assert score_labels(activations, ["a"], told.get, share=0.25)["f1"].item() == pytest.approx(2 / 3)
+    assert score_labels(activations, ["a"], presence.get)["f1"].item() == 1
+    assert score_labels(activations, ["a"], presence.get, share=0.25)["f1"].item() == pytest.approx(2 / 3)
 
 
 def test_concept_values_of_a_backbone():

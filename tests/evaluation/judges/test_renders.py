@@ -10,18 +10,18 @@ def attributes(picture):
 
 
 def test_the_scenes_of_a_label_show_it_and_pairs_differ_in_one_attribute():
-    found = render_label(["red", "striped circle", "octagon"], scenes=20, pairs=5)
-    assert list(found.rows) == ["red", "striped circle"]
-    assert len(found) == 2 * (20 + 5 * 4)
-    for label, rows in found.rows.items():
+    drawn = render_label(["red", "striped circle", "octagon"], scenes=20, pairs=5)
+    assert list(drawn.rows) == ["red", "striped circle"]
+    assert len(drawn) == 2 * (20 + 5 * 4)
+    for label, rows in drawn.rows.items():
         named = shapes.named_attributes(label)
-        assert len({found.pictures[row].index for row in rows}) == 20
+        assert len({drawn.pictures[row].index for row in rows}) == 20
         for row in rows:
-            assert named.items() <= attributes(found.pictures[row]).items()
+            assert named.items() <= attributes(drawn.pictures[row]).items()
         changed = {"named": set(), "other": set()}
-        for kind, pairs in zip(changed, found.pairs_of(label), strict=True):
+        for kind, pairs in zip(changed, drawn.pairs_of(label), strict=True):
             for first, second in pairs:
-                before, after = found.pictures[first], found.pictures[second]
+                before, after = drawn.pictures[first], drawn.pictures[second]
                 assert before.index == after.index
                 differs = [key for key in shapes.KINDS if attributes(before)[key] != attributes(after)[key]]
                 assert len(differs) == 1
@@ -31,16 +31,16 @@ def test_the_scenes_of_a_label_show_it_and_pairs_differ_in_one_attribute():
 
 
 def test_a_picture_is_the_scene_with_these_attributes():
-    found = render_label(["red"], scenes=3, pairs=1)
-    assert len(found.ids) == len(set(found.ids)) == len(found)
-    one = found.pictures[1]
+    drawn = render_label(["red"], scenes=3, pairs=1)
+    assert len(drawn.ids) == len(set(drawn.ids)) == len(drawn)
+    one = drawn.pictures[1]
     expected = shapes.make_scene(one.index, seed=3003, fixed=attributes(one))
-    np.testing.assert_array_equal(np.asarray(found[1]), expected.pixels)
+    np.testing.assert_array_equal(np.asarray(drawn[1]), expected.pixels)
 
 
 def test_formulas_and_sums_are_drawn_where_they_predict_most():
-    found = render_label(["red AND NOT circle", "1.00 red + 0.50 circle", "NOT red"], scenes=30, pairs=1)
-    drawn = {label: [attributes(found.pictures[row]) for row in rows] for label, rows in found.rows.items()}
+    rendered = render_label(["red AND NOT circle", "1.00 red + 0.50 circle", "NOT red"], scenes=30, pairs=1)
+    drawn = {label: [attributes(rendered.pictures[row]) for row in rows] for label, rows in rendered.rows.items()}
     assert all(one["colour"] == 0 and one["shape"] != 0 for one in drawn["red AND NOT circle"])
     assert all(one["colour"] == 0 and one["shape"] == 0 for one in drawn["1.00 red + 0.50 circle"])
     assert all(one["colour"] != 0 for one in drawn["NOT red"])

@@ -21,14 +21,14 @@ SMALL = (*QUIET, "similarity.top_k=30")
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """Run the command line in this process and return the folder."""
-    place = tmp_path_factory.mktemp("judging")
+    path = tmp_path_factory.mktemp("judging")
     done = {}
 
     def command(*words, settings=SMALL):
         if words not in done:
-            folder = place / str(len(done))
+            folder = path / str(len(done))
             with pytest.MonkeyPatch.context() as patch:
-                patch.setenv("CD_EXP_CACHE", str(place / "cache"))
+                patch.setenv("CD_EXP_CACHE", str(path / "cache"))
                 patch.setattr("sys.argv", ["run.py", *words, *settings, f"hydra.run.dir={folder}"])
                 main()
             done[words] = folder
@@ -44,27 +44,27 @@ def rows(folder, name="labels.csv"):
 @pytest.mark.slow
 def test_annotations_score_every_method_between_floor_and_ceiling(run):
     folder = run("judge=annotations", "baseline=invert")
-    found = read_metrics(folder)
-    assert list(found["baselines"]) == ["invert", "random_labels", "shuffled_labels", "true_labels"]
+    metrics = read_metrics(folder)
+    assert list(metrics["baselines"]) == ["invert", "random_labels", "shuffled_labels", "true_labels"]
     for score in ("pearson", "auprc", "f1", "iou", "cosine"):
         key = f"faithfulness.{score}"
-        ours = found["layers"]["fc"]
-        floor, ceiling = (found["baselines"][name]["fc"][key] for name in ("random_labels", "true_labels"))
+        ours = metrics["layers"]["fc"]
+        floor, ceiling = (metrics["baselines"][name]["fc"][key] for name in ("random_labels", "true_labels"))
         assert floor < ours[key] <= ceiling + 0.05
         low, high = ours[f"{key}_ci95"]
         assert low <= ours[key] <= high
-    assert found["baselines"]["random_labels"]["layer4"]["faithfulness_units"] == 96
-    assert found["baselines"]["true_labels"]["layer4"]["faithfulness_units"] == 28
+    assert metrics["baselines"]["random_labels"]["layer4"]["faithfulness_units"] == 96
+    assert metrics["baselines"]["true_labels"]["layer4"]["faithfulness_units"] == 28
 
 
 @pytest.mark.slow
 def test_the_whitened_judge_stands_beside_its_references(run):
     folder = run("judge=whitened", "judge.untrained=true", "baseline=invert")
-    found = read_metrics(folder)
+    metrics = read_metrics(folder)
     references = ["random_labels", "shuffled_labels", "true_labels", "untrained"]
-    assert list(found["baselines"]) == ["invert", *references]
-    for layer, ours in found["layers"].items():
-        random, floor, true, untrained = (found["baselines"][name][layer] for name in references)
+    assert list(metrics["baselines"]) == ["invert", *references]
+    for layer, ours in metrics["layers"].items():
+        random, floor, true, untrained = (metrics["baselines"][name][layer] for name in references)
         for score in ("faithfulness.whitened", "faithfulness.which_unit"):
             assert max(floor[score], random[score]) < ours[score] < true[score]
             assert ours[f"{score}_over_floor"] == pytest.approx(ours[score] - floor[score])
@@ -133,14 +133,16 @@ def test_the_formulas_of_invert_are_in_its_own_file(run):
 @pytest.mark.slow
 def test_renders_score_labels_and_count_those_that_cannot_be_drawn(run):
     folder = run("judge=images", "judge.scenes=6", "judge.pairs=1")
-    found = read_metrics(folder)
+    metrics = read_metrics(folder)
     for layer in ("layer4", "fc"):
-        values = [found["baselines"][name][layer]["faithfulness.cosy_auc"] for name in ("random_labels", "true_labels")]
+        values = [
+            metrics["baselines"][name][layer]["faithfulness.cosy_auc"] for name in ("random_labels", "true_labels")
+        ]
         assert 0.4 < values[0] < 0.6
         assert values[1] > 0.97
     own = [row for row in rows(folder) if row["layer"] == "layer4"]
     drawn = [row for row in own if row["faithfulness_cosy_auc"]]
-    assert found["layers"]["layer4"]["faithfulness_units"] == len(drawn) < 96
+    assert metrics["layers"]["layer4"]["faithfulness_units"] == len(drawn) < 96
     assert all(row["faithfulness_selectivity"] for row in drawn)
 
 
@@ -151,10 +153,10 @@ def test_a_backbone_that_judges_its_own_labels_is_circular(run):
     other = rows(folder, "labels_linear_explanations.csv")
     assert all("circular" in row["marks"].split() for row in other if row["judged_label"])
     assert any(" + " in row["judged_label"] for row in other)
-    found = read_metrics(folder)
-    floor = found["baselines"]["random_labels"]["fc"]["faithfulness.pearson"]
-    assert found["layers"]["fc"]["faithfulness.pearson"] > floor
-    assert found["baselines"]["linear_explanations"]["fc"]["faithfulness.pearson"] > floor
+    metrics = read_metrics(folder)
+    floor = metrics["baselines"]["random_labels"]["fc"]["faithfulness.pearson"]
+    assert metrics["layers"]["fc"]["faithfulness.pearson"] > floor
+    assert metrics["baselines"]["linear_explanations"]["fc"]["faithfulness.pearson"] > floor
 
 
 def test_pictures_of_labels_from_a_folder(run, tmp_path):

@@ -27,10 +27,10 @@ def test_activations_are_whitened_by_their_formula(units):
     activations = random.normal(size=(60, units)) @ random.normal(size=(units, units)) + random.normal(size=units)
     activations[:, 3] = 2.0
     learned, scored = torch.tensor(activations[:40]), torch.tensor(activations[40:])
-    found = whiten_activations(learned, scored, ridge=0.7)
+    whitened = whiten_activations(learned, scored, ridge=0.7)
     expected = literal_whitening(activations[:40], activations[40:], 0.7)
-    np.testing.assert_allclose(found.numpy(), expected, atol=2e-4 * np.abs(expected).max())
-    assert not found[:, 3].any()
+    np.testing.assert_allclose(whitened.numpy(), expected, atol=2e-4 * np.abs(expected).max())
+    assert not whitened[:, 3].any()
 
 
 def test_a_match_learned_and_applied_on_the_same_images_is_that_of_the_labeller():
@@ -38,8 +38,8 @@ def test_a_match_learned_and_applied_on_the_same_images_is_that_of_the_labeller(
     match = concept_activations(torch.randn(50, 16, generator=generator), torch.randn(30, 16, generator=generator))
     images, loadings = whiten_match(match, ridge=5.0, shrinkage=0.0)
     own = WhitenedMatch.of(match.images, match.images, match.texts, ridge=5.0)
-    expected, found = images @ loadings.T, own.matches(match.texts)
-    correlations = [np.corrcoef(a, b)[0, 1] for a, b in zip(expected.T.numpy(), found.T.numpy(), strict=True)]
+    expected, whitened = images @ loadings.T, own.matches(match.texts)
+    correlations = [np.corrcoef(a, b)[0, 1] for a, b in zip(expected.T.numpy(), whitened.T.numpy(), strict=True)]
     assert min(correlations) > 1 - 1e-9
 
 

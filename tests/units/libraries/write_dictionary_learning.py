@@ -43,10 +43,10 @@ def main():
             if "threshold" in dict(module.named_buffers()):
                 module.threshold.fill_(0.6)
             expected = module.encode(inputs).numpy()
-        for place in (folder / name, folder / f"{name}_alone"):
-            place.mkdir(parents=True)
-            torch.save(module.state_dict(), place / "ae.pt")
-            np.save(place / "encode.npy", expected)
+        for path in (folder / name, folder / f"{name}_alone"):
+            path.mkdir(parents=True)
+            torch.save(module.state_dict(), path / "ae.pt")
+            np.save(path / "encode.npy", expected)
         trainer = {"dict_class": name, "trainer_class": "T", "lr": 1e-3, "steps": 5, "layer": 3, "lm_name": "m"}
         trainer |= {"activation_dim": inputs.shape[1], "dict_size": LATENTS, "device": "cpu", "wandb_name": "w"}
         trainer |= {"k": 3} if hasattr(module, "k") else {}
