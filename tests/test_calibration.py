@@ -28,7 +28,7 @@ from cd_exp.errors import InputError
 HEAD = "layer,unit,description,similarity,top5,truth,rank_of_truth,margin,stability,stable_set,marks\n"
 
 
-@pytest.mark.parametrize(("function", "known"), [
+@pytest.mark.parametrize(("function", "has_constants"), [
     (similarity.soft_wpmi, True),
     (partial(similarity.soft_wpmi, scale=10.0), True),
     (partial(similarity.soft_wpmi, scale=30.0), False),
@@ -38,9 +38,9 @@ HEAD = "layer,unit,description,similarity,top5,truth,rank_of_truth,margin,stabil
     (partial(similarity.whitened_wpmi, prior_weight=0.85, name_weight=0.2), False),
     (similarity.cos, False),
 ])  # fmt: skip
-def test_constants_belong_to_a_function_at_its_default_settings(function, known):
-    assert (constants_of(function) is not None) == known
-    assert has_back_off(function) == known
+def test_constants_belong_to_a_function_at_its_default_settings(function, has_constants):
+    assert (constants_of(function) is not None) == has_constants
+    assert has_back_off(function) == has_constants
 
 
 def test_a_function_that_chooses_its_prior_has_constants_for_each():

@@ -107,15 +107,15 @@ def run(monkeypatch, tmp_path, capsys):
     return command
 
 
-def labels(place: Path, name: str = "labels.csv") -> list[tuple[str, ...]]:
-    with (place / name).open(newline="") as file:
+def labels(run_folder: Path, name: str = "labels.csv") -> list[tuple[str, ...]]:
+    with (run_folder / name).open(newline="") as file:
         return [(row["layer"], row["unit"], row["description"], row["similarity"]) for row in csv.DictReader(file)]
 
 
-def result(place: Path, group: str) -> list[tuple[str, ...]]:
+def result(run_folder: Path, group: str) -> list[tuple[str, ...]]:
     if group != "baseline":
-        return labels(place)
-    return labels(place, "labels_custom.csv")
+        return labels(run_folder)
+    return labels(run_folder, "labels_custom.csv")
 
 
 @pytest.mark.slow

@@ -30,8 +30,8 @@ def alive(mark: str) -> list[str]:
     return items
 
 
-def command(place: Path, processes: int) -> list[str]:
-    folders = [f"cache.dir={place}/cache", f"hydra.run.dir={place}/run", f"distributed.processes={processes}"]
+def command(folder: Path, processes: int) -> list[str]:
+    folders = [f"cache.dir={folder}/cache", f"hydra.run.dir={folder}/run", f"distributed.processes={processes}"]
     return [sys.executable, str(ROOT / "run.py"), *WORDS, *folders]
 
 

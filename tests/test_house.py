@@ -128,7 +128,7 @@ def test_no_class_or_public_function_has_the_name_of_another():
 VAGUE = {"found", "given", "told", "place", "places", "known"}
 
 
-@pytest.mark.parametrize("folder", ["cd_exp", "benchmarks", "experiments"])
+@pytest.mark.parametrize("folder", ["cd_exp", "benchmarks", "experiments", "tests"])
 def test_variables_say_what_they_hold(folder):
     names = []
     for path in sorted((ROOT / folder).rglob("*.py")):

@@ -37,9 +37,9 @@ def test_firing_counts_only_where_silence_is_normal():
 
 
 def test_a_note_for_each_layer_and_mark():
-    def layer(name, *found):
-        empty = np.zeros(len(found))
-        return Labels(name, np.arange(len(found)), ((),) * len(found), empty, marks=tuple(map(frozenset, found)))
+    def layer(name, *flags):
+        empty = np.zeros(len(flags))
+        return Labels(name, np.arange(len(flags)), ((),) * len(flags), empty, marks=tuple(map(frozenset, flags)))
 
     said = list(note_flags({"fc": layer("fc", {"dead"}, set(), {"dead"}), "one": layer("one", {"one_unit"})}))
     assert said[0] == "2 of 3 units of fc are dead (the same value for every image): ignore their labels"

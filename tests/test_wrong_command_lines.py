@@ -244,7 +244,7 @@ CASES = [tuple(line.split(" | ", 1)) for line in (VALUES + NAMES + SYNTAX + TARG
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
+def workspace(tmp_path_factory) -> Path:
     """A working directory with a few things in it, and a run folder of before."""
     folder = tmp_path_factory.mktemp("wrong")
     (folder / "file").write_text("")
@@ -259,9 +259,9 @@ def place(tmp_path_factory) -> Path:
     return folder
 
 
-def words_of(line: str, place: Path) -> list[str]:
+def words_of(line: str, workspace: Path) -> list[str]:
     for name, path in (("FILE", "file"), ("GARBAGE", "garbage"), ("EMPTY", "empty"), ("IMAGES", "images")):
-        line = line.replace(f"={name}", f"={place / path}")
+        line = line.replace(f"={name}", f"={workspace / path}")
     words = line.split(" ")
     typed = {word.lstrip("+~").partition("=")[0] for word in words}
     common = ["logger=none", "features.progress=false", "stability.resamples=0", "hydra.run.dir=run"]
@@ -269,12 +269,12 @@ def words_of(line: str, place: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(("line", "message"), CASES, ids=[line for line, _ in CASES])
-def test_a_wrong_command_line_is_one_line_and_leaves_no_trace(line, message, place, monkeypatch, capsys):
-    monkeypatch.chdir(place)
+def test_a_wrong_command_line_is_one_line_and_leaves_no_trace(line, message, workspace, monkeypatch, capsys):
+    monkeypatch.chdir(workspace)
     monkeypatch.delenv("CD_EXP_CACHE", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("sys.argv", ["run.py", *words_of(line, place)])
-    before, began = file_states(place), time.process_time()
+    monkeypatch.setattr("sys.argv", ["run.py", *words_of(line, workspace)])
+    before, began = file_states(workspace), time.process_time()
     with pytest.raises(SystemExit) as left:
         entry.main()
     took, said = time.process_time() - began, capsys.readouterr().err
@@ -283,7 +283,7 @@ def test_a_wrong_command_line_is_one_line_and_leaves_no_trace(line, message, pla
     assert said.count("\n") == 1, said
     assert message in said
     assert took < 10
-    assert file_states(place) == before
+    assert file_states(workspace) == before
 
 
 YAML = """
@@ -302,15 +302,15 @@ hydra: {job: {chdir: true}} | would change what relative paths mean
 
 
 @pytest.mark.parametrize(("text", "message"), [line.split(" | ", 1) for line in YAML.splitlines() if line])
-def test_a_wrong_yaml_of_the_users_is_one_line_that_tells_its_value(text, message, place, monkeypatch, capsys):
-    own = place.parent / "own" / "experiment"
+def test_a_wrong_yaml_of_the_users_is_one_line_that_tells_its_value(text, message, workspace, monkeypatch, capsys):
+    own = workspace.parent / "own" / "experiment"
     own.mkdir(parents=True, exist_ok=True)
     (own / "mine.yaml").write_text(f"# @package _global_\n{text}\n")
-    monkeypatch.chdir(place)
+    monkeypatch.chdir(workspace)
     monkeypatch.delenv("CD_EXP_CACHE", raising=False)
     words = ["--config-dir", str(own.parent), "experiment=mine", "cache.dir=cache", "plan=true"]
     monkeypatch.setattr("sys.argv", ["run.py", *words])
-    before = file_states(place)
+    before = file_states(workspace)
     with pytest.raises(SystemExit) as left:
         entry.main()
     said = capsys.readouterr().err
@@ -318,7 +318,7 @@ def test_a_wrong_yaml_of_the_users_is_one_line_that_tells_its_value(text, messag
     assert said.startswith("error: "), said
     assert said.count("\n") == 1, said
     assert message in said
-    assert file_states(place) == before
+    assert file_states(workspace) == before
 
 
 FILES = [
@@ -335,13 +335,13 @@ FILES = [
 
 
 @pytest.mark.parametrize(("data", "message"), FILES, ids=[message for _, message in FILES])
-def test_a_yaml_file_that_holds_no_settings_is_named(data, message, place, monkeypatch, capsys):
-    own = place.parent / "own" / "experiment"
+def test_a_yaml_file_that_holds_no_settings_is_named(data, message, workspace, monkeypatch, capsys):
+    own = workspace.parent / "own" / "experiment"
     own.mkdir(parents=True, exist_ok=True)
     (own / "mine.yaml").write_bytes(data)
     for name in ("other", "min"):  # which nobody chose
         (own / f"{name}.yaml").write_bytes(b"\xff")
-    monkeypatch.chdir(place)
+    monkeypatch.chdir(workspace)
     words = ["--config-dir", str(own.parent), "experiment=mine", "cache.dir=cache", "plan=true"]
     monkeypatch.setattr("sys.argv", ["run.py", *words])
     with pytest.raises(SystemExit) as left:
@@ -353,11 +353,11 @@ def test_a_yaml_file_that_holds_no_settings_is_named(data, message, place, monke
     assert message in said
 
 
-def test_the_line_that_an_experiment_needs_makes_it_one(place, monkeypatch, capsys):
-    own = place.parent / "own" / "experiment"
+def test_the_line_that_an_experiment_needs_makes_it_one(workspace, monkeypatch, capsys):
+    own = workspace.parent / "own" / "experiment"
     own.mkdir(parents=True, exist_ok=True)
     (own / "mine.yaml").write_text("# @package _global_\ntop: 3\n")
-    monkeypatch.chdir(place)
+    monkeypatch.chdir(workspace)
     monkeypatch.setattr("sys.argv", ["run.py", "--config-dir", str(own.parent), "experiment=mine", "--cfg", "job"])
     entry.main()
     assert "top: 3" in capsys.readouterr().out
@@ -379,14 +379,14 @@ def test_there_are_as_many_as_promised():
         "baseline=netdissect probe=folder probe.root=IMAGES",
     ],
 )
-def test_the_same_in_a_process_of_its_own_whatever_the_environment_says(line, full, place):
+def test_the_same_in_a_process_of_its_own_whatever_the_environment_says(line, full, workspace):
     environment = {key: value for key, value in os.environ.items() if key not in ("HYDRA_FULL_ERROR", "CD_EXP_CACHE")}
     environment |= {} if full is None else {"HYDRA_FULL_ERROR": full}
-    before = file_states(place)
-    command = [sys.executable, str(ROOT / "run.py"), *words_of(line, place)]
-    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+    before = file_states(workspace)
+    command = [sys.executable, str(ROOT / "run.py"), *words_of(line, workspace)]
+    done = subprocess.run(command, cwd=workspace, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
-    assert file_states(place) == before
+    assert file_states(workspace) == before

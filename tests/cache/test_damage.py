@@ -232,9 +232,9 @@ def test_a_users_folder_in_the_place_of_a_file_stays_and_is_said(stored, name):
     assert (path / "mine.txt").read_text() == "of the user"
 
 
-@pytest.mark.parametrize("place", ["images", "locks", "partial"])
-def test_a_file_in_the_place_of_a_folder_of_the_cache_is_said(tmp_path, place):
-    (tmp_path / place).write_text("of the user")
+@pytest.mark.parametrize("relative_path", ["images", "locks", "partial"])
+def test_a_file_in_the_place_of_a_folder_of_the_cache_is_said(tmp_path, relative_path):
+    (tmp_path / relative_path).write_text("of the user")
     store = Store(tmp_path)
     making = store.open_partial(ENTRY, rows=4, shard=4)
 
@@ -245,7 +245,7 @@ def test_a_file_in_the_place_of_a_folder_of_the_cache_is_said(tmp_path, place):
 
     with pytest.raises(InputError, match="is a file, and a folder is to be written there"):
         make()
-    assert (tmp_path / place).read_text() == "of the user"
+    assert (tmp_path / relative_path).read_text() == "of the user"
 
 
 def test_a_folder_in_the_place_of_a_lock_is_said(tmp_path):

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from helpers.composing_lines import composes, known
+from helpers.composing_lines import composes, known_settings
 
 from cd_exp import config
 from cd_exp.errors import InputError
@@ -99,7 +99,7 @@ NO_SETTINGS = {"report.html", "features.images", "units.npy", "judge.json"}
 
 
 def test_whatever_the_package_calls_a_setting_is_one():
-    names, wrong = known(), set()
+    names, wrong = known_settings(), set()
     for text in strings():
         for name in SETTING.findall(text):
             first = ".".join(name.split(".")[:2])

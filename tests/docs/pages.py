@@ -76,7 +76,7 @@ def commands(text: str) -> list[list[str]]:
 def inline(page: Path) -> list[list[str]]:
     """Commands that stand in a sentence or a table."""
     text = re.sub(FENCED, "", page.read_text())
-    return [shlex.split(" ".join(found.split())) for found in INLINE.findall(text)]
+    return [shlex.split(" ".join(command.split())) for command in INLINE.findall(text)]
 
 
 def of_run(words: list[str]) -> list[str] | None:

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from helpers.composing_lines import composes, known
+from helpers.composing_lines import composes, known_settings
 from pages import INLINE, LANGUAGES, PAGES, READMES, ROOT, SHELL, blocks, commands, indented, inline, of_run
 
 ALL = [*PAGES, *READMES]
@@ -63,7 +63,7 @@ def test_every_module_is_there_with_the_options_shown(page, words, monkeypatch):
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_setting_is_one(page):
-    names, wrong = known(), []
+    names, wrong = known_settings(), []
     for setting in SETTING.findall(re.sub(INLINE, "", page.read_text())):
         first = ".".join(setting.split(".")[:2])
         if first not in names and setting.split(".")[0] not in OF_HYDRA:

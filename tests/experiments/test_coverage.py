@@ -46,12 +46,12 @@ def test_drawn_methods_are_covered_and_rejected_as_often_as_enumerated():
     kinds = rng.choice(4, size=(4000, 10), p=[both, a - both, b - both, 1 - a - b + both])
     counted = [(int((row == 1).sum()), int((row == 2).sum())) for row in kinds]
     differences = {(b, c): compare_shares(np.arange(10) < b, np.arange(10) >= 10 - c) for b, c in set(counted)}
-    found = [differences[own] for own in counted]
-    covered = np.mean([low <= 20 + 1e-6 and high + 1e-6 >= 20 for _, (low, high), _ in found])
+    drawn = [differences[own] for own in counted]
+    covered = np.mean([low <= 20 + 1e-6 and high + 1e-6 >= 20 for _, (low, high), _ in drawn])
     weight = outcomes.probability(a, b, agreement)
     assert weight.sum() == pytest.approx(1)
     assert covered == pytest.approx(weight[outcomes.covers(a - b)].sum(), abs=0.015)
-    assert np.mean([one.p <= 0.05 for one in found]) == pytest.approx(weight[outcomes.p <= 0.05].sum(), abs=0.02)
+    assert np.mean([one.p <= 0.05 for one in drawn]) == pytest.approx(weight[outcomes.p <= 0.05].sum(), abs=0.02)
 
 
 def test_a_table_errs_as_often_as_any_of_its_tests():

@@ -29,8 +29,8 @@ def composed(*overrides):
         return compose("config", overrides=list(overrides), return_hydra_config=True)
 
 
-def params(found):
-    return {key: str(value).split(",") for key, value in (found.hydra.sweeper.params or {}).items()}
+def params(config):
+    return {key: str(value).split(",") for key, value in (config.hydra.sweeper.params or {}).items()}
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -39,7 +39,7 @@ def test_composes_and_its_settings_fit_their_constructors(name):
     for group in ("model", "probe", "concepts", "clip", "similarity", "baseline"):
         node = OmegaConf.to_container(config[group], resolve=True) if config[group] is not None else {}
         node.pop("on_error", None)
-        construct.check_node(given(node), where=group)
+        construct.check_node(fill_missing(node), where=group)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -84,6 +84,6 @@ def test_imagenet_lies_where_the_environment_says(monkeypatch):
     assert alone.probe.root == joined.probe.probes.imagenet_val.root == "/data/val"
 
 
-def given(node):
+def fill_missing(node):
     """The node with what a user must still set filled in."""
-    return {key: given(v) if isinstance(v, dict) else "given" if v == "???" else v for key, v in node.items()}
+    return {key: fill_missing(v) if isinstance(v, dict) else "given" if v == "???" else v for key, v in node.items()}

@@ -14,11 +14,11 @@ EXPLAINED = {"inverse AUPRC", "Spearman", "WPMI"}
 
 @pytest.fixture(scope="module")
 def by_rate():
-    found = {}
+    falls = {}
     for rate in (0.499, 0.1, 0.001):
         concept = analysis.ideal(rate, images=50_000, units=4, seed=0)
-        found[rate] = analysis.falls(METRICS, concept.float(), concept, seed=1)
-    return found
+        falls[rate] = analysis.falls(METRICS, concept.float(), concept, seed=1)
+    return falls
 
 
 def test_ideal_units_have_their_concept_in_exactly_that_share():
@@ -43,15 +43,15 @@ def test_a_rare_concept_keeps_one_image_and_a_common_one_takes_what_there_is():
 
 
 def test_the_falls_of_ideal_units_are_the_closed_forms(by_rate):
-    for rate, found in by_rate.items():
+    for rate, falls in by_rate.items():
         for name, (missing, extra) in analysis.closed_forms(rate).items():
             # which positives stay is drawn: 50 x 4 of them leave a standard deviation of 0.035
-            assert found[name].missing.mean() == pytest.approx(missing, abs=0.01 if rate > 0.001 else 0.1)
-            assert found[name].extra.mean() == pytest.approx(extra, abs=0.01)
+            assert falls[name].missing.mean() == pytest.approx(missing, abs=0.01 if rate > 0.001 else 0.1)
+            assert falls[name].extra.mean() == pytest.approx(extra, abs=0.01)
 
 
 def test_the_verdicts_are_the_published_ones_but_for_those_explained(by_rate):
-    passed = {metric.name for metric in METRICS if analysis.verdict([found[metric.name] for found in by_rate.values()])}
+    passed = {metric.name for metric in METRICS if analysis.verdict([falls[metric.name] for falls in by_rate.values()])}
     assert passed == PUBLISHED_THAT_PASS | EXPLAINED
     assert {metric.name for metric in METRICS if metric.published} == PUBLISHED_THAT_PASS
 

@@ -77,8 +77,8 @@ def test_maps_kept_with_the_features_are_those_of_another_pass(run, shown, tmp_p
 
 def test_an_image_without_a_map_is_given_none_and_the_others_are_scaled_over_those_shown():
     maps = np.array([[[[0, 40]], [[10, 60]], [[20, 65535]]]], dtype=np.uint16)
-    found = select_maps(maps, np.array([[7, 3, 5]]), np.array([[3, 8, 7]]))
-    assert found.tolist() == [
+    selected = select_maps(maps, np.array([[7, 3, 5]]), np.array([[3, 8, 7]]))
+    assert selected.tolist() == [
         [[[round(10 / 60 * LEVELS), LEVELS]], [[MISSING, MISSING]], [[0, round(40 / 60 * LEVELS)]]]
     ]
     assert (select_maps(maps, np.array([[7, 3, 5]]), np.array([[1, 2]])) == MISSING).all()

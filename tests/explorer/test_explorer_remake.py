@@ -330,11 +330,11 @@ def test_pages_do_not_replace_those_of_another_run(folders, tmp_path):
     assert rebuild_pages([folder], out=folder / "sub")
 
 
-@pytest.mark.parametrize("place", ["file", "file/below"])
-def test_a_file_in_the_place_of_the_pages_is_said(folders, tmp_path, place):
+@pytest.mark.parametrize("relative_path", ["file", "file/below"])
+def test_a_file_in_the_place_of_the_pages_is_said(folders, tmp_path, relative_path):
     (tmp_path / "file").write_text("of the user")
     with pytest.raises(InputError, match="file is a file, and a folder is to be written there; move it away"):
-        rebuild_pages(folders, out=tmp_path / place)
+        rebuild_pages(folders, out=tmp_path / relative_path)
     assert (tmp_path / "file").read_text() == "of the user"
 
 

@@ -31,7 +31,7 @@ def composes(*words: str) -> None:
         GlobalHydra.instance().clear()
 
 
-def known() -> set[str]:
+def known_settings() -> set[str]:
     """Every setting there is: of the schema, of every choice, and of each constructor."""
     names = {*setting_types(), *(f"{group}.{key}" for group, keys in OF_EVERY.items() for key in keys)}
     names |= {f"{group}.{key}" for group, keys in OF_THE_RUN.items() for key in keys}

@@ -82,8 +82,8 @@ def believed(ranks, generator) -> dict:
 
 
 def judged_metrics(units: int, top1: float, **more) -> dict:
-    found = {"units": units, "judged": units, "top1": top1, "ci95": [top1 - 6.25, top1 + 5.5], "top1_published": top1}
-    return found | more
+    metrics = {"units": units, "judged": units, "top1": top1, "ci95": [top1 - 6.25, top1 + 5.5], "top1_published": top1}
+    return metrics | more
 
 
 def make_outcome(units: int = 60, images: int = 40, size: int = 64) -> RunResult:

@@ -52,15 +52,15 @@ def serving_hub(repositories: Mapping[str, Mapping[str, bytes | Path]], *, token
         def answer(self, *, body: bool) -> None:
             hub.asked.append(f"{self.command} {self.path}")
             repository, _, file = self.path.strip("/").partition("/resolve/main/")
-            given = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+            bearer = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
             if not file:
                 return self.say(503 if repository == "down" else 200, {})
-            if given and given != token:
+            if bearer and bearer != token:
                 return self.say(401, {"X-Error-Message": "Invalid credentials in Authorization header"})
-            if repository.startswith("gated/") and not given:
+            if repository.startswith("gated/") and not bearer:
                 return self.say(401, {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access is restricted"})
-            if repository not in repositories or (repository.startswith("private/") and not given):
-                return self.say(401 if not given else 404, {"X-Error-Code": "RepoNotFound"})
+            if repository not in repositories or (repository.startswith("private/") and not bearer):
+                return self.say(401 if not bearer else 404, {"X-Error-Code": "RepoNotFound"})
             if file not in repositories[repository]:
                 return self.say(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit_of(repository)})
             content = repositories[repository][file]

@@ -138,7 +138,7 @@ class Slots:
 
 
 @pytest.mark.parametrize(
-    ("output", "places"),
+    ("output", "paths"),
     [
         (Slots(torch.ones(1)), ["maps"]),
         (Slots([torch.ones(1)], {"a": torch.ones(1)}), ["maps/0", "more/a"]),
@@ -146,5 +146,5 @@ class Slots:
         ((torch.ones(1), torch.eye(3).to_sparse()), ["0"]),
     ],
 )
-def test_the_tensors_of_an_output_by_their_places(output, places):
-    assert list(list_tensors(output)) == places
+def test_the_tensors_of_an_output_by_their_places(output, paths):
+    assert list(list_tensors(output)) == paths

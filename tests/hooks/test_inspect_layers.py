@@ -12,7 +12,7 @@ def pictures(height=32, width=None, count=3):
     return torch.randn(count, 3, height, width or height, generator=torch.Generator().manual_seed(0))
 
 
-def found(network, *patterns, inputs=None, **settings):
+def inspect(network, *patterns, inputs=None, **settings):
     torch.manual_seed(0)
     inputs = pictures() if inputs is None else inputs
     return inspect_layers(network.eval(), patterns, inputs, name="small", **settings).layers
@@ -20,14 +20,14 @@ def found(network, *patterns, inputs=None, **settings):
 
 def refused(network, pattern, message, **settings):
     with pytest.raises(InputError, match=message):
-        found(network, pattern, **settings)
+        inspect(network, pattern, **settings)
 
 
 def test_a_first_axis_that_is_not_the_pictures_is_refused():
     refused(SequenceFirst(), "layer", "gives 17 x 3 x 12 for 3 images: .*they are on axis 1")
     refused(Windows(), "inner", "gives 12 x 6 x 16 x 16 for 3 images: its first axis is not the images")
-    assert [layer.units for layer in found(Windows(), "outer")] == [7]
-    assert found(SequenceFirst(), "patches")[0].units == 12
+    assert [layer.units for layer in inspect(Windows(), "outer")] == [7]
+    assert inspect(SequenceFirst(), "patches")[0].units == 12
 
 
 @pytest.mark.parametrize("tokens", [2, 3])
@@ -37,7 +37,7 @@ def test_as_many_tokens_as_pictures_do_not_pass_for_pictures(tokens):
 
 
 def test_channels_before_positions_are_the_units():
-    layers = {layer.name: layer for layer in found(Positions(), "conv", "norm", "patches")}
+    layers = {layer.name: layer for layer in inspect(Positions(), "conv", "norm", "patches")}
     assert {name: (layer.pooling.kind, layer.units) for name, layer in layers.items()} == {
         "conv": ("positions", 6),
         "norm": ("positions", 6),
@@ -48,12 +48,12 @@ def test_channels_before_positions_are_the_units():
 
 def test_maps_of_an_input_that_is_not_square_are_read_by_its_proportions():
     network = Made(lambda x: nn.functional.avg_pool2d(x, 4).mean(1, keepdim=True).expand(-1, 64, -1, -1).clone())
-    (layer,) = found(network, "layer", inputs=pictures(256, 128))
+    (layer,) = inspect(network, "layer", inputs=pictures(256, 128))
     assert (layer.pooling.kind, layer.units, layer.grid) == ("maps_first", 64, (64, 32))
 
 
 def test_a_second_input_size_tells_the_axis_where_the_shape_does_not():
-    layers = {layer.name: layer.pooling.kind for layer in found(Square(), "first", "last", inputs=pictures(8))}
+    layers = {layer.name: layer.pooling.kind for layer in inspect(Square(), "first", "last", inputs=pictures(8))}
     assert layers == {"first": "maps_first", "last": "maps_last"}
 
 
@@ -63,15 +63,15 @@ def test_an_axis_that_nothing_tells_is_refused_until_it_is_set():
 
     message = "gives 3 x 3 x 3 x 3 and it is not known which axis holds the units; set model.units_axis=1"
     refused(Made(fixed), "layer", message)
-    assert found(Made(fixed), "layer", units_axis=3)[0].pooling.kind == "maps_last"
-    assert found(Made(fixed), "layer", units_axis=1)[0].pooling.kind == "maps_first"
+    assert inspect(Made(fixed), "layer", units_axis=3)[0].pooling.kind == "maps_last"
+    assert inspect(Made(fixed), "layer", units_axis=1)[0].pooling.kind == "maps_first"
 
 
 def test_a_call_has_to_be_chosen_where_there_are_several():
     network = Repeated().eval()
     refused(network, "block", "is called 3 times in one forward pass; choose a call: block@1, block@2, block@3")
     refused(network, "block@4", "calls 'block' 3 times, not 4")
-    layers = found(network, "block@1", "block@3")
+    layers = inspect(network, "block@1", "block@3")
     with pool_layers(network, layers, name="small") as forward:
         outputs = forward(pictures())
     with torch.no_grad():
@@ -87,11 +87,11 @@ def test_an_element_has_to_be_chosen_where_there_are_several():
     )
     refused(network, "split/2", "there is no element '2'; its elements are split/0")
     refused(network, "conv/0", "there is no element '0'; it gives one tensor, conv")
-    assert [(layer.name, layer.units, layer.source) for layer in found(network, "split/1/0:max", "named/pooled")] == [
+    assert [(layer.name, layer.units, layer.source) for layer in inspect(network, "split/1/0:max", "named/pooled")] == [
         ("split/1/0:max", 4, "split/1/0"),
         ("named/pooled", 4, "named/pooled"),
     ]
-    assert found(Small(), "pair")[0].element == "0"  # the one tensor among what it gives
+    assert inspect(Small(), "pair")[0].element == "0"  # the one tensor among what it gives
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_network_that_cannot_take_the_pictures_is_one_line():
 
 def test_flat_inputs_are_read():
     network = nn.Sequential(nn.Linear(12, 7), nn.ReLU())
-    assert [layer.units for layer in found(network, "0", "1", inputs=torch.randn(3, 12))] == [7, 7]
+    assert [layer.units for layer in inspect(network, "0", "1", inputs=torch.randn(3, 12))] == [7, 7]
 
 
 class Late(nn.Module):
@@ -141,18 +141,18 @@ def pooling(layer):
 
 
 def test_the_prefix_tokens_belong_to_the_layer():
-    layers = found(Late(), "patches", "first", "second")
+    layers = inspect(Late(), "patches", "first", "second")
     assert [pooling(layer) for layer in layers] == [
         ("patch_mean", 0, (4, 4)),
         ("patch_mean", 0, (4, 4)),
         ("cls", 1, (4, 4)),
     ]
-    assert [pooling(layer) for layer in found(Late(), "second", inputs=pictures(32, 16))] == [("cls", 1, (4, 2))]
+    assert [pooling(layer) for layer in inspect(Late(), "second", inputs=pictures(32, 16))] == [("cls", 1, (4, 2))]
     refused(Late(), "first:cls", "layer 'first:cls' has no class token; use pool patch_mean")
 
 
 @pytest.mark.parametrize(
-    ("prefix", "told", "expected"),
+    ("prefix", "tokens", "expected"),
     [
         (("cls_token",), None, ("cls", 1)),
         (("class_embedding",), None, ("cls", 1)),
@@ -165,8 +165,8 @@ def test_the_prefix_tokens_belong_to_the_layer():
         ((), 1, ("patch_mean", 0)),
     ],
 )
-def test_prefix_tokens_are_known_by_their_names_or_told(prefix, told, expected):
-    (layer,) = found(nn.Sequential(Patches(prefix=prefix), nn.LayerNorm(12)), "1", prefix=told)
+def test_prefix_tokens_are_known_by_their_names_or_told(prefix, tokens, expected):
+    (layer,) = inspect(nn.Sequential(Patches(prefix=prefix), nn.LayerNorm(12)), "1", prefix=tokens)
     assert (layer.pooling.pool, layer.pooling.prefix) == expected
 
 
@@ -178,7 +178,7 @@ def test_tokens_of_which_nothing_tells_how_many_come_first_are_refused():
 def test_a_network_that_has_learnt_no_token_has_none():
     """The rows that a token-mixing layer works on are channels, which are no grid."""
     mixing = nn.Sequential(Patches(dim=30, prefix=()), Made(lambda x: x.transpose(1, 2).contiguous()), nn.Linear(16, 9))
-    (layer,) = found(mixing, "2")
+    (layer,) = inspect(mixing, "2")
     assert (layer.pooling.pool, layer.pooling.prefix, layer.units, layer.grid) == ("patch_mean", 0, 9, None)
     hidden = nn.Sequential(Patches(dim=17, prefix=()), Made(lambda x: x.transpose(1, 2).contiguous()), nn.Linear(16, 9))
     refused(
@@ -189,10 +189,10 @@ def test_a_network_that_has_learnt_no_token_has_none():
 def test_two_possible_grids_are_told_apart_by_the_maps_of_the_network():
     five = tuple(f"extra{i}" for i in range(5))
     network = nn.Sequential(Patches(patch=16, prefix=five), nn.LayerNorm(12))  # 9 tokens: 3 x 3, or 5 and 2 x 2
-    (layer,) = found(network, "1", prefix=5)
+    (layer,) = inspect(network, "1", prefix=5)
     assert (layer.pooling.prefix, layer.grid) == (5, (2, 2))
     network = nn.Sequential(Patches(patch=10, prefix=()), nn.LayerNorm(12))
-    (layer,) = found(network, "1", prefix=5)
+    (layer,) = inspect(network, "1", prefix=5)
     assert (layer.pooling.prefix, layer.grid) == (0, (3, 3))
 
 

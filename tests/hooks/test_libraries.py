@@ -20,7 +20,7 @@ VISION = {
 TEXT = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
 
 
-def found(network, layer, size=32, **settings):
+def inspect(network, layer, size=32, **settings):
     (one,) = inspect_layers(network.eval(), [layer], torch.randn(3, 3, size, size), name="it", **settings).layers
     return one.pooling.kind, one.pooling.pool, one.pooling.prefix, one.units
 
@@ -33,13 +33,13 @@ def transformers():
 def test_a_pair_of_towers_is_run_on_its_image_side(transformers):
     text = {**TEXT, "bos_token_id": 1, "eos_token_id": 2, "vocab_size": 100}
     network = transformers.CLIPModel(transformers.CLIPConfig(vision_config=VISION, text_config=text, projection_dim=16))
-    assert found(network, "vision_model.encoder.layers.1") == ("tokens", "cls", 1, 32)
-    assert found(network, "visual_projection") == ("vector", "none", 0, 16)
-    assert found(network, "vision_model/pooler_output") == ("vector", "none", 0, 32)
+    assert inspect(network, "vision_model.encoder.layers.1") == ("tokens", "cls", 1, 32)
+    assert inspect(network, "visual_projection") == ("vector", "none", 0, 16)
+    assert inspect(network, "vision_model/pooler_output") == ("vector", "none", 0, 32)
     with pytest.raises(InputError, match=r"choose one: vision_model/last_hidden_state \(3 x 17 x 32\)"):
-        found(network, "vision_model")
+        inspect(network, "vision_model")
     with pytest.raises(InputError, match="layer 'text_model' of it was never called"):
-        found(network, "text_model")
+        inspect(network, "text_model")
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_pair_of_towers_is_run_on_its_image_side(transformers):
     ],
 )
 def test_networks_of_transformers(transformers, made, layer, expected):
-    assert found(made(transformers), layer) == expected
+    assert inspect(made(transformers), layer) == expected
 
 
 def test_windows_of_transformers_swin_are_refused(transformers):
@@ -73,9 +73,9 @@ def test_windows_of_transformers_swin_are_refused(transformers):
         image_size=32, patch_size=2, embed_dim=12, depths=[1, 1], num_heads=[2, 2], window_size=4
     )
     network = transformers.SwinModel(config)
-    assert found(network, "encoder.layers.0.blocks.0") == ("tokens", "patch_mean", 0, 12)
+    assert inspect(network, "encoder.layers.0.blocks.0") == ("tokens", "patch_mean", 0, 12)
     with pytest.raises(InputError, match="gives 48 x 16 x 12 for 3 images: its first axis is not the images"):
-        found(network, "encoder.layers.0.blocks.0.attention")
+        inspect(network, "encoder.layers.0.blocks.0.attention")
 
 
 @pytest.mark.slow
@@ -96,7 +96,7 @@ def test_networks_of_torchvision(name, layer, expected):
     import torchvision
 
     network = torchvision.models.get_model(name, weights=None)
-    assert found(network, layer, size=224) == expected
+    assert inspect(network, layer, size=224) == expected
 
 
 def test_boxes_of_a_detector_are_refused():
@@ -104,18 +104,18 @@ def test_boxes_of_a_detector_are_refused():
 
     network = torchvision.models.get_model("ssdlite320_mobilenet_v3_large", weights=None, weights_backbone=None)
     with pytest.raises(InputError, match=r"gives 2 tensors; choose one: head/bbox_regression \(3 x 3234 x 4\)"):
-        found(network, "head", size=64)
+        inspect(network, "head", size=64)
     detector = torchvision.models.get_model(
         "fasterrcnn_mobilenet_v3_large_320_fpn", weights=None, weights_backbone=None
     )
     with pytest.raises(InputError, match="its first axis is not the images"):
-        found(detector, "roi_heads.box_head.fc7", size=64)
+        inspect(detector, "roi_heads.box_head.fc7", size=64)
 
 
 def test_an_encoder_layer_of_torch_is_read_images_first_only():
     batch_first = nn.Sequential(nn.Flatten(2), Transposed(), nn.TransformerEncoderLayer(3, 1, 8, batch_first=True))
-    assert found(batch_first, "2", size=8)[:2] == ("tokens", "patch_mean")
-    assert found(batch_first, "2", size=8)[3] == 3
+    assert inspect(batch_first, "2", size=8)[:2] == ("tokens", "patch_mean")
+    assert inspect(batch_first, "2", size=8)[3] == 3
 
 
 class Transposed(nn.Module):
@@ -128,7 +128,7 @@ def test_a_compiled_network_is_one_line():
         warnings.simplefilter("ignore")  # TorchScript is deprecated, and still what many networks are shipped as
         network = torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()))
     with pytest.raises(InputError, match="layer '0' of it is compiled with TorchScript"):
-        found(network, "0")
+        inspect(network, "0")
 
 
 def test_quantised_outputs_are_read_as_numbers():

@@ -7,8 +7,8 @@ from cd_exp.errors import InputError
 from cd_exp.hooks.pooling import Pooling, choose_pooling
 
 
-def pool(output, asked="auto", *, axis, **known):
-    return choose_pooling(tuple(output.shape), asked, axis=axis, layer="x", **known)(output)
+def pool(output, asked="auto", *, axis, **facts):
+    return choose_pooling(tuple(output.shape), asked, axis=axis, layer="x", **facts)(output)
 
 
 def test_maps_are_averaged_over_positions_whichever_axis_holds_the_units():

@@ -19,11 +19,11 @@ def test_a_run_downloads_what_it_needs_once_and_says_what_is_missing():
     ]
     assert offline["downloaded"] == []
     assert first["labels"] == offline["labels"] is not None
-    failed = {name: found for name, found in step.items() if found["status"]}
-    for found in failed.values():
-        assert found["status"] == 2
-        assert len(found["errors"]) == 1
-        assert found["labels"] is None
+    failed = {name: result for name, result in step.items() if result["status"]}
+    for result in failed.values():
+        assert result["status"] == 2
+        assert len(result["errors"]) == 1
+        assert result["labels"] is None
     model = "timm/{} is not on this machine and "
     for name, words in {
         "no hub": (model.format("test_resnet.r160_in1k/model.safetensors"), "(of HF_ENDPOINT) cannot be reached"),

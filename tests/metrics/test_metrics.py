@@ -60,7 +60,7 @@ def full(seed: int, units: int = 40) -> UnitResults:
 
 
 @pytest.fixture(scope="module")
-def found():
+def outcome():
     judgements = {CLIP_DISSECT: {"fc": full(0)}, "other": {"fc": full(1)}}
     metrics = {name: {"fc": summarise(by["fc"], total_units=42, resamples=99)} for name, by in judgements.items()}
     outcome = make_outcome(units=42)
@@ -76,17 +76,17 @@ def found():
 
 
 @pytest.fixture(scope="module")
-def sweep(found, tmp_path_factory):
+def sweep(outcome, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
     for number in range(2):
         about = {"config": {"seed": number}, "choices": {}, "overrides": [f"seed={number}"]}
-        results.write_run_files(folder / str(number), found, manifest=about)
-        results.write_report(folder / str(number), found, manifest=about)
+        results.write_run_files(folder / str(number), outcome, manifest=about)
+        results.write_report(folder / str(number), outcome, manifest=about)
     return folder
 
 
-def test_every_figure_applies_to_a_layer_of_which_all_is_known(found):
-    metrics = found.metrics["fc"]
+def test_every_figure_applies_to_a_layer_of_which_all_is_known(outcome):
+    metrics = outcome.metrics["fc"]
     keys = [key for figure in METRICS for key in (figure.key, figure.interval and figure.interval_key) if key]
     assert list(metrics) == ["units", *keys]
     for figure in METRICS:
@@ -96,14 +96,14 @@ def test_every_figure_applies_to_a_layer_of_which_all_is_known(found):
     assert json.loads(json.dumps(metrics)) == metrics
 
 
-def test_new_shares_lie_between_0_and_1(found):
-    for layer in found.metrics.values():
+def test_new_shares_lie_between_0_and_1(outcome):
+    for layer in outcome.metrics.values():
         assert all(0 <= layer[key] <= 1 for key in SHARES)
         assert layer["commonest_label"] in ("red", "blue", "a dog")
 
 
-def test_the_floor_is_taken_off_unit_by_unit(found):
-    layer = found.metrics["fc"]
+def test_the_floor_is_taken_off_unit_by_unit(outcome):
+    layer = outcome.metrics["fc"]
     for name in FAITHFULNESS:
         expected = layer[f"faithfulness.{name}"] * 2 / 3
         assert layer[f"faithfulness.{name}_over_floor"] == pytest.approx(expected)
@@ -111,38 +111,38 @@ def test_the_floor_is_taken_off_unit_by_unit(found):
         assert low < expected < high
 
 
-def test_every_key_of_metrics_is_in_metrics_json(found, sweep):
+def test_every_key_of_metrics_is_in_metrics_json(outcome, sweep):
     written = json.loads((sweep / "0" / "metrics.json").read_text())
-    assert written["layers"]["fc"] == found.metrics["fc"]
+    assert written["layers"]["fc"] == outcome.metrics["fc"]
     assert {figure.key for figure in METRICS} <= written["layers"]["fc"].keys()
 
 
 @pytest.mark.parametrize("width", [80, 400])
 @pytest.mark.parametrize("alone", [True, False])
-def test_every_figure_is_in_the_terminal(found, tmp_path, width, alone):
+def test_every_figure_is_in_the_terminal(outcome, tmp_path, width, alone):
     out = io.StringIO()
     results.show_results(
-        Console(file=out, width=width), replace(found, baseline_metrics={}) if alone else found, tmp_path
+        Console(file=out, width=width), replace(outcome, baseline_metrics={}) if alone else outcome, tmp_path
     )
     text = out.getvalue()
     for figure in METRICS:
         assert figure.heading in text
         assert figure.meaning in " ".join(text.split())
-        assert figure.key == "judged" or figure.text(found.metrics["fc"], interval=False) in text
+        assert figure.key == "judged" or figure.text(outcome.metrics["fc"], interval=False) in text
 
 
-def test_every_figure_is_on_the_page(found, sweep):
+def test_every_figure_is_on_the_page(outcome, sweep):
     text = (sweep / "0" / "report.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
     for figure in METRICS:
         assert f">{figure.heading}{figure.arrow}</th>" in text
         assert figure.meaning.replace("'", "&#39;") in text
-        assert figure.key == "judged" or figure.text(found.metrics["fc"]) in text
+        assert figure.key == "judged" or figure.text(outcome.metrics["fc"]) in text
 
 
 @pytest.mark.slow
-def test_every_figure_is_logged_to_wandb(found, sweep):
+def test_every_figure_is_logged_to_wandb(outcome, sweep):
     with Wandb(units=0).begin(sweep / "1", RunInfo(config={})) as record:
-        record.finish(found, folder=sweep / "1")
+        record.finish(outcome, folder=sweep / "1")
     (log,) = (sweep / "1").glob("wandb/offline-run-*/run-*.wandb")
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(log)]
     shown = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout
@@ -151,12 +151,12 @@ def test_every_figure_is_logged_to_wandb(found, sweep):
     for record in records:
         summary |= record["summary"]["update"] if record["type"] == "summary" else {}
     for figure in METRICS:
-        assert summary[f"fc/{figure.key}"] == found.metrics["fc"][figure.key]
+        assert summary[f"fc/{figure.key}"] == outcome.metrics["fc"][figure.key]
         if figure.interval:
-            assert summary[f"fc/{figure.interval_key}_low"] == found.metrics["fc"][figure.interval_key][0]
+            assert summary[f"fc/{figure.interval_key}_low"] == outcome.metrics["fc"][figure.interval_key][0]
 
 
-def test_every_figure_has_a_column_in_the_table_of_a_sweep(found, sweep):
+def test_every_figure_has_a_column_in_the_table_of_a_sweep(outcome, sweep):
     gather_sweep(sweep, console=Console(quiet=True))
     header = (sweep / "sweep.csv").read_text().splitlines()[0].split(",")
     for figure, prefix in product(METRICS, ("", "other/")):
@@ -164,17 +164,17 @@ def test_every_figure_has_a_column_in_the_table_of_a_sweep(found, sweep):
         assert not figure.interval or {f"{prefix}{figure.interval_key}_{end}" for end in ("low", "high")} <= {*header}
 
 
-def test_every_figure_has_a_column_in_the_table_of_an_experiment(found, sweep):
+def test_every_figure_has_a_column_in_the_table_of_an_experiment(outcome, sweep):
     rows = list(against_published.rows(against_published.jobs([sweep / "0"]), axes=[], expected={"rows": []}))
     header, _, first, _ = against_published.markdown(rows).splitlines()
     for figure in METRICS:
         assert f" {figure.heading} |" in header
-        assert f" {figure.text(found.metrics['fc'])} |" in first
+        assert f" {figure.text(outcome.metrics['fc'])} |" in first
 
 
-def test_every_figure_with_a_test_is_compared_and_shown(found):
-    (row,) = found.comparisons
-    shown = {difference.metric: difference for difference in results.summary.method_differences(found)}
+def test_every_figure_with_a_test_is_compared_and_shown(outcome):
+    (row,) = outcome.comparisons
+    shown = {difference.metric: difference for difference in results.summary.method_differences(outcome)}
     for figure in METRICS:
         assert (figure.test is not None) == (f"{figure.key}_difference" in row)
         if figure.test:
@@ -245,9 +245,9 @@ def test_a_statistic_that_does_not_reduce_its_axis_has_no_interval():
         )
 
 
-def test_tables_and_wandb_read_which_direction_is_better(found, sweep):
+def test_tables_and_wandb_read_which_direction_is_better(outcome, sweep):
     out = io.StringIO()
-    results.show_results(Console(file=out, width=400), found, sweep / "0")
+    results.show_results(Console(file=out, width=400), outcome, sweep / "0")
     assert "mean rank ↓" in out.getvalue()
     assert "top-1 % ↑" in out.getvalue()
     assert "mean rank of the truth among all concepts (lower is better)" in (sweep / "0" / "report.html").read_text()

@@ -98,8 +98,11 @@ def test_the_list_says_whether_it_is_brodens():
     assert not NameMatcher.of(words).broden
     assert not NameMatcher.of([]).broden
     columns = accepted_columns([("model",), ("red",)], ["model-s", "red-c", *words])
-    assert [found.tolist() for found in columns] == [[], []]
-    assert [found.tolist() for found in accepted_columns([("model",), ("red",)], ["model-s", "red-c"])] == [[0], [1]]
+    assert [accepted.tolist() for accepted in columns] == [[], []]
+    assert [accepted.tolist() for accepted in accepted_columns([("model",), ("red",)], ["model-s", "red-c"])] == [
+        [0],
+        [1],
+    ]
 
 
 @pytest.mark.parametrize(

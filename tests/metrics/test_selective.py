@@ -9,14 +9,14 @@ from cd_exp.metrics.selective import auc, auc_difference, auc_interval, coverage
 units = st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=20)
 
 
-def arrays(found):
-    return np.array([score for score, _ in found], dtype=float), np.array([right for _, right in found])
+def arrays(judged):
+    return np.array([score for score, _ in judged], dtype=float), np.array([right for _, right in judged])
 
 
 @given(units)
 @settings(deadline=None, max_examples=60)
-def test_auc_is_the_share_of_pairs_in_order(found):
-    similarity, right = arrays(found)
+def test_auc_is_the_share_of_pairs_in_order(judged):
+    similarity, right = arrays(judged)
     pairs = [(a > b) + (a == b) / 2 for a in similarity[right] for b in similarity[~right]]
     assert auc(similarity, right) == (pytest.approx(np.mean(pairs)) if pairs else None)
 
@@ -29,8 +29,8 @@ def placements(score, right):
 
 @given(units)
 @settings(deadline=None, max_examples=60)
-def test_the_interval_of_the_area_is_that_of_delongs_components(found):
-    score, right = arrays(found)
+def test_the_interval_of_the_area_is_that_of_delongs_components(judged):
+    score, right = arrays(judged)
     bounds = auc_interval(score, right)
     if min(right.sum(), (~right).sum()) < 2:
         assert bounds is None
@@ -76,8 +76,8 @@ def literal_curve(score, right):
 
 @given(units)
 @settings(deadline=None, max_examples=60)
-def test_the_risk_coverage_area_is_the_mean_of_the_curve(found):
-    score, right = arrays(found)
+def test_the_risk_coverage_area_is_the_mean_of_the_curve(judged):
+    score, right = arrays(judged)
     coverage, risk = selective.risk_coverage(score, right)
     assert risk == pytest.approx(100 * literal_curve(score, right))
     assert coverage == pytest.approx(100 * np.arange(1, len(score) + 1) / len(score))
@@ -94,8 +94,8 @@ def test_the_area_by_hand():
 
 @given(units)
 @settings(deadline=None, max_examples=60)
-def test_coverage_at_80_is_the_largest_threshold_that_keeps_80_per_cent_right(found):
-    score, right = arrays(found)
+def test_coverage_at_80_is_the_largest_threshold_that_keeps_80_per_cent_right(judged):
+    score, right = arrays(judged)
     kept = [score >= value for value in set(score.tolist())]
     literal = max([chosen.sum() for chosen in kept if right[chosen].mean() >= 0.8], default=0)
     assert coverage_at(score, right) == pytest.approx(100 * literal / len(score))

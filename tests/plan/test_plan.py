@@ -46,8 +46,8 @@ def on_disk(cache: Path) -> int:
     return sum(path.stat().st_size for kind in FEATURES for path in (cache / kind).rglob("values.np[yz]"))
 
 
-def step(found: RunPlan, what: str):
-    return next(one for one in found.steps if one.what == what)
+def step(plan: RunPlan, what: str):
+    return next(one for one in plan.steps if one.what == what)
 
 
 @pytest.mark.slow

@@ -82,12 +82,12 @@ def test_a_truncated_jpeg():
 KINDS = {kind: encoded(gradient(), kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "PPM", "WEBP")}
 
 
-@given(kind=st.sampled_from(sorted(KINDS)), places=st.lists(st.floats(0, 0.999), min_size=1, max_size=8),
+@given(kind=st.sampled_from(sorted(KINDS)), positions=st.lists(st.floats(0, 0.999), min_size=1, max_size=8),
        byte=st.integers(0, 255), kept=st.floats(0.05, 1))  # fmt: skip
 @settings(max_examples=150, deadline=None)
-def test_whatever_is_wrong_with_a_file_is_an_oserror(kind, places, byte, kept):
+def test_whatever_is_wrong_with_a_file_is_an_oserror(kind, positions, byte, kept):
     data = bytearray(KINDS[kind][: max(1, int(kept * len(KINDS[kind])))])
-    for position in places:
+    for position in positions:
         data[int(position * len(data))] = byte
     with contextlib.suppress(OSError):
         assert decode_rgb(bytes(data), where="x").mode == "RGB"

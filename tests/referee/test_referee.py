@@ -23,25 +23,25 @@ QUIET = (
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def workspace(tmp_path_factory):
     return tmp_path_factory.mktemp("referee")
 
 
 @pytest.fixture(autouse=True)
-def cache_of_the_runs(place, monkeypatch):
-    monkeypatch.setenv("CD_EXP_CACHE", str(place / "cache"))
+def cache_of_the_runs(workspace, monkeypatch):
+    monkeypatch.setenv("CD_EXP_CACHE", str(workspace / "cache"))
 
 
 @pytest.fixture(scope="module")
-def run(place):
+def run(workspace):
     """Run the command line in this process, once for the same words, and return the folder."""
     done = {}
 
     def command(*words):
         if words not in done:
-            done[words] = place / f"run{len(done)}"
+            done[words] = workspace / f"run{len(done)}"
             with pytest.MonkeyPatch.context() as patch:
-                patch.setenv("CD_EXP_CACHE", str(place / "cache"))
+                patch.setenv("CD_EXP_CACHE", str(workspace / "cache"))
                 patch.setattr("sys.argv", ["run.py", *words, *QUIET, f"hydra.run.dir={done[words]}"])
                 run_main()
         return done[words]

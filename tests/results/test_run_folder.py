@@ -13,11 +13,11 @@ from cd_exp.results import run_folder
 ROOT = Path(__file__).parents[2]
 
 
-def begin(place: Path) -> None:
+def begin(folder: Path) -> None:
     """What Hydra does at the beginning of a run."""
-    (place / ".hydra").mkdir(exist_ok=True)
+    (folder / ".hydra").mkdir(exist_ok=True)
     for name in run_folder.BEGUN:
-        (place / name).write_text("new")
+        (folder / name).write_text("new")
 
 
 def fails(folder, error, **files):

@@ -34,13 +34,13 @@ def records(folder: Path, which: int = -1) -> list[dict]:
     return [json.loads(line) for line in shown.stdout.splitlines()]
 
 
-def of(kind: str, found: list[dict]) -> list[dict]:
-    return [record[kind] for record in found if record["type"] == kind]
+def of(kind: str, history: list[dict]) -> list[dict]:
+    return [record[kind] for record in history if record["type"] == kind]
 
 
-def summary_of(found: list[dict]) -> dict:
+def summary_of(history: list[dict]) -> dict:
     values: dict = {}
-    for record in of("summary", found):
+    for record in of("summary", history):
         values |= record["update"]
     return values
 

@@ -138,18 +138,18 @@ def test_small_layers_have_all_scores_and_the_units_of_large_ones_are_counted(mo
     assert sum(counted) == pytest.approx(UNITS)
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_labels_of_a_large_layer_do_not_depend_on_what_else_is_read(monkeypatch, known):
+@pytest.mark.parametrize("truth_known", [True, False])
+def test_labels_of_a_large_layer_do_not_depend_on_what_else_is_read(monkeypatch, truth_known):
     """With a truth all scores are read, block by block; without, the best alone."""
     match, neurons = world(2)
-    truth = {"a": [("word 1",)] * UNITS if known else ()}
+    truth = {"a": [("word 1",)] * UNITS if truth_known else ()}
     expected = label_units(soft_wpmi, match, {"a": neurons}, NAMES, truth=truth, top=TOP).labels["a"]
     cut_small(monkeypatch)
     labels = label_units(soft_wpmi, match, {"a": neurons}, NAMES, truth=truth, top=TOP).labels["a"]
     assert labels.top == expected.top
     assert labels.similarity == pytest.approx(expected.similarity, abs=1e-4)
     assert labels.margin == pytest.approx(expected.margin, abs=1e-4)
-    assert (labels.ranks is not None) == known
+    assert (labels.ranks is not None) == truth_known
 
 
 def test_a_likelihood_that_is_nan_is_a_bug_of_the_function(monkeypatch):

@@ -41,7 +41,7 @@ def names_of(match):
     return [f"word {column:03}" for column in range(len(match.texts))]
 
 
-def found(function, match, layers, resamples=RESAMPLES, seed=3):
+def resample_labels(function, match, layers, resamples=RESAMPLES, seed=3):
     names = names_of(match)
     scored = label_units(function, match, layers, names, truth=dict.fromkeys(layers, ()), top=3, resamples=resamples)
     return with_stability(
@@ -66,7 +66,7 @@ def literal(function, match, neurons, resamples=RESAMPLES, seed=3):
 @pytest.mark.parametrize("name", [*WITH_TERMS, "cos", "rank_reorder"])
 def test_stability_is_the_share_of_resamples_that_give_the_label(name):
     match, neurons = draw(images=80, concepts=30, units=12)
-    mine = found(FUNCTIONS[name], match, {"fc": neurons})["fc"].stability
+    mine = resample_labels(FUNCTIONS[name], match, {"fc": neurons})["fc"].stability
     wanted = literal(FUNCTIONS[name], match, neurons)
     assert np.abs(mine - wanted).mean() < (0.01 if name == "soft_wpmi" else 1e-9)
 
@@ -76,7 +76,7 @@ def test_a_prior_over_units_whose_candidates_are_few_is_nearly_that_of_all(monke
     function = partial(similarity.soft_wpmi, top_k=11)
     exact = literal(function, match, neurons)
     monkeypatch.setattr(importlib.import_module("cd_exp.stability.bootstrap"), "CANDIDATES", (60, 60))
-    few = found(function, match, {"fc": neurons})["fc"].stability
+    few = resample_labels(function, match, {"fc": neurons})["fc"].stability
     assert np.abs(few - exact).mean() < 0.06
 
 
@@ -86,7 +86,9 @@ def test_a_prior_that_is_given_stays(name):
     log_prior = torch.linspace(-40, -20, 40)
     function = partial(FUNCTIONS[name], prior=log_prior)
     assert (
-        np.abs(found(function, match, {"fc": neurons})["fc"].stability - literal(function, match, neurons)).mean()
+        np.abs(
+            resample_labels(function, match, {"fc": neurons})["fc"].stability - literal(function, match, neurons)
+        ).mean()
         < 0.01
     )
 
@@ -95,7 +97,7 @@ def test_saturated_units_keep_the_likelier_label():
     """At the ceiling the scores of a resample are equal too, and go to the higher likelihood."""
     match, neurons = draw(images=80, concepts=40, units=12)
     match = ConceptActivations(8 * match.images, 8 * match.texts)
-    mine = found(FUNCTIONS["soft_wpmi"], match, {"fc": neurons})["fc"].stability
+    mine = resample_labels(FUNCTIONS["soft_wpmi"], match, {"fc": neurons})["fc"].stability
     assert np.abs(mine - literal(FUNCTIONS["soft_wpmi"], match, neurons)).mean() < 0.02
 
 
@@ -103,7 +105,7 @@ def test_dead_units_stay_out_of_the_prior_when_told_to():
     match, neurons = draw(images=80, concepts=40, units=12)
     neurons = torch.cat([neurons, torch.zeros(80, 3)], dim=1)
     function = partial(FUNCTIONS["wpmi"], prior_units="alive", prior_weight=1.0)
-    mine = found(function, match, {"fc": neurons})["fc"].stability[:12]
+    mine = resample_labels(function, match, {"fc": neurons})["fc"].stability[:12]
     assert np.abs(mine - literal(function, match, neurons)[:12]).mean() < 1e-9
 
 
@@ -114,7 +116,7 @@ def test_words_of_one_embedding_are_told_apart_by_name_in_resamples_too(name):
     mixed = torch.randperm(32, generator=torch.Generator().manual_seed(1))
     double = ConceptActivations(match.images, torch.cat([match.texts, match.texts])[mixed])
     wanted = literal(FUNCTIONS[name], double, neurons)
-    mine = found(FUNCTIONS[name], double, {"fc": neurons})["fc"].stability
+    mine = resample_labels(FUNCTIONS[name], double, {"fc": neurons})["fc"].stability
     assert wanted.mean() > 0.2
     assert np.abs(mine - wanted).max() < 0.1
 
@@ -124,7 +126,7 @@ def test_words_of_one_embedding_are_told_apart_by_name_in_resamples_too(name):
 def test_scores_that_are_all_equal_give_one_label_in_every_resample(monkeypatch, setting, candidates):
     monkeypatch.setattr(importlib.import_module("cd_exp.stability.bootstrap"), "CANDIDATES", candidates)
     match, neurons = draw(images=80, concepts=40, units=4)
-    labels = found(partial(similarity.soft_wpmi, top_k=11, **setting), match, {"fc": neurons})["fc"]
+    labels = resample_labels(partial(similarity.soft_wpmi, top_k=11, **setting), match, {"fc": neurons})["fc"]
     assert set(labels.descriptions) == {"word 000"}
     assert labels.stability.tolist() == [1.0] * 4
     assert labels.stable_set == (("word 000",),) * 4
@@ -134,7 +136,7 @@ def test_scores_that_are_all_equal_give_one_label_in_every_resample(monkeypatch,
 @pytest.mark.parametrize("name", [*WITH_TERMS, "rank_reorder"])
 def test_a_probe_smaller_than_what_is_read_is_resampled_whole(name, images):
     match, neurons = draw(images=images, concepts=30, units=12)
-    mine = found(FUNCTIONS[name], match, {"fc": neurons})["fc"].stability
+    mine = resample_labels(FUNCTIONS[name], match, {"fc": neurons})["fc"].stability
     wanted = literal(FUNCTIONS[name], match, neurons)
     assert np.abs(mine - wanted).mean() < (0.03 if name == "soft_wpmi" else 1e-9)
 
@@ -143,7 +145,7 @@ def test_a_probe_smaller_than_what_is_read_is_resampled_whole(name, images):
 def test_a_prior_of_any_weight_is_that_of_the_scores(weight):
     match, neurons = draw(images=80, concepts=30, units=12)
     function = partial(similarity.soft_wpmi, top_k=11, prior_weight=weight)
-    mine = found(function, match, {"fc": neurons})["fc"].stability
+    mine = resample_labels(function, match, {"fc": neurons})["fc"].stability
     assert np.abs(mine - literal(function, match, neurons)).mean() < 0.02
 
 
@@ -151,10 +153,10 @@ def test_terms_follow_the_membership_of_the_rank_in_the_resample():
     """A membership that falls from 1 to 0 makes the rank count for much."""
     match, neurons = draw(images=80, concepts=40, units=30)
     function = partial(similarity.soft_wpmi, top_k=20, first_membership=1.0, last_membership=0.0, scale=30.0)
-    mine = found(function, match, {"fc": neurons})["fc"].stability
+    mine = resample_labels(function, match, {"fc": neurons})["fc"].stability
     assert np.abs(mine - literal(function, match, neurons)).mean() < 0.02
     level = partial(function, last_membership=1.0)
-    flat = found(level, match, {"fc": neurons})["fc"].stability
+    flat = resample_labels(level, match, {"fc": neurons})["fc"].stability
     assert np.abs(flat - literal(level, match, neurons)).mean() < 0.02
     assert np.abs(mine - flat).mean() > 0.02
 
@@ -216,7 +218,7 @@ def test_what_is_taken_over_all_images_stays_that_of_all_images(name):
     agreed = torch.zeros(12)
     for often in draw_resamples(80, RESAMPLES, seed=3):
         agreed += resampled(torch.arange(80).repeat_interleave(often.long())).argmax(dim=1) == kept
-    mine = found(function, match, {"fc": neurons})["fc"].stability
+    mine = resample_labels(function, match, {"fc": neurons})["fc"].stability
     np.testing.assert_allclose(mine, agreed.numpy() / RESAMPLES, atol=1e-9)
 
 
@@ -224,22 +226,22 @@ def test_what_is_taken_over_all_images_stays_that_of_all_images(name):
 def test_layers_together_are_as_each_alone_and_a_seed_gives_the_same_again(name):
     match, neurons = draw(images=60, concepts=20, units=10)
     layers = {"a": neurons[:, :6], "b": neurons[:, 6:]}
-    both = found(FUNCTIONS[name], match, layers)
+    both = resample_labels(FUNCTIONS[name], match, layers)
     for layer, own in layers.items():
-        alone = found(FUNCTIONS[name], match, {layer: own})[layer]
+        alone = resample_labels(FUNCTIONS[name], match, {layer: own})[layer]
         np.testing.assert_array_equal(both[layer].stability, alone.stability)
         assert both[layer].stable_set == alone.stable_set
-    other = found(FUNCTIONS[name], match, layers, seed=4)
+    other = resample_labels(FUNCTIONS[name], match, layers, seed=4)
     assert any((both[layer].stability != other[layer].stability).any() for layer in layers)
 
 
 @pytest.mark.parametrize("name", WITH_TERMS)
 def test_blocks_of_images_and_units_change_nothing(name, monkeypatch):
     match, neurons = draw(images=60, concepts=20, units=10)
-    whole = found(FUNCTIONS[name], match, {"fc": neurons})["fc"]
+    whole = resample_labels(FUNCTIONS[name], match, {"fc": neurons})["fc"]
     monkeypatch.setattr(top_images, "BLOCK_BYTES", 7 * 4 * 20)
     monkeypatch.setattr(importlib.import_module("cd_exp.stability.resample_terms"), "CELLS", 1)
-    parts = found(FUNCTIONS[name], match, {"fc": neurons})["fc"]
+    parts = resample_labels(FUNCTIONS[name], match, {"fc": neurons})["fc"]
     assert np.abs(whole.stability - parts.stability).mean() < 0.01
 
 
@@ -247,8 +249,10 @@ def test_blocks_of_images_and_units_change_nothing(name, monkeypatch):
 def test_lists_give_what_all_activations_give(name):
     match, neurons = draw(images=60, concepts=20, units=10)
     count = images_reached(similarity.bind(FUNCTIONS[name]).inputs(60).strongest)
-    lists = found(FUNCTIONS[name], match, {"fc": strongest_images(neurons, count)})["fc"]
-    np.testing.assert_allclose(lists.stability, found(FUNCTIONS[name], match, {"fc": neurons})["fc"].stability)
+    lists = resample_labels(FUNCTIONS[name], match, {"fc": strongest_images(neurons, count)})["fc"]
+    np.testing.assert_allclose(
+        lists.stability, resample_labels(FUNCTIONS[name], match, {"fc": neurons})["fc"].stability
+    )
 
 
 def test_an_image_takes_as_many_ranks_as_it_was_drawn():

@@ -125,9 +125,9 @@ def test_intruders_come_from_the_weakest_tenth(source):
 @pytest.mark.parametrize("design", designs.DESIGNS)
 @pytest.mark.parametrize("annotated", [True, False])
 def test_known_answers_are_right(source, design, annotated):
-    given = source if annotated else replace(source, annotated=None)
+    study_source = source if annotated else replace(source, annotated=None)
     rng = np.random.default_rng(2)
-    cases, gold = designs.clear_cases(given, WORDS, 5, rng)
+    cases, gold = designs.clear_cases(study_source, WORDS, 5, rng)
     assert gold == ("annotations" if annotated else "clip")
     trials = designs.draw_known(design, cases, 30, kind="catch", images=5, rng=rng)
     assert len({trial.id for trial in trials}) == 30

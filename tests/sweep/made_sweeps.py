@@ -25,7 +25,7 @@ def begun(sweep: Path, number: int, *overrides: str, **choices: str | None) -> P
     (folder / ".hydra" / "overrides.yaml").write_text("".join(f"- {json.dumps(text)}\n" for text in overrides) or "[]")
     config = composed(overrides)
     (folder / ".hydra" / "config.yaml").write_text(json.dumps(config))
-    chosen = {**DEFAULTS, **told(overrides), **choices, "hydra/launcher": "basic"}
+    chosen = {**DEFAULTS, **parse_overrides(overrides), **choices, "hydra/launcher": "basic"}
     (folder / ".hydra" / "hydra.yaml").write_text(json.dumps({"hydra": {"runtime": {"choices": chosen}}}))
     return folder
 
@@ -54,7 +54,7 @@ def finished(
     right.
     """
     folder = begun(sweep, number, *overrides, **choices)
-    chosen = {**DEFAULTS, **told(overrides), **choices}
+    chosen = {**DEFAULTS, **parse_overrides(overrides), **choices}
     draw = random.Random(f"{number} {overrides}")
     rows, metrics = [], {}
     for layer in layers:
@@ -86,7 +86,7 @@ def finished(
     return folder
 
 
-def told(overrides) -> dict[str, str]:
+def parse_overrides(overrides) -> dict[str, str]:
     """The overrides of config groups."""
     pairs = (text.lstrip("+").split("=", 1) for text in overrides)
     return {key: value for key, value in pairs if key in DEFAULTS}

@@ -301,18 +301,18 @@ FILES = {
 """By name: the formula, the tensors, the settings, and where these lie."""
 
 
-def write(folder, tensors, settings, place):
+def write(folder, tensors, settings, relative_path):
     """The file of one kind."""
     folder.mkdir(parents=True, exist_ok=True)
-    if place in ("beside", "metadata"):
-        header = {name: json.dumps(value) for name, value in settings.items()} if place == "metadata" else None
+    if relative_path in ("beside", "metadata"):
+        header = {name: json.dumps(value) for name, value in settings.items()} if relative_path == "metadata" else None
         path = folder / "sae.safetensors"
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, header)
-        if place == "beside":
+        if relative_path == "beside":
             (folder / "cfg.json").write_text(json.dumps(settings))
         return path
     path = folder / "sae.pt"
-    torch.save({"state_dict": tensors, "cfg": settings} if place == "inside" else tensors, path)
-    if place == "header":
+    torch.save({"state_dict": tensors, "cfg": settings} if relative_path == "inside" else tensors, path)
+    if relative_path == "header":
         path.write_bytes(json.dumps(settings).encode() + b"\n" + path.read_bytes())
     return path

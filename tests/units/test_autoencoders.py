@@ -18,8 +18,8 @@ from cd_exp.units.autoencoder import read_autoencoder
 from cd_exp.units.layouts import LAYOUTS, TRAINING
 
 
-def same(found, expected):
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+def same(computed, expected):
+    torch.testing.assert_close(computed, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", FILES)

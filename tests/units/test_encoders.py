@@ -25,9 +25,9 @@ from cd_exp.units.autoencoder import read_autoencoder
 from cd_exp.units.encoder import check_names, make_projection, pool_latents
 
 
-def same(given, *, activation, **settings):
+def same(values, *, activation, **settings):
     expected = [[literal(x, activation=activation, **settings) for x in image] for image in POSITIONS]
-    torch.testing.assert_close(given, torch.tensor(expected), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(values, torch.tensor(expected), rtol=1e-4, atol=1e-5)
 
 
 def encoder(path, **settings):

@@ -196,22 +196,22 @@ def test_lists_of_a_sparse_matrix_are_those_of_all_its_zeros(tmp_path_factory, s
     """Negative values, zeros that are stored, rows in another order, and a value in two halves."""
     names = [f"{number}.png" for number in range(200)]
     random = np.random.default_rng(seed)
-    place = tmp_path_factory.mktemp("m")
-    (place / "images.txt").write_text("\n".join(names) + "\n")
+    folder = tmp_path_factory.mktemp("m")
+    (folder / "images.txt").write_text("\n".join(names) + "\n")
     rows, columns = random.integers(0, 200, 60), random.integers(0, 9, 60)
     numbers = random.integers(-1, 4, 60).astype(np.float32)
     matrix = coo_array((np.r_[numbers, numbers], (np.r_[rows, rows], np.r_[columns, columns])), shape=(200, 9))
     parts = matrix.tocsr()
-    np.savez(place / "a.npz", data=parts.data, indices=parts.indices, indptr=parts.indptr, shape=parts.shape)
-    units = ActivationMatrix(str(place))
+    np.savez(folder / "a.npz", data=parts.data, indices=parts.indices, indptr=parts.indptr, shape=parts.shape)
+    units = ActivationMatrix(str(folder))
     bare, ids = Features({}, torch.ones(200, 2), range(200), ()), names[::-1]
     whole = units.activations("a", units.select_rows(ids)[0])
-    found, expected = reduce_matrix(units, bare, ids, k, width=4), strongest_images(whole, k)
-    lists, counted = found.strongest("a", k), activation_statistics(whole, histogram=True)
+    reduced, expected = reduce_matrix(units, bare, ids, k, width=4), strongest_images(whole, k)
+    lists, counted = reduced.strongest("a", k), activation_statistics(whole, histogram=True)
     assert lists.indices.tolist() == expected.indices.tolist()
     assert lists.values.tolist() == expected.values.tolist()
     for name in ("images", "least", "greatest", "total", "squares", "firing", "counts"):
-        assert np.array_equal(getattr(found.statistics("a"), name), getattr(counted, name)), name
+        assert np.array_equal(getattr(reduced.statistics("a"), name), getattr(counted, name)), name
 
 
 def test_a_sparse_value_that_is_not_finite_is_named(tmp_path):

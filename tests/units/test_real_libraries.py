@@ -63,7 +63,7 @@ def positions(tmp_path_factory):
     model, probe = models.shapes_model(layers=["layer4"]), probes.shapes(size=60)
     store = Store(tmp_path_factory.mktemp("cache"))
     passes = read_maps(model, probe, layers=["layer4"], kept=range(60), store=store, settings=QUIET)
-    values = torch.cat([found["layer4"].movedim(1, -1).flatten(1, 2) for _, found in passes()])
+    values = torch.cat([maps["layer4"].movedim(1, -1).flatten(1, 2) for _, maps in passes()])
     path = tmp_path_factory.mktemp("inputs") / "positions.npy"
     np.save(path, values.flatten(0, 1).numpy())
     return path, values.shape[1], (model, probe, store)

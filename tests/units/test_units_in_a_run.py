@@ -76,7 +76,7 @@ def test_latents_are_those_of_every_position_pooled(parts, store, weights):
     encode = torch.relu
     network = model.build()
     kept = {}
-    handle = network.module.layer4.register_forward_hook(lambda *given: kept.update(output=given[2].clone()))
+    handle = network.module.layer4.register_forward_hook(lambda *arguments: kept.update(output=arguments[2].clone()))
     with torch.inference_mode():
         network.module(torch.stack([network.transform(probe[index]) for index in range(3)]))
     handle.remove()

@@ -92,8 +92,8 @@ def world() -> Annotated:
 def literal_pixel(image: np.ndarray, row: int, column: int, height: int, width: int) -> float:
     """Bilinear interpolation, corners not aligned, the border repeated."""
 
-    def neighbours(place: int, size: int, of: int) -> tuple[int, int, float]:
-        at = max((place + 0.5) * of / size - 0.5, 0)
+    def neighbours(pixel: int, size: int, of: int) -> tuple[int, int, float]:
+        at = max((pixel + 0.5) * of / size - 0.5, 0)
         first = int(at)
         return first, min(first + 1, of - 1), at - first
 
