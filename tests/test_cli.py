@@ -108,7 +108,7 @@ def test_the_embedded_world_end_to_end(run):
     assert lines[0].startswith("layer,unit,description,similarity,top5,truth,rank_of_truth")
     assert len(lines) == 1 + sum(layer["units"] for layer in metrics["layers"].values())
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert len(manifest["cache"]["made"]) == 4
+    assert len(manifest["cache"]["made"]) == 5  # the maps of layer4 too
     assert manifest["choices"]["similarity"] == "soft_wpmi"
     assert "fc" in out
     assert str(folder.name) in out.replace("\n", "")
