@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -222,7 +223,7 @@ def _list_concepts_used(run: RunData, outcome: RunResult) -> list[tuple[str, int
     used: set[str] = set()
     for by_layer in (outcome.labels, *outcome.baselines.values()):
         for labels in by_layer.values():
-            used.update(name for top in labels.top for name in top[:TOP])
+            used.update(chain.from_iterable(top[:TOP] for top in labels.top))
             used.update(name for accepted in labels.truth for name in accepted or ())
     columns = {name: column for column, name in reversed(list(enumerate(run.concepts.names)))}
     return [(name, column) for name, column in sorted(columns.items(), key=lambda item: item[1]) if name in used]

@@ -5,6 +5,7 @@ import json
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -58,9 +59,13 @@ class NameTable:
 
     def rows(self, rows: Iterable[Iterable[str]], width: int) -> np.ndarray:
         """A row of `width` numbers for each row of texts, cut or filled up with -1."""
-        numbered = [[self.number(text) for text, _ in zip(row, range(width), strict=False)] for row in rows]
-        filled = [row + [-1] * (width - len(row)) for row in numbered]
-        return np.array(filled, dtype=np.int64).reshape(len(filled), width)
+        cut = [tuple(islice(row, width)) for row in rows]
+        texts = list(chain.from_iterable(cut))
+        numbers = {text: self.number(text) for text in dict.fromkeys(texts)}  # each once: a million rows hold few texts
+        table = np.full((len(cut), width), -1)
+        lengths = np.fromiter(map(len, cut), np.int64, len(cut))
+        table[np.arange(width) < lengths[:, None]] = np.fromiter(map(numbers.__getitem__, texts), np.int64, len(texts))
+        return table
 
     @property
     def texts(self) -> list[str]:

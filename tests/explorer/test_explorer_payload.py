@@ -38,3 +38,11 @@ def test_no_text_leaves_its_script_element(text):
     written = format_script({"name": text})
     assert not set("<>&\u2028\u2029") & set(written)
     assert json.loads(written) == {"name": text}
+
+
+def test_rows_of_texts_are_numbered_by_their_first_appearance_cut_and_filled():
+    names = NameTable()
+    assert names.rows([("a", ""), (), ("b", "a", "c")], 2).tolist() == [[0, -1], [-1, -1], [1, 0]]
+    assert names.rows(iter([("c",)]), 1).tolist() == [[2]]
+    assert names.rows([], 3).shape == (0, 3)
+    assert names.texts == ["a", "b", "c"]
