@@ -47,14 +47,7 @@ from cd_exp.labels import flag_units as marks_of_marks
 from cd_exp.metrics import accepted_columns
 from cd_exp.models import TargetModel
 from cd_exp.records import Accepted, ConceptActivations, Concepts, Labels, Probe, Similarity, TopActivations
-from cd_exp.similarity import (
-    BoundSimilarity,
-    PriorChoice,
-    bind,
-    concept_activations,
-    score_best,
-    score_layers,
-)
+from cd_exp.similarity import BoundSimilarity, PriorChoice, bind, concept_activations, score_best, score_layers
 from cd_exp.similarity.match import Activations
 from cd_exp.similarity.whitened_wpmi import prior_notes
 from cd_exp.stability import Candidates, count_candidates, describe_duration, with_stability

@@ -287,6 +287,22 @@ def iterate_batches(indices: list[int], size: int) -> list[list[int]]:
     return [indices[start : start + size] for start in range(0, len(indices), size)]
 
 
+def cut_into_batches(probe: Probe, starts: Sequence[int], shard: int, batch_size: int) -> list[list[int]]:
+    """The batches of the shards that start at these images; none reaches over the end of its shard."""
+    shards = [list(range(start, min(start + shard, len(probe)))) for start in starts]
+    return [batch for images in shards for batch in iterate_batches(images, batch_size)]
+
+
+def halve_batches_until_fit(compute: Callable[[int], None], settings: ExtractionSettings, device: torch.device) -> None:
+    """Call with a batch size; one that was not set is halved on CUDA until a batch fits."""
+    if settings.batch_size is None and device.type == "cuda":
+        from accelerate.utils import find_executable_batch_size
+
+        find_executable_batch_size(compute, starting_batch_size=256)()
+    else:
+        compute(settings.batch_size or BATCH)
+
+
 def to_device(module: nn.Module, device: torch.device) -> nn.Module:
     """The network on its device, channels-last: faster there and on the CPU, and the same numbers."""
     return lay_channels_last(module.to(device))

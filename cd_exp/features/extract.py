@@ -24,7 +24,13 @@ from cd_exp.clips import Clip
 from cd_exp.distributed import gather_from_all
 from cd_exp.errors import InputError, unknown_name_error
 from cd_exp.features.computed_with import computed_with, keep_numerics
-from cd_exp.features.dataloader import BATCH, ExtractionSettings, iterate_batches, iterate_outputs, to_device
+from cd_exp.features.dataloader import (
+    ExtractionSettings,
+    cut_into_batches,
+    halve_batches_until_fit,
+    iterate_outputs,
+    to_device,
+)
 from cd_exp.features.features import DenseActivations as DenseLayers
 from cd_exp.features.features import Features, hash_text, reduce_matrix
 from cd_exp.features.layers import describe_layer_content, image_columns, sampled_images
@@ -36,13 +42,7 @@ from cd_exp.features.store_activations import (
     choose_shard,
     summary_from_arrays,
 )
-from cd_exp.features.strongest_maps import (
-    MapKeeper,
-    choose_map_layers,
-    make_map_keeper,
-    map_entries,
-    publish_maps,
-)
+from cd_exp.features.strongest_maps import MapKeeper, choose_map_layers, make_map_keeper, map_entries, publish_maps
 from cd_exp.hooks import Layer, pool_layers
 from cd_exp.models import Network, TargetModel
 from cd_exp.probes.folder import way_in
@@ -164,7 +164,7 @@ def _fill_shards(
 
     def fill(batch_size: int) -> None:
         gathered = {name: _Gathered(collector, disk, partial(check, name=name)) for name, collector in todo.items()}
-        batches = _cut_batches(probe, [start for start in mine if start not in done], shard, batch_size)
+        batches = cut_into_batches(probe, [start for start in mine if start not in done], shard, batch_size)
         passing: dict[str, Any] = {"title": f"features of {probe.name}", "begin": keeper.begin}
         for indices, outputs, readable in iterate_outputs(probe, batches, transforms, run, settings, **passing):
             for name, value in outputs.items():
@@ -181,7 +181,7 @@ def _fill_shards(
         disk = enter(ThreadPoolExecutor(1))  # writes and hashes a shard while the next one is computed
         for collector in todo.values():
             stack.callback(collector.close)
-        _halve_batches_until_fit(fill, settings, device)
+        halve_batches_until_fit(fill, settings, device)
 
 
 def _load_target(
@@ -193,18 +193,6 @@ def _load_target(
     if target is not None:
         to_device(target.module, device)
     return target, keeper
-
-
-def _halve_batches_until_fit(
-    compute: Callable[[int], None], settings: ExtractionSettings, device: torch.device
-) -> None:
-    """Call with a batch size; one that was not set is halved on CUDA until a batch fits."""
-    if settings.batch_size is None and device.type == "cuda":
-        from accelerate.utils import find_executable_batch_size
-
-        find_executable_batch_size(compute, starting_batch_size=256)()
-    else:
-        compute(settings.batch_size or BATCH)
 
 
 class _Gathered:
@@ -274,12 +262,6 @@ def _list_missing_shards(probe: Probe, todo: Mapping[str, ActivationWriter]) -> 
     done = set.intersection(*(collector.finished_shards() for collector in todo.values()))
     shard = next(collector.shard for collector in todo.values())
     return distributed.share_items([start for start in range(0, len(probe), shard) if start // shard not in done])
-
-
-def _cut_batches(probe: Probe, starts: Sequence[int], shard: int, batch_size: int) -> list[list[int]]:
-    """The batches of the shards that start at these images; none reaches over the end of its shard."""
-    shards = [list(range(start, min(start + shard, len(probe)))) for start in starts]
-    return [batch for images in shards for batch in iterate_batches(images, batch_size)]
 
 
 def _check_finite(rows: Tensor, readable: Tensor, *, name: str, model: str, dtype: torch.dtype) -> None:
