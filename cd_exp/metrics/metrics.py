@@ -13,7 +13,12 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from cd_exp.metrics import selective
-from cd_exp.metrics.intervals import bootstrap_interval, clopper_pearson_interval
+from cd_exp.metrics.intervals import (
+    bootstrap_interval,
+    bootstrap_interval_of_mean,
+    clopper_pearson_interval,
+    median_interval,
+)
 from cd_exp.metrics.name_matching import NameMatcher, are_same_name
 from cd_exp.metrics.significance import Difference, compare_means, compare_shares, holm_adjust, least_detectable
 from cd_exp.records import Labels, UnitResults
@@ -286,7 +291,12 @@ PROPORTION = Statistic(
 MEAN = with_bootstrap_interval(np.mean, test=PairedTest("sign flips, and the means they accept", compare_means))
 MEAN_WITHOUT_TEST = with_bootstrap_interval(np.mean)
 UPPER_MEDIAN = with_bootstrap_interval(upper_median)
-MEDIAN = with_bootstrap_interval(np.median)
+MEAN_OF_SHARES = Statistic(
+    lambda shares: float(shares.mean()), Interval("bootstrap over units", bootstrap_interval_of_mean)
+)
+MEDIAN = Statistic(
+    lambda values: float(np.median(values)), Interval("order statistics", lambda values, **_: median_interval(values))
+)
 AUC = Statistic(selective.auc, DELONG)
 AUC_DIFFERENCE = Statistic(selective.auc_difference, DELONG_PAIRED)
 RISK_COVERAGE_AREA = Statistic(selective.risk_coverage_area, BOOTSTRAP_AREA)
@@ -354,7 +364,7 @@ def _count_metric(key: str, of: str, heading: str, meaning: str, *, unless_equal
 
 UNITS = _count_metric("units", "labelled", "units", "of the layer")
 METRICS = (
-    _stability_metric("stability_mean", MEAN, "mean stability",
+    _stability_metric("stability_mean", MEAN_OF_SHARES, "mean stability",
                       "mean over all units of the share of bootstrap resamples of the images that give the same label"),
     _stability_metric("stability_median", MEDIAN, "median stability", "median over all units of the same share"),
     _stability_metric("stable_share", PROPORTION, "stable share", "share of units with a stability of at least 0.8",

@@ -4,7 +4,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from cd_exp.metrics.intervals import bootstrap_interval, clopper_pearson_interval
+from cd_exp.metrics.intervals import (
+    bootstrap_interval,
+    bootstrap_interval_of_mean,
+    clopper_pearson_interval,
+    median_interval,
+)
 from cd_exp.metrics.metrics import upper_median
 
 FAST = {"seed": 0, "resamples": 400}
@@ -25,6 +30,32 @@ def test_the_interval_of_a_mean_holds_the_mean(ranks):
     values = np.array(ranks, dtype=float)
     low, high = bootstrap_interval(values, **FAST)
     assert low - 1e-9 <= values.mean() <= high + 1e-9
+
+
+@pytest.mark.parametrize("units", [50, 500])
+@pytest.mark.parametrize("most", [1, 40])
+def test_counts_of_values_give_the_interval_that_units_give(units, most):
+    values = np.random.default_rng(units).integers(0, most + 1, units) / most
+    counted = bootstrap_interval_of_mean(values, seed=0, resamples=9999)
+    drawn = bootstrap_interval(values, seed=1, resamples=9999)
+    assert counted == pytest.approx(drawn, abs=0.06 * (drawn[1] - drawn[0]))
+    assert counted == bootstrap_interval_of_mean(values[::-1], seed=0, resamples=9999)
+
+
+@pytest.mark.parametrize("units", [6, 7, 10, 25, 100, 999])
+def test_a_median_lies_within_its_interval_with_95_percent_and_with_less_in_any_narrower_one(units):
+    low, _ = median_interval(np.arange(1.0, units + 1))
+    for rank, reached in ((int(low), True), (int(low) + 1, False)):
+        assert (1 - 2 * stats.binom.cdf(rank - 1, units, 0.5) >= 0.95) == reached
+
+
+@given(st.lists(st.integers(0, 40), max_size=60))
+@settings(deadline=None, max_examples=60)
+def test_the_interval_of_a_median_holds_it_and_needs_six_units(shares):
+    interval = median_interval(np.array(shares) / 40)
+    assert (interval is None) == (len(shares) < 6)
+    if interval is not None:
+        assert interval[0] <= np.median(shares) / 40 <= interval[1]
 
 
 @pytest.mark.parametrize("right", [True, False])
