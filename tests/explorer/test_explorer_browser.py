@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import statistics
 from collections import Counter
 
 import numpy as np
@@ -610,10 +611,9 @@ def test_36864_units_are_listed_searched_and_sorted_in_no_time(window, large):
         search(window, "")
         sorts.append(timed(window, CLICKED, (".c-similarity button", ".c-label button")[number % 2]))
     print({"load ms": loads, "search ms": searches, "sort ms": sorts, "bytes": large.stat().st_size})
-    # The fastest of five: what the machine does besides only adds, and other tests run beside this one.
-    assert min(loads) < 1500
-    assert min(searches) < 100
-    assert min(sorts) < 200
+    assert statistics.median(loads) < 1500
+    assert statistics.median(searches) < 100
+    assert statistics.median(sorts) < 200
     assert window.js("return document.getElementsByTagName('*').length") < 3000
     assert window.text(".count").startswith("36,864 of 36,864 units")
     for block in (0, 5, 11):
