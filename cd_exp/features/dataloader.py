@@ -105,7 +105,7 @@ def iterate_outputs(
         forward: from the inputs, on the device of the settings, to the outputs by name.
         settings: device, precision, workers, progress.
         title: of the progress bar.
-        begin: is told the indices of each batch, and which of its images were readable, before `forward` gets it.
+        begin: called with the indices of each batch, and which of its images were readable, before `forward` gets it.
     """
     device, dtype = settings.resolve_device()
     with progress_bar(settings, title, sum(map(len, batches))) as step:

@@ -36,7 +36,7 @@ LARGEST = 2**26
 a ResNet-50 take 14 MB (layer4 with its 2,048 units of 7 x 7 takes 4). None are kept of a run with more."""
 
 FEWEST = 680
-"""Images from which on the maps of tokens are kept: whether tokens lie in the order of the image is found out with 34
+"""Images from which on the maps of tokens are kept: whether tokens lie in the order of the image is tested with 34
 images, which are then at most 5 % more."""
 
 FORMAT = 1
@@ -201,7 +201,7 @@ class MapKeeper:
     def begin(self, indices: Sequence[int], readable: Sequence[bool]) -> None:
         """Say which images go through the network next.
 
-        They ascend. Where they do not, a batch did not fit, and the shards that are not written begin anew.
+        They ascend. Where they do not, a batch did not fit, and the shards that are not written are begun again.
         """
         if self.indices and indices[0] <= self.indices[-1]:
             self.held = {name: StrongestMaps() for name in self.pieces}
@@ -227,7 +227,7 @@ class MapKeeper:
 def make_map_keeper(
     network: Network | None, layers: Sequence[Layer], pieces: Mapping[str, PartialResults], probe: Probe
 ) -> MapKeeper:
-    """What keeps the maps of those layers that have a place for them; call it while the network is on the CPU.
+    """What keeps the maps of the layers that `pieces` names; call it while the network is on the CPU.
 
     Where tokens do not lie in the order of the image, and where it depends on the shape of an image what the network
     sees of it, there is nothing to lay over the image, and nothing is kept.

@@ -1,7 +1,7 @@
 """Labels with their stability: the resamples drawn, scored in one of two ways, and counted.
 
-A sum over each unit's strongest images is taken anew from its terms (`resample_terms`); any other function is asked for
-each resample.
+A sum over each unit's strongest images is computed again from its terms (`resample_terms`); any other function is
+asked for each resample.
 """
 
 import math

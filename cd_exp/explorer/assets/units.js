@@ -29,13 +29,13 @@ function selected(table, state) {
 
 // The rows of an order that are of one kind, or of another.
 function taken(order, kinds, kind, other = kind) {
-  const found = new Uint32Array(order.length);
+  const ofKind = new Uint32Array(order.length);
   let count = 0;
   for (let i = 0; i < order.length; i++) {
     const at = order[i];
-    if (kinds[at] === kind || kinds[at] === other) found[count++] = at;
+    if (kinds[at] === kind || kinds[at] === other) ofKind[count++] = at;
   }
-  return found.subarray(0, count);
+  return ofKind.subarray(0, count);
 }
 
 // All rows in an order, sorted once: what is typed then only leaves some out.
