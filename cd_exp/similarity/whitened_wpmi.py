@@ -24,6 +24,7 @@ from cd_exp.similarity.match import (
     concept_slices,
     match_shape,
     take_images,
+    take_tile,
 )
 from cd_exp.similarity.registry import similarity_function
 from cd_exp.similarity.whitening import check_size, normalise_rows, two_sided, weigh_images, whiten_match
@@ -48,8 +49,10 @@ def penalise_off_centre(loadings: Float[Tensor, "concepts rank"], *, width: floa
     """
     rows = normalise_rows(loadings).float()
     off = torch.empty(len(rows), device=rows.device)
-    for part in concept_slices(len(rows), max(1, 2**23 // len(rows))):
-        nearness = rows[part] @ rows.T
+    count = max(1, CELLS // len(rows))
+    buffer = rows.new_empty(min(count, len(rows)), len(rows))
+    for part in concept_slices(len(rows), count):
+        nearness = torch.mm(rows[part], rows.T, out=buffer[: part.stop - part.start])
         middle = nearness.sub_(1).div_(width).exp_() @ rows
         off[part] = 1 - (normalise_rows(middle) * rows[part]).sum(dim=1)
     return off.where(rows.any(dim=1), 0.0).double()
@@ -454,10 +457,18 @@ def _whiten(
 def _rectify(
     match: ConceptActivations, leak: float, moments: _Moments | None = None
 ) -> Iterator[tuple[slice, Float[Tensor, "images block"], _Moments]]:
-    """X' before its mean is subtracted, a slice of the concepts at a time, and what standardises it."""
+    """X' before its mean is subtracted, a slice of the concepts at a time, and what standardises it.
+
+    The next block is written over one that came before.
+    """
     deviations = torch.linalg.vector_norm(match.texts, dim=1)  # standard deviations of the columns of X
-    for columns in concept_slices(len(match.texts), max(1, CELLS // len(match.images))):
-        block = torch.nn.functional.leaky_relu_(match.images @ match.texts[columns].T, leak)
+    images, concepts = match_shape(match)
+    count = max(1, CELLS // images)
+    # One buffer for all blocks: with one each, what malloc kept of them took 110 to 220 MB, by chance.
+    buffer = match.images.new_empty(images * min(count, concepts))
+    for columns in concept_slices(concepts, count):
+        cells = buffer[: images * (columns.stop - columns.start)]
+        block = torch.nn.functional.leaky_relu_(take_tile(match, columns, out=cells.view(images, -1)), leak)
         if moments is None:
             spread, mean = torch.std_mean(block, dim=0, correction=0)
             yield columns, block, _Moments(mean, deviations[columns] / spread.clamp(min=1e-30))
