@@ -377,12 +377,12 @@ LINEAR = {"encoder.weight": W["W_dec"], "encoder.bias": W["b_enc"], "decoder.wei
 TOPK = {"activation": "topk", "centred": True}
 BATCH = {"activation": "batchtopk", "centred": True}
 UNITS: dict[str, tuple] = {
-    "has none; set units.k=NUMBER": (W, {}, TOPK, {"k": 3}),
+    "needs one; set units.k=NUMBER": (W, {}, TOPK, {"k": 3}),
     "set units.k to the one that is right": (
         {**LINEAR, "k": torch.tensor(3)}, {"trainer": {"dict_class": "AutoEncoderTopK", "k": 4}}, {}, {"k": 3},
     ),
     "set units.k to a whole number from 1 to that": (W, {}, {**TOPK, "k": 99}, {"k": 10}),
-    "has no threshold (threshold, log_threshold); set units.threshold=NUMBER": (W, {}, BATCH, {"threshold": 0.1}),
+    "needs one; set units.threshold=NUMBER": (W, {}, BATCH, {"threshold": 0.1}),
     "was never set in training; set units.threshold=NUMBER": (
         {**W, "threshold": torch.tensor(-1.0)}, {}, BATCH, {"threshold": 0.1},
     ),
@@ -395,6 +395,7 @@ UNITS: dict[str, tuple] = {
     "where it does not matter, save the file without it": (
         {**W, "odd": torch.ones(3)}, {"architecture": "standard"}, {}, "odd",
     ),
+    "keep the one that is right": (W, {"architecture": "topk", "k": 3, "activation_fn_kwargs": {"k": 4}}, {}, "k"),
     "where it does not matter, take it out": (W, {"architecture": "standard", "normalize_odd": 2}, {}, "normalize_odd"),
 }  # fmt: skip
 """Of a file of an autoencoder: its tensors, what the JSON beside it says, settings, and what the message says to set,

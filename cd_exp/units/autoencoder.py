@@ -23,6 +23,7 @@ from cd_exp.units.layouts import (
     ALIASES,
     FINAL_BLOCK,
     FOLDED,
+    GATE_ROLES,
     GEMMA_SCOPE,
     LAYOUTS,
     NORMALISATIONS,
@@ -331,12 +332,18 @@ def _values(file: _File, layout: Layout) -> dict[str, _Switch]:
             continue
         if role == "relu" and str(switch.value).lower() in ("relu", "none"):
             continue
-        if role in (None, "off", "relu") or (role in values and values[role].value != switch.value):
+        if role in values and values[role].value != switch.value:
+            raise InputError(
+                f"{file.where}: {values[role].source} says {values[role]}, {switch.source} says {switch}, and both "
+                "mean the same; keep the one that is right"
+            )
+        if role in (None, "off", "relu"):
             raise InputError(
                 f"{file.where}: {switch.source} says {switch}, which is not read, and {layout.library or 'its maker'} "
                 "may use it; where it does not matter, take it out, else export the latents for units=matrix"
             )
-        if role != "unused" and switch.value is not None:
+        # null means that there is none, but of the two that null switches off in the libraries' own code
+        if role != "unused" and (switch.value is not None or role in ("normalisation", "centred")):
             values[role] = switch
     return values
 
@@ -356,9 +363,9 @@ def _chosen(
     chosen: Chosen = {"activation": activation, "normalisation": _normalisation(file, layout, values)}
     chosen["centred"] = _choose_centring(file, layout, roles, values, set_here)
     if activation[0] == "topk":
-        chosen["k"] = _read_k(file, roles, values, set_here)
+        chosen["k"] = _read_k(file, roles, values, set_here, activation[1])
     if activation[0] in ("batchtopk", "jumprelu"):
-        chosen["threshold"] = _read_threshold(file, layout, roles, values, set_here)
+        chosen["threshold"] = _read_threshold(file, layout, roles, values, set_here, activation[1])
     return chosen
 
 
@@ -408,6 +415,11 @@ def _activation_named(file: _File, switch: _Switch) -> str:
 
 def _normalisation(file: _File, layout: Layout, values: Mapping[str, _Switch]) -> tuple[str, str]:
     if "normalisation" not in values:
+        if layout.normalisation is None:
+            raise InputError(
+                f"{file.where}: {_library_source(file, layout)}, and nothing says whether its input is normalised; "
+                "write normalize_activations as its maker's configuration has it, or move the JSON away"
+            )
         return layout.normalisation, layout.library or "nothing says otherwise"
     switch = values["normalisation"]
     kinds = {**NORMALISATIONS, "constant_norm": "constant_norm"}
@@ -445,7 +457,11 @@ def _choose_centring(
 
 
 def _read_k(
-    file: _File, roles: Mapping[str, str], values: Mapping[str, _Switch], set_here: Mapping[str, Any]
+    file: _File,
+    roles: Mapping[str, str],
+    values: Mapping[str, _Switch],
+    set_here: Mapping[str, Any],
+    activation_source: str,
 ) -> tuple[int, str]:
     sources = {
         f"{switch.source}: {switch.name}": switch.value for role in ("k", "k_of_tensor") if (switch := values.get(role))
@@ -459,7 +475,8 @@ def _read_k(
         raise InputError(f"{file.where}: {listed}; set units.k to the one that is right")
     if not sources:
         raise InputError(
-            f"units.activation=topk needs the number of latents that fire, and {file.path} has none; set units.k=NUMBER"
+            f"{file.path} has no number of latents that fire, and topk ({activation_source}) needs one; set "
+            "units.k=NUMBER"
         )
     source, k = next(iter(sources.items()))
     weight = file.tensors[roles.get("weight") or roles["weight_rows"]]
@@ -472,6 +489,21 @@ def _read_k(
     return int(k), source
 
 
+def _gate_threshold(
+    file: _File, layout: Layout, roles: Mapping[str, str], activation_source: str
+) -> tuple[Tensor, str]:
+    missing = [name for name, role in layout.tensors.items() if role in GATE_ROLES and role not in roles]
+    if missing:
+        raise InputError(
+            f"{file.where} has no {' and no '.join(missing)}, which a gated encoder ({activation_source}) has; "
+            f"{_other_json(file)}"
+        )
+    names = [roles[role] for role in GATE_ROLES]
+    magnitude, scale, bias = (file.tensors[name].float().flatten() for name in names)
+    # exp(r) xW + b_mag, where xW + b_gate > 0: the same as z where z > b_mag - exp(r) b_gate.
+    return magnitude - scale.exp() * bias, f"{file.path.name}: {', '.join(names)}"
+
+
 def _number(file: _File, name: str) -> int | float:
     tensor = file.tensors[name]
     if tensor.numel() != 1:
@@ -481,18 +513,18 @@ def _number(file: _File, name: str) -> int | float:
 
 
 def _read_threshold(
-    file: _File, layout: Layout, roles: Mapping[str, str], values: Mapping[str, _Switch], set_here: Mapping[str, Any]
+    file: _File,
+    layout: Layout,
+    roles: Mapping[str, str],
+    values: Mapping[str, _Switch],
+    set_here: Mapping[str, Any],
+    activation_source: str,
 ) -> tuple[float | Tensor, str]:
     """A number for all latents, or a tensor; that of a gated encoder is the place where its gate opens."""
     if "threshold" in set_here:
         return float(set_here["threshold"]), "units.threshold"
-    if "gate_bias" in roles:
-        names = [roles[role] for role in ("magnitude_bias", "gate_scale", "gate_bias") if role in roles]
-        if len(names) < 3:
-            raise InputError(f"{file.where} has {names[0]} without the rest of a gated encoder")
-        magnitude, scale, bias = (file.tensors[name].float().flatten() for name in names)
-        # exp(r) xW + b_mag, where xW + b_gate > 0: the same as z where z > b_mag - exp(r) b_gate.
-        return magnitude - scale.exp() * bias, f"{file.path.name}: {', '.join(names)}"
+    if any(role in layout.tensors.values() for role in GATE_ROLES):
+        return _gate_threshold(file, layout, roles, activation_source)
     if "threshold" in values:
         switch = values["threshold"]
         if isinstance(switch.value, bool) or not isinstance(switch.value, (int, float)):
@@ -502,7 +534,10 @@ def _read_threshold(
         raise _unread_tensor(file.path, roles["log_threshold"], layout.library)
     name = roles.get("threshold") or roles.get("log_threshold")
     if name is None:
-        raise InputError(f"{file.path} has no threshold (threshold, log_threshold); set units.threshold=NUMBER")
+        raise InputError(
+            f"{file.path} has no threshold (threshold, log_threshold), and its activation ({activation_source}) "
+            "needs one; set units.threshold=NUMBER"
+        )
     threshold = file.tensors[name].float().flatten()
     threshold = threshold.exp() if "log_threshold" in roles else threshold
     if not bool(torch.isfinite(threshold).all()) or math.isclose(float(threshold.max()), -1.0):

@@ -27,6 +27,7 @@ WEIGHT_NAMES = ("W_enc", "encoder.weight", "encoder.final_block.0.weight")
 PARAMETERS = {"W_enc": "weight", "b_enc": "bias", "W_dec": "decoder", "b_dec": "centre"}
 LINEAR = {"encoder.weight": "weight_rows", "encoder.bias": "bias", "decoder.weight": "unused"}
 GATES = {"r_mag": "gate_scale", "b_gate": "gate_bias", "b_mag": "magnitude_bias"}
+GATE_ROLES = ("magnitude_bias", "gate_scale", "gate_bias")
 FINAL_BLOCK = {
     "encoder.final_block.0.weight": "weight_rows",
     "encoder.final_block.0.bias": "bias",
@@ -227,7 +228,7 @@ class Layout:
             in such a file says so.
         when: the switches, and the values of them, that tell the layout; None for one that no switch tells.
         switches: the role of each switch, `TRAINING` and those of `when` apart.
-        normalisation: of the input, where no switch says otherwise.
+        normalisation: of the input, where no switch says otherwise; None where one has to.
         signed: `topk` takes the k largest pre-activations, and those below 0 stay.
         inclusive: a latent fires at its threshold, not only above it.
         alone: the names of the tensors tell the layout without any switch.
@@ -239,7 +240,7 @@ class Layout:
     centred: bool | None = None
     when: Mapping[str, tuple[Any, ...]] | None = None
     switches: Mapping[str, str] = field(default_factory=dict)
-    normalisation: Normalisation = "none"
+    normalisation: Normalisation | None = "none"
     signed: bool = False
     inclusive: bool = False
     alone: bool = False
@@ -318,7 +319,7 @@ def _prisma(architecture: str, activation: Activation, function: str, **more: An
     when = {"vit_model_cfg": (PRESENT,), "architecture": (architecture,), "activation_fn": (function,)}
     tensors = {**PARAMETERS, **more.pop("tensors", {})}
     switches = {**PRISMA_SWITCHES, **more}
-    return Layout("ViT-Prisma", tensors, activation, True, when, switches, normalisation="layer_norm")
+    return Layout("ViT-Prisma", tensors, activation, True, when, switches, normalisation=None)
 
 
 PRISMA_LAYOUTS = (
@@ -332,7 +333,7 @@ DICTIONARY_SWITCHES = {
     "trainer.dict_size": "latents",
     "trainer.k": "k_of_tensor",
     # a whole module that was converted has these
-    **{"activation_dim": "width", "dict_size": "latents", "training": "unused", "apply_b_dec_to_input": "centred"},
+    **{"activation_dim": "width", "dict_size": "latents", "training": "unused"},
     **dict.fromkeys(("trainer.group_fractions", "trainer.group_weights", "trainer.group_sizes"), "unused"),
     **{f"trainer.{name}": "unused" for name in (*TRAINING, "layer", "bandwidth")},
 }
@@ -341,7 +342,8 @@ COUNTED = {"b_dec": "centre", "k": "k", "threshold": "threshold"}
 
 def _dictionary(name: str, tensors: Mapping[str, str], activation: Activation, centred: bool, **more: Any) -> Layout:
     when = {"trainer.dict_class": (name,)}
-    return Layout(f"dictionary_learning {name}", tensors, activation, centred, when, DICTIONARY_SWITCHES, **more)
+    switches = {**DICTIONARY_SWITCHES, **more.pop("switches", {})}
+    return Layout(f"dictionary_learning {name}", tensors, activation, centred, when, switches, **more)
 
 
 DICTIONARY_LAYOUTS = (
@@ -357,7 +359,13 @@ DICTIONARY_LAYOUTS = (
         True,
         alone=True,
     ),
-    _dictionary("JumpReluAutoEncoder", {**PARAMETERS, "threshold": "threshold"}, "jumprelu", False),
+    _dictionary(
+        "JumpReluAutoEncoder",
+        {**PARAMETERS, "threshold": "threshold"},
+        "jumprelu",
+        False,
+        switches={"apply_b_dec_to_input": "centred"},  # the only one that reads it
+    ),
     # The same tensors for two kinds: of a file alone, the number of latents or the threshold may count.
     _dictionary("AutoEncoderTopK", {**LINEAR, **COUNTED, "threshold": "unused"}, "topk", True, alone=True),
     _dictionary("BatchTopKSAE", {**LINEAR, **COUNTED, "k": "unused"}, "batchtopk", True, alone=True),

@@ -85,7 +85,7 @@ def dictionary_learning(x, t, cfg):
         z = (x - t["decoder_bias"]) @ t["encoder.weight"].T
         return (z + t["gate_bias"] > 0) * torch.relu(t["r_mag"].exp() * z + t["mag_bias"])
     if name == "JumpReluAutoEncoder":
-        z = x @ t["W_enc"] + t["b_enc"]
+        z = (x - t["b_dec"] if cfg.get("apply_b_dec_to_input") else x) @ t["W_enc"] + t["b_enc"]
         return torch.relu(z * (z > t["threshold"]))
     if name == "MatryoshkaBatchTopKSAE":
         z = torch.relu((x - t["b_dec"]) @ t["W_enc"] + t["b_enc"])
@@ -146,7 +146,7 @@ def openai(x, t, cfg):
 def plain(x, t, cfg):
     """A file that describes itself."""
     z = (x - t["b_dec"] if cfg["centred"] else x) @ t["W_enc"] + t["b_enc"]
-    return top(z, cfg["k"]) if cfg["activation"] == "topk" else torch.relu(z)
+    return top(z, cfg["k"]) if str(cfg["activation"]).lower() == "topk" else torch.relu(z)
 
 
 COUNT = {"b_dec": W["b_dec"], "k": torch.tensor(K, dtype=torch.int32), "threshold": torch.tensor(0.6)}
