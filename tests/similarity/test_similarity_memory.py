@@ -36,4 +36,4 @@ print(int(peak.split()[1]) * 1024 - before)
 def test_peak_memory_stays_below_the_matrix():
     names = ("cos", "cos_cubed", "soft_wpmi", "mean_embedding", "whitened_wpmi")
     process = subprocess.run([sys.executable, "-c", CODE, *names], check=True, capture_output=True, text=True)
-    assert int(process.stdout) < 0.6 * MATRIX
+    assert int(process.stdout) < 0.4 * MATRIX  # 72 to 85 MB; with a buffer for each block up to 255
