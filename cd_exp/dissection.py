@@ -412,7 +412,7 @@ def _complete(data: RunData, priors: Mapping[str, PriorChoice], hedging: Hedging
     return replace(
         data,
         labels={layer: labels[layer] for layer in data.features.layers},
-        notes=(*data.notes, *prior_notes(priors), *(hedging.notes() if hedging else [])),
+        notes=(*data.notes, *(prior_notes(priors) if priors else ()), *(hedging.notes() if hedging else [])),
         priors=priors,
         taxonomy=hedging.taxonomy if hedging else None,
     )

@@ -124,6 +124,7 @@ class Experiment(RunInputs):
             options=RunOptions.of(config),
         )
         parts.check()
+        parts.logger.check()
         _check_top_k(parts.similarity, len(parts.probe), typed)
         return parts
 
@@ -147,7 +148,6 @@ class Experiment(RunInputs):
                 raise InputError(
                     "judge.untrained=true draws the weights of a network anew, and these units come from files"
                 )
-        self.logger.check()
         if self.calibration is not None:
             self.calibration.check(self.similarity)
         if self.hierarchy is not None and not has_back_off(self.similarity):

@@ -129,7 +129,7 @@ class PriorChoice:
 
 
 def prior_notes(priors: Mapping[str, PriorChoice]) -> Iterator[str]:
-    """The prior of each layer and how clear its choice was, in one sentence; another for a layer where it was not.
+    """The prior of each of some layers and how clear its choice was, in one sentence; another where it was not.
 
     >>> shares = {0.0: 0.1, 0.4: 0.12, 0.85: 0.05}
     >>> unclear = PriorChoice(0.4, {0.0: 0.6, 0.4: 0.9, 0.85: 0.5}, shares, (0.4, 0.0, 0.4))
@@ -138,8 +138,6 @@ def prior_notes(priors: Mapping[str, PriorChoice]) -> Iterator[str]:
     prior_weight (bits per label that two halves of the images share under 0, 0.4, 0.85): layer1 0.4 (0.60, 0.90, 0.50)
     layer1: divisions of the images prefer other priors (0.4, 0, 0.4); compare with similarity.prior_weight=0
     """
-    if not priors:
-        return
     weights = ", ".join(f"{weight:g}" for weight in next(iter(priors.values())).agreement)
     chosen = [
         f"{layer} {choice.weight:g} ({', '.join(f'{bits:.2f}' for bits in choice.information.values())})"
