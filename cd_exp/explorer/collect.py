@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
-from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ from cd_exp.records import RunResult, TopActivations, has_images
 OF_A_CONCEPT = 8  # images with the highest CLIP score
 MOST = 12_000  # distinct images: with more, fewer of each unit and concept are kept
 FEWER = ((10, 3, 8), (10, 1, 4), (6, 1, 2), (4, 0, 0), (3, 0, 0), (2, 0, 0), (1, 0, 0))
-"""Images kept of a unit, about each percentile, and of a concept: the first row with at most `MOST` distinct ones."""
+"""Images kept of a unit, about each percentile, and of a concept: the first row that does not exceed the limit."""
 
 
 def collect_pages(
@@ -49,6 +48,7 @@ def collect_pages(
     title: str,
     asked: Sequence[TextQuery] = (),
     maps: bool | None = None,
+    limit: int = MOST,
 ) -> PageContent:
     """What the explorer shows of a run: where the images are known by their ids alone, the labels.
 
@@ -59,13 +59,14 @@ def collect_pages(
         title: what the pages are called.
         asked: words asked for besides, with the units that answer to them.
         maps: whether to show where in its strongest images a unit is active; None, where it was kept with the features.
+        limit: distinct images on the pages; with more, fewer of each unit and concept are shown.
     """
     if not has_images(run.probe):
         return describe_labels_only(outcome, manifest=manifest, title=title)
     features, names = run.features, NameTable()
     concepts = _list_concepts_used(run, outcome)
     shown = _choose_images(run, list(outcome.labels), [column for _, column in concepts])
-    most = shown.most
+    most = shown.choose_counts(limit)
     groups = _group_units(shown.lists, most, asked)
     kept = np.asarray(features.kept)
     sheets = make_thumbnails(run.probe, [kept[group].tolist() for group in groups], store=run.store)
@@ -95,7 +96,7 @@ def collect_pages(
 
 @dataclass(frozen=True)
 class ShownImages:
-    """Rows of the images that the pages show, before those that exceed `MOST` are left out.
+    """Rows of the images that the pages show, before those that exceed a limit are left out.
 
     Attributes:
         strongest: by layer, each unit's strongest images.
@@ -114,10 +115,9 @@ class ShownImages:
         """All three kinds, as `FEWER` counts them."""
         return [self.strongest, {layer: part.weaker for layer, part in self.spreads.items()}, self.of_concepts]
 
-    @cached_property
-    def most(self) -> tuple[int, int, int]:
-        """How many of each kind are kept: the first row of `FEWER` with at most `MOST` distinct images."""
-        return next((most for most in FEWER if len(_drop_duplicates(self.lists, most)) <= MOST), FEWER[-1])
+    def choose_counts(self, limit: int) -> tuple[int, int, int]:
+        """How many of each kind are kept: the first row of `FEWER` with at most `limit` distinct images."""
+        return next((most for most in FEWER if len(_drop_duplicates(self.lists, most)) <= limit), FEWER[-1])
 
 
 def _choose_images(run: RunData, layers: Sequence[str], columns: Sequence[int]) -> ShownImages:

@@ -39,13 +39,14 @@ SHEET = re.compile(r'<script type="text/plain" data-part="([^"]+)">(.*?)</script
 RECEIVED = re.compile(r'explorer\.receive\("([^"]+)",(.*)\);\n?', re.DOTALL)
 
 
-def write_pages(folder: Path, content: PageContent, *, layout: Layout = "auto") -> Path:
+def write_pages(folder: Path, content: PageContent, *, layout: Layout = "auto", largest: int = LARGEST) -> Path:
     """Write `folder/explorer/index.html`, and `folder/explorer/data/` where one file would be too large.
 
     Args:
         folder: of the run; what an earlier explorer left there goes.
         content: what the pages show.
         layout: one file (`single`), a page with data beside it (`folder`), or whichever fits (`auto`).
+        largest: bytes above which `auto` writes a folder.
 
     Returns:
         The page.
@@ -60,7 +61,7 @@ def write_pages(folder: Path, content: PageContent, *, layout: Layout = "auto") 
         f'<script type="application/json" data-part="{name}">{text}</script>\n' for name, text in texts.items()
     )
     size = len(inside) + sum(4 * len(sheet) // 3 for sheet in content.sheets.values())
-    if layout == "single" or (layout == "auto" and size < LARGEST):
+    if layout == "single" or (layout == "auto" and size < largest):
         inside += "".join(
             f'<script type="text/plain" data-part="{name}">{base64.b64encode(sheet).decode("ascii")}</script>\n'
             for name, sheet in content.sheets.items()

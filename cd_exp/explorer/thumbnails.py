@@ -20,7 +20,7 @@ from cd_exp.results.image_strips import encode_jpeg
 SIZES = ((1000, 128), (4000, 96), (10000, 64))
 """Up to how many images, how wide in pixels at most; beyond, `SMALLEST`."""
 SMALLEST = 48
-SHEET = 2048  # pixels, either way
+SHEET = 2048  # pixels of a sheet, either way
 QUALITY = 78
 THREADS = 4
 
@@ -56,13 +56,16 @@ def choose_size(probe: Probe, indices: Sequence[int]) -> int:
     return min(most, max((min(probe[index].size) for index in sample), default=SMALLEST))
 
 
-def make_thumbnails(probe: Probe, groups: Sequence[Sequence[int]], *, store: Store) -> ThumbnailSheets:
+def make_thumbnails(
+    probe: Probe, groups: Sequence[Sequence[int]], *, store: Store, sheet: int = SHEET
+) -> ThumbnailSheets:
     """The middle square of each image, from the cache where it is there. Each image is decoded once.
 
     Args:
         probe: the images.
         groups: which of them; a group begins a new sheet, so that runs which share it share its sheets.
         store: where thumbnails are kept between runs.
+        sheet: how many pixels wide and high a sheet is at most.
 
     Returns:
         The sheets. Images that are known by their ids alone have their places and no sheet.
@@ -70,27 +73,29 @@ def make_thumbnails(probe: Probe, groups: Sequence[Sequence[int]], *, store: Sto
     if not has_images(probe):
         indices = [index for group in groups for index in group]
         return ThumbnailSheets(
-            SMALLEST, SHEET // SMALLEST, {index: position for position, index in enumerate(indices)}, {}
+            SMALLEST, sheet // SMALLEST, {index: position for position, index in enumerate(indices)}, {}
         )
     size = choose_size(probe, [index for group in groups for index in group])
-    columns = SHEET // size
+    columns = sheet // size
     positions: dict[int, int] = {}
     files: dict[str, bytes] = {}
     for group in filter(len, groups):
         start = len(files) * columns**2
         positions |= {index: start + number for number, index in enumerate(group)}
-        for content in _make_group(probe, list(map(int, group)), size=size, store=store):
+        for content in _make_group(probe, list(map(int, group)), size=size, store=store, sheet=sheet):
             files[f"sheet-{len(files)}-{sha256(content).hexdigest()[:12]}"] = content
     return ThumbnailSheets(size, columns, positions, files)
 
 
-def _make_group(probe: Probe, indices: list[int], *, size: int, store: Store) -> list[bytes]:
+def _make_group(probe: Probe, indices: list[int], *, size: int, store: Store, sheet: int) -> list[bytes]:
     listed = sha256(repr(indices).encode()).hexdigest()
     content = {"probe": probe.fingerprint, "indices": listed, "size": size, "quality": QUALITY}
+    if sheet != SHEET:  # sheets of the usual size keep the key that caches hold
+        content["sheet"] = sheet
     entry = Entry("thumbnails", content)
 
     def make() -> tuple[np.ndarray, dict[str, Any]]:
-        made = make_sheets(decode_images(probe, indices, size=size))
+        made = make_sheets(decode_images(probe, indices, size=size), sheet=sheet)
         joined, lengths = np.frombuffer(b"".join(made), dtype=np.uint8), [len(file) for file in made]
         return joined, {"says": f"{len(indices)} images of {probe.name}", "lengths": lengths}
 
@@ -120,10 +125,10 @@ def crop_square(image: Image.Image, size: int) -> Image.Image:
     return ImageOps.fit(image, (size, size), method)
 
 
-def make_sheets(pixels: UInt8[np.ndarray, "chosen size size rgb"]) -> list[bytes]:
-    """Thumbnails put together into JPEG files, `SHEET` wide and high; the last has as many rows as it needs."""
+def make_sheets(pixels: UInt8[np.ndarray, "chosen size size rgb"], *, sheet: int = SHEET) -> list[bytes]:
+    """Thumbnails put together into JPEG files, `sheet` pixels wide and high; the last has as many rows as it needs."""
     size = pixels.shape[1]
-    columns = SHEET // size
+    columns = sheet // size
     files = []
     for start in range(0, len(pixels), columns**2):
         part = pixels[start : start + columns**2]

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from helpers.made_outcomes import HOSTILE, Discs
-from made_runs import MANIFEST, made_content, made_run
+from made_runs import MANIFEST, made_run
 from PIL import Image
 
 from cd_exp.cache import Store
@@ -32,14 +32,13 @@ def test_what_was_written_is_read_back(content, tmp_path, layout):
     assert first.sheets == content.sheets
 
 
-def test_layouts_follow_the_size_and_leave_nothing_of_each_other(content, tmp_path, monkeypatch):
+def test_layouts_follow_the_size_and_leave_nothing_of_each_other(content, tmp_path):
     whole = find_page({"a": content}, title="one")
     write_pages(tmp_path, whole, layout="folder")
     assert (tmp_path / "explorer" / "data").is_dir()
     write_pages(tmp_path, whole)
     assert not (tmp_path / "explorer" / "data").exists()
-    monkeypatch.setattr("cd_exp.explorer.page.LARGEST", 1000)
-    write_pages(tmp_path, whole)
+    write_pages(tmp_path, whole, largest=1000)
     assert (tmp_path / "explorer" / "data").is_dir()
     remove_old_pages(tmp_path)
     assert not (tmp_path / "explorer").exists()
@@ -104,10 +103,9 @@ def test_runs_with_the_same_units_share_their_sheets(tmp_path):
 
 
 @pytest.mark.parametrize("wide", [2048, 256, 100])
-def test_a_thumbnail_lies_where_the_page_looks_for_it(tmp_path, monkeypatch, wide):
-    monkeypatch.setattr("cd_exp.explorer.thumbnails.SHEET", wide)
+def test_a_thumbnail_lies_where_the_page_looks_for_it(tmp_path, wide):
     probe = Discs(90, 64)
-    made = make_thumbnails(probe, [list(range(7, 90)), [0, 3]], store=Store(tmp_path))
+    made = make_thumbnails(probe, [list(range(7, 90)), [0, 3]], store=Store(tmp_path), sheet=wide)
     for image in (0, 3, 7, 31, 89):
         number, within = divmod(made.places[image], made.columns**2)
         sheet = Image.open(BytesIO(list(made.files.values())[number]))
@@ -130,9 +128,9 @@ def test_pictures_of_a_unit_are_its_strongest_images(content):
     assert run["images"]["ids"] == [f"discs/{image:04d} & <b>.png" if image >= 0 else "" for image in index]
 
 
-def test_with_very_many_images_fewer_of_each_unit_are_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr("cd_exp.explorer.collect.MOST", 50)
-    content = made_content({"fc": 40}, tmp_path, images=60)
+def test_with_very_many_images_fewer_of_each_unit_are_kept(tmp_path):
+    run, outcome = made_run({"fc": 40}, tmp_path, images=60)
+    content = collect_pages(run, outcome, manifest=MANIFEST, title="many", limit=50)
     shown = decode_array(content.parts["run"]["layers"][0]["pictures"])
     assert shown.shape[1] < 10
     assert (decode_array(content.parts["run"]["images"]["index"]) >= 0).sum() <= 50

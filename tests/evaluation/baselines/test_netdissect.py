@@ -214,15 +214,20 @@ def test_anchors_change_what_a_mask_covers():
     assert all(torch.equal(tally.threshold, tallies[0].threshold) for tally in tallies)
 
 
-def test_chunks_do_not_change_a_count(monkeypatch):
+def test_chunks_do_not_change_a_count():
     probe, maps = world(), torch.randn(6, 9, 4, 4, generator=torch.Generator().manual_seed(2))
-    whole = netdissect(passes({"conv": maps}), probe, quantile=0.1)["conv"]
-    monkeypatch.setattr(overlap, "PIXELS_AT_ONCE", 100)
-    monkeypatch.setattr(overlap, "VALUES_AT_ONCE", 100)
-    chunked = netdissect(passes({"conv": maps}), probe, quantile=0.1)["conv"]
-    assert torch.equal(whole.threshold, chunked.threshold)
-    assert torch.equal(whole.intersection, chunked.intersection)
-    assert torch.equal(whole.activation, chunked.activation)
+
+    def threshold(**at_once: int) -> Tensor:
+        histogram = overlap.begin_histogram(maps, quantile=0.1, **at_once)
+        overlap.add_values(histogram, maps, **at_once)
+        return overlap.find_threshold(histogram, quantile=0.1)
+
+    assert torch.equal(threshold(), threshold(at_once=100))
+    for index in range(len(probe)):
+        annotated = overlap.make_annotation(probe.segmentation(index), concepts=len(probe.concepts))
+        whole = overlap.count_overlap(maps[index], threshold(), annotated)
+        chunked = overlap.count_overlap(maps[index], threshold(), annotated, at_once=100)
+        assert all(map(torch.equal, whole, chunked))
 
 
 def planted(images: int = 40, size: int = 40) -> tuple[Annotated, Tensor]:

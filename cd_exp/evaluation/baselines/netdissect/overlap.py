@@ -34,12 +34,15 @@ class Histogram:
     largest: Float[Tensor, " neurons"]
 
 
-def begin_histogram(maps: Float[Tensor, "batch neurons height width"], *, quantile: float) -> Histogram:
+def begin_histogram(
+    maps: Float[Tensor, "batch neurons height width"], *, quantile: float, at_once: int = VALUES_AT_ONCE
+) -> Histogram:
     """An empty histogram whose bins suit these first maps; they still have to be added."""
     rank = max(1, round(maps[:, 0].numel() * (1 - quantile)))
-    centres = [values.kthvalue(rank, dim=1, keepdim=True).values for values in _add_by_unit(maps)]
+    centres = [values.kthvalue(rank, dim=1, keepdim=True).values for values in _add_by_unit(maps, at_once)]
     spreads = [
-        (values - at).abs_().mean(1, keepdim=True) for values, at in zip(_add_by_unit(maps), centres, strict=True)
+        (values - at).abs_().mean(1, keepdim=True)
+        for values, at in zip(_add_by_unit(maps, at_once), centres, strict=True)
     ]
     centre, spread = torch.cat(centres), torch.cat(spreads)
     typical = (spread.mean() + (centre - centre.mean()).abs().mean()) / 1024  # for a unit that is silent at first
@@ -53,10 +56,12 @@ def begin_histogram(maps: Float[Tensor, "batch neurons height width"], *, quanti
     )
 
 
-def add_values(histogram: Histogram, maps: Float[Tensor, "batch neurons height width"]) -> None:
+def add_values(
+    histogram: Histogram, maps: Float[Tensor, "batch neurons height width"], *, at_once: int = VALUES_AT_ONCE
+) -> None:
     """Count a batch of maps into the histogram, in place."""
     flat, first = histogram.counts.view(-1), 0
-    for values in _add_by_unit(maps):
+    for values in _add_by_unit(maps, at_once):
         units = slice(first, first + len(values))
         torch.maximum(histogram.largest[units], values.amax(1), out=histogram.largest[units])
         start = BINS * torch.arange(first, first + len(values), device=maps.device)
@@ -65,9 +70,11 @@ def add_values(histogram: Histogram, maps: Float[Tensor, "batch neurons height w
         first += len(values)
 
 
-def _add_by_unit(maps: Float[Tensor, "batch neurons height width"]) -> Iterator[Float[Tensor, "some values"]]:
-    """Each unit's values in a row, for some units at a time."""
-    for some in maps.split(max(1, VALUES_AT_ONCE // maps[:, 0].numel()), dim=1):
+def _add_by_unit(
+    maps: Float[Tensor, "batch neurons height width"], at_once: int
+) -> Iterator[Float[Tensor, "some values"]]:
+    """Each unit's values in a row, for so many units at a time as have `at_once` values."""
+    for some in maps.split(max(1, at_once // maps[:, 0].numel()), dim=1):
         yield some.transpose(0, 1).flatten(1).float().contiguous()
 
 
@@ -167,6 +174,7 @@ def count_overlap(
     annotated: Annotation,
     *,
     anchors: str = "centres",
+    at_once: int = PIXELS_AT_ONCE,
 ) -> tuple[Int[Tensor, " active"], Int[Tensor, " active"], Int[Tensor, "active present"]]:
     """The active pixels of each unit in one image, and those of them that each concept covers.
 
@@ -175,6 +183,7 @@ def count_overlap(
         threshold: of each unit; a pixel is active where the upsampled map exceeds it.
         annotated: the concepts present.
         anchors: one of `ANCHORS`.
+        at_once: pixels that are computed at once.
 
     Returns:
         The units with an active position, by number, their active pixels, and their pixels in common with each concept.
@@ -184,7 +193,8 @@ def count_overlap(
     indices = annotated.indices.flatten(1)
     area, covered = active.new_zeros(units), active.new_zeros(units * columns)
     size = annotated.indices.shape[1:]
-    for unit, pixel in find_active_pixels(maps[active].float(), threshold[active], size, anchors=anchors):
+    pixels = find_active_pixels(maps[active].float(), threshold[active], size, anchors=anchors, at_once=at_once)
+    for unit, pixel in pixels:
         area += torch.bincount(unit, minlength=units)
         covered += torch.bincount((unit * columns + indices[:, pixel]).reshape(-1), minlength=units * columns)
     both = covered.view(units, columns)[:, 1:]
@@ -197,6 +207,7 @@ def find_active_pixels(
     size: torch.Size,
     *,
     anchors: str = "centres",
+    at_once: int = PIXELS_AT_ONCE,
 ) -> Iterator[tuple[Int[Tensor, " active"], Int[Tensor, " active"]]]:
     """Unit and pixel number of every active pixel, some at a time; pixels count along the rows of an image of `size`.
 
@@ -205,7 +216,7 @@ def find_active_pixels(
     sides = zip(maps.shape[1:], size, strict=True)
     down, along = (make_axis(*side, anchors=anchors, device=maps.device) for side in sides)
     cells = _spread_positions(_spread_positions(maps > threshold[:, None, None], 1), 2).nonzero()
-    for unit, top, left in (some.unbind(1) for some in cells.split(max(1, PIXELS_AT_ONCE // (down.most * along.most)))):
+    for unit, top, left in (some.unbind(1) for some in cells.split(max(1, at_once // (down.most * along.most)))):
         below, right = (top + 1).clamp_(max=maps.shape[1] - 1), (left + 1).clamp_(max=maps.shape[2] - 1)
         slope = along.weight[left]
         upper = torch.lerp(maps[unit, top, left][:, None], maps[unit, top, right][:, None], slope)
