@@ -293,7 +293,7 @@ class WordNet:
         Raises:
             InputError: WordNet is not there.
         """
-        nouns = _Nouns(_find(self.path))
+        nouns = _Nouns(read_wordnet(self.path))
         synsets = class_synsets(concepts)
         pairs = zip(concepts, synsets, strict=True)
         keys = [synset[1:] if synset else nouns.first_sense(name) for name, synset in pairs]
@@ -406,12 +406,12 @@ class _Nouns:
         return tuple(offset for symbol, offset, *_ in pointers if symbol in ("@", "@i"))
 
 
-def _find(path: str | None) -> dict[str, bytes]:
-    """The files of WordNet's nouns by name."""
+def read_wordnet(path: str | None, *, folders: Sequence[str] = FOLDERS, nltk: Sequence[str] = NLTK) -> dict[str, bytes]:
+    """The files of WordNet's nouns by name: of the path, or of the first folder that has them."""
     import os
 
-    nltk = [*os.environ.get("NLTK_DATA", "").split(os.pathsep), *NLTK]
-    usual = [*FOLDERS, *(f"{folder}/corpora/wordnet{end}" for folder in nltk if folder for end in ("", ".zip"))]
+    data = [*os.environ.get("NLTK_DATA", "").split(os.pathsep), *nltk]
+    usual = [*folders, *(f"{folder}/corpora/wordnet{end}" for folder in data if folder for end in ("", ".zip"))]
     for folder in [path] if path else usual:
         files = _read(Path(folder).expanduser())
         if files:

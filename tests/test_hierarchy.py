@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cd_exp.concepts.imagenet import class_synsets, published_names
 from cd_exp.errors import InputError
-from cd_exp.hierarchy import FOLDERS, File, WordNet, back_off, holds, name_of, taxonomy_of
+from cd_exp.hierarchy import FOLDERS, File, WordNet, back_off, holds, name_of, read_wordnet, taxonomy_of
 
 PARENTS = {
     "cat": ["feline"], "lion": ["feline"], "feline": ["animal"], "dog": ["animal"], "animal": ["thing"],
@@ -149,16 +149,16 @@ def test_a_folder_without_wordnet_is_refused(tmp_path):
 
 
 def test_a_machine_without_wordnet_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr("cd_exp.hierarchy.FOLDERS", ())
-    monkeypatch.setattr("cd_exp.hierarchy.NLTK", ())
     with pytest.raises(
         InputError, match=r"install Debian's wordnet-base, or NLTK's data .*, or give hierarchy.path=FOLDER"
     ):
-        WordNet().taxonomy(["dog"])
+        read_wordnet(None, folders=(), nltk=())
     (tmp_path / "corpora").mkdir()
     wordnet(tmp_path / "corpora" / "wordnet")
     monkeypatch.setenv("NLTK_DATA", str(tmp_path))
-    assert WordNet().taxonomy(["dog", "beast"]).nodes == ("animal",)
+    folder = str(tmp_path / "corpora" / "wordnet")
+    assert read_wordnet(None, folders=(), nltk=()) == read_wordnet(folder)
+    assert WordNet(folder).taxonomy(["dog", "beast"]).nodes == ("animal",)
 
 
 def test_imagenet_classes_have_their_own_synsets_and_other_lists_none():

@@ -63,9 +63,9 @@ HASHERS = 8  # threads; hashing leaves the interpreter free
 BLOCK = 2**22  # bytes read at a time
 
 
-def make_key(content: Mapping[str, Any]) -> str:
+def make_key(content: Mapping[str, Any], *, schema: int = SCHEMA) -> str:
     """The key of what `content` describes: a hash of its canonical JSON."""
-    text = json.dumps({"schema": SCHEMA, **content}, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    text = json.dumps({"schema": schema, **content}, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:40]
 
 

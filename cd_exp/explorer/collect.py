@@ -67,8 +67,7 @@ def collect_pages(
     concepts = _list_concepts_used(run, outcome)
     shown = _choose_images(run, list(outcome.labels), [column for _, column in concepts])
     most = shown.choose_counts(limit)
-    groups = _group_units(shown.lists, most, asked)
-    kept = np.asarray(features.kept)
+    groups, kept = _group_units(shown.lists, most, asked), np.asarray(features.kept)
     sheets = make_thumbnails(run.probe, [kept[group].tolist() for group in groups], store=run.store)
     rows, thumbnail_of = np.concatenate(groups), np.full(len(kept), -1)
     thumbnail_of[rows] = [sheets.places[image] for image in kept[rows].tolist()]

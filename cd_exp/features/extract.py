@@ -35,6 +35,7 @@ from cd_exp.features.features import DenseActivations as DenseLayers
 from cd_exp.features.features import Features, hash_text, reduce_matrix
 from cd_exp.features.layers import describe_layer_content, image_columns, sampled_images
 from cd_exp.features.store_activations import (
+    SHARD,
     ActivationWriter,
     DenseWriter,
     LayerSummary,
@@ -104,10 +105,13 @@ def _find_absent_shards(collectors: Mapping[str, ActivationWriter], *, verify: b
 
 
 def _choose_shards(todo: Mapping[str, ActivationWriter], images: int) -> None:
-    """One size of shards for all that is missing: as it was begun, or so that the processes get equal shares."""
+    """One size of shards for all that is missing: as it was begun, or so that the processes get equal shares, and then
+    no larger than the writers have it.
+    """
     begun = {size for collector in todo.values() if (size := collector.find_shard_size()) is not None}
     processes = distributed.get_rank_and_size()[1]
-    shard = begun.pop() if len(begun) == 1 else choose_shard(images, processes)
+    most = min(collector.shard for collector in todo.values())
+    shard = begun.pop() if len(begun) == 1 else choose_shard(images, processes, most=most)
     for collector in todo.values():
         collector.shard = shard
 
@@ -285,6 +289,7 @@ def extract(
     store: Store,
     settings: ExtractionSettings,
     strongest: int | None = None,
+    shard: int = SHARD,
 ) -> Features:
     """The features of a model's layers and CLIP's image embeddings of a probe set, made where they are not stored.
 
@@ -297,6 +302,7 @@ def extract(
         settings: device, precision, batches, and what is kept of activations.
         strongest: how many of each unit's strongest images all who use the features need; None where all activations
             are needed. What is not needed may not be kept, as `settings.keep` says.
+        shard: images that are computed and stored together, where the processes are few.
 
     Raises:
         InputError: unreadable images, an unknown layer, activations that are not finite, or more of them than are kept.
@@ -305,10 +311,12 @@ def extract(
         raise InputError(f"probe {probe.name!r} has {len(probe)} image; at least two are needed to tell units apart")
     units = as_units(layers)
     selected = image_columns(model, probe, units, store)
-    collectors = make_layer_writers(model, probe, selected, store=store, settings=settings, strongest=strongest)
+    collectors = make_layer_writers(
+        model, probe, selected, store=store, settings=settings, strongest=strongest, shard=shard
+    )
     stored = clip.stored_images(probe.ids)
     if stored is None:
-        collectors[IMAGES] = make_image_writer(clip, probe, store=store, settings=settings)
+        collectors[IMAGES] = make_image_writer(clip, probe, store=store, settings=settings, shard=shard)
     keep_numerics(store)
     made, maps = drop_duplicate_layers(collectors), map_entries(selected, collectors)
     to_make = [layer for layer in selected if layer.name in made]
@@ -341,6 +349,7 @@ def make_layer_writers(
     store: Store,
     settings: ExtractionSettings,
     strongest: int | None,
+    shard: int = SHARD,
 ) -> dict[str, ActivationWriter]:
     """What takes the activations of each layer: every one is kept, or each unit's strongest images."""
     dense = _keep_dense(layers, probe, settings)
@@ -349,19 +358,20 @@ def make_layer_writers(
         content = {**describe_layer_content(model, layer, probe, settings), **computed_with(store)}
         activations, lists = Entry("activations", content), Entry("lists", {**content, "bins": BINS})
         if dense or (settings.keep == "auto" and store.holds(activations, verify=False)):
-            writers[layer.name] = DenseWriter(store, activations, images=len(probe))
+            writers[layer.name] = DenseWriter(store, activations, images=len(probe), shard=shard)
         else:
-            writers[layer.name] = TopKWriter(
-                store, lists, images=len(probe), kept=_needed_bytes(strongest, layers, probe)
-            )
+            kept = _needed_bytes(strongest, layers, probe)
+            writers[layer.name] = TopKWriter(store, lists, images=len(probe), kept=kept, shard=shard)
     return writers
 
 
-def make_image_writer(clip: Clip, probe: Probe, *, store: Store, settings: ExtractionSettings) -> ActivationWriter:
+def make_image_writer(
+    clip: Clip, probe: Probe, *, store: Store, settings: ExtractionSettings, shard: int = SHARD
+) -> ActivationWriter:
     """What takes CLIP's embeddings of the images."""
     content = {"clip": clip.key, "probe": probe.fingerprint, **settings.describe_numbers()}
     content |= {**computed_with(store), **sampled_images(clip, probe, store)}
-    return DenseWriter(store, Entry("images", content), images=len(probe))
+    return DenseWriter(store, Entry("images", content), images=len(probe), shard=shard)
 
 
 def drop_duplicate_layers(collectors: dict[str, ActivationWriter]) -> dict[str, ActivationWriter]:

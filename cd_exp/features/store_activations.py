@@ -135,14 +135,14 @@ LARGEST_SHARE = 1.1
 """Times the mean share of images, of the process that has most."""
 
 
-def choose_shard(images: int, processes: int) -> int:
+def choose_shard(images: int, processes: int, *, most: int = SHARD) -> int:
     """Images in a shard, so that no process has more than `LARGEST_SHARE` of the mean: 64 processes share 49,000 images
     as 3 shards of 256 each, where 48 shards of 1,024 would leave 16 of them idle.
 
     >>> choose_shard(49_000, 64), choose_shard(49_000, 1)
     (256, 1024)
     """
-    shard = SHARD
+    shard = most
     while processes > 1 and shard > SMALLEST_SHARD:
         largest = shard * math.ceil(math.ceil(images / shard) / processes)
         if largest <= LARGEST_SHARE * images / processes:
@@ -200,9 +200,9 @@ class DenseWriter:
 
     on_device = False
 
-    def __init__(self, store: Store, entry: Entry, *, images: int) -> None:
+    def __init__(self, store: Store, entry: Entry, *, images: int, shard: int = SHARD) -> None:
         self.store, self.entry = store, entry
-        self.making = store.open_partial(entry, rows=images, shard=SHARD)
+        self.making = store.open_partial(entry, rows=images, shard=shard)
 
     @property
     def shard(self) -> int:
@@ -254,9 +254,9 @@ class TopKWriter:
 
     on_device = True
 
-    def __init__(self, store: Store, entry: Entry, *, images: int, kept: int) -> None:
+    def __init__(self, store: Store, entry: Entry, *, images: int, kept: int, shard: int = SHARD) -> None:
         self.store, self.entry, self.images, self.kept = store, entry, images, min(kept, images)
-        self.pieces, self.shard = store.pieces(entry), SHARD
+        self.pieces, self.shard = store.pieces(entry), shard
         self.running = Accumulator(self.kept)
         self.mine: set[int] = set()
         self.unreadable: list[int] = []

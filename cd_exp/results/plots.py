@@ -341,6 +341,7 @@ def draw_figures(
     method: str = CLIP_DISSECT,
     title: str = "",
     vector: bool = False,
+    most: int = CARDS,
 ) -> tuple[Path, ...]:
     """Draw what there is to draw into `folder/figures`: `accuracy`, `confidence`, `ranks`, `risk_coverage`,
     `reliability`, `agreement`, `units`; and `captions.md` with the words below each.
@@ -348,11 +349,12 @@ def draw_figures(
     Args:
         folder: the run folder.
         outcome: the results of the run.
-        units: how many units are shown with their top images, up to `CARDS`.
+        units: how many units are shown with their top images, up to `most`.
         images: how many top images of each.
         method: what our own labels are called beside those of a baseline.
         title: what was run, for the captions.
         vector: whether each is a PDF and an SVG too.
+        most: units in one image.
 
     Returns:
         The files written. Without truth there is no accuracy, no ranks and no risk; without stability no confidence
@@ -362,7 +364,7 @@ def draw_figures(
     files: dict[str, bytes] = {}
     captions: dict[str, str] = {}
     with printed_sizes():
-        for figure in _draw_each(outcome, units, images, method, vector=vector):
+        for figure in _draw_each(outcome, min(units, most), images, method, vector=vector):
             for kind, content in encode_figure(figure, vector=vector).items():
                 files[f"{figure.name}.{kind}"] = content
             captions[figure.name] = figure.caption
@@ -416,7 +418,7 @@ def _draw_each(outcome: RunResult, units: int, images: int, method: str, *, vect
     several = [layer for layer in outcome.labels if _count_methods(outcome, layer) > 2]
     if several:
         yield CaptionedFigure("agreement", plot_agreement(outcome, several[-PANELS:], method), AGREEMENT)
-    if shown := choose_units(outcome, min(units, CARDS), images=images):
+    if shown := choose_units(outcome, units, images=images):
         grid = draw_vector_grid(outcome.probe, shown) if vector else None
         yield CaptionedFigure("units", draw_grid(outcome.probe, shown), UNITS, grid)
 

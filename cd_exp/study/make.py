@@ -315,7 +315,9 @@ def read_units(path: Path) -> tuple[tuple[str, int], ...]:
 # The folder ----------------------------------------------------------------------------------------------------------
 
 
-def make(folder: Path, out: Path, plan: Plan, words: Words, *, trust: bool = False) -> tuple[Study, list[str]]:
+def make(
+    folder: Path, out: Path, plan: Plan, words: Words, *, trust: bool = False, largest: int = LARGEST
+) -> tuple[Study, list[str]]:
     """Draw a study from a run and write its folder, whole or not at all.
 
     Args:
@@ -324,6 +326,7 @@ def make(folder: Path, out: Path, plan: Plan, words: Words, *, trust: bool = Fal
         plan: what is drawn.
         words: what the page says.
         trust: whether code that the run folder names may run.
+        largest: bytes of a page at most.
 
     Returns:
         The study, and the names of its pages.
@@ -340,7 +343,7 @@ def make(folder: Path, out: Path, plan: Plan, words: Words, *, trust: bool = Fal
     identity = hashlib.sha256(f"{run.digest} {run.images_digest} {plan} {salt}".encode()).hexdigest()[:16]
     pictures = encode_images(study, run.picture)
     code = words.code or hashlib.sha256(f"{identity} code".encode()).hexdigest()[:8].upper()
-    pages = pages_of(study, pictures, words, code=code, identity=identity)
+    pages = pages_of(study, pictures, words, code=code, identity=identity, largest=largest)
     with temporary_folder(out.parent, out.name) as half:
         for name, text in pages.items():
             write_file(half / name, text)
@@ -462,8 +465,10 @@ def image_name(content: bytes) -> str:
     return f"{hashlib.sha256(content).hexdigest()[:16]}.{kind}"
 
 
-def pages_of(study: Study, pictures: Mapping[int, bytes], words: Words, *, code: str, identity: str) -> dict[str, str]:
-    """`page.html`, or `page-1.html` and so on where one would exceed `LARGEST`; each batch is whole in one of them."""
+def pages_of(
+    study: Study, pictures: Mapping[int, bytes], words: Words, *, code: str, identity: str, largest: int = LARGEST
+) -> dict[str, str]:
+    """`page.html`, or `page-1.html` and so on where one would exceed `largest`; each batch is whole in one of them."""
     trials = {trial.id: trial for trial in study.trials}
     sizes = {row: 4 * len(content) // 3 + 40 for row, content in pictures.items()}
     always = {row for trial in study.practice for row in trial.images}
@@ -472,7 +477,7 @@ def pages_of(study: Study, pictures: Mapping[int, bytes], words: Words, *, code:
     for number, batch in enumerate(study.batches):
         needed = {row for trial_id in batch for row in trials[trial_id].images}
         more = sum(sizes[row] for row in needed - rows) + 400 * len(batch)
-        if groups[-1] and size + more > LARGEST - 200_000:
+        if groups[-1] and size + more > largest - 200_000:
             groups.append([])
             rows, size = set(always), 0
             more = sum(sizes[row] for row in needed) + 400 * len(batch)

@@ -35,8 +35,10 @@ TEXTS = 100_000
 """About as many embeddings are held at a time: 200 MB of 512 dimensions."""
 
 
-def composed(run: Run, layer: str, *, top: int = TOP, units: Sequence[int] | None = None) -> list[tuple[str, ...]]:
-    """The words and pairs of each unit, or of some, best first, five of them."""
+def composed(
+    run: Run, layer: str, *, top: int = TOP, units: Sequence[int] | None = None, limit: int = TEXTS
+) -> list[tuple[str, ...]]:
+    """The words and pairs of each unit, or of some, best first, five of them; about `limit` are embedded at a time."""
     words = tuple(dict.fromkeys(name for name in run.parts.concepts.names if " " not in name))
     if len(words) < 2:
         raise InputError("the run's concept set has fewer than two single words, so there is no pair to build")
@@ -50,7 +52,7 @@ def composed(run: Run, layer: str, *, top: int = TOP, units: Sequence[int] | Non
     )[1]
     candidates = [with_pairs([words[column] for column in chosen[unit].tolist()]) for unit in asked]
     images = run.data.features.images.to(run.device)
-    streamed = embedded(run.parts.clip, candidates, run.parts.concepts.templates, device=run.device)
+    streamed = embedded(run.parts.clip, candidates, run.parts.concepts.templates, device=run.device, limit=limit)
     expressions = []
     for unit, (names, texts) in zip(asked, streamed, strict=True):
         match = concept_activations(images, texts.to(run.device))
@@ -66,9 +68,14 @@ def with_pairs(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def embedded(
-    clip: Clip, candidates: Sequence[Sequence[str]], templates: Sequence[str], *, device: torch.device
+    clip: Clip,
+    candidates: Sequence[Sequence[str]],
+    templates: Sequence[str],
+    *,
+    device: torch.device,
+    limit: int = TEXTS,
 ) -> Iterator[tuple[Sequence[str], Float[Tensor, "concepts dim"]]]:
-    """The names of each unit with their text embeddings; what units share is embedded once, while about `TEXTS` last.
+    """The names of each unit with their text embeddings; what units share is embedded once, while about `limit` last.
 
     Nothing goes to the cache: the pairs of a layer may be millions.
     """
@@ -76,7 +83,7 @@ def embedded(
     while start < len(candidates):
         names: dict[str, int] = {}
         stop = start
-        while stop < len(candidates) and (stop == start or len(names) < TEXTS):
+        while stop < len(candidates) and (stop == start or len(names) < limit):
             for name in candidates[stop]:
                 names.setdefault(name, len(names))
             stop += 1

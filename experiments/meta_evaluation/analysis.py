@@ -122,10 +122,12 @@ QUESTIONS: Mapping[str, Callable[[Scored, str], float]] = {
 Question = Callable[[Scored, str], float]
 
 
-def interval(scored: Scored, metric: str, question: Question, *, seed: int) -> tuple[float, float]:
+def interval(
+    scored: Scored, metric: str, question: Question, *, seed: int, resamples: int = RESAMPLES
+) -> tuple[float, float]:
     """The 95 % percentile bootstrap over units."""
     rng, units = np.random.default_rng(seed), len(scored.right)
-    drawn = [question(scored.take(rng.integers(0, units, units)), metric) for _ in range(RESAMPLES)]
+    drawn = [question(scored.take(rng.integers(0, units, units)), metric) for _ in range(resamples)]
     if np.isnan(drawn).all():
         return float("nan"), float("nan")
     low, high = np.nanquantile(drawn, [0.025, 0.975])
@@ -205,13 +207,14 @@ def accuracies(scored: Scored) -> str:
     return _rows(lines)
 
 
-def answers(scored: Scored, *, seed: int) -> str:
+def answers(scored: Scored, *, seed: int, resamples: int = RESAMPLES) -> str:
     """A row a score: the three answers with their intervals."""
     lines = [["score", *QUESTIONS], ["---"] * (1 + len(QUESTIONS))]
     for metric in scored.scores:
         cells = []
         for question in QUESTIONS.values():
-            value, (low, high) = question(scored, metric), interval(scored, metric, question, seed=seed)
+            value = question(scored, metric)
+            low, high = interval(scored, metric, question, seed=seed, resamples=resamples)
             digits = ".1f" if question is true_name_first else ".3f"
             cells.append("" if np.isnan(value) else f"{value:{digits}} [{low:{digits}}, {high:{digits}}]")
         lines.append([metric, *cells])
@@ -222,7 +225,7 @@ def _rows(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def main(arguments: Sequence[str] | None = None) -> str:
+def main(arguments: Sequence[str] | None = None, *, resamples: int = RESAMPLES) -> str:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="a finished run whose units are known in part")
     parser.add_argument("--judge", choices=("annotations", "images", "clip", "whitened"), required=True)
@@ -244,7 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
     layers = options.layers or [layer for layer, labels in run.data.labels.items() if labels.truth]
     scored = gathered(run, judge, layers=layers, seed=options.seed)
     head = f"{len(scored.right)} units of {', '.join(layers)}, judge={options.judge}:"
-    return "\n\n".join([head, accuracies(scored), answers(scored, seed=options.seed)])
+    return "\n\n".join([head, accuracies(scored), answers(scored, seed=options.seed, resamples=resamples)])
 
 
 if __name__ == "__main__":

@@ -106,11 +106,11 @@ def over_floor(
     return scored.of(score, labels) - np.mean([scored.of(score, order) for order in orders], axis=0)
 
 
-def ordered(scored: Scored, score: str) -> list[bool]:
+def ordered(scored: Scored, score: str, *, draws: int = DRAWS) -> list[bool]:
     """For each draw whether the means of all labellers rise with their share."""
     return [
         bool((np.diff([scored.of(score, labels).mean() for labels in nested(scored.units, seed=seed)]) > 0).all())
-        for seed in range(DRAWS)
+        for seed in range(draws)
     ]
 
 
@@ -128,14 +128,14 @@ def holding_zero(intervals: Sequence[tuple[float, float]]) -> int:
     return sum(low <= 0 <= high for low, high in intervals)
 
 
-def compare_floors(scored: Scored) -> str:
+def compare_floors(scored: Scored, *, tests: int = TESTS) -> str:
     """A row for each number of shuffles that the floor is the mean of."""
     lines = [["shuffles", *(f"{score} holds 0, half-width" for score in scored.tables)], ["---"] * 3]
     for shuffles in SHUFFLES:
         cells = []
         for score in scored.tables:
-            ends = intervals_at_floor(scored, score, draws=TESTS, shuffles=shuffles)
-            cells.append(f"{100 * holding_zero(ends) / TESTS:.1f} % of {TESTS}, {np.ptp(ends, axis=1).mean() / 2:.4f}")
+            ends = intervals_at_floor(scored, score, draws=tests, shuffles=shuffles)
+            cells.append(f"{100 * holding_zero(ends) / tests:.1f} % of {tests}, {np.ptp(ends, axis=1).mean() / 2:.4f}")
         lines.append([str(shuffles), *cells])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -151,20 +151,20 @@ def told(scored: Scored, score: str, shares: tuple[float, float], *, draws: int)
     return apart, least
 
 
-def report(scored: Scored) -> str:
+def report(scored: Scored, *, draws: int = DRAWS, tests: int = TESTS) -> str:
     """A row for each score."""
     lines = [["score", "ordered", "at its floor", "equal ones: cannot rank", "least detectable", "found"], ["---"] * 6]
     for score, table in scored.tables.items():
-        apart, least = told(scored, score, (EVEN, EVEN), draws=DRAWS)
-        floors = intervals_at_floor(scored, score, draws=DRAWS)
+        apart, least = told(scored, score, (EVEN, EVEN), draws=draws)
+        floors = intervals_at_floor(scored, score, draws=draws)
         # A share more of right labels is worth the mean gain of the true name over another unit's.
         gain = float(np.diag(table).mean() - (table.sum() - np.trace(table)) / (table.size - len(table)))
         more = float(np.mean(least)) / gain
-        share_found, _ = told(scored, score, (EVEN + more / 2, EVEN - more / 2), draws=TESTS)
+        share_found, _ = told(scored, score, (EVEN + more / 2, EVEN - more / 2), draws=tests)
         lines.append([
-            score, f"{sum(ordered(scored, score))} of {DRAWS}", f"{holding_zero(floors)} of {DRAWS}",
-            f"{DRAWS - sum(apart)} of {DRAWS}", f"{np.mean(least):.4f} ({100 * more:.1f} points of right labels)",
-            f"{100 * np.mean(share_found):.1f} % of {TESTS}",
+            score, f"{sum(ordered(scored, score, draws=draws))} of {draws}", f"{holding_zero(floors)} of {draws}",
+            f"{draws - sum(apart)} of {draws}", f"{np.mean(least):.4f} ({100 * more:.1f} points of right labels)",
+            f"{100 * np.mean(share_found):.1f} % of {tests}",
         ])  # fmt: skip
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -179,7 +179,7 @@ def write_labels(folder: Path, names: Sequence[str], layer: str) -> None:
             (folder / f"seed{seed}_right{round(100 * share):03d}.csv").write_text(text, encoding="utf-8")
 
 
-def main(arguments: Sequence[str] | None = None) -> str:
+def main(arguments: Sequence[str] | None = None, *, draws: int = DRAWS, tests: int = TESTS) -> str:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="a finished run with a layer whose units are all known")
     parser.add_argument("--layer", default="fc")
@@ -194,7 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
             options.labels, [(names or ("",))[0] for names in run.data.labels[options.layer].truth], options.layer
         )
     scored = scores_of(run, options.layer, seed=options.seed)
-    made = compare_floors(scored) if options.floors else report(scored)
+    made = compare_floors(scored, tests=tests) if options.floors else report(scored, draws=draws, tests=tests)
     return "\n\n".join([f"{scored.units} units of {options.layer}, judge=whitened:", made])
 
 

@@ -51,7 +51,9 @@ class Point:
     changed: Bool[np.ndarray, " units"]
 
 
-def points(run: Run, layer: str) -> Iterator[Point]:
+def points(
+    run: Run, layer: str, *, scales: Sequence[float] = SCALES, top_ks: Sequence[int] = TOP_KS
+) -> Iterator[Point]:
     """Every setting varied by itself."""
     neurons, match, names = run.activations(layer), run.match(), run.parts.concepts.names
     truth = run.data.labels[layer].truth
@@ -66,9 +68,9 @@ def points(run: Run, layer: str) -> Iterator[Point]:
             run, layer, setting, value, ConceptActivations(images, texts), units, words, truth, first, changed
         )
 
-    for scale in SCALES:
+    for scale in scales:
         yield point("scale", scale, None, None, scale=scale)
-    for top_k in (k for k in TOP_KS if k <= len(neurons)):
+    for top_k in (k for k in top_ks if k <= len(neurons)):
         yield point("top_k", top_k, None, None, top_k=top_k)
     for weight in PRIOR_WEIGHTS:
         yield point("prior_weight", weight, None, None, prior_weight=weight)
@@ -167,7 +169,9 @@ def _curve(axis: Any, points: Sequence[Point], field: str, *, label: str, number
         axis.errorbar(values, shares, yerr=errors, color=colour, marker=marker, label=label, **looks)
 
 
-def main(arguments: list[str] | None = None) -> str:
+def main(
+    arguments: list[str] | None = None, *, scales: Sequence[float] = SCALES, top_ks: Sequence[int] = TOP_KS
+) -> str:
     parser = argparse.ArgumentParser(description="Accuracy and labels changed against each setting.")
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of runs with soft_wpmi")
     parser.add_argument("--layers", nargs="+", help="the layers; those of the run where not given")
@@ -179,7 +183,7 @@ def main(arguments: list[str] | None = None) -> str:
         if run.parts.similarity.function is not similarities.soft_wpmi:
             raise InputError(f"{folder} is no run with similarity=soft_wpmi, whose settings are varied here")
         for layer in asked.layers or run.data.labels:
-            all_points += points(run, layer)
+            all_points += points(run, layer, scales=scales, top_ks=top_ks)
     for path in asked.out:
         draw(all_points, path)
     return markdown(all_points)

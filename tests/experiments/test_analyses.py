@@ -92,14 +92,13 @@ def test_compositional_pairs_are_built_from_words_and_judged_in_either_order(sma
     assert compositional.with_pairs(["a", "b", "c"]) == ("a", "b", "c", "a b", "a c", "b c")
 
 
-def test_compositional_takes_the_hundred_best_words_and_scores_a_unit_whatever_else_is_asked(small, monkeypatch):
+def test_compositional_takes_the_hundred_best_words_and_scores_a_unit_whatever_else_is_asked(small):
     run = reopen(small)
     assert len(compositional.with_pairs([str(word) for word in range(compositional.TOP)])) == 100 + 4950
     assert compositional.composed(run, "fc", units=[7]) == compositional.composed(run, "fc", top=100, units=[7])
     whole = compositional.composed(run, "fc", top=6)
-    monkeypatch.setattr(compositional, "TEXTS", 50)
-    assert compositional.composed(run, "fc", top=6) == whole
-    assert compositional.composed(run, "fc", top=6, units=[9, 3]) == [whole[9], whole[3]]
+    assert compositional.composed(run, "fc", top=6, limit=50) == whole
+    assert compositional.composed(run, "fc", top=6, units=[9, 3], limit=50) == [whole[9], whole[3]]
     with pytest.raises(InputError, match="fc has units 0 to 99, not 100"):
         compositional.composed(run, "fc", units=[100])
 

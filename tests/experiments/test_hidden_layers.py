@@ -47,8 +47,7 @@ def test_the_first_form_has_a_prior_that_takes_what_all_units_share():
 
 
 @pytest.mark.slow
-def test_published_labels_of_a_run_are_a_truth(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(analysis, "RESAMPLES", 99)
+def test_published_labels_of_a_run_are_a_truth(run, tmp_path):
     folder = run("probe.size=300", "similarity.top_k=30")
     table = tmp_path / "layer4.csv"
     table.write_text("layer,unit,concept0\nlayer4,0,red\nlayer4,3,no such word\nlayer4,12,square\nfc,1,red circle\n")

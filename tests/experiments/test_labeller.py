@@ -9,6 +9,7 @@ import torch
 from cd_exp.records import ConceptActivations
 from experiments.labeller import analysis
 from experiments.labeller.cases import Case, right, shapes, share
+from experiments.labeller.rules import RULES
 
 
 def test_equal_scores_count_as_shares():
@@ -59,15 +60,17 @@ def test_every_table_on_a_small_world(run, monkeypatch):
     folder = run("probe.size=300", "similarity.top_k=30")
     monkeypatch.setattr(analysis, "photographs", lambda opened, seed: iter(list(shapes(opened))[1:]))
     monkeypatch.setattr(analysis, "unseen", lambda opened: analysis.photographs(opened, seed=0))
-    monkeypatch.setattr(analysis, "RESAMPLES", 99)
-    monkeypatch.setattr(analysis, "VALUES", {"prior_weight": (0.85,)})
-    monkeypatch.setattr(analysis, "SIZES", (50,))
-    monkeypatch.setattr(analysis, "ORDERS", 1)
-    fixed = {name: partial(rule, prior_weight=0.85) for name, rule in analysis.RULES.items() if name in OURS}
-    monkeypatch.setattr(analysis, "RULES", analysis.RULES | fixed)  # choosing it costs most; `priors` does
+    fixed = {name: partial(rule, prior_weight=0.85) for name, rule in RULES.items() if name in OURS}
     kept = {"whitened_wpmi": fixed["whitened_wpmi"], "absence counts fully": partial(fixed["whitened_wpmi"], leak=1.0)}
-    monkeypatch.setattr(analysis, "ABLATIONS", kept)
-    text = analysis.main([str(folder), str(folder)])
+    scope = analysis.Scope(
+        rules=RULES | fixed,  # choosing the prior costs most; `priors` does
+        ablations=kept,
+        values={"prior_weight": (0.85,)},
+        sizes=(50,),
+        orders=1,
+        resamples=99,
+    )
+    text = analysis.main([str(folder), str(folder)], scope=scope)
     parts = dict(part.split("\n\n", 1) for part in text.split("## ")[1:])
     assert list(parts) == list(analysis.PARTS)
     ours = next(line for line in parts["rules"].splitlines() if "| shapes fc | whitened_wpmi |" in line)

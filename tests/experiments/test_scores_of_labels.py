@@ -96,9 +96,8 @@ def test_the_three_questions_on_a_case_to_see_through():
 @pytest.mark.parametrize(("judge", "layers", "units"), [
     ("annotations", ["layer4", "fc"], 128), ("clip", ["fc"], 100), ("whitened", ["fc"], 100),
 ])  # fmt: skip
-def test_meta_evaluation_on_shapes(small, judge, layers, units, monkeypatch):
-    monkeypatch.setattr(meta_evaluation, "RESAMPLES", 20)
-    text = meta_evaluation.main([str(small), "--judge", judge, "--layers", *layers])
+def test_meta_evaluation_on_shapes(small, judge, layers, units):
+    text = meta_evaluation.main([str(small), "--judge", judge, "--layers", *layers], resamples=20)
     assert f"{units} units of {', '.join(layers)}" in text
     answers = text.split("\n\n")[2]
     for line in answers.splitlines()[2:]:
@@ -152,10 +151,8 @@ def test_a_judge_that_knows_tells_planted_labellers_apart_and_one_that_does_not_
 
 
 @pytest.mark.slow
-def test_planted_labellers_on_shapes(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(planted_labellers, "DRAWS", 10)
-    monkeypatch.setattr(planted_labellers, "TESTS", 20)
-    text = planted_labellers.main([str(small), "--labels", str(tmp_path / "labels")])
+def test_planted_labellers_on_shapes(small, tmp_path):
+    text = planted_labellers.main([str(small), "--labels", str(tmp_path / "labels")], draws=10, tests=20)
     assert text.startswith("100 units of fc, judge=whitened:")
     assert "| whitened | 10 of 10 |" in text
     assert len(list((tmp_path / "labels").glob("*.csv"))) == 33

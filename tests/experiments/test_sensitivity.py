@@ -12,12 +12,11 @@ from experiments.sensitivity import analysis
 
 
 @pytest.mark.slow
-def test_each_setting_has_its_points_and_the_runs_own_changes_nothing(run, tmp_path, monkeypatch):
+def test_each_setting_has_its_points_and_the_runs_own_changes_nothing(run, tmp_path):
     shapes_run = run("probe.size=500")
-    monkeypatch.setattr(analysis, "SCALES", (3.0, 10.0))
-    monkeypatch.setattr(analysis, "TOP_KS", (5, 100_000))
     files = [tmp_path / "s.png", tmp_path / "s.pdf"]
-    text = analysis.main([str(shapes_run), "--layers", "fc", "--out", *map(str, files)])
+    arguments = [str(shapes_run), "--layers", "fc", "--out", *map(str, files)]
+    text = analysis.main(arguments, scales=(3.0, 10.0), top_ks=(5, 100_000))
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()[2:]]
     settings = [row[2] for row in rows]
     assert {(row[0], row[1]) for row in rows} == {("shapes", "fc")}

@@ -60,11 +60,6 @@ class Noise(Probe):
         return Image.fromarray(np.random.default_rng(index % 5).integers(0, 255, (8, 8, 3), dtype=np.uint8))
 
 
-@pytest.fixture(autouse=True)
-def small_shards(monkeypatch):
-    monkeypatch.setattr(store_activations, "SHARD", SMALL)
-
-
 @pytest.fixture
 def take(tmp_path):
     """`take_images(store, settings, k)`: the features of a small network."""
@@ -77,13 +72,13 @@ def take(tmp_path):
 def taken(folder, store, settings, k=7, probe=None, layers=LAYERS):
     model = CustomModel(name="tiny", factory=f"{folder / 'network.py'}:tiny", layers=list(LAYERS))
     clip = Precomputed(str(folder))
-    return extract(model, probe or Noise(), clip, layers=layers, store=store, settings=settings, strongest=k)
+    how = {"settings": settings, "strongest": k, "shard": SMALL}
+    return extract(model, probe or Noise(), clip, layers=layers, store=store, **how)
 
 
 def killed(folder, cache, last, checkpoint):
     """A job that is killed when it opens an image after `last`."""
     torch.set_num_threads(1)
-    store_activations.SHARD = SMALL
     store_activations.CHECKPOINT = checkpoint
     taken(folder, Store(cache), LISTS, probe=Noise(last=last))
 
@@ -204,7 +199,7 @@ def test_precision_is_part_of_the_key(take, tmp_path, settings):
 def test_a_piece_beside_the_one_that_took_its_place_counts_once(take, tmp_path, monkeypatch):
     store, entry = Store(tmp_path / "cache"), Entry("lists", {"of": "a test"})
     rows, images = torch.randn(COUNT, 4), np.arange(COUNT)
-    lists = TopKWriter(store, entry, images=COUNT, kept=5)
+    lists = TopKWriter(store, entry, images=COUNT, kept=5, shard=SMALL)
     for number in range(3):
         lists.add(
             number, rows[number * SMALL : (number + 1) * SMALL], images[number * SMALL : (number + 1) * SMALL], []
@@ -212,7 +207,7 @@ def test_a_piece_beside_the_one_that_took_its_place_counts_once(take, tmp_path, 
         lists.written = None  # as if the process was killed before it removed the smaller piece
         lists.close()
     assert len(list(lists.pieces.folder.glob("*.npz"))) == 3
-    other = TopKWriter(store, entry, images=COUNT, kept=5)
+    other = TopKWriter(store, entry, images=COUNT, kept=5, shard=SMALL)
     assert other.finished_shards() == {0, 1, 2}
     for number in range(3, 6):
         other.add(
@@ -227,10 +222,10 @@ def test_a_piece_beside_the_one_that_took_its_place_counts_once(take, tmp_path, 
 
 def test_a_damaged_piece_and_one_of_shorter_lists_are_made_again(tmp_path):
     store, entry = Store(tmp_path / "cache"), Entry("lists", {"of": "a test"})
-    short = TopKWriter(store, entry, images=COUNT, kept=2)
+    short = TopKWriter(store, entry, images=COUNT, kept=2, shard=SMALL)
     short.add(0, torch.randn(SMALL, 4), np.arange(SMALL), [])
     short.close()
-    longer = TopKWriter(store, entry, images=COUNT, kept=5)
+    longer = TopKWriter(store, entry, images=COUNT, kept=5, shard=SMALL)
     assert longer.mend() == []
     assert longer.finished_shards() == set()
     longer.add(0, torch.randn(SMALL, 4), np.arange(SMALL), [])

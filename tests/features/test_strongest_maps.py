@@ -14,7 +14,7 @@ from test_kill import NETWORK
 from cd_exp.activation_stats import strongest_images
 from cd_exp.cache import Entry, Store
 from cd_exp.clips import Precomputed
-from cd_exp.features import ExtractionSettings, extract, find_layers, read_maps, store_activations
+from cd_exp.features import ExtractionSettings, extract, find_layers, read_maps
 from cd_exp.features.strongest_maps import (
     FEWEST,
     LARGEST,
@@ -50,14 +50,15 @@ class Noise(Probe):
     """Images of noise, few of them different, so that many activations are equal; the run stops after `last`."""
 
     name = "noise"
-    ids = tuple(f"{index}.png" for index in range(COUNT))
+    ids = ()
     fingerprint = ""
 
-    def __init__(self, broken=(), last=COUNT):
-        self.broken, self.last, self.shown, self.fingerprint = broken, last, [], f"noise {broken}"
+    def __init__(self, broken=(), last=FEWEST, count=COUNT):
+        self.broken, self.last, self.shown, self.fingerprint = broken, last, [], f"noise {broken} {count}"
+        self.ids = tuple(f"{index}.png" for index in range(count))
 
     def __len__(self):
-        return COUNT
+        return len(self.ids)
 
     def __getitem__(self, index):
         from PIL import Image
@@ -71,23 +72,23 @@ class Noise(Probe):
 
 
 @pytest.fixture
-def take(tmp_path, monkeypatch):
+def take(tmp_path):
     """`take(cache, settings=..., probe=...)`: the features of a small network, and what the cache has of its maps."""
-    monkeypatch.setattr(store_activations, "SHARD", SMALL)
     network = NETWORK.replace("picture.resize((8, 8))", "square(picture).resize((8, 8))")
     square = "def square(picture):\n    from torchvision.transforms import CenterCrop\n"
     square += "    return CenterCrop(min(picture.size))(picture)\n"
     (tmp_path / "network.py").write_text(square + network + TRANSFORMER)
-    np.save(tmp_path / "image_embeddings.npy", np.random.default_rng(0).normal(size=(COUNT, 6)).astype(np.float32))
-    (tmp_path / "images.txt").write_text("\n".join(Noise.ids))
+    np.save(tmp_path / "image_embeddings.npy", np.random.default_rng(0).normal(size=(FEWEST, 6)).astype(np.float32))
+    (tmp_path / "images.txt").write_text("\n".join(Noise(count=FEWEST).ids))
     return partial(taken, tmp_path)
 
 
-def taken(folder, cache, *, settings=SETTINGS, probe=None, layers=("1", "3"), network="tiny"):
+def taken(folder, cache, *, settings=SETTINGS, probe=None, layers=("1", "3"), network="tiny", shard=SMALL):
     model = CustomModel(name="tiny", factory=f"{folder / 'network.py'}:{network}", layers=list(layers))
     store, probe = Store(folder / cache), probe or Noise()
     clip = Precomputed(str(folder))
-    features = extract(model, probe, clip, layers=layers, store=store, settings=settings, strongest=SHOWN)
+    how = {"settings": settings, "strongest": SHOWN, "shard": shard}
+    features = extract(model, probe, clip, layers=layers, store=store, **how)
     return features, store.find_arrays(features.maps[layers[0]]), (model, probe, store)
 
 
@@ -122,12 +123,18 @@ def test_the_entry_takes_what_a_plan_counts_for_it(take):
 
 
 def test_tokens_have_maps_where_their_order_is_that_of_the_image(take, monkeypatch):
-    monkeypatch.setattr("cd_exp.features.strongest_maps.FEWEST", COUNT)
-    features, arrays, run = take("cache", layers=("blocks.0",), network="transformer")
+    of_tokens = {
+        "probe": Noise(count=FEWEST),
+        "layers": ("blocks.0",),
+        "network": "transformer",
+        "settings": replace(SETTINGS, batch_size=64),
+        "shard": 256,
+    }
+    features, arrays, run = take("cache", **of_tokens)
     assert arrays["maps"].shape == (8, SHOWN, 4, 4)
     assert_those_of_another_pass(features, arrays, run, layer="blocks.0")
     monkeypatch.setattr("cd_exp.features.strongest_maps.are_tokens_in_order", scatter)
-    assert take("scattered", layers=("blocks.0",), network="transformer")[1] is None
+    assert take("scattered", **of_tokens)[1] is None
 
 
 def scatter(network, layers, pictures, *, name):

@@ -199,8 +199,7 @@ def test_vector_figures_are_the_same_bytes_each_time_and_keep_their_words(outcom
     assert "netdissect: " in first["units.svg"].decode()
 
 
-def test_a_figure_of_units_stays_of_a_size_that_opens(many_units, tmp_path, monkeypatch):
-    monkeypatch.setattr("cd_exp.results.plots.CARDS", 6)
-    results.draw_figures(tmp_path, many_units, units=500, images=2)
+def test_a_figure_of_units_stays_of_a_size_that_opens(many_units, tmp_path):
+    results.draw_figures(tmp_path, many_units, units=500, images=2, most=6)
     with Image.open(tmp_path / "figures" / "units.png") as image:
         assert image.height < 1000

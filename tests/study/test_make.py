@@ -110,10 +110,9 @@ def test_the_same_seed_draws_the_same_tasks(run):
     assert draw(opened.source, Plan("rating", units=6, seed=4)).tasks != first.tasks
 
 
-def test_pages_are_split_where_they_grow_too_large(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(making, "LARGEST", 700_000)
+def test_pages_are_split_where_they_grow_too_large(run, tmp_path):
     plan = Plan("rating", units=12, batch=4)
-    study, pages = make(run, tmp_path / "out", plan, Words())
+    study, pages = make(run, tmp_path / "out", plan, Words(), largest=700_000)
     assert len(pages) > 1
     batches = []
     for name in pages:
