@@ -49,6 +49,7 @@ from cd_exp.models import TargetModel
 from cd_exp.records import Accepted, ConceptActivations, Concepts, Labels, Probe, Similarity, TopActivations
 from cd_exp.similarity import BoundSimilarity, PriorChoice, bind, concept_activations, score_best, score_layers
 from cd_exp.similarity.match import Activations
+from cd_exp.similarity.scoring import BLOCK_SIZES, BlockSizes
 from cd_exp.similarity.whitened_wpmi import prior_notes
 from cd_exp.stability import Candidates, count_candidates, describe_duration, with_stability
 from cd_exp.units import Layers, Units
@@ -164,6 +165,7 @@ def label_units(
     units: int | None = None,
     hedging: Hedging | None = None,
     step: Callable[[float], None] = lambda units: None,
+    sizes: BlockSizes = BLOCK_SIZES,
 ) -> LayerScores:
     """The labels of all layers, whose units are scored together, and the candidates of resamples to come.
 
@@ -178,13 +180,14 @@ def label_units(
         units: of all layers of the run, where other processes score the others.
         hedging: gives each unit a general label besides.
         step: called with the number of further units that have their labels.
+        sizes: how much is held at a time.
     """
     labels, candidates = {}, {}
     units = sum(neurons.shape[1] for neurons in layers.values()) if units is None else units
     number = count_candidates(similarity, units, resamples) if resamples else 0
-    score: Callable[..., Iterator[tuple[str, slice, Tensor | BestConcepts]]] = score_layers
+    score: Callable[..., Iterator[tuple[str, slice, Tensor | BestConcepts]]] = partial(score_layers, sizes=sizes)
     if not (number or hedging or any(any(accepted) for accepted in truth.values())):  # nobody reads more than the best
-        score = partial(score_best, top=max(top, 2), position=alphabetical_order(names), step=step)
+        score = partial(score_best, top=max(top, 2), position=alphabetical_order(names), step=step, sizes=sizes)
     for layer, blocks in groupby(score(similarity, match, layers), key=itemgetter(0)):
         kept: list[Candidates] = []
         general: list[BackedOff] = []

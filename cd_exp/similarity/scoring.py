@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import groupby
 
 import torch
@@ -27,9 +28,43 @@ from cd_exp.similarity.registry import BoundSimilarity, bind
 RESULT_BYTES = 2**29
 """The most that one piece of a result takes where the caller does not say, and the activations of layers together."""
 
+KEPT = 16
+"""Concepts of a unit that are kept while all are gone through; its labels and their ties are nearly always among them:
+of 20,000 units and 20,000 concepts, of all.
+"""
+
+ROWS = 2048
+"""Units at a time where the likelihood of a few concepts is gone through: 1 MB."""
+
+
+@dataclass(frozen=True)
+class BlockSizes:
+    """How much is held at a time while layers are scored: see `RESULT_BYTES`, `KEPT` and `ROWS`.
+
+    Attributes:
+        result_bytes: of a piece of the scores, and of the activations of layers that are scored together.
+        kept: concepts of each unit of a large layer.
+        rows: units whose likelihoods are compared with what is kept.
+    """
+
+    result_bytes: int = RESULT_BYTES
+    kept: int = KEPT
+    rows: int = ROWS
+
+    def units(self, concepts: int) -> int:
+        """How many units have scores that fit one piece."""
+        return max(1, self.result_bytes // (4 * max(1, concepts)))
+
+
+BLOCK_SIZES = BlockSizes()
+
 
 def score_layers(
-    function: Callable[..., Tensor], match: DenseOrFactored, layers: Mapping[str, Activations]
+    function: Callable[..., Tensor],
+    match: DenseOrFactored,
+    layers: Mapping[str, Activations],
+    *,
+    sizes: BlockSizes = BLOCK_SIZES,
 ) -> Iterator[tuple[str, slice, Float[Tensor, "block concepts"]]]:
     """The scores of several layers, each as if it were scored by itself, with the tiles of images made once for all.
 
@@ -40,6 +75,7 @@ def score_layers(
             form. One that declares nothing, or that it needs whole layers, gets them one by one.
         match: concept activations, images x concepts, dense or factored.
         layers: the activations of each layer, or the strongest of each unit.
+        sizes: how much is held at a time.
 
     Yields:
         A layer, some of its units, and their scores, in order.
@@ -57,26 +93,27 @@ def score_layers(
     # What says nothing of itself may take a prior over its units: whoever calls soft_wpmi does.
     takes_layers = "layers" in function.parameters
     alone = function.spec.whole_layer or not (function.is_declared or takes_layers)
-    for group in _group_layers(fitting, concepts=match_shape(match)[1], alone=alone):
+    concepts = match_shape(match)[1]
+    for group in _group_layers(fitting, concepts=concepts, alone=alone, limit=sizes.result_bytes):
         if len(group) == 1:
-            for units, scores in score_blocks(function, match, fitting[group[0]]):
+            for units, scores in score_blocks(function, match, fitting[group[0]], units=sizes.units(concepts)):
                 yield group[0], units, scores
             continue
-        sizes = [fitting[layer].shape[1] for layer in group]
-        sizes_of_layers = {"layers": sizes} if takes_layers else {}
-        scores = function(match, join_layers([fitting[layer] for layer in group]), **sizes_of_layers)
-        for layer, part in zip(group, scores.split(sizes), strict=True):
+        counts = [fitting[layer].shape[1] for layer in group]
+        counts_of_layers = {"layers": counts} if takes_layers else {}
+        scores = function(match, join_layers([fitting[layer] for layer in group]), **counts_of_layers)
+        for layer, part in zip(group, scores.split(counts), strict=True):
             yield layer, slice(0, len(part)), part
 
 
-def _group_layers(layers: Mapping[str, Activations], *, concepts: int, alone: bool) -> Iterator[list[str]]:
-    """Layers whose scores, and whose activations where these are read, take at most `RESULT_BYTES` together."""
+def _group_layers(layers: Mapping[str, Activations], *, concepts: int, alone: bool, limit: int) -> Iterator[list[str]]:
+    """Layers whose scores, and whose activations where these are read, take at most `limit` bytes together."""
     group: list[str] = []
     taken = 0
     for layer, neurons in layers.items():
         values = neurons.values if isinstance(neurons, TopActivations) else neurons
         size = 4 * max(values.numel(), concepts * values.shape[1])
-        if group and (alone or taken + size > RESULT_BYTES):
+        if group and (alone or taken + size > limit):
             yield group
             group, taken = [], 0
         group.append(layer)
@@ -114,7 +151,7 @@ def score_blocks(
         InputError: as the function does; a unit is named by its number in the layer.
     """
     function = bind(function)
-    size = units if units is not None else max(1, RESULT_BYTES // (4 * max(1, match_shape(match)[1])))
+    size = units if units is not None else BLOCK_SIZES.units(match_shape(match)[1])
     check_at_least("units", size, 1)
     neurons = _read_block(function, match, neurons)
     if function.spec.whole_layer:
@@ -151,15 +188,6 @@ def _prior(
     return total - math.log(int(counts.sum()))
 
 
-KEPT = 16
-"""Concepts of a unit that are kept while all are gone through; its labels and their ties are nearly always among them:
-of 20,000 units and 20,000 concepts, of all.
-"""
-
-ROWS = 2048
-"""Units at a time where the likelihood of a few concepts is gone through: 1 MB."""
-
-
 def score_best(
     function: Callable[..., Tensor],
     match: DenseOrFactored,
@@ -168,6 +196,7 @@ def score_best(
     top: int,
     position: Int[Tensor, " concepts"],
     step: Callable[[float], None] = lambda units: None,
+    sizes: BlockSizes = BLOCK_SIZES,
 ) -> Iterator[tuple[str, slice, Float[Tensor, "block concepts"] | BestConcepts]]:
     """As `score_layers`, but of a large layer each unit's best concepts alone, with the same scores but for rounding.
 
@@ -182,6 +211,7 @@ def score_best(
         top: how many concepts of each unit of a large layer.
         position: of each concept in the order that decides among equal scores.
         step: called with the number of further units of a large layer that have been gone through.
+        sizes: how much is held at a time, and with it which layers are large.
 
     >>> from cd_exp.similarity import soft_wpmi
     >>> layers, position = {"fc": torch.rand(3, 4)}, torch.arange(3)
@@ -192,16 +222,16 @@ def score_best(
         InputError: as the function does.
     """
     function = bind(function)
-    cells = RESULT_BYTES // (4 * match_shape(match)[1])
+    cells = sizes.result_bytes // (4 * match_shape(match)[1])
     declared = function.spec.likelihoods is not None and function.takes_prior
     for large, names in groupby(layers, key=lambda layer: declared and layers[layer].shape[1] > cells):
         group = {layer: layers[layer] for layer in names}
         if not large:
-            yield from score_layers(function, match, group)
+            yield from score_layers(function, match, group, sizes=sizes)
             continue
         for layer, neurons in group.items():
             lists = _read_block(function, match, neurons)
-            for units, best in _best_blocks(function, match, lists, top=top, position=position, step=step):
+            for units, best in _best_blocks(function, match, lists, top=top, position=position, step=step, sizes=sizes):
                 yield layer, units, best
 
 
@@ -213,12 +243,13 @@ def _best_blocks(
     top: int,
     position: Int[Tensor, " concepts"],
     step: Callable[[float], None],
+    sizes: BlockSizes,
 ) -> Iterator[tuple[slice, BestConcepts]]:
     """The best concepts of a layer: of those kept where these are proven to hold them, of all scores otherwise."""
     top = min(top, match_shape(match)[1])
-    kept, prior = _keep_best(function, match, neurons, count=max(KEPT, top), step=step)
+    kept, prior = _keep_best(function, match, neurons, count=max(sizes.kept, top), rows=sizes.rows, step=step)
     position, weight = position.to(prior.device), function.settings["prior_weight"]
-    for units in concept_slices(len(kept.values), ROWS):
+    for units in concept_slices(len(kept.values), sizes.rows):
         values, columns = kept.values[units], kept.columns[units].long()
         last = values.amin(dim=1)
         proven = torch.ones_like(last, dtype=torch.bool)
@@ -229,7 +260,7 @@ def _best_blocks(
         best = order_concepts(values, columns, position, k=top)
         proven = (proven & (last < best.values[:, -1])) | (values.shape[1] == len(prior))
         again = (~proven).nonzero().flatten()
-        for part in again.split(max(1, RESULT_BYTES // (4 * len(prior)))) if len(again) else ():
+        for part in again.split(sizes.units(len(prior))) if len(again) else ():
             scores = function(match, select_units(neurons, part + units.start), prior=prior)
             best.values[part], best.columns[part] = best_concepts(scores, position, k=top)
         yield units, best
@@ -241,9 +272,10 @@ def _keep_best(
     neurons: Activations,
     *,
     count: int,
+    rows: int,
     step: Callable[[float], None],
 ) -> tuple[BestConcepts, Float[Tensor, " concepts"]]:
-    """The `count` highest scores of each unit, in no order, and the prior of each concept.
+    """The `count` highest scores of each unit, in no order, and the prior of each concept, `rows` units at a time.
 
     Likelihoods less the prior in single precision tell which units may have a better concept among the next ones; for
     these alone the score is taken as `subtract_prior` takes it.
@@ -257,9 +289,9 @@ def _keep_best(
     tiles = function.likelihoods(match, neurons)
     assert tiles is not None, "the function declares its likelihoods"
     for tile, likelihood in tiles:
-        prior[tile] = _tile_prior(likelihood, mask)
+        prior[tile] = _tile_prior(likelihood, mask, rows)
         weighted = function.settings["prior_weight"] * prior[tile]
-        for part in concept_slices(units, ROWS):
+        for part in concept_slices(units, rows):
             _merge_best(values[part], columns[part], likelihood[part], weighted, first=tile.start)
         step(units * likelihood.shape[1] / concepts)
     if prior.isnan().any():
@@ -289,11 +321,13 @@ def _merge_best(
     columns[better] = torch.cat([columns[better], numbers.expand(len(better), -1)], dim=1).gather(1, chosen)
 
 
-def _tile_prior(likelihood: Float[Tensor, "neurons block"], mask: Bool[Tensor, " neurons"]) -> Float[Tensor, " block"]:
-    """Log of the mean likelihood over the units that count: in single precision within `ROWS` units and in double over
+def _tile_prior(
+    likelihood: Float[Tensor, "neurons block"], mask: Bool[Tensor, " neurons"], rows: int
+) -> Float[Tensor, " block"]:
+    """Log of the mean likelihood over the units that count: in single precision within `rows` units and in double over
     these, which is good to 1e-6, a twentieth of the rounding of the likelihoods (and takes a third of the time).
     """
-    parts = list(zip(likelihood.split(ROWS), mask.split(ROWS), strict=True))
+    parts = list(zip(likelihood.split(rows), mask.split(rows), strict=True))
     some = [part if counts.all() else part[counts] for part, counts in parts if counts.any()]
     peak = torch.stack([part.amax(dim=0) for part in some]).amax(dim=0)
     total = torch.zeros_like(peak, dtype=torch.float64)

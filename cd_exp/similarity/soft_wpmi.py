@@ -26,6 +26,7 @@ from cd_exp.similarity.match import (
 from cd_exp.similarity.prior import subtract_prior
 from cd_exp.similarity.registry import RankSum, similarity_function
 from cd_exp.similarity.top_images import (
+    BLOCK_BYTES,
     UNITS_AT_A_TIME,
     Bags,
     Block,
@@ -50,6 +51,8 @@ def soft_likelihood(
     scale: float,
     base: Float[Tensor, " ranks"],
     slope: Float[Tensor, " ranks"],
+    width: int | None = None,
+    block_bytes: int = BLOCK_BYTES,
 ) -> Float[Tensor, "neurons concepts"]:
     """sum over ranks r of log(base[r] + slope[r] * S[image of rank r, concept]).
 
@@ -59,11 +62,13 @@ def soft_likelihood(
         scale: of the softmax over concepts.
         base: of each rank, above 0, best rank first; ranks beyond the number of images are left out.
         slope: of each rank, not negative.
+        width: concepts per tile; by default what suits the number of units.
+        block_bytes: how much a block of images x concepts takes at most.
     """
     images, concepts = match_shape(match)
     base, slope = base[:images].double().cpu(), slope[:images].double().cpu()
     likelihood = lists.values.new_zeros(lists.shape[1], concepts)
-    for block in top_image_blocks(match, lists, scale=scale):
+    for block in top_image_blocks(match, lists, scale=scale, width=width, block_bytes=block_bytes):
         _add_logs(likelihood, block, slope / base)
     return likelihood.add_(base.log().sum().item())
 
@@ -128,16 +133,19 @@ def soft_wpmi_likelihoods(
     first_membership: float,
     last_membership: float,
     min_probability: float,
+    width: int | None = None,
+    at_once: int = UNITS_AT_A_TIME,
     **_: object,
 ) -> Iterator[tuple[slice, Float[Tensor, "neurons block"]]]:
-    """The sum over ranks of `soft_wpmi` for all units, some concepts after others, each overwritten by the next.
+    """The sum over ranks of `soft_wpmi` for all units, `width` concepts after others, each overwritten by the next;
+    images are looked up for `at_once` units in one call.
 
     As `soft_likelihood` but for rounding: there the images go in blocks, here the concepts.
     """
     member, base = _membership_and_base(top_k, first_membership, last_membership, min_probability)
     base, ratio = base[: lists.images], (member / base)[: lists.images]
-    needed, rows = number_images(lists)
-    width = choose_tile_width(len(needed), len(rows))
+    needed, rows = number_images(lists, at_once=at_once)
+    width = width or choose_tile_width(len(needed), len(rows))
     tiles = ConceptTiles.of(take_images(match, needed), scale=scale, width=width)
     degrees = np.searchsorted(LIMITS, ratio.numpy() * tiles.greatest).tolist()
     orders = [weights.to(tiles.total) for weights in _membership_weights(ratio, degrees)]
@@ -146,17 +154,17 @@ def soft_wpmi_likelihoods(
         sums = buffer[: len(rows) * tile.shape[1]].view(len(rows), -1).zero_()
         for rank, degree in enumerate(degrees):
             if degree == len(LIMITS):
-                _add_rank_logs(sums, tile, rows[:, rank], ratio[rank].item())
+                _add_rank_logs(sums, tile, rows[:, rank], ratio[rank].item(), at_once)
         raised = tile
         for order, weights in enumerate(orders):
             raised = raised * tile if order else tile
-            add_image_sums(sums, raised, rows, weights)
+            add_image_sums(sums, raised, rows, weights, at_once=at_once)
         yield columns, sums.add_(base.log().sum().item())
 
 
-def _add_rank_logs(sums: Tensor, tile: Tensor, rows: Int[Tensor, " neurons"], ratio: float) -> None:
+def _add_rank_logs(sums: Tensor, tile: Tensor, rows: Int[Tensor, " neurons"], ratio: float, at_once: int) -> None:
     """Add log(1 + ratio * S) of one image of each unit, in place."""
-    for units in concept_slices(len(sums), UNITS_AT_A_TIME):
+    for units in concept_slices(len(sums), at_once):
         sums[units] += tile.index_select(0, rows[units]).mul_(ratio).log1p_()
 
 

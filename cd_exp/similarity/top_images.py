@@ -22,9 +22,9 @@ SAFE_EXPONENT = 40.0
 """exp(+-40) and sums of a billion of them stay far inside float32."""
 
 
-def images_per_block(concepts: int) -> int:
+def images_per_block(concepts: int, *, block_bytes: int = BLOCK_BYTES) -> int:
     """How many images fit a block with all their concepts."""
-    return max(1, BLOCK_BYTES // (4 * concepts))
+    return max(1, block_bytes // (4 * concepts))
 
 
 def softmax_tiles(
@@ -84,7 +84,12 @@ class Block:
 
 
 def top_image_blocks(
-    match: DenseOrFactored, lists: TopActivations, *, scale: float | None, width: int | None = None
+    match: DenseOrFactored,
+    lists: TopActivations,
+    *,
+    scale: float | None,
+    width: int | None = None,
+    block_bytes: int = BLOCK_BYTES,
 ) -> Iterator[Block]:
     """Blocks that together hold all images listed, with the softmax over concepts of scale * P.
 
@@ -95,10 +100,11 @@ def top_image_blocks(
         lists: each unit's strongest images.
         scale: of the softmax; None for the matches themselves.
         width: concepts per tile; by default what suits the number of units.
+        block_bytes: how much a block of images x concepts takes at most.
     """
     concepts, units = match_shape(match)[1], lists.shape[1]
     needed, rows = torch.unique(lists.indices.T.contiguous(), return_inverse=True)
-    size = min(len(needed), images_per_block(concepts))
+    size = min(len(needed), images_per_block(concepts, block_bytes=block_bytes))
     width = width or _tile_width(units, lists.values.device)
     buffer = lists.values.new_empty(size * concepts)
     for part in concept_slices(len(needed), size):
@@ -203,14 +209,16 @@ def choose_tile_width(images: int, units: int) -> int:
     return SMALLEST_TILE * max(1, width // SMALLEST_TILE)
 
 
-def number_images(lists: TopActivations) -> tuple[Int[Tensor, " images"], Int[Tensor, "neurons ranks"]]:
+def number_images(
+    lists: TopActivations, *, at_once: int = UNITS_AT_A_TIME
+) -> tuple[Int[Tensor, " images"], Int[Tensor, "neurons ranks"]]:
     """The images that are listed, ascending, and for each unit where its images stand among them (int32)."""
     listed = torch.zeros(lists.images, dtype=torch.bool, device=lists.indices.device)
     for ranks in lists.indices:
         listed[ranks.long()] = True
     row_of_image = (listed.cumsum(dim=0) - 1).int()
     rows = lists.indices.new_empty(lists.indices.shape[::-1], dtype=torch.int32)
-    for units in concept_slices(len(rows), UNITS_AT_A_TIME):
+    for units in concept_slices(len(rows), at_once):
         rows[units] = row_of_image[lists.indices[:, units].T.long()]
     return listed.nonzero().flatten(), rows
 
@@ -220,6 +228,8 @@ def add_image_sums(
     tile: Float[Tensor, "images block"],
     rows: Int[Tensor, "neurons ranks"],
     weights: Float[Tensor, " ranks"],
+    *,
+    at_once: int = UNITS_AT_A_TIME,
 ) -> None:
     """Add to each unit the weighted sum of the rows of its images, in place; ranks of weight 0 at either end are left
     out.
@@ -228,7 +238,7 @@ def add_image_sums(
     ranks = slice(
         int(weighted[0]), int(weighted[-1]) + 1
     )  # a copy of neighbouring columns takes a quarter of chosen ones
-    repeated = weights[ranks].expand(min(len(sums), UNITS_AT_A_TIME), -1).contiguous()
-    for units in concept_slices(len(sums), UNITS_AT_A_TIME):
+    repeated = weights[ranks].expand(min(len(sums), at_once), -1).contiguous()
+    for units in concept_slices(len(sums), at_once):
         chosen = rows[units, ranks]
         sums[units] += embedding_bag(chosen, tile, mode="sum", per_sample_weights=repeated[: len(chosen)])

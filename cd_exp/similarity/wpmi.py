@@ -18,6 +18,8 @@ from cd_exp.similarity.match import (
 from cd_exp.similarity.prior import subtract_prior
 from cd_exp.similarity.registry import RankSum, similarity_function
 from cd_exp.similarity.top_images import (
+    BLOCK_BYTES,
+    UNITS_AT_A_TIME,
     Bags,
     ConceptTiles,
     add_image_sums,
@@ -32,16 +34,53 @@ def _wpmi_terms(*, top_k: int, scale: float, min_probability: float, **_: object
 
 
 def wpmi_likelihoods(
-    match: DenseOrFactored, lists: TopActivations, *, scale: float, min_probability: float, **_: object
+    match: DenseOrFactored,
+    lists: TopActivations,
+    *,
+    scale: float,
+    min_probability: float,
+    width: int | None = None,
+    at_once: int = UNITS_AT_A_TIME,
+    **_: object,
 ) -> Iterator[tuple[slice, Float[Tensor, "neurons block"]]]:
-    """The sum over images of `wpmi` for all units, some concepts after others."""
+    """The sum over images of `wpmi` for all units, `width` concepts after others; images are looked up for `at_once`
+    units in one call.
+    """
     check_at_least("min_probability", min_probability, 1e-30)
-    needed, rows = number_images(lists)
-    width = choose_tile_width(len(needed), len(rows))
+    needed, rows = number_images(lists, at_once=at_once)
+    width = width or choose_tile_width(len(needed), len(rows))
     for columns, tile in ConceptTiles.of(take_images(match, needed), scale=scale, width=width):
         sums = tile.new_zeros(len(rows), tile.shape[1])
-        add_image_sums(sums, tile.add_(min_probability).log_(), rows, tile.new_ones(rows.shape[1]))
+        logs, ones = tile.add_(min_probability).log_(), tile.new_ones(rows.shape[1])
+        add_image_sums(sums, logs, rows, ones, at_once=at_once)
         yield columns, sums
+
+
+def sum_log_probabilities(
+    match: DenseOrFactored,
+    lists: TopActivations,
+    *,
+    scale: float,
+    min_probability: float,
+    width: int | None = None,
+    block_bytes: int = BLOCK_BYTES,
+) -> Float[Tensor, "neurons concepts"]:
+    """sum over a unit's images of log(S + min_probability), block by block of images.
+
+    Args:
+        match: checked.
+        lists: each unit's strongest images, all of which count.
+        scale: of the softmax over concepts.
+        min_probability: keeps the logarithm finite.
+        width: concepts per tile; by default what suits the number of units.
+        block_bytes: how much a block of images x concepts takes at most.
+    """
+    likelihood = lists.values.new_zeros(lists.shape[1], match_shape(match)[1])
+    for block in top_image_blocks(match, lists, scale=scale, width=width, block_bytes=block_bytes):
+        bags = Bags.of(block, torch.ones_like(lists.values[:, 0]))
+        for columns, tile in block.tiles:
+            likelihood[:, columns] += bags.sums(tile.add_(min_probability).log_())
+    return likelihood
 
 
 @similarity_function(strongest=lambda images, top_k, **_: top_k, terms=_wpmi_terms, likelihoods=wpmi_likelihoods)
@@ -90,9 +129,5 @@ def wpmi(
     check_at_least("top_k", top_k, 1)
     check_at_least("min_probability", min_probability, 1e-30)
     match, lists = as_top_activations(match, neurons, top_k)
-    likelihood = lists.values.new_zeros(lists.shape[1], match_shape(match)[1])
-    for block in top_image_blocks(match, lists, scale=scale):
-        bags = Bags.of(block, torch.ones_like(lists.values[:, 0]))
-        for columns, tile in block.tiles:
-            likelihood[:, columns] += bags.sums(tile.add_(min_probability).log_())
+    likelihood = sum_log_probabilities(match, lists, scale=scale, min_probability=min_probability)
     return subtract_prior(likelihood, neurons, weight=prior_weight, prior=prior, units=prior_units, layers=layers)

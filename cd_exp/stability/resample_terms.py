@@ -13,7 +13,7 @@ from cd_exp.similarity import DenseOrFactored, RankSum
 from cd_exp.similarity.match import concept_slices, join_lists, match_shape
 from cd_exp.similarity.prior import EPSILON, prior_mask
 from cd_exp.similarity.registry import bind
-from cd_exp.similarity.top_images import Block, top_image_blocks
+from cd_exp.similarity.top_images import BLOCK_BYTES, Block, top_image_blocks
 
 COVERED = 1e-3
 """A share of a prior below this is no more than the error of interpolated terms."""
@@ -190,13 +190,20 @@ def resample_terms(
     alphabetical: Int[Tensor, " concepts"],
     counts: Int[Tensor, "resamples images"],
     step: Callable[[float], None],
+    *,
+    block_bytes: int = BLOCK_BYTES,
+    cells: int = CELLS,
 ) -> dict[str, Int[Tensor, "resamples neurons"]]:
-    """The column of each unit's label in every resample, the tiles of images made once for all layers and resamples."""
+    """The column of each unit's label in every resample, the tiles of images made once for all layers and resamples.
+
+    Blocks of images take `block_bytes` at most, and `cells` terms are held at a time.
+    """
     lists = join_lists([*layers.values()])
     columns = torch.cat([layer_candidates.columns for layer_candidates in candidates.values()])
     sums = lists.values.new_zeros(len(columns), len(counts) + 1, columns.shape[1])
-    for block in top_image_blocks(match, lists, scale=terms.scale, width=match_shape(match)[1]):
-        for units in concept_slices(len(columns), max(1, CELLS // (NODES * len(lists.values) * columns.shape[1]))):
+    concepts, size = match_shape(match)[1], max(1, cells // (NODES * len(lists.values) * columns.shape[1]))
+    for block in top_image_blocks(match, lists, scale=terms.scale, width=concepts, block_bytes=block_bytes):
+        for units in concept_slices(len(columns), size):
             sums[units] += _sum_terms(terms, block, units, lists.indices[:, units], columns[units], counts)
             step((units.stop - units.start) / len(columns) * len(block.tiles[0][1]) / block.of)
     parts = zip(

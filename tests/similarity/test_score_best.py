@@ -1,6 +1,7 @@
 """The best concepts of a large layer in one pass: those of all scores."""
 
-from functools import partial
+from dataclasses import replace
+from functools import partial, wraps
 
 import pytest
 import torch
@@ -10,16 +11,16 @@ from hypothesis import strategies as st
 from cd_exp.dissection import label_units
 from cd_exp.labels import BestConcepts, alphabetical_order, best_concepts
 from cd_exp.similarity import (
+    bind,
     concept_activations,
     score_best,
     score_layers,
-    scoring,
     similarity_function,
     soft_wpmi,
-    top_images,
     wpmi,
 )
 from cd_exp.similarity.prior import order_ties, subtract_prior
+from cd_exp.similarity.scoring import KEPT, BlockSizes
 
 IMAGES, UNITS, CONCEPTS, TOP = 40, 30, 50, 5
 NAMES = [f"word {number * 7 % CONCEPTS}" for number in range(CONCEPTS)]
@@ -35,17 +36,26 @@ def world(seed, *, alike=0):
     return concept_activations(torch.randn(IMAGES, 8, generator=random), texts), neurons
 
 
-def cut_small(patch, *, kept=scoring.KEPT):
-    """Layers of 30 units are large, and are gone through 7 units and 32 concepts at a time."""
-    patch.setattr(scoring, "RESULT_BYTES", 1000)
-    patch.setattr(scoring, "KEPT", kept)
-    patch.setattr(scoring, "ROWS", 7)
-    patch.setattr(top_images, "UNITS_AT_A_TIME", 11)
-    patch.setattr(top_images, "TILE_BYTES", 4 * 32 * IMAGES)
+SMALL = BlockSizes(result_bytes=1000, rows=7)
+"""Layers of 30 units are large, and are gone through 7 units at a time."""
 
 
-def best(function, match, neurons, **more):
-    pieces = list(score_best(function, match, {"a": neurons}, top=TOP, position=alphabetical_order(NAMES), **more))
+def in_tiles(function):
+    """The same function, whose likelihoods come 32 concepts after others, with images looked up for 11 units."""
+    bound = bind(function)
+
+    @wraps(bound.function)
+    def same(*arguments, **more):
+        return bound.function(*arguments, **more)
+
+    likelihoods = partial(bound.spec.likelihoods, width=32, at_once=11)
+    vars(same)["declaration"] = replace(bound.spec, likelihoods=likelihoods)
+    return bind(same, **bound.bound)
+
+
+def best(function, match, neurons, *, kept=KEPT):
+    how = {"top": TOP, "position": alphabetical_order(NAMES), "sizes": replace(SMALL, kept=kept)}
+    pieces = list(score_best(function, match, {"a": neurons}, **how))
     assert all(layer == "a" and isinstance(piece, BestConcepts) for layer, _, piece in pieces)
     return torch.cat([piece.values for _, _, piece in pieces]), torch.cat([piece.columns for _, _, piece in pieces])
 
@@ -67,9 +77,7 @@ def test_the_best_concepts_are_those_of_all_scores_but_for_rounding(seed, name, 
     match, neurons = world(seed)
     scores = torch.cat([part for _, _, part in score_layers(FUNCTIONS[name], match, {"a": neurons})])
     expected = best_concepts(scores, alphabetical_order(NAMES), k=TOP)
-    with pytest.MonkeyPatch.context() as patch:
-        cut_small(patch, kept=kept)
-        values, columns = best(FUNCTIONS[name], match, neurons)
+    values, columns = best(in_tiles(FUNCTIONS[name]), match, neurons, kept=kept)
     torch.testing.assert_close(values, expected.values, rtol=0, atol=1e-4)
     torch.testing.assert_close(scores.gather(1, columns.long()), values, rtol=0, atol=1e-4)
 
@@ -105,11 +113,8 @@ def test_what_is_kept_proves_the_labels_ties_included_or_all_is_scored_again(see
     neurons = torch.zeros(IMAGES, UNITS)
     neurons[0] = torch.arange(UNITS)
     match = concept_activations(torch.eye(IMAGES), torch.eye(CONCEPTS)[:, :IMAGES] + 1)
-    with pytest.MonkeyPatch.context() as patch:
-        cut_small(patch, kept=999)
-        expected = best(function, match, neurons)
-        cut_small(patch, kept=kept)
-        values, columns = best(function, match, neurons)
+    expected = best(function, match, neurons, kept=999)
+    values, columns = best(function, match, neurons, kept=kept)
     assert columns.tolist() == expected[1].tolist()
     assert values.tolist() == expected[0].tolist()
 
@@ -127,33 +132,32 @@ def test_ties_among_concepts_of_each_unit_go_as_among_those_of_all(seed, steps):
     assert moved.tolist() == scores.gather(1, shuffled).tolist()
 
 
-def test_small_layers_have_all_scores_and_the_units_of_large_ones_are_counted(monkeypatch):
+def test_small_layers_have_all_scores_and_the_units_of_large_ones_are_counted():
     match, neurons = world(1)
     layers = {"a": neurons[:, :2], "b": neurons[:, 2:3], "large": neurons, "c": neurons[:, :3]}
     counted = []
-    cut_small(monkeypatch)
-    pieces = score_best(soft_wpmi, match, layers, top=1, position=torch.arange(CONCEPTS), step=counted.append)
+    how = {"top": 1, "position": torch.arange(CONCEPTS), "step": counted.append, "sizes": SMALL}
+    pieces = score_best(in_tiles(soft_wpmi), match, layers, **how)
     kinds = {layer: type(piece) for layer, _, piece in pieces}
     assert kinds == {"a": torch.Tensor, "b": torch.Tensor, "large": BestConcepts, "c": torch.Tensor}
     assert sum(counted) == pytest.approx(UNITS)
 
 
 @pytest.mark.parametrize("truth_known", [True, False])
-def test_labels_of_a_large_layer_do_not_depend_on_what_else_is_read(monkeypatch, truth_known):
+def test_labels_of_a_large_layer_do_not_depend_on_what_else_is_read(truth_known):
     """With a truth all scores are read, block by block; without, the best alone."""
     match, neurons = world(2)
     truth = {"a": [("word 1",)] * UNITS if truth_known else ()}
-    expected = label_units(soft_wpmi, match, {"a": neurons}, NAMES, truth=truth, top=TOP).labels["a"]
-    cut_small(monkeypatch)
-    labels = label_units(soft_wpmi, match, {"a": neurons}, NAMES, truth=truth, top=TOP).labels["a"]
+    label = partial(label_units, match=match, layers={"a": neurons}, names=NAMES, truth=truth, top=TOP)
+    expected = label(soft_wpmi).labels["a"]
+    labels = label(in_tiles(soft_wpmi), sizes=SMALL).labels["a"]
     assert labels.top == expected.top
     assert labels.similarity == pytest.approx(expected.similarity, abs=1e-4)
     assert labels.margin == pytest.approx(expected.margin, abs=1e-4)
     assert (labels.ranks is not None) == truth_known
 
 
-def test_a_likelihood_that_is_nan_is_a_bug_of_the_function(monkeypatch):
-    cut_small(monkeypatch)
+def test_a_likelihood_that_is_nan_is_a_bug_of_the_function():
     match, neurons = world(3)
     with pytest.raises(ValueError, match="a likelihood is NaN"):
         best(from_matrix(torch.full((UNITS, CONCEPTS), torch.nan)), match, neurons)

@@ -18,9 +18,9 @@ from cd_exp.labels import label_layer
 from cd_exp.records import ConceptActivations
 from cd_exp.similarity import Inputs
 from cd_exp.similarity.prior import subtract_prior
+from cd_exp.similarity.scoring import BlockSizes
 from cd_exp.testing import SimilarityTests
 
-blocks_module = importlib.import_module("cd_exp.similarity.scoring")
 CLOSE = {"rtol": 1e-4, "atol": 2e-4}
 
 worlds = st.builds(
@@ -167,11 +167,7 @@ def test_layers_scored_together_are_as_those_scored_alone(world, name, sizes, li
     match, _ = world
     generator = torch.Generator().manual_seed(1)
     layers = {f"layer{n}": torch.randn(len(match.images), size, generator=generator) for n, size in enumerate(sizes)}
-    before, blocks_module.RESULT_BYTES = blocks_module.RESULT_BYTES, limit
-    try:
-        pieces = list(similarity.score_layers(FUNCTIONS[name], match, layers))
-    finally:
-        blocks_module.RESULT_BYTES = before
+    pieces = list(similarity.score_layers(FUNCTIONS[name], match, layers, sizes=BlockSizes(result_bytes=limit)))
     assert list(dict.fromkeys(layer for layer, _, _ in pieces)) == list(layers)
     for layer, neurons in layers.items():
         scores = torch.cat([part for own, _, part in pieces if own == layer])

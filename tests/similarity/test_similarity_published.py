@@ -13,7 +13,9 @@ from torch.testing import assert_close
 from cd_exp import similarity
 from cd_exp.records import ConceptActivations
 from cd_exp.similarity import top_images
-from cd_exp.similarity.soft_wpmi import ERROR, LIMITS, _log_polynomial
+from cd_exp.similarity.match import as_top_activations
+from cd_exp.similarity.soft_wpmi import ERROR, LIMITS, _log_polynomial, _membership_and_base, soft_likelihood
+from cd_exp.similarity.wpmi import sum_log_probabilities
 
 
 def dense(match):
@@ -82,12 +84,13 @@ def test_rank_reorder_sorts_matches_of_both_signs():
 
 
 @pytest.mark.parametrize("images", [1, 7, 60])
-def test_blocks_of_images_change_nothing(world, monkeypatch, images):
-    whole = similarity.soft_wpmi(*world), similarity.wpmi(*world)
-    monkeypatch.setattr(top_images, "BLOCK_BYTES", images * 4 * 17)
-    monkeypatch.setattr(importlib.import_module("cd_exp.similarity.top_images"), "_tile_width", lambda units, device: 5)
-    parts = similarity.soft_wpmi(*world), similarity.wpmi(*world)
-    assert_close(parts, whole, rtol=1e-5, atol=2e-4)
+def test_blocks_of_images_change_nothing(world, images):
+    member, base = _membership_and_base(100, 0.998, 0.97, 1e-7)
+    soft = partial(soft_likelihood, *as_top_activations(*world, 100), scale=10.0, base=base, slope=member)
+    hard = partial(sum_log_probabilities, *as_top_activations(*world, 28), scale=2.0, min_probability=1e-7)
+    for likelihood in (soft, hard):
+        parts = likelihood(width=5, block_bytes=images * 4 * 17)
+        assert_close(parts, likelihood(), rtol=0, atol=2e-4)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Resamples held against the literal way: the images drawn anew, every function called on what was drawn."""
 
-import importlib
 import math
 import sys
 from functools import partial
@@ -16,10 +15,9 @@ from torch.testing import assert_close
 
 from cd_exp import similarity
 from cd_exp.activation_stats import strongest_images
-from cd_exp.dissection import label_units
-from cd_exp.labels import label_layer
+from cd_exp.dissection import _best_candidates, label_units
+from cd_exp.labels import alphabetical_order, label_layer
 from cd_exp.records import ConceptActivations, Labels
-from cd_exp.similarity import top_images
 from cd_exp.stability import (
     count_candidates,
     describe_duration,
@@ -28,7 +26,7 @@ from cd_exp.stability import (
     with_stability,
 )
 from cd_exp.stability.bootstrap import _count_labels, repeat_drawn
-from cd_exp.stability.resample_terms import interpolation_weights
+from cd_exp.stability.resample_terms import interpolation_weights, prior_read, resample_terms
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "similarity"))
 from small_similarity import FUNCTIONS, draw
@@ -41,12 +39,14 @@ def names_of(match):
     return [f"word {column:03}" for column in range(len(match.texts))]
 
 
-def resample_labels(function, match, layers, resamples=RESAMPLES, seed=3):
+def resample_labels(function, match, layers, resamples=RESAMPLES, seed=3, number=None):
+    """The labels with their stability; `number` is how many concepts of each unit resamples choose from."""
     names = names_of(match)
     scored = label_units(function, match, layers, names, truth=dict.fromkeys(layers, ()), top=3, resamples=resamples)
-    return with_stability(
-        scored.labels, scored.candidates, function, match, layers, names, resamples=resamples, seed=seed
-    )
+    candidates = scored.candidates
+    if number is not None:
+        candidates = {layer: _best_candidates(function(match, layers[layer]), number, names) for layer in layers}
+    return with_stability(scored.labels, candidates, function, match, layers, names, resamples=resamples, seed=seed)
 
 
 def literal(function, match, neurons, resamples=RESAMPLES, seed=3):
@@ -71,12 +71,11 @@ def test_stability_is_the_share_of_resamples_that_give_the_label(name):
     assert np.abs(mine - wanted).mean() < (0.01 if name == "soft_wpmi" else 1e-9)
 
 
-def test_a_prior_over_units_whose_candidates_are_few_is_nearly_that_of_all(monkeypatch):
+def test_a_prior_over_units_whose_candidates_are_few_is_nearly_that_of_all():
     match, neurons = draw(images=80, concepts=400, units=60)
     function = partial(similarity.soft_wpmi, top_k=11)
     exact = literal(function, match, neurons)
-    monkeypatch.setattr(importlib.import_module("cd_exp.stability.bootstrap"), "CANDIDATES", (60, 60))
-    few = resample_labels(function, match, {"fc": neurons})["fc"].stability
+    few = resample_labels(function, match, {"fc": neurons}, number=60)["fc"].stability
     assert np.abs(few - exact).mean() < 0.06
 
 
@@ -122,11 +121,11 @@ def test_words_of_one_embedding_are_told_apart_by_name_in_resamples_too(name):
 
 
 @pytest.mark.parametrize("setting", [{"scale": 0.0}, {"first_membership": 0.0, "last_membership": 0.0}])
-@pytest.mark.parametrize("candidates", [(3, 3), (64, 256)])
-def test_scores_that_are_all_equal_give_one_label_in_every_resample(monkeypatch, setting, candidates):
-    monkeypatch.setattr(importlib.import_module("cd_exp.stability.bootstrap"), "CANDIDATES", candidates)
+@pytest.mark.parametrize("number", [3, None])
+def test_scores_that_are_all_equal_give_one_label_in_every_resample(setting, number):
     match, neurons = draw(images=80, concepts=40, units=4)
-    labels = resample_labels(partial(similarity.soft_wpmi, top_k=11, **setting), match, {"fc": neurons})["fc"]
+    function = partial(similarity.soft_wpmi, top_k=11, **setting)
+    labels = resample_labels(function, match, {"fc": neurons}, number=number)["fc"]
     assert set(labels.descriptions) == {"word 000"}
     assert labels.stability.tolist() == [1.0] * 4
     assert labels.stable_set == (("word 000",),) * 4
@@ -236,13 +235,21 @@ def test_layers_together_are_as_each_alone_and_a_seed_gives_the_same_again(name)
 
 
 @pytest.mark.parametrize("name", WITH_TERMS)
-def test_blocks_of_images_and_units_change_nothing(name, monkeypatch):
+def test_blocks_of_images_and_units_change_nothing(name):
     match, neurons = draw(images=60, concepts=20, units=10)
-    whole = resample_labels(FUNCTIONS[name], match, {"fc": neurons})["fc"]
-    monkeypatch.setattr(top_images, "BLOCK_BYTES", 7 * 4 * 20)
-    monkeypatch.setattr(importlib.import_module("cd_exp.stability.resample_terms"), "CELLS", 1)
-    parts = resample_labels(FUNCTIONS[name], match, {"fc": neurons})["fc"]
-    assert np.abs(whole.stability - parts.stability).mean() < 0.01
+    function, names, images = similarity.bind(FUNCTIONS[name]), names_of(match), len(neurons)
+    terms = function.terms(images)
+    layers = {"fc": strongest_images(neurons, min(images, images_reached(terms.count)))}
+    candidates = {"fc": _best_candidates(function(match, neurons), len(names), names)}
+    ordered, counts = alphabetical_order(names), draw_resamples(images, RESAMPLES, seed=3)
+
+    def chosen(**limits):
+        inputs = (match, layers, candidates, ordered, counts, lambda share: None)
+        return resample_terms(terms, prior_read(function), *inputs, **limits)["fc"]
+
+    whole, parts = chosen(), chosen(block_bytes=7 * 4 * 20, cells=1)
+    assert whole.shape == (RESAMPLES, 10)
+    assert (whole != parts).float().mean() < 0.01
 
 
 @pytest.mark.parametrize("name", [*WITH_TERMS, "rank_reorder"])
