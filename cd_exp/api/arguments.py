@@ -85,7 +85,10 @@ def _names_by_layer(truth: Any) -> dict[str, Any]:
             if other is not None:
                 raise InputError(f"{where} holds {other!r}, expected names as text, empty where nothing is known")
             layer_names = tuple(name or "" for name in layer_names)
-        names[layer.partition(":")[0]] = layer_names
+        plain = layer.partition(":")[0]
+        if plain in names:
+            raise InputError(f"truth names the units of {plain!r} twice; a pooling makes no other units: leave one out")
+        names[plain] = layer_names
     return names
 
 

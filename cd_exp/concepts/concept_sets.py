@@ -259,12 +259,25 @@ def read_names(names: str | Sequence[str], *, setting: str = "model.class_names"
 
     A blank line is a unit of which nothing is known. Lines that all end in their numbers are put in that order.
     `imagenet` gives the lines of synonyms that the paper used.
+
+    Raises:
+        InputError: the list holds what is no text, or no name at all; as `read_list`.
     """
-    if not isinstance(names, str):
-        return tuple(name.strip() for name in names)
-    if names == "imagenet":
-        return published_names()
-    return _in_order(read_list(names, setting=setting))
+    if isinstance(names, str):
+        read = published_names() if names == "imagenet" else _in_order(read_list(names, setting=setting))
+    elif isinstance(names, Sequence):
+        other = next((name for name in names if not isinstance(name, str)), "")
+        if other != "":  # YAML reads null, no and 7 as other things than names
+            raise InputError(
+                f"{setting} holds {other!r}, which is no text; put it in quotes, or '' where nothing is known of a unit"
+            )
+        read = tuple(name.strip() for name in names)
+    else:
+        raise InputError(f"{setting} is of type {type(names).__name__}; expected a file, or a list of names in order")
+    if not read or (isinstance(names, str) and not any(read)):
+        where = f"{setting}={names}" if isinstance(names, str) else setting
+        raise InputError(f"{where} holds no name; give one per unit, or leave {setting} out where nothing is known")
+    return read
 
 
 def _in_order(listed: NameList) -> tuple[str, ...]:

@@ -308,6 +308,9 @@ def _refuse_formats(lines: Sequence[str], where: str, only: Sequence[str] = ()) 
                 _refuse(where, shown, what)
         if not only and len(shown) >= 2:
             _refuse_marks(shown, where)
+    tab = next((line for line in lines if "\t" in line), None)
+    if tab is not None and not only:
+        raise InputError(f"{where}: a line has a second column behind a tab, {tab[:40]!r}; give the names alone")
 
 
 def _refuse_marks(lines: Sequence[str], where: str) -> None:
@@ -327,14 +330,20 @@ def _refuse_marks(lines: Sequence[str], where: str) -> None:
 
 
 def _refuse(where: str, lines: Sequence[str], what: str) -> None:
-    raise InputError(f"{where}: every line {what}, as {lines[-1][:40]!r}; give the names alone, one a line")
+    numbers = "; names that are numbers go into a list of texts in place of the file" if what == "is a number" else ""
+    raise InputError(f"{where}: every line {what}, as {lines[-1][:40]!r}; give the names alone, one a line{numbers}")
 
 
 def _is_numbered(lines: Sequence[str]) -> bool:
-    """Whether the lines are numbered from 0 or 1."""
-    matches = [re.match(r"[{(\[]?\s*(\d+)\s*[\s.:,;)\]].*\S", line) for line in lines]
+    """Whether the lines are numbered from 0 or 1; a number alone is a unit without a name.
+
+    Two lines from 1 on may be names (`1 pound`, `2 pounds`); nobody counts those from 0.
+    """
+    matches = [re.fullmatch(r"[{(\[]?\s*(\d+)(?:\s*[\s.:,;)\]].*)?", line) for line in lines]
     numbers = [int(match[1]) for match in matches if match]
-    return len(lines) >= MANY and any(numbers == list(range(first, first + len(lines))) for first in (0, 1))
+    named = any(not line.isdecimal() for line in lines)
+    counted = next((first for first in (0, 1) if numbers == [*range(first, first + len(lines))]), None)
+    return named and counted is not None and len(lines) >= (MANY if counted else 2)
 
 
 def _flatten_classes(parsed: Mapping[str, Any], file: Path, where: str, flatten: bool) -> NameList:
@@ -380,7 +389,7 @@ def _text(file: Path, setting: str) -> str:
         data = file.read_bytes()
     except OSError as error:
         raise InputError(f"{setting}={file} cannot be read: {error.strerror}") from error
-    return _decode_text(data, file)
+    return decode_text(data, file)
 
 
 def _check_lines(lines: list[str], file: Path) -> list[str]:
@@ -395,9 +404,13 @@ def _check_lines(lines: list[str], file: Path) -> list[str]:
     return lines
 
 
-def _decode_text(data: bytes, file: Path) -> str:
-    """The text, by its byte order mark, by where its zero bytes are, or as UTF-8."""
-    encoding = next((encoding for mark, encoding in MARKS if data.startswith(mark)), None) or _strip_byte_mark(data)
+def decode_text(data: bytes, file: Path) -> str:
+    """The text of a file, by its byte order mark, by where its zero bytes are, or as UTF-8.
+
+    Raises:
+        InputError: it is none of these; names the line and the byte.
+    """
+    encoding = next((encoding for mark, encoding in MARKS if data.startswith(mark)), None) or _guess_encoding(data)
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
@@ -407,15 +420,24 @@ def _decode_text(data: bytes, file: Path) -> str:
         raise InputError(f"{file} is not {name}: {position} is 0x{data[error.start]:02x}; save it as UTF-8") from error
 
 
-def _strip_byte_mark(data: bytes) -> str:
-    """UTF-16 where the zero bytes lie on one side of the pairs: those of Latin letters and of line ends do."""
+def _guess_encoding(data: bytes) -> str:
+    """UTF-16 where the zero bytes lie on one side of the pairs: those of Latin letters and of line ends do.
+
+    A zero byte in a file of Latin letters makes no UTF-16 of it: there, most pairs have one.
+    """
     if len(data) % 2 == 0 and b"\0" in data:
         even, odd = data[::2].count(0), data[1::2].count(0)
-        if odd and not even:
-            return "utf-16-le"
-        if even and not odd:
-            return "utf-16-be"
+        if (even == 0) != (odd == 0) and (4 * (even + odd) > len(data) or not _is_utf8(data)):
+            return "utf-16-be" if even else "utf-16-le"
     return "utf-8-sig"
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _json(text: str, file: Path) -> list[str] | dict[str, Any] | None:

@@ -1,8 +1,9 @@
 """When two names are the same: one rule for every table, and beside it the rule that the paper's numbers were made by.
 
 The rule. Names are equal when they share a normal form. A name has one for each of its parts between commas (a line of
-the ImageNet classes lists synonyms: `tench, Tinca tinca`). In each, case is ignored, and `-`, `_`, `/` and spaces are
-one separator. Three spellings belong to certain lists, so the list decides (`NameMatcher.of`):
+the ImageNet classes lists synonyms: `tench, Tinca tinca`). In each, case and the way an accent is encoded are ignored,
+and `-`, `_`, `/` and spaces are one separator. Three spellings belong to certain lists, so the list decides
+(`NameMatcher.of`):
 
 - Broden marks scenes with `-s` and colours with `-c`. The marks are dropped in a list in which at least one name in
   twenty carries one and no other name ends in `-c`: `red-c` is red there, and `vitamin-c` is never vitamin.
@@ -20,6 +21,7 @@ Network Dissection named 24 of them.
 """
 
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -104,7 +106,8 @@ def _make_matcher(listed: tuple[str, ...]) -> NameMatcher:
 
 
 def _normal_form(part: str) -> str:
-    return _SEPARATORS.sub(" ", part).strip().casefold()
+    composed = part if part.isascii() else unicodedata.normalize("NFC", part)  # macOS writes e and an accent for \u00e9
+    return _SEPARATORS.sub(" ", composed).strip().casefold()
 
 
 def plain_name(name: str) -> str:

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from cd_exp.concepts import read_names
+from cd_exp.errors import InputError
 from cd_exp.io.text import read_list
 from cd_exp.records import Accepted
 
@@ -42,10 +43,13 @@ class Recipe:
     @cached_property
     def truth(self) -> Mapping[str, tuple[Accepted, ...]]:
         """The accepted names of each unit of the final layer, and of the hidden layers that have names."""
-        names_by_layer = {
-            layer: read_names(names, setting=f"model.hidden_truth.{layer}")
-            for layer, names in self.hidden_truth.items()
-        }
+        names_by_layer: dict[str, tuple[str, ...]] = {}
+        for layer, names in self.hidden_truth.items():
+            plain = layer.partition(":")[0]  # a pooling in the name of a layer does not matter
+            if plain in names_by_layer or (plain == self.final and self.classes):
+                other = "model.class_names names its units" if plain == self.final else "another entry names its units"
+                raise InputError(f"model.hidden_truth.{layer}: {other} too; leave one of the two out")
+            names_by_layer[plain] = read_names(names, setting=f"model.hidden_truth.{layer}")
         if self.final and self.classes:
             names_by_layer[self.final] = self.classes
         return {layer: tuple((name,) if name else None for name in names) for layer, names in names_by_layer.items()}

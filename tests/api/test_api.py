@@ -470,6 +470,7 @@ WRONG = {
         (_needs, "similarity needs strength, which no run gives: bind it with functools.partial"),
     ],
     "truth": [
+        ({"fc:max": ["a"], "fc": ["b"]}, "truth names the units of 'fc' twice"),
         (3, "truth is of type int, expected {layer: names}"),
         (["red"], "truth is of type list"),
         ({"mixed": 3}, r"truth\['mixed'\] is of type int"),

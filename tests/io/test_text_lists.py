@@ -48,6 +48,8 @@ def test_undecodable_bytes_are_placed(tmp_path, mark):
     ("data", "message"),
     [
         (b"cat\nd\x1b[31mog\n", r"line 2 holds the control character U\+001B at column 2"),
+        (b"cat\n\ndo\x00gs", r"line 3 holds the control character U\+0000 at column 3"),  # of even length
+        (b"cat\x00dog\nwolf\x00fox\n", r"line 1 holds the control character U\+0000 at column 4"),
         (b"cat\n\ndo\x00g", r"line 3 holds the control character U\+0000 at column 3"),
         (b"cat\rdog\x0c", r"line 2 holds the control character U\+000C"),
         ("cat\n\ufeffdog".encode(), r"line 2 holds the control character U\+FEFF at column 1"),  # two files joined
@@ -96,6 +98,11 @@ REFUSED = [
     ("0\n1\n2\n", "every line is a number"),
     ("0.5\n0.25\n", "every line is a number"),
     ('["3", "4"]', "every line is a number"),
+    ("0\n1\n2\n", "names that are numbers go into a list of texts in place of the file"),
+    ("0 cat\n1 dog\n", "every line begins with a running number"),
+    ("0 tench\n1\n2 shark\n", "every line begins with a running number"),  # a unit without a name
+    ("1. tench\n2.\n3. shark\n", "every line begins with a running number"),
+    ("tench\t1\n2\nshark\t3\n", r"a line has a second column behind a tab, 'tench\\t1'"),
     ("0\ttench\n1\tgoldfish\n2\tshark\n", "every line begins with a running number"),
     ("1. tench\n2. goldfish\n3. shark\n", r"running number, as '3. shark'; give the names alone, one a line"),
     ("[0] tench\n[1] goldfish\n[2] shark\n", "every line begins with a running number"),
@@ -270,3 +277,28 @@ def test_what_all_names_have_in_common_is_refused(words, around, heading):
         (Path(folder) / "list.txt").write_text("\n".join((["classes"] if heading else []) + lines))
         with pytest.raises(InputError, match=r"give the names alone, one a line|give one name a line"):
             read_list(Path(folder) / "list.txt", setting="x")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["cat", None], r"x holds None, which is no text; put it in quotes, or '' where nothing is known of a unit"),
+        (["cat", 7], "x holds 7, which is no text"),
+        ([True, "cat"], "x holds True, which is no text"),
+        ([["cat"], "dog"], r"x holds \['cat'\], which is no text"),
+        ({"cat", "dog"}, "x is of type set; expected a file, or a list of names in order"),
+        ({"cat": 0}, "x is of type dict; expected"),
+        (None, "x is of type NoneType; expected"),
+        ([], "x holds no name; give one per unit, or leave x out where nothing is known"),
+    ],
+)
+def test_a_list_of_names_holds_texts_in_an_order(names, message):
+    with pytest.raises(InputError, match=message):
+        read_names(names, setting="x")
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "[]"])
+def test_a_file_without_a_name_is_no_list_of_names(tmp_path, content):
+    (tmp_path / "classes.txt").write_text(content)
+    with pytest.raises(InputError, match=r"x=.*classes.txt holds no name; give one per unit, or leave x out"):
+        read_names(str(tmp_path / "classes.txt"), setting="x")

@@ -200,3 +200,10 @@ def test_the_concepts_are_read_once_for_all_layers_and_not_at_all_where_nothing_
     for truth in ([("word 3 of a list",)], [None, ("word 4 of a list",), ("none",)]):
         accepted_columns(truth, names)
     assert _columns_of.cache_info().misses == 1
+
+
+def test_an_accent_is_the_same_however_it_is_encoded():
+    composed, decomposed = "caf\u00e9 au lait", "Cafe\u0301-au-lait"
+    assert are_same_name(composed, decomposed)
+    assert [columns.tolist() for columns in accepted_columns([(decomposed,)], ["tea", composed])] == [[1]]
+    assert not are_same_name(composed, "cafe au lait")

@@ -152,6 +152,23 @@ def test_names_that_are_not_one_a_unit_are_refused(weights, settings, layer, uni
         find_truth(recipe(weights, **settings), layer, units=units)
 
 
+def test_a_pooling_in_the_name_of_a_layer_with_names_does_not_matter(weights):
+    model = recipe(weights, hidden_truth={"layer4:mean": ["a", "", "c"]})
+    assert find_truth(model, "layer4:max", units=3) == (("a",), None, ("c",))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hidden_truth": {"layer4": ["a"], "layer4:max": ["b"]}}, r"layer4:max: another entry names its units too"),
+        ({"class_names": ["a"], "hidden_truth": {"fc": ["b"]}}, r"truth.fc: model.class_names names its units too"),
+    ],
+)
+def test_the_units_of_a_layer_are_named_once(weights, settings, message):
+    with pytest.raises(InputError, match=message):
+        find_truth(recipe(weights, **settings), "fc", units=1)
+
+
 def test_a_places_list_goes_by_its_numbers(tmp_path):
     (tmp_path / "places.txt").write_text("/b/bakery/shop 2\n\n/a/airfield 0\n")
     assert read_names(str(tmp_path / "places.txt")) == ("airfield", "", "bakery/shop")
