@@ -13,7 +13,8 @@ from cd_exp.errors import InputError, unknown_name_error
 from cd_exp.io.download import is_reachable, refuse_download, show_progress
 from cd_exp.probes.image_files import DecodedImages, NumberedIds
 
-HUB = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+HUB = "https://huggingface.co"
+"""Where data sets come from, unless `HF_ENDPOINT` names a mirror."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -100,10 +101,11 @@ def huggingface(
 
 def _check_hub(path: str) -> None:
     """Refuse a data set that has to be downloaded, where that is withheld or cannot work."""
-    refuse_download(f"dataset {path}", f"{HUB}/datasets/{path}")  # it may be in the hub's cache all the same
-    if not is_reachable(HUB):
+    hub = os.environ.get("HF_ENDPOINT") or HUB
+    refuse_download(f"dataset {path}", f"{hub}/datasets/{path}")  # it may be in the hub's cache all the same
+    if not is_reachable(hub):
         raise InputError(
-            f"probe.path={path} is no folder here and {HUB} cannot be reached; "
+            f"probe.path={path} is no folder here and {hub} cannot be reached; "
             "set probe.path=DIR to a local copy, or HF_HUB_OFFLINE=1 to use what the hub's cache holds"
         )
 

@@ -26,7 +26,7 @@ def test_local_images_saved_tables_and_errors(tree, tmp_path, monkeypatch):
     import datasets
 
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.setattr(sys.modules["cd_exp.probes.huggingface"], "HUB", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     probe = huggingface(path=str(tree), split="train")
     assert [image.getpixel((0, 0))[0] for image in probe] == [1, 2, 3]

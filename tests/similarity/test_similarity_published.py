@@ -1,6 +1,5 @@
 """Every function against its formula, written out slowly, and against what the published code returned."""
 
-import importlib
 from functools import partial
 
 import literal_similarity as literal
@@ -13,6 +12,7 @@ from torch.testing import assert_close
 from cd_exp import similarity
 from cd_exp.records import ConceptActivations
 from cd_exp.similarity import top_images
+from cd_exp.similarity.cos_cubed import CONCEPTS, IMAGES
 from cd_exp.similarity.match import as_top_activations
 from cd_exp.similarity.soft_wpmi import ERROR, LIMITS, _log_polynomial, _membership_and_base, soft_likelihood
 from cd_exp.similarity.wpmi import sum_log_probabilities
@@ -93,14 +93,16 @@ def test_blocks_of_images_change_nothing(world, images):
         assert_close(parts, likelihood(), rtol=0, atol=2e-4)
 
 
-@pytest.mark.parametrize(
-    ("name", "tiles"), [("cos_cubed", {"IMAGES": 13, "CONCEPTS": 5}), ("rank_reorder", {"CELLS": 30})]
-)
-def test_tiles_change_nothing(world, monkeypatch, name, tiles):
-    whole = getattr(similarity, name)(*world)
-    for limit, value in tiles.items():
-        monkeypatch.setattr(importlib.import_module(f"cd_exp.similarity.{name}"), limit, value)
-    assert_close(getattr(similarity, name)(*world), whole, rtol=1e-5, atol=1e-5)
+def test_cos_cubed_of_several_tiles_follows_its_formula():
+    match, neurons = draw(images=IMAGES + 9, concepts=CONCEPTS + 5, units=3)
+    scores = similarity.cos_cubed(match, neurons)
+    assert_close(scores, expected("cos_cubed", match, neurons), rtol=1e-5, atol=1e-5)
+
+
+def test_rank_reorder_of_several_tiles_is_that_of_single_concepts():
+    match, neurons = draw(images=60, concepts=2**10 + 5, units=3)
+    each = similarity.rank_reorder(match, neurons, columns=torch.arange(2**10 + 5).expand(3, -1))
+    assert_close(similarity.rank_reorder(match, neurons), each, rtol=1e-5, atol=1e-5)
 
 
 def test_a_scale_beyond_float32_is_still_a_softmax(world):
