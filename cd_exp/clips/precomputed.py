@@ -15,7 +15,8 @@ from torch import Tensor
 from cd_exp.cache import hash_file
 from cd_exp.clips.base import Clip, ImageTower
 from cd_exp.errors import InputError, MissingTexts
-from cd_exp.io.text import read_lines, shorten_list
+from cd_exp.io.checkpoints import ARRAY_ERRORS
+from cd_exp.io.text import describe_near_miss, read_lines, shorten_list
 from cd_exp.records import Concepts
 
 IMAGES, IDS = "image_embeddings.npy", "images.txt"
@@ -50,7 +51,10 @@ class Precomputed(Clip):
         lines = read_lines(self._file(IDS), setting="clip.folder")
         embeddings = _open_matrix(self._file(IMAGES))
         if len(lines) != len(embeddings):
-            raise InputError(f"{self.folder}: {len(lines)} lines in {IDS}, {len(embeddings)} embeddings in {IMAGES}")
+            raise InputError(
+                f"{self.folder}: {len(lines)} lines in {IDS}{_mention_blank(lines)}, {len(embeddings)} embeddings in "
+                f"{IMAGES}; give one line per embedding"
+            )
         twice = [line for line, count in Counter(lines).items() if count > 1]
         if twice:
             raise InputError(f"{self.folder}/{IDS} has {len(twice)} lines more than once: {shorten_list(twice)}")
@@ -60,8 +64,9 @@ class Precomputed(Clip):
             raise InputError(
                 f"{self.folder}/{IDS} has no line for {len(missing)} of {len(ids)} probe images, "
                 f"the first {missing[0]!r}; the probe's ids must be the lines of {IDS}"
+                f"{describe_near_miss(missing[0], rows)}"
             )
-        return _check_finite(embeddings[[rows[name] for name in ids]], self._file(IMAGES))
+        return _check_finite(embeddings[[rows[name] for name in ids]], self._file(IMAGES), ids)
 
     def image_tower(self) -> ImageTower:
         """There is none: the rows were made elsewhere."""
@@ -87,7 +92,7 @@ class Precomputed(Clip):
                 self._refuse_another(name, row, other, file)
         if whole:
             file, texts = next(iter(whole.items()))
-            return torch.from_numpy(_check_finite(texts, self._texts_of(file)))
+            return torch.from_numpy(_check_finite(texts, self._texts_of(file), concepts.names))
         wanted = set(concepts.names)
         row_of_name: dict[str, np.ndarray] = {}
         holding = {file: held for file, held in files.items() if wanted.issubset(held[0])}
@@ -100,11 +105,12 @@ class Precomputed(Clip):
             raise MissingTexts(
                 f"{self.folder} has no text embedding of {len(missing)} of {len(concepts.names)} concepts, "
                 f"the first {missing[0]!r}; choose concepts from its *{NAMES}, or a clip that embeds texts"
+                f"{describe_near_miss(missing[0], [name for listed, _ in files.values() for name in listed])}"
             )
         rows = [row_of_name[name] for name in concepts.names]
         if len({len(row) for row in rows}) > 1:
             raise InputError(f"{self.folder}: the *{TEXTS} files differ in their number of columns")
-        return torch.from_numpy(_check_finite(np.stack(rows), Path(self.folder)))
+        return torch.from_numpy(_check_finite(np.stack(rows), Path(self.folder), concepts.names))
 
     def _refuse_another(self, name: str, row: np.ndarray, other: np.ndarray, file: Path) -> None:
         """Two rows of one name must be one embedding: those of other prompts are another concept set."""
@@ -119,7 +125,9 @@ class Precomputed(Clip):
         names = [name.strip() for name in read_lines(names_file, setting="clip.folder")]
         texts = _open_matrix(self._texts_of(names_file))
         if len(names) != len(texts):
-            raise InputError(f"{names_file}: {len(names)} names for {len(texts)} embeddings")
+            raise InputError(
+                f"{names_file}: {len(names)} names{_mention_blank(names)} for {len(texts)} embeddings; give one each"
+            )
         width = _open_matrix(self._file(IMAGES)).shape[1]
         if texts.shape[1] != width:
             made = f"{texts.shape[1]} columns, {IMAGES} has {width}"
@@ -147,8 +155,7 @@ def _open_matrix(path: Path) -> np.ndarray:
             raise InputError(f"{path} is an archive of several arrays; one is expected, written with numpy.save")
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        # Of pickles, text, cut-off files and objects; numpy then advises to allow pickles, which would run their code.
+    except ARRAY_ERRORS as error:  # numpy then advises to allow pickles, which would run their code
         raise InputError(f"{path} is no array of numbers in numpy's format; write it with numpy.save") from error
     if values.ndim != 2 or 0 in values.shape:
         raise InputError(f"{path} has the shape {tuple(values.shape)}; a row of numbers for each line is expected")
@@ -159,19 +166,26 @@ def _open_matrix(path: Path) -> np.ndarray:
 
 def _have_same_direction(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two embeddings of a text agree; their lengths are of no use."""
-    if a.shape != b.shape or np.array_equal(a, b):
-        return True  # files of another width are refused together
+    if a.shape != b.shape or np.array_equal(a, b, equal_nan=True):
+        return True  # files of another width, and rows that are not finite, are refused together
     first, second = a.astype(np.float64), b.astype(np.float64)
     return bool(first @ second >= _AGREE * np.linalg.norm(first) * np.linalg.norm(second))
 
 
-def _check_finite(values: np.ndarray, path: Path) -> Float[np.ndarray, "rows dim"]:
-    """The rows as float32, each a direction: finite and not zero."""
+def _mention_blank(lines: Sequence[str]) -> str:
+    blank = next((number for number, line in enumerate(lines, 1) if not line.strip()), None)
+    return "" if blank is None else f" (line {blank} is blank)"
+
+
+def _check_finite(values: np.ndarray, path: Path, names: Sequence[str]) -> Float[np.ndarray, "rows dim"]:
+    """The rows as float32, each a direction: finite and not zero. They are called by the names that they were found by:
+    their numbers among those of a run say nothing of the file.
+    """
     with np.errstate(over="ignore"):  # what is too large becomes infinite
         rows = np.array(values, dtype=np.float32, order="C")
     wrong = np.flatnonzero(~np.isfinite(rows).all(1) | ~rows.any(1))
     if len(wrong):
         raise InputError(
-            f"{path}: {len(wrong)} rows are zero, infinite or not a number, the first is row {wrong[0] + 1}"
+            f"{path}: {len(wrong)} rows are zero, infinite or not a number, the first is that of {names[wrong[0]]!r}"
         )
     return rows

@@ -1,14 +1,38 @@
 """What lies in files that torch saved: the one finder of `model.weights`, `clip.weights` and `units.weights`."""
 
+import tokenize
+import zipfile
+import zlib
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
 from torch import Tensor
 
 State = Mapping[str, Tensor]
+
+ARRAY_ERRORS = (
+    ValueError,
+    TypeError,
+    KeyError,
+    OSError,
+    EOFError,
+    SyntaxError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What `numpy.load` raises on a file that is cut off, damaged or none of its own."""
+
+
+def describe_array_error(path: Path, error: BaseException) -> str:
+    """Why numpy cannot read a file, on one line; its advice to allow pickles, which would run code, is left out."""
+    if "pickle" in str(error) or "Python objects" in str(error):
+        begins = path.read_bytes()[:1] if path.is_file() else b""
+        return "it holds Python objects" if begins in (b"\x93", b"P") else "it is no file of numpy's"
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def load_plain(source: Any) -> Any:

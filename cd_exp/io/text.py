@@ -109,6 +109,17 @@ def cut_text(text: str, most: int) -> str:
     return visible if len(visible) <= most else f"{visible[: most - 1]}…"
 
 
+def describe_near_miss(name: str, lines: Iterable[str]) -> str:
+    """For an error about a name that no line is: the line that differs from it in blanks or encoded accents alone.
+
+    >>> describe_near_miss("caf\\u00e9.jpg", ["cafe\\u0301.jpg"])
+    "; its line 'cafe\\\\u0301.jpg' differs from 'caf\\\\xe9.jpg' in blanks or in how accents are encoded"
+    """
+    wanted = unicodedata.normalize("NFC", name.strip())
+    twin = next((line for line in lines if unicodedata.normalize("NFC", line.strip()) == wanted), None)
+    return "" if twin is None else f"; its line {twin!a} differs from {name!a} in blanks or in how accents are encoded"
+
+
 def shorten_list(items: Sequence[object]) -> str:
     """The first few of many, and how many more there are.
 

@@ -15,7 +15,8 @@ from cd_exp.activation_stats import ActivationStatistics, summarise_dense, summa
 from cd_exp.cache import hash_file
 from cd_exp.errors import InputError
 from cd_exp.hooks import Layer
-from cd_exp.io.text import read_lines, shorten_list
+from cd_exp.io.checkpoints import ARRAY_ERRORS, describe_array_error
+from cd_exp.io.text import describe_near_miss, read_lines, shorten_list
 from cd_exp.records import Accepted, TargetModel, TopActivations
 from cd_exp.units.encoder import Pool, check_names, pool_latents
 from cd_exp.units.files import check_path, open_array
@@ -148,6 +149,9 @@ class ActivationMatrix:
         if not listing.is_file():
             raise InputError(f"{listing} is not there; it names the image of each row, one a line")
         lines = read_lines(listing, setting="units.path")
+        blank = next((number for number, line in enumerate(lines, 1) if not line.strip()), None)
+        if blank is not None:
+            raise InputError(f"line {blank} of {listing} is blank; a row has the id of an image: remove the line")
         row_of_name = {line: number for number, line in enumerate(lines)}
         if len(row_of_name) != len(lines):
             twice = next(line for number, line in enumerate(lines) if row_of_name[line] != number)
@@ -170,6 +174,7 @@ class ActivationMatrix:
             raise InputError(
                 f"units.path={self.path}: {IMAGES} has no line for {len(missing)} of {len(ids)} probe images "
                 f"({shorten_list(missing)}); the probe's ids must be lines of it, as with probe=ids probe.path={IMAGES}"
+                f"{describe_near_miss(missing[0], self.rows)}"
             )
         over = len(self.rows) - len(set(ids))
         note = f"{self.path}: rows of images that are not in the probe, skipped: {over}"
@@ -205,11 +210,20 @@ class ActivationMatrix:
             tokens = f" x {self.tokens_per_image} tokens" if self.tokens_per_image > 1 else ""
             raise InputError(
                 f"{path} has {source.shape[0]} rows for {len(self.rows)} images{tokens} of {IMAGES}; "
-                "set units.tokens_per_image where an image has several"
+                f"{_suggest_rows(source.shape, len(self.rows), expected)}"
             )
         if not source.shape[1]:
             raise InputError(f"{path} has no columns; expected [images, units]")
         return source
+
+
+def _suggest_rows(shape: Sequence[int], images: int, expected: int) -> str:
+    """What makes the rows fit: rows of several tokens, a transposed matrix, or as many lines as rows."""
+    if images and shape[0] and shape[0] % images == 0:
+        return f"set units.tokens_per_image={shape[0] // images} where these are the rows of an image"
+    if shape[1] == expected:
+        return "it is transposed: save its transpose, [images, units]"
+    return f"give {IMAGES} one line per row, or per units.tokens_per_image rows"
 
 
 class _Dense:
@@ -223,11 +237,16 @@ class _Dense:
         self.shape = self.values.shape
 
     def take(self, rows: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.asarray(self.values[rows], dtype=np.float32))
+        return _as_single(self.values[rows])
 
     def columns(self, rows: np.ndarray, size: int) -> Iterator[Tensor]:
         for start in range(0, self.shape[1], size):
-            yield torch.from_numpy(np.asarray(self.values[:, start : start + size][rows], dtype=np.float32))
+            yield _as_single(self.values[:, start : start + size][rows])
+
+
+def _as_single(values: np.ndarray) -> Tensor:
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused by name
+        return torch.from_numpy(np.asarray(values, dtype=np.float32))
 
 
 class _Csr:
@@ -267,7 +286,11 @@ def _open_source(path: Path) -> "_Dense | _Csr":
 def _open_npz(path: Path) -> "_Dense | _Csr":
     """A `.npz` file: scipy's CSR, or one dense array."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file:  # numpy leaves it open where it is no archive
+            archive = np.load(file, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
+                right = path.with_suffix(".npy").name
+                raise InputError(f"{path} holds a single array, as .npy does; rename it to {right}")
             names = set(archive.files)
             if len(names) == 1:
                 return _Dense(path, archive[archive.files[0]])
@@ -281,8 +304,8 @@ def _open_npz(path: Path) -> "_Dense | _Csr":
             return _Csr(_open_csr(path, {name: archive[name] for name in CSR}))
     except InputError:
         raise
-    except (ValueError, OSError, EOFError, KeyError, TypeError) as error:
-        raise InputError(f"{path} cannot be read as a matrix: {' '.join(str(error).split())[:200]}") from error
+    except ARRAY_ERRORS as error:
+        raise InputError(f"{path} cannot be read as a matrix: {describe_array_error(path, error)}") from error
 
 
 def _open_csr(path: Path, parts: Mapping[str, np.ndarray]) -> Any:
@@ -293,7 +316,7 @@ def _open_csr(path: Path, parts: Mapping[str, np.ndarray]) -> Any:
     for name in CSR[1:]:
         if parts[name].dtype.kind not in "iu":
             raise InputError(f"{path}: {name} holds {parts[name].dtype}; expected whole numbers")
-    data = parts["data"] if parts["data"].dtype.kind == "b" else parts["data"].astype(np.float32, copy=False)
+    data = parts["data"] if parts["data"].dtype.kind == "b" else _as_single(parts["data"]).numpy()
     matrix = csr_array((data, parts["indices"], parts["indptr"]), shape=tuple(parts["shape"]))
     matrix.check_format(full_check=True)
     return matrix
@@ -308,6 +331,7 @@ def _check_values(values: Tensor, path: Path, *, first: int = 0) -> Tensor:
     broken = (~torch.isfinite(values)).any(dim=0).nonzero().flatten()
     if len(broken):
         raise InputError(
-            f"{path}: unit {first + int(broken[0])} has a value that is not finite, as have {len(broken)} units"
+            f"{path}: unit {first + int(broken[0])} has a value that is not finite in single precision, as have "
+            f"{len(broken)} units"
         )
     return values

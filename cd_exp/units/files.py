@@ -3,7 +3,6 @@
 import io
 import json
 import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cd_exp.errors import InputError
-from cd_exp.io.checkpoints import find_states, load_plain, plain_values
+from cd_exp.io.checkpoints import ARRAY_ERRORS, describe_array_error, find_states, load_plain, plain_values
 
 CONVERT = "; ".join(
     (
@@ -66,8 +65,9 @@ def open_array(path: Path, *, setting: str) -> np.ndarray:
     """
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError, SyntaxError) as error:
-        raise InputError(f"{setting}={path} cannot be read as an array of numbers: {_shorten_error(error)}") from error
+    except ARRAY_ERRORS as error:
+        why = f"{describe_array_error(path, error)}; write it with numpy.save"
+        raise InputError(f"{setting}={path} cannot be read as an array of numbers: {why}") from error
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub":
         kind = values.dtype if isinstance(values, np.ndarray) else "several arrays"
         raise InputError(f"{setting}={path} holds {kind}; expected real numbers")
@@ -103,17 +103,9 @@ def _read_file(path: Path, *, setting: str) -> Held:
             f"{setting}={path} pickles an object, which is never loaded; where you trust it, convert it in Python: "
             f"{line}"
         ) from error
-    except (
-        SafetensorError,
-        RuntimeError,
-        ValueError,
-        TypeError,
-        OSError,
-        EOFError,
-        KeyError,
-        zipfile.BadZipFile,
-    ) as error:
-        raise InputError(f"{setting}={path} cannot be read as tensors: {_shorten_error(error)}") from error
+    except (SafetensorError, RuntimeError, *ARRAY_ERRORS) as error:
+        why = describe_array_error(path, error) if path.suffix == ".npz" else _shorten_error(error)
+        raise InputError(f"{setting}={path} cannot be read as tensors: {why}") from error
 
 
 def _safetensors(path: Path) -> Held:
@@ -133,10 +125,10 @@ def _parse_value(text: str) -> Any:
 
 def _read_npz(path: Path) -> Held:
     """The numeric arrays of a `.npz`, in this machine's byte order; single texts beside them are settings."""
-    opened = np.load(path, allow_pickle=False)
-    if isinstance(opened, np.ndarray):
-        raise ValueError("it is a single array, as .npy is")
-    with opened as archive:
+    with path.open("rb") as file:  # numpy leaves it open where it is no archive
+        archive = np.load(file, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise ValueError("it is a single array, as .npy is")
         arrays = {name: archive[name] for name in archive.files}
     numeric = {name: values for name, values in arrays.items() if values.dtype.kind in "fiubc"}
     texts = {name: values.item() for name, values in arrays.items() if values.dtype.kind == "U" and values.ndim == 0}

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -237,13 +238,14 @@ def directions(*, layer: str, path: str, pool: Pool = "mean", truth: Truth | Non
     check_names(pool=pool)
     file = check_path(path, setting="units.path")
     if file.suffix == ".npy":
-        matrix = torch.from_numpy(open_array(file, setting="units.path").astype("float32"))
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused by its row
+            matrix = torch.from_numpy(open_array(file, setting="units.path").astype("float32"))
     else:
         states = read_tensors(file, setting="units.path").states
         tensors = {name: tensor for state in states.values() for name, tensor in state.items()}
         if len(tensors) != 1:
             raise InputError(f"units.path={path} holds {', '.join(tensors) or 'no numbers'}; expected one matrix")
-        matrix = next(iter(tensors.values())).float()
+        matrix = next(iter(tensors.values())).detach().float()
     if matrix.ndim != 2:
         raise InputError(f"units.path={path} has {matrix.ndim} axes; expected [directions, width]")
     encoding = LatentPooling(make_projection(matrix, path=path), pool, {"directions": hash_file(file), "pool": pool})

@@ -40,13 +40,33 @@ def test_the_key_of_finished_embeddings_is_their_content(folder):
     [
         (lambda f: (f / "images.txt").unlink(), r"has no images.txt"),
         (lambda f: (f / "images.txt").write_text("a.png\n"), r"1 lines in images.txt, 3 embeddings"),
+        (
+            lambda f: (f / "images.txt").write_text("a.png\nb.png\nc.png\n\n"),
+            r"4 lines in images.txt \(line 4 is blank\)",
+        ),
         (lambda f: (f / "images.txt").write_text("a.png\nb.png\nd.png\n"), r"has no line for 1 of 1 probe images"),
+        (
+            lambda f: (f / "images.txt").write_text("a.png\nb.png\nc.png \n"),
+            r"its line 'c.png ' differs from 'c.png' in",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(folder, change, message):
     change(folder)
     with pytest.raises(InputError, match=message):
         Precomputed(str(folder)).stored_images(["c.png"])
+
+
+def test_rows_that_are_not_finite_are_called_by_name_not_by_their_place_in_the_run(folder):
+    values = np.ones((4, 4))
+    values[1, 0] = np.nan
+    np.save(folder / "image_embeddings.npy", values[:3])
+    with pytest.raises(InputError, match=r"1 rows are .* the first is that of 'b.png'"):
+        Precomputed(str(folder)).stored_images(["b.png", "a.png"])
+    np.save(folder / "animals_text.npy", values[:2])
+    for asked in (("dog", "cat"), ("tree", "cat")):
+        with pytest.raises(InputError, match=r"1 rows are .* the first is that of 'cat'"):
+            Precomputed(str(folder)).embed(Concepts(asked), device=CPU)
 
 
 def test_texts_that_are_not_there_are_named(folder):
@@ -124,7 +144,7 @@ def array(values: np.ndarray, **options: bool) -> bytes:
             array(np.array([[1, 2, 3, 4], [1, np.nan, 3, 4], [0, 1, 1, 1.0]])),
             "1 rows are zero, infinite or not a number",
         ),
-        (array(np.array([[1, 2, 3, 4], [1, np.inf, 3, 4], [0, 0, 0, 0.0]])), "the first is row 2"),
+        (array(np.array([[1, 2, 3, 4], [1, np.inf, 3, 4], [0, 0, 0, 0.0]])), "the first is that of 'b.png'"),
         (archive()[:60], "is an archive of several arrays"),
         (archive(), "is an archive of several arrays"),
     ],

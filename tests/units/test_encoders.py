@@ -157,7 +157,7 @@ def test_arrays_of_another_byte_order_are_read_and_texts_beside_them_are_passed_
 
 
 def test_directions_come_as_a_bare_tensor_too(tmp_path):
-    torch.save(WEIGHT.T, tmp_path / "d.pt")
+    torch.save(torch.nn.Parameter(WEIGHT.T), tmp_path / "d.pt")  # a tensor with a gradient, as a module's weight is
     encoding = directions(layer="fc", path=str(tmp_path / "d.pt")).encoding
     torch.testing.assert_close(encoding(POSITIONS), (POSITIONS @ WEIGHT).mean(dim=1))
 

@@ -69,11 +69,26 @@ def test_sparse_and_dense_are_the_same_with_tokens_too(tmp_path_factory, seed, t
     ("files", "asked", "message"),
     [
         ({"a": values()}, [*IDS, "e.png"], r"has no line for 1 of 5 probe images \(e\.png\)"),
-        ({"a": values(rows=3)}, IDS, r"a\.npy has 3 rows for 4 images of images\.txt; set units\.tokens_per_image"),
+        (
+            {"a": values(rows=3)},
+            IDS,
+            r"a\.npy has 3 rows for 4 images of images\.txt; give images\.txt one line per row",
+        ),
+        ({"a": values(rows=8)}, IDS, r"a\.npy has 8 rows for 4 images of images\.txt; set units\.tokens_per_image=2 "),
+        (
+            {"a": values().T},
+            IDS,
+            r"a\.npy has 5 rows for 4 images of images\.txt; it is transposed: save its transpose",
+        ),
+        (
+            {"a": values().astype(float) * 1e300 + 1e300},
+            IDS,
+            "unit 0 has a value that is not finite in single precision",
+        ),
         ({"a": values()[:, 0]}, IDS, r"a\.npy has 1 axes; expected \[images, units\]"),
         ({"a": values().astype(complex)}, IDS, "holds complex128; expected real numbers"),
         ({"a": np.array([["x"] * 5] * 4)}, IDS, "holds <U1; expected real numbers"),
-        ({"a": values() * np.nan}, IDS, "unit 0 has a value that is not finite, as have 5 units"),
+        ({"a": values() * np.nan}, IDS, "unit 0 has a value that is not finite in single precision, as have 5 units"),
         ({"a": csc_array(values())}, IDS, r"of format csc; save it as CSR: matrix\.tocsr\(\)"),
     ],
 )
@@ -229,3 +244,48 @@ def test_a_value_that_is_not_finite_is_named_by_its_number_in_the_layer(tmp_path
     broken[1, 4] = np.inf
     with pytest.raises(InputError, match="unit 4 has a value that is not finite"):
         list(ActivationMatrix(str(folder(tmp_path, a=broken))).iterate_blocks("a", IDS, width=2))
+
+
+def cut_off(path):
+    np.savez(path.with_suffix(".npz"), values())
+    path.with_suffix(".npz").write_bytes(path.with_suffix(".npz").read_bytes()[:-30])
+
+
+def single_array(path):
+    with path.with_suffix(".npz").open("wb") as file:
+        np.save(file, values())
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (cut_off, r"a\.npz cannot be read as a matrix: File is not a zip file"),
+        (single_array, r"a\.npz holds a single array, as \.npy does; rename it to a\.npy"),
+        (lambda path: path.write_text("1,2\n3,4\n"), "it is no file of numpy's; write it with numpy.save"),
+        (lambda path: np.save(path, np.array([[None]])), "it holds Python objects; write it with numpy.save"),
+        (
+            lambda path: (np.save(path, values()), path.write_bytes(path.read_bytes().replace(b"(4, 5)", b"(4,(5)"))),
+            "cannot be read as an array of numbers",
+        ),
+    ],
+)
+def test_a_damaged_file_is_one_line(tmp_path, write, message):
+    write(folder(tmp_path) / "a.npy")
+    with pytest.raises(InputError, match=message) as error:
+        ActivationMatrix(str(tmp_path)).file_activations(IDS)
+    assert "allow_pickle" not in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["a", "b", "c", ""], r"line 4 of .*images\.txt is blank; a row has the id of an image: remove the line"),
+        (["", "b", "c", "a"], "line 1 of .* is blank"),
+        (["cafe\u0301", "b", "c", "d"], r"its line 'cafe\\u0301' differs from 'caf\\xe9' in blanks or in how accents"),
+        (["caf\u00e9 ", "b", "c", "d"], r"its line 'caf\\xe9 ' differs from 'caf\\xe9' in blanks"),
+    ],
+)
+def test_what_is_wrong_with_a_line_of_the_images_is_said(tmp_path, lines, message):
+    with pytest.raises(InputError, match=message):
+        ActivationMatrix(str(folder(tmp_path, ids=lines, a=values()))).file_activations(["caf\u00e9"])
