@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from cd_exp.errors import InputError, OneLineParser, unknown_name_error
-from cd_exp.evaluation.baselines.published import Line, parse_row, read_label_lines
+from cd_exp.evaluation.baselines.published import parse_row, read_label_lines, read_weighted_sum
 from cd_exp.io.atomic import report_disk_errors, write_file
 from cd_exp.io.command import print_json, report_error
 from cd_exp.io.text import escape_for_terminal, format_csv, split_names
@@ -109,9 +109,9 @@ def _read_file(path: Path, *, layer: str | None) -> tuple[list[UnitLabels], list
     rows = []
     for number, line in lines:
         unit, labels, score = parse_row(path, number, line, layout)
-        weights = _weights(line)
+        weights: tuple[float, ...] = ()
         if "concept0" in layout.columns:  # whose score is the first weight
-            score = math.nan
+            score, weights = math.nan, tuple(weight for _, weight in read_weighted_sum(line))
         elif labels and line.get("top5", "").startswith(labels[0]):
             labels = split_names(line["top5"])
         rows.append(UnitLabels(line["layer"].strip() if layout.has_layer else str(layer), unit, labels, score, weights))
@@ -122,13 +122,6 @@ def _read_file(path: Path, *, layer: str | None) -> tuple[list[UnitLabels], list
 
 def _is_numbered(column: str, names: Iterable[str]) -> bool:
     return any(column.startswith(name) and column.removeprefix(name).isdecimal() for name in names)
-
-
-def _weights(line: Line) -> tuple[float, ...]:
-    """The weights of a sum, of the concepts whose weight is not 0, in the order of the file."""
-    numbers = [name.removeprefix("concept") for name in line if _is_numbered(name, ["concept"])]
-    weights = [(float(line.get(f"weight{number}") or 0), line[f"concept{number}"].strip()) for number in numbers]
-    return tuple(weight for weight, name in weights if weight != 0 and name)
 
 
 def _refuse_twice(rows: Sequence[UnitLabels], path: Path) -> None:

@@ -75,6 +75,17 @@ def split_names(cell: str) -> tuple[str, ...]:
     return tuple("" if part == _EMPTY else re.sub(r"\\(.)", r"\1", part, flags=re.DOTALL) for part in parts)
 
 
+def refuse_repeated(columns: Sequence[str], path: Path) -> None:
+    """Refuse a table with two columns of one name, of which a reader would take the last without a word.
+
+    Raises:
+        InputError: names the first of them.
+    """
+    twice = next((name for at, name in enumerate(columns) if name.strip() and name in columns[:at]), None)
+    if twice is not None:
+        raise InputError(f"{path} has two columns {twice!r}; rename one, or take it out")
+
+
 def format_csv(rows: Iterable[Sequence[object]]) -> str:
     """Rows as the text of a CSV file that every reader takes apart into the same cells.
 

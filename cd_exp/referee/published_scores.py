@@ -11,6 +11,7 @@ is what its column `layer` says, or else the last part of its name: `MILAN/resne
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from cd_exp.errors import InputError
+from cd_exp.io.text import decode_text, refuse_repeated
 from cd_exp.metrics.intervals import clopper_pearson_interval
 from cd_exp.metrics.significance import rank_correlations
 from cd_exp.records import Labels
@@ -69,14 +71,15 @@ def read_score_table(path: Path) -> ScoreTable:
         InputError: it cannot be read, lacks a column, lists a unit twice, or holds what is no number.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = decode_text(path.read_bytes(), path)
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
         rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, csv.Error) as error:
         raise InputError(
             f"{path} cannot be read as a table of scores: {getattr(error, 'strerror', None) or error}"
         ) from error
     header = list(reader.fieldnames or ())
+    refuse_repeated(header, path)
     sums = "description" not in header
     for name in ("unit", SCORE, "concept0" if sums else "description"):
         if name not in header:
@@ -89,16 +92,16 @@ def read_score_table(path: Path) -> ScoreTable:
     for number, row in enumerate(rows, start=2):
         if None in row or None in row.values():
             raise InputError(f"{path}, line {number}: not the {len(header)} columns of the header")
-    rows.sort(key=lambda row: _number(path, row, "unit"))
-    units = np.array([int(_number(path, row, "unit")) for row in rows])
-    if (np.diff(units) == 0).any() or units[0] < 0:
-        raise InputError(f"{path} lists unit {units[:-1][np.diff(units) == 0][:1].tolist()} twice; each stands once")
+    units = _sort_units(path, rows)
+    layers = dict.fromkeys(row.get("layer", "").strip() for row in rows)
+    if len(layers) > 1:
+        raise InputError(f"{path} is of several layers, {', '.join(map(repr, layers))}; give a table of each")
     terms = [_terms(path, row) if sums else [(1.0, row["description"].strip())] for row in rows]
     network, _, layer = path.stem.rpartition("_")
     return ScoreTable(
         method=path.resolve().parent.name,
         network=network,
-        layer=rows[0].get("layer") or layer or path.stem,
+        layer=next(iter(layers)) or layer or path.stem,
         units=units,
         labels=tuple(own[0][1] if own else "" for own in terms),
         explanations=tuple(" + ".join(f"{w:.2f} {name}" for w, name in own) if sums else own[0][1] for own in terms),
@@ -106,6 +109,19 @@ def read_score_table(path: Path) -> ScoreTable:
             name: np.array([_number(path, row, name) for row in rows]) for name in header if name.startswith("sim ")
         },
     )
+
+
+def _sort_units(path: Path, rows: list[dict[str, str]]) -> Int[np.ndarray, " units"]:
+    """Put the rows in unit order, each unit once."""
+    wrong = next((row["unit"] for row in rows if not row["unit"].strip().isdecimal()), None)
+    if wrong is not None:
+        raise InputError(f"{path} lists unit {wrong!r}; expected whole numbers from 0")
+    rows.sort(key=lambda row: int(row["unit"]))
+    units = np.array([int(row["unit"]) for row in rows])
+    twice = units[1:][np.diff(units) == 0]
+    if len(twice):
+        raise InputError(f"{path} lists unit {twice[0]} twice; each stands once")
+    return units
 
 
 def _terms(path: Path, row: Mapping[str, str]) -> list[tuple[float, str]]:
@@ -121,9 +137,12 @@ def _terms(path: Path, row: Mapping[str, str]) -> list[tuple[float, str]]:
 
 def _number(path: Path, row: Mapping[str, str], column: str) -> float:
     try:
-        return float(row[column])
-    except (ValueError, KeyError) as error:
-        raise InputError(f"{path}, unit {row.get('unit', '?')}: {column} {row.get(column)!r} is no number") from error
+        value = float(row[column])
+    except (ValueError, KeyError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"{path}, unit {row.get('unit', '?')}: {column} {row.get(column)!r} is no finite number")
+    return value
 
 
 @dataclass(frozen=True)

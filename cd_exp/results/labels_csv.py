@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cd_exp.errors import InputError
-from cd_exp.io.text import format_csv, join_names, split_names
+from cd_exp.io.text import format_csv, join_names, refuse_repeated, split_names
 from cd_exp.records import FLAGS, Accepted, Labels
 
 if TYPE_CHECKING:
@@ -129,8 +129,11 @@ def read_judged(path: Path, methods: Mapping[str, Mapping[str, Labels]]) -> dict
     """
     if not path.is_file():
         return {method: dict(layers) for method, layers in methods.items()}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets put a byte order mark in front
+            rows = list(csv.reader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} is no table as a run writes it: {error}; {AGAIN}") from error
     if (
         not rows
         or tuple(rows[0]) != JUDGED_COLUMNS
@@ -138,6 +141,10 @@ def read_judged(path: Path, methods: Mapping[str, Mapping[str, Labels]]) -> dict
     ):
         raise InputError(f"{path} is not a table of {', '.join(JUDGED_COLUMNS)}; {AGAIN}")
     verdicts = {(method, layer, unit): int(right) for layer, unit, method, right in rows[1:]}
+    labels_of = ((method, layer, of) for method, layers in methods.items() for layer, of in layers.items())
+    units = {(method, layer, str(unit)) for method, layer, of in labels_of for unit in of.units}
+    if len(verdicts) < len(rows) - 1 or not verdicts.keys() <= units:
+        raise InputError(f"{path} judges a unit twice, or one that no table of labels has; {AGAIN}")
     return {
         method: {
             layer: replace(
@@ -161,9 +168,10 @@ def read_labels_csv(path: Path) -> dict[str, Labels]:
         InputError: there is no such file, it lacks the columns that a run writes, or a row was cut off or edited.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets put a byte order mark in front
             reader = csv.DictReader(file)
             rows, header = list(reader), tuple(reader.fieldnames or ())
+            refuse_repeated(header, path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}; give the folder of a finished run") from error
     except (UnicodeDecodeError, csv.Error) as error:

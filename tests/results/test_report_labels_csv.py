@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 from cd_exp.errors import InputError
 from cd_exp.explorer.payload import NameTable, decode_array, describe_table
 from cd_exp.records import FLAGS, Labels
-from cd_exp.results.labels_csv import COLUMNS, Column, format_labels, label_columns, make_frame, read_labels_csv
+from cd_exp.results.labels_csv import (
+    COLUMNS,
+    Column,
+    format_labels,
+    label_columns,
+    make_frame,
+    read_judged,
+    read_labels_csv,
+)
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 numbers = st.one_of(st.just(np.nan), st.floats(-1e6, 1e6).map(lambda value: float(f"{value:.6g}")))
@@ -131,4 +139,31 @@ def test_what_is_no_file_of_a_run_is_one_line(tmp_path):
         read_labels_csv(tmp_path / "labels.csv")
     (tmp_path / "labels.csv").write_text("layer,unit\nfc,0\n")
     with pytest.raises(InputError, match=r"labels.csv has no column 'description'; expected layer, unit, description"):
+        read_labels_csv(tmp_path / "labels.csv")
+
+
+def judged_labels():
+    return {"clip_dissect": {"fc": Labels(layer="fc", units=np.arange(2), top=(("a",), ("b",)), similarity=np.ones(2))}}
+
+
+def test_verdicts_are_read_of_a_file_that_a_spreadsheet_saved(tmp_path):
+    path = tmp_path / "judged.csv"
+    path.write_text("layer,unit,method,right\nfc,1,clip_dissect,1\n", encoding="utf-8-sig")
+    assert read_judged(path, judged_labels())["clip_dissect"]["fc"].verdicts.tolist() == [-1, 1]
+
+
+@pytest.mark.parametrize(
+    "rows", ["fc,2,clip_dissect,1", "fc,01,clip_dissect,1", "fc,0,other,1", "fc,0,clip_dissect,1\nfc,0,clip_dissect,0"]
+)
+def test_verdicts_of_no_unit_or_twice_of_one_are_refused(tmp_path, rows):
+    path = tmp_path / "judged.csv"
+    path.write_text(f"layer,unit,method,right\n{rows}\n")
+    with pytest.raises(InputError, match=r"judged\.csv judges a unit twice, or one that no table of labels has"):
+        read_judged(path, judged_labels())
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    header = "layer,unit,description,similarity,top5,description"
+    (tmp_path / "labels.csv").write_text(f"{header}\nfc,0,cat,1,cat,dog\n")
+    with pytest.raises(InputError, match=r"labels\.csv has two columns 'description'; rename one, or take it out"):
         read_labels_csv(tmp_path / "labels.csv")

@@ -10,6 +10,7 @@
 | Linear Explanations | layer, unit, concept0, weight0, ... | 0 | in the file, or to be given |
 | Describe-and-Dissect | Neuron ID, label; or Neuron ID, Label 1, ... | 0 | to be given |
 
+A column `layer` in any of them names the layer of each line.
 
 Labels that others published, read from any of the layouts they come in and matched by layer and unit.
 """
@@ -17,9 +18,10 @@ Labels that others published, read from any of the layouts they come in and matc
 import ast
 import csv
 import io
+import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,7 @@ import numpy as np
 from cd_exp.dissection import RunData
 from cd_exp.errors import InputError, unknown_name_error
 from cd_exp.evaluation.baselines.method import Method
+from cd_exp.io.text import decode_text, refuse_repeated
 from cd_exp.records import Labels, Probe
 
 Line = Mapping[str, str]
@@ -59,24 +62,76 @@ def _single_label(column: str) -> Callable[[Line], tuple[str, ...]]:
 LONGEST = 100_000  # characters of a cell of noun phrases; Python's parser takes hundreds of bytes for each
 
 
-def _read_phrases(line: Line) -> list[tuple[str, float]]:
+def _read_phrases(line: Line) -> dict[str, str]:
+    """Noun phrases with their scores as text, in the order of the file; of a phrase that stands twice the first score.
+
+    Raises:
+        ValueError: the cell holds no list of pairs of a phrase and a score.
+    """
     text = line["concept_set_noun_phrases"]
+    wrong = ValueError("expected a list of (phrase, score), as in [('sea', 0.5)]")
     if len(text) > LONGEST or max(text.count("["), text.count("(")) > LONGEST // 10 or re.search(r"[(\[{]{20}", text):
-        raise ValueError(f"its noun phrases have {len(text)} characters and are no list of pairs")
-    return ast.literal_eval(text)
+        raise wrong
+    try:
+        pairs = ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError) as error:
+        raise wrong from error
+    if not isinstance(pairs, (list, tuple)):
+        raise wrong
+    phrases: dict[str, str] = {}
+    for pair in pairs:
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not isinstance(pair[0], str) or not pair[0].strip():
+            raise wrong
+        phrases.setdefault(pair[0].strip(), str(pair[1]))
+    return phrases
 
 
-def _weighted_concepts(line: Line) -> tuple[str, ...]:
-    """The concepts of a weighted sum, in the order of the file: columns without a concept hold a weight of 0."""
-    numbers = [name.removeprefix("concept") for name in line if name.removeprefix("concept").isdecimal()]
-    held = [(line[f"concept{number}"].strip(), line.get(f"weight{number}") or "0") for number in numbers]
-    return tuple(name for name, weight in held if name and float(weight) != 0)
+def _numbers_behind(prefix: str, line: Line) -> list[str]:
+    """The numbers of the columns `PREFIX0`, `PREFIX1`, ..., in their order."""
+    numbers = [name.removeprefix(prefix) for name in line if name.startswith(prefix)]
+    return sorted(filter(str.isdecimal, numbers), key=int)
+
+
+def read_weighted_sum(line: Line) -> list[tuple[str, float]]:
+    """The concepts of a weighted sum with their weights, in the order of their numbers; those of weight 0 are unused.
+
+    Raises:
+        ValueError: a concept without a weight, a weight without a concept, or one that is no finite number.
+    """
+    terms = []
+    for number in _numbers_behind("concept", line):
+        name, weight = line[f"concept{number}"].strip(), line.get(f"weight{number}", "").strip()
+        value = _parse_finite(weight) if weight or not name else None
+        if value is None and (name or weight):
+            raise ValueError(f"weight{number} of {name!r} is {weight!r}; expected a number, 0 where it is unused")
+        if value and not name:
+            raise ValueError(f"concept{number} of weight {weight} is blank; give it a name, or the weight 0")
+        if value:
+            terms.append((name, value))
+    return terms
+
+
+def _parse_finite(text: str) -> float | None:
+    """A number; None for all else, such as infinity or Python's `1_000`."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and "_" not in text else None
 
 
 def _numbered_labels(line: Line) -> tuple[str, ...]:
-    """`Label 1`, `Label 2`, ...: blank ones and those said twice are left out."""
-    names = (text.strip() for column, text in line.items() if column.startswith("Label "))
+    """`Label 1`, `Label 2`, ... in the order of their numbers: blank ones and those said twice are left out."""
+    names = (line[f"Label {number}"].strip() for number in _numbers_behind("Label ", line))
     return tuple(dict.fromkeys(name for name in names if name))
+
+
+def _first_weight(line: Line) -> str:
+    return str(next((weight for _, weight in read_weighted_sum(line)), ""))
+
+
+def _weighted_concepts(line: Line) -> tuple[str, ...]:
+    return tuple(name for name, _ in read_weighted_sum(line))
 
 
 LAYOUTS = (
@@ -88,12 +143,12 @@ LAYOUTS = (
     LabelFile(  # CoSy takes the first noun phrase for the label
         ("group", "concept_set_noun_phrases"),
         "group",
-        lambda line: tuple(str(phrase) for phrase, _ in _read_phrases(line)),
-        lambda line: str(next((score for _, score in _read_phrases(line)), "")),
+        lambda line: tuple(_read_phrases(line)),
+        lambda line: next(iter(_read_phrases(line).values()), ""),
     ),
     LabelFile(("unit", "description"), "unit", _single_label("description"), lambda line: line.get("similarity", "")),
-    LabelFile(("layer", "unit", "concept0", "weight0"), "unit", _weighted_concepts, lambda line: line["weight0"]),
-    LabelFile(("unit", "concept0", "weight0"), "unit", _weighted_concepts, lambda line: line["weight0"]),
+    LabelFile(("layer", "unit", "concept0", "weight0"), "unit", _weighted_concepts, _first_weight),
+    LabelFile(("unit", "concept0", "weight0"), "unit", _weighted_concepts, _first_weight),
     LabelFile(("Neuron ID", "label"), "Neuron ID", _single_label("label"), lambda line: ""),
     LabelFile(("Neuron ID", "Label 1"), "Neuron ID", _numbered_labels, lambda line: ""),
 )
@@ -102,16 +157,20 @@ LAYOUTS = (
 def read_label_lines(path: Path) -> tuple[LabelFile, list[tuple[int, Line]]]:
     """The layout of a file and its lines, numbered as an editor counts them; InputError where it is none."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = decode_text(path.read_bytes(), path)
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        columns = list(reader.fieldnames or ())
+        if text.strip() and not any(columns):
+            raise InputError(f"{path}: line 1 is blank; expected the header there: remove blank lines above it")
+        refuse_repeated(columns, path)
         lines: list[tuple[int, Line]] = [(reader.line_num, line) for line in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, csv.Error) as error:
         raise InputError(
             f"{path} cannot be read as a file of labels: {getattr(error, 'strerror', None) or error}"
         ) from error
     if not lines:
-        raise InputError(f"{path} is empty; expected a header and a line for each unit")
-    columns = list(reader.fieldnames or ())
+        what = f"has no line below {text.strip()[:40]!r}" if text.strip() else "is empty"
+        raise InputError(f"{path} {what}; expected a header and a line for each unit")
     for number, line in lines:
         if None in line or None in line.values():
             raise InputError(
@@ -126,7 +185,12 @@ def _find_layout(path: Path, columns: list[str]) -> LabelFile:
     if missing:
         wanted = "; ".join(",".join(layout.columns) for layout in LAYOUTS)
         raise InputError(f"{path} has no column {missing[0]!r} but {','.join(columns[:8])}; expected one of: {wanted}")
-    return nearest
+    if nearest.has_layer:
+        return nearest
+    other = next((column for column in columns if column.strip().casefold() == "layer" != column), None)
+    if other is not None:
+        raise InputError(f"{path} has a column {other!r}; call it 'layer', or take it out and set baseline.layer")
+    return replace(nearest, columns=("layer", *nearest.columns)) if "layer" in columns else nearest
 
 
 def parse_row(path: Path, number: int, line: Line, layout: LabelFile) -> Row:
@@ -136,14 +200,15 @@ def parse_row(path: Path, number: int, line: Line, layout: LabelFile) -> Row:
         raise InputError(
             f"{path}, line {number}: {written!r} is no unit; expected a whole number from {layout.first_unit}"
         )
+    if layout.has_layer and not line["layer"].strip():
+        raise InputError(f"{path}, line {number}: the layer is blank; name it there")
     try:
         names, score = layout.labels(line), layout.score(line).strip()
-    except (ValueError, SyntaxError, TypeError) as error:
-        raise InputError(f"{path}, line {number}: expected a list of (phrase, score), as in [('sea', 0.5)]") from error
-    try:
-        similarity = float(score) if score else float("nan")
     except ValueError as error:
-        raise InputError(f"{path}, line {number}: score {score!r} is no number") from error
+        raise InputError(f"{path}, line {number}: {error}") from error
+    similarity = math.nan if score.casefold() in ("", "nan") else _parse_finite(score)
+    if similarity is None:
+        raise InputError(f"{path}, line {number}: score {score!r} is no finite number; leave it blank for none")
     return int(written) - layout.first_unit, names, similarity
 
 
@@ -230,9 +295,16 @@ def read_published_labels(
     if not (layer or layout.has_layer):
         raise InputError(f"{path} does not say which layer it labels; give it, as in baseline.layer=fc")
     rows: dict[str, list[Row]] = {}
+    written_as: dict[str, str] = {}
     for number, line in lines:
         of_file = line["layer"].strip() if layout.has_layer else str(layer)
-        rows.setdefault((rename or {}).get(of_file, of_file), []).append(parse_row(path, number, line, layout))
+        key = (rename or {}).get(of_file, of_file)
+        if written_as.setdefault(key, of_file) != of_file:
+            raise InputError(
+                f"{path}: baseline.rename makes {key!r} of layer {written_as[key]!r} and of {of_file!r}; give each a "
+                "name of its own"
+            )
+        rows.setdefault(key, []).append(parse_row(path, number, line, layout))
     if layer is not None and layer not in rows:
         raise unknown_name_error("layer", layer, rows, where=f"in {path}")
     chosen = rows if layer is None else {layer: rows[layer]}

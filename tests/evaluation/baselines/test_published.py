@@ -105,7 +105,25 @@ def refused(match: str):
     ("text", "message"),
     [
         ("", "labels.csv is empty; expected a header and a line for each unit"),
-        ("layer,unit,description\n", "labels.csv is empty"),
+        ("layer,unit,description\n", "labels.csv has no line below 'layer,unit,description'; expected a header and"),
+        ("\nlayer,unit,description\nfc,0,sea\n", "labels.csv: line 1 is blank; expected the header there"),
+        ("layer,unit,description,unit\nfc,0,sea,1\n", "labels.csv has two columns 'unit'; rename one, or take it out"),
+        ("layer,unit,description\n,0,sea\n", "labels.csv, line 2: the layer is blank; name it there"),
+        ("Layer,unit,description\nfc,0,sea\n", "labels.csv has a column 'Layer'; call it 'layer', or take it out"),
+        (
+            "layer,unit,description,similarity\nfc,0,sea,-inf\n",
+            "line 2: score '-inf' is no finite number; leave it blank",
+        ),
+        ("layer,unit,description,similarity\nfc,0,sea,1_0\n", "line 2: score '1_0' is no finite number"),
+        (
+            "layer,unit,weight0,concept0,concept1\nfc,0,.7,cat,dog\n",
+            "line 2: weight1 of 'dog' is ''; expected a number, 0 where it is unused",
+        ),
+        ("layer,unit,weight0,concept0\nfc,0,nan,cat\n", "line 2: weight0 of 'cat' is 'nan'; expected a number"),
+        ("layer,unit,weight0,concept0\nfc,0,.5,\n", "line 2: concept0 of weight .5 is blank; give it a name"),
+        ("layer,group,concept_set_noun_phrases\nfc,0,\"{('sea', 0.5)}\"\n", r"expected a list of \(phrase, score\)"),
+        ('layer,group,concept_set_noun_phrases\nfc,0,"[(None, 0.5)]"\n', r"expected a list of \(phrase, score\)"),
+        ("layer,group,concept_set_noun_phrases\nfc,0,\"[('sea', None)]\"\n", "score 'None' is no finite number"),
         (
             "layer,unit,label\nfc,0,sea\n",
             "labels.csv has no column '(description|score)' but layer,unit,label; expected one",
@@ -124,7 +142,7 @@ def refused(match: str):
         ("layer,unit,description\nfc,0,tench, Tinca tinca\n", "labels.csv, line 2: not the 3 columns .* quote labels"),
         ("layer,unit,description\nfc,0\n", "labels.csv, line 2: not the 3 columns"),
         ("layer,unit,description\nfc,0,sea\nfc,0,sky\n", "labels.csv labels unit 0 of fc twice"),
-        ("layer,unit,description,similarity\nfc,0,sea,high\n", "labels.csv, line 2: score 'high' is no number"),
+        ("layer,unit,description,similarity\nfc,0,sea,high\n", "labels.csv, line 2: score 'high' is no finite number"),
         (
             'layer,unit,description\nfc,0,"sea\n',
             "labels.csv cannot be read as a file of labels: unexpected end of data",
@@ -141,8 +159,14 @@ def test_bad_files_are_refused_by_name(written, text, message):
     [
         ("unit,label,score\n0,sea,1\n", "line 2: '0' is no unit; expected a whole number from 1"),
         ("unit,label,score\n1,sea,1\n4,sea,1\n", "labels.csv is a tally of layer4 without unit 2, one of 2 missing"),
-        ("group,concept_set_noun_phrases\n0,sea\n", r"labels.csv, line 2: expected a list of \(phrase, score\), as in"),
-        ("group,concept_set_noun_phrases\n0,[1]\n", r"labels.csv, line 2: expected a list of \(phrase, score\), as in"),
+        (
+            "layer,group,concept_set_noun_phrases\nfc,0,sea\n",
+            r"labels.csv, line 2: expected a list of \(phrase, score\), as in",
+        ),
+        (
+            "layer,group,concept_set_noun_phrases\nfc,0,[1]\n",
+            r"labels.csv, line 2: expected a list of \(phrase, score\), as in",
+        ),
     ],
 )
 def test_bad_files_without_layers(written, text, message):
@@ -174,7 +198,7 @@ def test_missing_and_unreadable_files(tmp_path):
     with refused("nowhere.csv cannot be read as a file of labels: No such file"):
         published(tmp_path / "nowhere.csv").labels()
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
-    with refused("binary.csv cannot be read as a file of labels"):
+    with refused("binary.csv is not UTF-16: line 1, byte 3 is 0x00; save it as UTF-8"):
         published(tmp_path / "binary.csv").labels()
 
 
@@ -257,3 +281,44 @@ def test_linear_explanations_hold_a_concept_for_each_weight(written, head, of, l
 )
 def test_describe_and_dissect(written, text, top):
     assert published(written(text), layer="fc").labels()["fc"].top == top
+
+
+@pytest.mark.parametrize(
+    "header", ["layer,unit,label,score", "layer,neuron,concept,metric", "Neuron ID,label,score,layer"]
+)
+def test_a_column_of_layers_goes_before_the_layer_that_is_set(written, header):
+    first = int(header.endswith("label,score"))
+    rows = [{"layer": layer, "unit": first, "neuron": 0, "Neuron ID": 0, "score": 0.5, "metric": 0.5,
+             "label": f"of {layer}", "concept": f"of {layer}"} for layer in ("conv", "fc")]  # fmt: skip
+    text = "\n".join([header, *(",".join(str(row[name]) for name in header.split(",")) for row in rows)])
+    assert published(written(text), layer="fc").labels()["fc"].descriptions == ("of fc",)
+    assert set(published(written(text)).labels()) == {"conv", "fc"}
+    with refused("layer 'layer4' is not in .*labels.csv"):
+        published(written(text), layer="layer4").labels()
+
+
+def test_two_layers_are_not_renamed_into_one(written):
+    path = written("layer,unit,description\nconv,0,sea\nfc,1,sky\n")
+    with refused("baseline.rename makes 'fc' of layer 'conv' and of 'fc'; give each a name of its own"):
+        published(path, rename={"conv": "fc"}).labels()
+
+
+@pytest.mark.parametrize(
+    ("text", "top", "score"),
+    [
+        ("unit,weight1,concept1,weight0,concept0\n0,.2,b,.7,a\n", ("a", "b"), 0.7),
+        ("unit,weight0,concept0,weight1,concept1\n0,0,a,-.2,b\n", ("b",), -0.2),
+        ("Neuron ID,Label 10,Label 2,Label 1,Label score\n0,c,b,a,.5\n", ("a", "b", "c"), np.nan),
+        ("group,concept_set_noun_phrases\n0,\"[(' a ', 0.5), ('b', 0.2), ('a', 0.1)]\"\n", ("a", "b"), 0.5),
+    ],
+)
+def test_labels_go_by_the_numbers_of_their_columns_and_stand_once(written, text, top, score):
+    labels = published(written(text), layer="fc").labels()["fc"]
+    assert labels.top == (top,)
+    np.testing.assert_equal(labels.similarity, [score])
+
+
+def test_a_table_of_a_spreadsheet_in_utf_16_is_read(written):
+    path = written("")
+    path.write_bytes("layer,unit,description\nfc,0,caf\u00e9\n".encode("utf-16"))
+    assert published(path).labels()["fc"].descriptions == ("caf\u00e9",)
