@@ -219,12 +219,15 @@ class Fitted:
         """
         way = "give the file that python -m cd_exp.calibrate wrote"
         try:
-            held = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
-            belief = Belief(**{name: float(value) for name, value in held["p_right"].items()})
-            if not all(math.isfinite(value) for value in vars(belief).values()):
-                raise ValueError("a constant is not finite")
-            return Fitted(str(held["similarity"]), dict(held["settings"]), belief)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            held = json.loads(Path(path).expanduser().read_text(encoding="utf-8-sig"))
+            for name, value in held["p_right"].items():
+                if type(value) not in (int, float) or not math.isfinite(value):
+                    raise ValueError(f"{name} is {value!r}, no finite number")
+            for name, kind in (("similarity", str), ("settings", dict)):
+                if not isinstance(held[name], kind):
+                    raise ValueError(f"{name} is {held[name]!r}, of type {type(held[name]).__name__}")
+            return Fitted(held["similarity"], held["settings"], Belief(**held["p_right"]))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f"calibration.path={path} cannot be read as constants ({error}); {way}") from error
 
     def check(self, function: Callable[..., Any]) -> None:
@@ -233,11 +236,16 @@ class Fitted:
         if name != self.function:
             raise unknown_name_error("similarity", name, [self.function], where="what calibration.path was fitted for")
         for key, value in self.settings.items():
-            if key != "prior_weight" and key in bound and bound[key] != value:
+            if key not in bound:
+                raise unknown_name_error(f"{name}'s setting", key, bound, where="which calibration.path was fitted for")
+            chosen = key == "prior_weight" and bound[key] == "auto" and type(value) in (int, float)  # of each layer
+            if not chosen and (bound[key] != value or isinstance(bound[key], bool) != isinstance(value, bool)):
                 raise InputError(
                     f"calibration.path was fitted for similarity.{key}={value} and the run has {bound[key]}; fit it "
                     "anew on a run with these settings"
                 )
+        if "prior_weight" in bound and "prior_weight" not in self.settings:
+            raise InputError("calibration.path does not say for which prior_weight it was fitted; fit it anew")
 
     def of(self, function: Callable[..., Any]) -> Belief | None:
         """Its constants where a layer was scored with its prior, which a function may choose a layer at a time."""

@@ -8,6 +8,7 @@ Source: hedging, Deng et al., CVPR 2012 (maximum information at a fixed accuracy
 
 import csv
 import math
+import unicodedata
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from torch import Tensor
 from cd_exp.calibration import BackOff, constants_of, general_p
 from cd_exp.concepts.imagenet import class_synsets
 from cd_exp.errors import InputError
+from cd_exp.io.text import read_lines
 from cd_exp.records import Labels, Similarity
 
 ANYTHING = "anything"
@@ -36,6 +38,9 @@ FOLDERS = (
 """Where WordNet's own files lie, Debian's first."""
 
 NLTK = ("~/nltk_data", "/usr/share/nltk_data", "/usr/local/share/nltk_data", "/usr/lib/nltk_data")
+
+DEEPEST = 60
+"""Names above each other: Python's stack ends at a thousand calls; WordNet's nouns have 20."""
 
 Parents = Callable[[str], Sequence[str]]
 
@@ -265,6 +270,8 @@ def _climb(
     if key in way:
         circle = " > ".join([*way[way.index(key) :], key])
         raise InputError(f"the hierarchy goes round: {circle}; every name needs a way up to a root")
+    if len(way) > DEEPEST:
+        raise InputError(f"the hierarchy has more than {DEEPEST} names above {way[0]!r}; leave some out")
     if key not in above:
         own = [_climb(parent, parents, above, depth, (*way, key)) for parent in parents(key) or ()]
         above[key] = frozenset((key,)).union(*own)
@@ -321,32 +328,43 @@ class File:
         above: dict[str, list[str]] = {}
         spelled: dict[str, str] = {}
         for name, parent in self._pairs():
-            above.setdefault(name.casefold(), []).append(parent.casefold())
-            spelled |= {name.casefold(): name, parent.casefold(): parent}
-        keys = [name.casefold() if name.casefold() in spelled else None for name in concepts]
+            above.setdefault(_fold(name), []).append(_fold(parent))
+            spelled |= {_fold(name): name, _fold(parent): parent}
+        keys = [_fold(name) if _fold(name) in spelled else None for name in concepts]
         if not any(keys):
             raise InputError(
                 f"hierarchy.path={self.path} has none of the {len(concepts)} concepts, first {concepts[0]!r}"
             )
-        return taxonomy_of(concepts, lambda key: above.get(key, ()), keys=keys, name=lambda key: spelled.get(key, key))
+        made = taxonomy_of(concepts, lambda key: above.get(key, ()), keys=keys, name=lambda key: spelled.get(key, key))
+        if len(concepts) > 1 and made.nodes == (ANYTHING,):
+            raise InputError(
+                f"hierarchy.path={self.path} has no name above two of the concepts; a line is a name and the name "
+                "above it, in this order"
+            )
+        return made
 
     def _pairs(self) -> Iterator[tuple[str, str]]:
+        lines = read_lines(Path(self.path).expanduser(), setting="hierarchy.path")
+        tabs = any("\t" in line for line in lines)
+        reader = csv.reader(lines, delimiter="\t" if tabs else ",", skipinitialspace=True, strict=True)
         try:
-            text = Path(self.path).expanduser().read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(
-                f"hierarchy.path={self.path} cannot be read: {error}; give a table of name and parent"
-            ) from error
-        tabs = "\t" in text
-        for number, cells in enumerate(csv.reader(text.splitlines(), delimiter="\t" if tabs else ","), start=1):
-            if [cell.strip().casefold() for cell in cells] == ["name", "parent"] or not any(cells):
-                continue
-            if len(cells) != 2 or not all(cell.strip() for cell in cells):
-                raise InputError(
-                    f"line {number} of hierarchy.path={self.path} has {len(cells)} cells, expected a name and the name "
-                    "above it, with a comma or a tab between them"
-                )
-            yield cells[0].strip(), cells[1].strip()
+            for cells in reader:
+                stripped = [cell.strip() for cell in cells]
+                if [cell.casefold() for cell in stripped] == ["name", "parent"] or not any(stripped):
+                    continue
+                if len(cells) != 2 or not all(stripped):
+                    raise InputError(
+                        f"line {reader.line_num} of hierarchy.path={self.path} has {sum(map(bool, stripped))} names in "
+                        f"{len(cells)} cells, expected a name and the name above it, with a comma or a tab between them"
+                    )
+                yield stripped[0], stripped[1]
+        except csv.Error as error:
+            raise InputError(f"line {reader.line_num} of hierarchy.path={self.path} is no table: {error}") from error
+
+
+def _fold(name: str) -> str:
+    """What names are compared by: whatever their case, and however their accents are encoded."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 Hierarchy = WordNet | File

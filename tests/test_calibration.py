@@ -150,7 +150,34 @@ def test_what_cannot_be_fitted_is_one_line(tmp_path, capsys):
         calibrate(stored(tmp_path / "b", truth=False), "fc")
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"similarity": "cos", "settings": {}, "p_right": {"intercept": 1}}', "[1]",
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"prior_weight": 0.4}, r"similarity.prior_weight=0.4 and the run has 0.85; fit it anew"),
+        ({"prior_weight": "0.85"}, r"similarity.prior_weight=0.85 and the run has 0.85"),
+        ({"prior_weight": None}, r"similarity.prior_weight=None and the run has 0.85"),
+        ({}, "does not say for which prior_weight it was fitted"),
+        ({"prior_weight": 0.85, "spraed": 2.0}, "setting 'spraed' is not which calibration.path was fitted for"),
+    ],
+)
+def test_constants_of_another_prior_are_refused_where_the_run_has_its_own(settings, message):
+    fitted = Fitted("whitened_wpmi", settings, Belief(0.0, 1.0, 1.0))
+    with pytest.raises(InputError, match=message):
+        fitted.check(partial(similarity.whitened_wpmi, prior_weight=0.85))
+    Fitted("whitened_wpmi", {"prior_weight": 0.4}, fitted.belief).check(similarity.whitened_wpmi)  # chosen by layer
+
+
+@pytest.mark.parametrize("value", ["true", '"0.5"', "null", "1e999"])
+def test_a_constant_is_a_number(tmp_path, value):
+    path = tmp_path / "own.json"
+    constants = f'{{"intercept": 1, "stability": {value}, "log_margin": 1}}'
+    path.write_text(f'{{"similarity": "cos", "settings": {{}}, "p_right": {constants}}}')
+    with pytest.raises(InputError, match=r"cannot be read as constants \(stability is .*, no finite number\)"):
+        Fitted.read(str(path))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"similarity": null, "settings": {}, "p_right": {}}', "", "{}",
+                                  '{"similarity": "cos", "settings": {}, "p_right": {"intercept": 1}}', "[1]",
                                   '{"similarity": "cos", "settings": {}, "p_right": '
                                   '{"intercept": NaN, "stability": 1, "log_margin": 1}}'])  # fmt: skip
 def test_a_file_that_is_none_is_refused(tmp_path, text):

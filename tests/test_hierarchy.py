@@ -112,6 +112,43 @@ def test_a_circle_is_refused_with_its_way():
         taxonomy_of(["a"], {"a": ["b"], "b": ["a"]}.get)
 
 
+KINDS = "caf\u00e9,building\nbar,building\nbuilding,thing\ndog,thing\n"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        KINDS.encode("utf-8-sig"),
+        KINDS.encode("utf-16"),
+        KINDS.replace("\n", "\r").encode(),
+        KINDS.replace("\n", "\n , \n").encode(),
+        KINDS.replace("\u00e9", "e\u0301").encode(),
+        b'"caf\xc3\xa9", "building"\n"bar", "building"\n"building", "thing"\n"dog", "thing"\n',
+    ],
+)
+def test_a_table_is_the_same_however_it_was_saved(tmp_path, data):
+    (tmp_path / "kinds.csv").write_bytes(data)
+    tree = File(str(tmp_path / "kinds.csv")).taxonomy(["caf\u00e9", "bar", "dog"])
+    assert (tree.nodes, tree.strays) == (("thing", "building"), ())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("animal,cat\nanimal,dog\nanimal,car\n", "has no name above two of the concepts; a line is a name and"),
+        ("cat,\ndog,animal\n", "line 1 of .* has 1 names in 2 cells"),
+        ("cat,animal\ndog\x00,animal\n", r"line 2 holds the control character U\+0000"),
+        ('"cat,animal\ndog,animal\n', "line 2 of .* is no table: unexpected end of data"),
+        ("cat,k0\n" + "".join(f"k{i},k{i + 1}\n" for i in range(3000)), "has more than 60 names above 'cat'"),
+        ("cat," + "a" * 200_000, "line 1 of .* is no table: field larger than field limit"),
+    ],
+)
+def test_a_table_that_says_nothing_or_is_none_is_one_line(tmp_path, text, message):
+    (tmp_path / "kinds.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        File(str(tmp_path / "kinds.csv")).taxonomy(["cat", "dog", "car"])
+
+
 def test_a_table_names_what_is_above(tmp_path):
     path = tmp_path / "kinds.tsv"
     path.write_text("name\tparent\nCat\tanimal\ndog\tanimal\nanimal\tthing\n\n")
@@ -119,13 +156,13 @@ def test_a_table_names_what_is_above(tmp_path):
     assert (tree.nodes, tree.strays) == (("anything", "animal"), ("car",))
     path.write_text("cat\tanimal\tthing\n")
     with pytest.raises(
-        InputError, match=r"line 1 of hierarchy.path=.*kinds.tsv has 3 cells, expected a name and the name"
+        InputError, match=r"line 1 of hierarchy.path=.*kinds.tsv has 3 names in 3 cells, expected a name and the name"
     ):
         File(str(path)).taxonomy(["cat"])
     path.write_text("cat,animal\n")
     with pytest.raises(InputError, match=r"has none of the 1 concepts, first 'dog'"):
         File(str(path)).taxonomy(["dog"])
-    with pytest.raises(InputError, match=r"none.csv cannot be read"):
+    with pytest.raises(InputError, match=r"hierarchy.path=.*none.csv: there is no such file"):
         File(str(tmp_path / "none.csv")).taxonomy(["dog"])
 
 
