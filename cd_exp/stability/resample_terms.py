@@ -1,5 +1,6 @@
 """Labels of resamples for functions that sum terms over the strongest images: no resample scores anything again."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -268,7 +269,9 @@ def interpolation_weights(
     if position is None:
         return ranks.diff(dim=2).float()[..., None], positions.float()[:, None]
     spread, last = DEVIATIONS * (positions + 1).sqrt(), terms.count - 1
-    low, high = (positions - spread).clamp(0, last), (positions + spread).clamp(0, last)
+    # Below the last rank as far as the image there needs: of two strongest images, one at position 15 can be the first.
+    lowest = max(0.0, last - DEVIATIONS * math.sqrt(last + 1))
+    low, high = (positions - spread).clamp(0, lowest), (positions + spread).clamp(0, last)
     shares = torch.linspace(0, 1, NODES, dtype=torch.float64, device=ranks.device)
     nodes = low[:, None] + (high - low).clamp(min=1)[:, None] * shares
     powers = torch.arange(NODES, device=ranks.device)

@@ -171,6 +171,8 @@ def test_terms_follow_the_membership_of_the_rank_in_the_resample():
 @example(count=1, first=1.0, last=0.0, undrawn=0, often=[1], cell=0.5)
 @example(count=5, first=0.9, last=0.9 + 2**-52, undrawn=0, often=[1, 2], cell=0.5)
 @example(count=1, first=0.0, last=2**-52, undrawn=0, often=[0], cell=0.0)
+@example(count=2, first=0.999, last=0.90625, undrawn=14, often=[0, 1], cell=0.5)
+@example(count=5, first=0.999, last=0.9, undrawn=20, often=[1, 1], cell=0.168)
 def test_interpolated_terms_add_up_to_those_of_each_rank(count, first, last, undrawn, often, cell):
     """Even where many images in a row are not drawn, and the rest come far from their place."""
     settings = {"top_k": count, "first_membership": first, "last_membership": last, "scale": 30.0}
