@@ -51,6 +51,7 @@ from cd_exp.records import Probe, TopActivations
 from cd_exp.units import ActivationMatrix, Units, as_units
 
 IMAGES = "clip images"  # the name of CLIP's embeddings beside the layers
+KEEP = ("auto", "lists", "dense")
 
 
 def make_features(
@@ -105,9 +106,7 @@ def _find_absent_shards(collectors: Mapping[str, ActivationWriter], *, verify: b
 
 
 def _choose_shards(todo: Mapping[str, ActivationWriter], images: int) -> None:
-    """One size of shards for all that is missing: as it was begun, or so that the processes get equal shares, and then
-    no larger than the writers have it.
-    """
+    """One size of shards for all that is missing: as it was begun, else so that the processes get equal shares."""
     begun = {size for collector in todo.values() if (size := collector.find_shard_size()) is not None}
     processes = distributed.get_rank_and_size()[1]
     most = min(collector.shard for collector in todo.values())
@@ -277,9 +276,6 @@ def _check_finite(rows: Tensor, readable: Tensor, *, name: str, model: str, dtyp
         raise InputError(f"{name} of {model} gives values that are not finite, first at unit {unit}; {remedy}")
 
 
-KEEP = ("auto", "lists", "dense")
-
-
 def extract(
     model: TargetModel,
     probe: Probe,
@@ -311,34 +307,27 @@ def extract(
         raise InputError(f"probe {probe.name!r} has {len(probe)} image; at least two are needed to tell units apart")
     units = as_units(layers)
     selected = image_columns(model, probe, units, store)
-    collectors = make_layer_writers(
-        model, probe, selected, store=store, settings=settings, strongest=strongest, shard=shard
-    )
+    how: dict[str, Any] = {"store": store, "settings": settings, "shard": shard}
+    collectors = make_layer_writers(model, probe, selected, strongest=strongest, **how)
     stored = clip.stored_images(probe.ids)
     if stored is None:
-        collectors[IMAGES] = make_image_writer(clip, probe, store=store, settings=settings, shard=shard)
+        collectors[IMAGES] = make_image_writer(clip, probe, **how)
     keep_numerics(store)
     made, maps = drop_duplicate_layers(collectors), map_entries(selected, collectors)
     to_make = [layer for layer in selected if layer.name in made]
     with_maps = choose_map_layers(to_make, len(probe)) if settings.maps else ()
     pieces = {name: store.pieces(maps[name]) for name in with_maps}
     make_features(model, probe, clip, to_make, made, store, settings, pieces)
-    listed = isinstance(units, ActivationMatrix) and _is_listed(units, probe, settings, strongest)
-    matrix_values, notes = ({}, units.check(probe.ids)[1]) if listed else units.file_activations(probe.ids)  # type: ignore[attr-defined]
+    matrix = units if isinstance(units, ActivationMatrix) and strongest is not None else None
+    if matrix is not None and not _prefer_lists(settings, sum(matrix.widths.values()), probe):
+        matrix = None
+    values, notes = ({}, matrix.check(probe.ids)[1]) if matrix is not None else units.file_activations(probe.ids)
     for note in notes:
         store.report(note)
-    features = replace(_open_features(probe, collectors, stored, matrix_values, store, settings), maps=maps)
-    if isinstance(units, ActivationMatrix) and listed:
-        return reduce_matrix(units, features, [probe.ids[index] for index in features.kept], strongest or 0)
+    features = replace(_open_features(probe, collectors, stored, values, store, settings), maps=maps)
+    if matrix is not None:
+        return reduce_matrix(matrix, features, [probe.ids[index] for index in features.kept], strongest or 0)
     return features
-
-
-def _is_listed(units: ActivationMatrix, probe: Probe, settings: ExtractionSettings, strongest: int | None) -> bool:
-    """Whether each unit's strongest images are kept of a matrix instead of all its activations."""
-    size = 4 * len(probe) * sum(units.widths.values()) / 1e9
-    return strongest is not None and (
-        settings.keep == "lists" or (settings.keep == "auto" and size > settings.dense_limit)
-    )
 
 
 def make_layer_writers(
@@ -352,7 +341,9 @@ def make_layer_writers(
     shard: int = SHARD,
 ) -> dict[str, ActivationWriter]:
     """What takes the activations of each layer: every one is kept, or each unit's strongest images."""
-    dense = _keep_dense(layers, probe, settings)
+    if settings.keep not in KEEP:
+        raise unknown_name_error("features.keep", settings.keep, KEEP)
+    dense = not _prefer_lists(settings, sum(layer.units for layer in layers), probe)
     writers: dict[str, ActivationWriter] = {}
     for layer in layers:
         content = {**describe_layer_content(model, layer, probe, settings), **computed_with(store)}
@@ -360,7 +351,7 @@ def make_layer_writers(
         if dense or (settings.keep == "auto" and store.holds(activations, verify=False)):
             writers[layer.name] = DenseWriter(store, activations, images=len(probe), shard=shard)
         else:
-            kept = _needed_bytes(strongest, layers, probe)
+            kept = _require_strongest(strongest, layers, probe)
             writers[layer.name] = TopKWriter(store, lists, images=len(probe), kept=kept, shard=shard)
     return writers
 
@@ -380,27 +371,25 @@ def drop_duplicate_layers(collectors: dict[str, ActivationWriter]) -> dict[str, 
     return {name: collectors[name] for name in first.values()}
 
 
-def _keep_dense(layers: Sequence[Layer], probe: Probe, settings: ExtractionSettings) -> bool:
-    if settings.keep not in KEEP:
-        raise unknown_name_error("features.keep", settings.keep, KEEP)
-    return settings.keep == "dense" or (
-        settings.keep == "auto" and _format_gigabytes(layers, probe) <= settings.dense_limit
-    )
+def _prefer_lists(settings: ExtractionSettings, units: int, probe: Probe) -> bool:
+    """Whether each unit's strongest images are kept in place of all activations."""
+    return settings.keep == "lists" or (settings.keep == "auto" and _gigabytes(units, probe) > settings.dense_limit)
 
 
-def _needed_bytes(strongest: int | None, layers: Sequence[Layer], probe: Probe) -> int:
+def _require_strongest(strongest: int | None, layers: Sequence[Layer], probe: Probe) -> int:
     if strongest is not None:
         return strongest
+    units = sum(layer.units for layer in layers)
     raise InputError(
-        f"this run reads all activations of {len(probe)} images x {sum(layer.units for layer in layers)} units, which "
-        f"are {_format_gigabytes(layers, probe):.3g} GB and would not be kept; set features.keep=dense, or do without "
-        "what reads them: a judge, baseline=invert, baseline=linear_explanations, or a similarity that does not read "
-        "each unit's strongest images alone, as similarity=soft_wpmi does"
+        f"this run reads all activations of {len(probe)} images x {units} units, which are "
+        f"{_gigabytes(units, probe):.3g} GB and would not be kept; set features.keep=dense, or do without what reads "
+        "them: a judge, baseline=invert, baseline=linear_explanations, or a similarity that does not read each unit's "
+        "strongest images alone, as similarity=soft_wpmi does"
     )
 
 
-def _format_gigabytes(layers: Sequence[Layer], probe: Probe) -> float:
-    return 4 * len(probe) * sum(layer.units for layer in layers) / 1e9
+def _gigabytes(units: int, probe: Probe) -> float:
+    return 4 * len(probe) * units / 1e9
 
 
 def _open_features(
