@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from jaxtyping import Int
 
 from cd_exp.errors import InputError, unknown_name_error
 from cd_exp.io.download import BRODEN, Archive, locate_archive
-from cd_exp.io.text import read_lines
+from cd_exp.io.text import read_lines, refuse_repeated, shorten_list
 from cd_exp.probes.decoding import decode_rgb
 from cd_exp.probes.image_files import ImageFiles, NamedIds, require_files
 from cd_exp.records import Segmentation
@@ -19,6 +20,10 @@ from cd_exp.records import Segmentation
 META = ("image", "split", "ih", "iw", "sh", "sw")
 SPLITS = ("train", "val")
 NONE, UNKNOWN = -1, -2
+CODES = 2**16 - 1
+"""The largest number of a label that a mask can hold, in red and green."""
+LARGEST = 2**14
+"""Pixels along a side of a mask: published ones have 112."""
 
 
 @dataclass(frozen=True)
@@ -109,16 +114,14 @@ def broden(
         raise unknown_name_error("split", str(split), SPLITS, where="in broden")
     names, categories, numbers = _read_labels(base)
     table = read_table(base / "index.csv", META)
-    listed_categories = [row["name"] for row in read_table(base / "category.csv", ("name",))]
-    columns = [column for column in table[0] if column not in META]
+    listed_categories = [row["name"] for _, row in read_table(base / "category.csv", ("name",))]
+    columns = [column for column in table[0][1] if column not in META]
     for column in columns:
         if column not in listed_categories:
             raise unknown_name_error(
                 "category", column, listed_categories, where=f"in {base / 'category.csv'}, but index.csv has it"
             )
-    listed = [
-        _parse_row(cells, line, columns, base) for line, cells in enumerate(table, 2) if split in (None, cells["split"])
-    ]
+    listed = [_parse_row(cells, line, columns, base) for line, cells in table if split in (None, cells["split"])]
     rows = tuple(row for row in listed if row.masks or row.whole)
     if not rows:
         raise InputError(f"{base / 'index.csv'} lists no annotated image" + (f" of split {split}" if split else ""))
@@ -126,6 +129,10 @@ def broden(
     require_files(base / "images", images, listed_in=str(base / "index.csv"))
     bare = len(listed) - len(rows)
     notes = (f"{base / 'index.csv'}: images without any annotation, left out: {bare}",) if bare else ()
+    twice = [image for image, count in Counter(images).items() if count > 1]
+    if twice:
+        kept = f"images listed more than once, and kept: {len(twice)} ({shorten_list(twice)})"
+        notes += (f"{base / 'index.csv'}: {kept}",)
     return Broden(
         name="broden",
         root=base / "images",
@@ -143,45 +150,82 @@ def _parse_row(cells: Mapping[str, str], line: int, columns: list[str], base: Pa
     items = [item for column in columns for item in cells[column].split(";") if item]
     whole = tuple(int(item) for item in items if item.isdecimal())
     masks = tuple(item for item in items if not item.isdecimal())
-    try:
-        return BrodenRow(cells["image"], line, int(cells["sh"]), int(cells["sw"]), masks, whole)
-    except ValueError as error:
-        raise InputError(f"{base / 'index.csv'}, line {line}: sh and sw must be whole numbers ({error})") from error
+    where = f"{base / 'index.csv'}, line {line}"
+    height, width = (_parse_number(cells[name], f"{where}: {name}", most=LARGEST) for name in ("sh", "sw"))
+    return BrodenRow(cells["image"], line, height, width, masks, whole)
+
+
+def _parse_number(cell: str, where: str, *, most: int) -> int:
+    """A whole number from 1 on."""
+    if not cell.isdecimal() or not 1 <= int(cell) <= most:
+        raise InputError(f"{where} is {cell!r}, expected a whole number from 1 to {most}")
+    return int(cell)
 
 
 def _read_labels(base: Path) -> tuple[tuple[str, ...], tuple[str, ...], Int[np.ndarray, " labels"]]:
     """Names, their categories, and the concept index of each label number."""
-    table = sorted(read_table(base / "label.csv", ("number", "name", "category")), key=lambda row: int(row["number"]))
-    categories = [row["name"] for row in read_table(base / "category.csv", ("name",))]
+    by_number = _read_by_number(base / "label.csv", ("name", "category"))
+    table = [by_number[number] for number in sorted(by_number)]
+    categories = [row["name"] for _, row in read_table(base / "category.csv", ("name",))]
     for row in table:
+        if not row["name"].strip():
+            raise InputError(f"{base / 'label.csv'}: label {row['number']} has no name; fetch the file again")
         for category in re.findall(r"([^;(]+)\(", row["category"]):
             if category not in categories:
                 where = f"in {base / 'category.csv'}, but label {row['name']!r} of label.csv has it"
                 raise unknown_name_error("category", category, categories, where=where)
-    numbers = np.full(max(int(row["number"]) for row in table) + 2, UNKNOWN, np.int32)
+    numbers = np.full(max(by_number) + 2, UNKNOWN, np.int32)
     numbers[0] = NONE
-    numbers[[int(row["number"]) for row in table]] = np.arange(len(table))
+    numbers[sorted(by_number)] = np.arange(len(table))
     main = _find_main_categories(base, categories)
-    missing = [row["name"] for row in table if int(row["number"]) not in main]
+    missing = [by_number[number]["name"] for number in sorted(by_number) if number not in main]
     if missing:
         raise InputError(f"{base}: no c_*.csv lists {missing[0]!r} ({len(missing)} such labels of label.csv)")
-    return tuple(row["name"] for row in table), tuple(main[int(row["number"])] for row in table), numbers
+    return tuple(row["name"] for row in table), tuple(main[number] for number in sorted(by_number)), numbers
+
+
+def _read_by_number(path: Path, columns: tuple[str, ...]) -> dict[int, dict[str, str]]:
+    """The rows of a table of labels by their number, each once."""
+    rows: dict[int, dict[str, str]] = {}
+    for line, row in read_table(path, ("number", *columns)):
+        number = _parse_number(row["number"], f"{path}, line {line}: the number", most=CODES)
+        if number in rows:
+            raise InputError(f"{path}, line {line}: label {number} stands there twice; fetch the file again")
+        rows[number] = row
+    return rows
 
 
 def _find_main_categories(base: Path, categories: list[str]) -> dict[int, str]:
     """The category in which each label number covers most; between equals the later one, as in the original."""
     best: dict[int, tuple[float, int]] = {}
     for rank, category in enumerate(categories):
-        for row in read_table(base / f"c_{category}.csv", ("number", "coverage")):
-            number = int(row["number"])
-            best[number] = max(best.get(number, (0.0, -1)), (float(row["coverage"] or 0), rank))
+        path = base / f"c_{category}.csv"
+        for line, row in read_table(path, ("number", "coverage")):
+            number = _parse_number(row["number"], f"{path}, line {line}: the number", most=CODES)
+            coverage = row["coverage"].strip() or "0"
+            if not re.fullmatch(r"\d*\.?\d+([eE][-+]?\d+)?|\d+\.", coverage):
+                raise InputError(f"{path}: the coverage of label {number} is {coverage!r}, expected a number from 0 on")
+            best[number] = max(best.get(number, (0.0, -1)), (float(coverage), rank))
     return {number: categories[rank] for number, (_, rank) in best.items()}
 
 
-def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """The rows of a CSV file with a header; InputError where the file, a column, or every row is missing."""
-    rows = list(csv.DictReader(read_lines(path, setting="probe.root"), restval=""))
-    missing = [column for column in columns if not rows or column not in rows[0]]
+def read_table(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
+    """The rows of a CSV file with a header, each with its line.
+
+    Raises:
+        InputError: the file, a column or every row is missing, or a row has not the cells of the header.
+    """
+    reader = csv.DictReader(read_lines(path, setting="probe.root"), strict=True)
+    try:
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise InputError(f"{path}, line {reader.line_num} is no table: {error}; fetch the file again") from error
+    header = list(reader.fieldnames or ())
+    missing = [column for column in columns if not rows or column not in header]
     if missing:
         raise InputError(f"{path} has no rows with a column {', '.join(missing)}; it is not Broden's {path.name}")
+    refuse_repeated(header, path)
+    wrong = next((line for line, row in rows if None in row or None in row.values()), None)
+    if wrong is not None:
+        raise InputError(f"{path}, line {wrong}: not the {len(header)} cells of the header; fetch the file again")
     return rows

@@ -238,7 +238,7 @@ def test_tables_that_do_not_fit(root):
 
 def test_index_errors(root):
     edit(root / "index.csv", "val,8,8,4,6", "val,8,8,four,6")
-    with pytest.raises(InputError, match=r"index.csv, line 3: sh and sw must be whole numbers .*'four'"):
+    with pytest.raises(InputError, match=r"index.csv, line 3: sh is 'four', expected a whole number"):
         probes.broden(root=str(root))
     edit(root / "index.csv", "val,8,8,four,6", "val,8,8,4,6")
     (root / "images/a/2.jpg").unlink()
@@ -256,3 +256,39 @@ def test_index_errors(root):
     (root / "index.csv").write_text("\n".join([INDEX.splitlines()[0], INDEX.splitlines()[4]]))
     with pytest.raises(InputError, match=r"index.csv lists no annotated image"):
         probes.broden(root=str(root))
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("label.csv", "2,car,", ",car,", "label.csv, line 3: the number is '', expected a whole number from 1"),
+        ("label.csv", "2,car,", "0,car,", "line 3: the number is '0'"),
+        ("label.csv", "2,car,", "-1,car,", "line 3: the number is '-1'"),
+        ("label.csv", "2,car,", "99999999999,car,", "line 3: the number is '99999999999'"),
+        ("label.csv", "2,car,", "1,car,", "line 3: label 1 stands there twice"),
+        ("label.csv", "2,car,", "2,,", "label 2 has no name"),
+        ("label.csv", "syns", "name", "has two columns 'name'"),
+        ("label.csv", "1.0,\n8", "1.0,,\n8", "line 8: not the 6 cells of the header"),
+        ("index.csv", "8,8,4,6", "8,8,-4,6", r"index.csv, line 3: sh is '-4', expected a whole number from 1 to 16384"),
+        ("index.csv", "8,8,4,6", "8,8,4,99999999999", "line 3: sw is '99999999999'"),
+        ("index.csv", "a/2_object.png,,,,", "a/2_object.png", "line 3: not the 12 cells of the header"),
+        ("index.csv", "a/2.jpg", '"a/2.jpg', "line 2 is no table: unexpected end of data"),
+        ("c_color.csv", "1.5", "nan", "c_color.csv: the coverage of label 1 is 'nan', expected a number from 0 on"),
+        ("c_color.csv", "1.5", "-1", "coverage of label 1 is '-1'"),
+        ("c_color.csv", "1.5", "x", "coverage of label 1 is 'x'"),
+        ("c_color.csv", "1,1,red", "1,x,red", "c_color.csv, line 2: the number is 'x'"),
+    ],
+)
+def test_cells_that_are_wrong_are_named(root, file, old, new, message):
+    edit(root / file, old, new)
+    with pytest.raises(InputError, match=message):
+        probes.broden(root=str(root))
+
+
+def test_lines_are_counted_as_an_editor_does_and_images_listed_twice_are_noted(root):
+    edit(root / "index.csv", "a/2.jpg", "\n\na/2.jpg")
+    edit(root / "index.csv", "b/bare.jpg", "b/3.jpg")
+    edit(root / "index.csv", "4,4,,,,,,\n", "4,4,,,,,6,\n")
+    probe = probes.broden(root=str(root))
+    assert [row.line for row in probe.rows] == [2, 5, 6, 7, 8]
+    assert probe.notes == (f"{root}/index.csv: images listed more than once, and kept: 1 (b/3.jpg)",)
