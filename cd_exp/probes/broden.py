@@ -3,7 +3,7 @@
 import csv
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,22 +127,25 @@ def broden(
         raise InputError(f"{base / 'index.csv'} lists no annotated image" + (f" of split {split}" if split else ""))
     images = [row.image for row in rows]
     require_files(base / "images", images, listed_in=str(base / "index.csv"))
-    bare = len(listed) - len(rows)
-    notes = (f"{base / 'index.csv'}: images without any annotation, left out: {bare}",) if bare else ()
-    twice = [image for image, count in Counter(images).items() if count > 1]
-    if twice:
-        kept = f"images listed more than once, and kept: {len(twice)} ({shorten_list(twice)})"
-        notes += (f"{base / 'index.csv'}: {kept}",)
     return Broden(
         name="broden",
         root=base / "images",
         ids=NamedIds(images),
-        notes=notes,
+        notes=tuple(_describe_index(base / "index.csv", images, bare=len(listed) - len(rows))),
         rows=rows,
         concepts=names,
         categories=categories,
         numbers=numbers,
     )
+
+
+def _describe_index(path: Path, images: Sequence[str], *, bare: int) -> Iterator[str]:
+    """What a reader should know of the list: images that are left out, or stand there twice."""
+    if bare:
+        yield f"{path}: images without any annotation, left out: {bare}"
+    twice = [image for image, count in Counter(images).items() if count > 1]
+    if twice:
+        yield f"{path}: images listed more than once, and kept: {len(twice)} ({shorten_list(twice)})"
 
 
 def _parse_row(cells: Mapping[str, str], line: int, columns: list[str], base: Path) -> BrodenRow:

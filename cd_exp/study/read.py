@@ -18,7 +18,7 @@ from typing import Any
 
 from cd_exp.errors import InputError, unknown_name_error
 from cd_exp.io.atomic import write_file
-from cd_exp.io.text import format_csv
+from cd_exp.io.text import decode_text, format_csv, refuse_repeated
 from cd_exp.study.designs import CANNOT_TELL, NONE
 
 RULES = ("catch", "fast", "straight", "double")
@@ -131,13 +131,11 @@ def _each(paths: Sequence[Path]) -> Iterator[Path]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return decode_text(path.read_bytes(), path)
     except OSError as error:
         raise InputError(
             f"{path} cannot be read: {error.strerror}; give files of answers, or a folder of them"
         ) from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is no text; give the file as the page saved it") from error
 
 
 def _json(text: str, where: str) -> Any:
@@ -168,9 +166,17 @@ def _from_table(study: StudyFolder, path: Path, text: str) -> list[Submission]:
 def _rows(path: Path, text: str) -> list[tuple[int, dict[str, str]]]:
     csv.field_size_limit(2**27)
     try:
-        return list(enumerate(csv.DictReader(io.StringIO(text, newline=""), strict=True), 1))
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        rows = list(enumerate(reader, 1))
     except csv.Error as error:
         raise InputError(f"{path} is no table: {error}; give it as CSV") from error
+    refuse_repeated(list(reader.fieldnames or ()), path)
+    wrong = next((number for number, row in rows if None in row or None in row.values()), None)
+    if wrong is not None:
+        raise InputError(
+            f"{path}, row {wrong}: not the {len(reader.fieldnames or ())} cells of the header; mend the row"
+        )
+    return rows
 
 
 def _submission(study: StudyFolder, content: Any, where: str) -> Submission:
@@ -249,13 +255,15 @@ def parse_columns(words: Sequence[str]) -> dict[str, str]:
     Raises:
         InputError: an unknown name, or one without a column.
     """
-    columns = {}
+    columns: dict[str, str] = {}
     for word in words:
         name, equals, column = word.partition("=")
         if name not in COLUMNS:
             raise unknown_name_error("--columns", name, COLUMNS)
         if not equals or not column:
             raise InputError(f"--columns {word!r} names no column; write it as {name}=COLUMN")
+        if name in columns:
+            raise InputError(f"--columns names two columns of {name}, {columns[name]!r} and {column!r}; leave one out")
         columns[name] = column
     if "answer" not in columns:
         raise InputError("--columns needs answer=COLUMN; a table with a column for each method or rater has a pattern "
@@ -269,7 +277,7 @@ def long_rows(path: Path, columns: Mapping[str, str]) -> list[dict[str, str]]:
     A pattern for the answer, as `{method} E{rater} Rating`, reads every column that fits it.
 
     Raises:
-        InputError: no such file, or no such column.
+        InputError: no such file, no such column, or an answer in a row that does not say whose or of what.
     """
     rows = _rows(path, _text(path))
     header = list(rows[0][1]) if rows else []
@@ -280,13 +288,29 @@ def long_rows(path: Path, columns: Mapping[str, str]) -> list[dict[str, str]]:
     fits = {column: match.groupdict() for column in header if (match := re.fullmatch(pattern, column))}
     if not fits:
         raise unknown_name_error("--columns answer: column", columns["answer"], header, where=f"in {path}")
+    both = next((name for parts in fits.values() for name in parts if name in columns), None)
+    if both is not None:
+        raise InputError(
+            f"--columns names a column of {both}, which stands in the pattern of the answers too; leave one out"
+        )
     table = []
-    for _, row in rows:
-        shared = {name: (row[column] or "").strip() for name, column in columns.items() if name != "answer"}
-        for column, parts in fits.items():
-            if (row[column] or "").strip():
-                table.append({**shared, **parts, "answer": row[column].strip()})
+    for number, row in rows:
+        shared = {name: row[column].strip() for name, column in columns.items() if name != "answer"}
+        answered = [(parts, row[column].strip()) for column, parts in fits.items() if row[column].strip()]
+        blank = next((name for name, value in shared.items() if not value and name != "seconds"), None)
+        if answered and blank is not None:
+            raise InputError(f"{path}, row {number} has an answer and no {blank} under {columns[blank]!r}; fill it in")
+        table += [{**shared, **parts, "answer": answer} for parts, answer in answered]
     return table
+
+
+def _add_answer(answers: dict[str, Answer], answer: Answer, row: Mapping[str, str], *, of: str, source: str) -> None:
+    """Keep a person's answer; one that is given twice counts once, two that differ are refused."""
+    if answers.setdefault(answer.task, answer).answer != answer.answer:
+        raise InputError(
+            f"{source}: rater {row.get('rater', '1')!r} gives {of} answers that differ, the last {row['answer']!r}; "
+            "keep one, or name the column of the people with --columns rater=COLUMN"
+        )
 
 
 def foreign_study(folder: Path, rows: Sequence[Mapping[str, str]], source: str) -> tuple[StudyFolder, list[Submission]]:
@@ -302,13 +326,14 @@ def foreign_study(folder: Path, rows: Sequence[Mapping[str, str]], source: str) 
     trials: dict[str, dict[str, Any]] = {}
     by_rater: dict[str, dict[str, Answer]] = {}
     for row in rows:
-        key = (row.get("layer", ""), row.get("unit", row.get("task", "")), row.get("method", "ratings"))
+        written = row.get("unit", "")
         if row["answer"] not in map(str, range(1, 6)):
             raise InputError(f"{source}: {row['answer']!r} is no rating; expected a whole number from 1 to 5")
-        if not key[1].isdecimal():
+        if not written.isdecimal():
             raise InputError(
-                f"{source}: {key[1]!r} is no unit; name the column of its number with --columns unit=COLUMN"
+                f"{source}: {written!r} is no unit; name the column of its number with --columns unit=COLUMN"
             )
+        key = (row.get("layer", ""), str(int(written)), row.get("method", "ratings"))  # 07 is unit 7
         task = hashlib.sha256(repr(key).encode()).hexdigest()[:8]
         trials[task] = {
             "kind": "task",
@@ -318,7 +343,9 @@ def foreign_study(folder: Path, rows: Sequence[Mapping[str, str]], source: str) 
             "unit": int(key[1]),
             "methods": [key[2]],
         }
-        by_rater.setdefault(row.get("rater", "1"), {})[task] = Answer(task, row["answer"], ms=_ms(row))
+        of = f"unit {key[1]} of {key[0]!r}, {key[2]},"
+        answer = Answer(task, row["answer"], ms=_ms(row))
+        _add_answer(by_rater.setdefault(row.get("rater", "1"), {}), answer, row, of=of, source=source)
     methods = list(dict.fromkeys(trial["methods"][0] for trial in trials.values()))
     digest = hashlib.sha256(json.dumps(list(rows)).encode()).hexdigest()
     study = {"schema": 1, "study": digest[:16], "design": "rating", "collected": "elsewhere", "seed": 0,
@@ -344,17 +371,26 @@ def answers_elsewhere(study: StudyFolder, rows: Sequence[Mapping[str, str]], sou
         texts = [text.lower() for text in study.trials[task]["texts"]]
         if study.design in ("choice", "intruder"):
             value = str(texts.index(value)) if value in texts else str(int(value) - 1) if value.isdecimal() else value
-        answer = Answer(task, value, ms=_ms(row))
-        _check_value(study, answer, source)
-        by_rater.setdefault(row.get("rater", "1"), {}).setdefault(task, answer)
+        answer, allowed = Answer(task, value, ms=_ms(row)), allowed_answers(study.design, study.trials[task])
+        if value not in allowed:
+            counted = [
+                str(int(name) + 1) if name.isdecimal() and study.design != "rating" else name for name in allowed
+            ]
+            raise InputError(f"{source}: {row['answer']!r} is no answer to {task}; expected {', '.join(counted)}")
+        _add_answer(by_rater.setdefault(row.get("rater", "1"), {}), answer, row, of=f"task {task}", source=source)
     return [Submission(rater, 0, "", tuple(answers.values()), source) for rater, answers in by_rater.items()]
 
 
 def _ms(row: Mapping[str, str]) -> int:
+    if not row.get("seconds"):
+        return -1
     try:
-        return round(1000 * float(row["seconds"])) if row.get("seconds") else -1
-    except ValueError as error:
-        raise InputError(f"--columns seconds: {row['seconds']!r} is no number; give seconds") from error
+        ms = round(1000 * float(row["seconds"]))
+    except (ValueError, OverflowError):
+        ms = -1
+    if ms < 0:
+        raise InputError(f"--columns seconds: {row['seconds']!r} is no number from 0 on; give seconds, or nothing")
+    return ms
 
 
 # Who is dropped ------------------------------------------------------------------------------------------------------

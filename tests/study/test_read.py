@@ -15,6 +15,7 @@ from cd_exp.study.read import (
     Submission,
     catch_right,
     fnv,
+    foreign_study,
     judge_submissions,
     load_answers,
     long_rows,
@@ -134,8 +135,8 @@ def test_cut_altered_and_foreign_files_are_one_line(study, answers, made, tmp_pa
     assert "does not say who answered" in refused(capsys, study, path)
     path.write_text('{"some": "thing"}')
     assert "is no file of answers of the page" in refused(capsys, study, path)
-    path.write_bytes(b"\xff\xfe\x00\xff")
-    assert "is no text" in refused(capsys, study, path)
+    path.write_bytes(b"\xff\x00\xfe")
+    assert "is not UTF-8: line 1, byte 1" in refused(capsys, study, path)
     assert "cannot be read" in refused(capsys, study, tmp_path / "none.json")
     foreign = sorted(answers("choice").iterdir())[0]
     assert "is of another study" in refused(capsys, study, foreign)
@@ -221,3 +222,55 @@ def test_wrong_columns_are_one_line(tmp_path, capsys):
 def test_reading_answers_loads_no_network_library():
     code = "import sys, cd_exp.study.__main__, cd_exp.study.read; print(*{'torch', 'scipy', 'PIL'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
+
+
+LONG = "Layer,Unit,Who,Score,Took\nfc,0,a,5,2\nfc,1,a,4,\n"
+OF_LONG = ["layer=Layer", "unit=Unit", "rater=Who", "answer=Score", "seconds=Took"]
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "message"),
+    [
+        (
+            LONG + "fc,1,a,3,2\n",
+            OF_LONG,
+            "rater 'a' gives unit 1 of 'fc', ratings, answers that differ, the last '3'; keep one",
+        ),
+        (LONG + "fc,01,a,3,2\n", OF_LONG, "rater 'a' gives unit 1 of 'fc', ratings, answers that differ"),
+        (LONG + "fc,2,,3,2\n", OF_LONG, "row 3 has an answer and no rater under 'Who'; fill it in"),
+        (LONG + ",2,a,3,2\n", OF_LONG, "row 3 has an answer and no layer under 'Layer'"),
+        (LONG + "fc,2,a,3,-1\n", OF_LONG, "'-1' is no number from 0 on; give seconds, or nothing"),
+        (LONG + "fc,2,a,3,inf\n", OF_LONG, "'inf' is no number from 0 on"),
+        (LONG + "fc,2,a,3\n", OF_LONG, "row 3: not the 5 cells of the header"),
+        (LONG + "fc,2,a,3,1,1\n", OF_LONG, "row 3: not the 5 cells of the header"),
+        (LONG.replace("Took", "Unit"), OF_LONG[:4], "has two columns 'Unit'; rename one, or take it out"),
+        (LONG, [*OF_LONG, "unit=Took"], "--columns names two columns of unit, 'Unit' and 'Took'; leave one out"),
+        (
+            TABLE,
+            ["unit=Unit", "method=Layer", "answer={method} E1 Rating"],
+            "names a column of method, which stands in",
+        ),
+    ],
+)
+def test_tables_from_elsewhere_say_one_thing_or_are_one_line(tmp_path, capsys, text, columns, message):
+    (tmp_path / "t.csv").write_text(text)
+    assert message in refused(capsys, tmp_path / "new", tmp_path / "t.csv", "--columns", *columns)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_row_that_stands_twice_counts_once_and_utf_16_is_read(tmp_path):
+    (tmp_path / "t.csv").write_bytes((LONG + "fc,01,a,4,\n").encode("utf-16"))
+    rows = long_rows(tmp_path / "t.csv", parse_columns(OF_LONG))
+    study, (one,) = foreign_study(tmp_path / "new", rows, "t.csv")
+    assert [(study.trials[answer.task]["unit"], answer.answer) for answer in one.answers] == [(0, "5"), (1, "4")]
+
+
+def test_answers_elsewhere_are_refused_by_the_numbers_that_were_asked_there(made, tmp_path, capsys):
+    folder = shutil.copytree(made("choice"), tmp_path / "study")
+    task, trial = next((i, trial) for i, trial in open_study(folder).trials.items() if trial["kind"] == "task")
+    count = len(trial["texts"])
+    for said in ("0", str(count + 1)):
+        (tmp_path / "t.csv").write_text(f"id,said\n{task},{said}\n")
+        words = (folder, tmp_path / "t.csv", "--columns", "task=id", "answer=said")
+        expected = ", ".join(map(str, range(1, count + 1)))
+        assert f"'{said}' is no answer to {task}; expected {expected}, none" in refused(capsys, *words)
