@@ -157,7 +157,7 @@ def saved(network: Any, path: Path) -> Path:
 
 
 def archive(path: Path, *, images: int) -> str:
-    """CIFAR-100 as it is published, of random pictures; its checksum."""
+    """CIFAR-100 as it is published, of random images; its checksum."""
     records = np.random.default_rng(0).integers(0, 256, (images, 2 + 3072), dtype=np.uint8)
     with tarfile.open(path, "w:gz") as tar:
         for file, rows in (("train.bin", records), ("test.bin", records[:10])):

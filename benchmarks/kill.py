@@ -38,9 +38,9 @@ class Slow:
     def __repr__(self):
         return "Slow()"
 
-    def __call__(self, picture):
+    def __call__(self, image):
         time.sleep(0.0005)
-        return torch.from_numpy(np.array(picture.resize((8, 8)), dtype=np.float32)).permute(2, 0, 1) / 255
+        return torch.from_numpy(np.array(image.resize((8, 8)), dtype=np.float32)).permute(2, 0, 1) / 255
 
 def tiny():
     torch.manual_seed(0)

@@ -50,13 +50,13 @@ class Window(nn.Module):
         self.register_buffer("table", torch.randn(2**20, generator=generator))
         self.last = nn.Identity()
 
-    def forward(self, pictures):
-        number = (pictures[:, :, 0, 0].long() * torch.tensor([65536, 256, 1])).sum(1)
+    def forward(self, images):
+        number = (images[:, :, 0, 0].long() * torch.tensor([65536, 256, 1])).sum(1)
         starts = number * 7919 % (len(self.table) - UNITS)
         return self.last(torch.stack([self.table[start : start + UNITS] for start in starts.tolist()]))
 
-def pixels(picture):
-    return torch.from_numpy(np.array(picture, dtype=np.float32)).permute(2, 0, 1)
+def pixels(image):
+    return torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1)
 
 def wide():
     return Window(), pixels, None
@@ -64,7 +64,7 @@ def wide():
 
 
 class Numbered(Probe):
-    """Pictures that cost nothing to open and carry their number."""
+    """Images that cost nothing to open and carry their number."""
 
     name, fingerprint = "numbered", "numbered"
 

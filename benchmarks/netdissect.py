@@ -70,7 +70,7 @@ def measure(name: str, images: int, runs: int) -> dict[str, float]:
 
 
 class Synthetic(Probe):
-    """Images that carry blocks of concepts, as many as Broden's do; pictures are never asked for."""
+    """Images that carry blocks of concepts, as many as Broden's do; images are never asked for."""
 
     concepts = tuple(f"concept {number}" for number in range(CONCEPTS))
     categories = tuple(CATEGORIES[number % len(CATEGORIES)] for number in range(CONCEPTS))

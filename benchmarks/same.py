@@ -3,7 +3,7 @@
 A move or a rename changes no result, and this shows it: about thirty command lines run in this checkout and in another
 one, each with its own `run.py` and its own cache, and every table, metric, comparison and fingerprint must be equal.
 Columns and keys that one of the two lacks are named, and the others compared. Only command lines are typed, so the two
-checkouts may be laid out differently inside. Not compared are seconds, versions, the commit, pages and pictures.
+checkouts may be laid out differently inside. Not compared are seconds, versions, the commit, pages and images.
 
 Each checkout has one process, which loads torch and the like once and forks for each command line: begun anew, every
 one of them would spend 3 CPU seconds on imports, 3 minutes in all.
@@ -126,7 +126,7 @@ def _begin(folder: Path, checkout: Path, names: list[str]) -> "subprocess.Popen[
 
 
 def _write_files(folder: Path) -> None:
-    """What the command lines read: an encoder, directions, activations, pictures, words and a function of one's own."""
+    """What the command lines read: an encoder, directions, activations, images, words and a function of one's own."""
     import numpy as np
     from PIL import Image
 

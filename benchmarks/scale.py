@@ -70,7 +70,7 @@ def _apart(name: str, size: int, shrink: int) -> dict[str, float]:
 
 
 def extraction(images: int, shrink: int = 1) -> dict[str, float]:
-    """Everything but the networks and the pictures: batches, pooling, shards and their checksums."""
+    """Everything but the networks and the images: batches, pooling, shards and their checksums."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "network.py").write_text(NETWORK)
@@ -94,7 +94,7 @@ def extraction(images: int, shrink: int = 1) -> dict[str, float]:
 
 
 class Grey(Probe):
-    """Pictures that cost nothing to open."""
+    """Images that cost nothing to open."""
 
     name, fingerprint = "grey", "grey"
 

@@ -165,13 +165,13 @@ class Probe(ABC):
 
     def _pixels(self, row: int) -> str:
         try:
-            picture = self[row]
+            image = self[row]
         except (
             OSError,
             ValueError,
         ):  # errors a user can mend are ValueErrors; whoever asks has decoded the others before
             return self.ids[row]
-        return hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).hexdigest()
+        return hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)

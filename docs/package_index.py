@@ -1,8 +1,8 @@
-"""What a package index shows: the README with its pictures and links, and the addresses of the project.
+"""What a package index shows: the README with its images and links, and the addresses of the project.
 
-Hatch runs this when a wheel or sdist is built. An index shows neither pictures nor pages by relative paths. With
-`CD_EXP_ADDRESS=https://HOST/OWNER/NAME` in the environment they become addresses of that repository; without it a
-picture is left out, its description stays, and a link becomes its text: no host is known to this checkout.
+Hatch runs this when a wheel or sdist is built. An index shows neither images nor pages by relative paths. With
+`CD_EXP_ADDRESS=https://HOST/OWNER/NAME` in the environment they become addresses of that repository; without it an
+image is left out, its description stays, and a link becomes its text: no host is known to this checkout.
 """
 
 import os

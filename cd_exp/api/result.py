@@ -89,7 +89,7 @@ def _as_plain_values(part: Any) -> dict[str, Any]:
     return plain | ({"layers": list(layers)} if layers is not None else {})
 
 
-CARDS, PICTURES, SIZE = 12, 5, 72
+CARDS, IMAGES, SIZE = 12, 5, 72
 """Units shown with images, images of each, and pixels of an image."""
 
 ROWS = 24
@@ -99,7 +99,7 @@ SHOWN = ("layer", "unit", "description", "similarity", "top5", "truth", "stabili
 
 def render_result(outcome: RunResult, *, title: str) -> str:
     """A grid of units with the images that excite them most, and a table of units."""
-    shown = choose_units(outcome, CARDS, images=PICTURES) if has_images(outcome.probe) else ()
+    shown = choose_units(outcome, CARDS, images=IMAGES) if has_images(outcome.probe) else ()
     cards = [
         (unit, as_data_uri(encode_jpeg(make_strip(outcome.probe, unit.images, SIZE, gap=3)), "image/jpeg"))
         for unit in shown

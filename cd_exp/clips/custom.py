@@ -23,7 +23,7 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class CustomClip(Clip):
-    """An object of the user's own with `preprocess(picture)`, `encode_image(batch)` and `encode_text(list of str)`.
+    """An object of the user's own with `preprocess(image)`, `encode_image(batch)` and `encode_text(list of str)`.
 
     Since code can compute anything, the key covers the source, the options, the weights it holds, and what it makes of
     a few fixed images and words; the backbone is therefore always built.
@@ -93,9 +93,9 @@ class CustomClip(Clip):
             rows = self._made.encode_text(prompts)
         return _check_rows(rows, len(prompts), f"clip.factory={self.factory}: encode_text").cpu()
 
-    def _prepare(self, picture: Image.Image) -> Tensor:
+    def _prepare(self, image: Image.Image) -> Tensor:
         with door(f"clip.factory={self.factory}: preprocess failed"):
-            values = self._made.preprocess(picture)
+            values = self._made.preprocess(image)
         values = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
         if not (isinstance(values, Tensor) and values.ndim == 3):
             came = f"{values.ndim} axes" if isinstance(values, Tensor) else type(values).__name__
@@ -107,8 +107,8 @@ class CustomClip(Clip):
     @torch.inference_mode()
     def _behaviour(self) -> str:
         """A digest of embeddings to two decimals of their length: machines differ in the seventh."""
-        pictures = torch.stack([self._prepare(picture) for picture in _test_images()])
-        rows = [_Images(self._made, self.factory)(pictures).cpu(), self._texts(["a photo of a dog", "striped", "red"])]
+        images = torch.stack([self._prepare(image) for image in _test_images()])
+        rows = [_Images(self._made, self.factory)(images).cpu(), self._texts(["a photo of a dog", "striped", "red"])]
         if rows[0].shape[1] != rows[1].shape[1]:
             raise InputError(
                 f"clip.factory={self.factory}: images have {rows[0].shape[1]} dimensions and texts {rows[1].shape[1]}; "

@@ -117,8 +117,8 @@ class Transformers(Clip):
     def _processor(self) -> Any:
         return self._load("AutoImageProcessor")
 
-    def _prepare(self, picture: "Image") -> Tensor:
-        return torch.as_tensor(self._processor(images=picture, return_tensors="pt")["pixel_values"])[0].float()
+    def _prepare(self, image: "Image") -> Tensor:
+        return torch.as_tensor(self._processor(images=image, return_tensors="pt")["pixel_values"])[0].float()
 
     @cached_property
     def _tokenizer(self) -> Any:

@@ -143,15 +143,15 @@ def _collect_concepts(
 def _group_units(lists: Sequence[Any], most: Sequence[int], asked: Sequence[TextQuery]) -> list[np.ndarray]:
     """The images shown of units, and those shown of concepts and of words asked for alone."""
     of_units = _drop_duplicates(lists[:2], most)
-    others = np.concatenate([lists[2][:, : most[2]].ravel(), *(words.pictures for words in asked)]).astype(int)
+    others = np.concatenate([lists[2][:, : most[2]].ravel(), *(words.images for words in asked)]).astype(int)
     return [of_units, np.setdiff1d(others, of_units)]
 
 
-def _describe_layer(features: Features, layer: str, pictures: np.ndarray, *, detail: str) -> dict[str, Any]:
+def _describe_layer(features: Features, layer: str, images: np.ndarray, *, detail: str) -> dict[str, Any]:
     """The strongest images of each unit, and the share of images on which its activation is above 0."""
     counted = features.statistics(layer)
     fires = (counted.firing / counted.images).numpy().astype(np.float32)
-    return {"pictures": encode_array(pictures), "detail": detail, "fires": encode_array(fires)}
+    return {"pictures": encode_array(images), "detail": detail, "fires": encode_array(fires)}
 
 
 def _collect_statistics(
@@ -253,8 +253,8 @@ def _find_image_folder(run: RunData, manifest: Mapping[str, Any]) -> dict[str, s
 
 def _drop_duplicates(lists: Sequence[Any], most: Sequence[int]) -> np.ndarray:
     """The images to be shown, ascending: those of units and, where they are among the lists, of concepts."""
-    strongest, weaker, *pictures = lists
-    indices = [part[:, : most[2]].ravel() for part in pictures]
+    strongest, weaker, *images = lists
+    indices = [part[:, : most[2]].ravel() for part in images]
     indices += [part.indices[: most[0]].numpy().ravel() for part in strongest.values()]
     indices += [part[:, :, : most[1]].ravel() for part in weaker.values()]
     return np.unique(np.concatenate(indices).astype(np.int64))

@@ -25,7 +25,7 @@ class TextQuery:
     """Words with their images (rows of the features) and, by layer, the units in which they rank best."""
 
     words: str
-    pictures: Int[np.ndarray, " shown"]
+    images: Int[np.ndarray, " shown"]
     cosines: Float[np.ndarray, " shown"]
     units: Mapping[str, Int[np.ndarray, " best"]]
     ranks: Mapping[str, Int[np.ndarray, " best"]]
@@ -35,7 +35,7 @@ class TextQuery:
         """As the pages read it; `places`: where each image stands among the thumbnails."""
         return {
             "words": self.words,
-            "pictures": encode_array(thumbnail_of[self.pictures]),
+            "pictures": encode_array(thumbnail_of[self.images]),
             "cosines": encode_array(self.cosines),
             "layers": {
                 layer: {
@@ -58,7 +58,7 @@ def run_text_query(run: RunData, similarity: Similarity, words: Sequence[str]) -
     """
     asked = Concepts(tuple(words), run.concepts.templates, name="query")
     texts = text_embeddings(run.clip, asked, store=run.store, device=run.settings.device)
-    pictures, cosines = select_shown_images(run.features.images, texts, count=IMAGES)
+    images, cosines = select_shown_images(run.features.images, texts, count=IMAGES)
     answers = []
     for number, text in enumerate(words):
         match = similarities.concept_activations(run.features.images, torch.cat([run.texts, texts[number, None]]))
@@ -67,7 +67,7 @@ def run_text_query(run: RunData, similarity: Similarity, words: Sequence[str]) -
             for layer, activations in run.features.activations.items()
         }
         units, ranks, scores = ({layer: part[i] for layer, part in best.items()} for i in range(3))
-        answers.append(TextQuery(text, pictures[number], cosines[number], units, ranks, scores))
+        answers.append(TextQuery(text, images[number], cosines[number], units, ranks, scores))
     return answers
 
 

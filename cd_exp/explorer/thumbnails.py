@@ -190,5 +190,5 @@ def read_top_images(content: PageContent) -> dict[str, np.ndarray]:
     """By layer the images that excite each unit most, as indices into the probe set."""
     run = content.parts["run"]
     index = decode_array(run["images"]["index"]).astype(np.int64)
-    pictures = {layer["name"]: decode_array(layer["pictures"]) for layer in run["layers"]}
-    return {layer: index[positions] for layer, positions in pictures.items() if positions.size}
+    images = {layer["name"]: decode_array(layer["pictures"]) for layer in run["layers"]}
+    return {layer: index[positions] for layer, positions in images.items() if positions.size}

@@ -225,10 +225,10 @@ def select_shown_images(
         texts: embeddings, normalised or not.
         count: how many images of each text.
     """
-    pictures = torch.nn.functional.normalize(images.float(), dim=1)
+    images = torch.nn.functional.normalize(images.float(), dim=1)
     words = torch.nn.functional.normalize(texts.float(), dim=1)
-    size = max(1, Limits().block // max(1, len(pictures)))
-    parts = [(words[start : start + size] @ pictures.T).topk(min(count, len(pictures)), dim=1)
+    size = max(1, Limits().block // max(1, len(images)))
+    parts = [(words[start : start + size] @ images.T).topk(min(count, len(images)), dim=1)
              for start in range(0, len(words), size)]  # fmt: skip
     if not parts:
         return np.empty((0, 0), dtype=np.int64), np.empty((0, 0), dtype=np.float32)

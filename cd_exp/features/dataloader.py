@@ -158,7 +158,7 @@ def make_loader(
     workers = count_workers() if settings.workers is None else settings.workers
     steps = [split_transform(transform, decode=settings.decode) for transform in transforms]
     loader = torch.utils.data.DataLoader(
-        _Decoded(probe, [for_picture for for_picture, _ in steps]),
+        _Decoded(probe, [for_image for for_image, _ in steps]),
         batch_sampler=batches,
         num_workers=workers,
         # joblib's loky workers cannot spawn worker processes; fork can
@@ -231,7 +231,7 @@ def split_transform(
 
     if not isinstance(steps[-2], transforms.ToTensor) or type(steps[-1]) is not transforms.Normalize:
         return _require_exact(whole, decode)
-    for_picture = transforms.Compose([*steps[:-2], _image_bytes])
+    for_image = transforms.Compose([*steps[:-2], _image_bytes])
     numbers = (steps[-1].mean, steps[-1].std)
     mean, std = (torch.as_tensor(value, dtype=torch.float32).view(-1, 1, 1) for value in numbers)
 
@@ -239,14 +239,14 @@ def split_transform(
         values = batch.permute(0, 3, 1, 2).to(torch.float32).div_(255)
         return values.sub_(mean.to(values.device)).div_(std.to(values.device))
 
-    pictured = _noise_image()
+    shown = _noise_image()
     try:
-        same = torch.equal(for_batch(for_picture(pictured)[None])[0], transform(pictured))
+        same = torch.equal(for_batch(for_image(shown)[None])[0], transform(shown))
     except (TypeError, ValueError, RuntimeError):  # a step of the user's own that does something else
         return _require_exact(whole, decode)
     if decode == "fast":
         return _resize_bytes(steps[:-2]), for_batch
-    return (for_picture, for_batch) if same else whole
+    return (for_image, for_batch) if same else whole
 
 
 def _require_exact(whole: Any, decode: str) -> Any:
@@ -263,23 +263,23 @@ def _resize_bytes(steps: Sequence[Any]) -> "Callable[[Image], Tensor]":
     from torchvision.transforms import CenterCrop, InterpolationMode, Resize, v2
 
     modes = (InterpolationMode.BILINEAR, InterpolationMode.BICUBIC)  # which torchvision has for bytes
-    pictured = _noise_image()
+    shown = _noise_image()
     fast: list[Callable[[Tensor], Tensor]] = []
     for step in steps:
         if type(step) is Resize and step.interpolation in modes:
             fast.append(v2.Resize(step.size, step.interpolation, step.max_size, antialias=True))
         elif type(step) is CenterCrop:
             fast.append(v2.CenterCrop(step.size))
-        elif step(pictured) != pictured:  # a conversion to RGB changes nothing of what a probe set gives
+        elif step(shown) != shown:  # a conversion to RGB changes nothing of what a probe set gives
             _require_exact(step, "fast")
 
-    def for_picture(picture: "Image") -> Tensor:
-        values = _image_bytes(picture).permute(2, 0, 1)
+    def for_image(image: "Image") -> Tensor:
+        values = _image_bytes(image).permute(2, 0, 1)
         for step in fast:
             values = step(values)
         return values.permute(1, 2, 0)
 
-    return for_picture
+    return for_image
 
 
 def iterate_batches(indices: list[int], size: int) -> list[list[int]]:
@@ -308,22 +308,22 @@ def to_device(module: nn.Module, device: torch.device) -> nn.Module:
     return lay_channels_last(module.to(device))
 
 
-def transform_images(transform: "Callable[[Image], Tensor]", picture: "Image", *, image: str) -> Tensor:
+def transform_images(transform: "Callable[[Image], Tensor]", image: "Image", *, name: str) -> Tensor:
     """One image through a transform.
 
     Args:
         transform: from an image to a tensor.
-        picture: as the probe set gives it.
-        image: what the image is called, for errors.
+        image: as the probe set gives it.
+        name: what it is called, for errors.
 
     Raises:
         InputError: the transform fails, or gives no tensor.
     """
-    what = f"the transform fails on {image} ({picture.width} x {picture.height})"
+    what = f"the transform fails on {name} ({image.width} x {image.height})"
     with door(what, watched=not is_of_library(transform)):
-        value = transform(picture)
+        value = transform(image)
     if not isinstance(value, Tensor):
-        raise InputError(f"the transform gives a {type(value).__name__} for {image}, expected a tensor")
+        raise InputError(f"the transform gives a {type(value).__name__} for {name}, expected a tensor")
     return value
 
 
@@ -374,8 +374,8 @@ def progress_bar(
         progress.stop()
 
 
-def _image_bytes(picture: "Image") -> Tensor:
-    return torch.from_numpy(np.array(picture))
+def _image_bytes(image: "Image") -> Tensor:
+    return torch.from_numpy(np.array(image))
 
 
 def _noise_image() -> "Image":
@@ -403,12 +403,12 @@ class _Decoded(torch.utils.data.Dataset["tuple[list[Tensor], bool] | InputError"
     def _inputs(self, index: int) -> list[Tensor] | None:
         """What each transform makes of one image, None where it cannot be read."""
         try:
-            picture = self.probe[index]
+            image = self.probe[index]
         except InputError:  # a wrong kind of item of the user's own set, which is no damaged file
             raise
         except UNREADABLE:
             return None
-        return [transform_images(transform, picture, image=self.probe.ids[index]) for transform in self.transforms]
+        return [transform_images(transform, image, name=self.probe.ids[index]) for transform in self.transforms]
 
     @cached_property
     def _example(self) -> list[Tensor]:

@@ -209,12 +209,12 @@ def readable_images(probe: Probe, transform: "Callable[[Image], Tensor]") -> Ten
     inputs: list[Tensor] = []
     for index in range(len(probe)):
         try:
-            picture = probe[index]
+            image = probe[index]
         except InputError:  # a set without images, or the user's own that gives something else
             raise
         except UNREADABLE:
             continue
-        inputs.append(transform_images(transform, picture, image=probe.ids[index]))
+        inputs.append(transform_images(transform, image, name=probe.ids[index]))
         if len(inputs) == IMAGES:
             break
     if not inputs:

@@ -46,7 +46,7 @@ class OutputShapes:
 
 
 def forward_shapes(
-    network: nn.Module, wanted: Sequence[LayerRequest], pictures: Tensor, facts: AxisFacts | None, *, name: str
+    network: nn.Module, wanted: Sequence[LayerRequest], images: Tensor, facts: AxisFacts | None, *, name: str
 ) -> OutputShapes:
     """One forward pass; `facts` is asked for the axes of everything the wanted modules give."""
     seen = OutputShapes()
@@ -59,9 +59,9 @@ def forward_shapes(
             if facts and tensor.ndim >= 3:
                 facts.ask(output_key(path, call, element), tensor)
 
-    failed = f"{name} cannot process {len(pictures)} images as an input of {format_output(pictures.shape)}"
+    failed = f"{name} cannot process {len(images)} images as an input of {format_output(images.shape)}"
     with hook_layers(network, [request.module for request in wanted], keep, name=name) as forward, door(failed):
-        forward(pictures)
+        forward(images)
     return seen
 
 
@@ -145,7 +145,7 @@ class LayerOutputs:
 def inspect_layers(
     network: nn.Module,
     patterns: Sequence[str],
-    pictures: Float[Tensor, "images ..."],
+    images: Float[Tensor, "images ..."],
     *,
     name: str,
     prefix: int | None = None,
@@ -156,7 +156,7 @@ def inspect_layers(
     Args:
         network: the target model, in evaluation mode.
         patterns: as `resolve_patterns` reads them.
-        pictures: `IMAGES` inputs of the network, through its transform.
+        images: `IMAGES` inputs of the network, through its transform.
         name: of the network, for errors.
         prefix: how many tokens come before the patches, where the network does not say.
         units_axis: the axis of the units where nothing else tells: 1, or 3 for the last one.
@@ -167,7 +167,7 @@ def inspect_layers(
     decided = decide_layers(
         network,
         resolve_patterns(network, patterns, name=name),
-        pictures,
+        images,
         name=name,
         prefix=prefix,
         units_axis=units_axis,
@@ -177,14 +177,14 @@ def inspect_layers(
         if isinstance(layer, InputError):
             raise layer
         layers.append(layer)
-    values, notes = _read_outputs(network, layers, pictures, name=name)
+    values, notes = _read_outputs(network, layers, images, name=name)
     return LayerOutputs(layers, values, notes)
 
 
 def decide_layers(
     network: nn.Module,
     wanted: Sequence[LayerRequest],
-    pictures: Float[Tensor, "images ..."],
+    images: Float[Tensor, "images ..."],
     *,
     name: str,
     prefix: int | None = None,
@@ -195,20 +195,20 @@ def decide_layers(
     """
     facts = AxisFacts()
     with facts.watch(network):
-        seen = forward_shapes(network, wanted, pictures, facts, name=name)
-    fewer = forward_shapes(network, wanted, pictures[:-1], None, name=name)
-    image = (pictures.shape[2], pictures.shape[3]) if pictures.ndim == 4 else None
+        seen = forward_shapes(network, wanted, images, facts, name=name)
+    fewer = forward_shapes(network, wanted, images[:-1], None, name=name)
+    image = (images.shape[2], images.shape[3]) if images.ndim == 4 else None
     prefix_facts = read_prefix_tokens(network, prefix)
     chosen: list[LayerRequest] = []
     decided: dict[str, Layer | InputError] = {}
     for request in wanted:
         try:
             chosen.append(resolve_output(request, seen, name=name))
-            refuse_other_axes(chosen[-1], seen, fewer, len(pictures), name=name)
+            refuse_other_axes(chosen[-1], seen, fewer, len(images), name=name)
         except InputError as error:
             decided[request.name] = error
     chosen = [request for request in chosen if request.name not in decided]
-    axes = _decide_axes(network, chosen, seen, facts, pictures, image, prefix_facts.count, units_axis, name=name)
+    axes = _decide_axes(network, chosen, seen, facts, images, image, prefix_facts.count, units_axis, name=name)
     for request in chosen:
         try:
             decided[request.name] = _make_layer(
@@ -224,7 +224,7 @@ def _decide_axes(
     wanted: Sequence[LayerRequest],
     seen: OutputShapes,
     facts: AxisFacts,
-    pictures: Tensor,
+    images: Tensor,
     image: tuple[int, int] | None,
     prefix: int | None,
     units_axis: int | None,
@@ -243,7 +243,7 @@ def _decide_axes(
         elif fact is not None:
             axes[request.name] = len(shape) - 1 if fact == LAST else fact
     open_ones = [request for request in wanted if request.name not in axes]
-    other = _run_at_another_size(network, open_ones, pictures, name=name) if open_ones and image else None
+    other = _run_at_another_size(network, open_ones, images, name=name) if open_ones and image else None
     for request in open_ones:
         shape = seen.of(request)
         axis = axis_by_size(shape, other.of(request)) if other else None
@@ -254,12 +254,12 @@ def _decide_axes(
 
 
 def _run_at_another_size(
-    network: nn.Module, wanted: Sequence[LayerRequest], pictures: Tensor, *, name: str
+    network: nn.Module, wanted: Sequence[LayerRequest], images: Tensor, *, name: str
 ) -> OutputShapes | None:
     """The shapes for a larger input of other proportions, from a copy of the network; None where it takes none."""
-    height, width = pictures.shape[2:]
+    height, width = images.shape[2:]
     for size in ((height + 64, width + 96), (2 * height, 3 * width)):
-        larger = nn.functional.interpolate(pictures[:1].float(), size=size).to(pictures.dtype)
+        larger = nn.functional.interpolate(images[:1].float(), size=size).to(images.dtype)
         try:
             return forward_shapes(copy.deepcopy(network), wanted, larger, None, name=name)
         except Exception:  # a network of one input size, or one that cannot be copied: nothing is learnt
@@ -297,15 +297,15 @@ def _make_layer(
 
 
 def _read_outputs(
-    network: nn.Module, layers: Sequence[Layer], pictures: Tensor, *, name: str
+    network: nn.Module, layers: Sequence[Layer], images: Tensor, *, name: str
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """The layers' outputs for the images, with a note on those whose values depend on the batch or are random."""
     with pool_layers(network, layers, name=name) as forward:
-        values, fewer = forward(pictures), forward(pictures[:-1])
+        values, fewer = forward(images), forward(images[:-1])
         hanging = [layer for layer in values if not _are_equal(values[layer][:-1], fewer[layer])]
         if not hanging:
             return values, ()
-        again = forward(pictures)
+        again = forward(images)
     by_chance = [layer for layer in hanging if not _are_equal(values[layer], again[layer])]
     if by_chance:
         return values, (f"{name} gives other values for the same images each time, first at {by_chance[0]}",)
@@ -323,7 +323,7 @@ _LEAST = 0.75  # share of the fields that have to be where they belong
 
 
 def are_tokens_in_order(
-    network: nn.Module, layers: Sequence[Layer], pictures: Float[Tensor, "images ..."], *, name: str
+    network: nn.Module, layers: Sequence[Layer], images: Float[Tensor, "images ..."], *, name: str
 ) -> list[Layer]:
     """The layers, without the grid of those whose tokens lie in another order than the image (as in Hiera).
 
@@ -333,31 +333,31 @@ def are_tokens_in_order(
     Args:
         network: the target model, on the CPU.
         layers: as `decide_layers` returned them.
-        pictures: inputs of the network.
+        images: inputs of the network.
         name: of the network, for errors.
     """
     asked = [layer for layer in layers if layer.pooling.kind in ("tokens", "positions") and layer.grid]
-    if not asked or pictures.ndim != 4:
+    if not asked or images.ndim != 4:
         return list(layers)
     plain = [replace(layer, encoding=None, units=layer.width or layer.units, width=None) for layer in asked]
     answers: dict[str, list[Tensor]] = {layer.name: [] for layer in asked}
     with read_layer_maps(network, plain, name=name) as forward:
-        before = forward(pictures)
+        before = forward(images)
         for row in range(_FIELDS):
             for column in range(_FIELDS):
-                after = forward(_change_corner(pictures, row, column))
+                after = forward(_change_corner(images, row, column))
                 for layer, values in answers.items():
                     values.append((after[layer] - before[layer]).abs().sum((0, 1)))
     scattered = {layer for layer, values in answers.items() if not _follows_image(torch.stack(values))}
     return [replace(layer, grid=None) if layer.name in scattered else layer for layer in layers]
 
 
-def _change_corner(pictures: Tensor, row: int, column: int) -> Tensor:
-    height, width = pictures.shape[2:]
+def _change_corner(images: Tensor, row: int, column: int) -> Tensor:
+    height, width = images.shape[2:]
     rows = slice(row * height // _FIELDS, (row + 1) * height // _FIELDS)
     columns = slice(column * width // _FIELDS, (column + 1) * width // _FIELDS)
-    other = pictures.clone()
-    other[:, :, rows, columns] = pictures.flip(0)[:, :, rows, columns] + pictures.std()
+    other = images.clone()
+    other[:, :, rows, columns] = images.flip(0)[:, :, rows, columns] + images.std()
     return other
 
 

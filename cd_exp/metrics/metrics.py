@@ -311,9 +311,9 @@ FAITHFULNESS = {
     "f1": ("F1", "F1", "of the label for the unit's strongest images"),
     "iou": ("IoU", "IoU", "of the label with the unit's strongest images"),
     "cosine": ("cosine", "cos.", "of the unit with what its label predicts, as (1 + cos) / 2"),
-    "cosy_auc": ("CoSy AUC", "CoSy", "how well the unit tells pictures of its label from held-out images"),
-    "cosy_mad": ("CoSy MAD", "MAD", "how far pictures of the label excite the unit beyond held-out images, in spreads"),
-    "activation_rate": ("act. rate", "rate", "share of pictures of the label among the unit's strongest 1 %"),
+    "cosy_auc": ("CoSy AUC", "CoSy", "how well the unit tells images of its label from held-out images"),
+    "cosy_mad": ("CoSy MAD", "MAD", "how far images of the label excite the unit beyond held-out images, in spreads"),
+    "activation_rate": ("act. rate", "rate", "share of images of the label among the unit's strongest 1 %"),
     "selectivity": ("selectivity", "sel.ty", "response to what the label names, of the response to all that changes"),
 }
 

@@ -80,9 +80,9 @@ class Adapter:
 
     transform: Callable[[Any], Any]
 
-    def __call__(self, picture: "Image") -> Tensor:
+    def __call__(self, image: "Image") -> Tensor:
         """The image as a float32 tensor."""
-        return as_network_input(self.transform(picture))
+        return as_network_input(self.transform(image))
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,9 @@ class Processor:
 
     processor: Callable[..., Mapping[str, Any]]
 
-    def __call__(self, picture: "Image") -> Tensor:
+    def __call__(self, image: "Image") -> Tensor:
         """The image as a float32 tensor."""
-        return as_network_input(self.processor(images=picture, return_tensors="pt"))
+        return as_network_input(self.processor(images=image, return_tensors="pt"))
 
 
 def as_network_input(value: object) -> Tensor:

@@ -102,11 +102,11 @@ def _outline_layers(model: TargetModel) -> Network | None:
 
 
 def _decide_layers(model: TargetModel, network: Network, probe: Probe, patterns: Any) -> list[Layer]:
-    pictures = _make_inputs(network.transform, probe, 3, network.module)
+    images = _make_inputs(network.transform, probe, 3, network.module)
     wanted = resolve_patterns(network.module, patterns, name=model.name)
     options = {"prefix": network.prefix_tokens, "units_axis": model.units_axis}
     layers = []
-    for layer in decide_layers(network.module, wanted, pictures, name=model.name, **options).values():
+    for layer in decide_layers(network.module, wanted, images, name=model.name, **options).values():
         if isinstance(layer, InputError):
             raise layer
         find_truth(model, layer.name, units=layer.units)
@@ -147,8 +147,8 @@ def _make_outline(
 
 def _make_inputs(transform: "Callable[[Image], Tensor]", probe: Probe, count: int, module: nn.Module) -> Tensor:
     """A batch of the size that the transform gives, on the device of the network."""
-    picture = transform(probe[0])
-    return picture.new_empty((count, *picture.shape), device=_pick_device(module)).zero_()
+    image = transform(probe[0])
+    return image.new_empty((count, *image.shape), device=_pick_device(module)).zero_()
 
 
 def _pick_device(module: nn.Module) -> torch.device:

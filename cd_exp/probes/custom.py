@@ -29,7 +29,7 @@ class CustomProbe(Probe):
     """A torch `Dataset`, or any sequence of PIL images, of the user's own."""
 
     name: str
-    pictures: Any
+    images: Any
     ids: tuple[str, ...]
     source: str  # what gave them, for errors
 
@@ -42,11 +42,11 @@ class CustomProbe(Probe):
     def image_classes(self) -> Sequence[str] | None:
         """The class of each image, where the user's object has them or the ids are paths with folders."""
         with door(f"{self.source}: its classes failed"):
-            listed = getattr(self.pictures, "image_classes", None)
+            listed = getattr(self.images, "image_classes", None)
             classes = None if listed is None else [str(name) for name in listed]
         if classes is None:
             _ = self.fingerprint  # every item was read
-            classes = of_items([self._targets.get(index) for index in range(len(self))], self.pictures)
+            classes = of_items([self._targets.get(index) for index in range(len(self))], self.images)
         if classes is not None and len(classes) != len(self):
             raise InputError(f"{self.source} gives {len(self)} images with {len(classes)} classes; give one each")
         return classes or read_folder_classes(self.ids)
@@ -60,7 +60,7 @@ class CustomProbe(Probe):
     @cached_property
     def _annotations(self) -> Any:
         with door(f"{self.source}: annotations failed"):
-            return getattr(self.pictures, "annotations", None)
+            return getattr(self.images, "annotations", None)
 
     @property
     def has_masks(self) -> bool:
@@ -118,12 +118,12 @@ class CustomProbe(Probe):
 
     def _digest(self, index: int) -> str:
         try:
-            picture = self._picture(index)
+            image = self._image(index)
         except InputError:
             raise
         except (OSError, SyntaxError, ValueError):  # reported when the image is opened
             return UNREADABLE
-        return _pixels(picture)
+        return _pixels(image)
 
     def _parts(self, item: Any, index: int) -> tuple[Any, Any]:
         """The image of an item, and what says its class: of a pair, or of a row of a table by its columns."""
@@ -139,7 +139,7 @@ class CustomProbe(Probe):
                 f"{self.source}: image {index} is a row with {held}; keep the column with the images as 'image', as "
                 "data.rename_column(NAME, 'image') does"
             )
-        kinds = getattr(self.pictures, "features", None) or {}
+        kinds = getattr(self.images, "features", None) or {}
         named = [key for key, kind in kinds.items() if hasattr(kind, "names") and hasattr(kind, "int2str")]
         label = named[0] if len(named) == 1 else "label"
         return item[chosen], item.get(label)
@@ -161,7 +161,7 @@ class CustomProbe(Probe):
         """The image as RGB; InputError where it is not the one that was fingerprinted."""
         before = self._fingerprinted.get(index)
         try:
-            picture = self._picture(index)
+            image = self._image(index)
         except OSError as error:
             if before in (None, UNREADABLE):
                 raise
@@ -169,30 +169,30 @@ class CustomProbe(Probe):
                 f"{self.source}: image {index} could be read when the run began, and not now ({error}); run again"
             ) from error
         if before is not None:
-            self._require(before, _pixels(picture), index)
-        return picture
+            self._require(before, _pixels(image), index)
+        return image
 
-    def _picture(self, index: int) -> Image.Image:
+    def _image(self, index: int) -> Image.Image:
         """The image as RGB; of a pair, as data sets of images and classes give, the first."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         with door(f"{self.source}: image {index} failed", passed=DAMAGED):
-            item = self.pictures[index]
-        picture, target = self._parts(item, index)
+            item = self.images[index]
+        image, target = self._parts(item, index)
         self._targets[index] = target
-        if not isinstance(picture, Image.Image):
+        if not isinstance(image, Image.Image):
             raise InputError(
-                f"{self.source}: image {index} is of type {type(picture).__name__}, expected a PIL "
+                f"{self.source}: image {index} is of type {type(image).__name__}, expected a PIL "
                 "image; leave out the transform of a data set, which is the network's own"
             )
         try:
-            return convert_to_rgb(picture)
+            return convert_to_rgb(image)
         except DAMAGE as error:  # an image that was opened, and is read only now
             raise OSError(f"{self.source}: image {index} cannot be read as an image: {error}") from error
 
 
-def _pixels(picture: Image.Image) -> str:
-    return hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).hexdigest()
+def _pixels(image: Image.Image) -> str:
+    return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
 
 
 def custom(*, factory: str, options: Mapping[str, Any] | None = None, name: str = "custom") -> CustomProbe:
@@ -200,7 +200,7 @@ def custom(*, factory: str, options: Mapping[str, Any] | None = None, name: str 
 
     Args:
         factory: `FILE.py:function` or `package.module:function`; it returns a torch `Dataset` or a sequence of PIL
-            pictures, with `.ids`, `.image_classes` (or pairs of an image and its class: a name, or a number of
+            images, with `.ids`, `.image_classes` (or pairs of an image and its class: a name, or a number of
             `.classes` as torchvision's sets have, those that a `Subset` wraps too) and `.annotations` (`concepts`,
             `categories`, `segment_scene(index)`) where it has any. Rows of a Hugging Face set go by their image column.
         options: its keywords.

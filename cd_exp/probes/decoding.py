@@ -97,12 +97,12 @@ def decode_rgb(source: Path | bytes, *, where: str, reading: DecodeOptions = AS_
         OSError: it cannot be read, or is not a whole image.
     """
     try:
-        with _open_image(source) as picture:
+        with _open_image(source) as image:
             if reading.range is None:
-                return convert_to_rgb(picture, orient=reading.orient)
-            numbers, full = _numbers(picture, source)
-            mapped = _map_range(numbers, *reading.range) if reaches(full, reading.range) else convert_to_rgb(picture)
-            return _orient(mapped, picture, reading.orient)
+                return convert_to_rgb(image, orient=reading.orient)
+            numbers, full = _numbers(image, source)
+            mapped = _map_range(numbers, *reading.range) if reaches(full, reading.range) else convert_to_rgb(image)
+            return _orient(mapped, image, reading.orient)
     except DAMAGE as error:
         raise OSError(f"{where} cannot be read as an image: {error}") from error
 
@@ -119,14 +119,14 @@ def read_value_range(source: Path | bytes, *, where: str) -> Values:
         OSError: it cannot be read, or is not a whole image.
     """
     try:
-        with _open_image(source) as picture:
-            frames, (bands, bands_read) = int(getattr(picture, "n_frames", 1)), _bands(picture)
+        with _open_image(source) as image:
+            frames, (bands, bands_read) = int(getattr(image, "n_frames", 1)), _bands(image)
             try:
-                numbers, full = _numbers(picture, source)
+                numbers, full = _numbers(image, source)
             except _Cut as cut:  # its numbers cannot be had; the image without a range can
-                numbers, full = np.asarray(picture.convert("RGB")) / BYTE * cut.full, cut.full
-            limits = float(np.nanmin(numbers)), float(np.nanmax(numbers)), full, _white(picture, full)
-            transparent = "A" in picture.getbands() and int(np.asarray(picture.getchannel("A")).min()) < BYTE
+                numbers, full = np.asarray(image.convert("RGB")) / BYTE * cut.full, cut.full
+            limits = float(np.nanmin(numbers)), float(np.nanmax(numbers)), full, _white(image, full)
+            transparent = "A" in image.getbands() and int(np.asarray(image.getchannel("A")).min()) < BYTE
             return Values(*limits, frames, bands, bands_read, transparent)
     except DAMAGE as error:
         raise OSError(f"{where} cannot be read as an image: {error}") from error
@@ -139,30 +139,30 @@ def _open_image(source: Path | bytes) -> Iterator[ImageFile]:
         raise OSError("it is no ordinary file")  # a named pipe would be waited for
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as picture:
-            tags = getattr(picture, "tag_v2", {})
+        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
+            tags = getattr(image, "tag_v2", {})
             # Pillow 13 takes the bytes of the first half of such a row for a row of 8 bits.
             if tags.get(TIFF_PLANES) == 2 and max(tags.get(TIFF_BITS, (8,))) > 8 and tags.get(TIFF_PACKING, 1) == 1:
                 raise OSError("it holds 16 bits a value in separate planes; save it with interleaved colours")
-            yield picture
+            yield image
 
 
-def convert_to_rgb(picture: Image.Image, *, orient: str | None = None) -> Image.Image:
+def convert_to_rgb(image: Image.Image, *, orient: str | None = None) -> Image.Image:
     """An open image as 8-bit RGB, as `decode_rgb` gives that of a file without a range."""
-    picture = _orient(picture, picture, orient)
-    if picture.mode.startswith("I"):
-        grey = np.clip(np.asarray(picture).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
+    image = _orient(image, image, orient)
+    if image.mode.startswith("I"):
+        grey = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
         return Image.fromarray(grey).convert("RGB")
-    return picture.convert("RGB")
+    return image.convert("RGB")
 
 
-def _orient(picture: Image.Image, tagged: Image.Image, orient: str | None) -> Image.Image:
+def _orient(image: Image.Image, tagged: Image.Image, orient: str | None) -> Image.Image:
     """The image turned as the tag of the file says."""
     if orient != "exif":
-        return picture
-    if picture is not tagged:
-        picture.getexif()[ORIENTATION] = tagged.getexif().get(ORIENTATION, 1)
-    return ImageOps.exif_transpose(picture)
+        return image
+    if image is not tagged:
+        image.getexif()[ORIENTATION] = tagged.getexif().get(ORIENTATION, 1)
+    return ImageOps.exif_transpose(image)
 
 
 def _map_range(numbers: Shaped[np.ndarray, "rows columns *bands"], low: float, high: float) -> Image.Image:
@@ -190,44 +190,42 @@ class _Cut(OSError):
         self.full = 2.0**bits - 1
 
 
-def _numbers(
-    picture: ImageFile, source: Path | bytes
-) -> tuple[Shaped[np.ndarray, "rows columns *bands"], float | None]:
+def _numbers(image: ImageFile, source: Path | bytes) -> tuple[Shaped[np.ndarray, "rows columns *bands"], float | None]:
     """The numbers of a file, grey or RGB, and the largest that its depth can hold; None for floating point.
 
     Raises:
         OSError: Pillow gives 8 of more bits, and the others cannot be had.
     """
-    kind = picture.format or ""
-    arguments = picture.tile[0].args if picture.tile else ""
+    kind = image.format or ""
+    arguments = image.tile[0].args if image.tile else ""
     raw = str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
-    if picture.mode.startswith("F"):
-        return np.asarray(picture), None
+    if image.mode.startswith("F"):
+        return np.asarray(image), None
     if kind == "PPM":
-        return _of_ppm(picture, arguments)
-    if picture.mode.startswith("I"):
-        return _of_wide(picture, _header_bits(source) if kind == "JPEG2000" else 0)
+        return _of_ppm(image, arguments)
+    if image.mode.startswith("I"):
+        return _of_wide(image, _header_bits(source) if kind == "JPEG2000" else 0)
     if ";16" in raw and kind in ("PNG", "TIFF"):
-        return _of_colour(picture, source, raw), 2.0**16 - 1
+        return _of_colour(image, source, raw), 2.0**16 - 1
     bits = 16 if ";16" in raw else _header_bits(source) if kind in ("JPEG2000", "AVIF") else 8
     if bits > 8:
         raise _Cut(bits)
-    return np.asarray(picture.convert("RGB")), BYTE
+    return np.asarray(image.convert("RGB")), BYTE
 
 
-def _white(picture: Image.Image, full: float | None) -> float:
+def _white(image: Image.Image, full: float | None) -> float:
     """What becomes white without a range: Pillow's mode I is taken as 16 bits, where it was not moved up to them."""
     if full is None:
         return BYTE
-    return 2.0**16 - 1 if picture.mode.startswith("I") and picture.format not in ("PPM", "JPEG2000") else full
+    return 2.0**16 - 1 if image.mode.startswith("I") and image.format not in ("PPM", "JPEG2000") else full
 
 
-def _of_wide(picture: Image.Image, bits: int) -> tuple[Shaped[np.ndarray, "rows columns"], float]:
+def _of_wide(image: Image.Image, bits: int) -> tuple[Shaped[np.ndarray, "rows columns"], float]:
     """Grey of more than 8 bits, which Pillow keeps; JPEG 2000's is moved up to 16 bits, a TIFF's sign is not read."""
-    tags = getattr(picture, "tag_v2", {})
+    tags = getattr(image, "tag_v2", {})
     signed = tags.get(TIFF_FORMAT, (1,))[0] == 2
     depth = int(tags.get(TIFF_BITS, (16,))[0])
-    numbers = np.asarray(picture)
+    numbers = np.asarray(image)
     if bits:
         return numbers >> (16 - bits), 2.0**bits - 1
     if depth == 32 and not signed:
@@ -235,34 +233,34 @@ def _of_wide(picture: Image.Image, bits: int) -> tuple[Shaped[np.ndarray, "rows 
     return numbers, 2.0 ** (depth - signed) - 1
 
 
-def _of_ppm(picture: ImageFile, arguments: Any) -> tuple[Shaped[np.ndarray, "rows columns *bands"], float]:
+def _of_ppm(image: ImageFile, arguments: Any) -> tuple[Shaped[np.ndarray, "rows columns *bands"], float]:
     """PPM's and PGM's numbers, which Pillow scales to 8 or 16 bits."""
     full = arguments[1] if isinstance(arguments, tuple) else 2**16 - 1 if ";16" in str(arguments) else BYTE
     full = float(full)
     if full <= BYTE:
-        return np.asarray(picture.convert("RGB")), BYTE
-    if not picture.mode.startswith("RGB"):
-        return np.rint(np.asarray(picture) * (full / (2**16 - 1))), full
-    name, _, offset, _ = picture.tile[0]
-    assert picture.fp is not None
-    picture.fp.seek(offset)
-    data, count = picture.fp.read(), picture.width * picture.height * 3
+        return np.asarray(image.convert("RGB")), BYTE
+    if not image.mode.startswith("RGB"):
+        return np.rint(np.asarray(image) * (full / (2**16 - 1))), full
+    name, _, offset, _ = image.tile[0]
+    assert image.fp is not None
+    image.fp.seek(offset)
+    data, count = image.fp.read(), image.width * image.height * 3
     if name == "ppm_plain":
         numbers = np.array(re.sub(rb"#[^\n\r]*", b"", data).split()[:count], np.int64)
     else:
         numbers = np.frombuffer(data[: 2 * count], ">u2")
-    return numbers.reshape(picture.height, picture.width, 3), full
+    return numbers.reshape(image.height, image.width, 3), full
 
 
-def _of_colour(picture: ImageFile, source: Path | bytes, raw: str) -> Shaped[np.ndarray, "rows columns bands"]:
+def _of_colour(image: ImageFile, source: Path | bytes, raw: str) -> Shaped[np.ndarray, "rows columns bands"]:
     """16-bit colour of PNG and TIFF: upper bytes as Pillow reads them, lower ones from reading them swapped."""
-    if getattr(picture, "tag_v2", {}).get(TIFF_PLANES, 1) != 1 or raw.startswith(("RGBa", "CMYK")):
+    if getattr(image, "tag_v2", {}).get(TIFF_PLANES, 1) != 1 or raw.startswith(("RGBa", "CMYK")):
         raise _Cut(16)
     if raw == "LA;16B":  # grey and transparency: its four bytes as they are
-        picture.tile = [tile._replace(args="RGBA") for tile in picture.tile]
-        four = np.asarray(picture).astype(np.uint16)
+        image.tile = [tile._replace(args="RGBA") for tile in image.tile]
+        four = np.asarray(image).astype(np.uint16)
         return four[..., 0] << 8 | four[..., 1]
-    upper = np.asarray(picture)[..., :3].astype(np.uint16)
+    upper = np.asarray(image)[..., :3].astype(np.uint16)
     swapped = raw[:-1] + SWAPPED[raw[-1]]
     with _open_image(source) as again:
         again.tile = [
@@ -285,8 +283,8 @@ def _header_bits(source: Path | bytes) -> int:
     return head[pixels + 9] if pixels >= 0 and len(head) > pixels + 9 else 8
 
 
-def _bands(picture: Image.Image) -> tuple[int, int]:
+def _bands(image: Image.Image) -> tuple[int, int]:
     """The numbers that a file stores for each pixel, and how many of them are read; transparency apart."""
-    read = len([band for band in picture.getbands() if band != "A"])
-    stored = int(getattr(picture, "tag_v2", {}).get(TIFF_SAMPLES, read))
-    return max(read, stored - ("A" in picture.getbands())), read
+    read = len([band for band in image.getbands() if band != "A"])
+    stored = int(getattr(image, "tag_v2", {}).get(TIFF_SAMPLES, read))
+    return max(read, stored - ("A" in image.getbands())), read

@@ -169,8 +169,8 @@ def _leave_masks_out(root: Path, tree: Tree) -> None:
 def _has_colours(path: Path) -> bool:
     """Whether an image is in true colour, as its header says; one that can't be read is no mask."""
     try:
-        with Image.open(path) as picture:
-            return picture.mode not in ("P", "L", "1", "I", "I;16", "I;16B")
+        with Image.open(path) as image:
+            return image.mode not in ("P", "L", "1", "I", "I;16", "I;16B")
     except (OSError, SyntaxError, ValueError):
         return True
 

@@ -288,9 +288,9 @@ def draw_vector_grid(probe: Probe, shown: Sequence[ShownUnit]) -> "Figure":
 
 def _lay_out_grid(shown: Sequence[ShownUnit]) -> tuple[tuple[int, int], int, list[tuple[int, int]]]:
     """How wide and high all cards are, the width of one, and the corner of each from the left and the top."""
-    pictures = max(3, *(len(unit.images) for unit in shown))  # fewer leave no room for the words
+    images = max(3, *(len(unit.images) for unit in shown))  # fewer leave no room for the words
     others = max(len(unit.others) for unit in shown)
-    width, height = pictures * (SIZE + 3) + GAP, WORDS + SIZE + others * LINE + GAP
+    width, height = images * (SIZE + 3) + GAP, WORDS + SIZE + others * LINE + GAP
     columns = max(1, min(COLUMNS, len(shown), int(PAGE * DPI) // width))
     corners = [(GAP + n % columns * width, GAP + n // columns * height) for n in range(len(shown))]
     return (columns * width + GAP, -(-len(shown) // columns) * height + GAP), width - GAP, corners

@@ -220,8 +220,8 @@ class Wandb(Logger):
                 numbers = {name: float(row[name]) if row[name] else None for name in ("similarity", "rank_of_truth")}
                 shown = {**row, "unit": units[position], **numbers}
                 if indices:
-                    picture = wandb.Image(make_strip(outcome.probe, indices, SIZE, gap=0), caption=row["description"])
-                    shown["images"] = picture
+                    image = wandb.Image(make_strip(outcome.probe, indices, SIZE, gap=0), caption=row["description"])
+                    shown["images"] = image
                 yield shown
 
     def _select_layers(self, outcome: RunResult) -> Iterator[tuple[str, list[int]]]:

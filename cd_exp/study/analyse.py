@@ -464,8 +464,8 @@ def results_page(outcome: Mapping[str, Any], drawn: Mapping[str, bytes]) -> str:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    pictures = {n: f"data:image/png;base64,{base64.b64encode(c).decode('ascii')}" for n, c in drawn.items()}
-    return environment.get_template("results.html").render(found=outcome, figures=pictures, all=outcome["rules"]["all"])
+    images = {n: f"data:image/png;base64,{base64.b64encode(c).decode('ascii')}" for n, c in drawn.items()}
+    return environment.get_template("results.html").render(found=outcome, figures=images, all=outcome["rules"]["all"])
 
 
 def label_file(run: Path, method: str) -> Path:

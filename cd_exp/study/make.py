@@ -171,7 +171,7 @@ class Run:
     """A finished run: what to draw from, its images, and digests of both."""
 
     source: Source
-    picture: Callable[[int], Image.Image]
+    image: Callable[[int], Image.Image]
     digest: str
     images_digest: str
     ids: Sequence[str]
@@ -227,9 +227,7 @@ def open_run(folder: Path, methods: Sequence[str], *, strongest: int | None, tru
         print(f"note: {escape_for_terminal(note)}", file=sys.stderr)
     parts = Experiment.build(restore_config(config), manifest.get("choices", {}))
     if not has_images(parts.probe):
-        raise InputError(
-            f"{folder} is a run without pictures (probe {parts.probe.name!r}); people need some to look at"
-        )
+        raise InputError(f"{folder} is a run without images (probe {parts.probe.name!r}); people need some to look at")
     features = extract(
         parts.model,
         parts.probe,
@@ -250,7 +248,7 @@ def open_run(folder: Path, methods: Sequence[str], *, strongest: int | None, tru
     )
     return Run(
         source,
-        picture=lambda row: parts.probe[int(kept[row])],
+        image=lambda row: parts.probe[int(kept[row])],
         digest=labels_digest(labels),
         images_digest=hashlib.sha256(str(parts.probe.fingerprint).encode()).hexdigest(),
         ids=[str(parts.probe.ids[int(index)]) for index in kept],
@@ -341,18 +339,18 @@ def make(
     study = draw(run.source, plan)
     salt = secrets.token_hex(16)
     identity = hashlib.sha256(f"{run.digest} {run.images_digest} {plan} {salt}".encode()).hexdigest()[:16]
-    pictures = encode_images(study, run.picture)
+    images = encode_images(study, run.image)
     code = words.code or hashlib.sha256(f"{identity} code".encode()).hexdigest()[:8].upper()
-    pages = pages_of(study, pictures, words, code=code, identity=identity, largest=largest)
+    pages = pages_of(study, images, words, code=code, identity=identity, largest=largest)
     with temporary_folder(out.parent, out.name) as half:
         for name, text in pages.items():
             write_file(half / name, text)
-        for name, content in {image_name(content): content for content in pictures.values()}.items():
+        for name, content in {image_name(content): content for content in images.values()}.items():
             write_file(half / "images" / name, content)
-        write_file(half / "tasks.csv", tasks_csv(study, pictures))
+        write_file(half / "tasks.csv", tasks_csv(study, images))
         write_file(half / "study.json", _json(public(study, run, identity, pages)))
         write_file(half / "key.json", _json(private(study, run, folder, salt)))
-        write_file(half / "known.html", render_known_trials(study, pictures))
+        write_file(half / "known.html", render_known_trials(study, images))
         if out.exists():
             out.rmdir()
         half.replace(out)
@@ -415,24 +413,24 @@ def private(study: Study, run: Run, folder: Path, salt: str) -> dict[str, Any]:
     }
 
 
-def tasks_csv(study: Study, pictures: Mapping[int, bytes]) -> str:
+def tasks_csv(study: Study, images: Mapping[int, bytes]) -> str:
     """Every question of every batch in the order asked, for whoever shows them elsewhere."""
     trials = {trial.id: trial for trial in study.trials}
     rows: list[list[object]] = [["batch", "position", "task", "question", "images", "descriptions"]]
     for number, batch in enumerate(study.batches, 1):
         for position, trial_id in enumerate(batch, 1):
             trial = trials[trial_id]
-            names = " ".join(f"images/{image_name(pictures[row])}" for row in trial.images)
+            names = " ".join(f"images/{image_name(images[row])}" for row in trial.images)
             question = designs.QUESTIONS[study.plan.design]
             rows.append([number, position, trial_id, question, names, json.dumps(trial.texts, ensure_ascii=False)])
     return format_csv(rows)
 
 
-def render_known_trials(study: Study, pictures: Mapping[int, bytes]) -> str:
+def render_known_trials(study: Study, images: Mapping[int, bytes]) -> str:
     """The trials of known answer with what counts as right, for whoever runs the study to look at."""
     rows = []
     for trial in (*study.catch, *study.practice):
-        shown = "".join(f'<img src="images/{image_name(pictures[row])}" alt="">' for row in trial.images)
+        shown = "".join(f'<img src="images/{image_name(images[row])}" alt="">' for row in trial.images)
         accept = [trial.texts[a] if isinstance(a, int) and len(trial.texts) > 1 else
                   f"image {a + 1}" if study.plan.design == "intruder" else a for a in trial.key["accept"]]  # fmt: skip
         words = html.escape(f"{' / '.join(trial.texts) or 'which does not belong?'}: {' or '.join(map(str, accept))}")
@@ -443,11 +441,11 @@ def render_known_trials(study: Study, pictures: Mapping[int, bytes]) -> str:
     return f"{head}<h1>{title}</h1>{''.join(rows)}\n"
 
 
-def encode_images(study: Study, picture: Callable[[int], Image.Image]) -> dict[int, bytes]:
+def encode_images(study: Study, image: Callable[[int], Image.Image]) -> dict[int, bytes]:
     """Each image of the study encoded anew, so that nothing of its file but the pixels is left."""
     side = next(size for most, size in SIDE.items() if study.plan.shown <= most or most == max(SIDE))
     rows = sorted({row for trial in (*study.trials, *study.practice) for row in trial.images})
-    return {row: _encode_image(picture(row), side) for row in rows}
+    return {row: _encode_image(image(row), side) for row in rows}
 
 
 def _encode_image(image: Image.Image, side: int) -> bytes:
@@ -466,11 +464,11 @@ def image_name(content: bytes) -> str:
 
 
 def pages_of(
-    study: Study, pictures: Mapping[int, bytes], words: Words, *, code: str, identity: str, largest: int = LARGEST
+    study: Study, images: Mapping[int, bytes], words: Words, *, code: str, identity: str, largest: int = LARGEST
 ) -> dict[str, str]:
     """`page.html`, or `page-1.html` and so on where one would exceed `largest`; each batch is whole in one of them."""
     trials = {trial.id: trial for trial in study.trials}
-    sizes = {row: 4 * len(content) // 3 + 40 for row, content in pictures.items()}
+    sizes = {row: 4 * len(content) // 3 + 40 for row, content in images.items()}
     always = {row for trial in study.practice for row in trial.images}
     groups: list[list[int]] = [[]]
     rows, size = set(always), 0
@@ -486,13 +484,13 @@ def pages_of(
         size += more
     names = ["page.html"] if len(groups) == 1 else [f"page-{number}.html" for number in range(1, len(groups) + 1)]
     return {
-        name: _page(study, group, pictures, words, code=code, identity=identity)
+        name: _page(study, group, images, words, code=code, identity=identity)
         for name, group in zip(names, groups, strict=True)
     }
 
 
 def _page(
-    study: Study, batches: Sequence[int], pictures: Mapping[int, bytes], words: Words, *, code: str, identity: str
+    study: Study, batches: Sequence[int], images: Mapping[int, bytes], words: Words, *, code: str, identity: str
 ) -> str:
     """One page with its data, style and script inside; its policy lets it reach nothing but where answers go."""
     trials = {trial.id: trial for trial in study.trials}
@@ -514,7 +512,7 @@ def _page(
         "practice": [{**describe_trial(trial), "accept": trial.key["accept"]} for trial in study.practice],
         "tasks": {trial.id: describe_trial(trial) for trial in shown},
         "batches": {str(number + 1): list(study.batches[number]) for number in batches},
-        "images": [_data_uri(pictures[row]) for row in rows],
+        "images": [_data_uri(images[row]) for row in rows],
     }
     assets = files("cd_exp.study") / "assets"
     style, script = ((assets / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))

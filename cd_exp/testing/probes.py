@@ -27,7 +27,7 @@ class ProbeTests:
         return pickle.loads(pickle.dumps(probe))
 
     def test_images_are_rgb_and_the_same_each_time(self, probe: Probe) -> None:
-        """A picture of at least one pixel, opened twice."""
+        """An image of at least one pixel, opened twice."""
         assert len(probe) >= 1
         for index in range(len(probe)):
             image = probe[index]
@@ -52,7 +52,7 @@ class ProbeTests:
             assert len({probe.fingerprint_of(part) for part in (rows, rows[1:], rows[:-1])}) == 3
 
     def test_digests_come_in_the_order_asked(self, probe: Probe) -> None:
-        """In any order and in chunks; equal for equal pictures only."""
+        """In any order and in chunks; equal for equal images only."""
         rows = list(range(len(probe)))
         digests = list(probe.digests(rows))
         assert list(probe.digests(rows[::-1])) == digests[::-1]
@@ -88,7 +88,7 @@ class ProbeTests:
             assert shown is None or _is_answer(shown, probe.shows(name, rows[::-1]), rows)
 
     def test_values_belong_to_images(self, probe: Probe) -> None:
-        """What numbers an encoded picture holds can be asked of every image."""
+        """What numbers an encoded image holds can be asked of every image."""
         assert [probe.values(index) is not None for index in range(len(probe))].count(True) in (0, len(probe))
 
 

@@ -21,11 +21,11 @@ from experiments.reopening import reopen
 def main(arguments: list[str] | None = None) -> str:
     parser = argparse.ArgumentParser(description="Units with their labels and top images.")
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run")
-    parser.add_argument("out", type=Path, metavar="OUT.png", help="the picture to write")
+    parser.add_argument("out", type=Path, metavar="OUT.png", help="the image to write")
     parser.add_argument("--layer", default="layer4", help="the layer to show")
     parser.add_argument("--units", type=int, nargs="+", help="which units; else --count of them, spread evenly")
     parser.add_argument("--count", type=int, default=12, help="how many units")
-    parser.add_argument("--images", type=int, default=5, help="pictures of each")
+    parser.add_argument("--images", type=int, default=5, help="images of each")
     asked = parser.parse_args(arguments)
     run = reopen(asked.run)
     run.activations(asked.layer)

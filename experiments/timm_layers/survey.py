@@ -166,7 +166,7 @@ def row(result: Found) -> str:
 COLUMNS = (
     "architecture",
     "tensors",
-    "first axis not the pictures",
+    "first axis not the images",
     "labelled",
     "width known, right",
     "wrong",

@@ -261,7 +261,7 @@ def test_words_asked_for_are_ranked_among_all_concepts(tmp_path):
     # Words that are a concept already come right behind it.
     assert twice.ranks["fc"][0] == 1 + int((scores[unit] >= scores[unit, 7]).sum())
     assert twice.scores["fc"][0] == pytest.approx(float(scores[unit, 7]), abs=1e-5)
-    assert len(asked.pictures) == 10
+    assert len(asked.images) == 10
     assert (np.diff(asked.ranks["fc"]) >= 0).all()
 
 

@@ -53,7 +53,7 @@ class Renders(Probe):
     with the value that the label predicts less for the second.
     """
 
-    pictures: tuple[Render, ...]
+    images: tuple[Render, ...]
     rows: Mapping[str, Sequence[int]]
     pairs: Mapping[str, Sequence[tuple[int, int, float]]]
     objects: int = 1
@@ -62,7 +62,7 @@ class Renders(Probe):
     @cached_property
     def ids(self) -> tuple[str, ...]:
         """Scene and attributes."""
-        return tuple(f"{render.index}/{'-'.join(map(str, render.attributes))}" for render in self.pictures)
+        return tuple(f"{render.index}/{'-'.join(map(str, render.attributes))}" for render in self.images)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -71,11 +71,11 @@ class Renders(Probe):
         return hashlib.sha256(text.encode()).hexdigest()
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> Image.Image:
         """The image as RGB."""
-        render = self.pictures[index]
+        render = self.images[index]
         fixed = dict(zip(world.KINDS, render.attributes, strict=True))
         return Image.fromarray(world.make_scene(render.index, seed=SEED, objects=self.objects, fixed=fixed).pixels)
 
@@ -122,7 +122,7 @@ def render_label(labels: Sequence[str], *, scenes: int, pairs: int, objects: int
         pairs: how many of these are changed.
         objects: figures in a scene; a second one is drawn freely.
     """
-    pictures: list[Render] = []
+    images: list[Render] = []
     rows: dict[str, list[int]] = {}
     changed: dict[str, list[tuple[int, int, float]]] = {}
     for label in dict.fromkeys(labels):
@@ -134,18 +134,18 @@ def render_label(labels: Sequence[str], *, scenes: int, pairs: int, objects: int
         random = np.random.default_rng([SEED, hashed])
         best = np.flatnonzero((scores == scores.amax()).numpy())
         chosen = _list_combinations()[random.choice(best, scenes)]
-        rows[label] = list(range(len(pictures), len(pictures) + scenes))
+        rows[label] = list(range(len(images), len(images) + scenes))
         start = hashed * 1000
-        pictures += [Render(start + number, _plain_scene(attributes)) for number, attributes in enumerate(chosen)]
+        images += [Render(start + number, _plain_scene(attributes)) for number, attributes in enumerate(chosen)]
         changed[label] = []
         for number, attributes in enumerate(chosen[:pairs]):
             for kind, names in enumerate(world.KINDS.values()):
                 other = attributes.copy()
                 other[kind] = (attributes[kind] + random.integers(1, len(names))) % len(names)
                 less = float(scores[_place_figure(attributes)] - scores[_place_figure(other)])
-                changed[label].append((rows[label][number], len(pictures), less))
-                pictures.append(Render(start + number, _plain_scene(other)))
-    return Renders(tuple(pictures), rows, changed, objects)
+                changed[label].append((rows[label][number], len(images), less))
+                images.append(Render(start + number, _plain_scene(other)))
+    return Renders(tuple(images), rows, changed, objects)
 
 
 def _plain_scene(attributes: Int[np.ndarray, " kinds"]) -> Attributes:
@@ -245,7 +245,7 @@ class ImagesJudge(Judge):
 class ImageScores:
     """The activations of each layer on all images, and which images (rows) belong to each label."""
 
-    activations: Mapping[str, Float[Tensor, "pictures neurons"]]
+    activations: Mapping[str, Float[Tensor, "images neurons"]]
     rows: Mapping[str, Sequence[int]]
     renders: Renders | None
 
@@ -260,8 +260,8 @@ def score_images(
     """
     columns = torch.as_tensor(np.asarray(units))
     control = held.features.activations[layer][held.scored_on][~_images_with_concept(held, label)][:, columns]
-    pictures = shown.activations[layer][:, columns]
-    of_label = pictures[list(shown.rows[label])]
+    images = shown.activations[layer][:, columns]
+    of_label = images[list(shown.rows[label])]
     scores = {
         "cosy_auc": cosy_auc(of_label, control),
         "cosy_mad": cosy_mad(of_label, control),
@@ -270,7 +270,7 @@ def score_images(
     if shown.renders is not None:
         named, other = shown.renders.pairs_of(label)
         if named and other:
-            sides = [pictures[[before for before, _ in pairs]] - pictures[[after for _, after in pairs]]
+            sides = [images[[before for before, _ in pairs]] - images[[after for _, after in pairs]]
                      for pairs in (named, other)]  # fmt: skip
             scores["selectivity"] = selectivity(sides[0], sides[1])
     return {name: values.cpu().numpy() for name, values in scores.items()}
