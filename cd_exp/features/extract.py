@@ -109,7 +109,7 @@ def _choose_shards(todo: Mapping[str, ActivationWriter], images: int) -> None:
     """One size of shards for all that is missing: as it was begun, else so that the processes get equal shares."""
     begun = {size for collector in todo.values() if (size := collector.find_shard_size()) is not None}
     processes = distributed.get_rank_and_size()[1]
-    most = min(collector.shard for collector in todo.values())
+    most = min((collector.shard for collector in todo.values()), default=SHARD)  # none, where another process made all
     shard = begun.pop() if len(begun) == 1 else choose_shard(images, processes, most=most)
     for collector in todo.values():
         collector.shard = shard

@@ -60,9 +60,9 @@ def survey(architecture: str, **options: object) -> Found:
     began = time.perf_counter()
     torch.manual_seed(0)
     network = timm.create_model(architecture, pretrained=False, **options).eval()
-    pictures = torch.randn(IMAGES, *network.pretrained_cfg["input_size"])
-    wanted, last = _called(network, pictures)
-    decided = decide_layers(network, wanted, pictures, name=architecture)
+    images = torch.randn(IMAGES, *network.pretrained_cfg["input_size"])
+    wanted, last = _called(network, images)
+    decided = decide_layers(network, wanted, images, name=architecture)
     result, stages = Found(architecture, modules=len(decided)), _stages(network)
     for name, layer in decided.items():
         if isinstance(layer, InputError):
@@ -109,7 +109,7 @@ def _stages(network: nn.Module) -> dict[str, int]:
     return {item["module"]: item["num_chs"] for item in info if "module" in item} if isinstance(info, list) else {}
 
 
-def _called(network: nn.Module, pictures: Tensor) -> tuple[list[LayerRequest], dict[str, str]]:
+def _called(network: nn.Module, images: Tensor) -> tuple[list[LayerRequest], dict[str, str]]:
     """Every module that is called (its first call, each tensor it gives), and the module with weights it calls last.
 
     Only where the output of that module is the output of the one around it, or is added to something of its shape, is
@@ -132,7 +132,7 @@ def _called(network: nn.Module, pictures: Tensor) -> tuple[list[LayerRequest], d
 
     handles = [module.register_forward_hook(hook_for(name)) for name, module in network.named_modules() if name]
     with torch.inference_mode():
-        network(pictures[:1])
+        network(images[:1])
     for handle in handles:
         handle.remove()
     wanted = [

@@ -99,7 +99,7 @@ def test_a_folder_that_cannot_be_made_is_said():
         pass
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_three_runs_of_the_same_second_keep_their_results_apart(tmp_path):
     code = (
         "import sys\nfrom hydra.core.utils import setup_globals\nimport hydra.core.utils as utils\n"
