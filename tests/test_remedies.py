@@ -438,6 +438,10 @@ ELSEWHERE = {
     "test_what_nothing_says_is_asked_for_and_the_answer_is_taken",
     "set units.centred=true or units.centred=false": "units/test_autoencoders.py::"
     "test_what_nothing_says_is_asked_for_and_the_answer_is_taken",
+    "call it 'layer', or take it out and set baseline.layer": "evaluation/baselines/test_published.py::"
+    "test_a_column_of_layers_is_called_so_or_taken_out",
+    "keep one, or name the column of the people with --columns": "study/test_read.py::"
+    "test_people_who_answer_the_same_question_have_a_column",
     "python -m cd_exp.sweep {} --resume": "sweep/test_resuming.py::"
     "test_a_killed_sweep_that_is_resumed_equals_one_that_ran_through",
 }
@@ -485,6 +489,7 @@ NOT_TYPED = (
     "probe.range is not applied to them", "let --query, --maps", "stability.resamples=0 for none",
     "of the study; with --columns", "--units-from {} cannot be read", "--columns answer: column",
     "--columns {}: column",
+    "which calibration.path was fitted for", "of hierarchy.path={} is no table",
     "let --resume run the code", "--config-dir {}", "ssh-keygen cannot sign with it",
 )  # fmt: skip
 """What names a setting, a flag or a command without saying to type it: help, subjects of other messages."""

@@ -13,7 +13,10 @@ from cd_exp import config
 from cd_exp.config.validate import unknown_key_error
 from cd_exp.errors import InputError, unknown_name_error
 
-WRITE = "write KEY=VALUE, a list as KEY=[a,b], and quotes around a text with commas, spaces or brackets: \"KEY='a, b'\""
+WRITE = (
+    "write KEY=VALUE, a list as KEY=[a,b], and quotes around a text with commas, spaces, brackets or accents: "
+    "\"KEY='a, b'\""
+)
 
 
 def explain_hydra_error(

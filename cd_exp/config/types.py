@@ -50,6 +50,9 @@ Share = Annotated[float, Ge(0), Le(1)]
 Text = Annotated[str, MinLen(1)]
 Texts = Annotated[list[Text], MinLen(1)]
 
+PLAIN_WORD = r"(?a)(?!(?i:null|true|false|nan|inf)$)[A-Za-z_][\w./-]*(?<!\s)"
+"""What stays a text in a list on the command line without quotes."""
+
 PLAIN = {
     Any: "anything",
     int: "a whole number",
@@ -176,7 +179,8 @@ def refuse_value(where: str, value: Any, kind: Any) -> InputError | None:
         for option in options
     )
     if lists and isinstance(value, str) and value.strip():
-        return InputError(f"{where}={value} is text, expected {describe_type(kind)}: write {where}=[{value}]")
+        quoted = value if re.fullmatch(PLAIN_WORD, value) else "'" + value.replace("'", "\\'") + "'"
+        return InputError(f"{where}={value} is text, expected {describe_type(kind)}: write {where}=[{quoted}]")
     for option in options:
         words = next((m.words for m in (*split_annotation(option)[1], *markers) if isinstance(m, OneOf)), None)
         if words and isinstance(value, str):
@@ -186,7 +190,23 @@ def refuse_value(where: str, value: Any, kind: Any) -> InputError | None:
     shown = "null" if value is None else repr(value) if isinstance(value, str) else str(value)
     if value is None or (isinstance(value, (str, list)) and not value):
         return InputError(f"{where}={shown} is empty, expected {describe_type(kind)}")
+    entry = next((held for option in options if (held := _describe_wrong_entry(value, option))), "")
+    if entry:
+        return InputError(f"{where}={shown} holds {entry}, expected {describe_type(kind)}")
     return InputError(f"{where}={shown} is {came}, expected {describe_type(kind)}")
+
+
+def _describe_wrong_entry(value: Any, option: Any) -> str:
+    """The first entry of a list or mapping that is not of its kind, in words; empty where it is no such thing."""
+    bare, _ = split_annotation(option)
+    origin, inner = get_origin(bare), [kind for kind in get_args(bare) if kind is not ...]
+    if origin in (list, Sequence) and isinstance(value, list) and inner:
+        return next(("null" if item is None else repr(item) for item in value if not matches_type(item, inner[0])), "")
+    if origin in (dict, Mapping) and isinstance(value, Mapping) and inner:
+        kind = describe_type(inner[1])
+        wrong = ((key, item) for key, item in value.items() if not matches_type(item, inner[1]))
+        return next((f"{item!r} under {key!r} ({kind})" for key, item in wrong), "")
+    return ""
 
 
 def _has_same_type(value: Any, options: Sequence[Any]) -> bool:

@@ -223,7 +223,7 @@ def _suggest_rows(shape: Sequence[int], images: int, expected: int) -> str:
         return f"set units.tokens_per_image={shape[0] // images} where these are the rows of an image"
     if shape[1] == expected:
         return "it is transposed: save its transpose, [images, units]"
-    return f"give {IMAGES} one line per row, or per units.tokens_per_image rows"
+    return f"give {IMAGES} one line per row"
 
 
 class _Dense:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import pytest
 from annotated_types import Ge, Le, Lt, MinLen
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -93,3 +94,27 @@ def test_any_value_is_taken_or_refused_in_words(value):
             or "did you mean" in str(wrong)
             or "choose from" in str(wrong)
         )
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "message"),
+    [
+        (list[str], "cat", "x=cat is text, expected a list of text: write x=[cat]"),
+        (list[str], "null", "x=null is text, expected a list of text: write x=['null']"),
+        (list[str], "1e-3", "x=1e-3 is text, expected a list of text: write x=['1e-3']"),
+        (list[str], "sea lion, fox", "x=sea lion, fox is text, expected a list of text: write x=['sea lion, fox']"),
+        (list[str], ["cat", None], "x=['cat', None] holds null, expected a list of text"),
+        (list[str] | None, [1], "x=[1] holds 1, expected a list of text, or null"),
+        (Mapping[str, str], {"a": 1}, "x={'a': 1} holds 1 under 'a' (text), expected a mapping {key: value}"),
+    ],
+)
+def test_a_list_or_mapping_is_refused_by_the_entry_that_is_wrong(kind, value, message):
+    assert str(refuse_value("x", value, kind)) == message
+
+
+@pytest.mark.parametrize(
+    "word", ["cat", "null", "True", "1e-3", "nan", "sea lion, fox", "it's", "caf\u00e9", "[a]", "-x"]
+)
+def test_the_list_that_is_told_is_read_as_that_text(word):
+    remedy = str(refuse_value("x", word, list[str])).rpartition("write ")[2]
+    assert OverridesParser.create().parse_override(remedy).value() == [word]

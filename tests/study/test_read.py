@@ -274,3 +274,11 @@ def test_answers_elsewhere_are_refused_by_the_numbers_that_were_asked_there(made
         words = (folder, tmp_path / "t.csv", "--columns", "task=id", "answer=said")
         expected = ", ".join(map(str, range(1, count + 1)))
         assert f"'{said}' is no answer to {task}; expected {expected}, none" in refused(capsys, *words)
+
+
+def test_people_who_answer_the_same_question_have_a_column(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("Unit,Who,Score\n0,a,5\n0,b,4\n")
+    words = [str(tmp_path / "new"), str(tmp_path / "t.csv"), "--columns", "unit=Unit", "answer=Score"]
+    assert "or name the column of the people with --columns rater=COLUMN" in refused(capsys, *words)
+    assert main(["read", *words, "rater=Who"]) == 0
+    assert "2 submissions of 2 people" in capsys.readouterr().out

@@ -322,3 +322,10 @@ def test_a_table_of_a_spreadsheet_in_utf_16_is_read(written):
     path = written("")
     path.write_bytes("layer,unit,description\nfc,0,caf\u00e9\n".encode("utf-16"))
     assert published(path).labels()["fc"].descriptions == ("caf\u00e9",)
+
+
+def test_a_column_of_layers_is_called_so_or_taken_out(written):
+    with refused("has a column 'Layer'; call it 'layer', or take it out and set baseline.layer"):
+        published(written("Layer,unit,description\nfc,0,sea\n"), layer="fc").labels()
+    for text, layer in (("layer,unit,description\nfc,0,sea\n", None), ("unit,description\n0,sea\n", "fc")):
+        assert published(written(text), layer=layer).labels()["fc"].descriptions == ("sea",)
