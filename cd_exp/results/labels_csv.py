@@ -210,11 +210,15 @@ def _parse_labels(layer: str, rows: Sequence[Mapping[str, str]]) -> Labels:
     def parse_accepted(cell: str) -> Accepted:
         return split_names(cell) or None
 
+    top = tuple(split_names(cell) for cell in cells("top5"))
+    for unit, label, names in zip(cells("unit"), cells("description"), top, strict=True):
+        if label != (names[0] if names else ""):
+            raise ValueError(f"unit {unit} of {layer} is called {label!r}, and the first of its top5 is another")
     similarity = numbers("similarity")
     return Labels(
         layer=layer,
         units=np.array([int(unit) for unit in cells("unit")]),
-        top=tuple(split_names(cell) for cell in cells("top5")),
+        top=top,
         similarity=np.full(len(rows), np.nan) if similarity is None else similarity,
         truth=tuples("truth", parse_accepted),
         ranks=numbers("rank_of_truth"),

@@ -30,7 +30,7 @@ from cd_exp.evaluation.judges.annotations import concept_presence
 from cd_exp.experiment import Experiment
 from cd_exp.features import extract, text_embeddings
 from cd_exp.io.atomic import temporary_folder, write_file
-from cd_exp.io.text import escape_for_terminal, format_csv, make_file_name
+from cd_exp.io.text import decode_text, escape_for_terminal, format_csv, make_file_name, refuse_repeated
 from cd_exp.plugins import find_code, refuse_untrusted
 from cd_exp.records import CLIP_DISSECT, Concepts, Labels, has_images
 from cd_exp.results.image_strips import encode_jpeg
@@ -299,15 +299,17 @@ def read_units(path: Path) -> tuple[tuple[str, int], ...]:
         InputError: no such file, columns `layer` and `unit` missing, or a unit that is no number.
     """
     try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reader = csv.DictReader(io.StringIO(decode_text(path.read_bytes(), path), newline=""))
+        rows = list(reader)
+    except (OSError, csv.Error) as error:
         raise InputError(f"--units-from {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    refuse_repeated(list(reader.fieldnames or ()), path)
     if not rows or not {"layer", "unit"} <= rows[0].keys():
         raise InputError(f"--units-from {path} has no rows under the columns layer,unit; give some, as labels.csv has")
     wrong = [row["unit"] for row in rows if not str(row["unit"]).strip().isdecimal()]
     if wrong:
         raise InputError(f"--units-from {path}: {wrong[0]!r} is no unit; give whole numbers from 0")
-    return tuple((row["layer"], int(row["unit"])) for row in rows)
+    return tuple(dict.fromkeys((row["layer"].strip(), int(row["unit"])) for row in rows))  # each unit once
 
 
 # The folder ----------------------------------------------------------------------------------------------------------

@@ -167,3 +167,11 @@ def test_two_columns_of_one_name_are_refused(tmp_path):
     (tmp_path / "labels.csv").write_text(f"{header}\nfc,0,cat,1,cat,dog\n")
     with pytest.raises(InputError, match=r"labels\.csv has two columns 'description'; rename one, or take it out"):
         read_labels_csv(tmp_path / "labels.csv")
+
+
+@pytest.mark.parametrize("top5", ["dog; cat", "", "Cat"])
+def test_a_label_that_was_edited_in_one_of_its_columns_is_refused(tmp_path, top5):
+    columns = "layer,unit,description,similarity,top5,truth,rank_of_truth,marks"
+    (tmp_path / "labels.csv").write_text(f"{columns}\nfc,0,cat,1,{top5},,,\n")
+    with pytest.raises(InputError, match=r"unit 0 of fc is called 'cat', and the first of its top5 is another; it was"):
+        read_labels_csv(tmp_path / "labels.csv")

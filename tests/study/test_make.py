@@ -192,3 +192,12 @@ def test_what_a_user_can_mend_is_one_line(run, tmp_path, capsys):
     (tmp_path / "full").mkdir()
     (tmp_path / "full/file").touch()
     assert "is there already and not empty" in refused(capsys, run, "--out", tmp_path / "full", "--design", "rating")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_units_of_a_list_are_taken_once_without_blanks_around_them(tmp_path, encoding):
+    (tmp_path / "mine.csv").write_text("layer,unit\n fc , 3 \nfc,03\nfc,0\n", encoding=encoding)
+    assert read_units(tmp_path / "mine.csv") == (("fc", 3), ("fc", 0))
+    (tmp_path / "mine.csv").write_text("layer,unit,unit\nfc,3,4\n", encoding=encoding)
+    with pytest.raises(InputError, match=r"has two columns 'unit'; rename one"):
+        read_units(tmp_path / "mine.csv")
