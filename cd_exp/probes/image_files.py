@@ -3,6 +3,7 @@
 import hashlib
 import operator
 import re
+import unicodedata
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -335,7 +336,19 @@ def require_files(root: Path, ids: Sequence[str], *, listed_in: str) -> None:
     missing = [name for name in ids if not (root / name).is_file()]
     if missing:
         where = f"{len(missing)} of {len(ids)} images of {listed_in} are not below {root}"
+        other = next((form for form in _other_forms(missing[0]) if (root / form).is_file()), None)
+        if other is not None:
+            raise InputError(
+                f"{where}: {shorten_list(missing)}; {missing[0]!a} lies there as {other!a}: write the lines so"
+            )
         raise InputError(f"{where}: {shorten_list(missing)}; probe.root must be the folder the paths start from")
+
+
+def _other_forms(name: str) -> Iterator[str]:
+    """How a line may have been meant: without blanks or quotes, with slashes, or its accents encoded otherwise."""
+    bare = name.strip().strip("\"'").replace("\\", "/")
+    yield from (unicodedata.normalize(form, bare) for form in ("NFC", "NFD"))
+    yield from (bare.rpartition(mark)[0] for mark in ("\t", ",", " "))  # a class or a number stands behind the path
 
 
 def files(*, path: str, root: str | None = None, name: str = "files") -> ImageFiles:

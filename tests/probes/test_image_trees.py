@@ -318,3 +318,17 @@ def test_pictures_that_other_readers_read_are_sent_to_code_of_your_own(tmp_path)
         probes.folder(root=str(tmp_path))
     assert way_in(["a.NII.gz"]).startswith("; .nii.gz are read by code of your own: probe=custom")
     assert way_in(["a.png"]) == ""
+
+
+@pytest.mark.parametrize("line", ['"b/2.png"', "b\\2.png", " b/2.png", "b/2.png,cat", "b/2.png\t0", "b/2.png 0"])
+def test_a_line_that_holds_more_than_a_path_is_told_so(tree, line):
+    (tree / "list.txt").write_text(f"a.jpg\n{line}\n")
+    with pytest.raises(InputError, match=r"lies there as 'b/2.png': write the lines so"):
+        probes.files(path=str(tree / "list.txt"))
+
+
+def test_an_accent_that_is_encoded_otherwise_is_told_so(tree):
+    (tree / "cafe\u0301.png").write_bytes((tree / "b" / "2.png").read_bytes())
+    (tree / "list.txt").write_text("caf\u00e9.png\n")
+    with pytest.raises(InputError, match=r"'caf\\xe9.png' lies there as 'cafe\\u0301.png': write the lines so"):
+        probes.files(path=str(tree / "list.txt"))
