@@ -164,12 +164,14 @@ def _from_table(study: StudyFolder, path: Path, text: str) -> list[Submission]:
 
 
 def _rows(path: Path, text: str) -> list[tuple[int, dict[str, str]]]:
-    csv.field_size_limit(2**27)
+    usual = csv.field_size_limit(2**27)  # a cell holds a file of answers; the limit is that of the process
     try:
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
         rows = list(enumerate(reader, 1))
     except csv.Error as error:
         raise InputError(f"{path} is no table: {error}; give it as CSV") from error
+    finally:
+        csv.field_size_limit(usual)
     refuse_repeated(list(reader.fieldnames or ()), path)
     wrong = next((number for number, row in rows if None in row or None in row.values()), None)
     if wrong is not None:

@@ -164,6 +164,7 @@ def test_the_results_of_mturk_are_read(study, answers, tmp_path):
     path.write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match="no column with files of answers"):
         read_answers(opened, [path])
+    assert csv.field_size_limit() == 131_072  # of the process, and of every other table
 
 
 TABLE = """Layer,Unit,Ours E1 Rating,Theirs E1 Rating,Ours E2 Rating,Theirs E2 Rating
