@@ -486,6 +486,8 @@ def _standardise(
     for columns, block, (mean, scale) in _rectify(match, settings.leak, moments):
         # w'(X - mean) = w'X - sum(w) mean: the block is not copied once more.
         means[:, columns] = (weights.T @ block - total[:, None] * mean) * scale
+    means.sub_(means.mean(dim=1, keepdim=True))
+    # What all concepts share of a unit can be thousands of times what tells them apart, and so is its rounding.
     spread, centre = torch.std_mean(means, dim=1, correction=0, keepdim=True)
     return means.sub_(centre).mul_(settings.spread / spread.clamp(min=1e-12))
 
