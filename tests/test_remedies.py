@@ -227,7 +227,7 @@ def write_files(root: Path) -> None:
 
     (root / "mine.py").write_text(MINE)
     (root / "classes.txt").write_text("".join(f"class {number}\n" for number in range(10)))
-    (root / "kinds.csv").write_text("red,colour\ncircle,form\n")
+    (root / "kinds.csv").write_text("red,colour\ngreen,colour\ncircle,form\n")
     pictures = list(probes.shapes(size=60))
     for number in range(20):
         kind = ("red", "green")[number % 2]

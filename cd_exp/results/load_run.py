@@ -71,14 +71,14 @@ def read_results(folder: Path, *, probe: Probe, top_images: Mapping[str, np.ndar
         method: read_labels_csv(folder / f"labels_{make_file_name(str(method))}.csv")
         for method in manifest.get("baselines", ())
     }
-    methods = read_judged(folder / "judged.csv", {CLIP_DISSECT: read_labels_csv(folder / "labels.csv"), **baselines})
-    labels = methods.pop(CLIP_DISSECT)
+    labels = read_labels_csv(folder / "labels.csv")
     for layer, values in _typed_value(dict, figures.get("layers", {}), metrics, "layers").items():
         units = _typed_value(dict, values, metrics, layer).get("units")
         if units is not None and units != len(labels[layer].units if layer in labels else ()):
             raise InputError(f"{metrics} tells of {units} units of {layer}, which labels.csv does not list; {AGAIN}")
+    methods = read_judged(folder / "judged.csv", {CLIP_DISSECT: labels, **baselines})
     return RunResult(
-        labels=labels,
+        labels=methods.pop(CLIP_DISSECT),
         metrics=figures.get("layers", {}),
         seconds=_typed_value(dict, figures.get("seconds", {}), metrics, "seconds"),
         top_images=_match_units(top_images, labels, folder),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cd_exp.errors import InputError
 from cd_exp.referee.__main__ import main as referee
 from cd_exp.study import make as making
 from cd_exp.study.__main__ import main
