@@ -242,10 +242,10 @@ class Fitted:
             if not chosen and (bound[key] != value or isinstance(bound[key], bool) != isinstance(value, bool)):
                 raise InputError(
                     f"calibration.path was fitted for similarity.{key}={value} and the run has {bound[key]}; fit it "
-                    "anew on a run with these settings"
+                    "again on a run with these settings"
                 )
         if "prior_weight" in bound and "prior_weight" not in self.settings:
-            raise InputError("calibration.path does not say for which prior_weight it was fitted; fit it anew")
+            raise InputError("calibration.path does not say for which prior_weight it was fitted; fit it again")
 
     def of(self, function: Callable[..., Any]) -> Belief | None:
         """Its constants where a layer was scored with its prior, which a function may choose a layer at a time."""

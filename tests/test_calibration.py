@@ -120,7 +120,7 @@ def test_a_user_fits_their_own_and_a_run_takes_them(tmp_path, capsys):
     assert belief_of(other, fitted) == CONSTANTS["whitened_wpmi, prior_weight 0.85"].belief
     with pytest.raises(InputError, match=r"similarity 'cos' is not what calibration.path was fitted for"):
         fitted.check(similarity.cos)
-    with pytest.raises(InputError, match=r"was fitted for similarity.spread=2.0 and the run has 3.0; fit it anew"):
+    with pytest.raises(InputError, match=r"was fitted for similarity.spread=2.0 and the run has 3.0; fit it again"):
         fitted.check(partial(similarity.whitened_wpmi, spread=3.0))
 
 
@@ -153,7 +153,7 @@ def test_what_cannot_be_fitted_is_one_line(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"prior_weight": 0.4}, r"similarity.prior_weight=0.4 and the run has 0.85; fit it anew"),
+        ({"prior_weight": 0.4}, r"similarity.prior_weight=0.4 and the run has 0.85; fit it again"),
         ({"prior_weight": "0.85"}, r"similarity.prior_weight=0.85 and the run has 0.85"),
         ({"prior_weight": None}, r"similarity.prior_weight=None and the run has 0.85"),
         ({}, "does not say for which prior_weight it was fitted"),

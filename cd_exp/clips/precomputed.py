@@ -178,8 +178,8 @@ def _mention_blank(lines: Sequence[str]) -> str:
 
 
 def _check_finite(values: np.ndarray, path: Path, names: Sequence[str]) -> Float[np.ndarray, "rows dim"]:
-    """The rows as float32, each a direction: finite and not zero. They are called by the names that they were found by:
-    their numbers among those of a run say nothing of the file.
+    """The rows as float32, each a direction: finite and not zero. Errors name the image or concept: the number of a row
+    in a run is not its line in the file.
     """
     with np.errstate(over="ignore"):  # what is too large becomes infinite
         rows = np.array(values, dtype=np.float32, order="C")

@@ -372,7 +372,7 @@ def drop_duplicate_layers(collectors: dict[str, ActivationWriter]) -> dict[str, 
 
 
 def _prefer_lists(settings: ExtractionSettings, units: int, probe: Probe) -> bool:
-    """Whether each unit's strongest images are kept in place of all activations."""
+    """Whether each unit's strongest images are kept instead of all activations."""
     return settings.keep == "lists" or (settings.keep == "auto" and _gigabytes(units, probe) > settings.dense_limit)
 
 
